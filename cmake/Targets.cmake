@@ -1,0 +1,32 @@
+# spikefloss_library(folder LINK public... PRIVATE_LINK private...): the library of src/<folder>.
+# A folder with headers only becomes an interface library.
+set(SPIKEFLOSS_FLAGS -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas
+    # Fused multiply-adds are written out (std::fma); the compiler must not add or remove any, so that
+    # every grid and backend rounds alike.
+    -ffp-contract=off -fno-math-errno -fno-trapping-math)
+if(SPIKEFLOSS_ARCH)
+  list(APPEND SPIKEFLOSS_FLAGS -march=${SPIKEFLOSS_ARCH})
+endif()
+if(SPIKEFLOSS_WERROR)
+  list(APPEND SPIKEFLOSS_FLAGS -Werror)
+endif()
+if(SPIKEFLOSS_SANITIZE)
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${SPIKEFLOSS_FLAGS}>")
+
+function(spikefloss_library name)
+  cmake_parse_arguments(ARG "" "" "LINK;PRIVATE_LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
+  if(sources)
+    add_library(spikefloss_${name} STATIC ${sources})
+    target_include_directories(spikefloss_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_BINARY_DIR}/generated)
+    target_include_directories(spikefloss_${name} SYSTEM PUBLIC ${RANDOM123_INCLUDE})
+    target_link_libraries(spikefloss_${name} PUBLIC ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
+  else()
+    add_library(spikefloss_${name} INTERFACE)
+    target_include_directories(spikefloss_${name} INTERFACE ${PROJECT_SOURCE_DIR}/src)
+    target_link_libraries(spikefloss_${name} INTERFACE ${ARG_LINK} ${ARG_PRIVATE_LINK})
+  endif()
+endfunction()

@@ -1,0 +1,180 @@
+// Arithmetic on one process, on memory already allocated: THE list of step operations. CpuBackend and CudaBackend
+// implement it; tests compare each operation with tests/reference. A Backend knows nothing of ranks.
+//
+// Alphabet: b sequences and n neurons of this rank, k tangent vectors per sequence, T steps, O readouts. `rows` is b, or
+// b k, or T b: an operation over [rows, n] treats all of them alike. Pointers are backend memory unless said otherwise.
+// Operations are queued in order; only those returning a value, and copy_out, wait for the queue.
+#pragma once
+
+#include "core/view.hpp"
+#include "neuron/lif.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace spikefloss {
+
+enum class Transpose { no, yes };
+
+// Whether the reset factor (1 - s) is in the tangent map: `ignored` leaves it out, as the authors' script does.
+enum class JacobianReset { detached, ignored };
+
+// Per-neuron constants, [n] each.
+struct NeuronVectors {
+    const float* alpha;
+    const float* beta;
+    const float* bias;
+};
+
+// The tangent vectors of all sequences, [b, k, n] each: row j of sequence s is the current and the membrane part of
+// tangent vector j. `current` is null when the state has no current (D = n), that is, when every alpha is 0.
+struct Tangents {
+    float* current;
+    float* membrane;
+};
+
+// Whether z, the input of the readout, is the membrane or the spike.
+enum class Readout { membrane, spikes };
+
+struct AdamSettings {
+    float learning_rate, beta1, beta2, eps, weight_decay;  // weight_decay is decoupled (AdamW); 0 is Adam
+    std::int64_t step;                                     // 1 at the first update (bias correction)
+};
+
+// 32 neurons a word.
+inline Index spike_words(Index n) { return (n + 31) / 32; }
+
+class Backend {
+public:
+    virtual ~Backend() = default;
+    virtual std::string name() const = 0;
+    virtual Sums sums() const = 0;
+
+    // ---- memory -----------------------------------------------------------------------------------------------------
+    virtual void* allocate(std::size_t bytes) = 0;
+    virtual void deallocate(void* data) noexcept = 0;
+    virtual void copy_in(void* destination, const void* host, std::size_t bytes) = 0;
+    virtual void copy_out(void* host, const void* source, std::size_t bytes) = 0;
+    virtual void copy(void* destination, const void* source, std::size_t bytes) = 0;
+    virtual void zero(void* data, std::size_t bytes) = 0;
+    virtual void synchronize() = 0;
+
+    // ---- sums and products ------------------------------------------------------------------------------------------
+    // C = op(A) op(B), or C += when accumulate. Sums are taken in sums(), then rounded to float.
+    virtual void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
+                      bool accumulate) = 0;
+    // The same, C being partial sums that still have to cross ranks.
+    virtual void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
+                      bool accumulate) = 0;
+    // c[j] += sum over rows of a[row, j]; c is [1, cols].
+    virtual void add_column_sums(Matrix<const float> a, SumMatrix c) = 0;
+    // out[i] = in[i] rounded to float; in and out may be the same memory when sums() is float32.
+    virtual void round_sums(const void* in, float* out, Index count) = 0;
+    // Sum of squares of x[count], in double. A non-finite element makes the result non-finite.
+    virtual double sum_squares(const float* x, Index count) = 0;
+    // out[r] = sum over columns of a[r, j]^2 + b[r, j]^2, in double; b may be null.
+    virtual void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) = 0;
+    // Scales row r of a and of b by min(1, limit / sqrt(squares[r])).
+    virtual void cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) = 0;
+    // x[i] *= factor.
+    virtual void scale(float* x, float factor, Index count) = 0;
+    // y[i] += x[i].
+    virtual void add(float* y, const float* x, Index count) = 0;
+
+    // ---- neurons: state, forwards and backwards ---------------------------------------------------------------------
+    // One step of neuron/lif.hpp for [b, n]; total = (input + recurrent) + bias.
+    virtual void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                             const float* input, const float* recurrent, const float* i, const float* u,
+                             float* i_next, float* u_next) = 0;
+    // bits [rows, spike_words(n)]: bit j of a row is set when u[row, j] > theta.
+    virtual void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) = 0;
+    // spikes [rows, n], the rows `stride` apart, as 0.0 or 1.0.
+    virtual void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) = 0;
+    // Number of set bits in words[count].
+    virtual double count_spikes(const std::uint32_t* words, Index count) = 0;
+    // From the adjoints (di, du) of step t to the adjoint g of the current and the parts of step t-1 that need no
+    // recurrence: dv = du (1 - s[t-1]) for reset zero, else du; g = di + (1-beta) dv; di = alpha g; du = beta dv.
+    virtual void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                                      const float* u_before, float* di, float* du, float* g) = 0;
+    // du += psi(u - theta) back, for [rows, n].
+    virtual void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
+                                    float* du) = 0;
+    // The gradients with respect to alpha and beta of one step, before neuron_step_backward changes (di, du):
+    // d_alpha[j] += sum over b of g i_before; d_beta[j] += sum over b of dv (u_before - i_now). [1, n] sums.
+    virtual void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                                         const float* i_before, const float* i_now, const float* u_before,
+                                         const float* di, const float* du, SumMatrix d_alpha, SumMatrix d_beta) = 0;
+
+    // ---- readout and loss -------------------------------------------------------------------------------------------
+    // y[t] = kappa y[t-1] + (1 - kappa) (z[t] + bias), y[-1] = 0; z and y are [T, b, O] and may be the same memory.
+    virtual void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
+                                float* y) = 0;
+    // dz[t] = (1 - kappa) dr[t], dr[t] = kappa dr[t+1] + dy[t]; d_kappa[o] += sum of dr[t] (y[t-1] - (z[t] + bias)).
+    // dy and dz may be the same memory. z[t] + bias is recovered from y. d_kappa [1, O] sums.
+    virtual void readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y,
+                                         const float* dy, float* dz, SumMatrix d_kappa) = 0;
+    // Binary cross-entropy with logits y against target, both [T, b, O], over steps with mask[t] != 0: result[0] = the
+    // sum of the losses, result[1] = the number of elements with the right sign (double, backend memory);
+    // dy = weight (sigmoid(y) - target) mask.
+    virtual void binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target,
+                                      const float* mask, float weight, float* dy, double* result) = 0;
+    // Softmax cross-entropy of the masked time mean of y against label [b]; result and dy as above, dy scaled by weight.
+    virtual void softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
+                                       const float* mask, float weight, float* dy, double* result) = 0;
+
+    // ---- tangents: forwards and backwards ---------------------------------------------------------------------------
+    // x = psi(u - theta) * Q.membrane, u [b, n], Q and x [b, k, n].
+    virtual void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u, const float* membrane,
+                               float* x) = 0;
+    // P.current = alpha Q.current + wx;  P.membrane = (1 - s) (beta Q.membrane + (1-beta) P.current). P may be Q.
+    virtual void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
+                              Index k, Index n, const float* u, const float* wx, Tangents q, Tangents p) = 0;
+    // A.membrane *= (1 - s);  g = A.current + (1-beta) A.membrane.
+    virtual void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                                       Index b, Index k, Index n, const float* u, Tangents a, float* g) = 0;
+    // With back = W_rec' g: e[b, n] += psi'(u - theta) sum over k of back * q_membrane;
+    // A.current = alpha g;  A.membrane = beta A.membrane + psi(u - theta) back. (A becomes the adjoint of Q.)
+    virtual void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
+                                        Index n, const float* u, const float* q_membrane, const float* back,
+                                        const float* g, Tangents a, float* e) = 0;
+    // d_alpha[j] += sum of g Q.current; d_beta[j] += sum of A.membrane (Q.membrane - P.current), over b and k, with A as
+    // tangent_step_backward leaves it and P.current = alpha Q.current + wx. [1, n] sums.
+    virtual void tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
+                                                 const float* wx, const float* a_membrane, const float* g,
+                                                 SumMatrix d_alpha, SumMatrix d_beta) = 0;
+
+    // ---- QR of [D, k] bases with sharded rows -----------------------------------------------------------------------
+    // G[b, k, k] (+)= x y', in double; x and y are [b, k, n].
+    virtual void gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) = 0;
+    // G = R' R with R upper triangular and R_jj > 0, in place, the lower triangle set to 0; info[s] (int32) is 0, or
+    // the 1-based column at which sequence s fails.
+    virtual void cholesky(Index b, Index k, double* g, std::int32_t* info) = 0;
+    // x[b, k, n] <- (R^-1)' x: the rows of x, which are the columns of A, become those of Q = A R^-1.
+    virtual void divide_by_r(Index b, Index k, Index n, const double* r, float* x) = 0;
+    // r = second r, both upper triangular [b, k, k].
+    virtual void multiply_r(Index b, Index k, const double* second, double* r) = 0;
+    // Householder QR of A = [x_current; x_membrane] (rows of both are columns of A), R_jj > 0; info as in cholesky.
+    virtual void householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) = 0;
+    // log_r[b, k] = ln R_jj.
+    virtual void log_diagonal(Index b, Index k, const double* r, double* log_r) = 0;
+    // The k x k part of the QR adjoint: M = R Rb' - Qb'Q with Rb = diag(weight[b, j] / R_jj);
+    // c = tril(M) + tril(M, -1)'. qbq [b, k, k] holds Qb'Q; c may be the same memory.
+    virtual void qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
+                                   double* c) = 0;
+    // qb <- (Qb + Q C) R^-T, for one part (current or membrane) of the rows; q and qb are [b, k, n].
+    virtual void qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
+                                   float* qb) = 0;
+
+    // ---- optimisers -------------------------------------------------------------------------------------------------
+    virtual void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,
+                      float* values) = 0;
+    // velocity = momentum velocity + gradient; values -= learning_rate velocity.
+    virtual void sgd(Index count, float learning_rate, float momentum, const float* gradient, float* velocity,
+                     float* values) = 0;
+    // For parameters kept in (0, 1) through a = sigmoid(raw): values a -> raw and gradients d/da -> d/draw.
+    virtual void to_logit(Index count, float* values, float* gradients) = 0;
+    virtual void from_logit(Index count, float* values) = 0;
+};
+
+}  // namespace spikefloss

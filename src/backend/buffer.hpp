@@ -1,0 +1,76 @@
+// Owning array in backend memory, freed with its scope.
+#pragma once
+
+#include "backend/backend.hpp"
+
+#include <utility>
+#include <vector>
+
+namespace spikefloss {
+
+template <class T>
+class Buffer {
+public:
+    Buffer() = default;
+    // `count` elements, all zero bits.
+    Buffer(Backend& backend, Index count) : backend_(&backend), count_(count) {
+        data_ = static_cast<T*>(backend.allocate(bytes()));
+        backend.zero(data_, bytes());
+    }
+    Buffer(Backend& backend, const std::vector<T>& host) : Buffer(backend, static_cast<Index>(host.size())) {
+        backend.copy_in(data_, host.data(), bytes());
+    }
+    ~Buffer() {
+        if (data_) backend_->deallocate(data_);
+    }
+    Buffer(Buffer&& other) noexcept
+        : backend_(other.backend_), data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+    Buffer& operator=(Buffer&& other) noexcept {
+        std::swap(backend_, other.backend_);
+        std::swap(data_, other.data_);
+        std::swap(count_, other.count_);
+        return *this;
+    }
+
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    Index size() const { return count_; }
+    std::size_t bytes() const { return static_cast<std::size_t>(count_) * sizeof(T); }
+    explicit operator bool() const { return data_ != nullptr; }
+
+    void zero() { backend_->zero(data_, bytes()); }
+    void copy_in(const T* host) { backend_->copy_in(data_, host, bytes()); }
+    std::vector<T> to_host() const {
+        std::vector<T> host(static_cast<std::size_t>(count_));
+        if (count_) backend_->copy_out(host.data(), data_, bytes());
+        return host;
+    }
+
+private:
+    Backend* backend_ = nullptr;
+    T* data_ = nullptr;
+    Index count_ = 0;
+};
+
+// Partial sums in the backend's Sums type, seen as a [rows, cols] matrix.
+class SumBuffer {
+public:
+    SumBuffer() = default;
+    SumBuffer(Backend& backend, Index count)
+        : type_(scalar_of(backend.sums())), count_(count), bytes_(backend, count * static_cast<Index>(size_of(type_))) {}
+
+    SumMatrix matrix(Index rows, Index cols, Index offset = 0) {
+        return {bytes_.data() + offset * static_cast<Index>(size_of(type_)), type_, rows, cols, cols};
+    }
+    void* data(Index offset = 0) { return bytes_.data() + offset * static_cast<Index>(size_of(type_)); }
+    Scalar type() const { return type_; }
+    Index size() const { return count_; }
+    void zero() { bytes_.zero(); }
+
+private:
+    Scalar type_ = Scalar::float32;
+    Index count_ = 0;
+    Buffer<unsigned char> bytes_;
+};
+
+}  // namespace spikefloss

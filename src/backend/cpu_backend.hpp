@@ -1,0 +1,101 @@
+// The Backend on host memory: OpenMP loops over the scalar equations of src/neuron, OpenBLAS and LAPACKE for products
+// and factorisations. The implementation is spread over cpu_*.cpp by subject.
+#pragma once
+
+#include "backend/backend.hpp"
+
+#include <vector>
+
+namespace spikefloss {
+
+class CpuBackend final : public Backend {
+public:
+    // threads: OpenMP threads of this process, >= 1.
+    CpuBackend(int threads, Sums sums);
+
+    std::string name() const override { return "cpu"; }
+    Sums sums() const override { return sums_; }
+
+    void* allocate(std::size_t bytes) override;
+    void deallocate(void* data) noexcept override;
+    void copy_in(void* destination, const void* host, std::size_t bytes) override { copy(destination, host, bytes); }
+    void copy_out(void* host, const void* source, std::size_t bytes) override { copy(host, source, bytes); }
+    void copy(void* destination, const void* source, std::size_t bytes) override;
+    void zero(void* data, std::size_t bytes) override;
+    void synchronize() override {}
+
+    void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
+              bool accumulate) override;
+    void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
+              bool accumulate) override;
+    void add_column_sums(Matrix<const float> a, SumMatrix c) override;
+    void round_sums(const void* in, float* out, Index count) override;
+    double sum_squares(const float* x, Index count) override;
+    void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) override;
+    void cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) override;
+    void scale(float* x, float factor, Index count) override;
+    void add(float* y, const float* x, Index count) override;
+
+    void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n, const float* input,
+                     const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) override;
+    void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) override;
+    void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) override;
+    double count_spikes(const std::uint32_t* words, Index count) override;
+    void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                              const float* u_before, float* di, float* du, float* g) override;
+    void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
+                            float* du) override;
+    void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                                 const float* i_before, const float* i_now, const float* u_before, const float* di,
+                                 const float* du, SumMatrix d_alpha, SumMatrix d_beta) override;
+
+    void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
+                        float* y) override;
+    void readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y, const float* dy,
+                                 float* dz, SumMatrix d_kappa) override;
+    void binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
+                              float weight, float* dy, double* result) override;
+    void softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label, const float* mask,
+                               float weight, float* dy, double* result) override;
+
+    void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u, const float* membrane,
+                       float* x) override;
+    void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b, Index k,
+                      Index n, const float* u, const float* wx, Tangents q, Tangents p) override;
+    void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
+                               Index k, Index n, const float* u, Tangents a, float* g) override;
+    void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index n,
+                                const float* u, const float* q_membrane, const float* back, const float* g, Tangents a,
+                                float* e) override;
+    void tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
+                                         const float* wx, const float* a_membrane, const float* g, SumMatrix d_alpha,
+                                         SumMatrix d_beta) override;
+
+    void gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) override;
+    void cholesky(Index b, Index k, double* g, std::int32_t* info) override;
+    void divide_by_r(Index b, Index k, Index n, const double* r, float* x) override;
+    void multiply_r(Index b, Index k, const double* second, double* r) override;
+    void householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) override;
+    void log_diagonal(Index b, Index k, const double* r, double* log_r) override;
+    void qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
+                           double* c) override;
+    void qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
+                           float* qb) override;
+
+    void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,
+              float* values) override;
+    void sgd(Index count, float learning_rate, float momentum, const float* gradient, float* velocity,
+             float* values) override;
+    void to_logit(Index count, float* values, float* gradients) override;
+    void from_logit(Index count, float* values) override;
+
+private:
+    // Scratch of at least `count` doubles, kept between calls so that no step allocates.
+    double* scratch(int which, Index count);
+
+    int threads_;
+    Sums sums_;
+    std::vector<double> scratch_[3];
+};
+
+}  // namespace spikefloss

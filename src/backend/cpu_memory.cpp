@@ -1,0 +1,70 @@
+// Memory of the CPU backend: 64-byte aligned, with guard words on both sides that are checked when it is freed, so that
+// a write out of bounds is found where it happened to matter and not three steps later.
+#include "backend/cpu_backend.hpp"
+#include "core/error.hpp"
+
+#include <cblas.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace spikefloss {
+namespace {
+
+constexpr std::size_t guard_bytes = 64;
+constexpr unsigned char guard_value = 0xA5;
+
+}  // namespace
+
+CpuBackend::CpuBackend(int threads, Sums sums) : threads_(threads), sums_(sums) {
+    require(threads >= 1, Exit::usage, fmt::format("{} threads were asked for", threads), "use at least 1");
+    omp_set_num_threads(threads);
+    // Products are split over OpenMP threads here, by rows, so that OpenBLAS itself stays on one thread each.
+    openblas_set_num_threads(1);
+}
+
+// Layout: guard (its first 8 bytes hold the size) | data | guard.
+void* CpuBackend::allocate(std::size_t bytes) {
+    const std::size_t padded = (bytes + 63) / 64 * 64;
+    auto* block = static_cast<unsigned char*>(std::aligned_alloc(64, padded + 2 * guard_bytes));
+    require(block != nullptr, Exit::usage, fmt::format("no memory left for an array of {:.1f} MiB", bytes / 1048576.0),
+            "use a smaller train.batch, fewer exponents or a shorter horizon, or more ranks on more machines");
+    std::memset(block, guard_value, guard_bytes);
+    std::memcpy(block, &bytes, sizeof bytes);
+    std::memset(block + guard_bytes + bytes, guard_value, padded - bytes + guard_bytes);
+    return block + guard_bytes;
+}
+
+void CpuBackend::deallocate(void* data) noexcept {
+    auto* block = static_cast<unsigned char*>(data) - guard_bytes;
+    std::size_t bytes = 0;
+    std::memcpy(&bytes, block, sizeof bytes);
+    const auto intact = [](const unsigned char* first, const unsigned char* last) {
+        return std::all_of(first, last, [](unsigned char c) { return c == guard_value; });
+    };
+    if (!intact(block + sizeof bytes, block + guard_bytes) ||
+        !intact(block + guard_bytes + bytes, block + 2 * guard_bytes + (bytes + 63) / 64 * 64)) {
+        std::fprintf(stderr, "spikefloss: a backend operation wrote outside an array of %zu bytes (a defect)\n", bytes);
+        std::abort();
+    }
+    std::free(block);
+}
+
+void CpuBackend::copy(void* destination, const void* source, std::size_t bytes) {
+    if (bytes) std::memmove(destination, source, bytes);
+}
+
+void CpuBackend::zero(void* data, std::size_t bytes) {
+    if (bytes) std::memset(data, 0, bytes);
+}
+
+double* CpuBackend::scratch(int which, Index count) {
+    auto& memory = scratch_[which];
+    if (static_cast<Index>(memory.size()) < count) memory.resize(static_cast<std::size_t>(count));
+    return memory.data();
+}
+
+}  // namespace spikefloss

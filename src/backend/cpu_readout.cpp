@@ -1,0 +1,88 @@
+// Readout filter and losses of the CPU backend.
+#include "backend/cpu_backend.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace spikefloss {
+
+void CpuBackend::readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
+                                float* y) {
+    for (Index t = 0; t < T; ++t)
+        for (Index s = 0; s < b; ++s)
+            for (Index o = 0; o < O; ++o) {
+                const Index here = (t * b + s) * O + o;
+                const float before = t > 0 ? y[here - b * O] : 0.0f;
+                y[here] = fmaf(kappa[o], before, (1.0f - kappa[o]) * (z[here] + bias[o]));
+            }
+}
+
+void CpuBackend::readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y,
+                                         const float* dy, float* dz, SumMatrix d_kappa) {
+    for (Index o = 0; o < O; ++o) {
+        double d_kappa_sum = 0.0;
+        for (Index s = 0; s < b; ++s) {
+            float dr = 0.0f;
+            for (Index t = T; t-- > 0;) {
+                const Index here = (t * b + s) * O + o;
+                const float before = t > 0 ? y[here - b * O] : 0.0f;
+                const float input = (y[here] - kappa[o] * before) / (1.0f - kappa[o]);  // z[t] + bias
+                dr = fmaf(kappa[o], dr, dy[here]);
+                d_kappa_sum += static_cast<double>(dr) * (before - input);
+                dz[here] = (1.0f - kappa[o]) * dr;
+            }
+        }
+        if (d_kappa.type == Scalar::float32)
+            static_cast<float*>(d_kappa.data)[o] += static_cast<float>(d_kappa_sum);
+        else
+            static_cast<double*>(d_kappa.data)[o] += d_kappa_sum;
+    }
+}
+
+void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target,
+                                      const float* mask, float weight, float* dy, double* result) {
+    double loss = 0.0, correct = 0.0;
+    for (Index t = 0; t < T; ++t)
+        for (Index i = t * b * O; i < (t + 1) * b * O; ++i) {
+            if (mask[t] == 0.0f) {
+                dy[i] = 0.0f;
+                continue;
+            }
+            // log(1 + exp(-|y|)) + max(y, 0) - y target: no overflow for any logit.
+            const double logit = y[i], q = std::exp(-std::fabs(logit));
+            loss += std::log1p(q) + std::max(logit, 0.0) - logit * target[i];
+            correct += (y[i] > 0.0f) == (target[i] > 0.5f);
+            const double sigmoid = logit >= 0.0 ? 1.0 / (1.0 + q) : q / (1.0 + q);
+            dy[i] = weight * static_cast<float>(sigmoid - target[i]);
+        }
+    result[0] = loss;
+    result[1] = correct;
+}
+
+void CpuBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
+                                       const float* mask, float weight, float* dy, double* result) {
+    double steps = 0.0;
+    for (Index t = 0; t < T; ++t) steps += mask[t];
+    result[0] = result[1] = 0.0;
+    std::vector<double> logit(static_cast<std::size_t>(O));
+    for (Index s = 0; s < b; ++s) {
+        std::fill(logit.begin(), logit.end(), 0.0);
+        for (Index t = 0; t < T; ++t)
+            for (Index o = 0; o < O; ++o) logit[static_cast<std::size_t>(o)] += mask[t] * y[(t * b + s) * O + o];
+        for (double& x : logit) x /= steps;
+        const auto largest = std::max_element(logit.begin(), logit.end());
+        double sum = 0.0;
+        for (double x : logit) sum += std::exp(x - *largest);
+        const double log_sum = *largest + std::log(sum);
+        result[0] += log_sum - logit[static_cast<std::size_t>(label[s])];
+        result[1] += largest - logit.begin() == label[s];
+        for (Index o = 0; o < O; ++o) {
+            const double share = std::exp(logit[static_cast<std::size_t>(o)] - log_sum) - (o == label[s] ? 1.0 : 0.0);
+            for (Index t = 0; t < T; ++t)
+                dy[(t * b + s) * O + o] = weight * static_cast<float>(share * mask[t] / steps);
+        }
+    }
+}
+
+}  // namespace spikefloss

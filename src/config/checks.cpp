@@ -1,0 +1,274 @@
+// Contradictions between keys: each is right on its own, but together they cannot run, or would run something else than
+// was asked for. Messages name both keys with their values, and say which to change.
+#include "config/schema.hpp"
+#include "core/error.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+[[noreturn]] void contradiction(const std::string& problem, const std::string& suggestion,
+                                std::source_location place = std::source_location::current()) {
+    throw Error(Exit::usage, problem, suggestion, place);
+}
+
+bool contains(const std::vector<std::string>& list, const std::string& word) {
+    return std::find(list.begin(), list.end(), word) != list.end();
+}
+
+bool ascending_pair(const std::vector<double>& band) { return band.size() == 2 && band[0] < band[1]; }
+
+// alpha = exp(-dt/tau_syn) is 0, also when it is only too small for a float.
+bool delta_synapse(const NetworkConfig& n) { return static_cast<float>(std::exp(-n.dt / n.tau_syn)) == 0.0f; }
+bool no_membrane_memory(const NetworkConfig& n) { return static_cast<float>(std::exp(-n.dt / n.tau_mem)) == 0.0f; }
+
+bool has_bits(const TaskConfig& task) { return task.name == "delayed_copy" || task.name == "delayed_xor"; }
+
+// T of the task.
+std::int64_t task_steps(const TaskConfig& task, double dt) {
+    if (task.name == "images") return task.order == "rows" ? 28 : 28 * 28;
+    if (has_bits(task)) return whole_steps(task.duration, dt, "task.duration");
+    return whole_steps(task.cue, dt, "task.cue") + whole_steps(task.delay, dt, "task.delay") +
+           whole_steps(task.answer, dt, "task.answer");
+}
+
+void check_delayed_bits(const TaskConfig& task, double dt) {
+    const std::int64_t steps = task_steps(task, dt), delay = whole_steps(task.delay, dt, "task.delay");
+    if (steps < 1) contradiction("task.duration is shorter than one step", "make it at least network.dt");
+    if (delay >= steps) {
+        contradiction(fmt::format("task.delay = {} ms is {} steps, but the sequence has only {} (task.duration = {} "
+                                  "ms), so that no step has a target", task.delay, delay, steps, task.duration),
+                      "make task.duration longer than task.delay");
+    }
+    if (task.steps_per_bit > steps) {
+        contradiction(fmt::format("task.steps_per_bit = {} is more than the {} steps of the sequence",
+                                  task.steps_per_bit, steps),
+                      "make task.duration longer, or bits shorter");
+    }
+    const bool is_xor = task.name == "delayed_xor";
+    const std::int64_t unit = task.steps_per_bit * (is_xor ? 2 : 1);
+    if (delay % unit != 0 || (is_xor && delay == 0)) {
+        contradiction(fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = "
+                                  "{}{})", task.delay, delay, task.name, unit, task.steps_per_bit,
+                                  is_xor ? ", and half the delay is used too; not 0" : ""),
+                      fmt::format("choose for example task.delay = {}", (delay / unit + 1) * unit * dt));
+    }
+    if (task.coding == "direct" && task.inputs != 1) {
+        contradiction(fmt::format("task.inputs = {}, but task.coding = \"direct\" has one input", task.inputs),
+                      "set task.inputs = 1, or task.coding = \"spikes\"");
+    }
+    if (task.coding == "spikes" && task.inputs % 2 != 0) {
+        contradiction(fmt::format("task.inputs = {} is odd, but task.coding = \"spikes\" has two populations of equal "
+                                  "size", task.inputs),
+                      "choose an even number of inputs");
+    }
+}
+
+void check_cue_recall(const TaskConfig& task, double dt) {
+    task_steps(task, dt);
+    for (const auto& [key, time] : {std::pair("task.cue", task.cue), std::pair("task.answer", task.answer)}) {
+        if (whole_steps(time, dt, key) < 1) {
+            contradiction(fmt::format("{} = {} ms is shorter than one step", key, time), "make it at least network.dt");
+        }
+    }
+    if (task.inputs % task.classes != 0) {
+        contradiction(fmt::format("task.inputs = {} cannot be split into {} populations of equal size, one for each of "
+                                  "task.classes", task.inputs, task.classes),
+                      fmt::format("choose a multiple of {}", task.classes));
+    }
+}
+
+void check_task(const TaskConfig& task, double dt) {
+    if (has_bits(task)) check_delayed_bits(task, dt);
+    if (task.name == "cue_recall") check_cue_recall(task, dt);
+    if (task.name == "images" && task.images.empty()) {
+        contradiction("task.images is empty, but task.name = \"images\" reads pictures from there",
+                      "name the folder of the four IDX files");
+    }
+    const bool random_spikes = task.name == "cue_recall" || (has_bits(task) && task.coding == "spikes");
+    if (random_spikes && task.rate_active == task.rate_silent) {
+        contradiction(fmt::format("task.rate_active and task.rate_silent are both {}, so that the input says nothing",
+                                  task.rate_active),
+                      "choose different rates");
+    }
+}
+
+void check_no_repeats(const std::vector<std::string>& list, const std::string& key) {
+    for (const std::string& word : list) {
+        if (std::count(list.begin(), list.end(), word) > 1) {
+            contradiction(fmt::format("{} names {} more than once", key, word), "name it once");
+        }
+    }
+}
+
+// Every parameter named can change: the decays are parametrised in (0, 1) and cannot leave 0.
+void check_parameters(const std::vector<std::string>& names, const std::string& key, const NetworkConfig& network) {
+    if (names.empty()) contradiction(key + " is empty, so that nothing can change", "name at least one parameter");
+    check_no_repeats(names, key);
+    if (!network.file.empty()) return;  // the time constants are in the file
+    const auto forbid = [&](const std::string& name, bool absent, const std::string& time_constant) {
+        if (!absent || !contains(names, name)) return;
+        contradiction(fmt::format("{} names {}, but with network.{} near 0 it has no effect or no value to learn", key,
+                                  name, time_constant),
+                      fmt::format("leave {} out, or choose a larger network.{}", name, time_constant));
+    };
+    forbid("alpha", delta_synapse(network), "tau_syn");
+    forbid("initial_current", delta_synapse(network), "tau_syn");
+    forbid("beta", no_membrane_memory(network), "tau_mem");
+    forbid("kappa", network.tau_out == 0, "tau_out");
+}
+
+void check_train(const Config& config) {
+    const TrainConfig& train = config.train;
+    if (train.steps > 0) check_parameters(train.parameters, "train.parameters", config.network);
+    if (train.schedule == "step" && train.schedule_steps == 0) {
+        contradiction("train.schedule = \"step\" needs train.schedule_steps > 0",
+                      "say after how many training steps the learning rate falls");
+    }
+}
+
+// k <= D, and at least one QR after the warm-up within `steps`.
+void check_exponents(const std::string& section, std::int64_t exponents, std::int64_t warmup, std::int64_t qr_interval,
+                     std::int64_t steps, const NetworkConfig& network) {
+    const std::int64_t state = network.neurons * (delta_synapse(network) ? 1 : 2);
+    if (network.file.empty() && exponents > state) {
+        contradiction(fmt::format("{}.exponents = {} is more than the state size D = {} ({})", section, exponents, state,
+                                  delta_synapse(network) ? "network.neurons, as tau_syn is near 0"
+                                                         : "2 x network.neurons"),
+                      fmt::format("choose at most {} exponents, or more neurons", state));
+    }
+    if (warmup + qr_interval > steps) {
+        contradiction(fmt::format("{}.exponents cannot be measured: warmup = {} and one interval between QRs = {} are "
+                                  "more than the {} steps of the sequence", section, warmup, qr_interval, steps),
+                      "make the warm-up or the interval shorter, or the sequence longer");
+    }
+}
+
+// Keys that belong to one schedule are an error without it, so that nothing is silently ignored.
+void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
+    const auto needs = [&](const std::string& schedule, bool given, const std::string& key) {
+        if (contains(f.schedule, schedule) && !given) {
+            contradiction(fmt::format("flossing.schedule has \"{}\", but {} says nothing", schedule, key),
+                          fmt::format("set {}, or take \"{}\" out of the schedule", key, schedule));
+        }
+        if (!contains(f.schedule, schedule) && given) {
+            contradiction(fmt::format("{} is set, but flossing.schedule does not have \"{}\"", key, schedule),
+                          fmt::format("add \"{}\" to flossing.schedule, or leave {} out", schedule, key));
+        }
+    };
+    needs("before", f.before > 0, "flossing.before");
+    needs("at", !f.at.empty(), "flossing.at");
+    if (f.weight > 0) needs("every", true, "flossing.weight");
+    for (const std::int64_t step : f.at) {
+        const bool stopped = f.stop_step > 0 && step >= f.stop_step;
+        if (step < train_steps && !stopped) continue;
+        contradiction(fmt::format("flossing.at = {} is never reached: {} = {}", step,
+                                  stopped ? "flossing.stop_step" : "train.steps",
+                                  stopped ? f.stop_step : train_steps),
+                      "floss at earlier training steps");
+    }
+    if (contains(f.schedule, "adaptive") && !ascending_pair(f.adaptive_band)) {
+        contradiction("flossing.adaptive_band is not two ascending numbers", "write it like [-0.05, 0.05]");
+    }
+    if (!f.stop_band.empty() && !ascending_pair(f.stop_band)) {
+        contradiction("flossing.stop_band is not two ascending numbers", "write it like [-0.05, 0.05], or [] for off");
+    }
+}
+
+void check_flossed_parameters(const FlossingConfig& f, const NetworkConfig& network) {
+    check_parameters(f.parameters, "flossing.parameters", network);
+    for (const std::string name : {"w_out", "bias_out", "kappa"}) {
+        if (!contains(f.parameters, name)) continue;
+        contradiction(fmt::format("flossing.parameters names {}, on which the exponents do not depend", name),
+                      "leave it out");
+    }
+    for (const std::string name : {"w_in", "bias", "initial_current", "initial_membrane"}) {
+        if (f.through_state || !contains(f.parameters, name)) continue;
+        contradiction(fmt::format("flossing.parameters names {}, on which the exponents depend only through the state, "
+                                  "but flossing.through_state = false", name),
+                      "set flossing.through_state = true, or leave it out");
+    }
+}
+
+void check_flossing(const Config& config, std::int64_t steps) {
+    const FlossingConfig& f = config.flossing;
+    if (f.schedule.empty()) return;  // so that one --set turns flossing off
+    check_no_repeats(f.schedule, "flossing.schedule");
+    check_schedule(f, config.train.steps);
+    check_flossed_parameters(f, config.network);
+    const double dt = config.network.dt;
+    const std::int64_t horizon = f.horizon > 0 ? whole_steps(f.horizon, dt, "flossing.horizon") : steps;
+    if (horizon > steps) {
+        contradiction(fmt::format("flossing.horizon = {} ms is {} steps, but a sequence of the task has only {}",
+                                  f.horizon, horizon, steps),
+                      "choose a shorter horizon, or 0 for the whole sequence");
+    }
+    check_exponents("flossing", f.exponents, f.warmup, f.qr_interval, horizon, config.network);
+    if (f.target.size() != 1 && static_cast<std::int64_t>(f.target.size()) != f.exponents) {
+        contradiction(fmt::format("flossing.target has {} numbers, but flossing.exponents = {}", f.target.size(),
+                                  f.exponents),
+                      "give one number for all exponents, or one for each");
+    }
+}
+
+// "auto", or PxQ with P, Q > 0.
+bool is_grid(const std::string& text) {
+    if (text.empty() || text == "auto") return true;
+    const std::size_t x = text.find('x');
+    if (x == std::string::npos) return false;
+    const auto is_count = [](const std::string& digits) {
+        return !digits.empty() && digits.size() < 7 && digits[0] != '0' &&
+               digits.find_first_not_of("0123456789") == std::string::npos;
+    };
+    return is_count(text.substr(0, x)) && is_count(text.substr(x + 1));
+}
+
+}  // namespace
+
+std::int64_t whole_steps(double time, double dt, const std::string& key) {
+    const double ratio = time / dt, steps = std::round(ratio);
+    if (!(ratio <= 2147483647.0)) {
+        contradiction(fmt::format("{} = {} ms is more than 2^31 steps of network.dt = {} ms", key, time, dt),
+                      "choose a shorter time or a larger network.dt");
+    }
+    // 0.3 / 0.1 is not 3 in floating point: a few units in the last place are no fraction of a step.
+    if (std::abs(ratio - steps) > 1e-9 * std::max(1.0, ratio)) {
+        contradiction(fmt::format("{} = {} ms is not a whole number of steps of network.dt = {} ms", key, time, dt),
+                      fmt::format("choose for example {}", std::max(1.0, steps) * dt));
+    }
+    return static_cast<std::int64_t>(steps);
+}
+
+void check_config(const Config& config) {
+    Config copy = config;
+    for (const Key& key : keys_of(copy)) check_value(key, "");
+    check_task(config.task, config.network.dt);
+    check_train(config);
+    const std::int64_t steps = task_steps(config.task, config.network.dt);
+    check_flossing(config, steps);
+    const DiagnosticsConfig& d = config.diagnostics;
+    if (d.every > 0) check_exponents("diagnostics", d.exponents, d.warmup, 1, steps, config.network);
+    if (!is_grid(config.parallel.grid)) {
+        contradiction(fmt::format("parallel.grid = \"{}\" is not a process grid", config.parallel.grid),
+                      "write PxQ, for example 2x4 for 2 groups of neurons times 4 of sequences, or auto");
+    }
+}
+
+void check_grid(const Config& config, int neuron_shards, int batch_shards) {
+    if (config.network.file.empty() && neuron_shards > config.network.neurons) {
+        contradiction(fmt::format("the grid {}x{} splits network.neurons = {} over {} groups of ranks", neuron_shards,
+                                  batch_shards, config.network.neurons, neuron_shards),
+                      fmt::format("choose at most {} groups (parallel.grid or --grid, PxQ with P <= {})",
+                                  config.network.neurons, config.network.neurons));
+    }
+    if (batch_shards > config.train.batch) {
+        contradiction(fmt::format("the grid {}x{} splits train.batch = {} sequences over {} groups of ranks",
+                                  neuron_shards, batch_shards, config.train.batch, batch_shards),
+                      fmt::format("choose at most {} groups (parallel.grid or --grid, PxQ with Q <= {}), or a larger "
+                                  "train.batch", config.train.batch, config.train.batch));
+    }
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,96 @@
+// The known name nearest to an unknown one: Levenshtein's edit distance, over all keys of all sections, so that a key in
+// the wrong section is found as well. Two habits count as near although many letters differ: initials (lr for
+// learning_rate) and a known name with something added (batch_size for batch).
+#include "config/nearest.hpp"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace spikefloss {
+namespace {
+
+std::size_t edit_distance(const std::string& a, const std::string& b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), 0);
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+        std::size_t diagonal = row[0];
+        row[0] = i;
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+            diagonal = row[j];
+            row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+        }
+    }
+    return row.back();
+}
+
+std::string initials(const std::string& name) {
+    std::string text(1, name[0]);
+    for (std::size_t n = 1; n < name.size(); ++n) {
+        if (name[n - 1] == '_') text += name[n];
+    }
+    return text;
+}
+
+std::size_t name_distance(const std::string& unknown, const std::string& known) {
+    const std::size_t edits = edit_distance(unknown, known);
+    if (edits > 0 && unknown.size() > 1 && unknown == initials(known)) return 1;
+    if (unknown.starts_with(known + "_")) return std::min<std::size_t>(edits, 2);
+    return edits;
+}
+
+// A wrong section costs one edit; among equals the section with the most similar name wins.
+std::string nearest_key(const std::vector<Key>& keys, const std::string& section, const std::string& name) {
+    const auto distance = [&](const Key& key) {
+        const std::size_t section_edits = edit_distance(section, key.section);
+        return std::pair(name_distance(name, key.name) + (section_edits > 0 ? 1 : 0), section_edits);
+    };
+    return std::min_element(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
+               return distance(a) < distance(b);
+           })->path();
+}
+
+std::vector<std::string> sections_of(const std::vector<Key>& keys) {
+    std::vector<std::string> sections;
+    for (const Key& key : keys) {
+        if (sections.empty() || sections.back() != key.section) sections.push_back(key.section);
+    }
+    return sections;
+}
+
+constexpr const char* all_keys = "docs/config.md lists all keys";
+
+}  // namespace
+
+void check_section(const std::vector<Key>& keys, const std::string& section, const std::string& where) {
+    const auto sections = sections_of(keys);
+    if (std::find(sections.begin(), sections.end(), section) != sections.end()) return;
+    const auto nearest = *std::min_element(sections.begin(), sections.end(), [&](const auto& a, const auto& b) {
+        return edit_distance(section, a) < edit_distance(section, b);
+    });
+    throw Error(Exit::usage, fmt::format("{}unknown section [{}]", where, section),
+                fmt::format("did you mean [{}]? The sections are {}", nearest, fmt::join(sections, ", ")));
+}
+
+const Key& find_key(const std::vector<Key>& keys, const std::string& section, const std::string& name,
+                    const std::string& where) {
+    const auto found = std::find_if(keys.begin(), keys.end(),
+                                    [&](const Key& key) { return key.section == section && key.name == name; });
+    if (found != keys.end()) return *found;
+    throw Error(Exit::usage, fmt::format("{}unknown key {}.{}", where, section, name),
+                fmt::format("did you mean {}? {}", nearest_key(keys, section, name), all_keys));
+}
+
+Error not_in_section(const std::vector<Key>& keys, const std::string& name, const std::string& where) {
+    const auto sections = sections_of(keys);
+    if (std::find(sections.begin(), sections.end(), name) != sections.end()) {
+        return Error(Exit::usage, fmt::format("{}{} must be a section", where, name),
+                     fmt::format("write [{}] on a line of its own, and its keys below", name));
+    }
+    return Error(Exit::usage, fmt::format("{}the key {} is in no section", where, name),
+                 fmt::format("did you mean {}? {}", nearest_key(keys, "", name), all_keys));
+}
+
+}  // namespace spikefloss

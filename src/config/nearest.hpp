@@ -1,0 +1,19 @@
+// Looks names up in the schema; an unknown one is an error that says which known one was probably meant.
+#pragma once
+
+#include "config/schema.hpp"
+#include "core/error.hpp"
+
+namespace spikefloss {
+
+// All three take `where`, the beginning of the message ("file:line: "), and raise Error(Exit::usage).
+
+// Throws unless the schema has the section.
+void check_section(const std::vector<Key>& keys, const std::string& section, const std::string& where);
+// The key section.name of the schema; throws for an unknown one.
+const Key& find_key(const std::vector<Key>& keys, const std::string& section, const std::string& name,
+                    const std::string& where);
+// The error for a value outside of every section.
+Error not_in_section(const std::vector<Key>& keys, const std::string& name, const std::string& where);
+
+}  // namespace spikefloss

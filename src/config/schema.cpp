@@ -1,0 +1,283 @@
+// The table of all keys: what each means, its unit, its choices and its range. docs/config.md, the comments of
+// to_toml and every check of a single value come from here.
+#include "config/schema.hpp"
+
+#include <utility>
+
+namespace spikefloss {
+namespace {
+
+using Choices = std::vector<std::string>;
+
+struct Range {
+    double low = -1e300, high = 1e300;
+};
+
+constexpr double many = 1e9;  // upper limit of step counters, which count random numbers in 32 bits
+
+// Appends the keys of one section.
+class Section {
+public:
+    Section(std::vector<Key>& keys, std::string name) : keys_(keys), name_(std::move(name)) {}
+
+    template <class T>
+    void add(const char* key, T& value, const char* description, Range range = {}) {
+        keys_.push_back({name_, key, description, {}, range.low, range.high, &value});
+    }
+    template <class T>
+    void add(const char* key, T& value, const char* description, const Choices& choices) {
+        keys_.push_back({name_, key, description, choices, -1e300, 1e300, &value});
+    }
+
+private:
+    std::vector<Key>& keys_;
+    std::string name_;
+};
+
+const Choices parameter_names = {"w_in",  "w_rec", "bias",  "w_out",           "bias_out",
+                                 "alpha", "beta",  "kappa", "initial_current", "initial_membrane"};
+
+void add_run(Section s, RunConfig& c) {
+    s.add("seed", c.seed, "Seed of initial weights, data and starting bases; the same seed gives the same run.",
+          {0, 9e18});
+    s.add("directory", c.directory,
+          "Folder for metrics, log and checkpoints; empty: runs/ followed by the name of the config file.");
+    s.add("precision", c.precision, "Number format of states, weights and gradients.", Choices{"fp32"});
+    s.add("sums", c.sums,
+          "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "
+          "closer to the exact sum.",
+          Choices{"float32", "float64"});
+}
+
+void add_network(Section s, NetworkConfig& c) {
+    s.add("file", c.file,
+          "HDF5 file with a /network to start from; the other keys of this section then only describe it. Empty: a "
+          "random network.");
+    s.add("neurons", c.neurons, "Number of recurrent neurons N.", {1, 1e6});
+    s.add("tau_syn", c.tau_syn,
+          "Synaptic time constant in ms (current decays by alpha = exp(-dt/tau_syn)); 0: delta synapse, alpha = 0.",
+          {0, 1e6});
+    s.add("tau_mem", c.tau_mem,
+          "Membrane time constant in ms (membrane decays by beta = exp(-dt/tau_mem)); 0: no memory, beta = 0.",
+          {0, 1e6});
+    s.add("tau_syn_spread", c.tau_syn_spread,
+          "Heterogeneity of tau_syn: each neuron draws it uniformly within this fraction on either side.",
+          {0, below(1)});
+    s.add("tau_mem_spread", c.tau_mem_spread,
+          "Heterogeneity of tau_mem: each neuron draws it uniformly within this fraction on either side.",
+          {0, below(1)});
+    s.add("tau_out", c.tau_out,
+          "Time constant of the readout's low-pass filter in ms (kappa = exp(-dt/tau_out)); 0: no filter, kappa = 0.",
+          {0, 1e6});
+    s.add("dt", c.dt, "Length of one time step in ms.", {above(0), 1e6});
+    s.add("threshold", c.threshold, "Threshold theta: a neuron spikes when its membrane exceeds it.", {-1e6, 1e6});
+    s.add("reset", c.reset,
+          "What a spike does to the membrane: zero sets it to 0, subtract takes the threshold off, none leaves it.",
+          Choices{"zero", "subtract", "none"});
+    s.add("surrogate", c.surrogate, "Shape of the surrogate derivative psi that replaces that of the spike function.",
+          Choices{"fast_sigmoid", "arctan", "sigmoid", "gaussian", "triangle"});
+    s.add("sharpness", c.sharpness,
+          "Sharpness g of the surrogate derivative; its width in membrane potential is about 1/g.", {above(0), 1e6});
+    s.add("readout", c.readout, "What the linear readout sees: membrane potentials or spikes.",
+          Choices{"membrane", "spikes"});
+    s.add("init", c.init, "Distribution of the initial recurrent weights: independent normal, or a random orthogonal "
+          "matrix.", Choices{"gaussian", "orthogonal"});
+    s.add("gain", c.gain,
+          "Strength of the initial recurrent weights: standard deviation gain/sqrt(N), or gain times orthogonal.",
+          {0, 1e6});
+    s.add("input_gain", c.input_gain, "Initial input weights: standard deviation input_gain/sqrt(number of inputs).",
+          {0, 1e6});
+    s.add("readout_gain", c.readout_gain, "Initial readout weights: standard deviation readout_gain/sqrt(N).",
+          {0, 1e6});
+    s.add("bias_mean", c.bias_mean, "Mean of the initial bias currents.", {-1e6, 1e6});
+    s.add("bias_std", c.bias_std, "Standard deviation of the initial bias currents over neurons.", {0, 1e6});
+    s.add("zero_row_sums", c.zero_row_sums,
+          "Subtract from each neuron's initial recurrent weights their mean, so that excitation and inhibition balance.");
+    s.add("weight_step", c.weight_step,
+          "Round initial weights to multiples of this (2^-10 makes sums exact, so that all grids agree bit for bit); "
+          "0: no rounding.",
+          {0, 1});
+}
+
+void add_task(Section s, TaskConfig& c) {
+    s.add("name", c.name,
+          "delayed_copy: repeat the input bit after a delay; delayed_xor: xor of two past bits; cue_recall: name a cue "
+          "after a delay; images: classify pictures shown piece by piece.",
+          Choices{"delayed_copy", "delayed_xor", "cue_recall", "images"});
+    s.add("duration", c.duration,
+          "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cue + delay + answer, images "
+          "one row or pixel per step).",
+          {above(0), 1e9});
+    s.add("delay", c.delay,
+          "Delay d in ms: the target is the bit d ago (delayed_copy), the xor of the bits d and d/2 ago (delayed_xor); "
+          "for cue_recall the time between cue and answer.",
+          {0, 1e9});
+    s.add("steps_per_bit", c.steps_per_bit,
+          "Number of steps that each input bit lasts (delayed_copy, delayed_xor).", {1, many});
+    s.add("coding", c.coding,
+          "How a bit enters (delayed_copy, delayed_xor): direct, as the number 0 or 1 on one input; spikes, as random "
+          "spikes of two input populations, one for each value.",
+          Choices{"direct", "spikes"});
+    s.add("inputs", c.inputs,
+          "Number of input neurons over all populations, for coding = spikes (even) and cue_recall (a multiple of "
+          "classes); 1 for coding = direct; images set their own.",
+          {1, 1e6});
+    s.add("rate_active", c.rate_active,
+          "Spike probability per step of an input neuron whose population codes the present value.", {0, 1});
+    s.add("rate_silent", c.rate_silent, "Spike probability per step of the input neurons of the other populations.",
+          {0, 1});
+    s.add("classes", c.classes, "Number of different cues in cue_recall.", {2, 1e6});
+    s.add("cue", c.cue, "Time for which cue_recall shows the cue, in ms.", {0, 1e9});
+    s.add("answer", c.answer, "Time over which cue_recall reads the answer, at the end of the sequence, in ms.",
+          {0, 1e9});
+    s.add("noise", c.noise, "Spike probability per step of every input neuron of cue_recall during delay and answer.",
+          {0, 1});
+    s.add("images", c.images, "Folder with the four IDX files of the pictures, gzip-compressed or not.");
+    s.add("order", c.order,
+          "How pictures enter: rows, one picture row per step; pixels, one pixel per step.",
+          Choices{"rows", "pixels"});
+    s.add("validation", c.validation,
+          "Number of training pictures held back from training; the test pictures are never trained on.", {0, many});
+}
+
+// The keys that training and flossing share; each keeps its own optimiser state.
+void add_optimiser(Section& s, OptimiserConfig& c) {
+    s.add("optimiser", c.optimiser, "Rule of the weight updates; adamw is adam with decoupled weight decay.",
+          Choices{"adam", "adamw", "sgd"});
+    s.add("learning_rate", c.learning_rate, "Step size of the weight updates.", {0, 1e6});
+    s.add("beta1", c.beta1, "adam, adamw: decay per update of the mean gradient.", {0, below(1)});
+    s.add("beta2", c.beta2, "adam, adamw: decay per update of the mean squared gradient.", {0, below(1)});
+    s.add("eps", c.eps,
+          "adam, adamw: added to the root mean squared gradient; gradients far below it hardly change the weights, so "
+          "lower it for vanishing gradients.",
+          {1e-30, 1});
+    s.add("weight_decay", c.weight_decay, "adamw: fraction of each weight, times learning_rate, taken off per update.",
+          {0, 1e6});
+    s.add("momentum", c.momentum, "sgd: fraction of the last update that is added to the next.", {0, below(1)});
+    s.add("clip", c.clip, "Longest allowed norm of the gradient of all parameters together; longer ones are scaled "
+          "down; 0: off.", {0, 1e30});
+    s.add("parameters", c.parameters, "Which parameters change; alpha, beta, kappa are the decays of synapses, "
+          "membranes, readout.", parameter_names);
+}
+
+void add_train(Section s, TrainConfig& c) {
+    s.add("batch", c.batch, "Number of sequences per training step, over all ranks (B).", {1, many});
+    s.add("steps", c.steps, "Number of training steps (weight updates on the task).", {0, many});
+    add_optimiser(s, c);
+    s.add("schedule", c.schedule,
+          "Course of the learning rate: constant; cosine, falling to schedule_factor; step, multiplied by "
+          "schedule_factor every schedule_steps.",
+          Choices{"constant", "cosine", "step"});
+    s.add("schedule_steps", c.schedule_steps,
+          "Training steps between reductions (step) or until the final rate (cosine; 0: the whole training).",
+          {0, many});
+    s.add("schedule_factor", c.schedule_factor,
+          "step: factor of each reduction; cosine: final fraction of the learning rate.", {0, 1});
+    s.add("adjoint_cap", c.adjoint_cap,
+          "Longest allowed dL/dstate of a sequence at any step, in units of one readout injection (0.5 |W_out| / number "
+          "of loss terms), so that no exploding mode drowns the others; 0: off.",
+          {0, 1e30});
+    s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
+    s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
+          {0, many});
+    s.add("test_batches", c.test_batches,
+          "Number of batches of one evaluation; images always use every test picture at the end.", {1, many});
+    s.add("stop_accuracy", c.stop_accuracy,
+          "End training when the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
+          {0, 1});
+}
+
+void add_flossing(Section s, FlossingConfig& c) {
+    s.add("schedule", c.schedule,
+          "When to floss, any of: before training; at given training steps; every so many training steps; adaptively, "
+          "when a measured quantity leaves a band. Empty: never, whatever the other keys of this section say.",
+          Choices{"before", "at", "every", "adaptive"});
+    s.add("exponents", c.exponents,
+          "Number k of leading surrogate Lyapunov exponents that are pushed to the target; at most the state size D "
+          "(2 N, or N when tau_syn = 0).",
+          {1, 2e6});
+    s.add("target", c.target,
+          "Wanted Lyapunov exponents per step: one number for all, or one for each of the k exponents.", {-1e3, 1e3});
+    s.add("warmup", c.warmup, "Steps at the start of a sequence that do not count for the exponents.", {0, many});
+    s.add("qr_interval", c.qr_interval,
+          "Steps between two re-orthonormalisations (QR) of the tangent basis; larger is faster and less stable.",
+          {1, many});
+    s.add("batch", c.batch, "Number of sequences per flossing step, over all ranks.", {1, many});
+    s.add("horizon", c.horizon, "Length of the sequences that are flossed in ms; 0: the task's length.", {0, 1e9});
+    s.add("through_state", c.through_state,
+          "Take the gradient of the exponents also through the trajectory, not only through the recurrent weights in "
+          "the Jacobian.");
+    s.add("jacobian_reset", c.jacobian_reset,
+          "detached: the tangent map has the reset factor (1 - s), as backpropagation has; ignored: it has not, as in "
+          "the authors' script.",
+          Choices{"detached", "ignored"});
+    add_optimiser(s, c);
+    s.add("before", c.before, "schedule before: number of flossing steps before training.", {0, many});
+    s.add("at", c.at, "schedule at: training steps before which to floss.", {0, many});
+    s.add("at_steps", c.at_steps, "schedule at: number of flossing steps each time.", {1, many});
+    s.add("every", c.every, "schedule every: training steps per flossing step.", {1, many});
+    s.add("weight", c.weight,
+          "schedule every: above 0, the penalty is added to the task's loss with this weight, in place of flossing "
+          "steps of their own; 0: separate steps.",
+          {0, 1e30});
+    s.add("adaptive_quantity", c.adaptive_quantity,
+          "schedule adaptive: what is measured; exponent: the largest exponent per step; gradient: log10 of how much "
+          "dL/dstate grows from the end of the sequence back to its start.",
+          Choices{"exponent", "gradient"});
+    s.add("adaptive_band", c.adaptive_band,
+          "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.",
+          {-1e3, 1e3});
+    s.add("adaptive_every", c.adaptive_every, "schedule adaptive: training steps between measurements.", {1, many});
+    s.add("adaptive_steps", c.adaptive_steps,
+          "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
+    s.add("stop_step", c.stop_step, "No flossing from this training step on; 0: no such limit.", {0, many});
+    s.add("stop_accuracy", c.stop_accuracy,
+          "No flossing while the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
+          {0, 1});
+    s.add("stop_band", c.stop_band,
+          "End flossing for good once the largest exponent per step lies between these two numbers; empty: off.",
+          {-1e3, 1e3});
+}
+
+void add_rest(std::vector<Key>& keys, Config& config) {
+    Section diagnostics(keys, "diagnostics");
+    DiagnosticsConfig& d = config.diagnostics;
+    diagnostics.add("every", d.every,
+                    "Training steps between records of the spectrum, of dL/dstate at every lag, of the firing rate and "
+                    "of the gradient norms; 0: off.",
+                    {0, many});
+    diagnostics.add("exponents", d.exponents, "Number of leading exponents to record; at most the state size D.",
+                    {1, 2e6});
+    diagnostics.add("batch", d.batch, "Number of sequences to average over.", {1, many});
+    diagnostics.add("warmup", d.warmup, "Steps at the start of a sequence that do not count for the exponents.",
+                    {0, many});
+
+    Section checkpoint(keys, "checkpoint");
+    checkpoint.add("every", config.checkpoint.every, "Training steps between checkpoints; 0: only at the end.",
+                   {0, many});
+    checkpoint.add("keep", config.checkpoint.keep, "Number of newest checkpoints that are kept.", {1, many});
+
+    Section parallel(keys, "parallel");
+    ParallelConfig& p = config.parallel;
+    parallel.add("grid", p.grid,
+                 "Process grid PxQ: neurons over P groups of ranks, sequences over Q; auto: all ranks share the sequences.");
+    parallel.add("backend", p.backend, "What computes; auto: the fastest that is there.", Choices{"auto", "cpu"});
+    parallel.add("comm", p.comm, "What carries data between ranks; auto: the one that fits the backend.",
+                 Choices{"auto", "mpi"});
+    parallel.add("threads", p.threads, "Threads per rank; 0: the machine's cores divided by its ranks.", {0, 4096});
+}
+
+}  // namespace
+
+std::vector<Key> keys_of(Config& config) {
+    std::vector<Key> keys;
+    add_run({keys, "run"}, config.run);
+    add_network({keys, "network"}, config.network);
+    add_task({keys, "task"}, config.task);
+    add_train({keys, "train"}, config.train);
+    add_flossing({keys, "flossing"}, config.flossing);
+    add_rest(keys, config);
+    return keys;
+}
+
+}  // namespace spikefloss

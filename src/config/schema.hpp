@@ -1,0 +1,63 @@
+// Every key of the configuration with its description, unit and range, and what can be done with the whole of it.
+#pragma once
+
+#include "config/config.hpp"
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace spikefloss {
+
+// A reference to one value of a Config.
+using ConfigValue = std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*,
+                                 std::vector<double>*, std::vector<std::string>*>;
+
+struct Key {
+    std::string section, name;
+    std::string description;             // with the unit
+    std::vector<std::string> choices;    // for strings and lists of strings; empty: any text
+    // Inclusive range of numbers (of each element of a list); an open end is the next double inside (above, below).
+    double low = -1e300, high = 1e300;
+    ConfigValue value;                   // inside the Config that keys_of was given
+    std::string path() const { return section + "." + name; }
+};
+
+// Ends of an open range: the smallest double above, the largest below a bound.
+inline double above(double bound) { return std::nextafter(bound, 1e301); }
+inline double below(double bound) { return std::nextafter(bound, -1e301); }
+
+// All keys of `config`, in the order of the sections.
+std::vector<Key> keys_of(Config& config);
+
+// A key in words: "an integer", "a list of floats"; "at least 1", "at least 0 and less than 1", "" where any is allowed.
+std::string type_text(const Key& key);
+std::string range_text(const Key& key);
+// The present value in TOML syntax; doubles with the fewest digits that read back as the same double.
+std::string value_text(const Key& key);
+// Throws Error(Exit::usage) unless the value is in the key's range and among its choices; `where` begins the message.
+void check_value(const Key& key, const std::string& where);
+
+// Fills `config` from a TOML file. Throws Error(Exit::usage) with file and line for a missing file, bad TOML, an unknown
+// key (naming the nearest known one), a wrong type or a value out of range.
+void read_config(const std::string& path, Config& config);
+// The same from TOML text; `origin` stands for the path in messages.
+void read_config_text(const std::string& text, const std::string& origin, Config& config);
+// "section.key=value", value in TOML syntax or a bare word for a string.
+void set_key(const std::string& assignment, Config& config);
+// A time in ms as a number of steps. Throws Error(Exit::usage) naming `key` unless it is a whole number of steps.
+std::int64_t whole_steps(double time, double dt, const std::string& key);
+// Ranges (again, for values that the program has set) and contradictions between keys (k > D, d >= T, ...). Throws
+// Error(Exit::usage). A network or pictures read from files are not known here: N and D are checked only without
+// network.file, and pictures are taken to be 28 x 28. Grid-dependent contradictions are checked by check_grid, with the
+// number of shards.
+void check_config(const Config& config);
+void check_grid(const Config& config, int neuron_shards, int batch_shards);
+// The whole config as TOML with the description of each key as a comment (comments = true), or bare.
+std::string to_toml(const Config& config, bool comments);
+// docs/config.md.
+std::string config_reference();
+
+}  // namespace spikefloss

@@ -1,0 +1,196 @@
+// Fills a Config from TOML text or from one --set argument. The only file that includes toml++ (it compiles slowly).
+// TOML itself is strict about syntax; what is added here is that every name and type must be one of the schema's.
+#include "config/nearest.hpp"
+#include "config/schema.hpp"
+#include "core/error.hpp"
+
+#include <toml++/toml.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string_view>
+
+namespace spikefloss {
+namespace {
+
+std::string type_name(const toml::node& node) {
+    switch (node.type()) {
+        case toml::node_type::table: return "a section";
+        case toml::node_type::array: return "a list";
+        case toml::node_type::string: return "a string";
+        case toml::node_type::integer: return "an integer";
+        case toml::node_type::floating_point: return "a float";
+        case toml::node_type::boolean: return "true or false";
+        default: return "a date or time";
+    }
+}
+
+// The value of a scalar node, or nothing when it has another type. Integers are taken where floats are expected.
+bool take(const toml::node& node, bool& target) {
+    const auto value = node.value_exact<bool>();
+    return value ? (target = *value, true) : false;
+}
+
+bool take(const toml::node& node, std::int64_t& target) {
+    const auto value = node.value_exact<std::int64_t>();
+    return value ? (target = *value, true) : false;
+}
+
+bool take(const toml::node& node, double& target) {
+    if (const auto integer = node.value_exact<std::int64_t>()) return target = static_cast<double>(*integer), true;
+    const auto value = node.value_exact<double>();
+    return value ? (target = *value, true) : false;
+}
+
+bool take(const toml::node& node, std::string& target) {
+    const auto value = node.value_exact<std::string>();
+    return value ? (target = *value, true) : false;
+}
+
+template <class T>
+bool take(const toml::node& node, std::vector<T>& target) {
+    const toml::array* array = node.as_array();
+    if (!array) return false;
+    std::vector<T> values(array->size());
+    for (std::size_t n = 0; n < values.size(); ++n) {
+        if (!take(*array->get(n), values[n])) return false;
+    }
+    target = std::move(values);
+    return true;
+}
+
+// where: "file:line: " or "--set argument: ".
+void assign(const Key& key, const toml::node& node, const std::string& where) {
+    const bool taken = std::visit([&](auto* target) { return take(node, *target); }, key.value);
+    if (!taken) {
+        throw Error(Exit::usage,
+                    fmt::format("{}{} must be {}, not {}", where, key.path(), type_text(key),
+                                node.is_array() && type_text(key).starts_with("a list") ? "a list of something else"
+                                                                                        : type_name(node)),
+                    fmt::format("write it like {} = {}. {}: {}", key.name, value_text(key), key.path(), key.description));
+    }
+    check_value(key, where);
+}
+
+std::string at_line(const std::string& origin, const toml::source_region& source) {
+    return fmt::format("{}:{}: ", origin, source.begin.line);
+}
+
+void read_section(const std::string& name, const toml::table& section, const std::string& origin,
+                  const std::vector<Key>& keys) {
+    for (const auto& [key_name, node] : section) {
+        const std::string where = at_line(origin, key_name.source());
+        assign(find_key(keys, name, std::string(key_name.str()), where), node, where);
+    }
+}
+
+[[noreturn]] void unreadable(const std::string& path, const std::string& why) {
+    throw Error(Exit::usage, fmt::format("cannot read the config file {}: {}", path, why),
+                "check the path; the folder configs/ of the source has examples");
+}
+
+}  // namespace
+
+void read_config_text(const std::string& text, const std::string& origin, Config& config) {
+    toml::table document;
+    try {
+        document = toml::parse(std::string_view(text), std::string_view(origin));
+    } catch (const toml::parse_error& error) {
+        throw Error(Exit::usage,
+                    fmt::format("{}:{}:{}: not valid TOML: {}", origin, error.source().begin.line,
+                                error.source().begin.column, error.description()),
+                    "a line is a [section], key = value, or a # comment; strings need quotes");
+    }
+    const std::vector<Key> keys = keys_of(config);
+    for (const auto& [name, node] : document) {
+        const std::string where = at_line(origin, name.source());
+        const std::string section(name.str());
+        if (const toml::table* table = node.as_table()) {
+            check_section(keys, section, where);
+            read_section(section, *table, origin, keys);
+        } else {
+            throw not_in_section(keys, section, where);
+        }
+    }
+}
+
+void read_config(const std::string& path, Config& config) {
+    std::error_code failure;
+    const auto status = std::filesystem::status(path, failure);
+    if (failure || !std::filesystem::exists(status)) unreadable(path, "there is no such file");
+    if (std::filesystem::is_directory(status)) unreadable(path, "it is a folder");
+    std::ifstream file(path, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    if (!file) unreadable(path, "reading failed; is it readable by you?");
+    read_config_text(text, path, config);
+}
+
+namespace {
+
+// "value = text" as a document of exactly one value, or nothing.
+std::optional<toml::table> parse_value(const std::string& text) {
+    try {
+        toml::table document = toml::parse(std::string_view("value = " + text));
+        if (document.size() == 1) return document;
+    } catch (const toml::parse_error&) {
+    }
+    return std::nullopt;
+}
+
+std::string trimmed(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t");
+    if (first == std::string_view::npos) return "";
+    return std::string(text.substr(first, text.find_last_not_of(" \t") - first + 1));
+}
+
+// "a, b" or "[a, b]" -> {"a", "b"}: a list of bare words.
+std::vector<std::string> bare_words(std::string text) {
+    if (text.size() >= 2 && text.front() == '[' && text.back() == ']') text = text.substr(1, text.size() - 2);
+    std::vector<std::string> words;
+    for (std::size_t begin = 0; begin <= text.size();) {
+        const std::size_t end = std::min(text.find(',', begin), text.size());
+        words.push_back(trimmed(std::string_view(text).substr(begin, end - begin)));
+        begin = end + 1;
+    }
+    return words;
+}
+
+}  // namespace
+
+void set_key(const std::string& assignment, Config& config) {
+    const std::string where = fmt::format("--set {}: ", assignment);
+    const std::size_t equals = assignment.find('=');
+    const std::string path = trimmed(std::string_view(assignment).substr(0, equals));
+    const std::size_t dot = path.find('.');
+    if (equals == std::string::npos || dot == std::string::npos) {
+        throw Error(Exit::usage, where + "not of the form section.key=value",
+                    "write for example --set train.steps=500");
+    }
+    const std::vector<Key> keys = keys_of(config);
+    const std::string section = path.substr(0, dot);
+    check_section(keys, section, where);
+    const Key& key = find_key(keys, section, path.substr(dot + 1), where);
+
+    std::string text = trimmed(std::string_view(assignment).substr(equals + 1));
+    const bool list = type_text(key).starts_with("a list");
+    if (list && !text.starts_with('[')) text = '[' + text + ']';  // one element, or several without brackets
+    const auto document = parse_value(text);
+    const toml::node* node = document ? document->get("value") : nullptr;
+    if (auto* const* target = std::get_if<std::string*>(&key.value); target && !(node && node->is_string()) && !text.starts_with('"')) {
+        **target = text;  // a bare word; also what TOML would take for a number, such as a folder named 2024
+        return check_value(key, where);
+    }
+    if (auto* const* target = std::get_if<std::vector<std::string>*>(&key.value); target && !node) {
+        **target = bare_words(text);
+        return check_value(key, where);
+    }
+    if (!node) {
+        throw Error(Exit::usage, fmt::format("{}{} must be {}, not {}", where, key.path(), type_text(key), text),
+                    fmt::format("{}: {}", key.path(), key.description));
+    }
+    assign(key, *node, where);
+}
+
+}  // namespace spikefloss

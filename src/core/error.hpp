@@ -1,0 +1,58 @@
+// The one exception type of the program: what is wrong, where, and what to do about it, with the exit code the
+// process ends with. User input is checked with require(), always; internal assumptions with SPIKEFLOSS_ASSERT,
+// in debug builds.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <source_location>
+#include <stdexcept>
+#include <string>
+
+namespace spikefloss {
+
+// Exit codes of the program, listed for users in docs/exit_codes.md.
+enum class Exit : int {
+    success = 0,
+    internal = 1,   // a defect of the program, or of a library call
+    usage = 2,      // command line or config
+    bad_file = 3,   // an input file is missing, damaged or does not fit
+    numerics = 4,   // loss or state not finite, a factorisation failed
+    storage = 5,    // an output could not be written
+    stopped = 85,   // stopped by a signal after writing a checkpoint; --resume goes on
+};
+
+class Error : public std::runtime_error {
+public:
+    // problem: one sentence, what and where; suggestion: what the user can do (may be empty).
+    Error(Exit code, const std::string& problem, const std::string& suggestion = "",
+          std::source_location place = std::source_location::current())
+        : std::runtime_error(suggestion.empty() ? problem : problem + "\n  what to do: " + suggestion),
+          code_(code), file_(place.file_name()), line_(place.line()) {}
+
+    Exit code() const { return code_; }
+    // Where in the source the error was raised, for the log.
+    std::string place() const { return fmt::format("{}:{}", file_, line_); }
+    // True when every rank throws the same error, so that one rank may speak for all and all may leave in order.
+    bool collective = false;
+
+private:
+    Exit code_;
+    const char* file_;
+    unsigned line_;
+};
+
+// Throws Error(code, problem, suggestion) unless condition holds.
+inline void require(bool condition, Exit code, const std::string& problem, const std::string& suggestion = "",
+                    std::source_location place = std::source_location::current()) {
+    if (!condition) throw Error(code, problem, suggestion, place);
+}
+
+}  // namespace spikefloss
+
+#ifdef NDEBUG
+#define SPIKEFLOSS_ASSERT(condition) ((void)0)
+#else
+#define SPIKEFLOSS_ASSERT(condition) \
+    ::spikefloss::require(condition, ::spikefloss::Exit::internal, "assumption broken: " #condition)
+#endif

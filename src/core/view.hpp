@@ -1,0 +1,40 @@
+// Non-owning views of backend memory: a pointer and a shape. Arrays are row-major; the last index is contiguous.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace spikefloss {
+
+using Index = std::int64_t;
+
+// A [rows, cols] matrix whose rows start `stride` elements apart.
+template <class T>
+struct Matrix {
+    T* data;
+    Index rows, cols, stride;
+
+    Matrix(T* data_, Index rows_, Index cols_) : Matrix(data_, rows_, cols_, cols_) {}
+    Matrix(T* data_, Index rows_, Index cols_, Index stride_) : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
+    // A matrix may be read where a constant one is asked for.
+    operator Matrix<const T>() const { return {data, rows, cols, stride}; }
+};
+
+enum class Scalar { float32, float64, int64 };
+
+inline std::size_t size_of(Scalar type) { return type == Scalar::float32 ? 4 : 8; }
+
+// The type in which sums over neurons, sequences and time are accumulated and travel between ranks: float32 for
+// speed; float64 so that the rounded result does not depend on the order of the terms, that is, on the grid.
+enum class Sums { float32, float64 };
+
+inline Scalar scalar_of(Sums sums) { return sums == Sums::float32 ? Scalar::float32 : Scalar::float64; }
+
+// A [rows, cols] matrix of partial sums, float or double as the backend's Sums says.
+struct SumMatrix {
+    void* data;
+    Scalar type;
+    Index rows, cols, stride;
+};
+
+}  // namespace spikefloss

@@ -1,0 +1,165 @@
+#include "lyapunov/tangent_pass.hpp"
+
+#include "core/error.hpp"
+#include "core/random.hpp"
+
+#include <cmath>
+
+namespace spikefloss {
+
+Index TangentPass::counted_qrs(const TangentOptions& options, Index T) {
+    Index counted = 0;
+    for (Index end = options.qr_interval; end <= T; end += options.qr_interval)
+        counted += end - options.qr_interval >= options.warmup;
+    return counted;
+}
+
+TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Network& network, TangentOptions options,
+                         Index T, Index b, bool keep)
+    : backend_(backend),
+      grid_(grid),
+      options_(options),
+      b_(b),
+      k_(options.exponents),
+      n_(network.n()),
+      last_(T / options.qr_interval * options.qr_interval),
+      counted_(counted_qrs(options, T)),
+      keep_(keep),
+      has_current_(network.has_current()),
+      recurrence_(backend, grid, network.layout.shape().neurons, b * k_),
+      qr_(backend, grid, b, k_, n_),
+      rows_(b * k_),
+      basis_size_((has_current_ ? 2 : 1) * rows_ * n_),
+      q_(backend, (keep ? last_ + 1 : 2) * basis_size_),
+      r_(backend, (keep ? last_ / options.qr_interval : 1) * b * k_ * k_),
+      x_(backend, rows_ * n_),
+      product_(backend, rows_ * n_),
+      adjoint_(backend, keep ? basis_size_ : 0),
+      g_(backend, keep ? rows_ * n_ : 0),
+      weight_(backend, keep ? rows_ : 0) {
+    require(k_ >= 1 && k_ <= network.state_size(), Exit::usage,
+            fmt::format("{} exponents were asked for, but the state has {} dimensions", k_, network.state_size()),
+            fmt::format("choose between 1 and {}", network.state_size()));
+    require(counted_ > 0, Exit::usage,
+            fmt::format("no QR counts: {} steps hold none after a warm-up of {} with one every {} steps", T,
+                        options.warmup, options.qr_interval),
+            "use a shorter warm-up or QR interval, or longer sequences");
+}
+
+Tangents TangentPass::basis(Index t) {
+    float* at = q_.data() + (keep_ ? t : t % 2) * basis_size_;
+    return has_current_ ? Tangents{at, at + rows_ * n_} : Tangents{nullptr, at};
+}
+
+// psi(u[t] - theta) * Q_u before step t, gathered over the neuron shards.
+const float* TangentPass::tangent_input(const Network& network, StatePass& state, Index t) {
+    backend_.tangent_input(network.model.neuron, b_, k_, n_, state.membrane(t), basis(t).membrane, x_.data());
+    return recurrence_.gather(rows_, x_.data());
+}
+
+void TangentPass::forward(const Network& network, StatePass& state, const std::vector<float>& q0,
+                          Index first_sequence) {
+    // From [b, k, D] to the current and membrane parts.
+    std::vector<float> parts(static_cast<std::size_t>(basis_size_));
+    const Index part_size = rows_ * n_, part_count = has_current_ ? 2 : 1;
+    for (Index row = 0; row < rows_; ++row)
+        for (Index part = 0; part < part_count; ++part)
+            for (Index j = 0; j < n_; ++j)
+                parts[static_cast<std::size_t>(part * part_size + row * n_ + j)] =
+                    q0[static_cast<std::size_t>((row * part_count + part) * n_ + j)];
+    if (basis_size_) backend_.copy_in(q_.data(), parts.data(), parts.size() * sizeof(float));
+
+    log_r_.clear();
+    log_r_.reserve(static_cast<std::size_t>(counted_ * rows_));
+    std::vector<double> logs(static_cast<std::size_t>(rows_));
+    for (Index t = 0; t < last_; ++t) {
+        recurrence_.apply(network[Parameter::w_rec], rows_, tangent_input(network, state, t), product_.data());
+        backend_.tangent_step(network.model.neuron, options_.reset, network.neurons(), b_, k_, n_, state.membrane(t),
+                              product_.data(), basis(t), basis(t + 1));
+        if (!is_qr(t + 1)) continue;
+        const Index qr = (t + 1) / options_.qr_interval - 1;
+        qr_.factorise(t + 1, first_sequence, basis(t + 1), r_.data() + (keep_ ? qr : 0) * rows_ * k_, logs.data());
+        if (counts(t + 1)) log_r_.insert(log_r_.end(), logs.begin(), logs.end());
+    }
+}
+
+std::vector<double> TangentPass::exponents() const {
+    std::vector<double> lambda(static_cast<std::size_t>(rows_), 0.0);
+    for (Index qr = 0; qr < counted_; ++qr)
+        for (Index i = 0; i < rows_; ++i)
+            lambda[static_cast<std::size_t>(i)] += log_r_[static_cast<std::size_t>(qr * rows_ + i)];
+    for (double& value : lambda) value /= static_cast<double>(counted_ * options_.qr_interval);
+    return lambda;
+}
+
+void TangentPass::backward(const Network& network, StatePass& state, const std::vector<double>& d_exponents,
+                           bool time_constants, SumBuffer& gradient, float* extra) {
+    const NeuronModel& model = network.model.neuron;
+    const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
+    std::vector<double> weights(d_exponents);  // dL/d(ln R_jj) of every counted QR
+    for (double& w : weights) w /= static_cast<double>(counted_ * options_.qr_interval);
+    const auto [current, membrane] = has_current_ ? Tangents{adjoint_.data(), adjoint_.data() + rows_ * n_}
+                                                  : Tangents{nullptr, adjoint_.data()};
+    const Tangents a{current, membrane};  // adjoint of the basis, of its QR, and of the step, in turn
+    adjoint_.zero();
+    weight_.zero();
+    bool counting = false;
+    for (Index t = last_; t-- > 0;) {
+        if (is_qr(t + 1)) {
+            if (counts(t + 1) != counting) {
+                counting = counts(t + 1);
+                if (counting && rows_) weight_.copy_in(weights.data());
+                if (!counting) weight_.zero();
+            }
+            const Index qr = (t + 1) / options_.qr_interval - 1;
+            qr_.backward(basis(t + 1), r_.data() + qr * rows_ * k_, weight_.data(), a);
+        }
+        backend_.tangent_step_backward(model, options_.reset, network.neurons(), b_, k_, n_, state.membrane(t), a,
+                                       g_.data());
+        const float* x = tangent_input(network, state, t);
+        recurrence_.add_outer(rows_, g_.data(), x,
+                              gradient.matrix(n_, network.layout.shape().neurons, at(Parameter::w_rec)));
+        if (time_constants) {
+            recurrence_.apply(network[Parameter::w_rec], rows_, x, product_.data());
+            backend_.tangent_time_constants_backward(network.neurons(), b_, k_, n_, basis(t), product_.data(), membrane,
+                                                     g_.data(), gradient.matrix(1, n_, at(Parameter::alpha)),
+                                                     gradient.matrix(1, n_, at(Parameter::beta)));
+        }
+        recurrence_.apply_transposed(network[Parameter::w_rec], rows_, g_.data(), product_.data());
+        backend_.tangent_input_backward(model, network.neurons(), b_, k_, n_, state.membrane(t), basis(t).membrane,
+                                        product_.data(), g_.data(), a, extra + t * b_ * n_);
+    }
+}
+
+std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,
+                                BlockRange sequences) {
+    const Index parts = has_current ? 2 : 1, D = parts * neurons_total, n = neurons.size();
+    std::vector<double> full(static_cast<std::size_t>(k * D));
+    std::vector<float> bases(static_cast<std::size_t>(sequences.size() * k * parts * n));
+    for (Index s = 0; s < sequences.size(); ++s) {
+        // Gaussian vectors, orthonormalised twice by modified Gram-Schmidt: every rank does the same in double.
+        for (Index j = 0; j < k; ++j) {
+            double* v = full.data() + j * D;
+            for (Index i = 0; i < D; ++i)
+                v[i] = normal(seed, Stream::tangent_bases, static_cast<std::uint32_t>(sequences.begin + s),
+                              static_cast<std::uint32_t>(j), static_cast<std::uint32_t>(i));
+            for (int pass = 0; pass < 2; ++pass)
+                for (Index before = 0; before < j; ++before) {
+                    const double* q = full.data() + before * D;
+                    double dot = 0.0;
+                    for (Index i = 0; i < D; ++i) dot += q[i] * v[i];
+                    for (Index i = 0; i < D; ++i) v[i] -= dot * q[i];
+                }
+            double norm = 0.0;
+            for (Index i = 0; i < D; ++i) norm += v[i] * v[i];
+            for (Index i = 0; i < D; ++i) v[i] /= std::sqrt(norm);
+            for (Index part = 0; part < parts; ++part)
+                for (Index i = 0; i < n; ++i)
+                    bases[static_cast<std::size_t>(((s * k + j) * parts + part) * n + i)] =
+                        static_cast<float>(v[part * neurons_total + neurons.begin + i]);
+        }
+    }
+    return bases;
+}
+
+}  // namespace spikefloss

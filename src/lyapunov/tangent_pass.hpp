@@ -1,0 +1,75 @@
+// The tangent dynamics through time, forwards with QR every few steps, and the adjoint of both backwards.
+//
+//   P_i = alpha Q_i + W_rec (psi(u[t] - theta) * Q_u)
+//   P_u = (1 - s[t]) (beta Q_u + (1-beta) P_i)
+//   every qr_interval steps: [P_i; P_u] = Q R, and ln R_jj adds to exponent j once warm-up is over.
+//
+// A tangent vector travels through the recurrence like one more sequence: the k vectors of b sequences are b k rows.
+#pragma once
+
+#include "lyapunov/qr.hpp"
+#include "network/state_pass.hpp"
+
+namespace spikefloss {
+
+struct TangentOptions {
+    Index exponents = 1;                              // k <= D
+    Index warmup = 0;                                 // steps not counted
+    Index qr_interval = 1;                            // m
+    JacobianReset reset = JacobianReset::detached;
+};
+
+class TangentPass {
+public:
+    // keep: hold the bases of all steps, which a backward pass needs. T steps, b sequences of this rank.
+    TangentPass(Backend& backend, const ProcessGrid& grid, const Network& network, TangentOptions options, Index T,
+                Index b, bool keep);
+
+    // q0: orthonormal starting bases of this rank, host memory [b, k, D_local]: row j of sequence s is vector j, its
+    // current part [n] (when the network has one) before its membrane part [n].
+    // first_sequence names sequences in errors. Uses the membranes of `state`.
+    void forward(const Network& network, StatePass& state, const std::vector<float>& q0, Index first_sequence);
+
+    // Number of QRs that count, and the steps they cover. A QR counts when the steps it covers all lie after warm-up.
+    static Index counted_qrs(const TangentOptions& options, Index T);
+    Index counted() const { return counted_; }
+    // ln R_jj of the counted QRs, host memory [counted, b, k].
+    const std::vector<double>& log_r() const { return log_r_; }
+    // The exponents of each sequence of this rank, [b, k], per step.
+    std::vector<double> exponents() const;
+
+    // With d_exponents = dL/dlambda [b, k] (host): adds the direct gradient to w_rec (and alpha, beta when
+    // time_constants) of `gradient`, and e[t], t = 0..T, to `extra` [T+1, b, n].
+    void backward(const Network& network, StatePass& state, const std::vector<double>& d_exponents, bool time_constants,
+                  SumBuffer& gradient, float* extra);
+
+private:
+    Tangents basis(Index t);   // Q before step t (t = 0..T), within q_
+    bool is_qr(Index end) const { return end % options_.qr_interval == 0; }
+    bool counts(Index end) const { return end - options_.qr_interval >= options_.warmup; }
+    const float* tangent_input(const Network& network, StatePass& state, Index t);
+
+    Backend& backend_;
+    const ProcessGrid& grid_;
+    TangentOptions options_;
+    Index b_, k_, n_;
+    Index last_;                   // the last step that ends with a QR
+    Index counted_;
+    bool keep_, has_current_;
+    Recurrence recurrence_;
+    TangentQr qr_;
+    Index rows_, basis_size_;      // b k; elements of one basis, both parts
+    Buffer<float> q_;              // [last + 1 or 2][current, membrane][b, k, n]
+    Buffer<double> r_;             // [QRs or 1][b, k, k]
+    Buffer<float> x_, product_;    // [b, k, n]: psi * Q_u; W x, and W' g
+    Buffer<float> adjoint_, g_;    // [2][b, k, n] adjoint of the basis; [b, k, n]
+    Buffer<double> weight_;        // [b, k]
+    std::vector<double> log_r_;    // [counted, b, k]
+};
+
+// Random orthonormal bases for sequences `sequences` of a batch, the part of `neurons`, in the layout of
+// TangentPass::forward. They depend on the seed and the global indices only. N neurons, has_current: D = 2N.
+std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,
+                                BlockRange sequences);
+
+}  // namespace spikefloss

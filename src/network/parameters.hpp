@@ -1,0 +1,110 @@
+// The parameters of a network and where each lies in this rank's flat buffers. Values, gradients and optimiser moments
+// share one layout: all parameters of this rank's neurons one after another.
+//
+//   w_in [N, M]  w_rec [N, N]  bias [N]  w_out [O, N]  bias_out [O]  alpha [N]  beta [N]  kappa [O]
+//   initial_current [N]  initial_membrane [N]
+//
+// A rank holds the rows of its n neurons, of w_out the columns, and all of bias_out and kappa. The last two are held,
+// and updated alike, by every neuron shard. W_rec is kept as P column blocks, [n, n_p] each for pre-synaptic shard p,
+// one after another, which is the form in which spikes and adjoints travel (network/recurrence.hpp).
+#pragma once
+
+#include "backend/buffer.hpp"
+#include "parallel/process_grid.hpp"
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace spikefloss {
+
+enum class Parameter { w_in, w_rec, bias, w_out, bias_out, alpha, beta, kappa, initial_current, initial_membrane };
+inline constexpr int parameter_count = 10;
+inline constexpr std::array<Parameter, parameter_count> all_parameters = {
+    Parameter::w_in,  Parameter::w_rec, Parameter::bias,  Parameter::w_out,           Parameter::bias_out,
+    Parameter::alpha, Parameter::beta,  Parameter::kappa, Parameter::initial_current, Parameter::initial_membrane};
+
+// The name of the parameter's dataset in files, metrics and messages.
+std::string_view name_of(Parameter parameter);
+
+struct NetworkShape {
+    Index neurons = 0, inputs = 0, outputs = 0;  // N, M, O
+    bool operator==(const NetworkShape&) const = default;
+};
+
+// What a network is, apart from its parameters: the attributes of /network in a file.
+struct NetworkModel {
+    NeuronModel neuron;
+    Readout readout = Readout::membrane;
+};
+
+// One rectangle of a global [rows, cols] parameter, held contiguously (row-major) at `offset` of the flat buffer.
+// Vectors are [1, N] (columns sharded).
+struct Segment {
+    Parameter parameter;
+    Index offset = 0;
+    Index row = 0, col = 0;            // where it begins in the global array
+    Index rows = 0, cols = 0;          // its size
+    Index global_rows = 0, global_cols = 0;
+    bool replicated = false;           // the same on every neuron shard (bias_out, kappa)
+    Index size() const { return rows * cols; }
+};
+
+class ParameterLayout {
+public:
+    ParameterLayout() = default;
+    ParameterLayout(NetworkShape shape, Index neuron_shards, Index neuron_shard);
+
+    const NetworkShape& shape() const { return shape_; }
+    BlockRange neurons() const { return neurons_; }
+    Index size() const { return size_; }
+    // All segments in memory order; one per parameter but for w_rec, which has one per pre-synaptic shard.
+    std::span<const Segment> segments() const { return segments_; }
+    // The whole contiguous range of one parameter: {offset, count}.
+    struct Extent {
+        Index offset, count;
+    };
+    Extent extent(Parameter parameter) const { return extents_[static_cast<std::size_t>(parameter)]; }
+
+private:
+    NetworkShape shape_;
+    BlockRange neurons_;
+    std::vector<Segment> segments_;
+    std::array<Extent, parameter_count> extents_{};
+    Index size_ = 0;
+};
+
+// A network as one rank holds it, in host memory: what files are read into and written from.
+struct HostNetwork {
+    NetworkModel model;
+    ParameterLayout layout;
+    std::vector<float> values;  // [layout.size()]
+};
+
+// A network as one rank holds it, in backend memory.
+class Network {
+public:
+    Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& host);
+
+    NetworkModel model;
+    ParameterLayout layout;
+    Buffer<float> values;  // [layout.size()]
+
+    const float* operator[](Parameter p) const { return values.data() + layout.extent(p).offset; }
+    float* operator[](Parameter p) { return values.data() + layout.extent(p).offset; }
+    NeuronVectors neurons() const {
+        return {(*this)[Parameter::alpha], (*this)[Parameter::beta], (*this)[Parameter::bias]};
+    }
+    Index n() const { return layout.neurons().size(); }
+    // False when every alpha of the whole network is 0: then the state is the membrane alone (D = N).
+    bool has_current() const { return has_current_; }
+    Index state_size() const { return layout.shape().neurons * (has_current_ ? 2 : 1); }  // D
+    HostNetwork to_host() const { return {model, layout, values.to_host()}; }
+
+private:
+    bool has_current_ = true;
+};
+
+}  // namespace spikefloss

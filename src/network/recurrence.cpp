@@ -1,0 +1,81 @@
+#include "network/recurrence.hpp"
+
+namespace spikefloss {
+
+Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, Index max_rows)
+    : backend_(backend),
+      comm_(grid.neurons()),
+      blocks_(block_ranges(neurons, grid.shape().neuron_shards)),
+      sizes_(blocks_.size()),
+      neurons_(neurons),
+      n_(grid.neurons_of(neurons).size()),
+      gathered_(backend, max_rows * neurons),
+      sums_(backend, max_rows * n_) {
+    if (shards() > 1) partial_ = SumBuffer(backend, max_rows * neurons);
+}
+
+const float* Recurrence::gather(Index rows, const float* x) {
+    if (shards() == 1) return x;
+    for (Index p = 0; p < shards(); ++p)
+        sizes_[static_cast<std::size_t>(p)] = rows * block(p).size() * static_cast<Index>(sizeof(float));
+    comm_.all_gather(x, gathered_.data(), sizes_);
+    return gathered_.data();
+}
+
+Index Recurrence::word_offset(Index rows, Index p) const {
+    Index words = 0;
+    for (Index before = 0; before < p; ++before) words += rows * spike_words(block(before).size());
+    return words;
+}
+
+Index Recurrence::gathered_words(Index rows) const { return word_offset(rows, shards()); }
+
+void Recurrence::gather_spikes(Index rows, const std::uint32_t* bits, std::uint32_t* gathered) {
+    for (Index p = 0; p < shards(); ++p)
+        sizes_[static_cast<std::size_t>(p)] = rows * spike_words(block(p).size()) * static_cast<Index>(sizeof *bits);
+    if (shards() == 1)
+        backend_.copy(gathered, bits, static_cast<std::size_t>(sizes_[0]));
+    else
+        comm_.all_gather(bits, gathered, sizes_);
+}
+
+const float* Recurrence::unpack(Index rows, const std::uint32_t* gathered) {
+    for (Index p = 0; p < shards(); ++p)
+        backend_.unpack_spikes(rows, block(p).size(), gathered + word_offset(rows, p),
+                               gathered_.data() + rows * block(p).begin, block(p).size());
+    return gathered_.data();
+}
+
+void Recurrence::apply(const float* w, Index rows, const float* gathered, float* out) {
+    for (Index p = 0; p < shards(); ++p) {
+        const Index n_p = block(p).size();
+        const Matrix<const float> x(gathered + rows * block(p).begin, rows, n_p);   // [rows, n_p]
+        const Matrix<const float> w_p(w + n_ * block(p).begin, n_, n_p);            // [n, n_p]
+        backend_.gemm(Transpose::no, Transpose::yes, x, w_p, sums_.matrix(rows, n_), p > 0);
+    }
+    backend_.round_sums(sums_.data(), out, rows * n_);
+}
+
+void Recurrence::apply_transposed(const float* w, Index rows, const float* y, float* out) {
+    SumBuffer& sums = shards() == 1 ? sums_ : partial_;
+    for (Index p = 0; p < shards(); ++p) {
+        const Index n_p = block(p).size();
+        const Matrix<const float> w_p(w + n_ * block(p).begin, n_, n_p);  // [n, n_p]
+        backend_.gemm(Transpose::no, Transpose::no, {y, rows, n_}, w_p,
+                      sums.matrix(rows, n_p, rows * block(p).begin), false);
+        sizes_[static_cast<std::size_t>(p)] = rows * n_p;
+    }
+    if (shards() > 1) comm_.reduce_scatter_sum(partial_.data(), sums_.data(), sums_.type(), sizes_);
+    backend_.round_sums(sums_.data(), out, rows * n_);
+}
+
+void Recurrence::add_outer(Index rows, const float* y, const float* gathered, SumMatrix dw) {
+    for (Index p = 0; p < shards(); ++p) {
+        const Index n_p = block(p).size();
+        const Matrix<const float> x(gathered + rows * block(p).begin, rows, n_p);
+        char* at = static_cast<char*>(dw.data) + n_ * block(p).begin * static_cast<Index>(size_of(dw.type));
+        backend_.gemm(Transpose::yes, Transpose::no, {y, rows, n_}, x, {at, dw.type, n_, n_p, n_p}, true);
+    }
+}
+
+}  // namespace spikefloss

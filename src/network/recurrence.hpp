@@ -1,0 +1,54 @@
+// The row-sharded recurrent matrix and its transpose, the only communication inside a time step:
+//
+//   apply(x)             = W_local all_gather(x)            [rows, n] -> [rows, n]
+//   apply_transposed(y)  = reduce_scatter(W_local' y)
+//
+// x is spikes or tangents, y adjoints of either. What all ranks hold of a gathered array is P blocks, [rows, n_p] each,
+// one after another; W_local is kept in the same column blocks, so nothing is ever reordered. Spikes travel as bits.
+#pragma once
+
+#include "backend/buffer.hpp"
+#include "parallel/process_grid.hpp"
+
+namespace spikefloss {
+
+class Recurrence {
+public:
+    // For N neurons and arrays of at most max_rows rows.
+    Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, Index max_rows);
+
+    // x [rows, n] of this rank -> all P blocks [rows, n_p]; valid until the next gather or unpack.
+    const float* gather(Index rows, const float* x);
+    // 32-bit words that gathered spikes of `rows` rows take: P blocks [rows, spike_words(n_p)].
+    Index gathered_words(Index rows) const;
+    // bits of this rank's spikes [rows, spike_words(n)] -> all P blocks.
+    void gather_spikes(Index rows, const std::uint32_t* bits, std::uint32_t* gathered);
+    // Gathered bits -> P blocks [rows, n_p] of 0.0 and 1.0; valid until the next gather or unpack.
+    const float* unpack(Index rows, const std::uint32_t* gathered);
+
+    // out [rows, n] = gathered W_local'; w is the w_rec part of a parameter buffer.
+    void apply(const float* w, Index rows, const float* gathered, float* out);
+    // out [rows, n] = my block of the sum over shards of y W_local, y [rows, n].
+    void apply_transposed(const float* w, Index rows, const float* y, float* out);
+    // dw (the w_rec part of a gradient) += y' gathered.
+    void add_outer(Index rows, const float* y, const float* gathered, SumMatrix dw);
+
+    // The neurons of shard p, and of this rank.
+    const BlockRange& block(Index p) const { return blocks_[static_cast<std::size_t>(p)]; }
+    Index shards() const { return static_cast<Index>(blocks_.size()); }
+    Index n() const { return n_; }
+    // Words before block p in gathered spikes of `rows` rows.
+    Index word_offset(Index rows, Index p) const;
+
+private:
+    Backend& backend_;
+    Communicator& comm_;
+    std::vector<BlockRange> blocks_;
+    std::vector<Index> sizes_;         // message sizes of the next collective, one per shard
+    Index neurons_, n_;
+    Buffer<float> gathered_;           // [max_rows N]
+    SumBuffer sums_;                   // [max_rows n], this rank's finished sums
+    SumBuffer partial_;                // [max_rows N], sums for all shards
+};
+
+}  // namespace spikefloss

@@ -1,0 +1,82 @@
+// Surrogate derivatives psi(v) of the spike at v = u - theta, with sharpness g, and their own derivatives psi'(v).
+//
+//   fast_sigmoid  1/(1+g|v|)^2        -2 g sign(v)/(1+g|v|)^3
+//   arctan        1/(1+(g v)^2)       -2 g^2 v/(1+(g v)^2)^2
+//   sigmoid       4 e (1-e)           4 g e (1-e)(1-2e),  e = 1/(1+exp(-g v))
+//   gaussian      exp(-(g v)^2/2)     -g^2 v psi
+//   triangle      max(0, 1-g|v|)      -g sign(v) inside, 0 outside
+#pragma once
+
+#include "neuron/host_device.hpp"
+
+#include <cmath>
+
+namespace spikefloss {
+
+enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
+
+SPIKEFLOSS_HD float sign_of(float v) { return v > 0.0f ? 1.0f : (v < 0.0f ? -1.0f : 0.0f); }
+
+// Each surrogate is a type with two static functions, so that loops over neurons hold no branch on its kind.
+struct FastSigmoid {
+    static SPIKEFLOSS_HD float psi(float v, float g) {
+        const float r = 1.0f / fmaf(g, fabsf(v), 1.0f);
+        return r * r;
+    }
+    static SPIKEFLOSS_HD float derivative(float v, float g) {
+        const float r = 1.0f / fmaf(g, fabsf(v), 1.0f);
+        return -2.0f * g * sign_of(v) * (r * r * r);
+    }
+};
+
+struct Arctan {
+    static SPIKEFLOSS_HD float psi(float v, float g) {
+        const float x = g * v;
+        return 1.0f / fmaf(x, x, 1.0f);
+    }
+    static SPIKEFLOSS_HD float derivative(float v, float g) {
+        const float p = psi(v, g);
+        return -2.0f * g * (g * v) * (p * p);
+    }
+};
+
+struct Sigmoid {
+    // With q = exp(-|g v|) <= 1 nothing overflows: e(1-e) = q/(1+q)^2 and 1-2e = -sign(v) (1-q)/(1+q).
+    static SPIKEFLOSS_HD float psi(float v, float g) {
+        const float q = expf(-fabsf(g * v));
+        const float r = 1.0f / (1.0f + q);
+        return 4.0f * q * (r * r);
+    }
+    static SPIKEFLOSS_HD float derivative(float v, float g) {
+        const float q = expf(-fabsf(g * v));
+        const float r = 1.0f / (1.0f + q);
+        return -4.0f * g * sign_of(v) * (q * (r * r)) * ((1.0f - q) * r);
+    }
+};
+
+struct Gaussian {
+    static SPIKEFLOSS_HD float psi(float v, float g) {
+        const float x = g * v;
+        return expf(-0.5f * (x * x));
+    }
+    static SPIKEFLOSS_HD float derivative(float v, float g) { return -g * (g * v) * psi(v, g); }
+};
+
+struct Triangle {
+    static SPIKEFLOSS_HD float psi(float v, float g) { return fmaxf(0.0f, fmaf(-g, fabsf(v), 1.0f)); }
+    static SPIKEFLOSS_HD float derivative(float v, float g) { return g * fabsf(v) < 1.0f ? -g * sign_of(v) : 0.0f; }
+};
+
+// Calls work(S{}) with the type that stands for `kind`.
+template <class Work>
+void with_surrogate(Surrogate kind, Work&& work) {
+    switch (kind) {
+        case Surrogate::fast_sigmoid: return work(FastSigmoid{});
+        case Surrogate::arctan: return work(Arctan{});
+        case Surrogate::sigmoid: return work(Sigmoid{});
+        case Surrogate::gaussian: return work(Gaussian{});
+        case Surrogate::triangle: return work(Triangle{});
+    }
+}
+
+}  // namespace spikefloss

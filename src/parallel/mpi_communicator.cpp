@@ -1,0 +1,110 @@
+// The five collectives on host memory, each one MPI call whose result is checked.
+#include "parallel/mpi_communicator.hpp"
+
+#include "core/error.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+namespace spikefloss {
+namespace {
+
+MPI_Datatype datatype(Scalar type) {
+    switch (type) {
+        case Scalar::float32: return MPI_FLOAT;
+        case Scalar::float64: return MPI_DOUBLE;
+        case Scalar::int64: return MPI_INT64_T;
+    }
+    return MPI_DATATYPE_NULL;
+}
+
+// MPI 3 counts are int: a longer message is refused with the number rather than cut off.
+int to_count(Index count) {
+    require(count <= std::numeric_limits<int>::max(), Exit::usage,
+            fmt::format("one message would hold {} elements, more than MPI can send at once", count),
+            "use more neuron shards (--grid PxQ with a larger P)");
+    return static_cast<int>(count);
+}
+
+// counts and displacements of consecutive blocks
+struct Blocks {
+    std::vector<int> counts, displacements;
+    explicit Blocks(std::span<const Index> sizes) {
+        Index total = 0;
+        for (Index size : sizes) {
+            counts.push_back(to_count(size));
+            displacements.push_back(to_count(total));
+            total += size;
+        }
+    }
+};
+
+}  // namespace
+
+void check_mpi(int result, const char* call, std::source_location place) {
+    if (result == MPI_SUCCESS) return;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(result, text, &length);
+    throw Error(Exit::internal, fmt::format("{} failed: {}", call, text),
+                "see the messages of the other ranks; a lost rank or network shows here first", place);
+}
+
+MpiSession::MpiSession(int* argc, char*** argv) {
+    int provided = 0;
+    check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+    // Without this MPI ends the process itself and no error text of ours is ever seen.
+    check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+}
+
+MpiSession::~MpiSession() {
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (!finalized) MPI_Finalize();
+}
+
+MpiCommunicator::MpiCommunicator(MPI_Comm comm) {
+    check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
+    check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+}
+
+MpiCommunicator::~MpiCommunicator() {
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (!finalized && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+}
+
+void MpiCommunicator::all_gather(const void* send, void* receive, std::span<const Index> bytes) {
+    const Blocks blocks(bytes);
+    check_mpi(MPI_Allgatherv(send, blocks.counts[static_cast<std::size_t>(rank_)], MPI_BYTE, receive,
+                             blocks.counts.data(), blocks.displacements.data(), MPI_BYTE, comm_),
+              "MPI_Allgatherv");
+}
+
+void MpiCommunicator::reduce_scatter_sum(const void* send, void* receive, Scalar type, std::span<const Index> counts) {
+    const Blocks blocks(counts);
+    check_mpi(MPI_Reduce_scatter(send, receive, blocks.counts.data(), datatype(type), MPI_SUM, comm_),
+              "MPI_Reduce_scatter");
+}
+
+void MpiCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {
+    if (size_ == 1) return;
+    // Long sums go in pieces that an int can count.
+    constexpr Index piece = Index(1) << 28;
+    for (Index begin = 0; begin < count; begin += piece) {
+        char* here = static_cast<char*>(data) + begin * static_cast<Index>(size_of(type));
+        const int now = static_cast<int>(std::min(piece, count - begin));
+        check_mpi(MPI_Allreduce(MPI_IN_PLACE, here, now, datatype(type), MPI_SUM, comm_), "MPI_Allreduce");
+    }
+}
+
+void MpiCommunicator::broadcast(void* data, Index bytes, int root) {
+    check_mpi(MPI_Bcast(data, to_count(bytes), MPI_BYTE, root, comm_), "MPI_Bcast");
+}
+
+void MpiCommunicator::barrier() { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+
+}  // namespace spikefloss

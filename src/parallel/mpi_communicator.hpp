@@ -1,0 +1,47 @@
+// Communicator on host memory through MPI, and the life of MPI itself.
+#pragma once
+
+#include "parallel/communicator.hpp"
+
+#include <mpi.h>
+
+#include <source_location>
+
+namespace spikefloss {
+
+// MPI_Init_thread and MPI_Finalize as an object; make one at the start of main.
+class MpiSession {
+public:
+    MpiSession(int* argc, char*** argv);
+    ~MpiSession();
+    MpiSession(const MpiSession&) = delete;
+    MpiSession& operator=(const MpiSession&) = delete;
+};
+
+// Throws Error(Exit::internal) with MPI's own text unless result is MPI_SUCCESS.
+void check_mpi(int result, const char* call, std::source_location place = std::source_location::current());
+
+class MpiCommunicator final : public Communicator {
+public:
+    // Duplicates `comm`.
+    explicit MpiCommunicator(MPI_Comm comm);
+    ~MpiCommunicator() override;
+    MpiCommunicator(const MpiCommunicator&) = delete;
+    MpiCommunicator& operator=(const MpiCommunicator&) = delete;
+
+    int rank() const override { return rank_; }
+    int size() const override { return size_; }
+    void all_gather(const void* send, void* receive, std::span<const Index> bytes) override;
+    void reduce_scatter_sum(const void* send, void* receive, Scalar type, std::span<const Index> counts) override;
+    void all_reduce_sum(void* data, Scalar type, Index count) override;
+    void broadcast(void* data, Index bytes, int root) override;
+    void barrier() override;
+
+    MPI_Comm handle() const { return comm_; }
+
+private:
+    MPI_Comm comm_ = MPI_COMM_NULL;
+    int rank_ = 0, size_ = 1;
+};
+
+}  // namespace spikefloss

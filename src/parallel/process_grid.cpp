@@ -1,0 +1,94 @@
+// Builds the communicators of the grid and lets ranks agree on failure.
+#include "parallel/process_grid.hpp"
+
+#include "core/error.hpp"
+
+#include <charconv>
+
+namespace spikefloss {
+namespace {
+
+std::unique_ptr<Communicator> split(MPI_Comm comm, int color, int key) {
+    MPI_Comm part = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split(comm, color, key, &part), "MPI_Comm_split");
+    auto communicator = std::make_unique<MpiCommunicator>(part);
+    MPI_Comm_free(&part);
+    return communicator;
+}
+
+bool parse_positive(const char* first, const char* last, int& value) {
+    const auto [end, fault] = std::from_chars(first, last, value);
+    return fault == std::errc() && end == last && value >= 1;
+}
+
+}  // namespace
+
+GridShape parse_grid(const std::string& text, int ranks) {
+    if (text.empty() || text == "auto") return {1, ranks};
+    const auto cross = text.find('x');
+    GridShape shape;
+    require(cross != std::string::npos &&
+                parse_positive(text.data(), text.data() + cross, shape.neuron_shards) &&
+                parse_positive(text.data() + cross + 1, text.data() + text.size(), shape.batch_shards),
+            Exit::usage, fmt::format("grid '{}' is not of the form PxQ", text),
+            "give P neuron shards and Q batch shards as in 2x2, or auto");
+    require(static_cast<long>(shape.neuron_shards) * shape.batch_shards == ranks, Exit::usage,
+            fmt::format("grid {} needs {} ranks, but {} {} running", text,
+                        static_cast<long>(shape.neuron_shards) * shape.batch_shards, ranks, ranks == 1 ? "is" : "are"),
+            fmt::format("start with mpirun -n {}, or choose a grid of {}",
+                        static_cast<long>(shape.neuron_shards) * shape.batch_shards, ranks));
+    return shape;
+}
+
+ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape) : shape_(shape), control_(comm) {
+    require(shape.neuron_shards >= 1 && shape.batch_shards >= 1 &&
+                shape.neuron_shards * shape.batch_shards == control_.size(),
+            Exit::usage, fmt::format("a grid of {}x{} does not fit {} ranks", shape.neuron_shards, shape.batch_shards,
+                                     control_.size()));
+    neuron_shard_ = control_.rank() % shape.neuron_shards;
+    batch_shard_ = control_.rank() / shape.neuron_shards;
+    world_ = std::make_unique<MpiCommunicator>(comm);
+    neurons_ = split(comm, batch_shard_, neuron_shard_);
+    batch_ = split(comm, neuron_shard_, batch_shard_);
+}
+
+void ProcessGrid::agree(const std::function<void()>& work) const {
+    std::exception_ptr fault;
+    try {
+        work();
+    } catch (...) {
+        fault = std::current_exception();
+    }
+    int mine = fault ? rank() : ranks();
+    int first = mine;
+    check_mpi(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, control_.handle()), "MPI_Allreduce");
+    if (first == ranks()) return;
+    // The lowest failing rank keeps its text; the others learn the exit code and say nothing.
+    int code = static_cast<int>(Exit::internal);
+    if (rank() == first) {
+        try {
+            std::rethrow_exception(fault);
+        } catch (const Error& error) {
+            code = static_cast<int>(error.code());
+        } catch (...) {
+        }
+    }
+    control_.broadcast(&code, sizeof code, first);
+    if (rank() == first) {
+        try {
+            std::rethrow_exception(fault);
+        } catch (Error& error) {
+            error.collective = true;
+            throw;
+        } catch (const std::exception& error) {
+            Error wrapped(Exit::internal, error.what());
+            wrapped.collective = true;
+            throw wrapped;
+        }
+    }
+    Error silent(static_cast<Exit>(code), "");
+    silent.collective = true;
+    throw silent;
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,123 @@
+// Reads IDX files through zlib, whose gzread also reads what is not compressed. Nothing in the file is trusted: memory
+// grows with what is really there, not with what the header promises.
+#include "tasks/idx.hpp"
+
+#include "core/error.hpp"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <numeric>
+
+namespace spikefloss {
+
+const char* const idx_suggestion =
+    "let task.images name a folder with whole IDX files; Debian's package dataset-fashion-mnist installs them in "
+    "/usr/share/datasets/fashion-mnist (apt install dataset-fashion-mnist)";
+
+namespace {
+
+constexpr Index max_side = 4096;  // a picture's rows or columns; more is a damaged header
+
+[[noreturn]] void fail(const std::string& path, const std::string& problem) {
+    throw Error(Exit::bad_file, path + ": " + problem, idx_suggestion);
+}
+
+std::string find(const std::string& folder, const std::string& name) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    if (!fs::is_directory(folder, ignored)) fail(folder, "expected a folder with IDX files, found none");
+    const std::string plain = (fs::path(folder) / name).string();
+    for (const auto& path : {plain, plain + ".gz"})
+        if (fs::exists(path, ignored)) return path;
+    fail(plain, fmt::format("expected this file or {}.gz, found neither", name));
+}
+
+class Reader {
+public:
+    explicit Reader(const std::string& path) : path_(path), file_(gzopen(path.c_str(), "rb"), gzclose) {
+        if (!file_) fail(path_, "cannot be opened");
+        gzbuffer(file_.get(), 1 << 18);
+    }
+
+    // Appends up to `count` bytes to data; fewer at the end of the file, or where compressed data breaks off.
+    void append(std::vector<std::uint8_t>& data, Index count) {
+        constexpr Index piece = 1 << 22;
+        while (count > 0) {
+            const std::size_t before = data.size();
+            const Index wanted = std::min(count, piece);
+            data.resize(before + static_cast<std::size_t>(wanted));
+            const Index got = read(data.data() + before, wanted);
+            data.resize(before + static_cast<std::size_t>(got));
+            if (got == 0) return;
+            count -= got;
+        }
+    }
+
+    // True when nothing follows. For a compressed file this also compares its checksum.
+    bool at_end() {
+        std::uint8_t byte;
+        if (read(&byte, 1) > 0) return false;
+        int code = Z_OK;
+        const std::string text = gzerror(file_.get(), &code);
+        if (code == Z_BUF_ERROR) fail(path_, "expected whole gzip data, found that it breaks off: " + text);
+        return true;
+    }
+
+private:
+    Index read(std::uint8_t* data, Index count) {
+        const int got = gzread(file_.get(), data, static_cast<unsigned>(count));
+        int code = Z_OK;
+        if (got < 0) fail(path_, std::string("expected readable data, found an error: ") + gzerror(file_.get(), &code));
+        return got;
+    }
+
+    std::string path_;
+    std::unique_ptr<gzFile_s, int (*)(gzFile)> file_;
+};
+
+std::uint32_t big_endian(const std::uint8_t* p) {
+    return std::uint32_t{p[0]} << 24 | std::uint32_t{p[1]} << 16 | std::uint32_t{p[2]} << 8 | p[3];
+}
+
+}  // namespace
+
+IdxArray read_idx(const std::string& folder, const std::string& name, int dimensions) {
+    IdxArray result;
+    result.path = find(folder, name);
+    Reader reader(result.path);
+
+    std::vector<std::uint8_t> header;
+    const Index header_bytes = 4 + 4 * dimensions;
+    reader.append(header, header_bytes);
+    if (static_cast<Index>(header.size()) < header_bytes)
+        fail(result.path,
+             fmt::format("expected a header of {} bytes, found {} bytes in all", header_bytes, header.size()));
+    const std::uint32_t magic = 0x800u + static_cast<std::uint32_t>(dimensions), found = big_endian(header.data());
+    if (found != magic)
+        fail(result.path,
+             fmt::format("expected the magic number {:#010x} (unsigned bytes, {} dimension{}), found {:#010x}", magic,
+                         dimensions, dimensions == 1 ? "" : "s", found));
+    for (int i = 0; i < dimensions; ++i) {
+        const Index size = big_endian(&header[4 + 4 * i]);
+        if (size == 0 || (i > 0 && size > max_side))
+            fail(result.path, fmt::format("expected a size {} of dimension {}, found {}",
+                                          i > 0 ? fmt::format("of 1 .. {}", max_side) : "above 0", i + 1, size));
+        result.shape.push_back(size);
+    }
+
+    const Index bytes = std::accumulate(result.shape.begin(), result.shape.end(), Index{1}, std::multiplies<>());
+    reader.append(result.data, bytes);
+    if (static_cast<Index>(result.data.size()) < bytes)
+        fail(result.path, fmt::format("expected {} bytes after the header ({} items), found {}", bytes, result.shape[0],
+                                      result.data.size()));
+    if (!reader.at_end())
+        fail(result.path,
+             fmt::format("expected {} bytes after the header ({} items), found more", bytes, result.shape[0]));
+    return result;
+}
+
+}  // namespace spikefloss

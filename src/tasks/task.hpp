@@ -1,0 +1,69 @@
+// A task generates or reads sequences with their targets. Everything is a function of global indices (seed, step,
+// sequence, time), so no rank needs to talk to another and no result depends on the grid.
+#pragma once
+
+#include "core/random.hpp"
+#include "parallel/block_range.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace spikefloss {
+
+enum class LossKind { binary_cross_entropy, softmax_cross_entropy };
+
+// A batch of sequences of one rank, in host memory.
+struct Batch {
+    Index steps = 0, sequences = 0, inputs = 0, outputs = 0;  // T, b, M, O
+    LossKind loss = LossKind::binary_cross_entropy;
+    std::vector<float> x;             // [T, b, M]
+    std::vector<float> mask;          // [T], 1 where the loss counts
+    std::vector<float> target;        // [T, b, O] of 0 or 1, for binary cross-entropy
+    std::vector<std::int32_t> label;  // [b], for softmax cross-entropy
+
+    // Number of loss terms per sequence: (masked steps) O, or 1.
+    Index terms_per_sequence() const;
+};
+
+// Which data a sample is drawn from; the four never share random numbers, and `test` never shares pictures with the rest.
+enum class Purpose { train, test, floss, diagnose };
+
+class Task {
+public:
+    virtual ~Task() = default;
+    virtual Index steps() const = 0;    // T
+    virtual Index inputs() const = 0;   // M
+    virtual Index outputs() const = 0;  // O
+    virtual LossKind loss() const = 0;
+    // Number of distinct sequences: 0 for generated tasks (every one is fresh).
+    virtual Index dataset_size(Purpose) const { return 0; }
+    // Sequences `sequences` of global batch number `step`, of `batch` sequences in all.
+    virtual Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const = 0;
+};
+
+// Everything a task can be asked for; each uses what it needs. Times in steps.
+struct TaskSettings {
+    std::string name = "delayed_xor";
+    std::uint64_t seed = 1;
+    Index steps = 300;               // T of delayed_copy and delayed_xor
+    Index delay = 10;                // d in steps
+    Index steps_per_bit = 1;         // how long each input bit lasts (delayed_copy, delayed_xor)
+    std::string coding = "direct";   // direct: x = the bit; spikes: two populations of inputs, one for each value
+    Index inputs = 1;                // M, for coding = spikes and cue_recall: a multiple of the number of populations
+    double rate_active = 0.5;        // spike probability per step of the population that codes the present value
+    double rate_silent = 0.0;        // and of the others
+    Index classes = 2;               // cue_recall
+    Index cue_steps = 20;
+    Index answer_steps = 20;
+    double noise = 0.05;             // cue_recall: spike probability per step of every input during delay and answer
+    std::string images;              // images: folder with the four IDX files, gzip-compressed or not
+    std::string order = "rows";      // rows: a picture row per step; pixels: a pixel per step
+    Index validation = 0;            // images held back from training, at the end of the training file (not the test file)
+};
+
+// Throws Error(Exit::usage) for an unknown name or contradictory settings, Error(Exit::bad_file) for bad files.
+std::unique_ptr<Task> make_task(const TaskSettings& settings);
+
+}  // namespace spikefloss

@@ -1,0 +1,32 @@
+// Everything a run needs to go on where it stopped, in host memory: what a checkpoint holds.
+#pragma once
+
+#include "network/parameters.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace spikefloss {
+
+// First and second moments, laid out as the parameters (SGD uses only the first, as its velocity).
+struct OptimiserState {
+    std::vector<float> first, second;  // [layout.size()]
+    std::int64_t updates = 0;
+};
+
+struct Progress {
+    std::int64_t step = 0;             // training steps done
+    std::int64_t floss_steps = 0;      // flossing steps done
+    bool flossing_over = false;        // a stop rule has ended flossing for good
+    double running_accuracy = 0.0;     // exponential mean (0.95) over training steps
+    double running_loss = 0.0;
+    double seconds = 0.0;              // of training so far, over all sessions
+};
+
+struct TrainingState {
+    HostNetwork network;
+    OptimiserState task, floss;
+    Progress progress;
+};
+
+}  // namespace spikefloss

@@ -1,0 +1,2 @@
+spikefloss_test(config/test_config_files LINK spikefloss_config)
+spikefloss_test(config/test_config_checks LINK spikefloss_config)

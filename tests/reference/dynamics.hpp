@@ -1,0 +1,64 @@
+// The network's trajectory, its losses, and backpropagation through time.
+//
+//   i[t+1] = alpha i[t] + W_in x[t] + W_rec s[t] + b          v = beta u[t] + (1-beta) i[t+1]
+//   u[t+1] = v (1-s[t]) | v - theta s[t] | v                  s[t] = H(u[t] - theta)
+//   r[t+1] = kappa r[t] + (1-kappa) (W_out z[t+1] + b_out)    z = u or s,  y[t] = r[t+1],  r[0] = 0
+#pragma once
+
+#include "reference/model.hpp"
+
+namespace spikefloss::reference {
+
+struct Trajectory {
+    Index steps = 0, batch = 0, neurons = 0;  // T, B, N
+    std::vector<double> current;              // [T+1, B, N] i
+    std::vector<double> membrane;             // [T+1, B, N] u
+    std::vector<double> spikes;               // [T+1, B, N] s, what W_rec and the readout see
+    std::vector<double> reset_spikes;         // [T+1, B, N] what the reset sees; equal to spikes unless smooth
+    std::vector<double> readout;              // [T, B, O] y
+
+    // Where the N values of step t, sequence b begin.
+    Index row(Index t, Index b) const { return (t * batch + b) * neurons; }
+};
+
+// With `smooth`, the spike H(u - theta) is replaced by the surrogate's primitive Psi(u - theta), so that the same code
+// has a true gradient. The reset is a constant for every derivative: it then uses the given reset_spikes [T+1, B, N],
+// those of an unperturbed run, or without them the steps H(u - theta) of this run.
+struct ForwardOptions {
+    bool smooth = false;
+    const std::vector<double>* reset_spikes = nullptr;
+};
+Trajectory forward(const Network& net, const Sequences& seq, const ForwardOptions& options = {});
+
+struct Loss {
+    double value = 0.0;
+    double accuracy = 0.0;         // fraction of terms decided rightly
+    Index terms = 0;               // elements the mean is taken over: masked (step, sequence, output), or sequences
+    std::vector<double> gradient;  // [T, B, O] dL/dy
+};
+// Binary cross-entropy with logits, mean over the elements with mask 1; right when the logit's sign is.
+Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
+// Softmax cross-entropy of the masked time mean of y, mean over sequences; right when the largest logit (the first of
+// equals) is the label.
+Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
+// The one that the sequences ask for: the first with a target, the second with labels.
+Loss task_loss(const Sequences& seq, const std::vector<double>& readout);
+
+struct BackwardOptions {
+    // [T+1, B, N], added to du at each t (the penalty's terms e[t]); null for none.
+    const std::vector<double>* extra = nullptr;
+    // The norm to which the adjoint (di, du) of one sequence is cut back at t = T..1; 0 for no cap.
+    double adjoint_limit = 0.0;
+};
+struct Gradients : Parameters {
+    // [T+1] Frobenius norm of (di, du) over all sequences, after the readout and extra were added, before the cap.
+    std::vector<double> state_gradient_norm;
+};
+// dy [T, B, O] is dL/dy, or empty for no loss. Gradients of alpha, beta and kappa are those of the recurrences above.
+Gradients backward(const Network& net, const Sequences& seq, const Trajectory& trajectory,
+                   const std::vector<double>& dy, const BackwardOptions& options = {});
+
+// 0.5 |W_out|_F / terms, the size of one readout injection: an adjoint cap of c is adjoint_limit = c times this.
+double readout_injection(const Network& net, Index loss_terms);
+
+}  // namespace spikefloss::reference

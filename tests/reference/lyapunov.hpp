@@ -1,0 +1,66 @@
+// Surrogate Lyapunov spectrum: a basis Q [D, k] per sequence is carried by the Jacobian that BPTT uses and
+// re-orthonormalised by QR; the exponents are the mean growth of the logarithms of R's diagonal.
+//
+//   P_i = alpha Q_i + W_rec (psi(u[t]-theta) * Q_u)      P_u = (1-s[t]) (beta Q_u + (1-beta) P_i)
+//
+// The rows of Q are the N currents, then the N membranes (D = 2N), or the membranes alone (D = N, no Q_i).
+#pragma once
+
+#include "reference/dynamics.hpp"
+
+namespace spikefloss::reference {
+
+struct QR {
+    std::vector<double> q;  // [D, k] orthonormal columns
+    std::vector<double> r;  // [k, k] upper triangular, positive diagonal
+};
+// Modified Gram-Schmidt, twice. Throws std::runtime_error where the columns are dependent.
+QR qr(Index D, Index k, const std::vector<double>& a);
+// The adjoint of A for dL/dQ = qb [D, k] and dL/dR = diag(rb [k]).
+std::vector<double> qr_backward(Index D, Index k, const QR& factors, const std::vector<double>& qb,
+                                const std::vector<double>& rb);
+
+enum class JacobianReset { detached, ignored };
+
+struct SpectrumOptions {
+    Index qr_interval = 1;  // a QR after steps m, 2m, ...
+    Index warmup = 0;       // a QR counts when all the steps it covers come after the first `warmup` ones
+    JacobianReset jacobian_reset = JacobianReset::detached;
+};
+
+// The factor through which a derivative passes the reset of neuron n: 1 - s for reset zero, unless ignored.
+double tangent_reset_factor(const Network& net, JacobianReset jacobian_reset, double reset_spike);
+
+// P = J[t] Q for one sequence: u and reset_spikes are the N values at step t, q is [D, k].
+std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_reset, const double* u,
+                                 const double* reset_spikes, Index k, const std::vector<double>& q);
+
+struct Spectrum {
+    Index state_size = 0, exponents = 0;      // D, k
+    Index counted_qrs = 0, counted_steps = 0;
+    std::vector<double> lambda;               // [k] mean over sequences, 1/step
+    std::vector<double> lambda_per_sequence;  // [B, k]
+    std::vector<double> log_r;                // [counted QRs, B, k] ln R_jj
+
+    // What the penalty's adjoint needs, for each sequence: the basis before each step (after the QR, if there was one),
+    // and for each step the R of the QR after it ([k, k], or empty where there was none).
+    std::vector<std::vector<std::vector<double>>> bases;  // [B][T+1][D, k]
+    std::vector<std::vector<std::vector<double>>> r;      // [B][T][k, k]
+};
+// k and the starting bases are those of seq. Throws when no QR is counted.
+Spectrum spectrum(const Network& net, const Sequences& seq, const Trajectory& trajectory,
+                  const SpectrumOptions& options = {});
+
+// True when the QR after step t (0-based; t + 1 steps are done) happens, and when it counts.
+bool is_qr_step(const SpectrumOptions& options, Index t);
+bool is_counted(const SpectrumOptions& options, Index t);
+
+// The dimension at which the sum of the largest exponents reaches zero, linearly interpolated; 0 when the largest is
+// negative, k when the sum of all is not.
+double kaplan_yorke_dimension(std::vector<double> lambda);
+// The sum of the positive exponents, 1/step.
+double entropy_rate(const std::vector<double>& lambda);
+// exp((lambda_1 - lambda_k) T) with the largest and the smallest exponent.
+double condition_number(const std::vector<double>& lambda, Index steps);
+
+}  // namespace spikefloss::reference

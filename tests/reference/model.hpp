@@ -1,0 +1,94 @@
+// The network and its inputs as the reference sees them: plain structs of doubles.
+//
+// tests/reference is an independent implementation of all equations: serial, double precision, one loop per index, and
+// no header shared with src/, so that a wrong shared equation cannot hide. Everything else is compared with it.
+// Arrays are row-major with the last index contiguous. Misuse throws std::invalid_argument.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace spikefloss::reference {
+
+using Index = std::int64_t;
+
+enum class Reset { zero, subtract, none };
+enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
+enum class Readout { membrane, spikes };
+enum class LossKind { binary_cross_entropy, softmax_cross_entropy };
+
+inline constexpr std::array all_resets = {Reset::zero, Reset::subtract, Reset::none};
+inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
+                                              Surrogate::gaussian, Surrogate::triangle};
+inline constexpr std::array all_readouts = {Readout::membrane, Readout::spikes};
+
+// Their names in files.
+const char* name_of(Reset reset);
+const char* name_of(Surrogate surrogate);
+const char* name_of(Readout readout);
+
+// Everything that can be trained, or a gradient with respect to it.
+struct Parameters {
+    std::vector<double> w_in;              // [N, M]
+    std::vector<double> w_rec;             // [N, N]
+    std::vector<double> bias;              // [N]
+    std::vector<double> w_out;             // [O, N]
+    std::vector<double> bias_out;          // [O]
+    std::vector<double> alpha;             // [N] decay of the current per step
+    std::vector<double> beta;              // [N] decay of the membrane per step
+    std::vector<double> kappa;             // [O] decay of the readout per step
+    std::vector<double> initial_current;   // [N] i[0]; empty means 0
+    std::vector<double> initial_membrane;  // [N] u[0]; empty means 0
+};
+
+// The parameters by name, for loops over all of them.
+struct NamedParameter {
+    const char* name;
+    std::vector<double> Parameters::*values;
+};
+inline constexpr std::array<NamedParameter, 10> all_parameters = {{
+    {"w_in", &Parameters::w_in},
+    {"w_rec", &Parameters::w_rec},
+    {"bias", &Parameters::bias},
+    {"w_out", &Parameters::w_out},
+    {"bias_out", &Parameters::bias_out},
+    {"alpha", &Parameters::alpha},
+    {"beta", &Parameters::beta},
+    {"kappa", &Parameters::kappa},
+    {"initial_current", &Parameters::initial_current},
+    {"initial_membrane", &Parameters::initial_membrane},
+}};
+
+struct Network : Parameters {
+    Index neurons = 0, inputs = 0, outputs = 0;  // N, M, O
+    double threshold = 1.0;                      // theta
+    Reset reset = Reset::zero;
+    Surrogate surrogate = Surrogate::fast_sigmoid;
+    double sharpness = 5.0;  // g
+    Readout readout = Readout::membrane;
+
+    // False when every alpha is 0: then the state is the membrane alone.
+    bool has_current() const;
+    Index state_size() const { return has_current() ? 2 * neurons : neurons; }  // D
+};
+
+// Throws unless every array has the size its comment says.
+void check_shapes(const Network& net);
+
+// A gradient of zeros, with every parameter of net (the initial state included, whether net gives it or not).
+Parameters zero_gradient(const Network& net);
+// a + factor b.
+Parameters sum(const Parameters& a, const Parameters& b, double factor = 1.0);
+
+struct Sequences {
+    Index steps = 0, batch = 0;   // T, B
+    std::vector<double> x;        // [T, B, M]
+    std::vector<double> mask;     // [T], 1 where the readout counts
+    std::vector<double> target;   // [T, B, O] of 0 and 1, for the binary cross-entropy; or
+    std::vector<int> label;       // [B], for the softmax cross-entropy
+    std::vector<double> q0;       // [B, D, k] starting bases; may be empty
+    Index exponents = 0;          // k of q0
+};
+
+}  // namespace spikefloss::reference

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Checks that the folders of src/ include each other only in the one direction docs and CMakeLists.txt promise.
+
+    check_includes.py SRC
+
+Exit status 1 and one line per fault: an include against the direction, of a file that is not there, not written from
+src/ ("folder/file.hpp"), or of a CUDA or NCCL header (those belong in cuda/). Before it looks at SRC it checks itself
+on planted faults.
+"""
+import pathlib
+import re
+import sys
+
+# What each folder may include directly; it may then include whatever those may.
+# "main" stands for the files that lie in src/ itself.
+USES = {
+    "core": [],
+    "config": ["core"],
+    "parallel": ["core"],
+    "neuron": ["core"],
+    "backend": ["neuron", "core"],
+    "network": ["backend", "parallel"],
+    "lyapunov": ["network"],
+    "tasks": ["parallel"],
+    "train": ["lyapunov", "tasks"],
+    "io": ["train", "config"],
+    "commands": ["io"],
+    "main": ["commands"],
+}
+DEVICE_HEADER = re.compile(r"^(cuda|cub/|cublas|cusolver|cusparse|curand|nccl|nvtx|nvToolsExt|thrust/|cooperative_groups)")
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+
+
+def reachable(folder):
+    """All folders that files of `folder` may include, itself among them."""
+    found = {folder}
+    for used in USES[folder]:
+        found |= reachable(used)
+    return found
+
+
+def faults(folder, name, text, exists):
+    """One line per forbidden include in `text`, the content of src/`name`; exists(path) tells of files in src/."""
+    if folder not in USES:
+        return [f"src/{name}: folder {folder} has no place in the order; give it one in tests/support/check_includes.py"]
+    found = []
+    for match in INCLUDE.finditer(text):
+        place = f"src/{name}:{text.count(chr(10), 0, match.start(1)) + 1}"
+        target = match[2]
+        if DEVICE_HEADER.match(target):
+            found.append(f"{place}: includes {target}; CUDA and NCCL headers belong in cuda/")
+        elif match[1] == '"':
+            used = target.split("/")[0]
+            if not exists(target):
+                found.append(f'{place}: there is no src/{target}; write project includes as "folder/file.hpp", others as <file>')
+            elif used not in reachable(folder):
+                found.append(f"{place}: {folder} must not include {target}; it may use {', '.join(sorted(reachable(folder)))}")
+    return found
+
+
+def check_itself():
+    def count(folder, text):
+        return len(faults(folder, f"{folder}/x.hpp", text, lambda path: path.endswith(".hpp") and ".." not in path))
+
+    assert count("network", '#include "backend/a.hpp"\n#include "core/b.hpp"\n#include "network/c.hpp"\n#include <vector>') == 0
+    assert count("io", '#include "config/a.hpp"\n#include "tasks/b.hpp"') == 0
+    assert count("network", '#include "config/a.hpp"') == 1
+    assert count("core", '#  include "parallel/a.hpp"') == 1
+    assert count("neuron", '#include "backend/a.hpp"\n#include "parallel/b.hpp"') == 2
+    assert count("backend", "#include <cuda_runtime.h>\n#include <nccl.h>\n#include <thrust/sort.h>") == 3
+    assert count("backend", '#include "../core/view.hpp"') == 1
+    assert count("train", '#include "lyapunov/missing.h"') == 1
+    assert count("elsewhere", "") == 1
+
+
+def main():
+    check_itself()
+    src = pathlib.Path(sys.argv[1])
+    files = sorted(path for path in src.rglob("*") if path.suffix in (".hpp", ".cpp"))
+    if not files:
+        print(f"no .hpp or .cpp file under {src}; give the path of src/")
+        return 1
+    found = []
+    for path in files:
+        name = path.relative_to(src)
+        folder = name.parts[0] if len(name.parts) > 1 else "main"
+        found += faults(folder, name, path.read_text(), lambda target: (src / target).is_file())
+    print("\n".join(found) or f"{len(files)} files of src/ include only what they may")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

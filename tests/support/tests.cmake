@@ -1,0 +1,17 @@
+# Checks of the source itself: the direction of includes, and that every header of src/ compiles alone.
+add_test(NAME check_includes
+  COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/support/check_includes.py ${PROJECT_SOURCE_DIR}/src)
+set_tests_properties(check_includes PROPERTIES TIMEOUT 60)
+
+# One source per header; compiling them is the check, part of building the tests. Optimising them would only take time.
+file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/src/*.hpp)
+set(header_sources)
+foreach(header ${headers})
+  string(REGEX REPLACE "[/.]" "_" name ${header})
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/headers/${name}.cpp)
+  file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"\n")
+  list(APPEND header_sources ${source})
+endforeach()
+add_library(headers_compile_alone OBJECT ${header_sources})
+target_link_libraries(headers_compile_alone PRIVATE spikefloss_commands)
+target_compile_options(headers_compile_alone PRIVATE -O0)

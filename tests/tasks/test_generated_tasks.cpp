@@ -1,0 +1,251 @@
+// delayed_copy, delayed_xor and cue_recall: targets that follow from the inputs, independence of the split, statistics.
+#include "tasks/batches.hpp"
+#include "tasks/expect_error.hpp"
+#include "tasks/sequence_random.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace spikefloss {
+namespace {
+
+TaskSettings bits_settings(const std::string& name, const std::string& coding) {
+    TaskSettings s;
+    s.name = name, s.coding = coding, s.steps = 200, s.delay = 12, s.steps_per_bit = 3;
+    s.inputs = coding == "spikes" ? 60 : 1;
+    return s;
+}
+
+TaskSettings cue_settings() {
+    TaskSettings s;
+    s.name = "cue_recall", s.classes = 3, s.inputs = 39, s.cue_steps = 20, s.delay = 30, s.answer_steps = 5;
+    s.rate_active = 0.4, s.rate_silent = 0.02, s.noise = 0.1;
+    return s;
+}
+
+// The bit at step t of sequence j, read from the input alone. With rate_silent = 0 and 30 inputs of the present
+// population at rate 0.5, no spike at all has probability 1e-9.
+int decoded_bit(const Batch& batch, Index t, Index j) {
+    const float* x = &batch.x[(t * batch.sequences + j) * batch.inputs];
+    if (batch.inputs == 1) return static_cast<int>(x[0]);
+    const Index half = batch.inputs / 2;
+    const bool zero = std::count(x, x + half, 1.0f) > 0, one = std::count(x + half, x + 2 * half, 1.0f) > 0;
+    EXPECT_NE(zero, one) << "t = " << t << ", sequence " << j;
+    return one;
+}
+
+TEST(DelayedBits, TargetsFollowFromInputs) {
+    for (const std::string name : {"delayed_copy", "delayed_xor"})
+        for (const std::string coding : {"direct", "spikes"})
+            for (const Index s : {1, 3}) {
+                auto settings = bits_settings(name, coding);
+                settings.steps_per_bit = s;
+                const auto task = make_task(settings);
+                const Batch batch = whole_batch(*task, Purpose::train, 3, 4);
+                expect_shapes(*task, batch, 4);
+                EXPECT_EQ(batch.loss, LossKind::binary_cross_entropy);
+                EXPECT_EQ(batch.terms_per_sequence(), 200 - 12);
+                Index ones = 0;
+                for (Index j = 0; j < 4; ++j)
+                    for (Index t = 0; t < 200; ++t) {
+                        const float target = batch.target[t * 4 + j];
+                        EXPECT_EQ(batch.mask[t], t >= 12 ? 1.0f : 0.0f);
+                        if (t % s != 0) {
+                            EXPECT_EQ(decoded_bit(batch, t, j), decoded_bit(batch, t - 1, j));
+                        }
+                        if (t < 12) continue;
+                        const int old = decoded_bit(batch, t - 12, j);
+                        EXPECT_EQ(target, name == "delayed_copy" ? old : old ^ decoded_bit(batch, t - 6, j))
+                            << name << " " << coding << " t = " << t << " j = " << j;
+                        ones += target == 1;
+                    }
+                EXPECT_GT(ones, 4 * 188 / 4);
+                EXPECT_LT(ones, 4 * 188 * 3 / 4);
+            }
+}
+
+TEST(DelayedBits, CopyWithoutDelayIsTheInput) {
+    auto settings = bits_settings("delayed_copy", "direct");
+    settings.delay = 0;
+    const Batch batch = whole_batch(*make_task(settings), Purpose::train, 0, 5);
+    EXPECT_EQ(batch.target, batch.x);
+}
+
+TEST(DelayedBits, BitsAreFairAndIndependent) {
+    auto settings = bits_settings("delayed_copy", "direct");
+    settings.steps = 1000, settings.steps_per_bit = 1;
+    const Index B = 400, T = 1000;
+    const Batch batch = whole_batch(*make_task(settings), Purpose::train, 0, B);
+    const auto sign = [&](Index t, Index j) { return 2 * batch.x[t * B + j] - 1; };
+    const double n = static_cast<double>(B * T);
+    double mean = 0, next_step = 0, next_sequence = 0, word_apart = 0;
+    for (Index t = 0; t < T; ++t)
+        for (Index j = 0; j < B; ++j) {
+            mean += sign(t, j);
+            next_step += sign(t, j) * sign((t + 1) % T, j);
+            next_sequence += sign(t, j) * sign(t, (j + 1) % B);
+            word_apart += sign(t, j) * sign((t + 128) % T, j);
+        }
+    for (const double sum : {mean, next_step, next_sequence, word_apart}) EXPECT_LT(std::abs(sum), 4.5 * std::sqrt(n));
+}
+
+TEST(DelayedBits, SpikeRatesOfBothPopulations) {
+    auto settings = bits_settings("delayed_copy", "spikes");
+    settings.rate_active = 0.3, settings.rate_silent = 0.05, settings.inputs = 26, settings.steps = 600,
+    settings.delay = 3;
+    const Index B = 60, T = 600, M = 26;
+    const Batch batch = whole_batch(*make_task(settings), Purpose::test, 9, B);
+    // With a delay of one bit (3 steps) the target at t + 3 is the bit at t.
+    std::vector<double> spikes[2], present[2];
+    for (auto* v : {spikes, present}) v[0].assign(M, 0), v[1].assign(M, 0);
+    for (Index t = 0; t + 3 < T; ++t)
+        for (Index j = 0; j < B; ++j)
+            for (Index m = 0; m < M; ++m) {
+                const int active = static_cast<int>(batch.target[(t + 3) * B + j]) == (m >= M / 2);
+                spikes[active][m] += batch.x[(t * B + j) * M + m];
+                present[active][m] += 1;
+            }
+    for (int active : {0, 1})
+        for (Index m = 0; m < M; ++m) {
+            const double p = active ? 0.3 : 0.05, n = present[active][m];
+            ASSERT_GT(n, 10000);
+            EXPECT_NEAR(spikes[active][m] / n, p, 4.5 * std::sqrt(p * (1 - p) / n)) << "input " << m;
+        }
+}
+
+TEST(CueRecall, LabelFollowsFromCue) {
+    const auto task = make_task(cue_settings());
+    const Index B = 300, M = 39;
+    const Batch batch = whole_batch(*task, Purpose::train, 1, B);
+    expect_shapes(*task, batch, B);
+    EXPECT_EQ(batch.steps, 55);
+    EXPECT_EQ(batch.terms_per_sequence(), 1);
+    for (Index t = 0; t < 55; ++t) EXPECT_EQ(batch.mask[t], t >= 50 ? 1.0f : 0.0f);
+    double count[3] = {}, active = 0, silent = 0, noise = 0;
+    for (Index j = 0; j < B; ++j) {
+        double spikes[3] = {};
+        for (Index t = 0; t < 55; ++t)
+            for (Index m = 0; m < M; ++m) (t < 20 ? spikes[m / 13] : noise) += batch.x[(t * B + j) * M + m];
+        const auto c = std::max_element(spikes, spikes + 3) - spikes;
+        EXPECT_EQ(batch.label[j], c);
+        count[c] += 1;
+        active += spikes[c];
+        silent += spikes[0] + spikes[1] + spikes[2] - spikes[c];
+    }
+    const auto near = [](double sum, double n, double p) { EXPECT_NEAR(sum / n, p, 4.5 * std::sqrt(p * (1 - p) / n)); };
+    for (const double n : count) near(n, B, 1.0 / 3);
+    near(active, B * 20 * 13.0, 0.4);
+    near(silent, B * 20 * 26.0, 0.02);
+    near(noise, B * 35 * 39.0, 0.1);
+}
+
+TEST(CueRecall, NoNoiseIsSilence) {
+    auto settings = cue_settings();
+    settings.noise = 0;
+    const Batch batch = whole_batch(*make_task(settings), Purpose::train, 0, 4);
+    const auto delay = batch.x.begin() + 20 * 4 * 39;
+    EXPECT_EQ(std::count(delay, batch.x.end(), 0.0f), batch.x.end() - delay);
+    EXPECT_GT(std::count(batch.x.begin(), delay, 1.0f), 0);
+}
+
+std::vector<TaskSettings> all_settings() {
+    return {bits_settings("delayed_copy", "direct"), bits_settings("delayed_xor", "spikes"), cue_settings()};
+}
+
+TEST(GeneratedTasks, SplittingTheBatchChangesNothing) {
+    for (const auto& settings : all_settings()) {
+        const auto task = make_task(settings), again = make_task(settings);
+        EXPECT_EQ(task->dataset_size(Purpose::train), 0);
+        for (const Purpose purpose : all_purposes) {
+            const Batch whole = whole_batch(*task, purpose, 11, 7);
+            expect_equal(whole, whole_batch(*again, purpose, 11, 7));
+            for (const Index parts : {1, 3, 5, 9}) expect_equal(whole, joined_batch(*task, purpose, 11, 7, parts));
+        }
+    }
+}
+
+TEST(GeneratedTasks, PurposesStepsSequencesAndSeedsDiffer) {
+    for (auto settings : all_settings()) {
+        std::vector<std::vector<float>> drawn;
+        for (const std::uint64_t seed : {std::uint64_t{1}, std::uint64_t{2}, (std::uint64_t{1} << 32) + 1}) {
+            settings.seed = seed;
+            const auto task = make_task(settings);
+            for (const Purpose purpose : all_purposes)
+                for (const std::int64_t step : {std::int64_t{0}, std::int64_t{1}, (std::int64_t{1} << 32) - 1})
+                    for (const Index j : {0, 1, 70000})
+                        drawn.push_back(task->sample(purpose, step, 70001, {j, j + 1}).x);
+        }
+        std::sort(drawn.begin(), drawn.end());
+        EXPECT_EQ(drawn.size(), 3u * 4 * 3 * 3);
+        EXPECT_EQ(std::adjacent_find(drawn.begin(), drawn.end()), drawn.end()) << settings.name;
+    }
+}
+
+TEST(SequenceRandom, SpikesAreWordsBelowTheProbability) {
+    const SequenceRandom random(5, Purpose::floss, 6, 7);
+    for (const Index count : {0, 1, 3, 4, 13, 50, 101}) {
+        std::vector<float> x(count + 2, -1.0f);
+        random.draw_spikes(8, 9, count, 0.25, x.data() + 1);
+        EXPECT_EQ(x.front(), -1);
+        EXPECT_EQ(x.back(), -1);
+        const Index quarter = (count + 3) / 4;
+        for (Index m = 0; m < count; ++m) {
+            const auto words =
+                random_words(5, Stream::task_floss, 6, 7, 8, static_cast<std::uint32_t>(9 + m % quarter));
+            EXPECT_EQ(x[m + 1], uniform(words[m / quarter]) < 0.25 ? 1.0f : 0.0f) << m << " of " << count;
+        }
+    }
+    float x[5];
+    random.draw_spikes(0, 0, 5, 1.0, x);
+    EXPECT_EQ(std::count(x, x + 5, 1.0f), 5);
+    random.draw_spikes(0, 0, 5, 0.0, x);
+    EXPECT_EQ(std::count(x, x + 5, 0.0f), 5);
+}
+
+TEST(GeneratedTasks, StepsBeyondTheCounterAreRefused) {
+    const auto task = make_task(bits_settings("delayed_xor", "direct"));
+    for (const std::int64_t step : {std::int64_t{-1}, std::int64_t{1} << 32})
+        expect_error(Exit::usage, "step number", [&] { whole_batch(*task, Purpose::train, step, 1); });
+}
+
+TEST(GeneratedTasks, ContradictorySettingsAreRefused) {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    const auto refused = [](TaskSettings settings, const std::string& piece, auto change) {
+        change(settings);
+        expect_error(Exit::usage, piece, [&] { make_task(settings); });
+    };
+    using S = TaskSettings;
+    const S copy = bits_settings("delayed_copy", "direct"), exclusive = bits_settings("delayed_xor", "direct"),
+            spikes = bits_settings("delayed_xor", "spikes"), cue = cue_settings();
+    refused(copy, "delayed_copy, delayed_xor, cue_recall, images", [](S& s) { s.name = "delayed_nand"; });
+    refused(copy, "task.delay is 13 steps, not a multiple of 3", [](S& s) { s.delay = 13; });
+    refused(copy, "task.delay is -3 steps", [](S& s) { s.delay = -3; });
+    refused(exclusive, "task.delay is 15 steps, not a multiple of 6", [](S& s) { s.delay = 15; });
+    refused(exclusive, "choose a delay of 12 or 18 steps", [](S& s) { s.delay = 15; });
+    refused(exclusive, "task.delay = 0", [](S& s) { s.delay = 0; });
+    refused(copy, "task.delay is 201 steps, but the sequence has only 200", [](S& s) { s.delay = 201; });
+    refused(copy, "but the sequence has only 12", [](S& s) { s.steps = 12; });
+    refused(copy, "task.duration is 0 steps", [](S& s) { s.steps = 0; });
+    refused(copy, "task.steps_per_bit = 0", [](S& s) { s.steps_per_bit = 0; });
+    refused(copy, "task.steps_per_bit = 201", [](S& s) { s.steps_per_bit = 201; });
+    refused(copy, "task.inputs = 2", [](S& s) { s.inputs = 2; });
+    refused(copy, "task.coding = \"morse\"", [](S& s) { s.coding = "morse"; });
+    refused(spikes, "task.inputs = 61", [](S& s) { s.inputs = 61; });
+    refused(spikes, "task.inputs = 0", [](S& s) { s.inputs = 0; });
+    refused(spikes, "not a probability", [](S& s) { s.rate_active = 1.5; });
+    refused(spikes, "not a probability", [](S& s) { s.rate_silent = -0.1; });
+    refused(spikes, "not a probability", [&](S& s) { s.rate_active = nan; });
+    refused(spikes, "carries no bits", [](S& s) { s.rate_silent = s.rate_active; });
+    refused(cue, "task.classes = 1", [](S& s) { s.classes = 1; });
+    refused(cue, "task.inputs = 40", [](S& s) { s.inputs = 40; });
+    refused(cue, "task.inputs = 0", [](S& s) { s.inputs = 0; });
+    refused(cue, "task.cue is 0", [](S& s) { s.cue_steps = 0; });
+    refused(cue, "task.delay is -1", [](S& s) { s.delay = -1; });
+    refused(cue, "task.answer is 0", [](S& s) { s.answer_steps = 0; });
+    refused(cue, "task.noise = 2", [](S& s) { s.noise = 2; });
+    refused(cue, "there is no cue", [](S& s) { s.rate_silent = s.rate_active; });
+}
+
+}  // namespace
+}  // namespace spikefloss
