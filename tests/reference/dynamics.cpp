@@ -1,3 +1,4 @@
+// The forward and backward loops of dynamics.hpp: one sequence after another, one neuron after another.
 #include "reference/dynamics.hpp"
 
 #include "reference/surrogate.hpp"
@@ -34,8 +35,7 @@ Trajectory forward(const Network& net, const Sequences& seq, const ForwardOption
     if (options.reset_spikes && static_cast<Index>(options.reset_spikes->size()) != (T + 1) * B * N)
         throw std::invalid_argument("forward: reset_spikes is not [T+1, B, N]");
     Trajectory tr{T, B, N, {}, {}, {}, {}, {}};
-    for (auto* values : {&tr.current, &tr.membrane, &tr.spikes, &tr.reset_spikes})
-        values->assign((T + 1) * B * N, 0.0);
+    for (auto* values : {&tr.current, &tr.membrane, &tr.spikes, &tr.reset_spikes}) values->assign((T + 1) * B * N, 0.0);
     tr.readout.assign(T * B * O, 0.0);
 
     for (Index b = 0; b < B; ++b) {

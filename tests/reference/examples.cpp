@@ -1,3 +1,4 @@
+// Random examples from a generator whose output the language standard fixes.
 #include "reference/examples.hpp"
 
 #include "reference/lyapunov.hpp"

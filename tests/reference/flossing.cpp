@@ -1,3 +1,6 @@
+// The adjoint of the tangent propagation, backwards over the steps of each sequence, from dL/dlambda of flossing.hpp:
+//   (A_i, A_u) = dL/dP;  A_u *= (1-s);  G = A_i + (1-beta) A_u;  dW_rec += G (psi * Q_u)';  back = W_rec' G
+//   e[t] += psi' rowsum(back * Q_u);  dL/dQ = (alpha G, beta A_u + psi * back)
 #include "reference/flossing.hpp"
 
 #include "reference/surrogate.hpp"

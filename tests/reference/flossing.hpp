@@ -8,14 +8,14 @@ namespace spikefloss::reference {
 
 struct Floss {
     double value = 0.0;
-    Parameters direct;       // gradient with the trajectory held fixed (w_rec, alpha, beta; the rest is 0)
+    Parameters direct;        // gradient with the trajectory held fixed (w_rec, alpha, beta; the rest is 0)
     Gradients through_state;  // gradient of the whole; its state_gradient_norm is that of the pass with e alone
-    std::vector<double> e;   // [T+1, B, N] dL/du[t] through the tangent map; e[T] = 0
+    std::vector<double> e;    // [T+1, B, N] dL/du[t] through the tangent map; e[T] = 0
     Spectrum spectrum;
 };
 // target [k]; empty means 0.
 double penalty(const std::vector<double>& lambda, const std::vector<double>& target = {});
-Floss floss(const Network& net, const Sequences& seq, const Trajectory& trajectory,
-            const SpectrumOptions& options = {}, const std::vector<double>& target = {});
+Floss floss(const Network& net, const Sequences& seq, const Trajectory& trajectory, const SpectrumOptions& options = {},
+            const std::vector<double>& target = {});
 
 }  // namespace spikefloss::reference

@@ -1,5 +1,7 @@
+// The two losses of dynamics.hpp with their gradients, written so that large logits do not overflow.
 #include "reference/dynamics.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -65,8 +67,7 @@ Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& read
         for (Index t = 0; t < T; ++t)
             for (Index o = 0; o < O; ++o) {
                 const double p = std::exp(logit[o] - logit[largest]) / total;
-                loss.gradient[(t * B + b) * O + o] =
-                    (p - (o == label ? 1.0 : 0.0)) / sequences * seq.mask[t] / counted;
+                loss.gradient[(t * B + b) * O + o] = (p - (o == label ? 1.0 : 0.0)) / sequences * seq.mask[t] / counted;
             }
     }
     return loss;

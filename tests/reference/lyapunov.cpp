@@ -1,3 +1,5 @@
+// QR, its adjoint, the tangent map and the spectrum of lyapunov.hpp. With Qb = dL/dQ, Rb = dL/dR the adjoint of QR is
+// Ab = (Qb + Q C) R^-T,  C = tril(M) + tril(M,-1)',  M = R Rb' - Qb' Q.
 #include "reference/lyapunov.hpp"
 
 #include "reference/surrogate.hpp"
@@ -70,8 +72,7 @@ std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_rese
                 p_i += net.w_rec[n * N + l] * psi(net.surrogate, u[l] - net.threshold, net.sharpness) *
                        q[(membrane + l) * k + j];
             if (has_current) p[n * k + j] = p_i;
-            p[(membrane + n) * k + j] =
-                factor * (net.beta[n] * q[(membrane + n) * k + j] + (1.0 - net.beta[n]) * p_i);
+            p[(membrane + n) * k + j] = factor * (net.beta[n] * q[(membrane + n) * k + j] + (1.0 - net.beta[n]) * p_i);
         }
     }
     return p;
@@ -104,8 +105,8 @@ Spectrum spectrum(const Network& net, const Sequences& seq, const Trajectory& tr
         Index counted = 0;
         for (Index t = 0; t < T; ++t) {
             result.bases[b].push_back(q);
-            q = tangent_step(net, options.jacobian_reset, &tr.membrane[tr.row(t, b)],
-                             &tr.reset_spikes[tr.row(t, b)], k, q);
+            q = tangent_step(net, options.jacobian_reset, &tr.membrane[tr.row(t, b)], &tr.reset_spikes[tr.row(t, b)], k,
+                             q);
             result.r[b].emplace_back();
             if (!is_qr_step(options, t)) continue;
             QR factors = qr(D, k, q);

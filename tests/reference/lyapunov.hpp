@@ -36,7 +36,7 @@ std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_rese
                                  const double* reset_spikes, Index k, const std::vector<double>& q);
 
 struct Spectrum {
-    Index state_size = 0, exponents = 0;      // D, k
+    Index state_size = 0, exponents = 0;  // D, k
     Index counted_qrs = 0, counted_steps = 0;
     std::vector<double> lambda;               // [k] mean over sequences, 1/step
     std::vector<double> lambda_per_sequence;  // [B, k]

@@ -1,3 +1,4 @@
+// Names, shape checks and arithmetic of the plain structs in model.hpp.
 #include "reference/model.hpp"
 
 #include <algorithm>

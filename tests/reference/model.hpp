@@ -82,13 +82,13 @@ Parameters zero_gradient(const Network& net);
 Parameters sum(const Parameters& a, const Parameters& b, double factor = 1.0);
 
 struct Sequences {
-    Index steps = 0, batch = 0;   // T, B
-    std::vector<double> x;        // [T, B, M]
-    std::vector<double> mask;     // [T], 1 where the readout counts
-    std::vector<double> target;   // [T, B, O] of 0 and 1, for the binary cross-entropy; or
-    std::vector<int> label;       // [B], for the softmax cross-entropy
-    std::vector<double> q0;       // [B, D, k] starting bases; may be empty
-    Index exponents = 0;          // k of q0
+    Index steps = 0, batch = 0;  // T, B
+    std::vector<double> x;       // [T, B, M]
+    std::vector<double> mask;    // [T], 1 where the readout counts
+    std::vector<double> target;  // [T, B, O] of 0 and 1, for the binary cross-entropy; or
+    std::vector<int> label;      // [B], for the softmax cross-entropy
+    std::vector<double> q0;      // [B, D, k] starting bases; may be empty
+    Index exponents = 0;         // k of q0
 };
 
 }  // namespace spikefloss::reference

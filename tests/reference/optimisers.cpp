@@ -1,11 +1,12 @@
+// The updates of optimisers.hpp, element by element.
 #include "reference/optimisers.hpp"
 
 #include <cmath>
 
 namespace spikefloss::reference {
 
-void adam(const AdamSettings& settings, std::int64_t step, const std::vector<double>& gradient,
-          std::vector<double>& m, std::vector<double>& v, std::vector<double>& values) {
+void adam(const AdamSettings& settings, std::int64_t step, const std::vector<double>& gradient, std::vector<double>& m,
+          std::vector<double>& v, std::vector<double>& values) {
     const double unbias1 = 1.0 - std::pow(settings.beta1, static_cast<double>(step));
     const double unbias2 = 1.0 - std::pow(settings.beta2, static_cast<double>(step));
     for (std::size_t j = 0; j < values.size(); ++j) {

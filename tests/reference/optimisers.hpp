@@ -13,8 +13,8 @@ struct AdamSettings {
 // Update number `step`, 1 at the first:
 //   m = beta1 m + (1-beta1) g,  v = beta2 v + (1-beta2) g^2,
 //   x -= rate (m / (1-beta1^step) / (sqrt(v / (1-beta2^step)) + eps) + decay x).
-void adam(const AdamSettings& settings, std::int64_t step, const std::vector<double>& gradient,
-          std::vector<double>& m, std::vector<double>& v, std::vector<double>& values);
+void adam(const AdamSettings& settings, std::int64_t step, const std::vector<double>& gradient, std::vector<double>& m,
+          std::vector<double>& v, std::vector<double>& values);
 
 // velocity = momentum velocity + g,  x -= rate velocity.
 void sgd(double learning_rate, double momentum, const std::vector<double>& gradient, std::vector<double>& velocity,

@@ -1,3 +1,4 @@
+// The surrogates of surrogate.hpp, each formula written out once, with exponentials that cannot overflow.
 #include "reference/surrogate.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Reads the groups /network, /sequences and /expect; HDF5 converts every number to double.
 #include "support/golden.hpp"
 
 #include <hdf5.h>

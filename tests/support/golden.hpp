@@ -14,8 +14,8 @@ namespace spikefloss {
 // What /expect holds. A gradient has the datasets of its group; parameters without one are empty.
 struct GoldenExpectation {
     reference::LossKind loss_kind = reference::LossKind::binary_cross_entropy;
-    reference::SpectrumOptions spectrum;      // warmup, qr_interval, jacobian_reset
-    std::int64_t exponents = 0;               // k
+    reference::SpectrumOptions spectrum;  // warmup, qr_interval, jacobian_reset
+    std::int64_t exponents = 0;           // k
     double task_loss = 0.0, floss_loss = 0.0;
     std::vector<double> current, membrane;    // [T+1, B, N]
     std::vector<double> spikes;               // [T+1, B, N]

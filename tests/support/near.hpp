@@ -64,8 +64,7 @@ testing::AssertionResult all_near(const A& actual, const B& expected, double tol
 template <class A, class B>
 testing::AssertionResult all_equal(const A& actual, const B& expected) {
     if (actual.size() != expected.size())
-        return testing::AssertionFailure() << actual.size() << " elements where " << expected.size()
-                                           << " are expected";
+        return testing::AssertionFailure() << actual.size() << " elements where " << expected.size() << " are expected";
     std::size_t different = 0, first = 0;
     for (std::size_t j = actual.size(); j-- > 0;)
         if (!(actual[j] == expected[j])) {
@@ -73,9 +72,8 @@ testing::AssertionResult all_equal(const A& actual, const B& expected) {
             first = j;
         }
     if (different == 0) return testing::AssertionSuccess();
-    return testing::AssertionFailure() << different << " of " << actual.size() << " elements differ, first at "
-                                       << first << ": " << +actual[first] << " where " << +expected[first]
-                                       << " is expected";
+    return testing::AssertionFailure() << different << " of " << actual.size() << " elements differ, first at " << first
+                                       << ": " << +actual[first] << " where " << +expected[first] << " is expected";
 }
 
 }  // namespace spikefloss::testing_support

@@ -1,0 +1,86 @@
+// Both gradients of the flossing penalty against finite differences of the network with the smooth spike, for every
+// parameter, all surrogates and resets, D = N and D = 2N, two QR intervals, and the reset in the tangent map or not.
+#include "reference/finite_differences.hpp"
+#include "support/near.hpp"
+
+#include <gtest/gtest.h>
+
+namespace spikefloss::reference {
+namespace {
+
+using namespace testing_support;
+
+class ReferenceFlossing : public testing::TestWithParam<Surrogate> {};
+
+// With the reset in the tangent map, neurons reset at once may leave fewer than k directions: take a seed for which the
+// exponents are well conditioned.
+bool well_conditioned(const SmoothCase& c, const SpectrumOptions& options) {
+    try {
+        const Spectrum s = spectrum(c.net, c.seq, c.trajectory, options);
+        for (const auto& factors : s.r)
+            for (const auto& r : factors)
+                for (std::size_t j = 0; j < r.size(); j += static_cast<std::size_t>(s.exponents) + 1)
+                    if (r[j] < 0.01) return false;
+        return true;
+    } catch (const std::runtime_error&) {
+        return false;
+    }
+}
+
+void check(const Example& example, const SpectrumOptions& options) {
+    const std::vector<double> target = {0.1, -0.2, 0.05};
+    const SmoothCase c =
+        find_smooth_case(example, [&](const SmoothCase& candidate) { return well_conditioned(candidate, options); });
+    const Floss f = floss(c.net, c.seq, c.trajectory, options, target);
+    Network net = c.net;
+    // The tangent map has the parameters of `tangent`, the trajectory those of net.
+    const auto value = [&](const Network& tangent, const Trajectory& trajectory) {
+        return penalty(spectrum(tangent, c.seq, trajectory, options).lambda, target);
+    };
+    EXPECT_NEAR(f.value, value(c.net, c.trajectory), 1e-15);
+    for (const auto& [name, values] : all_parameters) {
+        // With D = N the tangent map has no current, so alpha matters through the trajectory alone.
+        const bool no_direct = values == &Parameters::alpha && !c.net.has_current();
+        const auto direct =
+            finite_differences(net.*values, [&] { return no_direct ? f.value : value(net, c.trajectory); });
+        EXPECT_TRUE(near_in_norm(f.direct.*values, direct, 2e-8)) << "direct, " << name;
+        const auto whole = finite_differences(net.*values, [&] { return value(no_direct ? c.net : net, c.run(net)); });
+        EXPECT_TRUE(near_in_norm(f.through_state.*values, whole, 2e-8)) << "through the state, " << name;
+    }
+    // e[t] is the derivative with respect to the membranes that the tangent map saw.
+    Trajectory tr = c.trajectory;
+    const auto e = finite_differences(tr.membrane, [&] { return value(c.net, tr); });
+    EXPECT_TRUE(near_in_norm(f.e, e, 2e-8)) << "e";
+}
+
+TEST_P(ReferenceFlossing, GradientsAreTheTrueGradientsOfTheSmoothNetwork) {
+    for (Reset reset : all_resets)
+        for (bool has_current : {true, false})
+            for (Index qr_interval : {1, 3})
+                for (JacobianReset jacobian_reset : {JacobianReset::detached, JacobianReset::ignored}) {
+                    SCOPED_TRACE(testing::Message()
+                                 << name_of(reset) << ", " << (has_current ? "D = 2N" : "D = N") << ", QR every "
+                                 << qr_interval << ", reset "
+                                 << (jacobian_reset == JacobianReset::ignored ? "ignored" : "detached"));
+                    Example example;
+                    example.neurons = 6;
+                    example.steps = 11;  // the last two steps belong to no QR of interval 3
+                    example.surrogate = GetParam();
+                    example.sharpness = 0.8;
+                    example.reset = reset;
+                    example.has_current = has_current;
+                    example.initial_state = true;
+                    check(example, {.qr_interval = qr_interval, .warmup = 2, .jacobian_reset = jacobian_reset});
+                }
+}
+
+INSTANTIATE_TEST_SUITE_P(Surrogates, ReferenceFlossing, testing::ValuesIn(all_surrogates),
+                         [](const auto& test) { return name_of(test.param); });
+
+TEST(ReferenceFlossingPenalty, ByHand) {
+    EXPECT_DOUBLE_EQ(penalty({1.0, -3.0}), 5.0);
+    EXPECT_DOUBLE_EQ(penalty({1.0, -3.0}, {0.0, -2.0}), 1.0);
+}
+
+}  // namespace
+}  // namespace spikefloss::reference

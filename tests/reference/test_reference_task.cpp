@@ -1,0 +1,165 @@
+// Losses and backpropagation: every gradient against finite differences of the network with the smooth spike, for all
+// surrogates, resets, readouts and losses; the penalty's extra term; the adjoint cap in closed form.
+#include "reference/finite_differences.hpp"
+#include "support/near.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace spikefloss::reference {
+namespace {
+
+using namespace testing_support;
+
+class ReferenceTask : public testing::TestWithParam<Surrogate> {
+protected:
+    // Calls work(example) for every reset, readout, loss and state size.
+    template <class Work>
+    void for_each_variant(Work&& work) {
+        for (Reset reset : all_resets)
+            for (Readout readout : all_readouts)
+                for (LossKind loss : {LossKind::binary_cross_entropy, LossKind::softmax_cross_entropy})
+                    for (bool has_current : {true, false}) {
+                        SCOPED_TRACE(testing::Message()
+                                     << name_of(reset) << ", readout " << name_of(readout) << ", loss "
+                                     << static_cast<int>(loss) << ", " << (has_current ? "D = 2N" : "D = N"));
+                        Example example;
+                        example.surrogate = GetParam();
+                        example.sharpness = 0.8;
+                        example.reset = reset;
+                        example.readout = readout;
+                        example.loss = loss;
+                        example.has_current = has_current;
+                        example.initial_state = true;
+                        work(example);
+                    }
+    }
+};
+
+TEST_P(ReferenceTask, GradientIsTheTrueGradientOfTheSmoothNetwork) {
+    for_each_variant([](const Example& example) {
+        const SmoothCase c = find_smooth_case(example, [](const SmoothCase&) { return true; });
+        const Loss loss = task_loss(c.seq, c.trajectory.readout);
+        const Gradients gradients = backward(c.net, c.seq, c.trajectory, loss.gradient);
+        Network net = c.net;
+        for (const auto& [name, values] : all_parameters) {
+            const auto expected =
+                finite_differences(net.*values, [&] { return task_loss(c.seq, c.run(net).readout).value; });
+            EXPECT_TRUE(near_in_norm(gradients.*values, expected, 1e-7)) << name;
+        }
+    });
+}
+
+// A loss on the membranes themselves, sum of c[t] u[t], enters as the extra term c[t].
+TEST_P(ReferenceTask, ExtraTermIsTheGradientOfALossOnMembranes) {
+    for_each_variant([](const Example& example) {
+        const SmoothCase c = find_smooth_case(example, [](const SmoothCase&) { return true; });
+        std::vector<double> weights;
+        for (std::size_t j = 0; j < c.trajectory.membrane.size(); ++j)
+            weights.push_back(std::cos(static_cast<double>(j)));
+        const Gradients gradients = backward(c.net, c.seq, c.trajectory, {}, {.extra = &weights});
+        Network net = c.net;
+        for (const auto& [name, values] : all_parameters) {
+            const auto expected = finite_differences(net.*values, [&] {
+                const Trajectory tr = c.run(net);
+                double total = 0.0;
+                for (std::size_t j = 0; j < weights.size(); ++j) total += weights[j] * tr.membrane[j];
+                return total;
+            });
+            EXPECT_TRUE(near_in_norm(gradients.*values, expected, 1e-7)) << name;
+        }
+    });
+}
+
+INSTANTIATE_TEST_SUITE_P(Surrogates, ReferenceTask, testing::ValuesIn(all_surrogates),
+                         [](const auto& test) { return name_of(test.param); });
+
+TEST(ReferenceLoss, GradientsAreTheDerivatives) {
+    for (LossKind kind : {LossKind::binary_cross_entropy, LossKind::softmax_cross_entropy}) {
+        Example example;
+        example.outputs = 3;
+        example.loss = kind;
+        const Sequences seq = random_sequences(example);
+        std::vector<double> y;
+        for (Index j = 0; j < seq.steps * seq.batch * 3; ++j) y.push_back(3.0 * std::sin(static_cast<double>(j)));
+        const Loss loss = task_loss(seq, y);
+        const auto expected = finite_differences(y, [&] { return task_loss(seq, y).value; });
+        EXPECT_TRUE(near_in_norm(loss.gradient, expected, 1e-8));
+    }
+}
+
+TEST(ReferenceLoss, BinaryCrossEntropyByHand) {
+    Sequences seq;
+    seq.steps = 3;
+    seq.batch = 1;
+    seq.mask = {0.0, 1.0, 1.0};
+    seq.target = {1.0, 1.0, 0.0, 0.0, 1.0, 1.0};  // [3, 1, 2]
+    const Loss loss = binary_cross_entropy(seq, {5.0, 5.0, 0.0, 1000.0, -1000.0, std::log(3.0)});
+    EXPECT_EQ(loss.terms, 4);
+    EXPECT_NEAR(loss.value, (std::log(2.0) + 1000.0 + 1000.0 - std::log(0.75)) / 4.0, 1e-12);
+    EXPECT_DOUBLE_EQ(loss.accuracy, 0.5);  // logit 0 stands for 0
+    EXPECT_TRUE(all_near(loss.gradient, std::vector<double>{0.0, 0.0, 0.125, 0.25, -0.25, -0.0625}, 1e-12));
+}
+
+TEST(ReferenceLoss, SoftmaxCrossEntropyByHand) {
+    Sequences seq;
+    seq.steps = 3;
+    seq.batch = 2;
+    seq.mask = {0.0, 1.0, 1.0};
+    seq.label = {0, 1};
+    // [3, 2, 2]; the masked means are (ln 3, 0) and (2000, 0).
+    const Loss loss =
+        softmax_cross_entropy(seq, {9.0, 9.0, 9.0, 9.0, 2.0 * std::log(3.0), 1.0, 4000.0, 0.0, 0.0, -1.0, 0.0, 0.0});
+    EXPECT_EQ(loss.terms, 2);
+    EXPECT_NEAR(loss.value, (-std::log(0.75) + 2000.0) / 2.0, 1e-12);
+    EXPECT_DOUBLE_EQ(loss.accuracy, 0.5);
+    EXPECT_TRUE(all_near(
+        loss.gradient,
+        std::vector<double>{0.0, 0.0, 0.0, 0.0, -0.0625, 0.0625, 0.25, -0.25, -0.0625, 0.0625, 0.25, -0.25}, 1e-12));
+}
+
+// One neuron without recurrence or reset: after the only injection, at the last step, the adjoint of u decays by beta.
+TEST(ReferenceBackward, CapBoundsTheAdjointOfEachSequence) {
+    Network net;
+    net.neurons = net.inputs = net.outputs = 1;
+    net.reset = Reset::none;
+    net.w_in = {1.0};
+    net.w_rec = {0.0};
+    net.bias = {0.0};
+    net.w_out = {2.0};
+    net.bias_out = {0.0};
+    net.alpha = {0.0};
+    net.beta = {0.5};
+    net.kappa = {0.0};
+    Sequences seq;
+    seq.steps = 4;
+    seq.batch = 2;
+    seq.x.assign(8, 0.0);
+    const Trajectory tr = forward(net, seq);
+    std::vector<double> dy(8, 0.0);
+    dy[6] = 3.0;   // sequence 0: du[4] = 6, capped to 1
+    dy[7] = 0.25;  // sequence 1: du[4] = 0.5, below the cap
+    const double limit = 0.5 * readout_injection(net, 1) * 2.0;
+    EXPECT_DOUBLE_EQ(limit, 1.0);
+    const Gradients capped = backward(net, seq, tr, dy, {.adjoint_limit = limit});
+    EXPECT_DOUBLE_EQ(capped.initial_membrane[0], 1.5 / 16.0);
+    EXPECT_DOUBLE_EQ(capped.bias[0], 0.5 * 1.5 * (1.0 + 0.5 + 0.25 + 0.125));
+    EXPECT_DOUBLE_EQ(capped.state_gradient_norm[4], std::hypot(6.0, 0.5));  // measured before the cap
+    EXPECT_DOUBLE_EQ(capped.state_gradient_norm[3], std::hypot(0.5, 0.25));
+    const Gradients free = backward(net, seq, tr, dy);
+    EXPECT_DOUBLE_EQ(free.initial_membrane[0], 6.5 / 16.0);
+}
+
+TEST(ReferenceForward, SpikesStrictlyAboveThreshold) {
+    Example example;
+    Network net = random_network(example);
+    Sequences seq = random_sequences(example);
+    net.initial_membrane = {1.0, 1.0 + 1e-12, 1.0 - 1e-12, 2.0, -1.0};
+    const Trajectory tr = forward(net, seq);
+    EXPECT_TRUE(all_equal(std::vector<double>(tr.spikes.begin(), tr.spikes.begin() + 5),
+                          std::vector<double>{0.0, 1.0, 0.0, 1.0, 0.0}));
+}
+
+}  // namespace
+}  // namespace spikefloss::reference
