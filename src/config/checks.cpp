@@ -20,9 +20,8 @@ bool contains(const std::vector<std::string>& list, const std::string& word) {
 
 bool ascending_pair(const std::vector<double>& band) { return band.size() == 2 && band[0] < band[1]; }
 
-// alpha = exp(-dt/tau_syn) is 0, also when it is only too small for a float.
-bool delta_synapse(const NetworkConfig& n) { return static_cast<float>(std::exp(-n.dt / n.tau_syn)) == 0.0f; }
-bool no_membrane_memory(const NetworkConfig& n) { return static_cast<float>(std::exp(-n.dt / n.tau_mem)) == 0.0f; }
+// True when exp(-dt/tau) is 0, also when it is only too small for a float.
+bool no_memory(double dt, double tau) { return static_cast<float>(std::exp(-dt / tau)) == 0.0f; }
 
 bool has_bits(const TaskConfig& task) { return task.name == "delayed_copy" || task.name == "delayed_xor"; }
 
@@ -39,19 +38,21 @@ void check_delayed_bits(const TaskConfig& task, double dt) {
     if (steps < 1) contradiction("task.duration is shorter than one step", "make it at least network.dt");
     if (delay >= steps) {
         contradiction(fmt::format("task.delay = {} ms is {} steps, but the sequence has only {} (task.duration = {} "
-                                  "ms), so that no step has a target", task.delay, delay, steps, task.duration),
+                                  "ms), so that no step has a target",
+                                  task.delay, delay, steps, task.duration),
                       "make task.duration longer than task.delay");
     }
     if (task.steps_per_bit > steps) {
-        contradiction(fmt::format("task.steps_per_bit = {} is more than the {} steps of the sequence",
-                                  task.steps_per_bit, steps),
-                      "make task.duration longer, or bits shorter");
+        contradiction(
+            fmt::format("task.steps_per_bit = {} is more than the {} steps of the sequence", task.steps_per_bit, steps),
+            "make task.duration longer, or bits shorter");
     }
     const bool is_xor = task.name == "delayed_xor";
     const std::int64_t unit = task.steps_per_bit * (is_xor ? 2 : 1);
     if (delay % unit != 0 || (is_xor && delay == 0)) {
         contradiction(fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = "
-                                  "{}{})", task.delay, delay, task.name, unit, task.steps_per_bit,
+                                  "{}{})",
+                                  task.delay, delay, task.name, unit, task.steps_per_bit,
                                   is_xor ? ", and half the delay is used too; not 0" : ""),
                       fmt::format("choose for example task.delay = {}", (delay / unit + 1) * unit * dt));
     }
@@ -61,7 +62,8 @@ void check_delayed_bits(const TaskConfig& task, double dt) {
     }
     if (task.coding == "spikes" && task.inputs % 2 != 0) {
         contradiction(fmt::format("task.inputs = {} is odd, but task.coding = \"spikes\" has two populations of equal "
-                                  "size", task.inputs),
+                                  "size",
+                                  task.inputs),
                       "choose an even number of inputs");
     }
 }
@@ -75,7 +77,8 @@ void check_cue_recall(const TaskConfig& task, double dt) {
     }
     if (task.inputs % task.classes != 0) {
         contradiction(fmt::format("task.inputs = {} cannot be split into {} populations of equal size, one for each of "
-                                  "task.classes", task.inputs, task.classes),
+                                  "task.classes",
+                                  task.inputs, task.classes),
                       fmt::format("choose a multiple of {}", task.classes));
     }
 }
@@ -108,16 +111,16 @@ void check_parameters(const std::vector<std::string>& names, const std::string& 
     if (names.empty()) contradiction(key + " is empty, so that nothing can change", "name at least one parameter");
     check_no_repeats(names, key);
     if (!network.file.empty()) return;  // the time constants are in the file
-    const auto forbid = [&](const std::string& name, bool absent, const std::string& time_constant) {
-        if (!absent || !contains(names, name)) return;
+    const auto forbid = [&](const std::string& name, double tau, const std::string& time_constant) {
+        if (!no_memory(network.dt, tau) || !contains(names, name)) return;
         contradiction(fmt::format("{} names {}, but with network.{} near 0 it has no effect or no value to learn", key,
                                   name, time_constant),
                       fmt::format("leave {} out, or choose a larger network.{}", name, time_constant));
     };
-    forbid("alpha", delta_synapse(network), "tau_syn");
-    forbid("initial_current", delta_synapse(network), "tau_syn");
-    forbid("beta", no_membrane_memory(network), "tau_mem");
-    forbid("kappa", network.tau_out == 0, "tau_out");
+    forbid("alpha", network.tau_syn, "tau_syn");
+    forbid("initial_current", network.tau_syn, "tau_syn");
+    forbid("beta", network.tau_mem, "tau_mem");
+    forbid("kappa", network.tau_out, "tau_out");
 }
 
 void check_train(const Config& config) {
@@ -132,16 +135,20 @@ void check_train(const Config& config) {
 // k <= D, and at least one QR after the warm-up within `steps`.
 void check_exponents(const std::string& section, std::int64_t exponents, std::int64_t warmup, std::int64_t qr_interval,
                      std::int64_t steps, const NetworkConfig& network) {
-    const std::int64_t state = network.neurons * (delta_synapse(network) ? 1 : 2);
+    const bool delta_synapse = no_memory(network.dt, network.tau_syn);
+    const std::int64_t state = network.neurons * (delta_synapse ? 1 : 2);
     if (network.file.empty() && exponents > state) {
-        contradiction(fmt::format("{}.exponents = {} is more than the state size D = {} ({})", section, exponents, state,
-                                  delta_synapse(network) ? "network.neurons, as tau_syn is near 0"
-                                                         : "2 x network.neurons"),
-                      fmt::format("choose at most {} exponents, or more neurons", state));
+        contradiction(
+            fmt::format("{}.exponents = {} is more than the state size D = {} ({})", section, exponents, state,
+                        delta_synapse ? "network.neurons, as tau_syn is near 0" : "2 x network.neurons"),
+            fmt::format("choose at most {} exponents, or more neurons", state));
     }
-    if (warmup + qr_interval > steps) {
-        contradiction(fmt::format("{}.exponents cannot be measured: warmup = {} and one interval between QRs = {} are "
-                                  "more than the {} steps of the sequence", section, warmup, qr_interval, steps),
+    // QRs are done at multiples of qr_interval; those whose interval begins after the warm-up count.
+    const std::int64_t first_counted = ((warmup + qr_interval - 1) / qr_interval + 1) * qr_interval;
+    if (first_counted > steps) {
+        contradiction(fmt::format("{}.exponents cannot be measured: with warmup = {} and a QR every {} steps the first "
+                                  "QR that counts is after step {}, but the sequence has only {} steps",
+                                  section, warmup, qr_interval, first_counted, steps),
                       "make the warm-up or the interval shorter, or the sequence longer");
     }
 }
@@ -165,8 +172,7 @@ void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
         const bool stopped = f.stop_step > 0 && step >= f.stop_step;
         if (step < train_steps && !stopped) continue;
         contradiction(fmt::format("flossing.at = {} is never reached: {} = {}", step,
-                                  stopped ? "flossing.stop_step" : "train.steps",
-                                  stopped ? f.stop_step : train_steps),
+                                  stopped ? "flossing.stop_step" : "train.steps", stopped ? f.stop_step : train_steps),
                       "floss at earlier training steps");
     }
     if (contains(f.schedule, "adaptive") && !ascending_pair(f.adaptive_band)) {
@@ -187,7 +193,8 @@ void check_flossed_parameters(const FlossingConfig& f, const NetworkConfig& netw
     for (const std::string name : {"w_in", "bias", "initial_current", "initial_membrane"}) {
         if (f.through_state || !contains(f.parameters, name)) continue;
         contradiction(fmt::format("flossing.parameters names {}, on which the exponents depend only through the state, "
-                                  "but flossing.through_state = false", name),
+                                  "but flossing.through_state = false",
+                                  name),
                       "set flossing.through_state = true, or leave it out");
     }
 }
@@ -207,9 +214,9 @@ void check_flossing(const Config& config, std::int64_t steps) {
     }
     check_exponents("flossing", f.exponents, f.warmup, f.qr_interval, horizon, config.network);
     if (f.target.size() != 1 && static_cast<std::int64_t>(f.target.size()) != f.exponents) {
-        contradiction(fmt::format("flossing.target has {} numbers, but flossing.exponents = {}", f.target.size(),
-                                  f.exponents),
-                      "give one number for all exponents, or one for each");
+        contradiction(
+            fmt::format("flossing.target has {} numbers, but flossing.exponents = {}", f.target.size(), f.exponents),
+            "give one number for all exponents, or one for each");
     }
 }
 
@@ -267,7 +274,8 @@ void check_grid(const Config& config, int neuron_shards, int batch_shards) {
         contradiction(fmt::format("the grid {}x{} splits train.batch = {} sequences over {} groups of ranks",
                                   neuron_shards, batch_shards, config.train.batch, batch_shards),
                       fmt::format("choose at most {} groups (parallel.grid or --grid, PxQ with Q <= {}), or a larger "
-                                  "train.batch", config.train.batch, config.train.batch));
+                                  "train.batch",
+                                  config.train.batch, config.train.batch));
     }
 }
 

@@ -97,9 +97,9 @@ struct FlossingConfig : OptimiserConfig {
     std::int64_t before = 0;             // schedule before: flossing steps before training
     std::vector<std::int64_t> at;        // schedule at: training steps before which to floss ...
     std::int64_t at_steps = 100;         // ... for so many flossing steps
-    std::int64_t every = 1;              // schedule every: each so many training steps one flossing step
-    double weight = 0.0;                 // schedule every: > 0: the penalty is instead added to the task's loss with this weight
-    std::string adaptive_quantity = "exponent";  // exponent: lambda_1 per step; gradient: log10 of |dL/dh[0]| / |dL/dh[T]|
+    std::int64_t every = 1;              // schedule every: one flossing step per so many training steps
+    double weight = 0.0;                 // schedule every: > 0: add the penalty to the task's loss with this weight
+    std::string adaptive_quantity = "exponent";  // exponent: lambda_1; gradient: log10 of |dL/dh[0]| / |dL/dh[T]|
     std::vector<double> adaptive_band = {-0.05, 0.05};
     std::int64_t adaptive_every = 10;    // training steps between measurements
     std::int64_t adaptive_steps = 20;    // flossing steps at most after one measurement

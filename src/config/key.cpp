@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 
 namespace spikefloss {
@@ -50,26 +51,23 @@ std::string to_text(const std::vector<T>& values) {
     return text + "]";
 }
 
-// Numbers of a range are for people: 1e300 is no limit, and next to a shorter number stands for an open end.
-bool open_end(double bound, double next) { return fmt::format("{}", next).size() < fmt::format("{}", bound).size(); }
-
-std::string low_text(double low) {
-    const double outside = below(low);
-    return open_end(low, outside) ? fmt::format("greater than {}", outside)
-                                  : fmt::format("at least {}", low);
-}
-
-std::string high_text(double high) {
-    const double outside = above(high);
-    return open_end(high, outside) ? fmt::format("less than {}", outside) : fmt::format("at most {}", high);
+// An end of a range, for people: 1000000 is 1e6, and a number next to a shorter one stands for an open end.
+std::string end_text(double end, double outside, const char* open) {
+    const bool is_open = fmt::format("{}", outside).size() < fmt::format("{}", end).size();
+    const double shown = is_open ? outside : end;
+    std::string text = fmt::format("{:g}", shown);
+    if (std::stod(text) != shown) text = fmt::format("{}", shown);
+    for (const char* clutter : {"+0", "+"}) {
+        if (const auto at = text.find(clutter); at != std::string::npos) text.erase(at, std::strlen(clutter));
+    }
+    return (is_open ? open : "") + text;
 }
 
 void check_number(const Key& key, double number, const std::string& text, const std::string& where) {
     if (number >= key.low && number <= key.high) return;  // false for nan as well
     const std::string range = range_text(key);
     throw Error(Exit::usage,
-                fmt::format("{}{} = {} is out of range: it must be {}", where, key.path(), text,
-                            range.empty() ? "a finite number" : range),
+                fmt::format("{}{} = {} is out of range: it must be a number {}", where, key.path(), text, range),
                 fmt::format("{}: {}", key.path(), key.description));
 }
 
@@ -93,7 +91,8 @@ std::string type_text(const Key& key) {
 
 std::string range_text(const Key& key) {
     const bool from = key.low > -1e300, to = key.high < 1e300;
-    return (from ? low_text(key.low) : "") + (from && to ? " and " : "") + (to ? high_text(key.high) : "");
+    return (from ? "from " + end_text(key.low, below(key.low), "above ") : "") + (from && to ? " " : "") +
+           (to ? "to " + end_text(key.high, above(key.high), "below ") : "");
 }
 
 std::string value_text(const Key& key) {
@@ -101,11 +100,11 @@ std::string value_text(const Key& key) {
 }
 
 void check_value(const Key& key, const std::string& where) {
-    const auto check = Overload{
-        [&](bool) {},
-        [&](std::int64_t number) { check_number(key, static_cast<double>(number), to_text(number), where); },
-        [&](double number) { check_number(key, number, to_text(number), where); },
-        [&](const std::string& choice) { check_choice(key, choice, where); }};
+    const auto check =
+        Overload{[&](bool) {},
+                 [&](std::int64_t number) { check_number(key, static_cast<double>(number), to_text(number), where); },
+                 [&](double number) { check_number(key, number, to_text(number), where); },
+                 [&](const std::string& choice) { check_choice(key, choice, where); }};
     std::visit(
         [&](const auto* value) {
             if constexpr (requires { value->size(); } && !std::is_same_v<decltype(value), const std::string*>) {

@@ -1,5 +1,5 @@
-// The known name nearest to an unknown one: Levenshtein's edit distance, over all keys of all sections, so that a key in
-// the wrong section is found as well. Two habits count as near although many letters differ: initials (lr for
+// The known name nearest to an unknown one: Levenshtein's edit distance, over all keys of all sections, so that a key
+// in the wrong section is found as well. Two habits count as near although many letters differ: initials (lr for
 // learning_rate) and a known name with something added (batch_size for batch).
 #include "config/nearest.hpp"
 
@@ -47,9 +47,9 @@ std::string nearest_key(const std::vector<Key>& keys, const std::string& section
         const std::size_t section_edits = edit_distance(section, key.section);
         return std::pair(name_distance(name, key.name) + (section_edits > 0 ? 1 : 0), section_edits);
     };
-    return std::min_element(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
-               return distance(a) < distance(b);
-           })->path();
+    return std::min_element(keys.begin(), keys.end(),
+                            [&](const Key& a, const Key& b) { return distance(a) < distance(b); })
+        ->path();
 }
 
 std::vector<std::string> sections_of(const std::vector<Key>& keys) {

@@ -35,7 +35,8 @@ const char* introduction(const std::string& section) {
     if (section == "network") return "The recurrent network and its random initial weights.";
     if (section == "task") return "What is learned; each task uses the keys that name it, and those that name no task.";
     if (section == "train") return "Learning of the task.";
-    if (section == "flossing") return "Regularisation of the surrogate Lyapunov exponents, with an optimiser of its own.";
+    if (section == "flossing")
+        return "Regularisation of the surrogate Lyapunov exponents, with an optimiser of its own.";
     if (section == "diagnostics") return "What training records besides loss and accuracy.";
     if (section == "checkpoint") return "Checkpoints from which a run goes on after an interruption.";
     return "Ranks, threads and backends; results depend on these only by rounding.";
@@ -73,8 +74,10 @@ std::string config_reference() {
     for (const Key& key : keys_of(defaults)) {
         if (key.section != section) {
             section = key.section;
-            text += fmt::format("\n## [{}]\n\n{}\n\n| key | type | default | allowed | meaning |\n"
-                                "|---|---|---|---|---|\n", section, introduction(section));
+            text += fmt::format(
+                "\n## [{}]\n\n{}\n\n| key | type | default | allowed | meaning |\n"
+                "|---|---|---|---|---|\n",
+                section, introduction(section));
         }
         text += fmt::format("| `{}` | {} | `{}` | {} | {} |\n", key.name, column_type(key), value_text(key),
                             allowed_text(key), key.description);

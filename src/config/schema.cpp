@@ -80,8 +80,9 @@ void add_network(Section s, NetworkConfig& c) {
           "Sharpness g of the surrogate derivative; its width in membrane potential is about 1/g.", {above(0), 1e6});
     s.add("readout", c.readout, "What the linear readout sees: membrane potentials or spikes.",
           Choices{"membrane", "spikes"});
-    s.add("init", c.init, "Distribution of the initial recurrent weights: independent normal, or a random orthogonal "
-          "matrix.", Choices{"gaussian", "orthogonal"});
+    s.add("init", c.init,
+          "Distribution of the initial recurrent weights: independent normal, or a random orthogonal matrix.",
+          Choices{"gaussian", "orthogonal"});
     s.add("gain", c.gain,
           "Strength of the initial recurrent weights: standard deviation gain/sqrt(N), or gain times orthogonal.",
           {0, 1e6});
@@ -91,8 +92,9 @@ void add_network(Section s, NetworkConfig& c) {
           {0, 1e6});
     s.add("bias_mean", c.bias_mean, "Mean of the initial bias currents.", {-1e6, 1e6});
     s.add("bias_std", c.bias_std, "Standard deviation of the initial bias currents over neurons.", {0, 1e6});
-    s.add("zero_row_sums", c.zero_row_sums,
-          "Subtract from each neuron's initial recurrent weights their mean, so that excitation and inhibition balance.");
+    s.add(
+        "zero_row_sums", c.zero_row_sums,
+        "Subtract from each neuron's initial recurrent weights their mean, so that excitation and inhibition balance.");
     s.add("weight_step", c.weight_step,
           "Round initial weights to multiples of this (2^-10 makes sums exact, so that all grids agree bit for bit); "
           "0: no rounding.",
@@ -112,8 +114,8 @@ void add_task(Section s, TaskConfig& c) {
           "Delay d in ms: the target is the bit d ago (delayed_copy), the xor of the bits d and d/2 ago (delayed_xor); "
           "for cue_recall the time between cue and answer.",
           {0, 1e9});
-    s.add("steps_per_bit", c.steps_per_bit,
-          "Number of steps that each input bit lasts (delayed_copy, delayed_xor).", {1, many});
+    s.add("steps_per_bit", c.steps_per_bit, "Number of steps that each input bit lasts (delayed_copy, delayed_xor).",
+          {1, many});
     s.add("coding", c.coding,
           "How a bit enters (delayed_copy, delayed_xor): direct, as the number 0 or 1 on one input; spikes, as random "
           "spikes of two input populations, one for each value.",
@@ -133,8 +135,7 @@ void add_task(Section s, TaskConfig& c) {
     s.add("noise", c.noise, "Spike probability per step of every input neuron of cue_recall during delay and answer.",
           {0, 1});
     s.add("images", c.images, "Folder with the four IDX files of the pictures, gzip-compressed or not.");
-    s.add("order", c.order,
-          "How pictures enter: rows, one picture row per step; pixels, one pixel per step.",
+    s.add("order", c.order, "How pictures enter: rows, one picture row per step; pixels, one pixel per step.",
           Choices{"rows", "pixels"});
     s.add("validation", c.validation,
           "Number of training pictures held back from training; the test pictures are never trained on.", {0, many});
@@ -154,10 +155,14 @@ void add_optimiser(Section& s, OptimiserConfig& c) {
     s.add("weight_decay", c.weight_decay, "adamw: fraction of each weight, times learning_rate, taken off per update.",
           {0, 1e6});
     s.add("momentum", c.momentum, "sgd: fraction of the last update that is added to the next.", {0, below(1)});
-    s.add("clip", c.clip, "Longest allowed norm of the gradient of all parameters together; longer ones are scaled "
-          "down; 0: off.", {0, 1e30});
-    s.add("parameters", c.parameters, "Which parameters change; alpha, beta, kappa are the decays of synapses, "
-          "membranes, readout.", parameter_names);
+    s.add("clip", c.clip,
+          "Longest allowed norm of the gradient of all parameters together; longer ones are scaled "
+          "down; 0: off.",
+          {0, 1e30});
+    s.add("parameters", c.parameters,
+          "Which parameters change; alpha, beta, kappa are the decays of synapses, "
+          "membranes, readout.",
+          parameter_names);
 }
 
 void add_train(Section s, TrainConfig& c) {
@@ -174,14 +179,13 @@ void add_train(Section s, TrainConfig& c) {
     s.add("schedule_factor", c.schedule_factor,
           "step: factor of each reduction; cosine: final fraction of the learning rate.", {0, 1});
     s.add("adjoint_cap", c.adjoint_cap,
-          "Longest allowed dL/dstate of a sequence at any step, in units of one readout injection (0.5 |W_out| / number "
-          "of loss terms), so that no exploding mode drowns the others; 0: off.",
+          "Longest allowed dL/dstate of a sequence at any step, in units of one readout injection (half the norm of "
+          "W_out / number of loss terms), so that no exploding mode drowns the others; 0: off.",
           {0, 1e30});
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
           {0, many});
-    s.add("test_batches", c.test_batches,
-          "Number of batches of one evaluation; images always use every test picture at the end.", {1, many});
+    s.add("test_batches", c.test_batches, "Number of batches of test data in one evaluation.", {1, many});
     s.add("stop_accuracy", c.stop_accuracy,
           "End training when the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
           {0, 1});
@@ -225,8 +229,7 @@ void add_flossing(Section s, FlossingConfig& c) {
           "dL/dstate grows from the end of the sequence back to its start.",
           Choices{"exponent", "gradient"});
     s.add("adaptive_band", c.adaptive_band,
-          "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.",
-          {-1e3, 1e3});
+          "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.", {-1e3, 1e3});
     s.add("adaptive_every", c.adaptive_every, "schedule adaptive: training steps between measurements.", {1, many});
     s.add("adaptive_steps", c.adaptive_steps,
           "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
@@ -259,8 +262,9 @@ void add_rest(std::vector<Key>& keys, Config& config) {
 
     Section parallel(keys, "parallel");
     ParallelConfig& p = config.parallel;
-    parallel.add("grid", p.grid,
-                 "Process grid PxQ: neurons over P groups of ranks, sequences over Q; auto: all ranks share the sequences.");
+    parallel.add(
+        "grid", p.grid,
+        "Process grid PxQ: neurons over P groups of ranks, sequences over Q; auto: all ranks share the sequences.");
     parallel.add("backend", p.backend, "What computes; auto: the fastest that is there.", Choices{"auto", "cpu"});
     parallel.add("comm", p.comm, "What carries data between ranks; auto: the one that fits the backend.",
                  Choices{"auto", "mpi"});

@@ -32,7 +32,7 @@ inline double below(double bound) { return std::nextafter(bound, -1e301); }
 // All keys of `config`, in the order of the sections.
 std::vector<Key> keys_of(Config& config);
 
-// A key in words: "an integer", "a list of floats"; "at least 1", "at least 0 and less than 1", "" where any is allowed.
+// A key in words: "an integer", "a list of floats"; "from 0 to below 1", "" where any number is allowed.
 std::string type_text(const Key& key);
 std::string range_text(const Key& key);
 // The present value in TOML syntax; doubles with the fewest digits that read back as the same double.
@@ -40,8 +40,8 @@ std::string value_text(const Key& key);
 // Throws Error(Exit::usage) unless the value is in the key's range and among its choices; `where` begins the message.
 void check_value(const Key& key, const std::string& where);
 
-// Fills `config` from a TOML file. Throws Error(Exit::usage) with file and line for a missing file, bad TOML, an unknown
-// key (naming the nearest known one), a wrong type or a value out of range.
+// Fills `config` from a TOML file. Throws Error(Exit::usage) with file and line for a missing file, bad TOML, an
+// unknown key (naming the nearest known one), a wrong type or a value out of range.
 void read_config(const std::string& path, Config& config);
 // The same from TOML text; `origin` stands for the path in messages.
 void read_config_text(const std::string& text, const std::string& origin, Config& config);

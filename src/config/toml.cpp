@@ -65,11 +65,12 @@ bool take(const toml::node& node, std::vector<T>& target) {
 void assign(const Key& key, const toml::node& node, const std::string& where) {
     const bool taken = std::visit([&](auto* target) { return take(node, *target); }, key.value);
     if (!taken) {
-        throw Error(Exit::usage,
-                    fmt::format("{}{} must be {}, not {}", where, key.path(), type_text(key),
-                                node.is_array() && type_text(key).starts_with("a list") ? "a list of something else"
-                                                                                        : type_name(node)),
-                    fmt::format("write it like {} = {}. {}: {}", key.name, value_text(key), key.path(), key.description));
+        throw Error(
+            Exit::usage,
+            fmt::format(
+                "{}{} must be {}, not {}", where, key.path(), type_text(key),
+                node.is_array() && type_text(key).starts_with("a list") ? "a list of something else" : type_name(node)),
+            fmt::format("write it like {} = {}. {}: {}", key.name, value_text(key), key.path(), key.description));
     }
     check_value(key, where);
 }
@@ -178,7 +179,8 @@ void set_key(const std::string& assignment, Config& config) {
     if (list && !text.starts_with('[')) text = '[' + text + ']';  // one element, or several without brackets
     const auto document = parse_value(text);
     const toml::node* node = document ? document->get("value") : nullptr;
-    if (auto* const* target = std::get_if<std::string*>(&key.value); target && !(node && node->is_string()) && !text.starts_with('"')) {
+    if (auto* const* target = std::get_if<std::string*>(&key.value);
+        target && !(node && node->is_string()) && !text.starts_with('"')) {
         **target = text;  // a bare word; also what TOML would take for a number, such as a folder named 2024
         return check_value(key, where);
     }
@@ -187,8 +189,10 @@ void set_key(const std::string& assignment, Config& config) {
         return check_value(key, where);
     }
     if (!node) {
-        throw Error(Exit::usage, fmt::format("{}{} must be {}, not {}", where, key.path(), type_text(key), text),
-                    fmt::format("{}: {}", key.path(), key.description));
+        throw Error(
+            Exit::usage,
+            fmt::format("{}{} must be {}, not {}", where, key.path(), type_text(key), text.empty() ? "nothing" : text),
+            fmt::format("{}: {}", key.path(), key.description));
     }
     assign(key, *node, where);
 }

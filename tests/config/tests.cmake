@@ -1,2 +1,3 @@
-spikefloss_test(config/test_config_files LINK spikefloss_config)
+spikefloss_test(config/test_config_text LINK spikefloss_config)
+spikefloss_test(config/test_config_errors LINK spikefloss_config)
 spikefloss_test(config/test_config_checks LINK spikefloss_config)

@@ -1,0 +1,222 @@
+// Contradictions between keys: one table of settings with the message each must bring, and settings that must pass.
+#include "config/error_text.hpp"
+#include "config/schema.hpp"
+
+namespace spikefloss {
+namespace {
+
+using Settings = std::vector<const char*>;
+
+std::string check_error(const Settings& settings) {
+    Config config;
+    for (const char* setting : settings) set_key(setting, config);
+    return usage_error([&] { check_config(config); });
+}
+
+struct Case {
+    Settings settings;
+    std::vector<const char*> parts;  // of the message; none: no error
+};
+
+void expect(const std::vector<Case>& cases, const Settings& before = {}) {
+    for (const Case& c : cases) {
+        Settings settings = before;
+        settings.insert(settings.end(), c.settings.begin(), c.settings.end());
+        const std::string text = check_error(settings);
+        std::string shown;
+        for (const char* setting : settings) shown += std::string(" ") + setting;
+        SCOPED_TRACE(shown);
+        if (c.parts.empty()) {
+            EXPECT_EQ(text, "");
+        }
+        for (const char* part : c.parts) EXPECT_HAS(text, part);
+    }
+}
+
+TEST(ConfigChecks, DelayedBits) {
+    expect({
+        {{"task.delay=300"}, {"task.delay = 300 ms is 300 steps", "has only 300", "no step has a target"}},
+        {{"task.delay=298"}, {}},
+        {{"task.duration=10.5"}, {"task.duration = 10.5 ms is not a whole number of steps of network.dt = 1 ms"}},
+        {{"task.delay=3.5"}, {"task.delay = 3.5 ms is not a whole number of steps"}},
+        {{"network.dt=0.5", "task.delay=3.5", "task.name=delayed_copy"}, {}},
+        {{"network.dt=0.1", "task.delay=0.6", "task.duration=0.9"}, {}},
+        {{"network.dt=1e-300"}, {"task.duration = 300 ms is more than 2^31 steps"}},
+        {{"task.duration=1e-12"}, {"task.duration is shorter than one step"}},
+        {{"task.steps_per_bit=301"}, {"task.steps_per_bit = 301 is more than the 300 steps"}},
+        {{"task.steps_per_bit=5"}, {}},
+        {{"task.steps_per_bit=4"}, {"task.delay = 10 ms is 10 steps, but delayed_xor needs a multiple of 8", "= 16"}},
+        {{"task.delay=11"}, {"delayed_xor needs a multiple of 2"}},
+        {{"task.delay=0"}, {"delayed_xor needs a multiple of 2", "not 0"}},
+        {{"task.delay=11", "task.name=delayed_copy"}, {}},
+        {{"task.delay=0", "task.name=delayed_copy"}, {}},
+        {{"task.inputs=2"}, {"task.inputs = 2, but task.coding = \"direct\" has one input"}},
+        {{"task.coding=spikes"}, {"task.inputs = 1 is odd"}},
+        {{"task.coding=spikes", "task.inputs=6"}, {}},
+        {{"task.coding=spikes", "task.inputs=6", "task.rate_silent=0.5"},
+         {"task.rate_active and task.rate_silent are both 0.5"}},
+    });
+}
+
+TEST(ConfigChecks, CueRecallAndImages) {
+    expect(
+        {
+            {{"task.inputs=6"}, {}},
+            {{"task.inputs=6", "task.classes=4"}, {"task.inputs = 6 cannot be split into 4 populations"}},
+            {{"task.inputs=6", "task.cue=0"}, {"task.cue = 0 ms is shorter than one step"}},
+            {{"task.inputs=6", "task.answer=0"}, {"task.answer = 0 ms is shorter than one step"}},
+            {{"task.inputs=6", "task.delay=0"}, {}},
+            {{"task.inputs=6", "task.delay=400", "task.duration=3.5"}, {}},  // the duration is not used
+            {{"task.inputs=6", "task.answer=2.5"}, {"task.answer = 2.5 ms is not a whole number of steps"}},
+            {{"task.inputs=6", "task.rate_silent=0.5"}, {"task.rate_active and task.rate_silent are both 0.5"}},
+        },
+        {"task.name=cue_recall"});
+    expect(
+        {
+            {{"task.inputs=7"}, {}},
+            {{"task.images="}, {"task.images is empty"}},
+            {{"diagnostics.every=1", "diagnostics.warmup=27"}, {}},
+            {{"diagnostics.every=1", "diagnostics.warmup=28"}, {"has only 28 steps"}},
+            {{"diagnostics.every=1", "diagnostics.warmup=28", "task.order=pixels"}, {}},
+            {{"diagnostics.every=1", "diagnostics.warmup=784", "task.order=pixels"}, {"has only 784 steps"}},
+        },
+        {"task.name=images"});
+}
+
+TEST(ConfigChecks, Exponents) {
+    expect(
+        {
+            {{"flossing.exponents=40"}, {}},
+            {{"flossing.exponents=41"},
+             {"flossing.exponents = 41 is more than the state size D = 40 (2 x network.neurons)"}},
+            {{"flossing.exponents=41", "network.file=net.h5"}, {}},
+            {{"flossing.exponents=20", "network.tau_syn=0"}, {}},
+            {{"flossing.exponents=21", "network.tau_syn=0"},
+             {"flossing.exponents = 21", "D = 20 (network.neurons, as"}},
+            {{"flossing.exponents=21", "network.tau_syn=0.001"}, {"D = 20"}},  // alpha is 0 in float32
+            {{"flossing.exponents=41", "flossing.schedule=[]"}, {}},
+            {{"diagnostics.every=5", "diagnostics.exponents=41"}, {"diagnostics.exponents = 41 is more than"}},
+            {{"diagnostics.exponents=41"}, {}},
+            {{"flossing.warmup=290"}, {}},
+            {{"flossing.warmup=290", "flossing.qr_interval=10"}, {}},
+            {{"flossing.warmup=290", "flossing.qr_interval=7"}, {"after step 301, but"}},
+            {{"flossing.warmup=290", "flossing.qr_interval=11"},
+             {"flossing.exponents cannot be measured: with warmup = 290",
+              "after step 308, but the sequence has only 300"}},
+            {{"flossing.horizon=50", "flossing.warmup=50"}, {"has only 50 steps"}},
+            {{"flossing.horizon=50.5"}, {"flossing.horizon = 50.5 ms is not a whole number of steps"}},
+            {{"flossing.horizon=301"},
+             {"flossing.horizon = 301 ms is 301 steps, but a sequence of the task has only 300"}},
+            {{"flossing.horizon=300"}, {}},
+            {{"flossing.target=0,0.1"}, {"flossing.target has 2 numbers, but flossing.exponents = 16"}},
+            {{"flossing.target="}, {"flossing.target has 0 numbers"}},
+            {{"flossing.target=0,0.1", "flossing.exponents=2"}, {}},
+        },
+        {"flossing.schedule=every", "network.neurons=20"});
+}
+
+TEST(ConfigChecks, Schedules) {
+    expect({
+        {{"flossing.schedule=before"}, {"flossing.schedule has \"before\", but flossing.before says nothing"}},
+        {{"flossing.schedule=before", "flossing.before=10"}, {}},
+        {{"flossing.schedule=every", "flossing.before=10"},
+         {"flossing.before is set, but flossing.schedule does not have \"before\""}},
+        {{"flossing.before=10"}, {}},  // no flossing at all
+        {{"flossing.schedule=at"}, {"flossing.schedule has \"at\", but flossing.at says nothing"}},
+        {{"flossing.schedule=at", "flossing.at=0,999"}, {}},
+        {{"flossing.schedule=at", "flossing.at=0,1000"}, {"flossing.at = 1000 is never reached: train.steps = 1000"}},
+        {{"flossing.schedule=at", "flossing.at=50", "flossing.stop_step=50"},
+         {"flossing.at = 50 is never reached: flossing.stop_step = 50"}},
+        {{"flossing.schedule=every", "flossing.at=3"}, {"flossing.at is set", "does not have \"at\""}},
+        {{"flossing.schedule=every", "flossing.weight=0.5"}, {}},
+        {{"flossing.schedule=adaptive", "flossing.weight=0.5"},
+         {"flossing.weight is set, but flossing.schedule does not have \"every\""}},
+        {{"flossing.schedule=adaptive"}, {}},
+        {{"flossing.schedule=adaptive", "flossing.adaptive_band=0.1"}, {"flossing.adaptive_band is not two ascending"}},
+        {{"flossing.schedule=adaptive", "flossing.adaptive_band=0.1,0.1"}, {"flossing.adaptive_band is not two"}},
+        {{"flossing.schedule=every", "flossing.adaptive_band=0.1"}, {}},
+        {{"flossing.schedule=every", "flossing.stop_band=0.1,-0.1"}, {"flossing.stop_band is not two ascending"}},
+        {{"flossing.schedule=every", "flossing.stop_band=-0.1,0.1"}, {}},
+        {{"flossing.schedule=every,every"}, {"flossing.schedule names every more than once"}},
+        {{"flossing.schedule=every", "flossing.jacobian_reset=ignored", "network.reset=none"}, {}},
+        {{"train.schedule=step"}, {"train.schedule = \"step\" needs train.schedule_steps > 0"}},
+        {{"train.schedule=step", "train.schedule_steps=10"}, {}},
+        {{"train.schedule=cosine"}, {}},
+    });
+}
+
+TEST(ConfigChecks, Parameters) {
+    expect({
+        {{"train.parameters="}, {"train.parameters is empty"}},
+        {{"train.parameters=", "train.steps=0"}, {}},
+        {{"train.parameters=w_in,w_in"}, {"train.parameters names w_in more than once"}},
+        {{"train.parameters=alpha,beta"}, {}},
+        {{"train.parameters=alpha", "network.tau_syn=0"},
+         {"train.parameters names alpha, but with network.tau_syn near 0"}},
+        {{"train.parameters=alpha", "network.tau_syn=0", "network.file=net.h5"}, {}},
+        {{"train.parameters=initial_current", "network.tau_syn=0"},
+         {"names initial_current, but with network.tau_syn"}},
+        {{"train.parameters=initial_membrane", "network.tau_syn=0"}, {}},
+        {{"train.parameters=beta", "network.tau_mem=0"}, {"names beta, but with network.tau_mem near 0"}},
+        {{"train.parameters=kappa"}, {"names kappa, but with network.tau_out near 0"}},
+        {{"train.parameters=kappa", "network.tau_out=5"}, {}},
+    });
+    expect(
+        {
+            {{"flossing.parameters="}, {"flossing.parameters is empty"}},
+            {{"flossing.parameters=w_rec,w_out"},
+             {"flossing.parameters names w_out, on which the exponents do not depend"}},
+            {{"flossing.parameters=w_rec,w_in,bias"}, {}},
+            {{"flossing.parameters=w_rec,w_in", "flossing.through_state=false"},
+             {"names w_in", "flossing.through_state = false"}},
+            {{"flossing.through_state=false"}, {}},
+            {{"flossing.parameters=alpha", "network.tau_syn=0"}, {"flossing.parameters names alpha"}},
+        },
+        {"flossing.schedule=every"});
+}
+
+TEST(ConfigChecks, GridText) {
+    expect({
+        {{"parallel.grid=2x4"}, {}},
+        {{"parallel.grid=auto"}, {}},
+        {{"parallel.grid=2*4"}, {"parallel.grid = \"2*4\" is not a process grid", "PxQ"}},
+        {{"parallel.grid=0x4"}, {"is not a process grid"}},
+        {{"parallel.grid=x4"}, {"is not a process grid"}},
+        {{"parallel.grid=2x"}, {"is not a process grid"}},
+        {{"parallel.grid=2x4x2"}, {"is not a process grid"}},
+    });
+}
+
+// Values that the program itself wrote into a Config are checked as well.
+TEST(ConfigChecks, RangesOfValuesSetInCode) {
+    Config config;
+    config.train.batch = 0;
+    EXPECT_HAS(usage_error([&] { check_config(config); }), "train.batch = 0 is out of range");
+    config.train.batch = 1;
+    config.network.reset = "soft";
+    EXPECT_HAS(usage_error([&] { check_config(config); }), "network.reset has no choice \"soft\"");
+}
+
+TEST(ConfigChecks, Grid) {
+    Config config;
+    config.network.neurons = 5;
+    config.train.batch = 3;
+    config.flossing.batch = 1;
+    const auto error = [&](int p, int q) { return usage_error([&] { check_grid(config, p, q); }); };
+    EXPECT_EQ(error(1, 1), "");
+    EXPECT_EQ(error(5, 3), "");  // flossing.batch may be smaller than Q
+    EXPECT_HAS(error(6, 1), "the grid 6x1 splits network.neurons = 5 over 6 groups");
+    EXPECT_HAS(error(1, 4), "the grid 1x4 splits train.batch = 3 sequences over 4 groups");
+    config.network.file = "net.h5";  // its size is not known here
+    EXPECT_EQ(error(6, 1), "");
+}
+
+TEST(ConfigChecks, WholeSteps) {
+    EXPECT_EQ(whole_steps(0, 0.5, "x"), 0);
+    EXPECT_EQ(whole_steps(0.3, 0.1, "x"), 3);
+    EXPECT_EQ(whole_steps(1e6, 0.1, "x"), 10000000);
+    EXPECT_HAS(usage_error([] { whole_steps(0.35, 0.1, "task.cue"); }), "task.cue = 0.35 ms is not a whole number");
+}
+
+}  // namespace
+}  // namespace spikefloss

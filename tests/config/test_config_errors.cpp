@@ -1,0 +1,144 @@
+// Every kind of bad config file or --set argument: what the error says, and where.
+#include "config/error_text.hpp"
+#include "config/schema.hpp"
+
+#include <filesystem>
+#include <fstream>
+
+#include <unistd.h>
+
+namespace spikefloss {
+namespace {
+
+std::string file_error(const std::string& text) {
+    return usage_error([&] {
+        Config config;
+        read_config_text(text, "my.toml", config);
+    });
+}
+
+std::string set_error(const std::string& assignment) {
+    return usage_error([&] {
+        Config config;
+        set_key(assignment, config);
+    });
+}
+
+struct Case {
+    const char* text;  // a TOML text or a --set argument
+    std::vector<const char*> parts;
+};
+
+TEST(ConfigErrors, UnknownNamesFindTheNearest) {
+    const Case cases[] = {
+        {"[train]\nlr = 1e-3\n", {"my.toml:2: unknown key train.lr", "did you mean train.learning_rate?"}},
+        {"[flossing]\nlr = 1e-3\n", {"my.toml:2: unknown key flossing.lr", "did you mean flossing.learning_rate?"}},
+        {"# x\n\n[network]\nneurons = 4\nneuron = 5\n", {"my.toml:5: unknown key network.neuron", "network.neurons?"}},
+        {"[network]\nlearning_rate = 1\n", {"my.toml:2: unknown key network.learning_rate", ".learning_rate?"}},
+        {"[task]\ntau_mem = 20\n", {"my.toml:2: unknown key task.tau_mem", "did you mean network.tau_mem?"}},
+        {"[train]\nbatch_size = 3\n", {"unknown key train.batch_size", "did you mean train.batch?"}},
+        {"[train]\noptimizer = 'adam'\n", {"unknown key train.optimizer", "did you mean train.optimiser?"}},
+        {"[train]\nexponents = 3\n", {"unknown key train.exponents", ".exponents?"}},
+        {"[run]\nseed = 1\n[run.more]\nx = 1\n", {"my.toml:3: unknown key run.more"}},
+        {"[trian]\nsteps = 1\n", {"my.toml:1: unknown section [trian]", "did you mean [train]?", "diagnostics"}},
+        {"seed = 3\n", {"my.toml:1: the key seed is in no section", "did you mean run.seed?"}},
+        {"train = 3\n", {"my.toml:1: train must be a section", "[train]"}},
+        {"[[train]]\nsteps = 3\n", {"my.toml:1: train must be a section"}},
+    };
+    for (const Case& c : cases)
+        for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
+}
+
+TEST(ConfigErrors, WrongTypesSayWhatIsExpected) {
+    const Case cases[] = {
+        {"[train]\nsteps = 1.0\n", {"my.toml:2: train.steps must be an integer, not a float", "steps = 1000"}},
+        {"[train]\nsteps = 1e3\n", {"my.toml:2: train.steps must be an integer, not a float"}},
+        {"[train]\nsteps = '7'\n", {"train.steps must be an integer, not a string"}},
+        {"[network]\n\ndt = \"1\"\n", {"my.toml:3: network.dt must be a float, not a string", "one time step in ms"}},
+        {"[network]\nzero_row_sums = 1\n", {"network.zero_row_sums must be true or false, not an integer"}},
+        {"[network]\nreset = true\n", {"network.reset must be a string, not true or false"}},
+        {"[network]\nreset = 2020-01-01\n", {"network.reset must be a string, not a date"}},
+        {"[network.reset]\nx = 1\n", {"network.reset must be a string, not a section"}},
+        {"[flossing]\ntarget = 0.0\n", {"flossing.target must be a list of floats, not a float", "target = [0.0]"}},
+        {"[flossing]\ntarget = [0.0, 'x']\n",
+         {"flossing.target must be a list of floats, not a list of something else"}},
+        {"[flossing]\nat = [1, 2.0]\n", {"flossing.at must be a list of integers, not a list of something else"}},
+        {"[flossing]\nschedule = 'before'\n", {"flossing.schedule must be a list of strings, not a string"}},
+    };
+    for (const Case& c : cases)
+        for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
+}
+
+TEST(ConfigErrors, RangesAndChoicesAreNamed) {
+    const Case cases[] = {
+        {"[train]\nbatch = 0\n", {"my.toml:2: train.batch = 0 is out of range", "it must be a number from 1 to 1e9"}},
+        {"[run]\nseed = -1\n", {"run.seed = -1 is out of range: it must be a number from 0 to"}},
+        {"[network]\ndt = 0\n", {"network.dt = 0.0 is out of range", "a number from above 0 to 1e6"}},
+        {"[network]\ntau_mem_spread = 1\n", {"network.tau_mem_spread = 1.0", "from 0 to below 1"}},
+        {"[train]\nlearning_rate = nan\n",
+         {"train.learning_rate = nan", "out of range: it must be a number from 0 to"}},
+        {"[network]\nthreshold = inf\n", {"network.threshold = inf", "from -1e6 to 1e6"}},
+        {"[flossing]\nat = [5, -5]\n", {"my.toml:2: flossing.at = -5 is out of range"}},
+        {"[network]\nreset = 'soft'\n",
+         {"my.toml:2: network.reset has no choice \"soft\"", "choose from zero, subtract, none"}},
+        {"[flossing]\nschedule = ['before', 'after']\n",
+         {"flossing.schedule has no choice \"after\"", "choose from before, at, every, adaptive"}},
+        {"[train]\nparameters = ['w_rec', 'w_hidden']\n", {"no choice \"w_hidden\"", "w_in, w_rec, bias, w_out,"}},
+    };
+    for (const Case& c : cases)
+        for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
+}
+
+TEST(ConfigErrors, BadTomlNamesTheLine) {
+    const Case cases[] = {
+        {"[train]\nsteps = \n", {"my.toml:2:", "not valid TOML"}},
+        {"[train]\nsteps = 1\nsteps = 2\n", {"my.toml:3:", "not valid TOML", "steps"}},
+        {"[train\nsteps = 1\n", {"my.toml:1:", "not valid TOML"}},
+        {"[network]\nreset = none\n", {"my.toml:2:", "not valid TOML", "strings need quotes"}},
+        {"\x89HDF\r\n\x1a\n\xff", {"my.toml:1:", "not valid TOML"}},
+    };
+    for (const Case& c : cases)
+        for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
+}
+
+TEST(ConfigErrors, SetNamesTheArgument) {
+    const Case cases[] = {
+        {"train.lr=3", {"--set train.lr=3: unknown key train.lr", "did you mean train.learning_rate?"}},
+        {"trian.steps=3", {"--set trian.steps=3: unknown section [trian]", "did you mean [train]?"}},
+        {"steps=3", {"--set steps=3: not of the form section.key=value"}},
+        {"train.steps", {"--set train.steps: not of the form section.key=value"}},
+        {"", {"--set : not of the form section.key=value"}},
+        {"train.steps=abc", {"--set train.steps=abc: train.steps must be an integer, not abc"}},
+        {"train.steps=1.5", {"train.steps must be an integer, not a float"}},
+        {"train.steps=", {"train.steps must be an integer, not nothing"}},
+        {"train.steps=3\n[run]", {"train.steps must be an integer"}},
+        {"train.batch=0", {"--set train.batch=0: train.batch = 0 is out of range", "from 1 to"}},
+        {"network.reset=soft", {"network.reset has no choice \"soft\"", "zero, subtract, none"}},
+        {"network.reset=3", {"network.reset has no choice \"3\""}},
+        {"run.directory=\"half", {"run.directory must be a string, not \"half"}},
+        {"flossing.schedule=before,after", {"flossing.schedule has no choice \"after\""}},
+        {"flossing.schedule=[1]", {"flossing.schedule must be a list of strings"}},
+        {"flossing.target=a", {"flossing.target must be a list of floats, not [a]"}},
+        {"flossing.through_state=yes", {"flossing.through_state must be true or false, not yes"}},
+    };
+    for (const Case& c : cases)
+        for (const char* part : c.parts) EXPECT_HAS(set_error(c.text), part);
+}
+
+TEST(ConfigErrors, UnreadableFiles) {
+    const auto folder = std::filesystem::temp_directory_path() / fmt::format("spikefloss_config_{}", ::getpid());
+    std::filesystem::create_directories(folder);
+    Config config;
+    const auto error = [&](const std::string& path) { return usage_error([&] { read_config(path, config); }); };
+    EXPECT_HAS(error(folder / "none.toml"), "none.toml: there is no such file");
+    EXPECT_HAS(error(folder), "it is a folder");
+    std::ofstream(folder / "bad.toml") << "[run]\nseeds = 4\n";
+    EXPECT_HAS(error(folder / "bad.toml"), (folder / "bad.toml").string() + ":2: unknown key run.seeds");
+    std::ofstream(folder / "good.toml") << "[run]\nseed = 4\n";
+    EXPECT_EQ(error(folder / "good.toml"), "");
+    EXPECT_EQ(config.run.seed, 4);
+    std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace spikefloss
