@@ -69,7 +69,7 @@ void SequenceRandom::draw_spikes(Index time, Index first, Index count, double pr
         const Index length = std::min(lanes, quarter - begin);
         for (Index w = 0; w < 4; ++w) {
             const Index to = w * quarter + begin;
-            std::copy_n(drawn[w], std::clamp<Index>(count - to, 0, length), x + to);
+            if (to < count) std::copy_n(drawn[w], std::min(length, count - to), x + to);
         }
     }
 }

@@ -23,8 +23,9 @@ inline Batch joined_batch(const Task& task, Purpose purpose, std::int64_t step, 
         const Batch part = task.sample(purpose, step, batch, range);
         const Index b = range.size();
         for (Index t = 0; t < T; ++t) {
-            std::copy_n(&part.x[t * b * M], b * M, &all.x[(t * batch + range.begin) * M]);
-            if (targets) std::copy_n(&part.target[t * b * O], b * O, &all.target[(t * batch + range.begin) * O]);
+            std::copy_n(part.x.data() + t * b * M, b * M, all.x.data() + (t * batch + range.begin) * M);
+            if (targets)
+                std::copy_n(part.target.data() + t * b * O, b * O, all.target.data() + (t * batch + range.begin) * O);
         }
         all.label.insert(all.label.end(), part.label.begin(), part.label.end());
     }

@@ -99,13 +99,19 @@ TEST(DelayedBits, SpikeRatesOfBothPopulations) {
     // With a delay of one bit (3 steps) the target at t + 3 is the bit at t.
     std::vector<double> spikes[2], present[2];
     for (auto* v : {spikes, present}) v[0].assign(M, 0), v[1].assign(M, 0);
+    double both = 0, pairs = 0;  // input m of one population and of the other
     for (Index t = 0; t + 3 < T; ++t)
-        for (Index j = 0; j < B; ++j)
+        for (Index j = 0; j < B; ++j) {
+            const float* x = &batch.x[(t * B + j) * M];
             for (Index m = 0; m < M; ++m) {
                 const int active = static_cast<int>(batch.target[(t + 3) * B + j]) == (m >= M / 2);
-                spikes[active][m] += batch.x[(t * B + j) * M + m];
+                spikes[active][m] += x[m];
                 present[active][m] += 1;
             }
+            for (Index m = 0; m < M / 2; ++m, ++pairs) both += x[m] * x[m + M / 2];
+        }
+    const double p_both = 0.3 * 0.05;
+    EXPECT_NEAR(both / pairs, p_both, 4.5 * std::sqrt(p_both * (1 - p_both) / pairs));
     for (int active : {0, 1})
         for (Index m = 0; m < M; ++m) {
             const double p = active ? 0.3 : 0.05, n = present[active][m];
@@ -138,6 +144,25 @@ TEST(CueRecall, LabelFollowsFromCue) {
     near(active, B * 20 * 13.0, 0.4);
     near(silent, B * 20 * 26.0, 0.02);
     near(noise, B * 35 * 39.0, 0.1);
+}
+
+// z[m] = (x[m] - p) / sqrt(p (1-p)) has no correlation between any two inputs, p[m] being the rate of input m.
+TEST(CueRecall, InputsAreIndependent) {
+    auto settings = cue_settings();
+    settings.rate_silent = 0.2, settings.noise = 0.3;
+    const Index B = 300, M = 39, T = 55;
+    const Batch batch = whole_batch(*make_task(settings), Purpose::diagnose, 0, B);
+    std::vector<double> products(M * M), z(M);
+    for (Index t = 0; t < T; ++t)
+        for (Index j = 0; j < B; ++j) {
+            for (Index m = 0; m < M; ++m) {
+                const double p = t >= 20 ? 0.3 : m / 13 == batch.label[j] ? 0.4 : 0.2;
+                z[m] = (batch.x[(t * B + j) * M + m] - p) / std::sqrt(p * (1 - p));
+            }
+            for (Index m = 0; m < M; ++m)
+                for (Index other = 0; other < m; ++other) products[m * M + other] += z[m] * z[other];
+        }
+    for (const double sum : products) EXPECT_LT(std::abs(sum), 5 * std::sqrt(T * B));
 }
 
 TEST(CueRecall, NoNoiseIsSilence) {
