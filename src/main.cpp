@@ -1,1 +1,46 @@
-int main() { return 0; }
+// spikefloss: parse, run, and end every rank with one clear message and the right exit code.
+#include "commands/commands.hpp"
+#include "parallel/mpi_communicator.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+namespace {
+
+// An error that all ranks share is told once and all leave in order. Any other ends the whole job at once, so that no rank
+// waits in a collective for one that is gone.
+int leave(const spikefloss::Error& error) {
+    int rank = 0, ranks = 1;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    const std::string where = ranks > 1 && !error.collective ? fmt::format(" [rank {}]", rank) : "";
+    if (*error.what()) std::fprintf(stderr, "spikefloss%s: error: %s\n", where.c_str(), error.what());
+    std::fflush(stderr);
+    const int code = static_cast<int>(error.code());
+    if (!error.collective && ranks > 1) MPI_Abort(MPI_COMM_WORLD, code);
+    return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    // A file-size limit shall be an error that can be told, not the end of the process.
+    std::signal(SIGXFSZ, SIG_IGN);
+    try {
+        spikefloss::MpiSession mpi(&argc, &argv);
+        try {
+            return spikefloss::run_command_line(argc, argv);
+        } catch (const spikefloss::Error& error) {
+            return leave(error);
+        } catch (const std::bad_alloc&) {
+            return leave({spikefloss::Exit::usage, "no memory left",
+                          "use a smaller train.batch, fewer exponents or a shorter horizon, or more ranks on more machines"});
+        } catch (const std::exception& error) {
+            return leave({spikefloss::Exit::internal, error.what(), "this is a defect of spikefloss; please report it"});
+        }
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "spikefloss: error: %s\n", error.what());
+        return 1;
+    }
+}

@@ -33,6 +33,7 @@ public:
     // Number of QRs that count, and the steps they cover. A QR counts when the steps it covers all lie after warm-up.
     static Index counted_qrs(const TangentOptions& options, Index T);
     Index counted() const { return counted_; }
+    Index vectors() const { return k_; }
     // ln R_jj of the counted QRs, host memory [counted, b, k].
     const std::vector<double>& log_r() const { return log_r_; }
     // The exponents of each sequence of this rank, [b, k], per step.

@@ -15,7 +15,7 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
     const Index O = shape_.outputs;
     const auto row_sums = [&](Parameter p) { return gradient.matrix(1, n_, network.layout.extent(p).offset); };
     if (options.dy) readout_backward(network, options.dy, gradient);
-    squares_complete_ = options.adjoint_limit > 0.0f;
+    squares_complete_ = options.adjoint_limit > 0.0f;  // but for t = 0, where there is no readout and no cap
     di_.zero();
     du_.zero();
     for (Index t = T_; t >= 0; --t) {
@@ -36,7 +36,7 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
         double* squares = squares_.data() + t * b_;
         if (options.state_norms || options.adjoint_limit > 0.0f)
             backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), squares);
-        if (options.adjoint_limit > 0.0f) {
+        if (options.adjoint_limit > 0.0f && t > 0) {
             grid_.neurons().all_reduce_sum(squares, Scalar::float64, b_);
             backend_.cap_rows(b_, n_, squares, options.adjoint_limit, di_.data(), du_.data());
         }
@@ -90,7 +90,7 @@ void StatePass::weights_backward(const Network& network, const float* x, Index f
 
 std::vector<double> StatePass::state_gradient_norm() const {
     std::vector<double> squares = squares_.to_host();
-    if (squares_complete_ && grid_.neuron_shard() != 0) std::fill(squares.begin(), squares.end(), 0.0);
+    if (squares_complete_ && grid_.neuron_shard() != 0) std::fill(squares.begin() + b_, squares.end(), 0.0);
     std::vector<double> norm(static_cast<std::size_t>(T_ + 1), 0.0);
     for (Index t = 0; t <= T_; ++t)
         for (Index s = 0; s < b_; ++s) norm[static_cast<std::size_t>(t)] += squares[static_cast<std::size_t>(t * b_ + s)];

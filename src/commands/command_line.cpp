@@ -1,0 +1,92 @@
+// The command line: every option with its help, and what is wrong with one that does not fit.
+#include "commands/commands.hpp"
+#include "commands/session.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+namespace spikefloss {
+namespace {
+
+void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
+    command.add_option("--grid", choice.grid, "process grid PxQ: P neuron shards x Q batch shards (default 1 x ranks)");
+    command.add_option("--threads", choice.threads, "OpenMP threads per rank (default: cores / ranks)")->check(CLI::Range(1, 4096));
+    command.add_option("--backend", choice.backend, "auto or cpu");
+}
+
+void add_file_options(CLI::App& command, FileCommand& file) {
+    add_parallel_options(command, file.parallel);
+    command.add_option("--network", file.network, "HDF5 file with /network (docs/files.md)")->required();
+    command.add_option("--input", file.input, "HDF5 file with /sequences; may be the same file")->required();
+    command.add_option("--output", file.output, "HDF5 file to write")->required();
+    command.add_option("--exponents", file.exponents, "number k of exponents (default: the columns of q0, else 16)")->check(CLI::PositiveNumber);
+    command.add_option("--warmup", file.warmup, "steps that do not count")->check(CLI::NonNegativeNumber);
+    command.add_option("--qr-interval", file.qr_interval, "steps between QRs")->check(CLI::PositiveNumber);
+    command.add_option("--jacobian-reset", file.jacobian_reset, "reset factor in the tangent map: detached or ignored")
+        ->check(CLI::IsMember({"detached", "ignored"}));
+    command.add_option("--seed", file.seed, "of random starting bases, used when q0 has not k columns");
+    command.add_option("--sums", file.sums, "float64: the same result on every grid; float32: faster")
+        ->check(CLI::IsMember({"float32", "float64"}));
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+    CLI::App app{"Trains recurrent spiking networks with surrogate gradients, measures their surrogate Lyapunov spectra, and "
+                 "flosses them.\nExit codes: 0 done, 1 defect, 2 usage, 3 bad file, 4 numerics, 5 storage, 85 stopped by a "
+                 "signal after a checkpoint."};
+    app.require_subcommand(1);
+    app.name("spikefloss");
+
+    TrainCommand train_command;
+    CLI::App& train_app = *app.add_subcommand("train", "train the network of a config file");
+    add_parallel_options(train_app, train_command.parallel);
+    train_app.add_option("config", train_command.config, "TOML file (docs/config.md)")->required();
+    train_app.add_option("--set", train_command.assignments, "section.key=value, overrides the file; may be repeated")
+        ->take_all()->allow_extra_args(false);
+    train_app.add_option("--run-dir", train_command.run_directory, "where records and checkpoints go (default runs/<config name>)");
+    train_app.add_flag("--resume", train_command.resume, "go on from the newest whole checkpoint of the run directory");
+    train_app.add_flag("--print-config", train_command.print_config, "print the resolved config and stop");
+    train_app.add_flag("--check", train_command.check, "check the config and stop");
+
+    EvalCommand eval_command;
+    CLI::App& eval_app = *app.add_subcommand("eval", "loss and accuracy of a checkpoint on fresh or held-out data");
+    add_parallel_options(eval_app, eval_command.parallel);
+    eval_app.add_option("checkpoint", eval_command.checkpoint, "checkpoint file, or a run directory (its newest)")->required();
+    eval_app.add_option("--batches", eval_command.batches, "number of batches (default: as the config says)")->check(CLI::PositiveNumber);
+
+    InfoCommand info_command;
+    CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
+    add_parallel_options(info_app, info_command.parallel);
+
+    FileCommand file_command;
+    CLI::App& spectrum_app = *app.add_subcommand("spectrum", "surrogate Lyapunov spectrum of a network file");
+    add_file_options(spectrum_app, file_command);
+
+    CLI::App& gradients_app = *app.add_subcommand("gradients", "gradient of the task loss or of the flossing penalty of a network file");
+    add_file_options(gradients_app, file_command);
+    gradients_app.add_option("--penalty", file_command.penalty, "task or floss")->check(CLI::IsMember({"task", "floss"}))->required();
+    gradients_app.add_option("--target", file_command.target, "floss: target exponents per step, one or one for each")->delimiter(',');
+    gradients_app.add_flag("--direct", file_command.direct, "floss: leave out the gradient through the trajectory");
+
+    bool shown = false;
+    alike([&] {
+        try {
+            app.parse(argc, argv);
+        } catch (const CLI::Success& asked) {  // --help
+            shown = true;
+            if (is_first_rank()) app.exit(asked);
+        } catch (const CLI::ParseError& fault) {
+            throw Error(Exit::usage, fault.what(), "see spikefloss --help, or spikefloss COMMAND --help");
+        }
+    });
+    if (shown) return 0;
+    if (train_app.parsed()) return train(train_command);
+    if (eval_app.parsed()) return evaluate(eval_command);
+    if (info_app.parsed()) return info(info_command);
+    if (spectrum_app.parsed()) return spectrum(file_command);
+    return gradients(file_command);
+}
+
+}  // namespace spikefloss

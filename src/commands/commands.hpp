@@ -1,0 +1,63 @@
+// The subcommands of the program, each a function from its command-line options to an exit code. All are collective over
+// MPI_COMM_WORLD.
+#pragma once
+
+#include "core/error.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace spikefloss {
+
+// Options that every command understands.
+struct ParallelChoice {
+    std::string grid = "";      // PxQ; "": from the config, or 1 x ranks
+    std::int64_t threads = 0;   // per rank; 0: cores / ranks
+    std::string backend = "";   // "": from the config, or auto
+};
+
+struct TrainCommand {
+    ParallelChoice parallel;
+    std::string config;
+    std::vector<std::string> assignments;  // --set section.key=value
+    std::string run_directory;             // "": from the config, or runs/<name of the config>
+    bool resume = false, print_config = false, check = false;
+};
+
+struct EvalCommand {
+    ParallelChoice parallel;
+    std::string checkpoint;                // a file, or a run directory
+    std::int64_t batches = 0;              // 0: as the config says
+};
+
+struct InfoCommand {
+    ParallelChoice parallel;
+};
+
+// spectrum and gradients
+struct FileCommand {
+    ParallelChoice parallel;
+    std::string network, input, output;
+    std::int64_t exponents = 0;            // 0: as many as q0 has columns, else min(16, D)
+    std::int64_t warmup = 0, qr_interval = 1;
+    std::string jacobian_reset = "detached";
+    std::int64_t seed = 1;
+    std::string sums = "float64";
+    // gradients only
+    std::string penalty = "task";          // task | floss
+    std::vector<double> target = {0.0};
+    bool direct = false;                   // floss: without the gradient through the trajectory
+};
+
+int train(const TrainCommand& command);
+int evaluate(const EvalCommand& command);
+int info(const InfoCommand& command);
+int spectrum(const FileCommand& command);
+int gradients(const FileCommand& command);
+
+// Parses the command line and runs the command it names. Throws Error; usage errors have Exit::usage.
+int run_command_line(int argc, char** argv);
+
+}  // namespace spikefloss

@@ -1,0 +1,55 @@
+// `eval`: loss and accuracy of a checkpoint on fresh or held-out data.
+#include "commands/session.hpp"
+#include "commands/setup.hpp"
+#include "io/checkpoint.hpp"
+
+#include <cstdio>
+#include <filesystem>
+
+namespace spikefloss {
+
+int evaluate(const EvalCommand& command) {
+    ParallelChoice choice = command.parallel;
+    Config config;
+    std::string path = command.checkpoint;
+    {
+        const ProcessGrid everyone(MPI_COMM_WORLD, {1, world_size()});
+        if (std::filesystem::is_directory(path)) {
+            std::vector<std::string> rejected;
+            const std::optional<CheckpointInfo> newest = newest_checkpoint(everyone, path, rejected);
+            for (const std::string& reason : rejected)
+                if (is_first_rank()) std::fprintf(stderr, "skipped a damaged checkpoint: %s\n", reason.c_str());
+            everyone.agree([&] {
+                require(newest.has_value(), Exit::bad_file, fmt::format("{} holds no whole checkpoint", path),
+                        "name a run directory or a checkpoint_*.h5 file of spikefloss");
+            });
+            path = newest->path;
+        }
+        everyone.agree([&] {
+            read_config_text(read_checkpoint_config(path), path + " (config)", config);
+            if (command.batches > 0) config.train.test_batches = command.batches;
+            config.flossing.schedule.clear();
+            config.diagnostics.every = 0;
+        });
+    }
+    const Session session(choice, sums_from_name(config.run.sums));
+    const ProcessGrid& grid = session.grid;
+    std::unique_ptr<Task> task;
+    TrainingState state = read_checkpoint(path, grid);
+    grid.agree([&] {
+        check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards);
+        task = make_task(task_settings(config));
+    });
+    TrainerOptions options = trainer_options(config, *task);
+    if (command.batches > 0) options.test_batches = command.batches;
+    const std::int64_t step = state.progress.step;
+    Trainer trainer(*session.backend, grid, *task, options, std::move(state));
+    const Outcome outcome = trainer.evaluate();
+    if (grid.rank() == 0)
+        fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}, accuracy {:.2f} %\n", path, step, config.task.name,
+                   options.test_batches * options.batch, task->dataset_size(Purpose::test) > 0 ? "held-out" : "fresh",
+                   outcome.loss, 100.0 * outcome.accuracy);
+    return 0;
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,212 @@
+// `spectrum` and `gradients`: measurements of any network given as a file, on sequences given as a file.
+#include "commands/session.hpp"
+#include "io/network_file.hpp"
+#include "lyapunov/flossing_pass.hpp"
+#include "network/model_names.hpp"
+#include "train/loss.hpp"
+#include "train/optimiser.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+namespace spikefloss {
+namespace {
+
+// A network and sequences, as read by one rank.
+struct Inputs {
+    Network network;
+    SequencesFile sequences;
+    BlockRange mine;  // which of the sequences
+};
+
+Inputs read_inputs(const FileCommand& command, const Session& session) {
+    const ProcessGrid& grid = session.grid;
+    HostNetwork host;
+    grid.agree([&] { host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard()); });
+    Inputs in{Network(*session.backend, grid, host), {}, {}};
+    grid.agree([&] {
+        in.sequences = read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid);
+    });
+    in.mine = grid.sequences_of(in.sequences.total);
+    return in;
+}
+
+TangentOptions tangent_options(const FileCommand& command, const Inputs& in) {
+    TangentOptions options;
+    const Index columns = in.sequences.q0_columns, D = in.network.state_size();
+    options.exponents = command.exponents > 0 ? command.exponents : columns > 0 ? columns : std::min<Index>(16, D);
+    options.warmup = command.warmup;
+    options.qr_interval = command.qr_interval;
+    options.reset = jacobian_reset_from_name(command.jacobian_reset, "--jacobian-reset");
+    return options;
+}
+
+// q0 of the file when it has k columns, else random ones.
+std::vector<float> starting_bases(const FileCommand& command, const Inputs& in, Index k) {
+    if (in.sequences.q0_columns == k) return in.sequences.q0;
+    if (in.sequences.q0_columns > 0 && is_first_rank())
+        std::fprintf(stderr, "note: /sequences/q0 has %ld columns, not %ld; starting from random bases (seed %ld)\n",
+                     static_cast<long>(in.sequences.q0_columns), static_cast<long>(k), static_cast<long>(command.seed));
+    const ParameterLayout& layout = in.network.layout;
+    return random_bases(static_cast<std::uint64_t>(command.seed), k, layout.shape().neurons, in.network.has_current(),
+                        layout.neurons(), in.mine);
+}
+
+void require_output(const FileCommand& command) {
+    alike([&] {
+        require(!command.output.empty(), Exit::usage, "no output file was named", "add --output FILE");
+        require(command.output != command.network && command.output != command.input, Exit::usage,
+                fmt::format("--output {} would overwrite the input", command.output), "name another file");
+    });
+}
+
+void write_scalar(OutputFile& file, const ProcessGrid& grid, const std::string& name, double value) {
+    std::vector<Block<double>> block;
+    if (grid.rank() == 0) block.push_back({{}, {}, &value});
+    file.dataset<double>(name, {}, block);
+}
+
+void write_vector(OutputFile& file, const ProcessGrid& grid, const std::string& name, const std::vector<double>& values) {
+    const auto count = static_cast<Index>(values.size());
+    std::vector<Block<double>> block;
+    if (grid.rank() == 0) block.push_back({{0}, {count}, values.data()});
+    file.dataset<double>(name, {count}, block);
+}
+
+// lambda, lambda_per_sequence, log_r and what follows from them.
+void write_spectrum(OutputFile& file, const ProcessGrid& grid, const Inputs& in, const TangentPass& tangents,
+                    const TangentOptions& options, const Spectrum& spectrum, Index T) {
+    const Index k = options.exponents, b = in.mine.size();
+    const bool writes = grid.neuron_shard() == 0;
+    write_vector(file, grid, "/lambda", spectrum.exponents);
+    std::vector<Block<double>> rows, logs;
+    if (writes) rows.push_back({{in.mine.begin, 0}, {b, k}, spectrum.per_sequence.data()});
+    file.dataset<double>("/lambda_per_sequence", {in.sequences.total, k}, rows);
+    if (writes) logs.push_back({{0, in.mine.begin, 0}, {tangents.counted(), b, k}, tangents.log_r().data()});
+    file.dataset<double>("/log_r", {tangents.counted(), in.sequences.total, k}, logs);
+    const KaplanYorke dimension = kaplan_yorke(spectrum);
+    const double log10_condition = log10_condition_number(spectrum, T);
+    file.attribute("/", "kaplan_yorke_dimension", dimension.dimension);
+    file.attribute("/", "kaplan_yorke_is_lower_bound", static_cast<std::int64_t>(dimension.is_bound));
+    file.attribute("/", "entropy_rate", entropy_rate(spectrum));
+    file.attribute("/", "condition_number", std::pow(10.0, log10_condition));
+    file.attribute("/", "log10_condition_number", log10_condition);
+    file.attribute("/", "exponents", static_cast<std::int64_t>(k));
+    file.attribute("/", "warmup", static_cast<std::int64_t>(options.warmup));
+    file.attribute("/", "qr_interval", static_cast<std::int64_t>(options.qr_interval));
+    file.attribute("/", "jacobian_reset", to_string(options.reset));
+}
+
+void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double rate) {
+    const std::vector<double>& lambda = spectrum.exponents;
+    const auto k = static_cast<Index>(lambda.size());
+    fmt::print("{} neurons, state dimension {}, {} sequence{} of {} steps, {:.4f} spikes per neuron and step\n\n",
+               in.network.layout.shape().neurons, spectrum.state_size, spectrum.sequences,
+               spectrum.sequences == 1 ? "" : "s", T, rate);
+    fmt::print("   j   lambda_j (1/step)   time constant (steps)\n");
+    // The first ones and the last: enough to see the shape.
+    for (Index j = 0; j < k; ++j) {
+        if (k > 12 && j == 8) fmt::print("   ...\n");
+        if (k > 12 && j >= 8 && j < k - 2) continue;
+        const double value = lambda[static_cast<std::size_t>(j)];
+        fmt::print("{:4}   {:+17.6f}   {:>21}\n", j + 1, value,
+                   value < 0.0 ? fmt::format("{:.1f}", -1.0 / value) : std::string("growing"));
+    }
+    const KaplanYorke dimension = kaplan_yorke(spectrum);
+    fmt::print("\nKaplan-Yorke dimension   {}{:.3f}\n", dimension.is_bound ? "at least " : "", dimension.dimension);
+    fmt::print("entropy rate             {:.6f} per step\n", entropy_rate(spectrum));
+    fmt::print("condition number         10^{:.2f} over {} steps, directions 1 to {}\n", log10_condition_number(spectrum, T), T, k);
+}
+
+}  // namespace
+
+int spectrum(const FileCommand& command) {
+    require_output(command);
+    const Session session(command.parallel, sums_from_name(command.sums));
+    const ProcessGrid& grid = session.grid;
+    const Inputs in = read_inputs(command, session);
+    const Index T = in.sequences.batch.steps;
+    TangentOptions options;
+    alike([&] { options = tangent_options(command, in); });
+
+    StatePass state(*session.backend, grid, in.network.layout.shape(), T, in.mine.size(), false);
+    std::unique_ptr<TangentPass> tangents;
+    grid.agree([&] {
+        tangents = std::make_unique<TangentPass>(*session.backend, grid, in.network, options, T, in.mine.size(), false);
+    });
+    const Buffer<float> x(*session.backend, in.sequences.batch.x);
+    state.forward(in.network, x.data());
+    tangents->forward(in.network, state, starting_bases(command, in, options.exponents), in.mine.begin);
+    const Spectrum result = mean_spectrum(grid, *tangents, in.sequences.total, in.network.state_size());
+    const double rate = state.firing_rate();
+
+    OutputFile file(grid, command.output);
+    write_spectrum(file, grid, in, *tangents, options, result, T);
+    file.finish();
+    if (grid.rank() == 0) print_spectrum(in, result, T, rate);
+    return 0;
+}
+
+int gradients(const FileCommand& command) {
+    require_output(command);
+    const Session session(command.parallel, sums_from_name(command.sums));
+    const ProcessGrid& grid = session.grid;
+    Backend& backend = *session.backend;
+    const Inputs in = read_inputs(command, session);
+    const Batch& batch = in.sequences.batch;
+    const NetworkShape shape = in.network.layout.shape();
+    const Index T = batch.steps, b = in.mine.size(), B = in.sequences.total;
+    const Buffer<float> x(backend, batch.x);
+    Optimiser optimiser(backend, grid, in.network.layout, {});
+
+    double loss = 0.0;
+    std::vector<double> state_norm;
+    if (command.penalty == "task") {
+        alike([&] {
+            require(in.sequences.has_targets, Exit::bad_file,
+                    fmt::format("{} has neither /sequences/target nor /sequences/label", command.input),
+                    "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or ask for "
+                    "--penalty floss, which needs none");
+        });
+        StatePass state(backend, grid, shape, T, b, true);
+        LossPass task(backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
+        task.load(batch);
+        state.forward(in.network, x.data());
+        const Outcome outcome = task.evaluate(state.tape().readout.data(), B);
+        loss = outcome.loss;
+        state.backward(in.network, x.data(), {.dy = task.dy(), .time_constants = true, .state_norms = true}, optimiser.gradient());
+        state_norm = state.state_gradient_norm();
+    } else {
+        PenaltyOptions options;
+        alike([&] { options.tangent = tangent_options(command, in); });
+        options.target = command.target;
+        options.through_state = !command.direct;
+        options.time_constants = true;
+        std::unique_ptr<FlossingPass> pass;
+        grid.agree([&] {
+            pass = std::make_unique<FlossingPass>(backend, grid, in.network, options, T, B,
+                                                  starting_bases(command, in, options.tangent.exponents));
+        });
+        loss = pass->run(in.network, x.data(), 1.0, optimiser.gradient(), true).loss;
+        if (!command.direct) state_norm = pass->state().state_gradient_norm();
+    }
+    const GradientNorms norms = optimiser.reduce();
+
+    OutputFile file(grid, command.output);
+    file.attribute("/", "penalty", command.penalty);
+    write_scalar(file, grid, "/loss", loss);
+    write_parameters(file, grid, "", in.network.layout, optimiser.reduced().to_host());
+    if (!state_norm.empty()) write_vector(file, grid, "/state_gradient_norm", state_norm);
+    file.finish();
+    if (grid.rank() == 0) {
+        fmt::print("{} loss {:.8g}\n\n   parameter          |gradient|\n", command.penalty, loss);
+        for (Parameter p : all_parameters)
+            fmt::print("   {:17}  {:.6g}\n", name_of(p), norms.parameter[static_cast<std::size_t>(p)]);
+        if (!state_norm.empty())
+            fmt::print("\n|dL/d(state)| at the first step {:.4g}, at the last {:.4g}\n", state_norm.front(), state_norm.back());
+    }
+    return 0;
+}
+
+}  // namespace spikefloss

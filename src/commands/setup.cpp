@@ -1,0 +1,155 @@
+#include "commands/setup.hpp"
+
+#include "core/error.hpp"
+#include "network/model_names.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+Index steps_of(const Config& config, double time, const char* key) { return whole_steps(time, config.network.dt, key); }
+
+OptimiserOptions optimiser_options(const OptimiserConfig& config) {
+    OptimiserOptions options;
+    options.kind = config.optimiser == "sgd"     ? OptimiserKind::sgd
+                   : config.optimiser == "adamw" ? OptimiserKind::adamw
+                                                 : OptimiserKind::adam;
+    options.learning_rate = config.learning_rate;
+    options.beta1 = config.beta1;
+    options.beta2 = config.beta2;
+    options.eps = config.eps;
+    options.weight_decay = config.weight_decay;
+    options.momentum = config.momentum;
+    options.clip = config.clip;
+    for (const std::string& name : config.parameters) options.parameters.push_back(parameter_from_name(name));
+    return options;
+}
+
+Band band(const std::vector<double>& ends) { return ends.size() == 2 ? Band{ends[0], ends[1]} : Band{}; }
+
+FlossingScheduleOptions floss_schedule(const FlossingConfig& config) {
+    const auto scheduled = [&](const char* name) {
+        return std::find(config.schedule.begin(), config.schedule.end(), name) != config.schedule.end();
+    };
+    FlossingScheduleOptions options;
+    if (scheduled("before")) options.before = config.before;
+    if (scheduled("at")) options.at = config.at, options.at_steps = config.at_steps;
+    if (scheduled("every")) options.every = config.every, options.joint_weight = config.weight;
+    if (scheduled("adaptive")) {
+        options.adaptive_every = config.adaptive_every;
+        options.adaptive_steps = config.adaptive_steps;
+        options.adaptive_band = band(config.adaptive_band);
+        options.adaptive_quantity =
+            config.adaptive_quantity == "gradient" ? AdaptiveQuantity::gradient : AdaptiveQuantity::exponent;
+    }
+    options.stop_step = config.stop_step;
+    options.stop_accuracy = config.stop_accuracy;
+    options.has_stop_band = !config.stop_band.empty();
+    options.stop_band = band(config.stop_band);
+    return options;
+}
+
+}  // namespace
+
+Parameter parameter_from_name(const std::string& name) {
+    std::string known;
+    for (Parameter p : all_parameters) {
+        if (name_of(p) == name) return p;
+        known += fmt::format("{}{}", known.empty() ? "" : ", ", name_of(p));
+    }
+    throw Error(Exit::usage, fmt::format("there is no parameter '{}'", name), "choose from " + known);
+}
+
+TaskSettings task_settings(const Config& config) {
+    const TaskConfig& task = config.task;
+    TaskSettings settings;
+    settings.name = task.name;
+    settings.seed = static_cast<std::uint64_t>(config.run.seed);
+    settings.steps = steps_of(config, task.duration, "task.duration");
+    settings.delay = steps_of(config, task.delay, "task.delay");
+    settings.steps_per_bit = task.steps_per_bit;
+    settings.coding = task.coding;
+    settings.inputs = task.inputs;
+    settings.rate_active = task.rate_active;
+    settings.rate_silent = task.rate_silent;
+    settings.classes = task.classes;
+    settings.cue_steps = steps_of(config, task.cue, "task.cue");
+    settings.answer_steps = steps_of(config, task.answer, "task.answer");
+    settings.noise = task.noise;
+    settings.images = task.images;
+    settings.order = task.order;
+    settings.validation = task.validation;
+    return settings;
+}
+
+InitialNetwork initial_settings(const Config& config, const Task& task) {
+    const NetworkConfig& n = config.network;
+    InitialNetwork initial;
+    initial.model.neuron = {static_cast<float>(n.threshold), reset_from_name(n.reset, "network.reset"),
+                            surrogate_from_name(n.surrogate, "network.surrogate"), static_cast<float>(n.sharpness)};
+    initial.model.readout = readout_from_name(n.readout, "network.readout");
+    initial.shape = {n.neurons, task.inputs(), task.outputs()};
+    initial.init = n.init == "orthogonal" ? WeightInit::orthogonal : WeightInit::gaussian;
+    initial.gain = n.gain;
+    initial.input_gain = n.input_gain;
+    initial.readout_gain = n.readout_gain;
+    initial.bias_mean = n.bias_mean;
+    initial.bias_std = n.bias_std;
+    initial.zero_row_sums = n.zero_row_sums;
+    initial.weight_step = n.weight_step;
+    initial.tau_syn = n.tau_syn / n.dt;
+    initial.tau_mem = n.tau_mem / n.dt;
+    initial.tau_out = n.tau_out / n.dt;
+    initial.tau_syn_spread = n.tau_syn_spread;
+    initial.tau_mem_spread = n.tau_mem_spread;
+    return initial;
+}
+
+TrainerOptions trainer_options(const Config& config, const Task& task) {
+    TrainerOptions options;
+    options.seed = static_cast<std::uint64_t>(config.run.seed);
+    options.batch = config.train.batch;
+    options.adjoint_cap = config.train.adjoint_cap;
+    // A held-out data set is gone through once; generated tasks give so many fresh batches.
+    const Index held_out = task.dataset_size(Purpose::test);
+    options.test_batches = held_out > 0 ? std::max<Index>(1, held_out / options.batch) : config.train.test_batches;
+    options.optimiser = optimiser_options(config.train);
+    options.optimiser.schedule = config.train.schedule == "cosine" ? RateSchedule::cosine
+                                 : config.train.schedule == "step" ? RateSchedule::step
+                                                                   : RateSchedule::constant;
+    options.optimiser.schedule_steps = config.train.schedule_steps;
+    if (options.optimiser.schedule == RateSchedule::cosine && config.train.schedule_steps == 0)
+        options.optimiser.schedule_steps = config.train.steps;
+    options.optimiser.schedule_factor = config.train.schedule_factor;
+
+    const FlossingConfig& f = config.flossing;
+    options.floss_batch = f.batch;
+    options.floss_horizon = f.horizon > 0.0 ? steps_of(config, f.horizon, "flossing.horizon") : task.steps();
+    options.penalty.tangent = {f.exponents, f.warmup, f.qr_interval,
+                               jacobian_reset_from_name(f.jacobian_reset, "flossing.jacobian_reset")};
+    options.penalty.target = f.target;
+    options.penalty.through_state = f.through_state;
+    options.floss_optimiser = optimiser_options(f);
+    options.floss_schedule = floss_schedule(f);
+    options.diagnostics = {config.diagnostics.exponents, config.diagnostics.batch, config.diagnostics.warmup};
+    return options;
+}
+
+void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size) {
+    require(shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
+            fmt::format("the network has {} inputs and {} outputs, but task {} needs {} and {}", shape.inputs,
+                        shape.outputs, config.task.name, task.inputs(), task.outputs()),
+            "choose a network or a task that fit each other");
+    const bool flosses = !config.flossing.schedule.empty();
+    require(!flosses || config.flossing.exponents <= state_size, Exit::usage,
+            fmt::format("flossing.exponents = {} is more than the {} dimensions of the network's state",
+                        config.flossing.exponents, state_size),
+            fmt::format("choose at most {}", state_size));
+    require(config.diagnostics.every == 0 || config.diagnostics.exponents <= state_size, Exit::usage,
+            fmt::format("diagnostics.exponents = {} is more than the {} dimensions of the network's state",
+                        config.diagnostics.exponents, state_size),
+            fmt::format("choose at most {}", state_size));
+}
+
+}  // namespace spikefloss

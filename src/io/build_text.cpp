@@ -1,0 +1,15 @@
+#include "io/build_text.hpp"
+
+#include "build_info.hpp"
+
+#include <fmt/format.h>
+
+namespace spikefloss {
+
+std::string build_text() {
+    return fmt::format("spikefloss   {} (commit {})\ncompiler     {}, {}, -march={}", build_info::version,
+                       build_info::commit, build_info::compiler, build_info::build_type,
+                       *build_info::architecture ? build_info::architecture : "default");
+}
+
+}  // namespace spikefloss

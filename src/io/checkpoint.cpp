@@ -1,0 +1,169 @@
+// Writes, finds and reads checkpoints.
+#include "io/checkpoint.hpp"
+
+#include "core/error.hpp"
+#include "io/hdf5_checksum.hpp"
+#include "io/network_file.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <functional>
+
+namespace spikefloss {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* checkpoint_format = "spikefloss-checkpoint";
+constexpr std::int64_t checkpoint_version = 1;
+const std::string prefix = "checkpoint_", suffix = ".h5";
+
+std::string path_of(const std::string& folder, std::int64_t step) {
+    return (fs::path(folder) / fmt::format("{}{:09d}{}", prefix, step, suffix)).string();
+}
+
+// Steps of the checkpoints in a folder, newest first.
+std::vector<std::int64_t> steps_in(const std::string& folder) {
+    std::vector<std::int64_t> steps;
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator(folder, code)) {
+        const std::string name = entry.path().filename().string();
+        if (name.size() <= prefix.size() + suffix.size() || !name.starts_with(prefix) || !name.ends_with(suffix)) continue;
+        const std::string digits = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+        if (digits.size() > 18 || !std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c); }))
+            continue;
+        const std::int64_t step = std::stoll(digits);
+        if (path_of(folder, step) == (fs::path(folder) / name).string()) steps.push_back(step);
+    }
+    std::sort(steps.begin(), steps.end(), std::greater<>());
+    return steps;
+}
+
+// Later steps than this one stay: they can only be damaged ones that a resumed run went back behind.
+void remove_old(const std::string& folder, std::int64_t step, int keep) {
+    std::error_code code;  // a file that cannot be removed is no reason to stop training
+    int kept = 0;
+    for (std::int64_t other : steps_in(folder))
+        if (other <= step && kept++ >= std::max(keep, 1)) fs::remove(path_of(folder, other), code);
+    // Left over by a run that was killed while writing.
+    std::vector<fs::path> partial;
+    for (const auto& entry : fs::directory_iterator(folder, code)) {
+        const std::string name = entry.path().filename().string();
+        if (name.starts_with(prefix) && name.ends_with(suffix + ".partial")) partial.push_back(entry.path());
+    }
+    for (const fs::path& path : partial) fs::remove(path, code);
+}
+
+// Names each number of Progress once, for writing and for reading. The structured binding stops compiling when
+// Progress grows, so that no new number is forgotten here.
+template <class State, class Visit>
+void visit_progress(State& progress, const Visit& visit) {
+    auto& [step, floss_steps, floss_pending, adaptive_pending, flossing_over, accuracy, loss, seconds] = progress;
+    visit("step", step);
+    visit("floss_steps", floss_steps);
+    visit("floss_pending", floss_pending);
+    visit("adaptive_pending", adaptive_pending);
+    visit("flossing_over", flossing_over);
+    visit("running_accuracy", accuracy);
+    visit("running_loss", loss);
+    visit("seconds", seconds);
+}
+
+void write_optimiser(OutputFile& file, const ProcessGrid& grid, const std::string& group, const ParameterLayout& layout,
+                     const OptimiserState& state) {
+    file.attribute(group, "updates", state.updates);
+    if (!state.first.empty()) write_parameters(file, grid, group + "/first", layout, state.first);
+    if (!state.second.empty()) write_parameters(file, grid, group + "/second", layout, state.second);
+}
+
+OptimiserState read_optimiser(const InputFile& file, const std::string& group, const ParameterLayout& layout) {
+    OptimiserState state;
+    state.updates = file.integer_attribute(group, "updates");
+    if (file.has(group + "/first")) state.first = read_parameters(file, group + "/first", layout);
+    if (file.has(group + "/second")) state.second = read_parameters(file, group + "/second", layout);
+    return state;
+}
+
+InputFile open_checkpoint(const std::string& path) {
+    InputFile file(path);
+    if (!file.has_attribute("/", "format") || file.string_attribute("/", "format") != checkpoint_format)
+        file.fail("this is not a checkpoint of spikefloss", "name a checkpoint_*.h5 file of a run directory");
+    const std::int64_t version = file.integer_attribute("/", "version");
+    if (version != checkpoint_version)
+        file.fail(fmt::format("this checkpoint has version {} of its format; this program knows version {}", version,
+                              checkpoint_version),
+                  "use the spikefloss that wrote it");
+    return file;
+}
+
+}  // namespace
+
+void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
+                      const std::string& config_toml, const std::string& build_info, int keep) {
+    grid.agree([&] {
+        if (grid.rank() != 0) return;
+        std::error_code code;
+        fs::create_directories(folder, code);
+        require(!code, Exit::storage, fmt::format("cannot make the folder {}: {}", folder, code.message()),
+                "choose a run directory that you may write to (--run-dir)");
+    });
+    OutputFile file(grid, path_of(folder, state.progress.step));
+    file.attribute("/", "format", checkpoint_format);
+    file.attribute("/", "version", checkpoint_version);
+    file.attribute("/", "config", config_toml);
+    file.attribute("/", "build", build_info);
+    visit_progress(state.progress, [&](const char* name, auto value) {
+        if constexpr (std::is_same_v<decltype(value), double>)
+            file.attribute("/progress", name, value);
+        else
+            file.attribute("/progress", name, static_cast<std::int64_t>(value));
+    });
+    write_network(file, grid, state.network);
+    write_optimiser(file, grid, "/optimiser/task", state.network.layout, state.task);
+    write_optimiser(file, grid, "/optimiser/floss", state.network.layout, state.floss);
+    file.finish();
+    if (grid.rank() == 0) remove_old(folder, state.progress.step, keep);
+}
+
+std::optional<CheckpointInfo> newest_checkpoint(const ProcessGrid& grid, const std::string& folder,
+                                                std::vector<std::string>& rejected) {
+    // Rank 0 lists the folder, so that all ranks try the same files.
+    std::vector<std::int64_t> steps;
+    if (grid.rank() == 0) steps = steps_in(folder);
+    std::int64_t count = static_cast<std::int64_t>(steps.size());
+    grid.control().broadcast(&count, sizeof count, 0);
+    steps.resize(static_cast<std::size_t>(count));
+    grid.control().broadcast(steps.data(), count * static_cast<Index>(sizeof(std::int64_t)), 0);
+    for (std::int64_t step : steps) {
+        const CheckpointInfo info{path_of(folder, step), step};
+        const std::string fault = checksum_fault(info.path, grid);
+        if (fault.empty()) return info;
+        rejected.push_back(fault);
+    }
+    return std::nullopt;
+}
+
+TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) {
+    TrainingState state;
+    grid.agree([&] {
+        const InputFile file = open_checkpoint(path);
+        state.network = read_network(path, grid.shape().neuron_shards, grid.neuron_shard());
+        state.task = read_optimiser(file, "/optimiser/task", state.network.layout);
+        state.floss = read_optimiser(file, "/optimiser/floss", state.network.layout);
+        visit_progress(state.progress, [&](const char* name, auto& value) {
+            using Value = std::remove_reference_t<decltype(value)>;
+            if constexpr (std::is_same_v<Value, double>)
+                value = file.number_attribute("/progress", name);
+            else
+                value = static_cast<Value>(file.integer_attribute("/progress", name));
+        });
+    });
+    return state;
+}
+
+std::string read_checkpoint_config(const std::string& path) { return open_checkpoint(path).string_attribute("/", "config"); }
+
+std::string read_checkpoint_build(const std::string& path) { return open_checkpoint(path).string_attribute("/", "build"); }
+
+}  // namespace spikefloss

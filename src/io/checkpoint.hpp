@@ -1,0 +1,38 @@
+// Checkpoints: <folder>/checkpoint_<step, 9 digits>.h5, written by any grid and read by any other (docs/files.md).
+#pragma once
+
+#include "parallel/process_grid.hpp"
+#include "train/training_state.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace spikefloss {
+
+// All functions but read_checkpoint_config are collective.
+
+// Writes the checkpoint of progress.step and, once it is safe on disk, removes all but the `keep` newest of those up to
+// this step. The folder is made when missing. On failure Error(Exit::storage); older checkpoints are as they were.
+void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
+                      const std::string& config_toml, const std::string& build_info, int keep);
+
+struct CheckpointInfo {
+    std::string path;
+    std::int64_t step = 0;
+};
+
+// The newest whole checkpoint of a folder, the same on every rank; none when there is none. Each one tried is read
+// completely and compared with its checksums; the damaged ones go to `rejected` as one text each, with the reason.
+std::optional<CheckpointInfo> newest_checkpoint(const ProcessGrid& grid, const std::string& folder,
+                                                std::vector<std::string>& rejected);
+
+// Error(Exit::bad_file) when the file is no checkpoint, or of another version.
+TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid);
+
+// The config and the build information stored with it.
+std::string read_checkpoint_config(const std::string& path);
+std::string read_checkpoint_build(const std::string& path);
+
+}  // namespace spikefloss

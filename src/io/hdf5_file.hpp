@@ -1,0 +1,109 @@
+// HDF5 files: InputFile reads one on each rank by itself, OutputFile writes one from all ranks at once.
+//
+// Files hold global arrays, never pieces per rank, so any grid can read what any other wrote. Every dataset carries a
+// checksum that does not depend on the grid (io/hdf5_checksum.hpp).
+#pragma once
+
+#include "io/hdf5_handle.hpp"
+#include "parallel/process_grid.hpp"
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace spikefloss {
+
+using AttributeValue = std::variant<std::string, double, std::int64_t>;
+
+// A file open for reading. Every failure is Error(Exit::bad_file) naming file and object. Names are paths such as
+// "/network/w_rec". T is float, double, int32, int64 or uint8; files may hold any integer, float or boolean type. A
+// value that is not finite, or not whole where T is an integer, is an error that names its index.
+class InputFile {
+public:
+    explicit InputFile(std::string path);
+
+    const std::string& path() const { return path_; }
+    bool has(const std::string& name) const;
+    bool has_attribute(const std::string& object, const std::string& name) const;
+
+    // The dimensions of a dataset; none for a scalar.
+    std::vector<Index> shape(const std::string& name) const;
+    // Throws unless the dataset has this shape; letters names the dimensions ("[N, N]"), reason says why they are these.
+    void require_shape(const std::string& name, const std::vector<Index>& shape, const std::string& letters,
+                       const std::string& reason) const;
+    // The whole dataset, and the block [offset, offset + count) of it, row-major.
+    template <class T>
+    std::vector<T> read(const std::string& name) const;
+    template <class T>
+    std::vector<T> read(const std::string& name, const std::vector<Index>& offset,
+                        const std::vector<Index>& count) const;
+    template <class T>
+    void read(const std::string& name, const std::vector<Index>& offset, const std::vector<Index>& count, T* out) const;
+
+    // Attributes of a group or dataset. A number may be stored as any numeric type, a whole one also as a whole float.
+    std::string string_attribute(const std::string& object, const std::string& name) const;
+    double number_attribute(const std::string& object, const std::string& name) const;
+    std::int64_t integer_attribute(const std::string& object, const std::string& name) const;
+
+    // Error(Exit::bad_file) about this file.
+    [[noreturn]] void fail(const std::string& problem, const std::string& suggestion = "") const;
+
+    hid_t id() const { return file_; }
+
+private:
+    Hdf5Handle open_dataset(const std::string& name) const;
+    Hdf5Handle open_attribute(const std::string& object, const std::string& name) const;
+
+    std::string path_;
+    Hdf5Handle file_;
+};
+
+// A contiguous row-major block of a global dataset.
+template <class T>
+struct Block {
+    std::vector<Index> offset, count;
+    const T* data;
+};
+
+// A file of global datasets written by all ranks through parallel HDF5. It is written as `path`.partial and gets its
+// name when it is complete and on disk. All functions are collective, with the same arguments on every rank except for
+// the blocks. On a failure on any rank every rank throws Error(Exit::storage), the partial file is gone and a file that
+// was at `path` before is as it was. Without finish() nothing is left either.
+class OutputFile {
+public:
+    OutputFile(const ProcessGrid& grid, const std::string& path);
+    ~OutputFile();
+    OutputFile(const OutputFile&) = delete;
+    OutputFile& operator=(const OutputFile&) = delete;
+
+    // An attribute of an object; a group is created when there is no such object yet. "/" is the file itself.
+    void attribute(const std::string& object, const std::string& name, const AttributeValue& value);
+    // A dataset of T = float, double, int32 or int64 with these dimensions (none: a scalar). The blocks of all ranks
+    // together must cover it exactly once: of replicated data one rank passes the block and the others none. Groups on
+    // the way are created.
+    template <class T>
+    void dataset(const std::string& name, const std::vector<Index>& dims, const std::vector<Block<T>>& blocks);
+    void finish();
+
+private:
+    void together(const std::function<void()>& work);
+    void reserve(Index bytes);
+    void ensure_group(const std::string& object);
+    void start_file();
+    void write_attribute(const std::string& object, const std::string& name, const AttributeValue& value);
+    void complete();
+    void abandon();
+    std::string problem(const std::string& reason) const;
+
+    const ProcessGrid& grid_;
+    std::string path_, partial_;
+    Hdf5Handle file_;
+    int descriptor_ = -1;          // of the partial file, on rank 0
+    Index planned_ = 0;            // upper bound of the file's size so far
+    Index reserved_ = 0;           // bytes set aside on the storage
+    std::uint64_t attributes_ = 0; // running checksum of all attributes
+    bool open_ = false;
+};
+
+}  // namespace spikefloss

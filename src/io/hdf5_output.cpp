@@ -1,0 +1,321 @@
+// Writes HDF5 files from all ranks through parallel HDF5 (the mpio driver).
+//
+// Two decisions come from trying faults on Open MPI 4.1 (its own MPI-IO and ROMIO alike) with HDF5 1.10:
+// - A write that fails within a collective transfer, or while the library flushes its metadata, leaves the other ranks
+//   waiting for ever or ends in a segmentation fault. So the space is set aside with posix_fallocate before the library
+//   hears of a dataset: a full disk, a quota or a limit on file sizes shows there, in a plain system call on one rank.
+//   The file is also begun without the library's help, from an image made in memory.
+// - Independent transfers report a failed write on the rank that made it and return on all, so they are used
+//   throughout. As every rank writes a few long contiguous pieces they are also the faster ones (2 to 3 times).
+#include "core/error.hpp"
+#include "io/hdf5_checksum.hpp"
+#include "io/hdf5_file.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+namespace spikefloss {
+namespace {
+
+// Upper bounds of what the library adds to the data: for the file, an object (with the groups that lead to it), an
+// attribute beside its value. complete() checks them against the truth.
+constexpr Index file_overhead = 16 << 10, object_overhead = 16 << 10, attribute_overhead = 2 << 10;
+
+// MPI-IO counts bytes with int: longer blocks are written in pieces.
+constexpr Index piece_bytes = Index(1) << 28;
+
+template <class T>
+hid_t file_type();
+template <>
+hid_t file_type<float>() {
+    return H5T_IEEE_F32LE;
+}
+template <>
+hid_t file_type<double>() {
+    return H5T_IEEE_F64LE;
+}
+template <>
+hid_t file_type<std::int32_t>() {
+    return H5T_STD_I32LE;
+}
+template <>
+hid_t file_type<std::int64_t>() {
+    return H5T_STD_I64LE;
+}
+
+Index elements(const std::vector<Index>& count) {
+    Index product = 1;
+    for (Index size : count) product *= size;
+    return product;
+}
+
+std::string parent(const std::string& path) {
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    return folder.empty() ? "." : folder;
+}
+
+// The format of 2008 (HDF5 1.8), which every later library reads: unlike the oldest one it protects the library's own
+// structures with checksums, so that a damaged file is refused and not misread.
+void set_format(hid_t access) { H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST); }
+
+// The bytes of an HDF5 file without objects.
+std::vector<char> empty_file() {
+    Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    set_format(access);
+    H5Pset_fapl_core(access, 4096, false);  // in memory, never on disk
+    Hdf5Handle file(H5Fcreate("spikefloss-empty-file", H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+    H5Fflush(file, H5F_SCOPE_LOCAL);
+    const ssize_t size = H5Fget_file_image(file, nullptr, 0);
+    require(size > 0, Exit::internal, fmt::format("HDF5 made no empty file: {}", hdf5_reason()));
+    std::vector<char> bytes(static_cast<std::size_t>(size));
+    require(H5Fget_file_image(file, bytes.data(), bytes.size()) == size, Exit::internal, "HDF5 changed its file image");
+    return bytes;
+}
+
+template <class T>
+bool write_block(hid_t dataset, const std::vector<Index>& dims, const Block<T>& block) {
+    const Index total = elements(block.count);
+    if (total == 0) return true;
+    const Index rows = block.count.empty() ? 1 : block.count[0], row = total / rows;
+    const Index step = std::max<Index>(1, piece_bytes / (row * static_cast<Index>(sizeof(T))));
+    for (Index first = 0; first < rows; first += step) {
+        std::vector<Index> offset = block.offset, count = block.count;
+        if (!count.empty()) {
+            offset[0] += first;
+            count[0] = std::min(step, rows - first);
+        }
+        const Hdf5Handle memory = hdf5_space(count), selection = hdf5_space(dims, offset, count);
+        if (!selection ||
+            H5Dwrite(dataset, hdf5_native<T>(), memory, selection, H5P_DEFAULT, block.data + first * row) < 0)
+            return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
+    : grid_(grid), path_(path), partial_(path + ".partial") {
+    silence_hdf5();
+    together([&] { start_file(); });
+    reserve(file_overhead);
+    together([&] {
+        Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+        set_format(access);
+        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);  // also when a failure leaves a dataset open
+        H5Pset_fapl_mpio(access, grid_.control().handle(), MPI_INFO_NULL);
+        file_ = Hdf5Handle(H5Fopen(partial_.c_str(), H5F_ACC_RDWR, access), H5Fclose);
+        require(static_cast<bool>(file_), Exit::storage, problem("parallel HDF5 cannot open the file: " + hdf5_reason()),
+                "the folder must be visible to all ranks: use a shared file system when there is more than one machine");
+    });
+    open_ = true;
+}
+
+// Does nothing that needs the other ranks: they may not be here when an exception is on its way.
+OutputFile::~OutputFile() {
+    if (descriptor_ >= 0) {
+        ::close(descriptor_);
+        ::unlink(partial_.c_str());
+    }
+    // Closing a parallel file is collective; the library does it when MPI is finalized.
+    file_.release();
+}
+
+std::string OutputFile::problem(const std::string& reason) const { return fmt::format("cannot write {}: {}", path_, reason); }
+
+void OutputFile::together(const std::function<void()>& work) {
+    try {
+        grid_.agree(work);
+    } catch (const Error& error) {
+        if (error.collective) abandon();
+        throw;
+    }
+}
+
+// Collective. Whatever the library still wants to write lies within the reserved space.
+void OutputFile::abandon() {
+    file_.reset();
+    open_ = false;
+    if (descriptor_ >= 0) {
+        ::close(descriptor_);
+        descriptor_ = -1;
+        ::unlink(partial_.c_str());
+    }
+}
+
+void OutputFile::start_file() {
+    if (grid_.rank() != 0) return;
+    const std::vector<char> bytes = empty_file();
+    const char* suggestion = "choose a folder that exists, that you may write to and that has space left";
+    descriptor_ = ::open(partial_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    require(descriptor_ >= 0, Exit::storage, problem(std::strerror(errno)), suggestion);
+    errno = 0;
+    require(::write(descriptor_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()), Exit::storage,
+            problem(errno ? std::strerror(errno) : "No space left on device"), suggestion);
+}
+
+// Sets space aside for `bytes` more.
+void OutputFile::reserve(Index bytes) {
+    planned_ += bytes;
+    if (planned_ <= reserved_) return;
+    // Ahead of the need, so that small things need no agreement of their own.
+    const Index wanted = planned_ + (Index(64) << 10);
+    together([&] {
+        int fault = 0;
+        rlimit limit{};
+        if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+            static_cast<rlim_t>(wanted) > limit.rlim_cur)
+            fault = EFBIG;
+        else if (descriptor_ >= 0)
+            fault = posix_fallocate(descriptor_, reserved_, wanted - reserved_);
+        require(fault == 0, Exit::storage,
+                problem(fmt::format("{} (at least {:.1f} MB are needed)", std::strerror(fault),
+                                    static_cast<double>(planned_) * 1e-6)),
+                fault == EFBIG ? "raise the limit on file sizes (ulimit -f)"
+                               : "free some space or write to another folder; what was there before is untouched");
+    });
+    reserved_ = wanted;
+}
+
+void OutputFile::ensure_group(const std::string& object) {
+    if (object == "/") return;
+    for (std::size_t end = object.find('/', 1);; end = object.find('/', end + 1)) {
+        const std::string part = object.substr(0, end);
+        if (H5Lexists(file_, part.c_str(), H5P_DEFAULT) <= 0) {
+            const Hdf5Handle group(H5Gcreate2(file_, part.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose);
+            require(static_cast<bool>(group), Exit::storage, problem(fmt::format("group {}: {}", part, hdf5_reason())));
+        }
+        if (end == std::string::npos) return;
+    }
+}
+
+void OutputFile::attribute(const std::string& object, const std::string& name, const AttributeValue& value) {
+    require(open_, Exit::internal, "attribute written to a file that is not open");
+    Index bytes = object_overhead + attribute_overhead;
+    if (const auto* text = std::get_if<std::string>(&value)) bytes += 2 * static_cast<Index>(text->size());
+    reserve(bytes);
+    together([&] {
+        ensure_group(object);
+        write_attribute(object, name, value);
+    });
+    attributes_ += attribute_checksum(object, name, value);
+}
+
+void OutputFile::write_attribute(const std::string& object, const std::string& name, const AttributeValue& value) {
+    const Hdf5Handle scalar = hdf5_space({});
+    Hdf5Handle type;
+    const void* data = nullptr;
+    const char* text = nullptr;
+    if (const auto* string = std::get_if<std::string>(&value)) {
+        // Text of variable length is what h5py returns as a Python str.
+        type = Hdf5Handle(H5Tcopy(H5T_C_S1), H5Tclose);
+        H5Tset_size(type, H5T_VARIABLE);
+        H5Tset_cset(type, H5T_CSET_UTF8);
+        text = string->c_str();
+        data = &text;
+    } else if (const auto* number = std::get_if<double>(&value)) {
+        type = Hdf5Handle(H5Tcopy(H5T_IEEE_F64LE), H5Tclose);
+        data = number;
+    } else {
+        type = Hdf5Handle(H5Tcopy(H5T_STD_I64LE), H5Tclose);
+        data = &std::get<std::int64_t>(value);
+    }
+    const Hdf5Handle attribute(H5Acreate_by_name(file_, object.c_str(), name.c_str(), type, scalar, H5P_DEFAULT,
+                                                 H5P_DEFAULT, H5P_DEFAULT),
+                               H5Aclose);
+    require(attribute && H5Awrite(attribute, type, data) >= 0, Exit::storage,
+            problem(fmt::format("attribute {} of {}: {}", name, object, hdf5_reason())));
+}
+
+template <class T>
+void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims, const std::vector<Block<T>>& blocks) {
+    require(open_, Exit::internal, "dataset written to a file that is not open");
+    std::int64_t sums[2] = {0, 0};  // checksum, elements
+    for (const Block<T>& block : blocks) {
+        sums[0] += static_cast<std::int64_t>(block_checksum(dims, block));
+        sums[1] += elements(block.count);
+    }
+    grid_.control().all_reduce_sum(sums, Scalar::int64, 2);
+    const Index total = elements(dims);
+    together([&] {
+        require(sums[1] == total, Exit::internal,
+                fmt::format("the blocks of {} hold {} elements, the dataset {}", name, sums[1], total));
+    });
+    reserve(total * static_cast<Index>(sizeof(T)) + object_overhead);
+    Hdf5Handle dataset;
+    together([&] {
+        const Hdf5Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose), create(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+        H5Pset_create_intermediate_group(links, 1);
+        H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
+        H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
+        H5Pset_obj_track_times(create, false);
+        const Hdf5Handle space = hdf5_space(dims);
+        dataset = Hdf5Handle(H5Dcreate2(file_, name.c_str(), file_type<T>(), space, links, create, H5P_DEFAULT), H5Dclose);
+        require(static_cast<bool>(dataset), Exit::storage, problem(fmt::format("dataset {}: {}", name, hdf5_reason())));
+    });
+    together([&] {
+        for (const Block<T>& block : blocks)
+            require(write_block(dataset, dims, block), Exit::storage,
+                    problem(fmt::format("dataset {}: {}", name, hdf5_reason())),
+                    "see whether the storage is full or faulty; what was there before is untouched");
+    });
+    dataset.reset();
+    attribute(name, checksum_name, sums[0]);
+}
+
+template void OutputFile::dataset(const std::string&, const std::vector<Index>&, const std::vector<Block<float>>&);
+template void OutputFile::dataset(const std::string&, const std::vector<Index>&, const std::vector<Block<double>>&);
+template void OutputFile::dataset(const std::string&, const std::vector<Index>&,
+                                  const std::vector<Block<std::int32_t>>&);
+template void OutputFile::dataset(const std::string&, const std::vector<Index>&,
+                                  const std::vector<Block<std::int64_t>>&);
+
+void OutputFile::finish() {
+    attribute("/", checksum_name, static_cast<std::int64_t>(attributes_));
+    haddr_t end = 0;
+    H5Fget_eoa(file_, &end);
+    if (static_cast<Index>(end) > planned_) reserve(static_cast<Index>(end) - planned_);
+    together([&] {
+        require(H5Fflush(file_, H5F_SCOPE_GLOBAL) >= 0, Exit::storage, problem("flushing failed: " + hdf5_reason()),
+                "see whether the storage is full or faulty; what was there before is untouched");
+    });
+    together([&] {
+        require(file_.reset(), Exit::storage, problem("closing failed: " + hdf5_reason()),
+                "see whether the storage is full or faulty; what was there before is untouched");
+    });
+    open_ = false;
+    together([&] { complete(); });
+}
+
+// Rank 0: cuts off what was reserved and not used, and gives the file its name once it is on disk.
+void OutputFile::complete() {
+    if (descriptor_ < 0) return;
+    const auto check = [&](bool done, const char* what) {
+        require(done, Exit::storage, problem(fmt::format("{} failed: {}", what, std::strerror(errno))),
+                "see whether the storage is full or faulty; what was there before is untouched");
+    };
+    std::uint64_t end = 0;
+    {
+        const Hdf5Handle file(H5Fopen(partial_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+        require(file && H5Fget_eoa(file, &end) >= 0, Exit::storage, problem("reading back failed: " + hdf5_reason()));
+    }
+    check(::ftruncate(descriptor_, static_cast<off_t>(end)) == 0, "ftruncate");
+    check(::fsync(descriptor_) == 0, "fsync");
+    check(std::rename(partial_.c_str(), path_.c_str()) == 0, "rename");
+    ::close(descriptor_);
+    descriptor_ = -1;
+    // The new name itself must survive a crash too.
+    const int folder = ::open(parent(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder >= 0) {
+        ::fsync(folder);
+        ::close(folder);
+    }
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,40 @@
+// The run's records, one JSON object a line: metrics.jsonl and diagnostics.jsonl in the run directory, written by rank 0.
+#pragma once
+
+#include "train/trainer.hpp"
+
+#include <fstream>
+#include <optional>
+#include <string>
+
+namespace spikefloss {
+
+// A file of JSON lines to append to. Only rank 0 makes one.
+class JsonLines {
+public:
+    // Opens `path`; lines of an earlier session that lie beyond (step, floss_step) are dropped, so that a resumed run's
+    // record is that of one uninterrupted run. Throws Error(Exit::storage).
+    JsonLines(std::string path, std::int64_t step, std::int64_t floss_step);
+    // Throws Error(Exit::storage) when the line cannot be written, on a full disk for instance.
+    void write(const std::string& line);
+
+private:
+    std::string path_;
+    std::ofstream file_;
+};
+
+// What has happened since the last report, for one line of metrics.jsonl.
+struct MetricsEntry {
+    StepReport report;
+    std::int64_t floss_step = 0;
+    double running_accuracy = 0.0;
+    double seconds = 0.0;               // of the run so far
+    double sequences_per_second = 0.0;  // since the last report
+    std::optional<Outcome> test;
+};
+
+std::string metrics_line(const MetricsEntry& entry);
+std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const Diagnosis& diagnosis,
+                             const GradientNorms& norms);
+
+}  // namespace spikefloss

@@ -1,0 +1,272 @@
+// Reads and writes /network and /sequences.
+#include "io/network_file.hpp"
+
+#include "core/error.hpp"
+#include "network/model_names.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+constexpr const char* network_format = "spikefloss-network";
+constexpr std::int64_t network_version = 1;
+
+std::vector<Index> global_dims(const Segment& segment) {
+    const bool is_matrix =
+        segment.parameter == Parameter::w_in || segment.parameter == Parameter::w_rec || segment.parameter == Parameter::w_out;
+    if (is_matrix) return {segment.global_rows, segment.global_cols};
+    return {segment.global_cols};
+}
+
+bool is_optional(Parameter p) { return p == Parameter::initial_current || p == Parameter::initial_membrane; }
+
+// The sizes N, M and O that w_in and w_out give; whatever else is in the group has to follow them.
+NetworkShape read_shape(const InputFile& file) {
+    const auto matrix = [&](const std::string& name, const char* letters) {
+        const std::vector<Index> dims = file.shape(name);
+        if (dims.size() != 2 || dims[0] < 1 || dims[1] < 1)
+            file.fail(fmt::format("{} has shape {} but must be a matrix {}, neither of them 0", name, shape_text(dims),
+                                  letters),
+                      "weights are [post, pre]: one row for each neuron that receives");
+        return dims;
+    };
+    const std::vector<Index> w_in = matrix("/network/w_in", "[N, M]");
+    const std::vector<Index> w_out = matrix("/network/w_out", "[O, N]");
+    return {w_in[0], w_in[1], w_out[0]};
+}
+
+void require_parameter_shapes(const InputFile& file, const NetworkShape& shape) {
+    const std::string n = fmt::format("/network/w_in says N = {}", shape.neurons);
+    const std::string o = fmt::format("/network/w_out says O = {}", shape.outputs);
+    for (const Segment& segment : ParameterLayout(shape, 1, 0).segments()) {
+        const std::string name = fmt::format("/network/{}", name_of(segment.parameter));
+        if (is_optional(segment.parameter) && !file.has(name)) continue;
+        const std::vector<Index> dims = global_dims(segment);
+        switch (segment.parameter) {
+            case Parameter::w_in: break;  // sets the sizes itself
+            case Parameter::w_rec: file.require_shape(name, dims, "[N, N]", n); break;
+            case Parameter::w_out: file.require_shape(name, dims, "[O, N]", n); break;
+            case Parameter::bias_out:
+            case Parameter::kappa: file.require_shape(name, dims, "[O]", o); break;
+            default: file.require_shape(name, dims, "[N]", n);
+        }
+    }
+}
+
+NetworkModel read_model(const InputFile& file) {
+    if (!file.has("/network"))
+        file.fail("group /network is missing", "docs/files.md shows how to write a network file from Python");
+    const std::string format = file.string_attribute("/network", "format");
+    if (format != network_format)
+        file.fail(fmt::format("attribute format of /network is '{}' but must be '{}'", format, network_format));
+    const std::int64_t version = file.integer_attribute("/network", "version");
+    if (version != network_version)
+        file.fail(fmt::format("/network has version {} of its format; this program knows version {}", version,
+                              network_version),
+                  version > network_version ? "use a newer spikefloss" : "write the file again in the present format");
+    const auto where = [&](const char* name) { return fmt::format("{}: attribute {} of /network", file.path(), name); };
+    NetworkModel model;
+    model.neuron.threshold = static_cast<float>(file.number_attribute("/network", "threshold"));
+    model.neuron.reset = reset_from_name(file.string_attribute("/network", "reset"), where("reset"));
+    model.neuron.surrogate = surrogate_from_name(file.string_attribute("/network", "surrogate"), where("surrogate"));
+    const double sharpness = file.number_attribute("/network", "sharpness");
+    if (!(sharpness > 0.0)) file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", sharpness));
+    model.neuron.sharpness = static_cast<float>(sharpness);
+    model.readout = readout_from_name(file.string_attribute("/network", "readout"), where("readout"));
+    return model;
+}
+
+void require_decay(const InputFile& file, const HostNetwork& network, Parameter parameter, const char* meaning) {
+    for (const Segment& segment : network.layout.segments()) {
+        if (segment.parameter != parameter) continue;
+        for (Index i = 0; i < segment.size(); ++i) {
+            const float value = network.values[static_cast<std::size_t>(segment.offset + i)];
+            if (!(value >= 0.0f && value < 1.0f))
+                file.fail(fmt::format("/network/{}[{}] is {} but must be at least 0 and below 1", name_of(parameter),
+                                      segment.col + i, value),
+                          meaning);
+        }
+    }
+}
+
+// The q0 of this rank: file [B, D, k] -> [b, k, current and membrane part of my neurons].
+void read_bases(const InputFile& file, Index N, bool has_current, const ProcessGrid& grid, SequencesFile& sequences) {
+    const std::string name = "/sequences/q0";
+    const Index D = has_current ? 2 * N : N;
+    const std::vector<Index> dims = file.shape(name);
+    if (dims.size() != 3 || dims[0] != sequences.total || dims[1] != D || dims[2] < 1 || dims[2] > D)
+        file.fail(fmt::format("{} has shape {} but must be [B, D, k] = [{}, {}, 1 to {}]", name, shape_text(dims),
+                              sequences.total, D, D),
+                  has_current ? "D = 2 N: the rows of the currents, then those of the membranes"
+                              : "D = N, the membranes alone, because every alpha of the network is 0");
+    const BlockRange mine = grid.sequences_of(sequences.total), neurons = grid.neurons_of(N);
+    const Index b = mine.size(), k = dims[2], n = neurons.size(), parts = has_current ? 2 : 1;
+    sequences.q0_columns = k;
+    sequences.q0.resize(static_cast<std::size_t>(b * k * parts * n));
+    for (Index part = 0; part < parts; ++part) {
+        const auto rows = file.read<float>(name, {mine.begin, part * N + neurons.begin, 0}, {b, n, k});
+        for (Index s = 0; s < b; ++s)
+            for (Index i = 0; i < n; ++i)
+                for (Index j = 0; j < k; ++j)
+                    sequences.q0[static_cast<std::size_t>(((s * k + j) * parts + part) * n + i)] =
+                        rows[static_cast<std::size_t>((s * n + i) * k + j)];
+    }
+}
+
+void read_mask(const InputFile& file, Batch& batch) {
+    const std::string name = "/sequences/mask";
+    batch.mask.assign(static_cast<std::size_t>(batch.steps), 1.0f);
+    if (!file.has(name)) return;
+    file.require_shape(name, {batch.steps}, "[T]", fmt::format("/sequences/x says T = {}", batch.steps));
+    batch.mask = file.read<float>(name);
+    const auto wrong = std::find_if(batch.mask.begin(), batch.mask.end(), [](float m) { return m != 0.0f && m != 1.0f; });
+    if (wrong != batch.mask.end())
+        file.fail(fmt::format("{}[{}] is {} but must be 0 or 1", name, wrong - batch.mask.begin(), *wrong),
+                  "1 marks the steps that count for the loss");
+    if (std::find(batch.mask.begin(), batch.mask.end(), 1.0f) == batch.mask.end())
+        file.fail(fmt::format("{} is 0 everywhere, so no step counts for the loss", name));
+}
+
+void read_targets(const InputFile& file, Index outputs, BlockRange mine, SequencesFile& sequences) {
+    Batch& batch = sequences.batch;
+    const bool has_target = file.has("/sequences/target"), has_label = file.has("/sequences/label");
+    if (has_target && has_label)
+        file.fail("/sequences has both target and label", "keep the one whose loss is meant (docs/files.md)");
+    sequences.has_targets = has_target || has_label;
+    if (has_target) {
+        batch.loss = LossKind::binary_cross_entropy;
+        file.require_shape("/sequences/target", {batch.steps, sequences.total, outputs}, "[T, B, O]",
+                           fmt::format("/sequences/x says T = {}, B = {} and the network has O = {}", batch.steps,
+                                       sequences.total, outputs));
+        batch.target = file.read<float>("/sequences/target", {0, mine.begin, 0}, {batch.steps, mine.size(), outputs});
+        for (std::size_t i = 0; i < batch.target.size(); ++i)
+            if (!(batch.target[i] >= 0.0f && batch.target[i] <= 1.0f)) {
+                const Index at = static_cast<Index>(i), b = mine.size();
+                file.fail(fmt::format("/sequences/target[{}, {}, {}] is {} but must lie between 0 and 1",
+                                      at / (b * outputs), mine.begin + at / outputs % b, at % outputs, batch.target[i]),
+                          "targets are the bits 0 and 1");
+            }
+    }
+    if (has_label) {
+        batch.loss = LossKind::softmax_cross_entropy;
+        file.require_shape("/sequences/label", {sequences.total}, "[B]",
+                           fmt::format("/sequences/x says B = {}", sequences.total));
+        const auto labels = file.read<std::int64_t>("/sequences/label", {mine.begin}, {mine.size()});
+        for (std::size_t i = 0; i < labels.size(); ++i)
+            if (labels[i] < 0 || labels[i] >= outputs)
+                file.fail(fmt::format("/sequences/label[{}] is {} but must be 0 to {}", mine.begin + static_cast<Index>(i),
+                                      labels[i], outputs - 1),
+                          "the network has one output per class, numbered from 0");
+        batch.label.assign(labels.begin(), labels.end());
+    }
+}
+
+}  // namespace
+
+HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard) {
+    const InputFile file(path);
+    HostNetwork network;
+    network.model = read_model(file);
+    const NetworkShape shape = read_shape(file);
+    require_parameter_shapes(file, shape);
+    require(neuron_shards <= shape.neurons, Exit::usage,
+            fmt::format("{}: the network has {} neurons, too few for {} neuron shards", path, shape.neurons, neuron_shards),
+            "choose a grid PxQ with a smaller P (--grid)");
+    network.layout = ParameterLayout(shape, neuron_shards, neuron_shard);
+    network.values = read_parameters(file, "/network", network.layout);
+    require_decay(file, network, Parameter::alpha, "alpha = exp(-dt/tau_syn); 0 is a synapse without memory");
+    require_decay(file, network, Parameter::beta, "beta = exp(-dt/tau_mem); 0 is a neuron without memory");
+    require_decay(file, network, Parameter::kappa, "kappa = exp(-dt/tau_out); 0 is a readout without memory");
+    return network;
+}
+
+std::vector<float> read_parameters(const InputFile& file, const std::string& group, const ParameterLayout& layout) {
+    std::vector<float> values(static_cast<std::size_t>(layout.size()), 0.0f);
+    for (const Segment& segment : layout.segments()) {
+        const std::string name = fmt::format("{}/{}", group, name_of(segment.parameter));
+        if (is_optional(segment.parameter) && !file.has(name)) continue;
+        const std::vector<Index> dims = global_dims(segment);
+        file.require_shape(name, dims, "that of the network's parameter", "the two belong together");
+        float* out = values.data() + segment.offset;
+        if (dims.size() == 2)
+            file.read(name, {segment.row, segment.col}, {segment.rows, segment.cols}, out);
+        else
+            file.read(name, {segment.col}, {segment.cols}, out);
+    }
+    return values;
+}
+
+void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork& network) {
+    const NeuronModel& neuron = network.model.neuron;
+    file.attribute("/network", "format", network_format);
+    file.attribute("/network", "version", network_version);
+    file.attribute("/network", "threshold", static_cast<double>(neuron.threshold));
+    file.attribute("/network", "reset", to_string(neuron.reset));
+    file.attribute("/network", "surrogate", to_string(neuron.surrogate));
+    file.attribute("/network", "sharpness", static_cast<double>(neuron.sharpness));
+    file.attribute("/network", "readout", to_string(network.model.readout));
+    write_parameters(file, grid, "/network", network.layout, network.values);
+}
+
+void write_parameters(OutputFile& file, const ProcessGrid& grid, const std::string& group,
+                      const ParameterLayout& layout, const std::vector<float>& values) {
+    const Index n = layout.neurons().size(), N = layout.shape().neurons;
+    // All batch shards hold the same: the first one writes.
+    const bool writes = grid.batch_shard() == 0;
+    for (Parameter parameter : all_parameters) {
+        std::vector<Block<float>> blocks;
+        std::vector<Index> dims;
+        std::vector<float> rows;  // w_rec, its column blocks joined to whole rows: one long piece of the file
+        for (const Segment& segment : layout.segments()) {
+            if (segment.parameter != parameter) continue;
+            dims = global_dims(segment);
+            const float* data = values.data() + segment.offset;
+            if (!writes || (segment.replicated && grid.neuron_shard() != 0)) continue;
+            if (parameter == Parameter::w_rec) {
+                rows.resize(static_cast<std::size_t>(n * N));
+                for (Index i = 0; i < n; ++i)
+                    std::copy_n(data + i * segment.cols, segment.cols, rows.data() + i * N + segment.col);
+            } else if (dims.size() == 2) {
+                blocks.push_back({{segment.row, segment.col}, {segment.rows, segment.cols}, data});
+            } else {
+                blocks.push_back({{segment.col}, {segment.cols}, data});
+            }
+        }
+        if (!rows.empty()) blocks.push_back({{layout.neurons().begin, 0}, {n, N}, rows.data()});
+        file.dataset(fmt::format("{}/{}", group, name_of(parameter)), dims, blocks);
+    }
+}
+
+SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
+                             const ProcessGrid& grid) {
+    const InputFile file(path);
+    const std::vector<Index> dims = file.shape("/sequences/x");
+    if (dims.size() != 3 || dims[0] < 1 || dims[1] < 1)
+        file.fail(fmt::format("/sequences/x has shape {} but must be [T, B, M] with at least one step and sequence",
+                              shape_text(dims)),
+                  "time comes first, then the sequence, then the input");
+    if (dims[2] != shape.inputs)
+        file.fail(fmt::format("/sequences/x has shape {}, that is M = {} inputs, but the network has M = {}",
+                              shape_text(dims), dims[2], shape.inputs),
+                  "the last dimension of x is the second of /network/w_in");
+    SequencesFile sequences;
+    sequences.total = dims[1];
+    require(grid.shape().batch_shards <= sequences.total, Exit::usage,
+            fmt::format("{}: the file has {} sequences, too few for {} batch shards", path, sequences.total,
+                        grid.shape().batch_shards),
+            "choose a grid PxQ with a smaller Q (--grid)");
+    const BlockRange mine = grid.sequences_of(sequences.total);
+    Batch& batch = sequences.batch;
+    batch.steps = dims[0];
+    batch.sequences = mine.size();
+    batch.inputs = shape.inputs;
+    batch.outputs = shape.outputs;
+    batch.x = file.read<float>("/sequences/x", {0, mine.begin, 0}, {batch.steps, mine.size(), batch.inputs});
+    read_mask(file, batch);
+    read_targets(file, shape.outputs, mine, sequences);
+    if (file.has("/sequences/q0")) read_bases(file, shape.neurons, has_current, grid, sequences);
+    return sequences;
+}
+
+}  // namespace spikefloss

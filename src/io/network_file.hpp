@@ -1,0 +1,42 @@
+// Networks and sequences in HDF5 files, in the one layout of docs/files.md: golden cases, users' own networks and the
+// network part of checkpoints.
+#pragma once
+
+#include "io/hdf5_file.hpp"
+#include "network/parameters.hpp"
+#include "tasks/task.hpp"
+
+#include <string>
+#include <vector>
+
+namespace spikefloss {
+
+// This rank's part of /network. Everything is checked: attributes, names, shapes, ranges; Error(Exit::bad_file) says what
+// does not fit, Error(Exit::usage) that there are more neuron shards than neurons. No communication.
+HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard);
+
+// Writes the group /network. Collective.
+void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork& network);
+
+// One dataset per parameter below `group`, named and shaped as in /network, from values laid out as the parameters
+// (gradients, moments). Collective.
+void write_parameters(OutputFile& file, const ProcessGrid& grid, const std::string& group,
+                      const ParameterLayout& layout, const std::vector<float>& values);
+// The inverse: this rank's part. No communication. Missing initial_current and initial_membrane are 0.
+std::vector<float> read_parameters(const InputFile& file, const std::string& group, const ParameterLayout& layout);
+
+// The sequences of one rank.
+struct SequencesFile {
+    Batch batch;               // b = grid.sequences_of(total) of them
+    Index total = 0;           // B
+    std::vector<float> q0;     // [b, k, D_local] as TangentPass::forward takes them; empty when the file has none
+    Index q0_columns = 0;      // k
+    bool has_targets = false;  // target or label is there
+};
+
+// This rank's part of /sequences for a network of this shape. has_current: D = 2N, otherwise D = N. No communication.
+// Errors as in read_network; Error(Exit::usage) when there are more batch shards than sequences.
+SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
+                             const ProcessGrid& grid);
+
+}  // namespace spikefloss

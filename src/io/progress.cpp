@@ -1,0 +1,92 @@
+#include "io/progress.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace spikefloss {
+namespace {
+
+std::string duration(double seconds) {
+    const auto s = static_cast<long>(seconds);
+    if (s < 60) return fmt::format("{} s", s);
+    if (s < 3600) return fmt::format("{}:{:02} min", s / 60, s % 60);
+    return fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
+}
+
+}  // namespace
+
+ProgressDisplay::ProgressDisplay(bool silent, std::int64_t total, std::int64_t done)
+    : silent_(silent),
+      terminal_(!silent && isatty(STDOUT_FILENO)),
+      total_(total),
+      first_(done),
+      start_(std::chrono::steady_clock::now()),
+      last_(start_ - std::chrono::seconds(1)) {}
+
+ProgressDisplay::~ProgressDisplay() {
+    if (drawn_) std::fputs("\n", stdout);
+}
+
+void ProgressDisplay::clear() {
+    if (drawn_) std::fputs("\r\033[K", stdout);
+    drawn_ = false;
+}
+
+std::string ProgressDisplay::summary(const MetricsEntry& entry) const {
+    std::string text;
+    if (entry.report.flossing)
+        text = fmt::format("flossing step {}", entry.floss_step);
+    else
+        text = fmt::format("step {}/{}", entry.report.step, total_);
+    if (loss_) text += fmt::format("  loss {:.4f}  accuracy {:.1f} %", *loss_, 100.0 * *accuracy_);
+    if (exponent_) text += fmt::format("  lambda_1 {:+.4f}", *exponent_);
+    return text;
+}
+
+void ProgressDisplay::update(const MetricsEntry& entry) {
+    if (entry.report.penalty) exponent_ = entry.report.penalty->spectrum.exponents[0];
+    if (!entry.report.flossing) {
+        loss_ = entry.report.outcome.loss;
+        accuracy_ = entry.running_accuracy;
+    }
+    if (!terminal_) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    const double done = total_ > 0 ? static_cast<double>(entry.report.step) / static_cast<double>(total_) : 1.0;
+    constexpr int width = 24;
+    const int filled = static_cast<int>(done * width);
+    std::string left;
+    if (entry.report.step > first_) {
+        const double elapsed = std::chrono::duration<double>(now - start_).count();
+        left = "  " + duration(elapsed / static_cast<double>(entry.report.step - first_) *
+                               static_cast<double>(total_ - entry.report.step)) + " left";
+    }
+    std::string bar;
+    for (int i = 0; i < width; ++i) bar += i < filled ? "#" : ".";
+    clear();
+    std::fputs(fmt::format("[{}] {}{}", bar, summary(entry), left).c_str(), stdout);
+    std::fflush(stdout);
+    drawn_ = true;
+}
+
+void ProgressDisplay::report(const MetricsEntry& entry) {
+    if (silent_ || terminal_) return;
+    std::string line = summary(entry) + fmt::format("  |g| {:.3g}  rate {:.3f}  {:.0f} seq/s", entry.report.norms.global,
+                                                    entry.report.rate, entry.sequences_per_second);
+    if (entry.test) line += fmt::format("  test accuracy {:.2f} %", 100.0 * entry.test->accuracy);
+    std::puts(line.c_str());
+    std::fflush(stdout);
+}
+
+void ProgressDisplay::say(const std::string& message) {
+    if (silent_) return;
+    clear();
+    std::puts(message.c_str());
+    std::fflush(stdout);
+}
+
+}  // namespace spikefloss

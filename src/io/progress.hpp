@@ -1,0 +1,36 @@
+// What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere.
+#pragma once
+
+#include "io/metrics.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace spikefloss {
+
+class ProgressDisplay {
+public:
+    // silent: show nothing (ranks other than 0). total: training steps of the whole run.
+    ProgressDisplay(bool silent, std::int64_t total, std::int64_t done);
+    ~ProgressDisplay();
+
+    // After every unit of work: redraws the bar at most ten times a second; elsewhere does nothing.
+    void update(const MetricsEntry& entry);
+    // At every report: a plain line where there is no terminal.
+    void report(const MetricsEntry& entry);
+    // A message on a line of its own.
+    void say(const std::string& message);
+
+private:
+    std::string summary(const MetricsEntry& entry) const;
+    void clear();
+
+    bool silent_, terminal_, drawn_ = false;
+    std::int64_t total_, first_;
+    std::optional<double> exponent_;   // the last lambda_1 seen
+    std::optional<double> accuracy_, loss_;
+    std::chrono::steady_clock::time_point start_, last_;
+};
+
+}  // namespace spikefloss

@@ -1,0 +1,51 @@
+// The flossing penalty L = mean_j (lambda_j - target_j)^2 over the k leading surrogate Lyapunov exponents, and its
+// gradient: directly through the tangent map, and through the trajectory that the tangents follow.
+#pragma once
+
+#include "lyapunov/spectrum.hpp"
+
+namespace spikefloss {
+
+struct PenaltyOptions {
+    TangentOptions tangent;
+    std::vector<double> target = {0.0};  // per step; one for all exponents, or one for each
+    bool through_state = true;           // also the gradient through the trajectory
+    bool time_constants = false;         // also with respect to alpha and beta
+};
+
+struct Penalty {
+    double loss = 0.0;
+    Spectrum spectrum;
+};
+
+class FlossingPass {
+public:
+    // T steps, `batch` sequences in all, of which this rank has its share (possibly none).
+    // q0 as in TangentPass::forward.
+    FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, PenaltyOptions options, Index T,
+                 Index batch, std::vector<float> q0);
+
+    // Runs the network on x [T, b, M] and adds weight times the penalty's gradient, of this rank's sequences, to
+    // `gradient`; still to be summed over `batch` by the caller. Collective.
+    Penalty run(const Network& network, const float* x, double weight, SumBuffer& gradient, bool state_norms = false);
+
+    // The penalty of a spectrum, without its gradient.
+    double penalty_of(const std::vector<double>& exponents) const;
+
+    StatePass& state() { return state_; }
+    TangentPass& tangents() { return tangents_; }
+
+private:
+    double target(Index j) const { return options_.target[options_.target.size() == 1 ? 0 : static_cast<std::size_t>(j)]; }
+
+    const ProcessGrid& grid_;
+    PenaltyOptions options_;
+    Index batch_;
+    BlockRange mine_;
+    std::vector<float> q0_;
+    StatePass state_;
+    TangentPass tangents_;
+    Buffer<float> extra_;  // e [T+1, b, n]
+};
+
+}  // namespace spikefloss

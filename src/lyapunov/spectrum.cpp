@@ -1,0 +1,46 @@
+#include "lyapunov/spectrum.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace spikefloss {
+
+Spectrum mean_spectrum(const ProcessGrid& grid, const TangentPass& tangents, Index sequences, Index state_size) {
+    Spectrum spectrum;
+    spectrum.per_sequence = tangents.exponents();
+    spectrum.sequences = sequences;
+    spectrum.state_size = state_size;
+    const auto k = static_cast<std::size_t>(tangents.vectors());
+    spectrum.exponents.assign(k, 0.0);
+    // All neuron shards of a sequence hold the same exponents; the first speaks for them.
+    if (grid.neuron_shard() == 0)
+        for (std::size_t i = 0; i < spectrum.per_sequence.size(); ++i)
+            spectrum.exponents[i % k] += spectrum.per_sequence[i];
+    grid.control().all_reduce_sum(spectrum.exponents.data(), Scalar::float64, static_cast<Index>(k));
+    for (double& lambda : spectrum.exponents) lambda /= static_cast<double>(sequences);
+    return spectrum;
+}
+
+KaplanYorke kaplan_yorke(const Spectrum& spectrum) {
+    std::vector<double> lambda = spectrum.exponents;
+    std::sort(lambda.begin(), lambda.end(), std::greater<>());
+    double sum = 0.0;
+    for (std::size_t j = 0; j < lambda.size(); ++j) {
+        if (sum + lambda[j] < 0.0) return {static_cast<double>(j) + sum / std::fabs(lambda[j]), false};
+        sum += lambda[j];
+    }
+    const auto k = static_cast<Index>(lambda.size());
+    return {static_cast<double>(k), k < spectrum.state_size};
+}
+
+double entropy_rate(const Spectrum& spectrum) {
+    return std::accumulate(spectrum.exponents.begin(), spectrum.exponents.end(), 0.0,
+                           [](double sum, double lambda) { return sum + std::max(lambda, 0.0); });
+}
+
+double log10_condition_number(const Spectrum& spectrum, Index T) {
+    return (spectrum.exponents.front() - spectrum.exponents.back()) * static_cast<double>(T) / std::log(10.0);
+}
+
+}  // namespace spikefloss

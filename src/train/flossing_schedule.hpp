@@ -1,0 +1,60 @@
+// When to floss: how many flossing steps come before a training step, and when flossing ends for good.
+#pragma once
+
+#include "train/training_state.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <vector>
+
+namespace spikefloss {
+
+enum class AdaptiveQuantity {
+    exponent,  // lambda_1, per step
+    gradient,  // log10 of |dL/dh[0]| / |dL/dh[T]|
+};
+
+struct Band {
+    double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
+    bool contains(double x) const { return low <= x && x <= high; }
+};
+
+struct FlossingScheduleOptions {
+    std::int64_t before = 0;             // flossing steps before training
+    std::vector<std::int64_t> at;        // training steps before which to floss ...
+    std::int64_t at_steps = 0;           // ... for so many flossing steps
+    std::int64_t every = 0;              // a flossing step, or a joint one, before each so many training steps; 0: none
+    double joint_weight = 0.0;           // > 0: `every` adds the penalty, so weighted, to the task's loss instead
+    std::int64_t adaptive_every = 0;     // measure before each so many training steps; 0: never
+    std::int64_t adaptive_steps = 0;     // flossing steps at most after one measurement
+    AdaptiveQuantity adaptive_quantity = AdaptiveQuantity::exponent;
+    Band adaptive_band;
+    std::int64_t stop_step = 0;          // none from this training step on; 0: never
+    double stop_accuracy = 0.0;          // none while the running accuracy exceeds this; 0: off
+    bool has_stop_band = false;
+    Band stop_band;                      // over for good once lambda_1 is inside
+};
+
+class FlossingSchedule {
+public:
+    explicit FlossingSchedule(FlossingScheduleOptions options) : options_(std::move(options)) {}
+
+    bool enabled() const;
+    // Decides which flossing steps come before the next training step (progress.step are done): sets floss_pending and
+    // adaptive_pending. `measure` returns the adaptive quantity; it is called at most once, on all ranks alike.
+    void decide(Progress& progress, const std::function<double()>& measure) const;
+    // Whether the training step that comes next carries the penalty as a second loss.
+    bool joint(const Progress& progress) const;
+    // Whether the adaptive quantity is back in its band, so that the rest of an adaptive bout is left out.
+    bool settled(double quantity) const { return options_.adaptive_band.contains(quantity); }
+    // Whether a stop rule ends flossing for good.
+    bool over(double lambda_1) const { return options_.has_stop_band && options_.stop_band.contains(lambda_1); }
+    const FlossingScheduleOptions& options() const { return options_; }
+
+private:
+    bool paused(const Progress& progress) const;
+    FlossingScheduleOptions options_;
+};
+
+}  // namespace spikefloss

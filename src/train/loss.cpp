@@ -1,0 +1,48 @@
+#include "train/loss.hpp"
+
+#include "core/error.hpp"
+
+namespace spikefloss {
+
+LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, Index M, Index O, LossKind kind)
+    : backend_(backend),
+      grid_(grid),
+      T_(T),
+      b_(b),
+      O_(O),
+      kind_(kind),
+      x_(backend, T * b * M),
+      mask_(backend, T),
+      target_(backend, kind == LossKind::binary_cross_entropy ? T * b * O : 0),
+      dy_(backend, T * b * O),
+      label_(backend, kind == LossKind::softmax_cross_entropy ? b : 0),
+      result_(backend, 2) {}
+
+void LossPass::load(const Batch& batch) {
+    SPIKEFLOSS_ASSERT(batch.steps == T_ && batch.sequences == b_ && batch.loss == kind_);
+    terms_per_sequence_ = batch.terms_per_sequence();
+    require(terms_per_sequence_ > 0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
+            "set the mask to 1 where the answer is expected");
+    x_.copy_in(batch.x.data());
+    mask_.copy_in(batch.mask.data());
+    if (kind_ == LossKind::binary_cross_entropy)
+        target_.copy_in(batch.target.data());
+    else
+        label_.copy_in(batch.label.data());
+}
+
+Outcome LossPass::evaluate(const float* y, Index sequences) {
+    const double all = terms(sequences);
+    const auto weight = static_cast<float>(1.0 / all);
+    if (kind_ == LossKind::binary_cross_entropy)
+        backend_.binary_cross_entropy(T_, b_, O_, y, target_.data(), mask_.data(), weight, dy_.data(), result_.data());
+    else
+        backend_.softmax_cross_entropy(T_, b_, O_, y, label_.data(), mask_.data(), weight, dy_.data(), result_.data());
+    std::vector<double> sums = result_.to_host();
+    // The neuron shards of a batch shard hold the same readout; the first speaks for them.
+    if (grid_.neuron_shard() != 0) sums.assign(2, 0.0);
+    grid_.control().all_reduce_sum(sums.data(), Scalar::float64, 2);
+    return {sums[0] / all, sums[1] / all};
+}
+
+}  // namespace spikefloss

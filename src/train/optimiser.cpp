@@ -1,0 +1,100 @@
+#include "train/optimiser.hpp"
+
+#include "core/error.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+// Kept in (0, 1): the optimiser moves the logit.
+bool is_fraction(Parameter p) { return p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa; }
+
+}  // namespace
+
+double learning_rate_at(const OptimiserOptions& options, std::int64_t update) {
+    const double done = options.schedule_steps > 0 ? static_cast<double>(update) / static_cast<double>(options.schedule_steps) : 0.0;
+    switch (options.schedule) {
+        case RateSchedule::constant: return options.learning_rate;
+        case RateSchedule::step: return options.learning_rate * std::pow(options.schedule_factor, std::floor(done));
+        case RateSchedule::cosine: {
+            const double wave = 0.5 * (1.0 + std::cos(3.14159265358979323846 * std::min(done, 1.0)));
+            return options.learning_rate * (options.schedule_factor + (1.0 - options.schedule_factor) * wave);
+        }
+    }
+    return options.learning_rate;
+}
+
+Optimiser::Optimiser(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout, OptimiserOptions options)
+    : backend_(backend),
+      grid_(grid),
+      layout_(layout),
+      options_(std::move(options)),
+      sums_(backend, layout.size()),
+      reduced_(backend, layout.size()),
+      first_(backend, layout.size()),
+      second_(backend, layout.size()) {}
+
+bool Optimiser::trains(Parameter parameter) const {
+    return std::find(options_.parameters.begin(), options_.parameters.end(), parameter) != options_.parameters.end();
+}
+
+GradientNorms Optimiser::reduce() {
+    grid_.batch().all_reduce_sum(sums_.data(), sums_.type(), sums_.size());
+    backend_.round_sums(sums_.data(), reduced_.data(), reduced_.size());
+    sums_.zero();
+    // Every batch shard now holds the same; the first speaks, and of replicated parameters only the first neuron shard.
+    std::array<double, parameter_count> squares{};
+    if (grid_.batch_shard() == 0)
+        for (const Segment& segment : layout_.segments())
+            if (!segment.replicated || grid_.neuron_shard() == 0)
+                squares[static_cast<std::size_t>(segment.parameter)] +=
+                    backend_.sum_squares(reduced_.data() + segment.offset, segment.size());
+    grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count);
+    GradientNorms norms;
+    for (Parameter p : all_parameters) {
+        const auto at = static_cast<std::size_t>(p);
+        norms.parameter[at] = std::sqrt(squares[at]);
+        if (trains(p)) norms.global += squares[at];
+    }
+    norms.global = std::sqrt(norms.global);
+    return norms;
+}
+
+void Optimiser::update(Network& network, const GradientNorms& norms) {
+    const double rate = learning_rate_at(options_, updates_);
+    const bool clipping = options_.clip > 0.0 && norms.global > options_.clip;
+    ++updates_;
+    for (Parameter p : options_.parameters) {
+        const auto [offset, count] = layout_.extent(p);
+        float* values = network.values.data() + offset;
+        float* gradient = reduced_.data() + offset;
+        if (clipping) backend_.scale(gradient, static_cast<float>(options_.clip / norms.global), count);
+        if (is_fraction(p)) backend_.to_logit(count, values, gradient);
+        if (options_.kind == OptimiserKind::sgd) {
+            backend_.sgd(count, static_cast<float>(rate), static_cast<float>(options_.momentum), gradient,
+                         first_.data() + offset, values);
+        } else {
+            const double decay = options_.kind == OptimiserKind::adamw ? options_.weight_decay : 0.0;
+            const AdamSettings settings{static_cast<float>(rate),          static_cast<float>(options_.beta1),
+                                        static_cast<float>(options_.beta2), static_cast<float>(options_.eps),
+                                        static_cast<float>(decay),         updates_};
+            backend_.adam(count, settings, gradient, first_.data() + offset, second_.data() + offset, values);
+        }
+        if (is_fraction(p)) backend_.from_logit(count, values);
+    }
+}
+
+OptimiserState Optimiser::state() const { return {first_.to_host(), second_.to_host(), updates_}; }
+
+void Optimiser::restore(const OptimiserState& state) {
+    const auto size = static_cast<std::size_t>(layout_.size());
+    require(state.first.size() == size && state.second.size() == size, Exit::internal,
+            "the optimiser state of a checkpoint does not fit the network");
+    first_.copy_in(state.first.data());
+    second_.copy_in(state.second.data());
+    updates_ = state.updates;
+}
+
+}  // namespace spikefloss

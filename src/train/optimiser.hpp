@@ -1,0 +1,61 @@
+// From a rank's partial gradients to updated parameters: sum over the batch shards, global norm, clipping, and Adam,
+// AdamW or SGD on this rank's own rows.
+#pragma once
+
+#include "network/parameters.hpp"
+#include "train/training_state.hpp"
+
+#include <array>
+#include <string>
+
+namespace spikefloss {
+
+enum class OptimiserKind { adam, adamw, sgd };
+enum class RateSchedule { constant, cosine, step };
+
+struct OptimiserOptions {
+    OptimiserKind kind = OptimiserKind::adam;
+    double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.0;
+    double clip = 0.0;                       // of the global gradient norm; 0: off
+    RateSchedule schedule = RateSchedule::constant;
+    std::int64_t schedule_steps = 0;         // cosine: length; step: every so many updates
+    double schedule_factor = 1.0;            // cosine: final fraction; step: multiply by
+    std::vector<Parameter> parameters;       // the trained ones
+};
+
+// The learning rate of update number `update` (0 at the first).
+double learning_rate_at(const OptimiserOptions& options, std::int64_t update);
+
+struct GradientNorms {
+    double global = 0.0;                                  // over the trained parameters, before clipping
+    std::array<double, parameter_count> parameter{};      // of each parameter, trained or not
+};
+
+class Optimiser {
+public:
+    Optimiser(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout, OptimiserOptions options);
+
+    // Where passes add this rank's gradients; zeroed by reduce().
+    SumBuffer& gradient() { return sums_; }
+    // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks.
+    GradientNorms reduce();
+    // The reduced gradient [layout.size()].
+    const Buffer<float>& reduced() const { return reduced_; }
+    // Clips and updates the trained parameters. `norms` is what reduce() returned, all finite.
+    void update(Network& network, const GradientNorms& norms);
+
+    bool trains(Parameter parameter) const;
+    OptimiserState state() const;
+    void restore(const OptimiserState& state);
+
+private:
+    Backend& backend_;
+    const ProcessGrid& grid_;
+    ParameterLayout layout_;
+    OptimiserOptions options_;
+    SumBuffer sums_;
+    Buffer<float> reduced_, first_, second_;
+    std::int64_t updates_ = 0;
+};
+
+}  // namespace spikefloss

@@ -1,0 +1,207 @@
+#include "train/trainer.hpp"
+
+#include "core/error.hpp"
+
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+bool trains_time_constants(const Optimiser& optimiser) {
+    return optimiser.trains(Parameter::alpha) || optimiser.trains(Parameter::beta);
+}
+
+std::vector<float> bases(std::uint64_t seed, Index k, const Network& network, BlockRange sequences) {
+    return random_bases(seed, k, network.layout.shape().neurons, network.has_current(), network.layout.neurons(), sequences);
+}
+
+}  // namespace
+
+Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, TrainerOptions options,
+                 TrainingState start)
+    : backend_(backend),
+      grid_(grid),
+      task_(task),
+      options_(std::move(options)),
+      schedule_(options_.floss_schedule),
+      progress_(start.progress),
+      network_(backend, grid, start.network),
+      optimiser_(backend, grid, network_.layout, options_.optimiser),
+      floss_optimiser_(backend, grid, network_.layout, options_.floss_optimiser),
+      mine_(grid.sequences_of(options_.batch)),
+      pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(), trains_time_constants(optimiser_)),
+      loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), task.loss()) {
+    if (!start.task.first.empty()) optimiser_.restore(start.task);
+    if (!start.floss.first.empty()) floss_optimiser_.restore(start.floss);
+    if (schedule_.enabled()) {
+        const BlockRange sequences = grid.sequences_of(options_.floss_batch);
+        options_.penalty.time_constants = trains_time_constants(floss_optimiser_) ||
+                                          (options_.floss_schedule.joint_weight > 0.0 && trains_time_constants(optimiser_));
+        flossing_ = std::make_unique<FlossingPass>(
+            backend, grid, network_, options_.penalty, options_.floss_horizon, options_.floss_batch,
+            bases(options_.seed, options_.penalty.tangent.exponents, network_, sequences));
+        floss_x_ = Buffer<float>(backend, options_.floss_horizon * sequences.size() * task.inputs());
+    }
+}
+
+bool Trainer::flossing_due() {
+    if (progress_.floss_pending < 0) schedule_.decide(progress_, [this] { return measure_adaptive(); });
+    return progress_.floss_pending > 0 || progress_.adaptive_pending > 0;
+}
+
+StepReport Trainer::advance() {
+    if (!flossing_due()) {
+        StepReport report = train_step();
+        progress_.floss_pending = -1;
+        return report;
+    }
+    if (progress_.floss_pending > 0) {
+        --progress_.floss_pending;
+        return floss_step();
+    }
+    --progress_.adaptive_pending;
+    StepReport report = floss_step();
+    const bool by_exponent = options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent;
+    if (schedule_.settled(by_exponent ? report.penalty->spectrum.exponents[0] : measure_adaptive()))
+        progress_.adaptive_pending = 0;
+    return report;
+}
+
+// Runs the flossing pass on the next flossing batch.
+Penalty Trainer::add_penalty(double weight, SumBuffer& gradient) {
+    const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
+    const Batch batch = task_.sample(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
+    // The first `horizon` steps of every sequence: time is the slowest index.
+    if (floss_x_.size()) backend_.copy_in(floss_x_.data(), batch.x.data(), floss_x_.bytes());
+    Penalty penalty = flossing_->run(network_, floss_x_.data(), weight, gradient);
+    ++progress_.floss_steps;
+    if (schedule_.over(penalty.spectrum.exponents[0])) {
+        progress_.flossing_over = true;
+        progress_.floss_pending = progress_.adaptive_pending = 0;
+    }
+    return penalty;
+}
+
+StepReport Trainer::floss_step() {
+    StepReport report;
+    report.flossing = true;
+    report.penalty = add_penalty(1.0, floss_optimiser_.gradient());
+    report.norms = floss_optimiser_.reduce();
+    check_finite(nullptr, report.norms, flossing_->state(), "flossing");
+    report.rate = flossing_->state().firing_rate();
+    floss_optimiser_.update(network_, report.norms);
+    report.step = progress_.step;
+    return report;
+}
+
+// limit of the adjoint cap: c q, q = 0.5 |W_out|_F / (number of loss terms in the batch)
+float Trainer::adjoint_limit() const {
+    if (options_.adjoint_cap <= 0.0) return 0.0f;
+    const auto [offset, count] = network_.layout.extent(Parameter::w_out);
+    double squares = grid_.batch_shard() == 0 ? backend_.sum_squares(network_.values.data() + offset, count) : 0.0;
+    grid_.control().all_reduce_sum(&squares, Scalar::float64, 1);
+    return static_cast<float>(options_.adjoint_cap * 0.5 * std::sqrt(squares) / loss_.terms(options_.batch));
+}
+
+StepReport Trainer::train_step() {
+    StepReport report;
+    loss_.load(task_.sample(Purpose::train, progress_.step, options_.batch, mine_));
+    pass_.forward(network_, loss_.x());
+    report.outcome = loss_.evaluate(pass_.tape().readout.data(), options_.batch);
+    pass_.backward(network_, loss_.x(),
+                   {.dy = loss_.dy(), .adjoint_limit = adjoint_limit(), .time_constants = trains_time_constants(optimiser_)},
+                   optimiser_.gradient());
+    if (schedule_.joint(progress_))
+        report.penalty = add_penalty(options_.floss_schedule.joint_weight, optimiser_.gradient());
+    report.norms = optimiser_.reduce();
+    check_finite(&report.outcome, report.norms, pass_, "training");
+    report.rate = pass_.firing_rate();
+    optimiser_.update(network_, report.norms);
+    ++progress_.step;
+    // The first value starts the running means; later ones enter with a weight of 0.05.
+    const double keep = progress_.step == 1 ? 0.0 : 0.95;
+    progress_.running_accuracy = keep * progress_.running_accuracy + (1.0 - keep) * report.outcome.accuracy;
+    progress_.running_loss = keep * progress_.running_loss + (1.0 - keep) * report.outcome.loss;
+    report.step = progress_.step;
+    return report;
+}
+
+// `outcome` and `norms` are the same on all ranks, so all throw or none; which rank holds the fault is asked only then.
+void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state,
+                           const char* what) const {
+    if ((!outcome || std::isfinite(outcome->loss)) && std::isfinite(norms.global)) return;
+    const Index elements = (state.steps() + 1) * state.sequences() * network_.n();
+    std::vector<double> bad(static_cast<std::size_t>(grid_.ranks()), 0.0);
+    bad[static_cast<std::size_t>(grid_.rank())] = !std::isfinite(backend_.sum_squares(state.membrane(0), elements));
+    grid_.control().all_reduce_sum(bad.data(), Scalar::float64, grid_.ranks());
+    std::string where;
+    for (std::size_t r = 0; r < bad.size(); ++r)
+        if (bad[r] != 0.0 && where.empty()) where = fmt::format("; the membranes on rank {} are not finite", r);
+    std::string names;
+    for (Parameter p : all_parameters)
+        if (!std::isfinite(norms.parameter[static_cast<std::size_t>(p)]))
+            names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(p));
+    Error error(Exit::numerics,
+                fmt::format("{} step {}: {}{}{}{}", what, progress_.step + 1,
+                            outcome && !std::isfinite(outcome->loss) ? fmt::format("the loss is {}", outcome->loss) : "",
+                            outcome && !std::isfinite(outcome->loss) && !names.empty() ? "; " : "",
+                            names.empty() ? "" : fmt::format("the gradient of {} is not finite", names), where),
+                "the last checkpoint is whole and holds the parameters before this; go on from it with a lower "
+                "learning_rate, a clip, a smaller gain or a lower sharpness, or an adjoint_cap");
+    error.collective = true;
+    throw error;
+}
+
+Outcome Trainer::evaluate() {
+    Outcome sum;
+    for (Index i = 0; i < options_.test_batches; ++i) {
+        loss_.load(task_.sample(Purpose::test, i, options_.batch, mine_));
+        pass_.forward(network_, loss_.x());
+        const Outcome outcome = loss_.evaluate(pass_.tape().readout.data(), options_.batch);
+        sum.loss += outcome.loss / static_cast<double>(options_.test_batches);
+        sum.accuracy += outcome.accuracy / static_cast<double>(options_.test_batches);
+    }
+    return sum;
+}
+
+Trainer::Measurement& Trainer::measurement() {
+    if (!measurement_) {
+        const DiagnosticsOptions& d = options_.diagnostics;
+        const Index T = task_.steps(), b = grid_.sequences_of(d.batch).size();
+        const TangentOptions tangent{d.exponents, d.warmup, 1, options_.penalty.tangent.reset};
+        measurement_ = std::unique_ptr<Measurement>(new Measurement{
+            StatePass(backend_, grid_, network_.layout.shape(), T, b, false),
+            LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), task_.loss()),
+            TangentPass(backend_, grid_, network_, tangent, T, b, false), SumBuffer(backend_, network_.layout.size())});
+    }
+    return *measurement_;
+}
+
+Diagnosis Trainer::diagnose() {
+    const DiagnosticsOptions& d = options_.diagnostics;
+    const BlockRange sequences = grid_.sequences_of(d.batch);
+    Measurement& m = measurement();
+    Diagnosis diagnosis;
+    m.loss.load(task_.sample(Purpose::diagnose, progress_.step, d.batch, sequences));
+    m.state.forward(network_, m.loss.x());
+    diagnosis.rate = m.state.firing_rate();
+    diagnosis.outcome = m.loss.evaluate(m.state.tape().readout.data(), d.batch);
+    m.gradient.zero();
+    m.state.backward(network_, m.loss.x(), {.dy = m.loss.dy(), .state_norms = true}, m.gradient);
+    diagnosis.state_gradient_norm = m.state.state_gradient_norm();
+    m.tangents.forward(network_, m.state, bases(options_.seed, d.exponents, network_, sequences), sequences.begin);
+    diagnosis.spectrum = mean_spectrum(grid_, m.tangents, d.batch, network_.state_size());
+    return diagnosis;
+}
+
+double Trainer::measure_adaptive() {
+    const Diagnosis diagnosis = diagnose();
+    if (options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent) return diagnosis.spectrum.exponents[0];
+    return std::log10(diagnosis.state_gradient_norm.front() / diagnosis.state_gradient_norm.back());
+}
+
+TrainingState Trainer::state() const {
+    return {network_.to_host(), optimiser_.state(), floss_optimiser_.state(), progress_};
+}
+
+}  // namespace spikefloss

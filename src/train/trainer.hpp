@@ -1,0 +1,101 @@
+// Training of one network on one task, with flossing: one unit of work at a time, and the measurements around it.
+#pragma once
+
+#include "lyapunov/flossing_pass.hpp"
+#include "tasks/task.hpp"
+#include "train/flossing_schedule.hpp"
+#include "train/loss.hpp"
+#include "train/optimiser.hpp"
+
+#include <memory>
+#include <optional>
+
+namespace spikefloss {
+
+struct DiagnosticsOptions {
+    Index exponents = 1, batch = 1, warmup = 0;
+};
+
+struct TrainerOptions {
+    std::uint64_t seed = 1;
+    Index batch = 16;                  // B
+    double adjoint_cap = 0.0;          // in units of one readout injection; 0: off
+    Index test_batches = 1;
+    OptimiserOptions optimiser;
+    Index floss_batch = 1;
+    Index floss_horizon = 1;           // steps
+    PenaltyOptions penalty;
+    OptimiserOptions floss_optimiser;
+    FlossingScheduleOptions floss_schedule;
+    DiagnosticsOptions diagnostics;
+};
+
+// What one unit of work did: a flossing step before training step `step`, or that training step.
+struct StepReport {
+    bool flossing = false;
+    std::int64_t step = 0;             // training steps done after it
+    Outcome outcome;                   // of a training step
+    GradientNorms norms;
+    std::optional<Penalty> penalty;    // of a flossing step, or of a training step that carries the penalty
+    double rate = 0.0;                 // spikes per neuron and step
+};
+
+struct Diagnosis {
+    Spectrum spectrum;
+    Outcome outcome;
+    std::vector<double> state_gradient_norm;  // [T+1]
+    double rate = 0.0;
+};
+
+class Trainer {
+public:
+    Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, TrainerOptions options, TrainingState start);
+
+    // One flossing step or one training step, whichever comes next. Throws Error(Exit::numerics) when the loss, the state
+    // or a gradient is not finite, before any parameter is changed. Collective.
+    StepReport advance();
+    // Whether a flossing step comes next, before any training step. Collective.
+    bool flossing_due();
+    // Loss and accuracy on fresh (generated tasks) or held-out (datasets) data; the same data at every call. Collective.
+    Outcome evaluate();
+    // Spectrum, gradient by lag and rate on data of their own; changes nothing. Collective.
+    Diagnosis diagnose();
+    // Collective only in that every rank gets its own part.
+    TrainingState state() const;
+
+    const Network& network() const { return network_; }
+    Progress& progress() { return progress_; }
+
+private:
+    StepReport floss_step();
+    StepReport train_step();
+    Penalty add_penalty(double weight, SumBuffer& gradient);
+    float adjoint_limit() const;
+    double measure_adaptive();
+    void check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state, const char* what) const;
+
+    Backend& backend_;
+    const ProcessGrid& grid_;
+    const Task& task_;
+    TrainerOptions options_;
+    FlossingSchedule schedule_;
+    Progress progress_;
+    Network network_;
+    Optimiser optimiser_, floss_optimiser_;
+    BlockRange mine_;
+    StatePass pass_;
+    LossPass loss_;
+    std::unique_ptr<FlossingPass> flossing_;   // only when flossing is on
+    Buffer<float> floss_x_;
+    // Measurement of the spectrum and of the gradient by lag, made when first asked for.
+    struct Measurement {
+        StatePass state;
+        LossPass loss;
+        TangentPass tangents;
+        SumBuffer gradient;
+    };
+    std::unique_ptr<Measurement> measurement_;
+    Measurement& measurement();
+};
+
+}  // namespace spikefloss
