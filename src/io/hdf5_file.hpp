@@ -89,6 +89,7 @@ public:
 private:
     void together(const std::function<void()>& work);
     void reserve(Index bytes);
+    int fault_of_reserving(Index end) const;
     void ensure_group(const std::string& object);
     void start_file();
     void write_attribute(const std::string& object, const std::string& name, const AttributeValue& value);

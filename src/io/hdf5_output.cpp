@@ -4,7 +4,6 @@
 // - A write that fails within a collective transfer, or while the library flushes its metadata, leaves the other ranks
 //   waiting for ever or ends in a segmentation fault. So the space is set aside with posix_fallocate before the library
 //   hears of a dataset: a full disk, a quota or a limit on file sizes shows there, in a plain system call on one rank.
-//   The file is also begun without the library's help, from an image made in memory.
 // - Independent transfers report a failed write on the rank that made it and return on all, so they are used
 //   throughout. As every rank writes a few long contiguous pieces they are also the faster ones (2 to 3 times).
 #include "core/error.hpp"
@@ -63,20 +62,6 @@ std::string parent(const std::string& path) {
 // The format of 2008 (HDF5 1.8), which every later library reads: unlike the oldest one it protects the library's own
 // structures with checksums, so that a damaged file is refused and not misread.
 void set_format(hid_t access) { H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST); }
-
-// The bytes of an HDF5 file without objects.
-std::vector<char> empty_file() {
-    Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-    set_format(access);
-    H5Pset_fapl_core(access, 4096, false);  // in memory, never on disk
-    Hdf5Handle file(H5Fcreate("spikefloss-empty-file", H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
-    H5Fflush(file, H5F_SCOPE_LOCAL);
-    const ssize_t size = H5Fget_file_image(file, nullptr, 0);
-    require(size > 0, Exit::internal, fmt::format("HDF5 made no empty file: {}", hdf5_reason()));
-    std::vector<char> bytes(static_cast<std::size_t>(size));
-    require(H5Fget_file_image(file, bytes.data(), bytes.size()) == size, Exit::internal, "HDF5 changed its file image");
-    return bytes;
-}
 
 template <class T>
 bool write_block(hid_t dataset, const std::vector<Index>& dims, const Block<T>& block) {
@@ -149,15 +134,27 @@ void OutputFile::abandon() {
     }
 }
 
+// Rank 0: a file without objects, made by the ordinary driver. The space for it is asked for first, as for all else.
 void OutputFile::start_file() {
     if (grid_.rank() != 0) return;
-    const std::vector<char> bytes = empty_file();
     const char* suggestion = "choose a folder that exists, that you may write to and that has space left";
     descriptor_ = ::open(partial_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     require(descriptor_ >= 0, Exit::storage, problem(std::strerror(errno)), suggestion);
-    errno = 0;
-    require(::write(descriptor_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()), Exit::storage,
-            problem(errno ? std::strerror(errno) : "No space left on device"), suggestion);
+    const int fault = fault_of_reserving(file_overhead);
+    require(fault == 0, Exit::storage, problem(std::strerror(fault)), suggestion);
+    const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    set_format(access);
+    Hdf5Handle file(H5Fcreate(partial_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+    require(file && file.reset(), Exit::storage, problem(hdf5_reason()), suggestion);
+}
+
+// Asks the storage for space up to `end`: 0, or what errno would say. Rank 0 asks, every rank looks at its own limit.
+int OutputFile::fault_of_reserving(Index end) const {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        static_cast<rlim_t>(end) > limit.rlim_cur)
+        return EFBIG;
+    return descriptor_ < 0 ? 0 : posix_fallocate(descriptor_, reserved_, end - reserved_);
 }
 
 // Sets space aside for `bytes` more.
@@ -167,13 +164,7 @@ void OutputFile::reserve(Index bytes) {
     // Ahead of the need, so that small things need no agreement of their own.
     const Index wanted = planned_ + (Index(64) << 10);
     together([&] {
-        int fault = 0;
-        rlimit limit{};
-        if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-            static_cast<rlim_t>(wanted) > limit.rlim_cur)
-            fault = EFBIG;
-        else if (descriptor_ >= 0)
-            fault = posix_fallocate(descriptor_, reserved_, wanted - reserved_);
+        const int fault = fault_of_reserving(wanted);
         require(fault == 0, Exit::storage,
                 problem(fmt::format("{} (at least {:.1f} MB are needed)", std::strerror(fault),
                                     static_cast<double>(planned_) * 1e-6)),

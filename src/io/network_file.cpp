@@ -39,7 +39,8 @@ NetworkShape read_shape(const InputFile& file) {
 void require_parameter_shapes(const InputFile& file, const NetworkShape& shape) {
     const std::string n = fmt::format("/network/w_in says N = {}", shape.neurons);
     const std::string o = fmt::format("/network/w_out says O = {}", shape.outputs);
-    for (const Segment& segment : ParameterLayout(shape, 1, 0).segments()) {
+    const ParameterLayout whole(shape, 1, 0);
+    for (const Segment& segment : whole.segments()) {
         const std::string name = fmt::format("/network/{}", name_of(segment.parameter));
         if (is_optional(segment.parameter) && !file.has(name)) continue;
         const std::vector<Index> dims = global_dims(segment);
