@@ -61,7 +61,8 @@ public:
     BlockRange neurons() const { return neurons_; }
     Index size() const { return size_; }
     // All segments in memory order; one per parameter but for w_rec, which has one per pre-synaptic shard.
-    std::span<const Segment> segments() const { return segments_; }
+    std::span<const Segment> segments() const& { return segments_; }
+    std::span<const Segment> segments() const&& = delete;  // it would outlive the layout
     // The whole contiguous range of one parameter: {offset, count}.
     struct Extent {
         Index offset, count;
