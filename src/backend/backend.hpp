@@ -42,6 +42,21 @@ struct AdamSettings {
     std::int64_t step;                                     // 1 at the first update (bias correction)
 };
 
+// What Backend::backward_steps works on: steps t = steps..1 of a chunk, arrays beginning at the chunk's first step.
+struct StepsBackward {
+    Index steps;
+    const float* u;                 // [steps+1, b, N]
+    const std::uint32_t* bits;      // [steps+1, b, spike_words(N)]
+    const float* from_readout;      // [steps, b, N], added to du[t] at index t-1; null: none
+    Readout readout;                // spikes: it passes through psi first
+    const float* extra;             // e [steps+1, b, N], added to du[t]; null: none
+    double* squares;                // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: not wanted
+    float adjoint_limit;            // of a sequence's (di, du), 0: off
+    float *di, *du;                 // [b, N]
+    float* g;                       // [steps, b, N], the adjoints of the currents, written
+    SumMatrix d_w_rec;              // [N, N] += sum of g s'
+};
+
 // 32 neurons a word.
 inline Index spike_words(Index n) { return (n + 31) / 32; }
 
@@ -83,7 +98,7 @@ public:
     virtual void add(float* y, const float* x, Index count) = 0;
 
     // ---- neurons: state, forwards and backwards ---------------------------------------------------------------------
-    // One step of neuron/lif.hpp for [b, n]; total = (input + recurrent) + bias.
+    // One step of neuron/lif.hpp for [b, n]; total = (input + recurrent) + bias. i_next may be i.
     virtual void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                              const float* input, const float* recurrent, const float* i, const float* u,
                              float* i_next, float* u_next) = 0;
@@ -105,6 +120,19 @@ public:
     virtual void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                                          const float* i_before, const float* i_now, const float* u_before,
                                          const float* di, const float* du, SumMatrix d_alpha, SumMatrix d_beta) = 0;
+
+    // ---- whole passes: many steps in one call, when one rank holds all N neurons ------------------------------------
+    // A backend that does not take a shape returns false and the loop over step operations runs instead; both give the
+    // same answer.
+    //
+    // steps times neuron_step with the recurrent sums between them. u [steps+1, b, N], u[0] given; i likewise with steps
+    // `i_stride` apart (0: in place); bits [steps+1, b, spike_words(N)], all written; input [steps, b, N]; w_rec [N, N].
+    virtual bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
+                               const float* w_rec, const float* input, float* i, Index i_stride, float* u,
+                               std::uint32_t* bits) = 0;
+    // The adjoint: from (di, du) of the last step, before the readout's part is added, to those of the first.
+    virtual bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
+                                const float* w_rec, const StepsBackward& pass) = 0;
 
     // ---- readout and loss -------------------------------------------------------------------------------------------
     // y[t] = kappa y[t-1] + (1 - kappa) (z[t] + bias), y[-1] = 0; z and y are [T, b, O] and may be the same memory.

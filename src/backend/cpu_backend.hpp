@@ -49,6 +49,12 @@ public:
                                  const float* i_before, const float* i_now, const float* u_before, const float* di,
                                  const float* du, SumMatrix d_alpha, SumMatrix d_beta) override;
 
+    bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
+                       const float* w_rec, const float* input, float* i, Index i_stride, float* u,
+                       std::uint32_t* bits) override;
+    bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
+                        const StepsBackward& pass) override;
+
     void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
                         float* y) override;
     void readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y, const float* dy,
@@ -90,6 +96,8 @@ public:
     void from_logit(Index count, float* values) override;
 
 private:
+    bool takes_whole_passes(Index N) const;
+
     // Scratch of at least `count` doubles, kept between calls so that no step allocates.
     double* scratch(int which, Index count);
 

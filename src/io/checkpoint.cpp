@@ -29,9 +29,11 @@ std::vector<std::int64_t> steps_in(const std::string& folder) {
     std::error_code code;
     for (const auto& entry : fs::directory_iterator(folder, code)) {
         const std::string name = entry.path().filename().string();
-        if (name.size() <= prefix.size() + suffix.size() || !name.starts_with(prefix) || !name.ends_with(suffix)) continue;
+        if (name.size() <= prefix.size() + suffix.size() || !name.starts_with(prefix) || !name.ends_with(suffix))
+            continue;
         const std::string digits = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
-        if (digits.size() > 18 || !std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c); }))
+        if (digits.size() > 18 ||
+            !std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c); }))
             continue;
         const std::int64_t step = std::stoll(digits);
         if (path_of(folder, step) == (fs::path(folder) / name).string()) steps.push_back(step);
@@ -97,6 +99,11 @@ InputFile open_checkpoint(const std::string& path) {
     return file;
 }
 
+std::string checkpoint_fault(const std::string& path, const ProcessGrid& grid) {
+    const std::string fault = seal_fault(path, grid);
+    return fault.empty() ? checksum_fault(path, grid) : fault;
+}
+
 }  // namespace
 
 void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
@@ -137,11 +144,19 @@ std::optional<CheckpointInfo> newest_checkpoint(const ProcessGrid& grid, const s
     grid.control().broadcast(steps.data(), count * static_cast<Index>(sizeof(std::int64_t)), 0);
     for (std::int64_t step : steps) {
         const CheckpointInfo info{path_of(folder, step), step};
-        const std::string fault = checksum_fault(info.path, grid);
+        const std::string fault = checkpoint_fault(info.path, grid);
         if (fault.empty()) return info;
         rejected.push_back(fault);
     }
     return std::nullopt;
+}
+
+void require_whole_checkpoint(const std::string& path, const ProcessGrid& grid) {
+    const std::string fault = checkpoint_fault(path, grid);
+    grid.agree([&] {
+        require(fault.empty(), Exit::bad_file, fault,
+                "name a checkpoint_*.h5 file as spikefloss wrote it, or a run directory to take the newest whole one");
+    });
 }
 
 TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) {
@@ -162,8 +177,12 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
     return state;
 }
 
-std::string read_checkpoint_config(const std::string& path) { return open_checkpoint(path).string_attribute("/", "config"); }
+std::string read_checkpoint_config(const std::string& path) {
+    return open_checkpoint(path).string_attribute("/", "config");
+}
 
-std::string read_checkpoint_build(const std::string& path) { return open_checkpoint(path).string_attribute("/", "build"); }
+std::string read_checkpoint_build(const std::string& path) {
+    return open_checkpoint(path).string_attribute("/", "build");
+}
 
 }  // namespace spikefloss

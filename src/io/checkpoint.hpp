@@ -11,7 +11,7 @@
 
 namespace spikefloss {
 
-// All functions but read_checkpoint_config are collective.
+// All functions are collective but those that read the config and the build information.
 
 // Writes the checkpoint of progress.step and, once it is safe on disk, removes all but the `keep` newest of those up to
 // this step. The folder is made when missing. On failure Error(Exit::storage); older checkpoints are as they were.
@@ -27,6 +27,10 @@ struct CheckpointInfo {
 // completely and compared with its checksums; the damaged ones go to `rejected` as one text each, with the reason.
 std::optional<CheckpointInfo> newest_checkpoint(const ProcessGrid& grid, const std::string& folder,
                                                 std::vector<std::string>& rejected);
+
+// Error(Exit::bad_file) on every rank when the file is not, byte for byte, what was written. For a file that a user
+// names; newest_checkpoint has looked already.
+void require_whole_checkpoint(const std::string& path, const ProcessGrid& grid);
 
 // Error(Exit::bad_file) when the file is no checkpoint, or of another version.
 TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid);

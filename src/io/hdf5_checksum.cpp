@@ -3,9 +3,14 @@
 
 #include "core/error.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <type_traits>
 
 namespace spikefloss {
@@ -32,6 +37,14 @@ std::uint64_t run_checksum(const T* data, Index count, Index first) {
         sum += mix(std::bit_cast<Bits>(data[i]) + static_cast<std::uint64_t>(1 + first + i) * 0x9E3779B97F4A7C15u);
     return sum;
 }
+
+// The last bytes of a complete file.
+struct Seal {
+    char magic[8];
+    std::int64_t size;
+    std::uint64_t sum;
+};
+constexpr char seal_magic[8] = {'S', 'F', 'S', 'E', 'A', 'L', '0', '1'};
 
 // What a file says of one dataset, and this rank's share of the truth.
 struct Entry {
@@ -119,8 +132,9 @@ std::uint64_t share_checksum(const InputFile& file, const std::string& name, con
     if (!type) file.fail(fmt::format("{} cannot be opened: {}", name, hdf5_reason()));
     const std::vector<Index> dims = file.shape(name);
     const bool is_float = H5Tget_class(type) == H5T_FLOAT, is_short = H5Tget_size(type) == 4;
-    if (is_float) return is_short ? share_checksum<float>(file, name, dims, grid)
-                                  : share_checksum<double>(file, name, dims, grid);
+    if (is_float)
+        return is_short ? share_checksum<float>(file, name, dims, grid)
+                        : share_checksum<double>(file, name, dims, grid);
     return is_short ? share_checksum<std::int32_t>(file, name, dims, grid)
                     : share_checksum<std::int64_t>(file, name, dims, grid);
 }
@@ -173,6 +187,60 @@ std::uint64_t attribute_checksum(const std::string& object, const std::string& n
     if (const auto* text = std::get_if<std::string>(&value)) return hash(sum, text->data(), text->size());
     if (const auto* number = std::get_if<double>(&value)) return hash(sum, number, sizeof *number);
     return hash(sum, &std::get<std::int64_t>(value), sizeof(std::int64_t));
+}
+
+std::uint64_t bytes_checksum(const std::string& path, Index size, const ProcessGrid& grid) {
+    constexpr Index word = 8, piece = Index(1) << 20;  // words read at once
+    const BlockRange mine = block_range((size + word - 1) / word, grid.ranks(), grid.rank());
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(mine.begin * word);
+    std::uint64_t sum = 0;
+    std::vector<std::uint64_t> words;
+    for (Index first = mine.begin; first < mine.end; first += piece) {
+        const Index count = std::min(piece, mine.end - first);
+        words.assign(static_cast<std::size_t>(count), 0);  // the last word is filled up with zeros
+        const Index bytes = std::min(count * word, size - first * word);
+        require(static_cast<bool>(file.read(reinterpret_cast<char*>(words.data()), bytes)), Exit::bad_file,
+                fmt::format("{}: cannot be read completely", path));
+        sum += run_checksum(words.data(), count, first);
+    }
+    return sum;
+}
+
+bool write_seal(int descriptor, Index size, std::uint64_t sum) {
+    Seal seal{{}, size, sum};
+    std::memcpy(seal.magic, seal_magic, sizeof seal_magic);
+    errno = ENOSPC;  // what a short write means
+    return ::pwrite(descriptor, &seal, sizeof seal, size) == static_cast<ssize_t>(sizeof seal);
+}
+
+std::string seal_fault(const std::string& path, const ProcessGrid& grid) {
+    std::string fault;
+    Seal seal{};
+    std::int64_t sum = 0;
+    try {
+        std::error_code code;
+        const auto whole = static_cast<Index>(std::filesystem::file_size(path, code));
+        require(!code, Exit::bad_file, fmt::format("{}: {}", path, code.message()));
+        const Index size = whole - static_cast<Index>(sizeof seal);
+        std::ifstream file(path, std::ios::binary);
+        file.seekg(std::max<Index>(size, 0));
+        file.read(reinterpret_cast<char*>(&seal), sizeof seal);
+        require(file && std::memcmp(seal.magic, seal_magic, sizeof seal_magic) == 0 && seal.size == size,
+                Exit::bad_file,
+                fmt::format("{}: the file is truncated or was changed: it has {} bytes and does not end "
+                            "with a seal",
+                            path, whole));
+        sum = static_cast<std::int64_t>(bytes_checksum(path, size, grid));
+    } catch (const std::exception& error) {
+        fault = error.what();
+    }
+    fault = first_text(fault, grid);
+    if (!fault.empty()) return fault;
+    grid.control().all_reduce_sum(&sum, Scalar::int64, 1);
+    if (static_cast<std::uint64_t>(sum) != seal.sum)
+        fault = fmt::format("{}: the file is damaged: its bytes do not match their checksum", path);
+    return first_text(fault, grid);
 }
 
 std::string checksum_fault(const std::string& path, const ProcessGrid& grid) {

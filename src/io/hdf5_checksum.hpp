@@ -1,9 +1,13 @@
 // Checksums of files, independent of the grid that wrote or reads them.
 //
 //   dataset:    sum over elements, modulo 2^64, of mix(element bits + (1 + row-major index) * 0x9E3779B97F4A7C15)
-//   file:       sum over all attributes, the datasets' checksums among them, of a hash of object, name and value
+//   attributes: sum over all of them, the datasets' checksums included, of a hash of object, name and value
+//   seal:       the same sum as of a dataset over the bytes of the whole file taken as 64-bit words; it follows the
+//               HDF5 part, whose readers do not look there
 //
 // mix is the finaliser of SplitMix64 (Steele, Lea & Flood 2014). Sums commute, so each rank adds its own elements.
+// The seal is there because the HDF5 library must not be given a damaged file: it has been seen to crash on a single
+// flipped bit (in its global heap, which has no protection of its own).
 #pragma once
 
 #include "io/hdf5_file.hpp"
@@ -19,8 +23,14 @@ std::uint64_t block_checksum(const std::vector<Index>& dims, const Block<T>& blo
 // What one attribute adds to the checksum of its file. object: "/network/w_rec"
 std::uint64_t attribute_checksum(const std::string& object, const std::string& name, const AttributeValue& value);
 
+// This rank's share of the sum over the first `size` bytes of a file. Error(Exit::bad_file) when they cannot be read.
+std::uint64_t bytes_checksum(const std::string& path, Index size, const ProcessGrid& grid);
+// Appends the seal to an open file of `size` bytes; false (with errno) when it cannot be written.
+bool write_seal(int descriptor, Index size, std::uint64_t sum);
+
 // Reads the whole file, every rank a share, and returns "" when it is what was written, otherwise what is wrong with
-// it; all ranks return the same. Collective.
+// it; all ranks return the same. Collective. The first looks at the seal, the second at the checksums inside.
+std::string seal_fault(const std::string& path, const ProcessGrid& grid);
 std::string checksum_fault(const std::string& path, const ProcessGrid& grid);
 
 }  // namespace spikefloss

@@ -29,7 +29,8 @@ public:
 
     // The dimensions of a dataset; none for a scalar.
     std::vector<Index> shape(const std::string& name) const;
-    // Throws unless the dataset has this shape; letters names the dimensions ("[N, N]"), reason says why they are these.
+    // Throws unless the dataset has this shape; letters names the dimensions ("[N, N]"), reason says why they are
+    // these.
     void require_shape(const std::string& name, const std::vector<Index>& shape, const std::string& letters,
                        const std::string& reason) const;
     // The whole dataset, and the block [offset, offset + count) of it, row-major.
@@ -100,10 +101,10 @@ private:
     const ProcessGrid& grid_;
     std::string path_, partial_;
     Hdf5Handle file_;
-    int descriptor_ = -1;          // of the partial file, on rank 0
-    Index planned_ = 0;            // upper bound of the file's size so far
-    Index reserved_ = 0;           // bytes set aside on the storage
-    std::uint64_t attributes_ = 0; // running checksum of all attributes
+    int descriptor_ = -1;           // of the partial file, on rank 0
+    Index planned_ = 0;             // upper bound of the file's size so far
+    Index reserved_ = 0;            // bytes set aside on the storage
+    std::uint64_t attributes_ = 0;  // running checksum of all attributes
     bool open_ = false;
 };
 

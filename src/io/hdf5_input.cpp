@@ -129,7 +129,8 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
     const Hdf5Handle dataset = open_dataset(name);
     const Hdf5Handle type(H5Dget_type(dataset), H5Tclose);
     if (!is_number(type))
-        fail(fmt::format("{} holds {} but must hold numbers", name, kind_text(type)), "write it as float32 or integers");
+        fail(fmt::format("{} holds {} but must hold numbers", name, kind_text(type)),
+             "write it as float32 or integers");
     const Index total = elements(count);
     if (total == 0) return;
     if constexpr (std::is_integral_v<T>) {
@@ -139,7 +140,8 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
             for (Index i = 0; i < total; ++i) {
                 const double value = values[static_cast<std::size_t>(i)];
                 if (value != std::trunc(value) || std::abs(value) > 0x1p53)
-                    fail(fmt::format("{}{} is {} but must be a whole number", name, index_text(offset, count, i), value));
+                    fail(fmt::format("{}{} is {} but must be a whole number", name, index_text(offset, count, i),
+                                     value));
                 out[i] = static_cast<T>(value);
                 if (static_cast<double>(out[i]) != value)
                     fail(fmt::format("{}{} is {}, which is too large", name, index_text(offset, count, i), value));
@@ -155,8 +157,9 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
     if constexpr (std::is_floating_point_v<T>) {
         for (Index i = 0; i < total; ++i)
             if (!std::isfinite(out[i]))
-                fail(fmt::format("{}{} is {}", name, index_text(offset, count, i),
-                                 std::isnan(out[i]) ? "not a number (NaN)" : "infinite, or too large for this precision"),
+                fail(fmt::format(
+                         "{}{} is {}", name, index_text(offset, count, i),
+                         std::isnan(out[i]) ? "not a number (NaN)" : "infinite, or too large for this precision"),
                      "every value must be finite");
     }
 }
@@ -166,9 +169,9 @@ template std::vector<double> InputFile::read(const std::string&) const;
 template std::vector<std::int32_t> InputFile::read(const std::string&) const;
 template std::vector<std::int64_t> InputFile::read(const std::string&) const;
 template std::vector<std::uint8_t> InputFile::read(const std::string&) const;
-#define SPIKEFLOSS_READ(T)                                                                                             \
-    template std::vector<T> InputFile::read(const std::string&, const std::vector<Index>&, const std::vector<Index>&)  \
-        const;                                                                                                         \
+#define SPIKEFLOSS_READ(T)                                                                                            \
+    template std::vector<T> InputFile::read(const std::string&, const std::vector<Index>&, const std::vector<Index>&) \
+        const;                                                                                                        \
     template void InputFile::read(const std::string&, const std::vector<Index>&, const std::vector<Index>&, T*) const;
 SPIKEFLOSS_READ(float)
 SPIKEFLOSS_READ(double)

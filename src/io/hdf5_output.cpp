@@ -96,8 +96,9 @@ OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);  // also when a failure leaves a dataset open
         H5Pset_fapl_mpio(access, grid_.control().handle(), MPI_INFO_NULL);
         file_ = Hdf5Handle(H5Fopen(partial_.c_str(), H5F_ACC_RDWR, access), H5Fclose);
-        require(static_cast<bool>(file_), Exit::storage, problem("parallel HDF5 cannot open the file: " + hdf5_reason()),
-                "the folder must be visible to all ranks: use a shared file system when there is more than one machine");
+        require(
+            static_cast<bool>(file_), Exit::storage, problem("parallel HDF5 cannot open the file: " + hdf5_reason()),
+            "the folder must be visible to all ranks: use a shared file system when there is more than one machine");
     });
     open_ = true;
 }
@@ -112,7 +113,9 @@ OutputFile::~OutputFile() {
     file_.release();
 }
 
-std::string OutputFile::problem(const std::string& reason) const { return fmt::format("cannot write {}: {}", path_, reason); }
+std::string OutputFile::problem(const std::string& reason) const {
+    return fmt::format("cannot write {}: {}", path_, reason);
+}
 
 void OutputFile::together(const std::function<void()>& work) {
     try {
@@ -217,9 +220,9 @@ void OutputFile::write_attribute(const std::string& object, const std::string& n
         type = Hdf5Handle(H5Tcopy(H5T_STD_I64LE), H5Tclose);
         data = &std::get<std::int64_t>(value);
     }
-    const Hdf5Handle attribute(H5Acreate_by_name(file_, object.c_str(), name.c_str(), type, scalar, H5P_DEFAULT,
-                                                 H5P_DEFAULT, H5P_DEFAULT),
-                               H5Aclose);
+    const Hdf5Handle attribute(
+        H5Acreate_by_name(file_, object.c_str(), name.c_str(), type, scalar, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+        H5Aclose);
     require(attribute && H5Awrite(attribute, type, data) >= 0, Exit::storage,
             problem(fmt::format("attribute {} of {}: {}", name, object, hdf5_reason())));
 }
@@ -247,7 +250,8 @@ void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims
         H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
         H5Pset_obj_track_times(create, false);
         const Hdf5Handle space = hdf5_space(dims);
-        dataset = Hdf5Handle(H5Dcreate2(file_, name.c_str(), file_type<T>(), space, links, create, H5P_DEFAULT), H5Dclose);
+        dataset =
+            Hdf5Handle(H5Dcreate2(file_, name.c_str(), file_type<T>(), space, links, create, H5P_DEFAULT), H5Dclose);
         require(static_cast<bool>(dataset), Exit::storage, problem(fmt::format("dataset {}: {}", name, hdf5_reason())));
     });
     together([&] {
@@ -281,32 +285,41 @@ void OutputFile::finish() {
                 "see whether the storage is full or faulty; what was there before is untouched");
     });
     open_ = false;
-    together([&] { complete(); });
+    complete();
 }
 
-// Rank 0: cuts off what was reserved and not used, and gives the file its name once it is on disk.
+// Cuts off what was reserved and not used, seals the file, and gives it its name once it is on disk.
 void OutputFile::complete() {
-    if (descriptor_ < 0) return;
     const auto check = [&](bool done, const char* what) {
         require(done, Exit::storage, problem(fmt::format("{} failed: {}", what, std::strerror(errno))),
                 "see whether the storage is full or faulty; what was there before is untouched");
     };
     std::uint64_t end = 0;
-    {
+    together([&] {
+        if (descriptor_ < 0) return;
         const Hdf5Handle file(H5Fopen(partial_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
         require(file && H5Fget_eoa(file, &end) >= 0, Exit::storage, problem("reading back failed: " + hdf5_reason()));
-    }
-    check(::ftruncate(descriptor_, static_cast<off_t>(end)) == 0, "ftruncate");
-    check(::fsync(descriptor_) == 0, "fsync");
-    check(std::rename(partial_.c_str(), path_.c_str()) == 0, "rename");
-    ::close(descriptor_);
-    descriptor_ = -1;
-    // The new name itself must survive a crash too.
-    const int folder = ::open(parent(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder >= 0) {
-        ::fsync(folder);
-        ::close(folder);
-    }
+        check(::ftruncate(descriptor_, static_cast<off_t>(end)) == 0, "ftruncate");
+    });
+    grid_.control().broadcast(&end, sizeof end, 0);
+    const Index size = static_cast<Index>(end);
+    std::int64_t sum = 0;
+    together([&] { sum = static_cast<std::int64_t>(bytes_checksum(partial_, size, grid_)); });
+    grid_.control().all_reduce_sum(&sum, Scalar::int64, 1);
+    together([&] {
+        if (descriptor_ < 0) return;
+        check(write_seal(descriptor_, size, static_cast<std::uint64_t>(sum)), "write");
+        check(::fsync(descriptor_) == 0, "fsync");
+        check(std::rename(partial_.c_str(), path_.c_str()) == 0, "rename");
+        ::close(descriptor_);
+        descriptor_ = -1;
+        // The new name itself must survive a crash too.
+        const int folder = ::open(parent(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (folder >= 0) {
+            ::fsync(folder);
+            ::close(folder);
+        }
+    });
 }
 
 }  // namespace spikefloss

@@ -13,8 +13,8 @@ constexpr const char* network_format = "spikefloss-network";
 constexpr std::int64_t network_version = 1;
 
 std::vector<Index> global_dims(const Segment& segment) {
-    const bool is_matrix =
-        segment.parameter == Parameter::w_in || segment.parameter == Parameter::w_rec || segment.parameter == Parameter::w_out;
+    const bool is_matrix = segment.parameter == Parameter::w_in || segment.parameter == Parameter::w_rec ||
+                           segment.parameter == Parameter::w_out;
     if (is_matrix) return {segment.global_rows, segment.global_cols};
     return {segment.global_cols};
 }
@@ -72,7 +72,8 @@ NetworkModel read_model(const InputFile& file) {
     model.neuron.reset = reset_from_name(file.string_attribute("/network", "reset"), where("reset"));
     model.neuron.surrogate = surrogate_from_name(file.string_attribute("/network", "surrogate"), where("surrogate"));
     const double sharpness = file.number_attribute("/network", "sharpness");
-    if (!(sharpness > 0.0)) file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", sharpness));
+    if (!(sharpness > 0.0))
+        file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", sharpness));
     model.neuron.sharpness = static_cast<float>(sharpness);
     model.readout = readout_from_name(file.string_attribute("/network", "readout"), where("readout"));
     return model;
@@ -121,7 +122,8 @@ void read_mask(const InputFile& file, Batch& batch) {
     if (!file.has(name)) return;
     file.require_shape(name, {batch.steps}, "[T]", fmt::format("/sequences/x says T = {}", batch.steps));
     batch.mask = file.read<float>(name);
-    const auto wrong = std::find_if(batch.mask.begin(), batch.mask.end(), [](float m) { return m != 0.0f && m != 1.0f; });
+    const auto wrong =
+        std::find_if(batch.mask.begin(), batch.mask.end(), [](float m) { return m != 0.0f && m != 1.0f; });
     if (wrong != batch.mask.end())
         file.fail(fmt::format("{}[{}] is {} but must be 0 or 1", name, wrong - batch.mask.begin(), *wrong),
                   "1 marks the steps that count for the loss");
@@ -156,8 +158,8 @@ void read_targets(const InputFile& file, Index outputs, BlockRange mine, Sequenc
         const auto labels = file.read<std::int64_t>("/sequences/label", {mine.begin}, {mine.size()});
         for (std::size_t i = 0; i < labels.size(); ++i)
             if (labels[i] < 0 || labels[i] >= outputs)
-                file.fail(fmt::format("/sequences/label[{}] is {} but must be 0 to {}", mine.begin + static_cast<Index>(i),
-                                      labels[i], outputs - 1),
+                file.fail(fmt::format("/sequences/label[{}] is {} but must be 0 to {}",
+                                      mine.begin + static_cast<Index>(i), labels[i], outputs - 1),
                           "the network has one output per class, numbered from 0");
         batch.label.assign(labels.begin(), labels.end());
     }
@@ -171,9 +173,10 @@ HostNetwork read_network(const std::string& path, Index neuron_shards, Index neu
     network.model = read_model(file);
     const NetworkShape shape = read_shape(file);
     require_parameter_shapes(file, shape);
-    require(neuron_shards <= shape.neurons, Exit::usage,
-            fmt::format("{}: the network has {} neurons, too few for {} neuron shards", path, shape.neurons, neuron_shards),
-            "choose a grid PxQ with a smaller P (--grid)");
+    require(
+        neuron_shards <= shape.neurons, Exit::usage,
+        fmt::format("{}: the network has {} neurons, too few for {} neuron shards", path, shape.neurons, neuron_shards),
+        "choose a grid PxQ with a smaller P (--grid)");
     network.layout = ParameterLayout(shape, neuron_shards, neuron_shard);
     network.values = read_parameters(file, "/network", network.layout);
     require_decay(file, network, Parameter::alpha, "alpha = exp(-dt/tau_syn); 0 is a synapse without memory");

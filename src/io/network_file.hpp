@@ -11,8 +11,8 @@
 
 namespace spikefloss {
 
-// This rank's part of /network. Everything is checked: attributes, names, shapes, ranges; Error(Exit::bad_file) says what
-// does not fit, Error(Exit::usage) that there are more neuron shards than neurons. No communication.
+// This rank's part of /network. Everything is checked: attributes, names, shapes, ranges; Error(Exit::bad_file) says
+// what does not fit, Error(Exit::usage) that there are more neuron shards than neurons. No communication.
 HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard);
 
 // Writes the group /network. Collective.

@@ -11,48 +11,81 @@
 namespace spikefloss {
 
 void StatePass::backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient) {
-    const NeuronModel& model = network.model.neuron;
     const Index O = shape_.outputs;
     const auto row_sums = [&](Parameter p) { return gradient.matrix(1, n_, network.layout.extent(p).offset); };
     if (options.dy) readout_backward(network, options.dy, gradient);
     squares_complete_ = options.adjoint_limit > 0.0f;  // but for t = 0, where there is no readout and no cap
     di_.zero();
     du_.zero();
-    for (Index t = T_; t >= 0; --t) {
-        if (options.dy && t > 0) {
-            // What the readout sends back to the steps (t - chunk, t] at once: dz W_out [rows, n].
-            const Index first = (t - 1) / chunk_ * chunk_;
-            const bool new_chunk = t == T_ || t % chunk_ == 0;
-            if (new_chunk)
-                backend_.gemm(Transpose::no, Transpose::no, {dz_.data() + first * b_ * O, (t - first) * b_, O},
-                              {network[Parameter::w_out], O, n_}, Matrix<float>(input_.data(), (t - first) * b_, n_), false);
-            const float* back = input_.data() + (t - 1 - first) * b_ * n_;
-            if (network.model.readout == Readout::membrane)
-                backend_.add(du_.data(), back, b_ * n_);
-            else
-                backend_.add_through_spikes(model, b_, n_, membrane(t), back, du_.data());
+    for (Index first = (T_ - 1) / chunk_ * chunk_; first >= 0; first -= chunk_) {
+        const Index steps = std::min(chunk_, T_ - first);
+        // What the readout sends back to the chunk: dz W_out [steps b, n].
+        if (options.dy)
+            backend_.gemm(Transpose::no, Transpose::no, {dz_.data() + first * b_ * O, steps * b_, O},
+                          {network[Parameter::w_out], O, n_}, Matrix<float>(input_.data(), steps * b_, n_), false);
+        if (!whole_backward(network, options, first, steps, gradient)) {
+            loop_backward(network, options, first, steps, gradient);
+            recurrence_backward(network, first, steps, gradient);
         }
-        if (options.extra) backend_.add(du_.data(), options.extra + t * b_ * n_, b_ * n_);
+        inputs_backward(network, x, first, steps, gradient);
+    }
+    add_extra(options, 0);
+    if (options.state_norms) backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), squares_.data());
+    backend_.add_column_sums({di_.data(), b_, n_}, row_sums(Parameter::initial_current));
+    backend_.add_column_sums({du_.data(), b_, n_}, row_sums(Parameter::initial_membrane));
+}
+
+void StatePass::add_extra(const BackwardOptions& options, Index t) {
+    if (options.extra) backend_.add(du_.data(), options.extra + t * b_ * n_, b_ * n_);
+}
+
+// Steps t = first + steps .. first + 1, leaving the adjoints g of their currents in adjoint_: the readable form, for any
+// grid.
+void StatePass::loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
+                              SumBuffer& gradient) {
+    const NeuronModel& model = network.model.neuron;
+    const auto row_sums = [&](Parameter p) { return gradient.matrix(1, n_, network.layout.extent(p).offset); };
+    for (Index t = first + steps; t > first; --t) {
+        const float* back = input_.data() + (t - 1 - first) * b_ * n_;
+        if (options.dy && network.model.readout == Readout::membrane) backend_.add(du_.data(), back, b_ * n_);
+        if (options.dy && network.model.readout == Readout::spikes)
+            backend_.add_through_spikes(model, b_, n_, membrane(t), back, du_.data());
+        add_extra(options, t);
         double* squares = squares_.data() + t * b_;
         if (options.state_norms || options.adjoint_limit > 0.0f)
             backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), squares);
-        if (options.adjoint_limit > 0.0f && t > 0) {
+        if (options.adjoint_limit > 0.0f) {
             grid_.neurons().all_reduce_sum(squares, Scalar::float64, b_);
             backend_.cap_rows(b_, n_, squares, options.adjoint_limit, di_.data(), du_.data());
         }
-        if (t == 0) break;
         if (options.time_constants)
             backend_.time_constants_backward(model, network.neurons(), b_, n_, current(t - 1), current(t),
                                              membrane(t - 1), di_.data(), du_.data(), row_sums(Parameter::alpha),
                                              row_sums(Parameter::beta));
-        float* g = adjoint_.data() + (t - 1) % chunk_ * b_ * n_;
+        float* g = adjoint_.data() + (t - 1 - first) * b_ * n_;
         backend_.neuron_step_backward(model, network.neurons(), b_, n_, membrane(t - 1), di_.data(), du_.data(), g);
         recurrence_.apply_transposed(network[Parameter::w_rec], b_, g, step_.data());
         backend_.add_through_spikes(model, b_, n_, membrane(t - 1), step_.data(), du_.data());
-        if ((t - 1) % chunk_ == 0) weights_backward(network, x, t - 1, std::min(chunk_, T_ - (t - 1)), gradient);
     }
-    backend_.add_column_sums({di_.data(), b_, n_}, row_sums(Parameter::initial_current));
-    backend_.add_column_sums({du_.data(), b_, n_}, row_sums(Parameter::initial_membrane));
+}
+
+// The same, with dW_rec, as one operation of the backend, where it takes the shape.
+bool StatePass::whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
+                               SumBuffer& gradient) {
+    if (!whole_passes_ || recurrence_.shards() > 1 || options.time_constants) return false;
+    const StepsBackward pass{.steps = steps,
+                             .u = membrane(first),
+                             .bits = spikes(first),
+                             .from_readout = options.dy ? input_.data() : nullptr,
+                             .readout = network.model.readout,
+                             .extra = options.extra ? options.extra + first * b_ * n_ : nullptr,
+                             .squares = options.state_norms ? squares_.data() + first * b_ : nullptr,
+                             .adjoint_limit = options.adjoint_limit,
+                             .di = di_.data(),
+                             .du = du_.data(),
+                             .g = adjoint_.data(),
+                             .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset)};
+    return backend_.backward_steps(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
 }
 
 // dz, and the gradients of W_out, b_out and kappa.
@@ -70,21 +103,27 @@ void StatePass::readout_backward(const Network& network, const float* dy, SumBuf
     backend_.add_column_sums({dz_.data(), T_ * b_, O}, gradient.matrix(1, O, at(Parameter::bias_out)));
 }
 
-// dW_in, dW_rec and db of the steps first .. first + steps - 1, whose adjoints g wait in adjoint_: sums over
-// (steps x sequences) as deep products.
-void StatePass::weights_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient) {
+// dW_in and db of the steps first .. first + steps - 1, whose adjoints g wait in adjoint_: sums over (steps x sequences)
+// as deep products.
+void StatePass::inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient) {
     const Index M = shape_.inputs, rows = steps * b_;
     const Matrix<const float> g(adjoint_.data(), rows, n_);
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
     backend_.gemm(Transpose::yes, Transpose::no, g, {x + first * b_ * M, rows, M},
                   gradient.matrix(n_, M, at(Parameter::w_in)), true);
     backend_.add_column_sums(g, gradient.matrix(1, n_, at(Parameter::bias)));
+}
+
+// dW_rec of the same steps.
+void StatePass::recurrence_backward(const Network& network, Index first, Index steps, SumBuffer& gradient) {
+    const Index rows = steps * b_, offset = network.layout.extent(Parameter::w_rec).offset;
+    const Matrix<const float> g(adjoint_.data(), rows, n_);
     for (Index p = 0; p < recurrence_.shards(); ++p) {
         const Index n_p = recurrence_.block(p).size(), words = recurrence_.word_offset(b_, p);
         for (Index t = 0; t < steps; ++t)
             backend_.unpack_spikes(b_, n_p, spikes(first + t) + words, chunk_spikes_.data() + t * b_ * n_p, n_p);
         backend_.gemm(Transpose::yes, Transpose::no, g, {chunk_spikes_.data(), rows, n_p},
-                      gradient.matrix(n_, n_p, at(Parameter::w_rec) + n_ * recurrence_.block(p).begin), true);
+                      gradient.matrix(n_, n_p, offset + n_ * recurrence_.block(p).begin), true);
     }
 }
 

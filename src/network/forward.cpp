@@ -34,7 +34,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       chunk_(chunk_steps(T, b, n_)),
       recurrence_(backend, grid, shape.neurons, b),
       words_(recurrence_.gathered_words(b)),
-      tape_{Buffer<float>(backend, (T + 1) * b * n_), Buffer<float>(backend, (keep_current ? T + 1 : 2) * b * n_),
+      tape_{Buffer<float>(backend, (T + 1) * b * n_), Buffer<float>(backend, (keep_current ? T + 1 : 1) * b * n_),
             Buffer<std::uint32_t>(backend, (T + 1) * words_), Buffer<float>(backend, T * b * shape.outputs)},
       input_(backend, chunk_ * b * n_),
       step_(backend, b * n_),
@@ -61,20 +61,40 @@ void StatePass::forward(const Network& network, const float* x) {
     const Matrix<const float> w_in(network[Parameter::w_in], n_, M);
     const NeuronModel& model = network.model.neuron;
     start(network);
-    for (Index t = 0; t <= T_; ++t) {
-        backend_.pack_spikes(model, b_, n_, membrane_(t), bits_.data());
-        recurrence_.gather_spikes(b_, bits_.data(), spikes_(t));
-        if (t == T_) break;
-        if (t % chunk_ == 0) {  // W_in x of the next chunk of steps
-            const Index rows = std::min(chunk_, T_ - t) * b_;
-            backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, rows, M}, w_in,
-                          Matrix<float>(input_.data(), rows, n_), false);
-        }
+    for (Index t = 0; t < T_; t += chunk_) {
+        const Index steps = std::min(chunk_, T_ - t);
+        // W_in x of the whole chunk at once
+        backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, steps * b_, M}, w_in,
+                      Matrix<float>(input_.data(), steps * b_, n_), false);
+        if (!whole_forward(network, t, steps)) loop_forward(network, t, steps);
+    }
+    pack(model, T_);
+    read_out(network);
+}
+
+// s[t] of all neurons, as bits.
+void StatePass::pack(const NeuronModel& model, Index t) {
+    backend_.pack_spikes(model, b_, n_, membrane_(t), bits_.data());
+    recurrence_.gather_spikes(b_, bits_.data(), spikes_(t));
+}
+
+// Steps first + 1 .. first + steps, their inputs waiting in input_: the readable form, for any grid.
+void StatePass::loop_forward(const Network& network, Index first, Index steps) {
+    const NeuronModel& model = network.model.neuron;
+    for (Index t = first; t < first + steps; ++t) {
+        pack(model, t);
         recurrence_.apply(network[Parameter::w_rec], b_, recurrence_.unpack(b_, spikes_(t)), step_.data());
-        backend_.neuron_step(model, network.neurons(), b_, n_, input_.data() + t % chunk_ * b_ * n_, step_.data(),
+        backend_.neuron_step(model, network.neurons(), b_, n_, input_.data() + (t - first) * b_ * n_, step_.data(),
                              current_(t), membrane_(t), current_(t + 1), membrane_(t + 1));
     }
-    read_out(network);
+}
+
+// The same as one operation of the backend, where this rank holds all neurons and the backend takes the shape.
+bool StatePass::whole_forward(const Network& network, Index first, Index steps) {
+    if (!whole_passes_ || recurrence_.shards() > 1) return false;
+    return backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_, network[Parameter::w_rec],
+                                  input_.data(), current_(first), keep_current_ ? b_ * n_ : 0, membrane_(first),
+                                  spikes_(first));
 }
 
 // This rank's spikes of `steps` steps from `first` on, as floats [steps, b, n].

@@ -12,16 +12,15 @@ namespace {
 template <class Choice>
 using Name = std::pair<Choice, std::string_view>;
 
-constexpr Name<Reset> reset_names[] = {
-    {Reset::zero, "zero"}, {Reset::subtract, "subtract"}, {Reset::none, "none"}};
+constexpr Name<Reset> reset_names[] = {{Reset::zero, "zero"}, {Reset::subtract, "subtract"}, {Reset::none, "none"}};
 constexpr Name<Surrogate> surrogate_names[] = {{Surrogate::fast_sigmoid, "fast_sigmoid"},
                                                {Surrogate::arctan, "arctan"},
                                                {Surrogate::sigmoid, "sigmoid"},
                                                {Surrogate::gaussian, "gaussian"},
                                                {Surrogate::triangle, "triangle"}};
 constexpr Name<Readout> readout_names[] = {{Readout::membrane, "membrane"}, {Readout::spikes, "spikes"}};
-constexpr Name<JacobianReset> jacobian_reset_names[] = {
-    {JacobianReset::detached, "detached"}, {JacobianReset::ignored, "ignored"}};
+constexpr Name<JacobianReset> jacobian_reset_names[] = {{JacobianReset::detached, "detached"},
+                                                        {JacobianReset::ignored, "ignored"}};
 
 template <class Choice>
 std::string name_in(std::span<const Name<Choice>> names, Choice choice) {

@@ -12,7 +12,7 @@ namespace spikefloss {
 // What a forward pass leaves for the backward pass and for whoever looks at the network.
 struct Tape {
     Buffer<float> membrane;        // u [T+1, b, n]
-    Buffer<float> current;         // i [T+1, b, n] if kept, else the last two steps [2, b, n]
+    Buffer<float> current;         // i [T+1, b, n] if kept, else the present one [b, n]
     Buffer<std::uint32_t> spikes;  // s [T+1][P blocks [b, words]], gathered over the neuron shards
     Buffer<float> readout;         // y [T, b, O]
 };
@@ -42,9 +42,12 @@ public:
     // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
     double firing_rate() const;
 
+    // Whether the backend may take whole chunks of steps in one operation (it may by default); tests compare both ways.
+    void use_whole_passes(bool use) { whole_passes_ = use; }
+
     const Tape& tape() const { return tape_; }
     const float* membrane(Index t) const { return tape_.membrane.data() + t * b_ * n_; }
-    const float* current(Index t) const { return tape_.current.data() + (keep_current_ ? t : t % 2) * b_ * n_; }
+    const float* current(Index t) const { return tape_.current.data() + (keep_current_ ? t : 0) * b_ * n_; }
     const std::uint32_t* spikes(Index t) const { return tape_.spikes.data() + t * words_; }
     Recurrence& recurrence() { return recurrence_; }
     Index steps() const { return T_; }
@@ -52,12 +55,19 @@ public:
 
 private:
     void start(const Network& network);
+    void pack(const NeuronModel& model, Index t);
+    void loop_forward(const Network& network, Index first, Index steps);
+    bool whole_forward(const Network& network, Index first, Index steps);
+    void loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps, SumBuffer& gradient);
+    bool whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps, SumBuffer& gradient);
+    void add_extra(const BackwardOptions& options, Index t);
     void read_out(const Network& network);
     const float* local_spikes(Index first, Index steps);
     void readout_backward(const Network& network, const float* dy, SumBuffer& gradient);
-    void weights_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient);
+    void inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient);
+    void recurrence_backward(const Network& network, Index first, Index steps, SumBuffer& gradient);
     float* membrane_(Index t) { return tape_.membrane.data() + t * b_ * n_; }
-    float* current_(Index t) { return tape_.current.data() + (keep_current_ ? t : t % 2) * b_ * n_; }
+    float* current_(Index t) { return tape_.current.data() + (keep_current_ ? t : 0) * b_ * n_; }
     std::uint32_t* spikes_(Index t) { return tape_.spikes.data() + t * words_; }
 
     Backend& backend_;
@@ -65,6 +75,7 @@ private:
     NetworkShape shape_;
     Index T_, b_, n_;
     bool keep_current_;
+    bool whole_passes_ = true;
     Index chunk_;                      // steps whose adjoints, inputs and spikes are handled in one product
     Recurrence recurrence_;
     Index words_;                      // words of one step's gathered spikes
