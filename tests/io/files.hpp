@@ -9,6 +9,7 @@
 #include <hdf5.h>
 #include <mpi.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -155,6 +156,13 @@ public:
         H5Sclose(space);
         H5Tclose(type);
     }
+    void text_dataset(const std::string& name, hsize_t count) {
+        const hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate_simple(1, &count, nullptr);
+        H5Tset_size(type, 4);
+        H5Dclose(H5Dcreate2(file_, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        H5Sclose(space);
+        H5Tclose(type);
+    }
     void set_element(const std::string& name, const std::vector<hsize_t>& index, double value) {
         const hid_t set = H5Dopen2(file_, name.c_str(), H5P_DEFAULT), space = H5Dget_space(set);
         const std::vector<hsize_t> one(index.size(), 1);
@@ -198,8 +206,8 @@ private:
     void write(const std::string& object, const std::string& name, hid_t type, hid_t memory, const void* data) {
         if (H5Aexists_by_name(file_, object.c_str(), name.c_str(), H5P_DEFAULT) > 0) remove_attribute(object, name);
         const hid_t space = H5Screate(H5S_SCALAR);
-        const hid_t attribute = H5Acreate_by_name(file_, object.c_str(), name.c_str(), type, space, H5P_DEFAULT,
-                                                  H5P_DEFAULT, H5P_DEFAULT);
+        const hid_t attribute =
+            H5Acreate_by_name(file_, object.c_str(), name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
         EXPECT_GE(H5Awrite(attribute, memory, data), 0) << name;
         H5Aclose(attribute);
         H5Sclose(space);

@@ -49,8 +49,8 @@ void write_example(const ProcessGrid& grid, const std::string& path) {
     write_columns<std::int32_t>(file, grid, "/ints", 3, 7);
     write_columns<std::int64_t>(file, grid, "/longs", 2, 4);
     const double loss = 0.25;
-    file.dataset<double>("/loss", {}, grid.rank() == 0 ? std::vector<Block<double>>{{{}, {}, &loss}}
-                                                       : std::vector<Block<double>>{});
+    file.dataset<double>("/loss", {},
+                         grid.rank() == 0 ? std::vector<Block<double>>{{{}, {}, &loss}} : std::vector<Block<double>>{});
     file.dataset<double>("/log_r", {0, 4, 3}, {});
     file.finish();
 }
@@ -79,6 +79,7 @@ TEST(OutputFile, RoundTripOnEveryGrid) {
                   (std::vector<float>{element<float>(3, 4), element<float>(3, 5), element<float>(4, 4),
                                       element<float>(4, 5)}));
         EXPECT_EQ(checksum_fault(folder / "a.h5", grid), "");
+        EXPECT_EQ(seal_fault(folder / "a.h5", grid), "");
         MPI_Barrier(MPI_COMM_WORLD);
     }
 }
@@ -133,7 +134,8 @@ TEST(Checksum, FaultNamesWhatChanged) {
     expect_contains(changed([](Editor& e) { e.string("/group/inner", "text", "hello"); }), "does not match");
     expect_contains(changed([](Editor& e) { e.number("/group/inner", "number", 0.5); }), "does not match");
     expect_contains(changed([](Editor& e) { e.remove("/ints"); }), "does not match");
-    expect_contains(changed([](Editor& e) { e.remove_attribute("/ints", "checksum"); }), "checksum of /ints is missing");
+    expect_contains(changed([](Editor& e) { e.remove_attribute("/ints", "checksum"); }),
+                    "checksum of /ints is missing");
     expect_contains(changed([](Editor& e) { e.remove_attribute("/", "checksum"); }), "carries no checksum");
 }
 
@@ -184,7 +186,8 @@ void write_rows(const ProcessGrid& grid, const std::string& path, Index rows, in
     const BlockRange mine = block_range(rows, grid.ranks(), grid.rank());
     const std::vector<float> values(static_cast<std::size_t>(mine.size() * 256), 1.5f);
     for (int d = 0; d < datasets; ++d)
-        file.dataset<float>("/d" + std::to_string(d), {rows, 256}, {{{mine.begin, 0}, {mine.size(), 256}, values.data()}});
+        file.dataset<float>("/d" + std::to_string(d), {rows, 256},
+                            {{{mine.begin, 0}, {mine.size(), 256}, values.data()}});
     file.finish();
 }
 
