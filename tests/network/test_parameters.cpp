@@ -1,0 +1,118 @@
+// The layout of parameters: every element of every global array lies on exactly one neuron shard (replicated ones on
+// all), at the place the segments say; names; and what ranks agree on about a network.
+#include "backend/cpu_backend.hpp"
+#include "core/error.hpp"
+#include "network/model_names.hpp"
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+#include <map>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+TEST(ParameterLayout, CoversEveryElementOnce) {
+    for (const Index shards : {1, 2, 3, 7}) {
+        const NetworkShape shape{7, 3, 2};
+        std::map<Parameter, std::vector<int>> seen;
+        for (Index shard = 0; shard < shards; ++shard) {
+            const ParameterLayout layout(shape, shards, shard);
+            Index offset = 0;
+            for (const Segment& s : layout.segments()) {
+                EXPECT_EQ(s.offset, offset);
+                offset += s.size();
+                EXPECT_EQ(s.replicated, s.parameter == Parameter::bias_out || s.parameter == Parameter::kappa);
+                auto& counts = seen[s.parameter];
+                counts.resize(static_cast<std::size_t>(s.global_rows * s.global_cols), 0);
+                for (Index r = 0; r < s.rows; ++r)
+                    for (Index c = 0; c < s.cols; ++c)
+                        ++counts.at(static_cast<std::size_t>((s.row + r) * s.global_cols + s.col + c));
+            }
+            EXPECT_EQ(offset, layout.size());
+            Index begin = 0;
+            for (Parameter p : all_parameters) {
+                EXPECT_EQ(layout.extent(p).offset, begin);
+                begin += layout.extent(p).count;
+            }
+            EXPECT_EQ(begin, layout.size());
+        }
+        const std::map<Parameter, std::size_t> sizes = {
+            {Parameter::w_in, 21},  {Parameter::w_rec, 49}, {Parameter::bias, 7},  {Parameter::w_out, 14},
+            {Parameter::bias_out, 2}, {Parameter::alpha, 7}, {Parameter::beta, 7}, {Parameter::kappa, 2},
+            {Parameter::initial_current, 7}, {Parameter::initial_membrane, 7}};
+        for (const auto& [p, size] : sizes) {
+            const bool replicated = p == Parameter::bias_out || p == Parameter::kappa;
+            EXPECT_EQ(seen[p], std::vector<int>(size, replicated ? static_cast<int>(shards) : 1)) << name_of(p);
+        }
+    }
+}
+
+// The first sharded matrix element by element, so that a wrong convention cannot cancel.
+TEST(ParameterLayout, KeepsRecurrentWeightsInColumnBlocks) {
+    const ParameterLayout layout({5, 1, 1}, 2, 1);  // rows 2..4; columns 0..1, then 2..4
+    const auto at = layout.extent(Parameter::w_rec);
+    EXPECT_EQ(at.count, 15);
+    std::vector<Index> columns;
+    for (const Segment& s : layout.segments())
+        if (s.parameter == Parameter::w_rec) {
+            EXPECT_EQ(s.row, 2);
+            EXPECT_EQ(s.rows, 3);
+            columns.insert(columns.end(), {s.col, s.cols});
+        }
+    EXPECT_EQ(columns, (std::vector<Index>{0, 2, 2, 3}));
+}
+
+TEST(Parameters, NamesAreThoseOfTheFiles) {
+    std::vector<std::string> names, reference_names;
+    for (Parameter p : all_parameters) names.emplace_back(name_of(p));
+    for (const auto& [name, values] : reference::all_parameters) reference_names.emplace_back(name);
+    EXPECT_EQ(names, reference_names);
+}
+
+TEST(ModelNames, GoThereAndBackAndListTheKnown) {
+    for (const Reset reset : {Reset::zero, Reset::subtract, Reset::none})
+        EXPECT_EQ(reset_from_name(to_string(reset), ""), reset);
+    for (const Surrogate s : {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid, Surrogate::gaussian,
+                              Surrogate::triangle})
+        EXPECT_EQ(surrogate_from_name(to_string(s), ""), s);
+    for (const Readout r : {Readout::membrane, Readout::spikes}) EXPECT_EQ(readout_from_name(to_string(r), ""), r);
+    for (const JacobianReset r : {JacobianReset::detached, JacobianReset::ignored})
+        EXPECT_EQ(jacobian_reset_from_name(to_string(r), ""), r);
+    EXPECT_EQ(to_string(Reset::subtract), "subtract");
+    EXPECT_EQ(to_string(Surrogate::fast_sigmoid), "fast_sigmoid");
+    try {
+        surrogate_from_name("fast_sigmoit", "a.h5: attribute surrogate");
+        ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Exit::bad_file);
+        EXPECT_EQ(std::string(error.what()).find("a.h5: attribute surrogate"), 0u);
+        EXPECT_NE(std::string(error.what()).find("triangle"), std::string::npos);
+    }
+}
+
+// One neuron with a synaptic current makes the state 2N on every rank, also on those that own only alpha = 0.
+TEST(Network, RanksAgreeOnTheStateSize) {
+    on_every_grid([](const ProcessGrid& grid) {
+        CpuBackend backend(1, Sums::float32);
+        reference::Network net = reference::random_network({.neurons = 9, .has_current = false});
+        EXPECT_EQ(Network(backend, grid, host_network(net, grid)).state_size(), 9);
+        net.alpha[8] = 0.5;
+        EXPECT_EQ(Network(backend, grid, host_network(net, grid)).state_size(), 18);
+    });
+}
+
+TEST(Network, ComesBackAsItWas) {
+    on_every_grid([](const ProcessGrid& grid) {
+        CpuBackend backend(1, Sums::float32);
+        const reference::Network net = reference::random_network({.neurons = 9, .initial_state = true});
+        const HostNetwork back = Network(backend, grid, host_network(net, grid)).to_host();
+        const reference::Parameters global = gathered_parameters(grid, back.layout, back.values);
+        for (const auto& [name, values] : reference::all_parameters)
+            EXPECT_TRUE(all_near(global.*values, net.*values, 3e-7)) << name;
+    });
+}
+
+}  // namespace
+}  // namespace spikefloss

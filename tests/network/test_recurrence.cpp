@@ -1,0 +1,147 @@
+// The sharded recurrent product and its transpose on every grid: against the dense product, as each other's adjoint, and
+// with spikes that travel as bits.
+#include "network/recurrence.hpp"
+
+#include "backend/cpu_backend.hpp"
+#include "core/random.hpp"
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+#include <cmath>
+#include <numeric>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+constexpr Index rows = 5;
+
+// The same [count] numbers on all ranks.
+std::vector<double> numbers(std::uint64_t seed, Index count) {
+    std::vector<double> values;
+    for (Index i = 0; i < count; ++i) values.push_back(normal(seed, Stream::test, static_cast<std::uint32_t>(i), 0, 0));
+    return values;
+}
+
+// Columns `columns` of [r, N] as floats.
+std::vector<float> part(const std::vector<double>& all, Index r, BlockRange columns) {
+    const Index N = static_cast<Index>(all.size()) / r;
+    std::vector<float> mine;
+    for (Index row = 0; row < r; ++row)
+        mine.insert(mine.end(), all.begin() + row * N + columns.begin, all.begin() + row * N + columns.end);
+    return mine;
+}
+
+// This rank's rows of W [N, N] in column blocks.
+std::vector<float> weights_part(const std::vector<double>& w, Index N, const ProcessGrid& grid) {
+    const BlockRange mine = grid.neurons_of(N);
+    std::vector<float> blocks;
+    for (const BlockRange& columns : block_ranges(N, grid.shape().neuron_shards)) {
+        const std::vector<double> my_rows(w.begin() + mine.begin * N, w.begin() + mine.end * N);
+        const std::vector<float> block = part(my_rows, mine.size(), columns);
+        blocks.insert(blocks.end(), block.begin(), block.end());
+    }
+    return blocks;
+}
+
+// [rows, n] of this grid's neuron shards as [rows, N]: every batch shard does the same work, so one of them speaks.
+std::vector<double> whole(const ProcessGrid& grid, const Buffer<float>& mine, Index N) {
+    const std::vector<float> host = mine.to_host();
+    const BlockRange columns = grid.neurons_of(N);
+    std::vector<double> all(static_cast<std::size_t>(rows * N), 0.0);
+    for (Index r = 0; r < rows && grid.batch_shard() == 0; ++r)
+        for (Index j = 0; j < columns.size(); ++j)
+            all[static_cast<std::size_t>(r * N + columns.begin + j)] = host[static_cast<std::size_t>(r * columns.size() + j)];
+    grid.control().all_reduce_sum(all.data(), Scalar::float64, rows * N);
+    return all;
+}
+
+// Sizes: not divisible by the shards; one neuron a shard; more than one word of bits with a ragged end.
+std::vector<Index> sizes(const ProcessGrid& grid) { return {7, grid.shape().neuron_shards, 67}; }
+
+TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
+    on_every_grid([](const ProcessGrid& grid) {
+        for (const Sums sums : {Sums::float32, Sums::float64})
+            for (const Index N : sizes(grid)) {
+                SCOPED_TRACE(testing::Message() << "N " << N);
+                CpuBackend backend(1, sums);
+                Recurrence recurrence(backend, grid, N, rows);
+                const auto w = numbers(1, N * N), x = numbers(2, rows * N), y = numbers(3, rows * N);
+                const Buffer<float> w_local(backend, weights_part(w, N, grid));
+                const Buffer<float> x_local(backend, part(x, rows, grid.neurons_of(N)));
+                const Buffer<float> y_local(backend, part(y, rows, grid.neurons_of(N)));
+                Buffer<float> wx(backend, rows * recurrence.n()), wy(backend, rows * recurrence.n());
+                recurrence.apply(w_local.data(), rows, recurrence.gather(rows, x_local.data()), wx.data());
+                recurrence.apply_transposed(w_local.data(), rows, y_local.data(), wy.data());
+
+                std::vector<double> dense(x.size(), 0.0), transposed(x.size(), 0.0);
+                for (Index r = 0; r < rows; ++r)
+                    for (Index i = 0; i < N; ++i)
+                        for (Index j = 0; j < N; ++j) {
+                            const auto at = [](Index k) { return static_cast<std::size_t>(k); };
+                            dense[at(r * N + i)] += w[at(i * N + j)] * x[at(r * N + j)];
+                            transposed[at(r * N + j)] += w[at(i * N + j)] * y[at(r * N + i)];
+                        }
+                const auto product = whole(grid, wx, N), product_transposed = whole(grid, wy, N);
+                EXPECT_TRUE(near_in_norm(product, dense, 1e-6));
+                EXPECT_TRUE(near_in_norm(product_transposed, transposed, 1e-6));
+                // <W x, y> = <x, W' y>
+                const double left = std::inner_product(product.begin(), product.end(), y.begin(), 0.0);
+                const double right = std::inner_product(x.begin(), x.end(), product_transposed.begin(), 0.0);
+                EXPECT_NEAR(left, right, 2e-6 * std::sqrt(std::inner_product(dense.begin(), dense.end(), dense.begin(), 0.0) *
+                                                          std::inner_product(y.begin(), y.end(), y.begin(), 0.0)));
+            }
+    });
+}
+
+// dW += y' x, the derivative of <W x, y>, added to what is there.
+TEST(Recurrence, OuterProductIsTheGradientOfTheProduct) {
+    on_every_grid([](const ProcessGrid& grid) {
+        const Index N = 7;
+        CpuBackend backend(1, Sums::float64);
+        Recurrence recurrence(backend, grid, N, rows);
+        const auto x = numbers(2, rows * N), y = numbers(3, rows * N);
+        const Buffer<float> x_local(backend, part(x, rows, grid.neurons_of(N)));
+        const Buffer<float> y_local(backend, part(y, rows, grid.neurons_of(N)));
+        const Index n = recurrence.n();
+        SumBuffer dw(backend, n * N);
+        const float* gathered = recurrence.gather(rows, x_local.data());
+        recurrence.add_outer(rows, y_local.data(), gathered, dw.matrix(n, N));
+        recurrence.add_outer(rows, y_local.data(), gathered, dw.matrix(n, N));
+        Buffer<float> rounded(backend, n * N);
+        backend.round_sums(dw.data(), rounded.data(), n * N);
+        std::vector<double> outer(static_cast<std::size_t>(N * N), 0.0);
+        for (Index r = 0; r < rows; ++r)
+            for (Index i = 0; i < N; ++i)
+                for (Index j = 0; j < N; ++j)
+                    outer[static_cast<std::size_t>(i * N + j)] +=
+                        2.0 * y[static_cast<std::size_t>(r * N + i)] * x[static_cast<std::size_t>(r * N + j)];
+        EXPECT_TRUE(near_in_norm(rounded.to_host(), weights_part(outer, N, grid), 1e-6));
+    });
+}
+
+TEST(Recurrence, SpikesTravelAsBits) {
+    on_every_grid([](const ProcessGrid& grid) {
+        for (const Index N : sizes(grid)) {
+            CpuBackend backend(1, Sums::float32);
+            Recurrence recurrence(backend, grid, N, rows);
+            std::vector<double> membrane = numbers(5, rows * N);
+            const Buffer<float> u(backend, part(membrane, rows, grid.neurons_of(N)));
+            NeuronModel model;
+            model.threshold = 0.25f;
+            Buffer<std::uint32_t> bits(backend, rows * spike_words(recurrence.n()));
+            Buffer<std::uint32_t> gathered(backend, recurrence.gathered_words(rows));
+            backend.pack_spikes(model, rows, recurrence.n(), u.data(), bits.data());
+            recurrence.gather_spikes(rows, bits.data(), gathered.data());
+            const float* spikes = recurrence.unpack(rows, gathered.data());
+            std::vector<float> expected;  // P blocks [rows, n_p]
+            for (const BlockRange& block : block_ranges(N, grid.shape().neuron_shards))
+                for (const float v : part(membrane, rows, block)) expected.push_back(v > 0.25f ? 1.0f : 0.0f);
+            EXPECT_TRUE(all_equal(std::vector<float>(spikes, spikes + rows * N), expected)) << "N " << N;
+        }
+    });
+}
+
+}  // namespace
+}  // namespace spikefloss

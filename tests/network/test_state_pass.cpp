@@ -1,0 +1,157 @@
+// The state forwards and backwards on one rank: the golden cases, and the reference on random networks of every kind.
+#include "backend/cpu_backend.hpp"
+#include "support/golden.hpp"
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+// Everything a task run gives, against the reference.
+void expect_as_reference(const TaskRun& run, const Case& c, double limit, double tolerance) {
+    EXPECT_TRUE(all_equal(run.spikes, c.trajectory.spikes));
+    EXPECT_TRUE(all_near(run.current, c.trajectory.current, 1e-5));
+    EXPECT_TRUE(all_near(run.membrane, c.trajectory.membrane, 1e-5));
+    EXPECT_TRUE(all_near(run.readout, c.trajectory.readout, 1e-5));
+    const reference::Loss loss = reference::task_loss(c.seq, c.trajectory.readout);
+    EXPECT_NEAR(run.outcome.loss, loss.value, 1e-6);
+    EXPECT_NEAR(run.outcome.accuracy, loss.accuracy, 1e-12);
+    double spikes = 0.0;
+    const auto first = static_cast<std::size_t>(c.seq.batch * c.net.neurons);  // the rate counts steps 1..T
+    for (std::size_t j = first; j < c.trajectory.spikes.size(); ++j) spikes += c.trajectory.spikes[j];
+    EXPECT_NEAR(run.rate, spikes / static_cast<double>(c.trajectory.spikes.size() - first), 1e-12);
+    const reference::Gradients gradients =
+        reference::backward(c.net, c.seq, c.trajectory, loss.gradient, {.adjoint_limit = limit});
+    expect_gradients_near(run.gradient, gradients, tolerance);
+    EXPECT_TRUE(near_in_norm(run.state_gradient_norm, gradients.state_gradient_norm, tolerance));
+}
+
+void expect_as_reference(const Case& c, double limit = 0.0) {
+    expect_as_reference(run_task(alone(), Sums::float32, c.net, c.seq, limit), c, limit, 2e-5);
+    expect_as_reference(run_task(alone(), Sums::float64, c.net, c.seq, limit), c, limit, 2e-5);
+}
+
+class StatePassGolden : public testing::TestWithParam<std::string> {};
+
+TEST_P(StatePassGolden, BothSums) {
+    const GoldenCase golden = load_golden(std::string(SPIKEFLOSS_TEST_DATA) + "/" + GetParam() + ".h5");
+    const GoldenExpectation& expect = golden.expect.value();
+    for (const Sums sums : {Sums::float32, Sums::float64}) {
+        SCOPED_TRACE(sums == Sums::float32 ? "float32" : "float64");
+        const TaskRun run = run_task(alone(), sums, golden.network, golden.sequences);
+        EXPECT_TRUE(all_equal(run.spikes, expect.spikes));
+        EXPECT_TRUE(all_near(run.current, expect.current, 2e-5));
+        EXPECT_TRUE(all_near(run.membrane, expect.membrane, 2e-5));
+        EXPECT_TRUE(all_near(run.readout, expect.readout, 2e-5));
+        EXPECT_NEAR(run.outcome.loss, expect.task_loss, 1e-5 * expect.task_loss);
+        EXPECT_FALSE(expect.task_gradient.w_rec.empty());
+        expect_gradients_near(run.gradient, expect.task_gradient, 1e-3);
+        for (std::size_t t = 0; t < expect.state_gradient_norm.size(); ++t)
+            EXPECT_NEAR(run.state_gradient_norm[t], expect.state_gradient_norm[t], 1e-3 * expect.state_gradient_norm[t])
+                << "t " << t;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, StatePassGolden, testing::ValuesIn(golden_names(SPIKEFLOSS_TEST_DATA)),
+                         [](const auto& test) { return test.param; });
+
+// Every combination of surrogate, reset, readout and loss; half of them without a current, half with an initial state.
+TEST(StatePassReference, EveryKindOfNetwork) {
+    std::uint64_t count = 0;
+    for (const auto surrogate : reference::all_surrogates)
+        for (const auto reset : reference::all_resets)
+            for (const auto readout : reference::all_readouts)
+                for (const auto loss : {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
+                    reference::Example example{.neurons = 7, .inputs = 3, .outputs = 2, .steps = 11, .batch = 3};
+                    example.surrogate = surrogate;
+                    example.reset = reset;
+                    example.readout = readout;
+                    example.loss = loss;
+                    example.seed = 1000 * ++count;
+                    example.has_current = count % 3 != 0;
+                    example.initial_state = count % 4 < 2;
+                    // Not 1: the triangle would have its kink at u = 0, where every membrane starts.
+                    example.sharpness = count % 5 == 0 ? 5.0 : 0.8;
+                    SCOPED_TRACE(testing::Message() << reference::name_of(surrogate) << " " << reference::name_of(reset)
+                                                    << " " << reference::name_of(readout) << " " << count);
+                    expect_as_reference(clear_case(example));
+                }
+}
+
+// The cap must act on some adjoints and not on others: 1/3 of the largest norm lies between.
+TEST(StatePassReference, AdjointCap) {
+    for (const auto readout : reference::all_readouts) {
+        const Case c = clear_case({.neurons = 6, .steps = 14, .batch = 3, .readout = readout, .gain = 2.0, .seed = 77});
+        const reference::Loss loss = reference::task_loss(c.seq, c.trajectory.readout);
+        const auto free = reference::backward(c.net, c.seq, c.trajectory, loss.gradient);
+        const double limit = *std::max_element(free.state_gradient_norm.begin(), free.state_gradient_norm.end()) / 3.0;
+        const auto capped = reference::backward(c.net, c.seq, c.trajectory, loss.gradient, {.adjoint_limit = limit});
+        EXPECT_GT(relative_error(capped.w_rec, free.w_rec), 1e-2);
+        expect_as_reference(c, limit);
+    }
+}
+
+// A batch so large that inputs, adjoints and spikes go through the products in several chunks of steps, the last one
+// shorter. Copies of a few sequences have the same mean loss and the same gradient as these.
+TEST(StatePassReference, SeveralChunksOfSteps) {
+    for (const auto readout : reference::all_readouts) {
+        const Case c = clear_case({.neurons = 5, .steps = 13, .batch = 3, .readout = readout, .seed = 500});
+        const Index copies = 8000;  // 24000 sequences of 5 neurons: 4 steps a chunk, 3 chunks and a single step
+        const reference::Sequences many = repeated(c.seq, copies);
+        const TaskRun run = run_task(alone(), Sums::float64, c.net, many);
+        const reference::Loss loss = reference::task_loss(c.seq, c.trajectory.readout);
+        EXPECT_NEAR(run.outcome.loss, loss.value, 1e-6);
+        const auto gradients = reference::backward(c.net, c.seq, c.trajectory, loss.gradient);
+        expect_gradients_near(run.gradient, gradients, 2e-5);
+        // Each copy's gradient is 1/copies of the original's; over all, norms fall with the root.
+        std::vector<double> norms = gradients.state_gradient_norm;
+        for (double& norm : norms) norm /= std::sqrt(static_cast<double>(copies));
+        EXPECT_TRUE(near_in_norm(run.state_gradient_norm, norms, 2e-5));
+        const auto membranes = static_cast<std::size_t>(c.net.neurons * c.seq.batch);
+        for (Index t = 0; t <= c.seq.steps; ++t)
+            for (const Index copy : {Index(0), copies - 1})
+                for (std::size_t j = 0; j < membranes; ++j)
+                    EXPECT_NEAR(run.membrane[static_cast<std::size_t>(t * copies + copy) * membranes + j],
+                                c.trajectory.membrane[static_cast<std::size_t>(t) * membranes + j], 1e-5);
+    }
+}
+
+// Without the currents of all steps, two buffers take turns: the result must be the same.
+TEST(StatePassReference, DroppedCurrentsChangeNothing) {
+    const Case c = clear_case({.steps = 9, .seed = 31});
+    CpuBackend backend(1, Sums::float32);
+    const Network network(backend, alone(), host_network(c.net, alone()));
+    const Batch batch = host_batch(c.net, c.seq, {0, c.seq.batch});
+    LossPass loss(backend, alone(), c.seq.steps, c.seq.batch, c.net.inputs, c.net.outputs, batch.loss);
+    loss.load(batch);
+    std::vector<std::vector<float>> membranes;
+    std::vector<std::vector<float>> gradients;
+    for (const bool keep : {true, false}) {
+        StatePass state(backend, alone(), network.layout.shape(), c.seq.steps, c.seq.batch, keep);
+        SumBuffer gradient(backend, network.layout.size());
+        state.forward(network, loss.x());
+        loss.evaluate(state.tape().readout.data(), c.seq.batch);
+        state.backward(network, loss.x(), {.dy = loss.dy()}, gradient);
+        membranes.push_back(state.tape().membrane.to_host());
+        Buffer<float> rounded(backend, network.layout.size());
+        backend.round_sums(gradient.data(), rounded.data(), rounded.size());
+        gradients.push_back(rounded.to_host());
+        // A second forward and backward pass adds the same again: nothing is left over from the first.
+        state.forward(network, loss.x());
+        state.backward(network, loss.x(), {.dy = loss.dy()}, gradient);
+        backend.round_sums(gradient.data(), rounded.data(), rounded.size());
+        std::vector<double> twice(gradients.back().begin(), gradients.back().end());
+        for (double& g : twice) g *= 2.0;
+        EXPECT_TRUE(near_in_norm(rounded.to_host(), twice, 1e-6));
+    }
+    EXPECT_TRUE(all_equal(membranes[0], membranes[1]));
+    EXPECT_TRUE(all_equal(gradients[0], gradients[1]));
+}
+
+}  // namespace
+}  // namespace spikefloss

@@ -1,0 +1,81 @@
+// From the reference's global doubles to the parts that the ranks of a grid hold, through the library's passes, and back
+// to global doubles on every rank: what a test of the passes compares with the reference, or with one rank.
+#pragma once
+
+#include "lyapunov/flossing_pass.hpp"
+#include "reference/reference.hpp"
+#include "train/loss.hpp"
+
+#include <functional>
+#include <vector>
+
+namespace spikefloss::testing_support {
+
+// Every P x Q with P Q = ranks.
+std::vector<GridShape> grid_shapes(int ranks);
+// Calls work(grid) on every such grid over all ranks, one after another; failures name the grid.
+void on_every_grid(const std::function<void(const ProcessGrid&)>& work);
+// The grid of this process alone.
+const ProcessGrid& alone();
+
+// The part of `net` that this rank of `grid` holds.
+HostNetwork host_network(const reference::Network& net, const ProcessGrid& grid);
+// Sequences [begin, end) of seq as the library takes them.
+Batch host_batch(const reference::Network& net, const reference::Sequences& seq, BlockRange sequences);
+// seq.q0 [B, D, k] in the layout of TangentPass::forward, for these neurons and sequences.
+std::vector<float> host_bases(const reference::Network& net, const reference::Sequences& seq, BlockRange neurons,
+                              BlockRange sequences);
+reference::Sequences repeated(const reference::Sequences& seq, reference::Index copies);  // [T, copies B, ...]
+
+// [rows, b, n] of every rank, put together as [rows, B, N] on all ranks.
+std::vector<double> gathered_state(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, Index B, Index N);
+// [rows, b, m], the same on all neuron shards, as [rows, B, m].
+std::vector<double> gathered_sequences(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, Index B,
+                                       Index m);
+// A parameter buffer (values or gradients) as global arrays; the replicated ones are taken from the last neuron shard.
+reference::Parameters gathered_parameters(const ProcessGrid& grid, const ParameterLayout& layout,
+                                          const std::vector<float>& values);
+
+struct TaskRun {
+    std::vector<double> current, membrane, spikes;  // [T+1, B, N], as in reference::Trajectory
+    std::vector<double> readout;                    // [T, B, O]
+    Outcome outcome;
+    double rate = 0.0;
+    reference::Parameters gradient;
+    std::vector<double> state_gradient_norm;        // [T+1]
+};
+TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
+                 double adjoint_limit = 0.0);
+
+struct FlossRun {
+    Penalty penalty;
+    std::vector<double> lambda_per_sequence;  // [B, k]
+    std::vector<double> log_r;                // [QRs, B, k]
+    reference::Parameters gradient;
+    std::vector<double> state_gradient_norm;  // [T+1], through the state only
+};
+struct FlossChoice {
+    reference::SpectrumOptions spectrum;
+    std::vector<double> target = {0.0};
+    bool through_state = true;
+    double weight = 1.0;
+};
+// The exponents are as many as seq.q0 has.
+FlossRun run_floss(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
+                   const FlossChoice& choice);
+
+// ---- examples that float32 must reproduce ---------------------------------------------------------------------------
+// The example with the first seed >= example.seed for which every membrane stays 2e-5 away from the threshold and from
+// the kinks of the surrogate and, when spectrum is given, no QR shrinks a direction below e^-4.
+struct Case {
+    reference::Network net;
+    reference::Sequences seq;
+    reference::Trajectory trajectory;
+};
+Case clear_case(reference::Example example, const reference::SpectrumOptions* spectrum = nullptr);
+
+// Every parameter's gradient within `tolerance` of its norm; those listed by `expected` with values.
+void expect_gradients_near(const reference::Parameters& actual, const reference::Parameters& expected, double tolerance);
+void expect_gradients_equal(const reference::Parameters& actual, const reference::Parameters& expected);
+
+}  // namespace spikefloss::testing_support
