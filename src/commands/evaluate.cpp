@@ -24,6 +24,8 @@ int evaluate(const EvalCommand& command) {
                         "name a run directory or a checkpoint_*.h5 file of spikefloss");
             });
             path = newest->path;
+        } else {
+            require_whole_checkpoint(path, everyone);
         }
         everyone.agree([&] {
             read_config_text(read_checkpoint_config(path), path + " (config)", config);
