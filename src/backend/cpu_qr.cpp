@@ -13,6 +13,10 @@
 namespace spikefloss {
 namespace {
 
+// A column is taken for a combination of those before it when less than this part of it is left: between the rounding of
+// double arithmetic, 2^-53, and what float entries can tell, 2^-24.
+constexpr double lost_rank = 0x1p-40;
+
 // count floats widened to double.
 double* widened(double* to, const float* from, Index count) {
     for (Index i = 0; i < count; ++i) to[i] = from[i];
@@ -55,6 +59,7 @@ void CpuBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
 }
 
 void CpuBackend::divide_by_r(Index b, Index k, Index n, const double* r, float* x) {
+    if (n == 0) return;  // which BLAS refuses
     double* wide = scratch(0, b * k * n);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
@@ -83,14 +88,21 @@ void CpuBackend::householder(Index b, Index k, Index n, Tangents x, double* r, s
             widened(a + j * D + (D - n), x.membrane + row, n);
         }
         const int rows = static_cast<int>(D), cols = static_cast<int>(k);
-        info[s] = LAPACKE_dgeqrf(LAPACK_COL_MAJOR, rows, cols, a, rows, tau);
+        info[s] = 0;  // LAPACKE would name its own argument, not the column
+        for (Index j = k; j-- > 0;)
+            if (!std::all_of(a + j * D, a + (j + 1) * D, [](double x_i) { return std::isfinite(x_i); }))
+                info[s] = static_cast<std::int32_t>(j + 1);
+        if (info[s] == 0) info[s] = LAPACKE_dgeqrf(LAPACK_COL_MAJOR, rows, cols, a, rows, tau);
         double* r_s = r + s * k * k;
         for (Index i = 0; i < k; ++i)
             for (Index j = 0; j < k; ++j) r_s[i * k + j] = i <= j ? a[j * D + i] : 0.0;
         if (info[s] == 0) info[s] = LAPACKE_dorgqr(LAPACK_COL_MAJOR, rows, cols, cols, a, rows, tau);
         for (Index j = 0; j < k; ++j) {
             const double diagonal = r_s[j * k + j];
-            if (info[s] == 0 && (diagonal == 0.0 || !std::isfinite(diagonal))) info[s] = static_cast<std::int32_t>(j + 1);
+            double column = 0.0;  // |A_j|^2
+            for (Index i = 0; i <= j; ++i) column += r_s[i * k + j] * r_s[i * k + j];
+            if (info[s] == 0 && !(std::abs(diagonal) > lost_rank * std::sqrt(column)))
+                info[s] = static_cast<std::int32_t>(j + 1);
             const double sign = diagonal < 0.0 ? -1.0 : 1.0;  // R_jj > 0
             for (Index c = j; c < k; ++c) r_s[j * k + c] *= sign;
             for (Index i = 0; i < D; ++i) a[j * D + i] *= sign;
@@ -123,6 +135,7 @@ void CpuBackend::qr_backward_small(Index b, Index k, const double* r, const doub
 
 void CpuBackend::qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
                                    float* qb) {
+    if (n == 0) return;
     double* wide_q = scratch(0, b * k * n);
     double* wide_qb = scratch(1, b * k * n);
     const int k_ = static_cast<int>(k), n_ = static_cast<int>(n);

@@ -12,6 +12,10 @@ namespace {
 // this ratio on a second round is made.
 constexpr double second_round_ratio = 1e3;
 
+// The second round corrects what rounding did to the first, whose rows have norm 1 but for that. A vector of which it
+// leaves less than this is a combination of those before it: all that the first round saw of it was rounding.
+constexpr double lost_rank = 1e-3;
+
 }  // namespace
 
 TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, Index b, Index k, Index n)
@@ -31,10 +35,11 @@ void TangentQr::gram(Tangents x, Tangents y) {
 }
 
 void TangentQr::fail(Index step, Index sequence, Index column) const {
+    const std::string reason =  // LAPACK's info: below 0 for what it cannot compute with
+        column > 0 ? fmt::format("vector {} of {} is a combination of those before it, or not finite", column, k_)
+                   : "they are not finite";
     throw Error(Exit::numerics,
-                fmt::format("the QR of the tangent vectors failed at step {}, sequence {}: vector {} of {} is a "
-                            "combination of those before it, or not finite",
-                            step, sequence, column, k_),
+                fmt::format("the QR of the tangent vectors failed at step {}, sequence {}: {}", step, sequence, reason),
                 "use fewer exponents or a shorter qr_interval; surrogates that are 0 far from threshold (triangle) and the "
                 "reset factor take directions away");
 }
@@ -46,6 +51,7 @@ void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* 
         return std::find_if(info.begin(), info.end(), [](std::int32_t i) { return i != 0; }) - info.begin();
     };
     bool again = false;
+    std::vector<double> first_logs;
     for (int round = 0; round < 2; ++round) {
         gram(a, a);
         backend_.cholesky(b_, k_, gram_.data(), info_.data());
@@ -66,6 +72,10 @@ void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* 
         // Every shard of a sequence holds the same R, so all decide alike.
         backend_.log_diagonal(b_, k_, r, log_r_.data());
         const std::vector<double> logs = log_r_.to_host();
+        for (std::size_t i = 0; i < first_logs.size(); ++i)
+            if (logs[i] - first_logs[i] < std::log(lost_rank))
+                fail(step, first_sequence + static_cast<Index>(i) / k_, static_cast<Index>(i) % k_ + 1);
+        first_logs = logs;
         again = false;
         for (Index s = 0; s < b_; ++s) {
             const auto [low, high] = std::minmax_element(logs.begin() + s * k_, logs.begin() + (s + 1) * k_);

@@ -1,0 +1,167 @@
+// What the operation tests share: a fixture over the available backends, input values, neurons with planted corner
+// cases, and the way back from backend memory. All arrays lie in backend memory, so that the guard words around each
+// are checked when it is freed.
+#pragma once
+
+#include "backend/backends.hpp"
+#include "backend/buffer.hpp"
+#include "backend/shapes.hpp"
+#include "core/random.hpp"
+#include "reference/lyapunov.hpp"
+#include "reference/surrogate.hpp"
+#include "support/near.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+namespace spikefloss::testing_support {
+
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+
+inline constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
+inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
+                                              Surrogate::gaussian, Surrogate::triangle};
+inline constexpr std::array all_resets = {Reset::zero, Reset::subtract, Reset::none};
+
+// Normal numbers times scale.
+inline Floats random_floats(Index count, std::uint64_t seed, double scale = 1.0) {
+    Floats values(static_cast<std::size_t>(count));
+    for (Index i = 0; i < count; ++i)
+        values[static_cast<std::size_t>(i)] =
+            static_cast<float>(scale * normal(seed, Stream::test, static_cast<std::uint32_t>(i), 0, 0));
+    return values;
+}
+
+// Uniform in (low, high).
+inline Floats uniform_floats(Index count, std::uint64_t seed, double low, double high) {
+    Floats values(static_cast<std::size_t>(count));
+    for (Index i = 0; i < count; ++i)
+        values[static_cast<std::size_t>(i)] = static_cast<float>(
+            low + (high - low) * uniform(random_words(seed, Stream::test, static_cast<std::uint32_t>(i), 1, 0, 0)[0]));
+    return values;
+}
+
+// Multiples of 2^-10 in [-2, 2): sums of their products are exact in double.
+inline Floats dyadic_floats(Index count, std::uint64_t seed) {
+    Floats values(static_cast<std::size_t>(count));
+    for (Index i = 0; i < count; ++i) {
+        const auto word = random_words(seed, Stream::test, static_cast<std::uint32_t>(i), 2, 0, 0)[0];
+        values[static_cast<std::size_t>(i)] = (static_cast<float>(word % 4096u) - 2048.0f) * 0x1p-10f;
+    }
+    return values;
+}
+
+inline Doubles widened(const Floats& values) { return {values.begin(), values.end()}; }
+
+// Every |actual - expected| <= tolerance (1 + |expected|), with the first that is not. NaN never passes.
+template <class A>
+testing::AssertionResult close_to(const A& actual, const Doubles& expected, double tolerance) {
+    if (actual.size() != expected.size())
+        return testing::AssertionFailure() << actual.size() << " elements where " << expected.size() << " are expected";
+    for (std::size_t i = 0; i < expected.size(); ++i)
+        if (!(std::abs(static_cast<double>(actual[i]) - expected[i]) <= tolerance * (1.0 + std::abs(expected[i]))))
+            return testing::AssertionFailure() << "element " << i << " is " << actual[i] << " where " << expected[i]
+                                               << " is expected, allowed " << tolerance;
+    return testing::AssertionSuccess();
+}
+
+// The sum over i of a[i] b[i].
+template <class A, class B>
+double dot(const A& a, const B& b) {
+    double sum = 0.0;
+    for (std::size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+    return sum;
+}
+
+inline reference::Surrogate to_reference(Surrogate surrogate) {
+    return static_cast<reference::Surrogate>(static_cast<int>(surrogate));
+}
+
+// Constants and membranes of b x n neurons. Of the membranes some lie exactly at threshold (no spike), just above it and
+// far away; the first alpha is 0, the last beta is 0.
+struct Neurons {
+    NeuronModel model;
+    Floats alpha, beta, bias, u;
+
+    Neurons(NeuronModel model_, Index b, Index n, std::uint64_t seed = 1)
+        : model(model_),
+          alpha(uniform_floats(n, seed + 1, 0.05, 0.95)),
+          beta(uniform_floats(n, seed + 2, 0.05, 0.95)),
+          bias(random_floats(n, seed + 3)),
+          u(random_floats(b * n, seed + 4, 1.5)) {
+        if (n > 1) alpha.front() = beta.back() = 0.0f;
+        const float theta = model.threshold;
+        const Floats planted = {theta, std::nextafter(theta, 2.0f * theta), std::nextafter(theta, 0.0f), 30.0f, -30.0f};
+        for (std::size_t i = 0; i < planted.size() && 7 * i < u.size(); ++i) u[7 * i] = planted[i];
+    }
+
+    double spike(Index at) const { return u[at] > model.threshold ? 1.0 : 0.0; }
+    double reset_factor(Index at) const { return model.reset == Reset::zero ? 1.0 - spike(at) : 1.0; }
+    double psi(Index at) const {
+        return reference::psi(to_reference(model.surrogate), double(u[at]) - model.threshold, model.sharpness);
+    }
+    double slope(Index at) const {
+        return reference::psi_derivative(to_reference(model.surrogate), double(u[at]) - model.threshold,
+                                         model.sharpness);
+    }
+};
+
+// The per-neuron constants in backend memory.
+struct Constants {
+    Buffer<float> alpha, beta, bias;
+    Constants(Backend& backend, const Neurons& neurons)
+        : alpha(backend, neurons.alpha), beta(backend, neurons.beta), bias(backend, neurons.bias) {}
+    operator NeuronVectors() const { return {alpha.data(), beta.data(), bias.data()}; }
+};
+
+class OperationTest : public testing::TestWithParam<BackendCase> {
+protected:
+    Buffer<float> on_backend(const Floats& host) { return {backend, host}; }
+
+    // Sums that start with these values.
+    SumBuffer sums_on_backend(const Floats& host) {
+        SumBuffer sums(backend, static_cast<Index>(host.size()));
+        const Doubles wide = widened(host);
+        if (sums.type() == Scalar::float32)
+            backend.copy_in(sums.data(), host.data(), host.size() * sizeof(float));
+        else
+            backend.copy_in(sums.data(), wide.data(), wide.size() * sizeof(double));
+        return sums;
+    }
+
+    Doubles to_host(SumBuffer& sums) {
+        const auto count = static_cast<std::size_t>(sums.size());
+        if (sums.type() == Scalar::float32) {
+            Floats narrow(count);
+            backend.copy_out(narrow.data(), sums.data(), count * sizeof(float));
+            return widened(narrow);
+        }
+        Doubles wide(count);
+        backend.copy_out(wide.data(), sums.data(), count * sizeof(double));
+        return wide;
+    }
+
+    // What a sum of `terms` products of floats of size 1 may be off by.
+    double sum_tolerance(Index terms) const {
+        const double root = std::sqrt(static_cast<double>(terms + 1));
+        return backend.sums() == Sums::float32 ? 1e-6 * root : 1e-13 * root;
+    }
+
+    std::unique_ptr<Backend> owner = GetParam().make();
+    Backend& backend = *owner;
+};
+
+// Once in each test file: its cases run on every backend.
+#define SPIKEFLOSS_ON_EVERY_BACKEND(Fixture)                                                             \
+    INSTANTIATE_TEST_SUITE_P(Backends, Fixture,                                                          \
+                             testing::ValuesIn(::spikefloss::testing_support::available_backends()),    \
+                             [](const auto& instance) { return instance.param.name; })
+
+}  // namespace spikefloss::testing_support

@@ -1,0 +1,211 @@
+// Adjoint identities <J x, y> = <x, J' y> of the forward and backward operations, the forward side from the forward
+// operations themselves: a step is linear between spikes, so a difference of two steps is J x without truncation error.
+#include "backend/operation_test.hpp"
+
+namespace spikefloss::testing_support {
+namespace {
+
+class Adjoints : public OperationTest {
+protected:
+    // [rows, n] x W' and [rows, n] x W for W [n, n].
+    Buffer<float> times_transposed(Index rows, Index n, const Buffer<float>& x, const Buffer<float>& w) {
+        return product(Transpose::yes, rows, n, x, w);
+    }
+    Buffer<float> times(Index rows, Index n, const Buffer<float>& x, const Buffer<float>& w) {
+        return product(Transpose::no, rows, n, x, w);
+    }
+
+private:
+    Buffer<float> product(Transpose op, Index rows, Index n, const Buffer<float>& x, const Buffer<float>& w) {
+        Buffer<float> out(backend, rows * n);
+        backend.gemm(Transpose::no, op, {x.data(), rows, n}, {w.data(), n, n}, Matrix<float>(out.data(), rows, n), false);
+        return out;
+    }
+};
+SPIKEFLOSS_ON_EVERY_BACKEND(Adjoints);
+
+// |left - right| against the sizes of the two vectors of each product.
+void expect_equal_products(double left, double right, double size) { EXPECT_NEAR(left, right, 2e-6 * size); }
+
+double norm(const Floats& x) { return std::sqrt(dot(x, x)); }
+
+// Membranes at least 0.5 away from threshold, on both sides, so that a change of less than that spikes alike.
+Neurons away_from_threshold(NeuronModel model, Index b, Index n) {
+    Neurons net(model, b, n);
+    net.u = uniform_floats(b * n, 7, 0.5, 1.5);
+    for (std::size_t i = 0; i < net.u.size(); ++i) net.u[i] = model.threshold + (i % 3 == 0 ? net.u[i] : -net.u[i]);
+    return net;
+}
+
+struct State {
+    Floats current, membrane;
+};
+
+State step(Backend& backend, const Neurons& net, Index b, Index n, const Floats& input, const Floats& recurrent,
+           const Floats& i, const Floats& u) {
+    const Constants constants(backend, net);
+    const Buffer<float> input_(backend, input), recurrent_(backend, recurrent), i_(backend, i), u_(backend, u);
+    Buffer<float> i_next(backend, b * n), u_next(backend, b * n);
+    backend.neuron_step(net.model, constants, b, n, input_.data(), recurrent_.data(), i_.data(), u_.data(), i_next.data(),
+                        u_next.data());
+    return {i_next.to_host(), u_next.to_host()};
+}
+
+Floats sum(const Floats& a, const Floats& b, float factor = 1.0f) {
+    Floats result(a);
+    for (std::size_t i = 0; i < a.size(); ++i) result[i] += factor * b[i];
+    return result;
+}
+
+// The whole step with its recurrence, the spike's derivative being psi, as the backward pass uses it.
+TEST_P(Adjoints, StepOfTheState) {
+    for (Index n : {1, 31, 67})
+        for (Reset reset : all_resets)
+            for (Surrogate surrogate : all_surrogates) {
+                SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << int(reset) << ", surrogate " << int(surrogate));
+                const Index b = 3, count = b * n;
+                const Neurons net =
+                    away_from_threshold({.threshold = 0.7f, .reset = reset, .surrogate = surrogate, .sharpness = 2.0f}, b, n);
+                const Floats input = random_floats(count, 1), i = random_floats(count, 2), x_i = random_floats(count, 3),
+                             x_u = uniform_floats(count, 4, -0.4, 0.4), x_input = random_floats(count, 5),
+                             y_i = random_floats(count, 6), y_u = random_floats(count, 8), zeros(count, 0.0f);
+                const Buffer<float> w(backend, random_floats(n * n, 9, 1.0 / std::sqrt(double(n)))), u_(backend, net.u);
+
+                // J (x_i, x_u, x_input) = step(at + x) - step(at), the spikes having moved by psi x_u.
+                Buffer<float> moved_spikes(backend, count);
+                const Buffer<float> x_u_(backend, x_u);
+                backend.add_through_spikes(net.model, b, n, u_.data(), x_u_.data(), moved_spikes.data());
+                const Floats recurrent = times_transposed(b, n, moved_spikes, w).to_host();
+                const State before = step(backend, net, b, n, input, zeros, i, net.u),
+                            after = step(backend, net, b, n, sum(input, x_input), recurrent, sum(i, x_i), sum(net.u, x_u));
+                const Floats jx_i = sum(after.current, before.current, -1.0f),
+                             jx_u = sum(after.membrane, before.membrane, -1.0f);
+
+                const Constants constants(backend, net);
+                Buffer<float> di(backend, y_i), du(backend, y_u), g(backend, count);
+                backend.neuron_step_backward(net.model, constants, b, n, u_.data(), di.data(), du.data(), g.data());
+                const Buffer<float> back = times(b, n, g, w);
+                backend.add_through_spikes(net.model, b, n, u_.data(), back.data(), du.data());
+                expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u),
+                                      dot(x_i, di.to_host()) + dot(x_u, du.to_host()) + dot(x_input, g.to_host()),
+                                      (norm(before.current) + norm(jx_i) + norm(jx_u)) * (norm(y_i) + norm(y_u)));
+            }
+}
+
+// The step is linear in alpha, and in beta.
+TEST_P(Adjoints, TimeConstants) {
+    for (Index n : {1, 31, 67})
+        for (Reset reset : all_resets) {
+            SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << int(reset));
+            const Index b = 3, count = b * n;
+            const Neurons net = away_from_threshold({.threshold = 0.7f, .reset = reset}, b, n);
+            const Floats input = random_floats(count, 1), zeros(count, 0.0f), i = random_floats(count, 2),
+                         y_i = random_floats(count, 3), y_u = random_floats(count, 4), x = uniform_floats(n, 5, -0.2, 0.2);
+            const State at = step(backend, net, b, n, input, zeros, i, net.u);
+            Neurons other_alpha(net), other_beta(net);
+            other_alpha.alpha = sum(net.alpha, x);
+            other_beta.beta = sum(net.beta, x);
+            const State of_alpha = step(backend, other_alpha, b, n, input, zeros, i, net.u),
+                        of_beta = step(backend, other_beta, b, n, input, zeros, i, net.u);
+
+            const Constants constants(backend, net);
+            const Buffer<float> i_(backend, i), i_now(backend, at.current), u_(backend, net.u), di(backend, y_i),
+                du(backend, y_u);
+            SumBuffer d_alpha(backend, n), d_beta(backend, n);
+            backend.time_constants_backward(net.model, constants, b, n, i_.data(), i_now.data(), u_.data(), di.data(),
+                                            du.data(), d_alpha.matrix(1, n), d_beta.matrix(1, n));
+            const auto moved = [&](const State& to) {
+                return dot(sum(to.current, at.current, -1.0f), y_i) + dot(sum(to.membrane, at.membrane, -1.0f), y_u);
+            };
+            const double size = (norm(at.current) + norm(at.membrane)) * (norm(y_i) + norm(y_u));
+            expect_equal_products(moved(of_alpha), dot(x, to_host(d_alpha)), size);
+            expect_equal_products(moved(of_beta), dot(x, to_host(d_beta)), size);
+        }
+}
+
+// tangent_input, W and tangent_step against tangent_step_backward, W' and tangent_input_backward.
+TEST_P(Adjoints, StepOfTheTangents) {
+    for (Index n : {1, 33, 67})
+        for (Reset reset : all_resets)
+            for (JacobianReset jacobian : {JacobianReset::detached, JacobianReset::ignored})
+                for (bool has_current : {false, true}) {
+                    SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << int(reset) << ", Jacobian "
+                                                    << int(jacobian) << ", current " << has_current);
+                    const Index b = 3, k = 5, rows = b * k, count = rows * n;
+                    Neurons net({.threshold = 0.7f, .reset = reset}, b, n);
+                    if (!has_current) net.alpha.assign(net.alpha.size(), 0.0f);
+                    const Floats w_host = random_floats(n * n, 9, 1.0 / std::sqrt(double(n)));
+                    const Index current_count = has_current ? count : 0;
+                    const Floats x_i = random_floats(current_count, 1), x_u = random_floats(count, 2),
+                                 y_i = random_floats(current_count, 3), y_u = random_floats(count, 4);
+                    const Constants constants(backend, net);
+                    const Buffer<float> u_(backend, net.u), w(backend, w_host), q_u_copy(backend, x_u);
+                    Buffer<float> q_i(backend, x_i), q_u(backend, x_u), a_i(backend, y_i), a_u(backend, y_u);
+                    Buffer<float> input(backend, count), g(backend, count), e(backend, b * n);
+                    const Tangents q{has_current ? q_i.data() : nullptr, q_u.data()},
+                        a{has_current ? a_i.data() : nullptr, a_u.data()};
+
+                    backend.tangent_input(net.model, b, k, n, u_.data(), q.membrane, input.data());
+                    const Buffer<float> wx = times_transposed(rows, n, input, w);
+                    backend.tangent_step(net.model, jacobian, constants, b, k, n, u_.data(), wx.data(), q, q);
+
+                    backend.tangent_step_backward(net.model, jacobian, constants, b, k, n, u_.data(), a, g.data());
+                    const Buffer<float> back = times(rows, n, g, w);
+                    backend.tangent_input_backward(net.model, constants, b, k, n, u_.data(), q_u_copy.data(), back.data(),
+                                                   g.data(), a, e.data());
+                    const Floats jx_i = q_i.to_host(), jx_u = q_u.to_host();
+                    expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u), dot(x_i, a_i.to_host()) + dot(x_u, a_u.to_host()),
+                                          (norm(jx_i) + norm(jx_u)) * (norm(y_i) + norm(y_u)));
+                }
+}
+
+TEST_P(Adjoints, ReadoutFilter) {
+    for (Index T : {1, 2, 40})
+        for (Index O : {1, 33}) {
+            const Index b = 3, count = T * b * O;
+            Floats kappa = uniform_floats(O, 1, 0.0, 0.9);
+            kappa[0] = 0.0f;
+            const Floats x = random_floats(count, 2), y = random_floats(count, 3);
+            const Buffer<float> kappa_(backend, kappa), bias(backend, O), x_(backend, x), y_(backend, y);
+            Buffer<float> jx(backend, count), jty(backend, count);
+            SumBuffer d_kappa(backend, O);
+            backend.readout_filter(T, b, O, kappa_.data(), bias.data(), x_.data(), jx.data());
+            backend.readout_filter_backward(T, b, O, kappa_.data(), jx.data(), y_.data(), jty.data(), d_kappa.matrix(1, O));
+            expect_equal_products(dot(jx.to_host(), y), dot(x, jty.to_host()), norm(x) * norm(y));
+        }
+}
+
+// dL/dA of L = <Q, Qb> + sum of w_j ln R_jj along a direction, against central differences of the reference's QR.
+TEST_P(Adjoints, Qr) {
+    for (Index k : {1, 2, 7}) {
+        const Index n = 33;
+        const Floats a = random_floats(k * n, 1), qb = random_floats(k * n, 2), direction = random_floats(k * n, 3);
+        const Doubles weight = widened(random_floats(k, 4));
+        Buffer<float> q(backend, a), adjoint(backend, qb);
+        Buffer<double> r(backend, k * k), c(backend, k * k);
+        const Buffer<double> weight_(backend, weight);
+        Buffer<std::int32_t> info(backend, 1);
+        backend.householder(1, k, n, {nullptr, q.data()}, r.data(), info.data());
+        backend.gram(1, k, n, adjoint.data(), q.data(), c.data(), false);
+        backend.qr_backward_small(1, k, r.data(), weight_.data(), c.data(), c.data());
+        backend.qr_backward_apply(1, k, n, q.data(), c.data(), r.data(), adjoint.data());
+
+        const auto value = [&](double h) {
+            Doubles columns(n * k);
+            for (Index j = 0; j < k; ++j)
+                for (Index i = 0; i < n; ++i) columns[i * k + j] = a[j * n + i] + h * direction[j * n + i];
+            const reference::QR f = reference::qr(n, k, columns);
+            double L = 0.0;
+            for (Index j = 0; j < k; ++j) {
+                for (Index i = 0; i < n; ++i) L += f.q[i * k + j] * qb[j * n + i];
+                L += weight[j] * std::log(f.r[j * k + j]);
+            }
+            return L;
+        };
+        const double h = 1e-5, slope = (value(h) - value(-h)) / (2.0 * h);
+        EXPECT_NEAR(dot(adjoint.to_host(), direction), slope, 2e-6 * norm(qb)) << "k " << k;
+    }
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support

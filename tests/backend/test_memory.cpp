@@ -1,0 +1,119 @@
+// Memory of every backend, the guard words of the CPU backend, the owning buffers, and the factory.
+#include "backend/operation_test.hpp"
+#include "core/error.hpp"
+
+#include <limits>
+
+namespace spikefloss::testing_support {
+namespace {
+
+class Memory : public OperationTest {};
+SPIKEFLOSS_ON_EVERY_BACKEND(Memory);
+
+TEST_P(Memory, CopiesAndZeroes) {
+    for (Index count : {0, 1, 15, 16, 17, 1000}) {
+        SCOPED_TRACE(count);
+        const Floats host = random_floats(count, 1);
+        Buffer<float> a(backend, host), b(backend, count);
+        EXPECT_TRUE(all_equal(b.to_host(), Floats(count, 0.0f)));
+        backend.copy(b.data(), a.data(), b.bytes());
+        EXPECT_TRUE(all_equal(b.to_host(), host));
+        a.zero();
+        EXPECT_TRUE(all_equal(a.to_host(), Floats(count, 0.0f)));
+        a.copy_in(host.data());
+        backend.synchronize();
+        EXPECT_TRUE(all_equal(a.to_host(), host));
+    }
+}
+
+TEST_P(Memory, BuffersMove) {
+    Buffer<float> a(backend, Floats{1.0f, 2.0f});
+    Buffer<float> b(std::move(a));
+    EXPECT_FALSE(a);
+    EXPECT_EQ(a.size(), 0);
+    EXPECT_TRUE(all_equal(b.to_host(), Floats{1.0f, 2.0f}));
+    Buffer<float> c(backend, Floats{3.0f});
+    c = std::move(b);
+    EXPECT_TRUE(all_equal(c.to_host(), Floats{1.0f, 2.0f}));
+    const Buffer<float> empty;
+    EXPECT_FALSE(empty);
+    EXPECT_TRUE(empty.to_host().empty());
+}
+
+TEST_P(Memory, SumBuffersHaveTheTypeOfTheSums) {
+    SumBuffer sums(backend, 6);
+    EXPECT_EQ(sums.type(), backend.sums() == Sums::float32 ? Scalar::float32 : Scalar::float64);
+    const auto bytes = static_cast<char*>(sums.data(2)) - static_cast<char*>(sums.data());
+    EXPECT_EQ(bytes, static_cast<std::ptrdiff_t>(2 * size_of(sums.type())));
+    const SumMatrix matrix = sums.matrix(2, 2, 2);
+    EXPECT_EQ(matrix.data, sums.data(2));
+    EXPECT_EQ(matrix.stride, 2);
+    EXPECT_TRUE(close_to(to_host(sums), Doubles(6, 0.0), 0.0));
+}
+
+TEST(CpuMemory, IsAlignedForVectors) {
+    const auto backend = make_backend("cpu", 1, Sums::float32);
+    for (Index count : {1, 3, 17}) {
+        const Buffer<float> buffer(*backend, count);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 64, 0u);
+    }
+}
+
+TEST(CpuMemory, TooMuchIsAnErrorThatSaysWhatToDo) {
+    const auto backend = make_backend("cpu", 1, Sums::float32);
+    try {
+        backend->allocate(std::size_t{1} << 56);
+        FAIL() << "2^56 bytes were allocated";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Exit::usage);
+        EXPECT_NE(std::string(error.what()).find("no memory left"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("train.batch"), std::string::npos) << error.what();
+    }
+}
+
+// A write of one byte at `offset` from an array of `bytes` bytes ends the program when the array is freed.
+void write_outside(std::size_t bytes, std::ptrdiff_t offset) {
+    const auto backend = make_backend("cpu", 1, Sums::float32);
+    auto* data = static_cast<unsigned char*>(backend->allocate(bytes));
+    data[offset] = 0;
+    backend->deallocate(data);
+}
+
+TEST(CpuMemoryDeathTest, WritesOutsideAnArrayAreFoundWhenItIsFreed) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    for (std::ptrdiff_t bytes : {0, 4, 64, 100}) {
+        SCOPED_TRACE(bytes);
+        const std::string text = "wrote outside an array of " + std::to_string(bytes) + " bytes";
+        EXPECT_DEATH(write_outside(bytes, -1), text);
+        EXPECT_DEATH(write_outside(bytes, -56), text);
+        EXPECT_DEATH(write_outside(bytes, bytes), text);
+        EXPECT_DEATH(write_outside(bytes, bytes + 63), text);
+    }
+}
+
+TEST(CpuMemory, WritesInsideAnArrayAreNot) {
+    write_outside(4, 3);
+    write_outside(4, 0);
+}
+
+TEST(Factory, RefusesWhatTheBuildDoesNotHave) {
+    EXPECT_EQ(make_backend("auto", 1, Sums::float64)->sums(), Sums::float64);
+    EXPECT_EQ(make_backend("cpu", 2, Sums::float32)->name(), "cpu");
+    const auto text_of = [](auto&& make) -> std::string {
+        try {
+            make();
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), Exit::usage);
+            return error.what();
+        }
+        return "no error";
+    };
+    const std::string unknown = text_of([] { make_backend("abacus", 1, Sums::float32); });
+    EXPECT_NE(unknown.find("backend 'abacus' is not in this build"), std::string::npos) << unknown;
+    EXPECT_NE(unknown.find("choose one of: auto, " + backend_names()), std::string::npos) << unknown;
+    const std::string threads = text_of([] { make_backend("cpu", 0, Sums::float32); });
+    EXPECT_NE(threads.find("0 threads"), std::string::npos) << threads;
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support

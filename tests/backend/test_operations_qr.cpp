@@ -1,0 +1,312 @@
+// QR operations of every backend: Gram matrices, Cholesky, Householder and the adjoint, against double loops, the
+// reference and the properties Q'Q = I, QR = A, R_jj > 0.
+#include "backend/operation_test.hpp"
+
+#include <algorithm>
+
+namespace spikefloss::testing_support {
+namespace {
+
+class QrOperations : public OperationTest {};
+SPIKEFLOSS_ON_EVERY_BACKEND(QrOperations);
+
+// Part of sequence s as the reference wants it, [n, k] in double: the rows of x[s] are its columns.
+Doubles columns(const Shape& shape, const Floats& x, Index s) {
+    Doubles a(shape.n * shape.k);
+    for (Index j = 0; j < shape.k; ++j)
+        for (Index i = 0; i < shape.n; ++i) a[i * shape.k + j] = x[(s * shape.k + j) * shape.n + i];
+    return a;
+}
+
+// [b, k, k] upper triangular with a diagonal away from 0.
+Doubles random_r(const Shape& shape, std::uint64_t seed) {
+    const Floats values = random_floats(shape.b * shape.k * shape.k, seed, 0.3);
+    Doubles r(values.size());
+    for (std::size_t at = 0; at < r.size(); ++at) {
+        const Index i = static_cast<Index>(at) / shape.k % shape.k, j = static_cast<Index>(at) % shape.k;
+        r[at] = i > j ? 0.0 : i == j ? 0.8 + std::abs(values[at]) : values[at];
+    }
+    return r;
+}
+
+TEST_P(QrOperations, Gram) {
+    for (const Shape& shape : ragged_shapes())
+        for (bool same : {false, true})
+            for (bool accumulate : {false, true}) {
+                SCOPED_TRACE(testing::Message() << shape << ", same " << same << ", accumulate " << accumulate);
+                const auto [b, k, n] = shape;
+                const Floats x = random_floats(b * k * n, 1), y = same ? x : random_floats(b * k * n, 2);
+                const Doubles start(b * k * k, accumulate ? 0.5 : nan_value);
+                Doubles expected(b * k * k, accumulate ? 0.5 : 0.0);
+                for (Index s = 0; s < b; ++s)
+                    for (Index i = 0; i < k; ++i)
+                        for (Index j = 0; j < k; ++j)
+                            for (Index l = 0; l < n; ++l)
+                                expected[(s * k + i) * k + j] += double(x[(s * k + i) * n + l]) * y[(s * k + j) * n + l];
+                const Buffer<float> x_(backend, x), y_(backend, y);
+                Buffer<double> g(backend, start);
+                backend.gram(b, k, n, x_.data(), same ? x_.data() : y_.data(), g.data(), accumulate);
+                EXPECT_TRUE(close_to(g.to_host(), expected, 1e-12));
+            }
+}
+
+TEST_P(QrOperations, CholeskyOfPositiveDefinite) {
+    for (Index b : {0, 1, 3, 5})
+        for (Index k : {1, 2, 7, 33}) {
+            SCOPED_TRACE(testing::Message() << "b " << b << ", k " << k);
+            const Shape shape{b, k, k};
+            const Doubles r = random_r(shape, 3);
+            Doubles gram(b * k * k);
+            for (Index s = 0; s < b; ++s)
+                for (Index i = 0; i < k; ++i)
+                    for (Index j = 0; j < k; ++j)
+                        for (Index l = 0; l < k; ++l)
+                            gram[(s * k + i) * k + j] += r[(s * k + l) * k + i] * r[(s * k + l) * k + j];
+            Buffer<double> g(backend, gram);
+            Buffer<std::int32_t> info(backend, std::vector<std::int32_t>(b, -1));
+            backend.cholesky(b, k, g.data(), info.data());
+            EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>(b, 0)));
+            EXPECT_TRUE(close_to(g.to_host(), r, 1e-9));
+            const Doubles factor = g.to_host();
+            for (Index at = 0; at < b * k * k; ++at) {
+                if (at / k % k > at % k) { EXPECT_EQ(factor[at], 0.0) << at; }
+            }
+        }
+}
+
+// Sequence 1 of 3 fails; its column is named and the others are done.
+TEST_P(QrOperations, CholeskyNamesTheFailingColumn) {
+    const double bad = nan_value;
+    const struct {
+        const char* what;
+        Doubles gram;
+        std::int32_t column;
+    } cases[] = {
+        {"equal columns", {4, 4, 2, 4, 4, 2, 2, 2, 5}, 2},
+        {"a zero column", {0, 0, 0, 0, 4, 2, 0, 2, 5}, 1},
+        {"a combination", {1, 0, 2, 0, 1, 2, 2, 2, 8}, 3},
+        {"indefinite", {1, 2, 0, 2, 1, 0, 0, 0, 1}, 2},
+        {"NaN on the diagonal", {1, 0, 0, 0, bad, 0, 0, 0, 1}, 2},
+        {"NaN beside the diagonal", {1, 0, bad, 0, 1, 0, bad, 0, 1}, 3},
+        {"infinite", {HUGE_VAL, 0, 0, 0, 1, 0, 0, 0, 1}, 1},
+    };
+    const Doubles good = {4, 2, 0, 2, 5, 0, 0, 0, 9}, factor = {2, 1, 0, 0, 2, 0, 0, 0, 3};
+    for (const auto& c : cases) {
+        SCOPED_TRACE(c.what);
+        Doubles gram(good);
+        gram.insert(gram.end(), c.gram.begin(), c.gram.end());
+        gram.insert(gram.end(), good.begin(), good.end());
+        Buffer<double> g(backend, gram);
+        Buffer<std::int32_t> info(backend, 3);
+        backend.cholesky(3, 3, g.data(), info.data());
+        EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>{0, c.column, 0}));
+        const Doubles r = g.to_host();
+        EXPECT_TRUE(close_to(Doubles(r.begin(), r.begin() + 9), factor, 1e-15));
+        EXPECT_TRUE(close_to(Doubles(r.end() - 9, r.end()), factor, 1e-15));
+    }
+}
+
+TEST_P(QrOperations, DivideByR) {
+    for (const Shape& shape : ragged_shapes()) {
+        SCOPED_TRACE(testing::Message() << shape);
+        const auto [b, k, n] = shape;
+        const Doubles r = random_r(shape, 4);
+        const Floats x = random_floats(b * k * n, 5);
+        Doubles expected = widened(x);  // R' X = x, from the first row on
+        for (Index s = 0; s < b; ++s)
+            for (Index j = 0; j < k; ++j)
+                for (Index i = 0; i < n; ++i) {
+                    double& out = expected[(s * k + j) * n + i];
+                    for (Index l = 0; l < j; ++l) out -= r[(s * k + l) * k + j] * expected[(s * k + l) * n + i];
+                    out /= r[(s * k + j) * k + j];
+                }
+        const Buffer<double> r_(backend, r);
+        Buffer<float> x_(backend, x);
+        backend.divide_by_r(b, k, n, r_.data(), x_.data());
+        EXPECT_TRUE(close_to(x_.to_host(), expected, 1e-7));
+    }
+}
+
+TEST_P(QrOperations, MultiplyR) {
+    for (Index b : {0, 1, 3})
+        for (Index k : {1, 2, 7, 33}) {
+            const Shape shape{b, k, k};
+            const Doubles second = random_r(shape, 6), first = random_r(shape, 7);
+            Doubles expected(b * k * k);
+            for (Index s = 0; s < b; ++s)
+                for (Index i = 0; i < k; ++i)
+                    for (Index j = 0; j < k; ++j)
+                        for (Index l = 0; l < k; ++l)
+                            expected[(s * k + i) * k + j] += second[(s * k + i) * k + l] * first[(s * k + l) * k + j];
+            const Buffer<double> second_(backend, second);
+            Buffer<double> r(backend, first);
+            backend.multiply_r(b, k, second_.data(), r.data());
+            EXPECT_TRUE(close_to(r.to_host(), expected, 1e-14)) << "b " << b << ", k " << k;
+        }
+}
+
+// The rows of both parts of sequence s as one [D, k] matrix.
+Doubles joined(const Shape& shape, const Floats& current, const Floats& membrane, Index s) {
+    Doubles a = current.empty() ? Doubles() : columns(shape, current, s);
+    const Doubles lower = columns(shape, membrane, s);
+    a.insert(a.end(), lower.begin(), lower.end());
+    return a;
+}
+
+TEST_P(QrOperations, Householder) {
+    for (const Shape& shape : ragged_shapes())
+        for (bool has_current : {false, true}) {
+            const auto [b, k, n] = shape;
+            const Index D = has_current ? 2 * n : n;
+            if (D < k) continue;
+            SCOPED_TRACE(testing::Message() << shape << ", current " << has_current);
+            const Floats current = random_floats(has_current ? b * k * n : 0, 8), membrane = random_floats(b * k * n, 9);
+            Buffer<float> current_(backend, current), membrane_(backend, membrane);
+            Buffer<double> r_(backend, Doubles(b * k * k, -1.0));
+            Buffer<std::int32_t> info(backend, std::vector<std::int32_t>(b, -1));
+            backend.householder(b, k, n, {has_current ? current_.data() : nullptr, membrane_.data()}, r_.data(),
+                                info.data());
+            EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>(b, 0)));
+            const Floats q_current = current_.to_host(), q_membrane = membrane_.to_host();
+            const Doubles all_r = r_.to_host();
+            for (Index s = 0; s < b; ++s) {
+                const Doubles a = joined(shape, current, membrane, s), q = joined(shape, q_current, q_membrane, s),
+                              r(all_r.begin() + s * k * k, all_r.begin() + (s + 1) * k * k);
+                const reference::QR expected = reference::qr(D, k, a);
+                EXPECT_TRUE(close_to(r, expected.r, 1e-11));
+                EXPECT_TRUE(close_to(q, expected.q, 2e-6));  // n = k may be far from orthogonal columns
+                for (Index j = 0; j < k; ++j) EXPECT_GT(r[j * k + j], 0.0);
+            }
+        }
+}
+
+// Sequence 1 of 3 has no full rank; its column is named.
+TEST_P(QrOperations, HouseholderNamesTheFailingColumn) {
+    const Shape shape{3, 3, 33};
+    const struct {
+        const char* what;
+        std::int32_t column;
+        void (*plant)(float* x, Index n);  // x: [k, n] of sequence 1
+    } cases[] = {
+        {"a zero column", 2, [](float* x, Index n) { std::fill_n(x + n, n, 0.0f); }},
+        {"equal columns", 2, [](float* x, Index n) { std::copy_n(x, n, x + n); }},
+        {"a combination", 3, [](float* x, Index n) {
+             for (Index i = 0; i < n; ++i) {
+                 x[n + i] = static_cast<float>(i % 5);
+                 x[i] = static_cast<float>(i % 7);
+                 x[2 * n + i] = x[i] - 2.0f * x[n + i];
+             }
+         }},
+        {"NaN", 3, [](float* x, Index n) { x[2 * n + 20] = nan_value; }},
+        {"NaN at the start", 1, [](float* x, Index) { x[0] = nan_value; }},
+        {"infinite", 2, [](float* x, Index n) { x[n + 7] = std::numeric_limits<float>::infinity(); }},
+    };
+    for (const auto& c : cases) {
+        SCOPED_TRACE(c.what);
+        Floats x = random_floats(shape.b * shape.k * shape.n, 10);
+        c.plant(x.data() + shape.k * shape.n, shape.n);
+        Buffer<float> x_(backend, x);
+        Buffer<double> r(backend, 3 * 9);
+        Buffer<std::int32_t> info(backend, 3);
+        backend.householder(shape.b, shape.k, shape.n, {nullptr, x_.data()}, r.data(), info.data());
+        EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>{0, c.column, 0}));
+        const Floats q = x_.to_host();
+        for (Index s : {0, 2})
+            EXPECT_TRUE(close_to(columns(shape, q, s), reference::qr(shape.n, shape.k, columns(shape, x, s)).q, 1e-6));
+    }
+}
+
+TEST_P(QrOperations, LogarithmsOfTheDiagonal) {
+    for (Index b : {0, 1, 3})
+        for (Index k : {1, 7}) {
+            const Doubles r = random_r({b, k, k}, 11);
+            Doubles expected(b * k);
+            for (Index i = 0; i < b * k; ++i) expected[i] = std::log(r[i * k + i % k]);
+            const Buffer<double> r_(backend, r);
+            Buffer<double> logs(backend, b * k);
+            backend.log_diagonal(b, k, r_.data(), logs.data());
+            EXPECT_TRUE(close_to(logs.to_host(), expected, 1e-15));
+        }
+    const Buffer<double> zero(backend, Doubles{0.0});
+    Buffer<double> log(backend, 1);
+    backend.log_diagonal(1, 1, zero.data(), log.data());
+    EXPECT_EQ(log.to_host()[0], -HUGE_VAL);
+}
+
+TEST_P(QrOperations, SmallPartOfTheAdjoint) {
+    for (Index b : {0, 1, 3})
+        for (Index k : {1, 2, 7, 33}) {
+            SCOPED_TRACE(testing::Message() << "b " << b << ", k " << k);
+            const Shape shape{b, k, k};
+            const Doubles r = random_r(shape, 12), weight = widened(random_floats(b * k, 13)),
+                          qbq = widened(random_floats(b * k * k, 14));
+            Doubles m(qbq), expected(qbq);
+            for (Index at = 0; at < b * k * k; ++at) {
+                const Index row = at / k, j = at % k, s = row / k;
+                m[at] = r[at] * weight[s * k + j] / r[(s * k + j) * k + j] - qbq[at];
+            }
+            for (Index at = 0; at < b * k * k; ++at) {
+                const Index s = at / (k * k), i = at / k % k, j = at % k;
+                expected[at] = m[(s * k + std::max(i, j)) * k + std::min(i, j)];
+            }
+            const Buffer<double> r_(backend, r), weight_(backend, weight), qbq_(backend, qbq);
+            Buffer<double> c(backend, b * k * k), in_place(backend, qbq);
+            backend.qr_backward_small(b, k, r_.data(), weight_.data(), qbq_.data(), c.data());
+            backend.qr_backward_small(b, k, r_.data(), weight_.data(), in_place.data(), in_place.data());
+            EXPECT_TRUE(close_to(c.to_host(), expected, 1e-14));
+            EXPECT_TRUE(all_equal(in_place.to_host(), c.to_host()));
+        }
+}
+
+TEST_P(QrOperations, LargePartOfTheAdjoint) {
+    for (const Shape& shape : ragged_shapes()) {
+        SCOPED_TRACE(testing::Message() << shape);
+        const auto [b, k, n] = shape;
+        const Doubles r = random_r(shape, 15), c = widened(random_floats(b * k * k, 16));
+        const Floats q = random_floats(b * k * n, 17), qb = random_floats(b * k * n, 18);
+        Doubles expected = widened(qb);
+        for (Index s = 0; s < b; ++s)
+            for (Index i = 0; i < n; ++i) {
+                const auto at = [&, n = n, k = k](Index j) { return (s * k + j) * n + i; };
+                for (Index j = 0; j < k; ++j)
+                    for (Index l = 0; l < k; ++l) expected[at(j)] += q[at(l)] * c[(s * k + l) * k + j];
+                for (Index j = k; j-- > 0;) {  // X R' = ..., from the last column back
+                    for (Index l = j + 1; l < k; ++l) expected[at(j)] -= expected[at(l)] * r[(s * k + j) * k + l];
+                    expected[at(j)] /= r[(s * k + j) * k + j];
+                }
+            }
+        const Buffer<double> r_(backend, r), c_(backend, c);
+        const Buffer<float> q_(backend, q);
+        Buffer<float> qb_(backend, qb);
+        backend.qr_backward_apply(b, k, n, q_.data(), c_.data(), r_.data(), qb_.data());
+        EXPECT_TRUE(close_to(qb_.to_host(), expected, 1e-6));
+    }
+}
+
+// All of the adjoint together against the reference.
+TEST_P(QrOperations, AdjointOfQr) {
+    for (Index k : {1, 2, 7}) {
+        const Shape shape{3, k, 33};
+        const Floats a = random_floats(shape.b * k * shape.n, 19), qb = random_floats(shape.b * k * shape.n, 20);
+        const Doubles weight = widened(random_floats(shape.b * k, 21));
+        Buffer<float> q(backend, a), adjoint(backend, qb);
+        Buffer<double> r(backend, shape.b * k * k), c(backend, shape.b * k * k);
+        const Buffer<double> weight_(backend, weight);
+        Buffer<std::int32_t> info(backend, shape.b);
+        backend.householder(shape.b, k, shape.n, {nullptr, q.data()}, r.data(), info.data());
+        backend.gram(shape.b, k, shape.n, adjoint.data(), q.data(), c.data(), false);
+        backend.qr_backward_small(shape.b, k, r.data(), weight_.data(), c.data(), c.data());
+        backend.qr_backward_apply(shape.b, k, shape.n, q.data(), c.data(), r.data(), adjoint.data());
+        for (Index s = 0; s < shape.b; ++s) {
+            const reference::QR factors = reference::qr(shape.n, k, columns(shape, a, s));
+            Doubles rb(k);
+            for (Index j = 0; j < k; ++j) rb[j] = weight[s * k + j] / factors.r[j * k + j];
+            EXPECT_TRUE(near_in_norm(columns(shape, adjoint.to_host(), s),
+                                     reference::qr_backward(shape.n, k, factors, columns(shape, qb, s), rb), 1e-6))
+                << "k " << k << ", sequence " << s;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support

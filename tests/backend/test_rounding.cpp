@@ -1,0 +1,186 @@
+// What "bit for bit on every grid" stands on: element-wise operations give the same bits wherever an element lies in its
+// array (vector body, remainder, another thread), and with Sums::float64 and dyadic values sums over blocks are exact.
+#include "backend/operation_test.hpp"
+
+#include "parallel/block_range.hpp"
+
+#include <cstring>
+
+namespace spikefloss::testing_support {
+namespace {
+
+class Rounding : public OperationTest {};
+SPIKEFLOSS_ON_EVERY_BACKEND(Rounding);
+
+// Columns [block] of a [rows, n] array.
+Floats part(const Floats& whole, Index n, BlockRange block) {
+    Floats values;
+    for (std::size_t row = 0; row * n < whole.size(); ++row)
+        values.insert(values.end(), whole.begin() + row * n + block.begin, whole.begin() + row * n + block.end);
+    return values;
+}
+
+testing::AssertionResult same_bits(const Floats& a, const Floats& b) {
+    if (a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0)
+        return testing::AssertionSuccess();
+    return testing::AssertionFailure() << "the bits differ: " << all_equal(a, b).message();
+}
+
+// W x = the sum over shards of W[:, block] x[block], and the rows of W x from a shard's rows of W.
+TEST_P(Rounding, ProductsOverBlocksOfDyadicValues) {
+    if (backend.sums() != Sums::float64) return;  // only these promise it
+    const Index b = 3, n = 67;
+    const Floats w = dyadic_floats(n * n, 1), x = dyadic_floats(b * n, 2);
+    const Buffer<float> w_(backend, w), x_(backend, x);
+    Buffer<float> whole(backend, b * n);
+    backend.gemm(Transpose::no, Transpose::yes, {x_.data(), b, n}, {w_.data(), n, n}, Matrix<float>(whole.data(), b, n),
+                 false);
+    for (Index parts : {1, 2, 3, 6, 67, 80}) {
+        SumBuffer sums(backend, b * n);
+        Buffer<float> rounded(backend, b * n), by_rows(backend, b * n);
+        for (const BlockRange block : block_ranges(n, parts)) {
+            const Matrix<const float> x_part(x_.data() + block.begin, b, block.size(), n);
+            backend.gemm(Transpose::no, Transpose::yes, x_part, {w_.data() + block.begin, n, block.size(), n},
+                         sums.matrix(b, n), true);
+            backend.gemm(Transpose::no, Transpose::yes, {x_.data(), b, n}, {w_.data() + block.begin * n, block.size(), n},
+                         Matrix<float>(by_rows.data() + block.begin, b, block.size(), n), false);
+        }
+        backend.round_sums(sums.data(), rounded.data(), b * n);
+        EXPECT_TRUE(same_bits(rounded.to_host(), whole.to_host())) << parts << " column blocks";
+        EXPECT_TRUE(same_bits(by_rows.to_host(), whole.to_host())) << parts << " row blocks";
+    }
+}
+
+// Splits of b sequences and n neurons into blocks; test(sequences, neurons).
+template <class Test>
+void for_every_block(Index b, Index n, Test&& test) {
+    for (Index neuron_parts : {1, 2, 3, 6, 13, 67})
+        for (Index sequence_parts : {1, 2, 5})
+            for (const BlockRange sequences : block_ranges(b, sequence_parts))
+                for (const BlockRange neurons : block_ranges(n, neuron_parts)) {
+                    SCOPED_TRACE(testing::Message() << "sequences from " << sequences.begin << " to " << sequences.end
+                                                    << ", neurons from " << neurons.begin << " to " << neurons.end);
+                    test(sequences, neurons);
+                    if (testing::Test::HasFailure()) return;
+                }
+}
+
+constexpr Index b = 5, n = 67;
+
+// The part of a [b, n] array (or of [b, k, n]) that a shard owns.
+Floats shard(const Floats& whole, BlockRange sequences, BlockRange neurons) {
+    const Index row = static_cast<Index>(whole.size()) / b;
+    return part({whole.begin() + sequences.begin * row, whole.begin() + sequences.end * row}, n, neurons);
+}
+
+Neurons shard(const Neurons& net, BlockRange sequences, BlockRange neurons) {
+    Neurons mine(net);
+    for (Floats Neurons::*constant : {&Neurons::alpha, &Neurons::beta, &Neurons::bias})
+        mine.*constant = part(net.*constant, n, neurons);
+    mine.u = shard(net.u, sequences, neurons);
+    return mine;
+}
+
+TEST_P(Rounding, StateStepOfAnyShard) {
+    for (Reset reset : all_resets) {
+        const Neurons net({.threshold = 0.7f, .reset = reset}, b, n);
+        const Floats input = random_floats(b * n, 1), recurrent = random_floats(b * n, 2), i = random_floats(b * n, 3);
+        const auto step = [&](BlockRange sequences, BlockRange neurons) {
+            const Neurons mine = shard(net, sequences, neurons);
+            const Constants constants(backend, mine);
+            const Buffer<float> input_(backend, shard(input, sequences, neurons)),
+                recurrent_(backend, shard(recurrent, sequences, neurons)), i_(backend, shard(i, sequences, neurons)),
+                u_(backend, mine.u);
+            Buffer<float> i_next(backend, i_.size()), u_next(backend, i_.size());
+            backend.neuron_step(mine.model, constants, sequences.size(), neurons.size(), input_.data(),
+                                recurrent_.data(), i_.data(), u_.data(), i_next.data(), u_next.data());
+            Buffer<float> di(backend, i_next.to_host()), du(backend, u_next.to_host()), g(backend, i_.size());
+            backend.neuron_step_backward(mine.model, constants, sequences.size(), neurons.size(), u_.data(), di.data(),
+                                         du.data(), g.data());
+            return std::array{i_next.to_host(), u_next.to_host(), di.to_host(), du.to_host(), g.to_host()};
+        };
+        const auto whole = step({0, b}, {0, n});
+        for_every_block(b, n, [&](BlockRange sequences, BlockRange neurons) {
+            const auto mine = step(sequences, neurons);
+            for (std::size_t array = 0; array < mine.size(); ++array)
+                EXPECT_TRUE(same_bits(mine[array], shard(whole[array], sequences, neurons))) << "array " << array;
+        });
+    }
+}
+
+TEST_P(Rounding, SurrogatesOfAnyShard) {
+    const Index k = 2;
+    for (Surrogate surrogate : all_surrogates) {
+        SCOPED_TRACE(testing::Message() << "surrogate " << int(surrogate));
+        const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, b, n);
+        const Floats back = random_floats(b * n, 1), q = random_floats(b * k * n, 2), k_back = random_floats(b * k * n, 3);
+        const auto operations = [&](BlockRange sequences, BlockRange neurons) {
+            const Neurons mine = shard(net, sequences, neurons);
+            const Index rows = sequences.size(), columns = neurons.size();
+            const Constants constants(backend, mine);
+            const Buffer<float> u_(backend, mine.u), back_(backend, shard(back, sequences, neurons)),
+                q_(backend, shard(q, sequences, neurons)), k_back_(backend, shard(k_back, sequences, neurons));
+            Buffer<float> du(backend, u_.size()), x(backend, q_.size()), a(backend, q_.size()), e(backend, u_.size());
+            backend.add_through_spikes(mine.model, rows, columns, u_.data(), back_.data(), du.data());
+            backend.tangent_input(mine.model, rows, k, columns, u_.data(), q_.data(), x.data());
+            backend.tangent_input_backward(mine.model, constants, rows, k, columns, u_.data(), q_.data(), k_back_.data(),
+                                           q_.data(), {nullptr, a.data()}, e.data());
+            return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
+        };
+        const auto whole = operations({0, b}, {0, n});
+        for_every_block(b, n, [&](BlockRange sequences, BlockRange neurons) {
+            const auto mine = operations(sequences, neurons);
+            for (std::size_t array = 0; array < mine.size(); ++array)
+                EXPECT_TRUE(same_bits(mine[array], shard(whole[array], sequences, neurons))) << "array " << array;
+        });
+    }
+}
+
+TEST_P(Rounding, TangentStepOfAnyShard) {
+    const Index k = 3;
+    const Neurons net({.threshold = 0.7f}, b, n);
+    const Floats current = random_floats(b * k * n, 1), membrane = random_floats(b * k * n, 2), wx = random_floats(b * k * n, 3);
+    const auto step = [&](BlockRange sequences, BlockRange neurons) {
+        const Neurons mine = shard(net, sequences, neurons);
+        const Index rows = sequences.size(), columns = neurons.size();
+        const Constants constants(backend, mine);
+        const Buffer<float> u_(backend, mine.u), wx_(backend, shard(wx, sequences, neurons));
+        Buffer<float> i_(backend, shard(current, sequences, neurons)), m_(backend, shard(membrane, sequences, neurons)),
+            g(backend, wx_.size());
+        const Tangents q{i_.data(), m_.data()};
+        backend.tangent_step(mine.model, JacobianReset::detached, constants, rows, k, columns, u_.data(), wx_.data(), q, q);
+        const Floats p_i = i_.to_host(), p_m = m_.to_host();
+        backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, rows, k, columns, u_.data(), q,
+                                      g.data());
+        return std::array{p_i, p_m, m_.to_host(), g.to_host()};
+    };
+    const auto whole = step({0, b}, {0, n});
+    for_every_block(b, n, [&](BlockRange sequences, BlockRange neurons) {
+        const auto mine = step(sequences, neurons);
+        for (std::size_t array = 0; array < mine.size(); ++array)
+            EXPECT_TRUE(same_bits(mine[array], shard(whole[array], sequences, neurons))) << "array " << array;
+    });
+}
+
+// A rank updates its own part of the parameters only.
+TEST_P(Rounding, OptimisersOfAnyPart) {
+    const Index count = 67;
+    const Floats gradient = random_floats(count, 1), m = random_floats(count, 2), v = uniform_floats(count, 3, 0.0, 1.0),
+                 values = random_floats(count, 4);
+    const auto update = [&](BlockRange block) {
+        const Buffer<float> gradient_(backend, part(gradient, count, block));
+        Buffer<float> m_(backend, part(m, count, block)), v_(backend, part(v, count, block)),
+            values_(backend, part(values, count, block));
+        backend.adam(block.size(), {1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, 3}, gradient_.data(), m_.data(), v_.data(),
+                     values_.data());
+        backend.sgd(block.size(), 0.1f, 0.9f, gradient_.data(), m_.data(), values_.data());
+        return values_.to_host();
+    };
+    const Floats whole = update({0, count});
+    for (Index parts : {2, 3, 13})
+        for (const BlockRange block : block_ranges(count, parts))
+            EXPECT_TRUE(same_bits(update(block), part(whole, count, block))) << parts << " parts";
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support

@@ -1,0 +1,255 @@
+// TangentQr on every grid: Q'Q = I, QR = A, R_jj > 0 for condition numbers from 1 to 1e7, against the reference and
+// Householder QR; its adjoint; and bases that have lost rank.
+#include "lyapunov/qr.hpp"
+
+#include "backend/operation_test.hpp"
+#include "core/error.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace spikefloss::testing_support {
+namespace {
+
+class QrOnGrids : public OperationTest {
+protected:
+    // test(grid) for every PxQ of the ranks there are.
+    template <class Test>
+    void for_every_grid(Test&& test) {
+        int ranks = 1;
+        MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+        for (int P = 1; P <= ranks; ++P) {
+            if (ranks % P != 0) continue;
+            SCOPED_TRACE(testing::Message() << "grid " << P << "x" << ranks / P);
+            const ProcessGrid grid(MPI_COMM_WORLD, {P, ranks / P});
+            test(grid);
+        }
+    }
+};
+SPIKEFLOSS_ON_EVERY_BACKEND(QrOnGrids);
+
+constexpr Index sequences = 5, neurons = 37, k = 7;
+
+// [D, k] for all sequences, the same on all ranks, as float values.
+using Bases = std::vector<Doubles>;
+
+Index state_size(bool has_current) { return has_current ? 2 * neurons : neurons; }
+
+// U diag(s) V' with random orthogonal U and V and singular values from 1 down to 1 / condition.
+Bases random_bases(bool has_current, double condition) {
+    const Index D = state_size(has_current);
+    Bases bases;
+    for (Index s = 0; s < sequences; ++s) {
+        const auto seed = static_cast<std::uint64_t>(s);
+        const Doubles u = reference::qr(D, k, widened(random_floats(D * k, 2 * seed))).q,
+                      v = reference::qr(k, k, widened(random_floats(k * k, 2 * seed + 1))).q;
+        Doubles a(D * k);
+        for (Index d = 0; d < D; ++d)
+            for (Index j = 0; j < k; ++j) {
+                for (Index l = 0; l < k; ++l)
+                    a[d * k + j] += u[d * k + l] * std::pow(condition, -double(l) / (k - 1)) * v[j * k + l];
+                a[d * k + j] = static_cast<float>(a[d * k + j]);
+            }
+        bases.push_back(a);
+    }
+    return bases;
+}
+
+// This rank's rows of the bases, as the two parts [b, k, n] of tangents; and back.
+struct Shard {
+    BlockRange mine, my_sequences;
+    bool has_current;
+    Buffer<float> current, membrane;
+
+    Shard(Backend& backend, const ProcessGrid& grid, bool has_current_, const Bases& bases)
+        : mine(grid.neurons_of(neurons)), my_sequences(grid.sequences_of(sequences)), has_current(has_current_) {
+        membrane = Buffer<float>(backend, part(bases, has_current ? neurons : 0));
+        if (has_current) current = Buffer<float>(backend, part(bases, 0));
+    }
+    Index b() const { return my_sequences.size(); }
+    Index n() const { return mine.size(); }
+    Tangents view() { return {has_current ? current.data() : nullptr, membrane.data()}; }
+
+    // Rows first_row + mine of all my sequences.
+    Floats part(const Bases& bases, Index first_row) const {
+        Floats x;
+        for (Index s = my_sequences.begin; s < my_sequences.end; ++s)
+            for (Index j = 0; j < k; ++j)
+                for (Index i = mine.begin; i < mine.end; ++i)
+                    x.push_back(static_cast<float>(bases[s][(first_row + i) * k + j]));
+        return x;
+    }
+};
+
+// Factorised bases, compared with A: R and ln R_jj with the reference's, Q with the reference's, Q R with A, Q'Q with I.
+void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current, const Bases& a) {
+    Shard q(backend, grid, has_current, a);
+    Buffer<double> r(backend, q.b() * k * k), gram(backend, q.b() * k * k);
+    Doubles logs(q.b() * k);
+    TangentQr qr(backend, grid, q.b(), k, q.n());
+    qr.factorise(1, q.my_sequences.begin, q.view(), r.data(), logs.data());
+
+    backend.gram(q.b(), k, q.n(), q.membrane.data(), q.membrane.data(), gram.data(), false);
+    if (has_current) backend.gram(q.b(), k, q.n(), q.current.data(), q.current.data(), gram.data(), true);
+    Doubles all_gram = gram.to_host();
+    grid.neurons().all_reduce_sum(all_gram.data(), Scalar::float64, static_cast<Index>(all_gram.size()));
+
+    const Doubles all_r = r.to_host();
+    const Index D = state_size(has_current);
+    Bases expected_q, back;  // [D, k] each; `back` is Q R with the reference's Q and our R
+    for (Index s = 0; s < sequences; ++s) {
+        const reference::QR factors = reference::qr(D, k, a[s]);
+        expected_q.push_back(factors.q);
+        if (!q.my_sequences.contains(s)) continue;
+        const Index at = (s - q.my_sequences.begin) * k * k;
+        for (Index i = 0; i < k; ++i)
+            for (Index j = 0; j < k; ++j) {
+                const double r_ij = all_r[at + i * k + j];
+                EXPECT_NEAR(all_gram[at + i * k + j], i == j ? 1.0 : 0.0, 1e-6) << "Q'Q at " << i << ", " << j;
+                if (i > j) {
+                    EXPECT_EQ(r_ij, 0.0);
+                } else {
+                    EXPECT_NEAR(r_ij, factors.r[i * k + j], 1e-6) << "R at " << i << ", " << j;
+                }
+            }
+        for (Index j = 0; j < k; ++j) {
+            EXPECT_GT(all_r[at + j * k + j], 0.0);
+            EXPECT_NEAR(logs[at / k + j], std::log(factors.r[j * k + j]), 1e-5) << "ln R at " << j;
+        }
+    }
+    const Floats q_membrane = q.membrane.to_host(), membrane = q.part(a, has_current ? neurons : 0);
+    EXPECT_TRUE(close_to(q_membrane, widened(q.part(expected_q, has_current ? neurons : 0)), 1e-6)) << "Q";
+    Doubles product(membrane.size());
+    for (Index s = 0; s < q.b(); ++s)
+        for (Index j = 0; j < k; ++j)
+            for (Index l = 0; l <= j; ++l)
+                for (Index i = 0; i < q.n(); ++i)
+                    product[(s * k + j) * q.n() + i] += q_membrane[(s * k + l) * q.n() + i] * all_r[(s * k + l) * k + j];
+    EXPECT_TRUE(close_to(product, widened(membrane), 1e-6)) << "Q R";
+    if (!has_current) return;
+    EXPECT_TRUE(close_to(q.current.to_host(), widened(q.part(expected_q, 0)), 1e-6)) << "current part of Q";
+}
+
+// One round leaves |Q'Q - I| of about 2^-53 condition^2, 1e-2 at 1e7: from about 1e5 on only a second one passes.
+TEST_P(QrOnGrids, FactorsAtAllConditionNumbers) {
+    for_every_grid([&](const ProcessGrid& grid) {
+        for (bool has_current : {false, true})
+            for (double condition : {1.0, 1e1, 1e3, 1e4, 1e5, 1e6, 1e7}) {
+                SCOPED_TRACE(testing::Message() << "condition " << condition << ", current " << has_current);
+                expect_factors(backend, grid, has_current, random_bases(has_current, condition));
+            }
+    });
+}
+
+// Householder QR of the whole basis, which every rank can do for itself, gives the same exponents.
+TEST_P(QrOnGrids, AgreesWithHouseholder) {
+    const Index D = state_size(true);
+    for_every_grid([&](const ProcessGrid& grid) {
+        for (double condition : {1.0, 1e4, 1e7}) {
+            const Bases a = random_bases(true, condition);
+            Shard q(backend, grid, true, a);
+            Buffer<double> r(backend, q.b() * k * k);
+            Doubles logs(q.b() * k), expected(q.b() * k);
+            TangentQr(backend, grid, q.b(), k, q.n()).factorise(1, 0, q.view(), r.data(), logs.data());
+            Floats whole;  // [b, k, D]
+            for (Index s = q.my_sequences.begin; s < q.my_sequences.end; ++s)
+                for (Index j = 0; j < k; ++j)
+                    for (Index d = 0; d < D; ++d) whole.push_back(static_cast<float>(a[s][d * k + j]));
+            Buffer<float> whole_(backend, whole);
+            Buffer<double> whole_r(backend, q.b() * k * k), whole_logs(backend, q.b() * k);
+            Buffer<std::int32_t> info(backend, q.b());
+            backend.householder(q.b(), k, D, {nullptr, whole_.data()}, whole_r.data(), info.data());
+            backend.log_diagonal(q.b(), k, whole_r.data(), whole_logs.data());
+            EXPECT_TRUE(close_to(logs, whole_logs.to_host(), 1e-6)) << "condition " << condition;
+        }
+    });
+}
+
+// Vectors of very different length are not dependent: a second round is made, and changes nothing.
+TEST_P(QrOnGrids, LengthsOfVectorsDoNotMatter) {
+    Bases a = random_bases(true, 1.0);
+    for (Doubles& basis : a)
+        for (std::size_t at = 0; at < basis.size(); ++at)
+            basis[at] = static_cast<float>(std::ldexp(basis[at], 4 * static_cast<int>(at % k) - 30));
+    for_every_grid([&](const ProcessGrid& grid) { expect_factors(backend, grid, true, a); });
+}
+
+TEST_P(QrOnGrids, Adjoint) {
+    for (bool has_current : {false, true}) {
+        const Index D = state_size(has_current);
+        const Bases a = random_bases(has_current, 10.0), qb = random_bases(has_current, 2.0);
+        const Floats weight = random_floats(sequences * k, 99);
+        Bases expected;
+        for (Index s = 0; s < sequences; ++s) {
+            const reference::QR factors = reference::qr(D, k, a[s]);
+            Doubles rb(k);
+            for (Index j = 0; j < k; ++j) rb[j] = weight[s * k + j] / factors.r[j * k + j];
+            expected.push_back(reference::qr_backward(D, k, factors, qb[s], rb));
+        }
+        for_every_grid([&](const ProcessGrid& grid) {
+            Shard q(backend, grid, has_current, a), adjoint(backend, grid, has_current, qb);
+            Buffer<double> r(backend, q.b() * k * k),
+                weight_(backend, Doubles(weight.begin() + q.my_sequences.begin * k, weight.begin() + q.my_sequences.end * k));
+            Doubles logs(q.b() * k);
+            TangentQr qr(backend, grid, q.b(), k, q.n());
+            qr.factorise(1, 0, q.view(), r.data(), logs.data());
+            qr.backward(q.view(), r.data(), weight_.data(), adjoint.view());
+            EXPECT_TRUE(close_to(adjoint.membrane.to_host(), widened(adjoint.part(expected, has_current ? neurons : 0)), 1e-5));
+            if (has_current) {
+                EXPECT_TRUE(close_to(adjoint.current.to_host(), widened(adjoint.part(expected, 0)), 1e-5));
+            }
+        });
+    }
+}
+
+// The basis of sequence 3 has lost rank: the ranks that hold it throw, naming it, and the others go on.
+TEST_P(QrOnGrids, LostRankNamesStepAndSequence) {
+    const struct {
+        const char* what;
+        Index column;  // 1-based
+        void (*plant)(double* row, Index d);
+    } cases[] = {
+        {"a zero vector", 4, [](double* row, Index) { row[3] = 0.0; }},
+        {"equal vectors", 3, [](double* row, Index) { row[2] = row[0]; }},
+        {"multiples", 7, [](double* row, Index) { row[6] = -4.0 * row[1]; }},
+        {"a combination", 6, [](double* row, Index d) {
+             for (Index j = 0; j < 5; ++j) row[j] = static_cast<double>((d * (j + 2) + d * d) % 11 - 5);
+             row[5] = row[0] - 2.0 * row[3] + 3.0 * row[4];
+         }},
+        {"few states left", 4, [](double* row, Index d) {  // three rows only, as after many resets
+             for (Index j = 0; j < k; ++j) row[j] = d == 1 || d == 2 || d == 30 ? row[j] : 0.0;
+         }},
+        {"NaN", 2, [](double* row, Index d) { row[1] = d == 17 ? std::nan("") : row[1]; }},
+        {"infinite", 1, [](double* row, Index d) { row[0] = d == 17 ? HUGE_VAL : row[0]; }},
+    };
+    for_every_grid([&](const ProcessGrid& grid) {
+        for (bool has_current : {false, true})
+            for (const auto& c : cases) {
+                SCOPED_TRACE(testing::Message() << c.what << ", current " << has_current);
+                Bases a = random_bases(has_current, 3.0);
+                for (Index d = 0; d < state_size(has_current); ++d) c.plant(a[3].data() + d * k, d);
+                Shard q(backend, grid, has_current, a);
+                Buffer<double> r(backend, q.b() * k * k);
+                Doubles logs(q.b() * k);
+                TangentQr qr(backend, grid, q.b(), k, q.n());
+                std::string text;
+                try {
+                    qr.factorise(12, q.my_sequences.begin, q.view(), r.data(), logs.data());
+                } catch (const Error& error) {
+                    text = error.what();
+                    EXPECT_EQ(error.code(), Exit::numerics);
+                }
+                if (!q.my_sequences.contains(3)) {
+                    EXPECT_EQ(text, "");
+                    continue;
+                }
+                EXPECT_NE(text.find("failed at step 12, sequence 3: vector " + std::to_string(c.column) + " of 7 "),
+                          std::string::npos)
+                    << text;
+                EXPECT_NE(text.find("what to do"), std::string::npos) << text;
+            }
+    });
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support
