@@ -8,8 +8,21 @@
 #include <hdf5.h>
 
 #include <cstdio>
+#include <fstream>
+#include <string>
+#include <thread>
 
 namespace spikefloss {
+namespace {
+
+std::string processor_name() {
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);)
+        if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    return "unknown processor";
+}
+
+}  // namespace
 
 int info(const InfoCommand& command) {
     const Session session(command.parallel, Sums::float32);
@@ -25,6 +38,7 @@ int info(const InfoCommand& command) {
     fmt::print("BLAS         {}\n", openblas_get_config());
     fmt::print("HDF5         {}.{}.{}\n", major, minor, release);
     fmt::print("backends     {}\n", backend_names());
+    fmt::print("devices      cpu: {}, {} cores\n", processor_name(), std::thread::hardware_concurrency());
     fmt::print("ranks        {}\n", world_size());
     fmt::print("grid         {}x{} (neuron shards x batch shards)\n", session.grid.shape().neuron_shards,
                session.grid.shape().batch_shards);
