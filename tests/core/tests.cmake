@@ -1,0 +1,3 @@
+spikefloss_test(core/test_error LINK spikefloss_core)
+spikefloss_test(core/test_random LINK spikefloss_core)
+spikefloss_test(core/test_view LINK spikefloss_core)
