@@ -34,8 +34,7 @@ int main(int argc, char** argv) {
         } catch (const spikefloss::Error& error) {
             return leave(error);
         } catch (const std::bad_alloc&) {
-            return leave({spikefloss::Exit::usage, "no memory left",
-                          "use a smaller train.batch, fewer exponents or a shorter horizon, or more ranks on more machines"});
+            return leave(spikefloss::out_of_memory());
         } catch (const std::exception& error) {
             return leave({spikefloss::Exit::internal, error.what(), "this is a defect of spikefloss; please report it"});
         }

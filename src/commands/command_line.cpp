@@ -2,16 +2,22 @@
 #include "commands/commands.hpp"
 #include "commands/session.hpp"
 
+#include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace spikefloss {
 namespace {
 
+// A whole number, with a range that can be read.
+CLI::Range whole_number(std::int64_t least) { return {least, std::int64_t{1'000'000'000}}; }
+
 void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     command.add_option("--grid", choice.grid, "process grid PxQ: P neuron shards x Q batch shards (default 1 x ranks)");
-    command.add_option("--threads", choice.threads, "OpenMP threads per rank (default: cores / ranks)")->check(CLI::Range(1, 4096));
+    command.add_option("--threads", choice.threads, "OpenMP threads per rank (default: cores / ranks)")
+        ->check(CLI::Range(1, 4096));
     command.add_option("--backend", choice.backend, "auto or cpu");
 }
 
@@ -20,22 +26,39 @@ void add_file_options(CLI::App& command, FileCommand& file) {
     command.add_option("--network", file.network, "HDF5 file with /network (docs/files.md)")->required();
     command.add_option("--input", file.input, "HDF5 file with /sequences; may be the same file")->required();
     command.add_option("--output", file.output, "HDF5 file to write")->required();
-    command.add_option("--exponents", file.exponents, "number k of exponents (default: the columns of q0, else 16)")->check(CLI::PositiveNumber);
-    command.add_option("--warmup", file.warmup, "steps that do not count")->check(CLI::NonNegativeNumber);
-    command.add_option("--qr-interval", file.qr_interval, "steps between QRs")->check(CLI::PositiveNumber);
-    command.add_option("--jacobian-reset", file.jacobian_reset, "reset factor in the tangent map: detached or ignored")
+    command.add_option("--exponents", file.exponents, "number k of exponents (default: the columns of q0, else 16)")
+        ->check(whole_number(1));
+    command.add_option("--warmup", file.warmup, "steps at the start that do not count (default 0)")
+        ->check(whole_number(0));
+    command.add_option("--qr-interval", file.qr_interval, "steps between QRs (default 1)")->check(whole_number(1));
+    command
+        .add_option("--jacobian-reset", file.jacobian_reset,
+                    "reset factor in the tangent map: detached (default) or ignored")
         ->check(CLI::IsMember({"detached", "ignored"}));
-    command.add_option("--seed", file.seed, "of random starting bases, used when q0 has not k columns");
-    command.add_option("--sums", file.sums, "float64: the same result on every grid; float32: faster")
+    command.add_option("--seed", file.seed, "of random starting bases, used when q0 has not k columns (default 1)");
+    command.add_option("--sums", file.sums, "float64 (default): the same result on every grid; float32: faster")
         ->check(CLI::IsMember({"float32", "float64"}));
+}
+
+// CLI11 says only that a command is missing; says which one was meant.
+void require_command(const CLI::App& app, int argc, char** argv) {
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
+    const std::string known =
+        fmt::format("the commands are {}; spikefloss --help tells what they do", fmt::join(names, ", "));
+    const std::string first = argc > 1 ? argv[1] : "";
+    require(!first.empty(), Exit::usage, "no command was given", known);
+    if (first[0] == '-' || std::find(names.begin(), names.end(), first) != names.end()) return;
+    throw Error(Exit::usage, fmt::format("there is no command '{}'", first), known);
 }
 
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
-    CLI::App app{"Trains recurrent spiking networks with surrogate gradients, measures their surrogate Lyapunov spectra, and "
-                 "flosses them.\nExit codes: 0 done, 1 defect, 2 usage, 3 bad file, 4 numerics, 5 storage, 85 stopped by a "
-                 "signal after a checkpoint."};
+    CLI::App app{
+        "Trains recurrent spiking networks with surrogate gradients, measures their surrogate Lyapunov spectra, and "
+        "flosses them.\nExit codes: 0 done, 1 defect, 2 usage, 3 bad file, 4 numerics, 5 storage, 85 stopped by a "
+        "signal after a checkpoint."};
     app.require_subcommand(1);
     app.name("spikefloss");
 
@@ -44,8 +67,10 @@ int run_command_line(int argc, char** argv) {
     add_parallel_options(train_app, train_command.parallel);
     train_app.add_option("config", train_command.config, "TOML file (docs/config.md)")->required();
     train_app.add_option("--set", train_command.assignments, "section.key=value, overrides the file; may be repeated")
-        ->take_all()->allow_extra_args(false);
-    train_app.add_option("--run-dir", train_command.run_directory, "where records and checkpoints go (default runs/<config name>)");
+        ->take_all()
+        ->allow_extra_args(false);
+    train_app.add_option("--run-dir", train_command.run_directory,
+                         "where records and checkpoints go (default runs/<config name>)");
     train_app.add_flag("--resume", train_command.resume, "go on from the newest whole checkpoint of the run directory");
     train_app.add_flag("--print-config", train_command.print_config, "print the resolved config and stop");
     train_app.add_flag("--check", train_command.check, "check the config and stop");
@@ -53,8 +78,10 @@ int run_command_line(int argc, char** argv) {
     EvalCommand eval_command;
     CLI::App& eval_app = *app.add_subcommand("eval", "loss and accuracy of a checkpoint on fresh or held-out data");
     add_parallel_options(eval_app, eval_command.parallel);
-    eval_app.add_option("checkpoint", eval_command.checkpoint, "checkpoint file, or a run directory (its newest)")->required();
-    eval_app.add_option("--batches", eval_command.batches, "number of batches (default: as the config says)")->check(CLI::PositiveNumber);
+    eval_app.add_option("checkpoint", eval_command.checkpoint, "checkpoint file, or a run directory (its newest)")
+        ->required();
+    eval_app.add_option("--batches", eval_command.batches, "number of batches (default: as the config says)")
+        ->check(whole_number(1));
 
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
@@ -64,14 +91,19 @@ int run_command_line(int argc, char** argv) {
     CLI::App& spectrum_app = *app.add_subcommand("spectrum", "surrogate Lyapunov spectrum of a network file");
     add_file_options(spectrum_app, file_command);
 
-    CLI::App& gradients_app = *app.add_subcommand("gradients", "gradient of the task loss or of the flossing penalty of a network file");
+    CLI::App& gradients_app =
+        *app.add_subcommand("gradients", "gradient of the task loss or of the flossing penalty of a network file");
     add_file_options(gradients_app, file_command);
-    gradients_app.add_option("--penalty", file_command.penalty, "task or floss")->check(CLI::IsMember({"task", "floss"}))->required();
-    gradients_app.add_option("--target", file_command.target, "floss: target exponents per step, one or one for each")->delimiter(',');
+    gradients_app.add_option("--penalty", file_command.penalty, "task or floss")
+        ->check(CLI::IsMember({"task", "floss"}))
+        ->required();
+    gradients_app.add_option("--target", file_command.target, "floss: target exponents per step, one or one for each")
+        ->delimiter(',');
     gradients_app.add_flag("--direct", file_command.direct, "floss: leave out the gradient through the trajectory");
 
     bool shown = false;
     alike([&] {
+        require_command(app, argc, argv);
         try {
             app.parse(argc, argv);
         } catch (const CLI::Success& asked) {  // --help

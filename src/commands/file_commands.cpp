@@ -25,9 +25,8 @@ Inputs read_inputs(const FileCommand& command, const Session& session) {
     HostNetwork host;
     grid.agree([&] { host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard()); });
     Inputs in{Network(*session.backend, grid, host), {}, {}};
-    grid.agree([&] {
-        in.sequences = read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid);
-    });
+    grid.agree(
+        [&] { in.sequences = read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid); });
     in.mine = grid.sequences_of(in.sequences.total);
     return in;
 }
@@ -53,6 +52,35 @@ std::vector<float> starting_bases(const FileCommand& command, const Inputs& in, 
                         layout.neurons(), in.mine);
 }
 
+// A network that blows up gives no result: says when, and on which sequences.
+void require_finite_states(const Session& session, const Inputs& in, const StatePass& state) {
+    const Index elements = in.mine.size() * in.network.n();
+    Index first = 0;  // the first step whose membranes are not finite; 0: none
+    for (Index t = 1; t <= state.steps() && first == 0; ++t)
+        if (!std::isfinite(session.backend->sum_squares(state.membrane(t), elements))) first = t;
+    session.grid.agree([&] {
+        require(first == 0, Exit::numerics,
+                fmt::format("the membranes are not finite from step {} on (sequences {} to {}, neurons {} to {})",
+                            first, in.mine.begin, in.mine.end - 1, in.network.layout.neurons().begin,
+                            in.network.layout.neurons().end - 1),
+                "the network blows up: look for very large weights, biases or inputs in the files");
+    });
+}
+
+void require_finite_gradients(const Session& session, double loss, const GradientNorms& norms) {
+    std::string names;
+    for (Parameter p : all_parameters)
+        if (!std::isfinite(norms.parameter[static_cast<std::size_t>(p)]))
+            names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(p));
+    session.grid.agree([&] {
+        require(std::isfinite(loss), Exit::numerics, "the loss is not finite",
+                "look for very large weights, biases or inputs in the files");
+        require(names.empty(), Exit::numerics, fmt::format("the gradient of {} is not finite", names),
+                "it grows beyond the numbers of float32 on its way back: use shorter sequences, smaller weights, or a "
+                "lower sharpness");
+    });
+}
+
 void require_output(const FileCommand& command) {
     alike([&] {
         require(!command.output.empty(), Exit::usage, "no output file was named", "add --output FILE");
@@ -67,7 +95,8 @@ void write_scalar(OutputFile& file, const ProcessGrid& grid, const std::string& 
     file.dataset<double>(name, {}, block);
 }
 
-void write_vector(OutputFile& file, const ProcessGrid& grid, const std::string& name, const std::vector<double>& values) {
+void write_vector(OutputFile& file, const ProcessGrid& grid, const std::string& name,
+                  const std::vector<double>& values) {
     const auto count = static_cast<Index>(values.size());
     std::vector<Block<double>> block;
     if (grid.rank() == 0) block.push_back({{0}, {count}, values.data()});
@@ -116,7 +145,8 @@ void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double 
     const KaplanYorke dimension = kaplan_yorke(spectrum);
     fmt::print("\nKaplan-Yorke dimension   {}{:.3f}\n", dimension.is_bound ? "at least " : "", dimension.dimension);
     fmt::print("entropy rate             {:.6f} per step\n", entropy_rate(spectrum));
-    fmt::print("condition number         10^{:.2f} over {} steps, directions 1 to {}\n", log10_condition_number(spectrum, T), T, k);
+    fmt::print("condition number         10^{:.2f} over {} steps, directions 1 to {}\n",
+               log10_condition_number(spectrum, T), T, k);
 }
 
 }  // namespace
@@ -137,6 +167,7 @@ int spectrum(const FileCommand& command) {
     });
     const Buffer<float> x(*session.backend, in.sequences.batch.x);
     state.forward(in.network, x.data());
+    require_finite_states(session, in, state);
     tangents->forward(in.network, state, starting_bases(command, in, options.exponents), in.mine.begin);
     const Spectrum result = mean_spectrum(grid, *tangents, in.sequences.total, in.network.state_size());
     const double rate = state.firing_rate();
@@ -164,18 +195,21 @@ int gradients(const FileCommand& command) {
     std::vector<double> state_norm;
     if (command.penalty == "task") {
         alike([&] {
-            require(in.sequences.has_targets, Exit::bad_file,
-                    fmt::format("{} has neither /sequences/target nor /sequences/label", command.input),
-                    "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or ask for "
-                    "--penalty floss, which needs none");
+            require(
+                in.sequences.has_targets, Exit::bad_file,
+                fmt::format("{} has neither /sequences/target nor /sequences/label", command.input),
+                "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or ask for "
+                "--penalty floss, which needs none");
         });
         StatePass state(backend, grid, shape, T, b, true);
         LossPass task(backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
         task.load(batch);
         state.forward(in.network, x.data());
+        require_finite_states(session, in, state);
         const Outcome outcome = task.evaluate(state.tape().readout.data(), B);
         loss = outcome.loss;
-        state.backward(in.network, x.data(), {.dy = task.dy(), .time_constants = true, .state_norms = true}, optimiser.gradient());
+        state.backward(in.network, x.data(), {.dy = task.dy(), .time_constants = true, .state_norms = true},
+                       optimiser.gradient());
         state_norm = state.state_gradient_norm();
     } else {
         PenaltyOptions options;
@@ -192,6 +226,7 @@ int gradients(const FileCommand& command) {
         if (!command.direct) state_norm = pass->state().state_gradient_norm();
     }
     const GradientNorms norms = optimiser.reduce();
+    require_finite_gradients(session, loss, norms);
 
     OutputFile file(grid, command.output);
     file.attribute("/", "penalty", command.penalty);
@@ -204,7 +239,8 @@ int gradients(const FileCommand& command) {
         for (Parameter p : all_parameters)
             fmt::print("   {:17}  {:.6g}\n", name_of(p), norms.parameter[static_cast<std::size_t>(p)]);
         if (!state_norm.empty())
-            fmt::print("\n|dL/d(state)| at the first step {:.4g}, at the last {:.4g}\n", state_norm.front(), state_norm.back());
+            fmt::print("\n|dL/d(state)| at the first step {:.4g}, at the last {:.4g}\n", state_norm.front(),
+                       state_norm.back());
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 // `info`: what this program is, what it was built with, and what it would run on.
 #include "commands/session.hpp"
 
-#include "build_info.hpp"
+#include <build_info.hpp>
 #include "io/build_text.hpp"
 
 #include <cblas.h>

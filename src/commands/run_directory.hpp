@@ -8,12 +8,16 @@
 
 namespace spikefloss {
 
-// Makes the directory, or checks that it belongs to this config when resuming. Throws Error(Exit::usage) when it holds a
-// run and resume is false, or a run of another config (naming the keys that differ); Error(Exit::storage) when it cannot
-// be written. Collective; rank 0 works.
-void prepare_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config, bool resume);
+// Whether the directory may be used for this config. Throws Error(Exit::usage) when it holds a run and resume is false,
+// or a run of another config (naming the keys that differ). Returns one line for each difference that may be. Collective.
+std::string check_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config, bool resume);
 
-// Keys that may change between the sessions of one run: how long, where and how often, not what is computed.
+// Makes the directory and writes the config and the build info into it. Throws Error(Exit::storage) when that fails.
+// Collective; rank 0 works.
+void start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config);
+
+// Keys that may change between the sessions of one run: how long, where, how often, and how far a step goes (what a run
+// that blew up needs to go on), but not what is learned from what.
 bool may_change(const std::string& key);
 
 }  // namespace spikefloss

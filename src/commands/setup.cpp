@@ -138,15 +138,19 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
 
 void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size) {
     require(shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
-            fmt::format("the network has {} inputs and {} outputs, but task {} needs {} and {}", shape.inputs,
-                        shape.outputs, config.task.name, task.inputs(), task.outputs()),
-            "choose a network or a task that fit each other");
+            fmt::format("the network (network.file = \"{}\") has {} inputs and {} outputs, but task {} needs {} and {}",
+                        config.network.file, shape.inputs, shape.outputs, config.task.name, task.inputs(),
+                        task.outputs()),
+            "choose a network file and a task that fit each other");
     const bool flosses = !config.flossing.schedule.empty();
     require(!flosses || config.flossing.exponents <= state_size, Exit::usage,
             fmt::format("flossing.exponents = {} is more than the {} dimensions of the network's state",
                         config.flossing.exponents, state_size),
             fmt::format("choose at most {}", state_size));
-    require(config.diagnostics.every == 0 || config.diagnostics.exponents <= state_size, Exit::usage,
+    const std::vector<std::string>& schedule = config.flossing.schedule;
+    const bool adaptive = std::find(schedule.begin(), schedule.end(), "adaptive") != schedule.end();
+    const bool measured = config.diagnostics.every > 0 || adaptive;
+    require(!measured || config.diagnostics.exponents <= state_size, Exit::usage,
             fmt::format("diagnostics.exponents = {} is more than the {} dimensions of the network's state",
                         config.diagnostics.exponents, state_size),
             fmt::format("choose at most {}", state_size));

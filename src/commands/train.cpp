@@ -9,8 +9,10 @@
 #include "io/network_file.hpp"
 #include "io/progress.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 
 namespace spikefloss {
@@ -32,40 +34,89 @@ Config resolved_config(const TrainCommand& command) {
     return config;
 }
 
-// Where the run starts: the newest whole checkpoint, a network file, or fresh weights.
-TrainingState starting_state(const ProcessGrid& grid, const Config& config, const Task& task, bool resume,
-                             ProgressDisplay& display) {
-    const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
-    if (resume) {
-        std::vector<std::string> rejected;
-        const std::optional<CheckpointInfo> newest = newest_checkpoint(grid, config.run.directory, rejected);
-        for (const std::string& reason : rejected) display.say("skipped a damaged checkpoint: " + reason);
-        if (newest) {
-            display.say("going on from " + newest->path);
-            return read_checkpoint(newest->path, grid);
-        }
-        display.say("no checkpoint in " + config.run.directory + "; starting from the beginning");
+// "3 neurons", "1 neuron"
+std::string counted(Index count, const char* thing) {
+    return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
+}
+
+// What is learned by what: for the first line of a run, and for --check.
+std::string sizes_text(const Config& config, const Task& task, const NetworkShape& shape) {
+    return fmt::format("{}, {}, {}, {} a sequence, batch {}", counted(shape.neurons, "neuron"),
+                       counted(shape.inputs, "input"), counted(shape.outputs, "output"), counted(task.steps(), "step"),
+                       config.train.batch);
+}
+
+// Where a resumed run goes on; none when it has to start from the beginning.
+std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& config, ProgressDisplay& display) {
+    std::vector<std::string> rejected;
+    const std::optional<CheckpointInfo> newest = newest_checkpoint(grid, config.run.directory, rejected);
+    for (const std::string& reason : rejected) display.say("skipped a damaged checkpoint: " + reason);
+    if (newest) {
+        display.say("going on from " + newest->path);
+        return read_checkpoint(newest->path, grid);
     }
+    // To start over would drop the records of the run that the damaged checkpoints belong to.
+    grid.agree([&] {
+        require(rejected.empty(), Exit::bad_file,
+                fmt::format("{} holds {}, but none is whole", config.run.directory,
+                            counted(static_cast<Index>(rejected.size()), "checkpoint")),
+                "bring a whole one back from a backup, or start anew with another --run-dir");
+    });
+    display.say("no checkpoint in " + config.run.directory + "; starting from the beginning");
+    return std::nullopt;
+}
+
+TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const Task& task) {
+    const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
     TrainingState state;
     grid.agree([&] {
         state.network = config.network.file.empty()
-                            ? initial_network(initial_settings(config, task), static_cast<std::uint64_t>(config.run.seed), shards, shard)
+                            ? initial_network(initial_settings(config, task),
+                                              static_cast<std::uint64_t>(config.run.seed), shards, shard)
                             : read_network(config.network.file, shards, shard);
     });
     return state;
 }
 
+// D: 2 N, or N when every alpha of the whole network is 0.
+Index state_size(const ProcessGrid& grid, const HostNetwork& network) {
+    const auto [offset, count] = network.layout.extent(Parameter::alpha);
+    const auto first = network.values.begin() + offset;
+    std::int64_t nonzero = std::count_if(first, first + count, [](float alpha) { return alpha != 0.0f; });
+    grid.control().all_reduce_sum(&nonzero, Scalar::int64, 1);
+    return network.layout.shape().neurons * (nonzero > 0 ? 2 : 1);
+}
+
+// The first line of a session in the log.
+std::string session_text(const ProcessGrid& grid) {
+    const std::time_t now = std::time(nullptr);
+    char date[32] = "";
+    std::strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S %z", std::localtime(&now));
+    return fmt::format("--- {}, {} rank{}\n{}", date, grid.ranks(), grid.ranks() == 1 ? "" : "s", build_text());
+}
+
 // The records of one run and the measurements on the way.
 class Run {
 public:
-    Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display)
-        : grid_(grid), config_(config), trainer_(trainer), display_(display), last_report_(Clock::now()), last_unit_(last_report_) {
+    // begun: the records of an earlier session belong to this run, up to the present step.
+    Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, bool begun)
+        : grid_(grid),
+          config_(config),
+          trainer_(trainer),
+          display_(display),
+          last_report_(Clock::now()),
+          last_unit_(last_report_) {
         const Progress& p = trainer.progress();
         grid.agree([&] {
+            if (begun) saved_ = position();
             if (grid.rank() != 0) return;
-            metrics_.emplace(config.run.directory + "/metrics.jsonl", p.step, p.floss_steps);
-            if (config.diagnostics.every > 0) diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", p.step, p.floss_steps);
+            const std::int64_t step = begun ? p.step : -1;
+            metrics_.emplace(config.run.directory + "/metrics.jsonl", step, p.floss_steps);
+            if (config.diagnostics.every > 0)
+                diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", step, p.floss_steps);
         });
+        display.start(p.step);
+        if (!begun && config.diagnostics.every > 0) diagnose(nullptr);
     }
 
     void after(const StepReport& report) {
@@ -73,6 +124,7 @@ public:
         const auto now = Clock::now();
         p.seconds += std::chrono::duration<double>(now - last_unit_).count();
         last_unit_ = now;
+        flossing_in_a_row_ = report.flossing ? flossing_in_a_row_ + 1 : 0;
         MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, 0.0, std::nullopt};
         sequences_ += report.flossing ? config_.flossing.batch : config_.train.batch;
         display_.update(entry);
@@ -81,19 +133,16 @@ public:
         const bool test = !report.flossing && (last || due(config_.train.test_every, p.step));
         if (test) entry.test = trainer_.evaluate();
         if (test || last || due(config_.train.report_every, count)) {
-            entry.sequences_per_second = static_cast<double>(sequences_) / std::chrono::duration<double>(now - last_report_).count();
+            entry.sequences_per_second =
+                static_cast<double>(sequences_) / std::chrono::duration<double>(now - last_report_).count();
             record(metrics_, metrics_line(entry));
             display_.report(entry);
             sequences_ = 0;
             last_report_ = Clock::now();
         }
-        if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(report.norms);
-        if (!report.flossing && due(config_.checkpoint.every, p.step)) checkpoint();
-    }
-
-    void diagnose(const GradientNorms& norms) {
-        const Diagnosis diagnosis = trainer_.diagnose();
-        record(diagnostics_, diagnostics_line(trainer_.progress().step, trainer_.progress().floss_steps, diagnosis, norms));
+        if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(&report.norms);
+        // A long stretch of flossing before one training step replaces that step's checkpoint as often.
+        if (due(config_.checkpoint.every, report.flossing ? flossing_in_a_row_ : p.step)) checkpoint();
     }
 
     void checkpoint() {
@@ -104,11 +153,23 @@ public:
         saved_ = position();
     }
     bool saved() const { return saved_ == position(); }
+    // What an error leaves.
+    std::string saved_text() const {
+        if (saved_.first < 0) return "no checkpoint had been written yet";
+        return fmt::format("the last checkpoint, after training step {} and flossing step {}, is whole", saved_.first,
+                           saved_.second);
+    }
 
 private:
     static bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
     std::pair<std::int64_t, std::int64_t> position() const {
         return {trainer_.progress().step, trainer_.progress().floss_steps};
+    }
+    void diagnose(const GradientNorms* norms) {
+        const Diagnosis diagnosis = trainer_.diagnose();
+        display_.measured(diagnosis.spectrum.exponents[0]);
+        record(diagnostics_,
+               diagnostics_line(trainer_.progress().step, trainer_.progress().floss_steps, diagnosis, norms));
     }
     void record(std::optional<JsonLines>& lines, const std::string& line) {
         grid_.agree([&] {
@@ -123,8 +184,36 @@ private:
     std::optional<JsonLines> metrics_, diagnostics_;
     Clock::time_point last_report_, last_unit_;
     Index sequences_ = 0;
+    std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
 };
+
+// Trains until the end or a signal; returns the exit code.
+int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& trainer, const StopSignal& stop, Run& run,
+                     ProgressDisplay& display) {
+    const Progress& progress = trainer.progress();
+    const auto good_enough = [&] {
+        return config.train.stop_accuracy > 0.0 && progress.running_accuracy > config.train.stop_accuracy;
+    };
+    while (!good_enough() &&
+           (progress.step < config.train.steps || (config.train.steps == 0 && trainer.flossing_due()))) {
+        const StepReport report = trainer.advance();
+        run.after(report);
+        if (!stop.asked(grid)) continue;
+        if (!run.saved()) run.checkpoint();
+        display.say(fmt::format("stopped as asked after {} step {}; go on with --resume",
+                                report.flossing ? "flossing" : "training",
+                                report.flossing ? progress.floss_steps : progress.step));
+        return static_cast<int>(Exit::stopped);
+    }
+    if (good_enough()) display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
+    const Outcome outcome = trainer.evaluate();
+    if (!run.saved()) run.checkpoint();
+    display.say(fmt::format("done: {}, {}, {:.1f} s; test loss {:.4f}, test accuracy {:.2f} %",
+                            counted(progress.step, "training step"), counted(progress.floss_steps, "flossing step"),
+                            progress.seconds, outcome.loss, 100.0 * outcome.accuracy));
+    return 0;
+}
 
 }  // namespace
 
@@ -135,6 +224,7 @@ int train(const TrainCommand& command) {
         if (is_first_rank()) std::fputs(to_toml(config, true).c_str(), stdout);
         return 0;
     }
+    StopSignal stop;  // from here on a signal waits for the end of a step
     ParallelChoice choice = command.parallel;
     choice.grid = config.parallel.grid;
     choice.backend = config.parallel.backend;
@@ -146,47 +236,42 @@ int train(const TrainCommand& command) {
         check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards);
         task = make_task(task_settings(config));
     });
-    const bool silent = grid.rank() != 0;
-    ProgressDisplay display(silent, config.train.steps, 0);
+    ProgressDisplay display(grid.rank() != 0, config.train.steps);
+
+    std::string changed;
+    if (!command.check) changed = check_run_directory(grid, config.run.directory, config, command.resume);
+    std::optional<TrainingState> start;
+    if (command.resume && !command.check) start = saved_state(grid, config, display);
+    const bool begun = start.has_value();
+    if (!begun) start = fresh_state(grid, config, *task);
+    const NetworkShape shape = start->network.layout.shape();
+    const Index D = state_size(grid, start->network);
+    alike([&] { check_network(config, *task, shape, D); });
     if (command.check) {
-        display.say(fmt::format("{} is fine: {} neurons, {} inputs, {} outputs, {} steps, batch {}", command.config,
-                                config.network.neurons, task->inputs(), task->outputs(), task->steps(), config.train.batch));
+        display.say(
+            fmt::format("{} is fine: {}: {}", command.config, config.task.name, sizes_text(config, *task, shape)));
         return 0;
     }
-    prepare_run_directory(grid, config.run.directory, config, command.resume);
-    TrainingState start = starting_state(grid, config, *task, command.resume, display);
-    const NetworkShape shape = start.network.layout.shape();
-    display.say(fmt::format("{}: {} neurons, {} inputs, {} outputs, {} steps a sequence, batch {}, on a {}x{} grid with {} "
-                            "thread{} a rank; records in {}",
-                            config.task.name, shape.neurons, shape.inputs, shape.outputs, task->steps(),
-                            config.train.batch, grid.shape().neuron_shards, grid.shape().batch_shards, session.threads,
-                            session.threads == 1 ? "" : "s", config.run.directory));
-    Trainer trainer(*session.backend, grid, *task, trainer_options(config, *task), std::move(start));
-    grid.agree([&] { check_network(config, *task, shape, trainer.network().state_size()); });
-
-    StopSignal stop;
-    Run run(grid, config, trainer, display);
-    const Progress& progress = trainer.progress();
-    if (progress.step == 0 && progress.floss_steps == 0) {
-        if (config.diagnostics.every > 0) run.diagnose({});
+    // Only now, so that what cannot start leaves no directory behind.
+    start_run_directory(grid, config.run.directory, config);
+    display.log_to(config.run.directory + "/log.txt");
+    display.note(session_text(grid));
+    if (!changed.empty()) display.say("the config differs from that of the session before:" + changed);
+    display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,
+                            sizes_text(config, *task, shape), grid.shape().neuron_shards, grid.shape().batch_shards,
+                            counted(session.threads, "thread"), config.run.directory));
+    std::optional<Trainer> trainer;
+    std::optional<Run> run;
+    try {
+        trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
+        run.emplace(grid, config, *trainer, display, begun);
+        return train_to_the_end(grid, config, *trainer, stop, *run, display);
+    } catch (const std::exception& fault) {
+        display.note(fmt::format("error: {}", fault.what()));
+        // No checkpoint is ever changed once it is written.
+        if (run) display.say(run->saved_text());
+        throw;
     }
-    while (progress.step < config.train.steps || (config.train.steps == 0 && trainer.flossing_due())) {
-        run.after(trainer.advance());
-        if (stop.asked(grid)) {
-            if (!run.saved()) run.checkpoint();
-            display.say(fmt::format("stopped after step {} as asked; go on with --resume", progress.step));
-            return static_cast<int>(Exit::stopped);
-        }
-        if (config.train.stop_accuracy > 0.0 && progress.running_accuracy > config.train.stop_accuracy) {
-            display.say(fmt::format("running accuracy {:.2f} % reached; done", 100.0 * progress.running_accuracy));
-            break;
-        }
-    }
-    const Outcome outcome = trainer.evaluate();
-    if (!run.saved()) run.checkpoint();
-    display.say(fmt::format("done: {} steps, {} flossing steps, {:.1f} s; test loss {:.4f}, test accuracy {:.2f} %",
-                            progress.step, progress.floss_steps, progress.seconds, outcome.loss, 100.0 * outcome.accuracy));
-    return 0;
 }
 
 }  // namespace spikefloss

@@ -256,7 +256,9 @@ void check_config(const Config& config) {
     const std::int64_t steps = task_steps(config.task, config.network.dt);
     check_flossing(config, steps);
     const DiagnosticsConfig& d = config.diagnostics;
-    if (d.every > 0) check_exponents("diagnostics", d.exponents, d.warmup, 1, steps, config.network);
+    // The adaptive schedule measures with the settings of the diagnostics.
+    const bool measured = d.every > 0 || contains(config.flossing.schedule, "adaptive");
+    if (measured) check_exponents("diagnostics", d.exponents, d.warmup, 1, steps, config.network);
     if (!is_grid(config.parallel.grid)) {
         contradiction(fmt::format("parallel.grid = \"{}\" is not a process grid", config.parallel.grid),
                       "write PxQ, for example 2x4 for 2 groups of neurons times 4 of sequences, or auto");

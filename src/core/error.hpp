@@ -42,6 +42,12 @@ private:
     unsigned line_;
 };
 
+// What std::bad_alloc means to a user.
+inline Error out_of_memory() {
+    return {Exit::usage, "no memory left",
+            "use fewer neurons, a smaller batch, fewer exponents or a shorter horizon, or more ranks on more machines"};
+}
+
 // Throws Error(code, problem, suggestion) unless condition holds.
 inline void require(bool condition, Exit code, const std::string& problem, const std::string& suggestion = "",
                     std::source_location place = std::source_location::current()) {

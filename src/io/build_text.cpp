@@ -1,6 +1,6 @@
 #include "io/build_text.hpp"
 
-#include "build_info.hpp"
+#include <build_info.hpp>
 
 #include <fmt/format.h>
 

@@ -6,7 +6,11 @@
 
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace spikefloss {
 namespace {
@@ -34,10 +38,10 @@ JsonLines::JsonLines(std::string path, std::int64_t step, std::int64_t floss_ste
     if (std::ifstream before(path_); before)
         for (std::string line; std::getline(before, line);)
             if (kept(line, step, floss_step)) keep += line + "\n";
-    file_.open(path_, std::ios::trunc);
+    write_whole_file(path_, keep);
+    file_.open(path_, std::ios::app);
     require(static_cast<bool>(file_), Exit::storage, fmt::format("cannot write {}: {}", path_, std::strerror(errno)),
             "choose a run directory that you may write to (--run-dir)");
-    file_ << keep << std::flush;
 }
 
 void JsonLines::write(const std::string& line) {
@@ -74,7 +78,7 @@ std::string metrics_line(const MetricsEntry& entry) {
 }
 
 std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const Diagnosis& diagnosis,
-                             const GradientNorms& norms) {
+                             const GradientNorms* norms) {
     // By lag before the end of the sequence: lag 0 is the last state.
     std::vector<double> by_lag(diagnosis.state_gradient_norm.rbegin(), diagnosis.state_gradient_norm.rend());
     const KaplanYorke dimension = kaplan_yorke(diagnosis.spectrum);
@@ -88,8 +92,26 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
     json["rate"] = diagnosis.rate;
     json["loss"] = diagnosis.outcome.loss;
     json["accuracy"] = diagnosis.outcome.accuracy;
-    json["gradient_norms"] = norms_of(norms);
+    if (norms) json["gradient_norms"] = norms_of(*norms);
     return json.dump();
+}
+
+void write_whole_file(const std::string& path, const std::string& text) {
+    const std::string partial = path + ".partial";
+    const int file = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    bool done = file >= 0;
+    for (std::size_t at = 0; done && at < text.size();) {
+        const ssize_t count = ::write(file, text.data() + at, text.size() - at);
+        done = count > 0;
+        at += done ? static_cast<std::size_t>(count) : 0;
+    }
+    done = done && ::fsync(file) == 0;
+    int fault = errno;
+    if (file >= 0) ::close(file);
+    if (done && std::rename(partial.c_str(), path.c_str()) != 0) done = false, fault = errno;
+    if (!done && file >= 0) ::unlink(partial.c_str());
+    require(done, Exit::storage, fmt::format("cannot write {}: {}", path, std::strerror(fault)),
+            "choose a folder that you may write to, on a disk with room (--run-dir for a run)");
 }
 
 }  // namespace spikefloss

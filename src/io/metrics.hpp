@@ -13,7 +13,7 @@ namespace spikefloss {
 class JsonLines {
 public:
     // Opens `path`; lines of an earlier session that lie beyond (step, floss_step) are dropped, so that a resumed run's
-    // record is that of one uninterrupted run. Throws Error(Exit::storage).
+    // record is that of one uninterrupted run. step = -1 drops all. Throws Error(Exit::storage).
     JsonLines(std::string path, std::int64_t step, std::int64_t floss_step);
     // Throws Error(Exit::storage) when the line cannot be written, on a full disk for instance.
     void write(const std::string& line);
@@ -34,7 +34,12 @@ struct MetricsEntry {
 };
 
 std::string metrics_line(const MetricsEntry& entry);
+// norms: those of the training step before; null at the start of a run, which has none.
 std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const Diagnosis& diagnosis,
-                             const GradientNorms& norms);
+                             const GradientNorms* norms);
+
+// Writes a small text file so that a crash leaves the old one or the new one: under another name, flushed, renamed.
+// Throws Error(Exit::storage).
+void write_whole_file(const std::string& path, const std::string& text);
 
 }  // namespace spikefloss

@@ -16,18 +16,30 @@ std::string duration(double seconds) {
     return fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
 }
 
+// A run that blows up shall not print thirty digits.
+std::string loss_text(double loss) { return loss < 1e4 ? fmt::format("{:.4f}", loss) : fmt::format("{:.3e}", loss); }
+
 }  // namespace
 
-ProgressDisplay::ProgressDisplay(bool silent, std::int64_t total, std::int64_t done)
+ProgressDisplay::ProgressDisplay(bool silent, std::int64_t total)
     : silent_(silent),
-      terminal_(!silent && isatty(STDOUT_FILENO)),
+      // mpirun gives ranks a terminal of its own as standard output, whatever it writes to itself; standard error it does not.
+      terminal_(!silent && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO)),
       total_(total),
-      first_(done),
       start_(std::chrono::steady_clock::now()),
       last_(start_ - std::chrono::seconds(1)) {}
 
 ProgressDisplay::~ProgressDisplay() {
     if (drawn_) std::fputs("\n", stdout);
+}
+
+void ProgressDisplay::log_to(const std::string& path) {
+    if (!silent_) log_.open(path, std::ios::app);
+}
+
+void ProgressDisplay::start(std::int64_t done) {
+    first_ = done;
+    start_ = std::chrono::steady_clock::now();
 }
 
 void ProgressDisplay::clear() {
@@ -41,7 +53,7 @@ std::string ProgressDisplay::summary(const MetricsEntry& entry) const {
         text = fmt::format("flossing step {}", entry.floss_step);
     else
         text = fmt::format("step {}/{}", entry.report.step, total_);
-    if (loss_) text += fmt::format("  loss {:.4f}  accuracy {:.1f} %", *loss_, 100.0 * *accuracy_);
+    if (loss_) text += fmt::format("  loss {}  accuracy {:.1f} %", loss_text(*loss_), 100.0 * *accuracy_);
     if (exponent_) text += fmt::format("  lambda_1 {:+.4f}", *exponent_);
     return text;
 }
@@ -74,19 +86,26 @@ void ProgressDisplay::update(const MetricsEntry& entry) {
 }
 
 void ProgressDisplay::report(const MetricsEntry& entry) {
-    if (silent_ || terminal_) return;
+    if (silent_) return;
     std::string line = summary(entry) + fmt::format("  |g| {:.3g}  rate {:.3f}  {:.0f} seq/s", entry.report.norms.global,
                                                     entry.report.rate, entry.sequences_per_second);
     if (entry.test) line += fmt::format("  test accuracy {:.2f} %", 100.0 * entry.test->accuracy);
+    note(line);
+    if (terminal_) return;
     std::puts(line.c_str());
     std::fflush(stdout);
 }
 
 void ProgressDisplay::say(const std::string& message) {
     if (silent_) return;
+    note(message);
     clear();
     std::puts(message.c_str());
     std::fflush(stdout);
+}
+
+void ProgressDisplay::note(const std::string& message) {
+    if (log_.is_open()) log_ << message << std::endl;
 }
 
 }  // namespace spikefloss

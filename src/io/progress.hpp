@@ -1,10 +1,12 @@
-// What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere.
+// What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere; and the same lines in the
+// run's log.
 #pragma once
 
 #include "io/metrics.hpp"
 
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <string>
 
 namespace spikefloss {
@@ -12,25 +14,34 @@ namespace spikefloss {
 class ProgressDisplay {
 public:
     // silent: show nothing (ranks other than 0). total: training steps of the whole run.
-    ProgressDisplay(bool silent, std::int64_t total, std::int64_t done);
+    ProgressDisplay(bool silent, std::int64_t total);
     ~ProgressDisplay();
 
+    // From now on, lines also go to the end of this file. What cannot be written there is no reason to stop a run.
+    void log_to(const std::string& path);
+    // Starts the clock behind the time left; `done` training steps were made in earlier sessions.
+    void start(std::int64_t done);
     // After every unit of work: redraws the bar at most ten times a second; elsewhere does nothing.
     void update(const MetricsEntry& entry);
+    // The largest exponent as measured beside training.
+    void measured(double exponent) { exponent_ = exponent; }
     // At every report: a plain line where there is no terminal.
     void report(const MetricsEntry& entry);
     // A message on a line of its own.
     void say(const std::string& message);
+    // A line of the log alone.
+    void note(const std::string& message);
 
 private:
     std::string summary(const MetricsEntry& entry) const;
     void clear();
 
     bool silent_, terminal_, drawn_ = false;
-    std::int64_t total_, first_;
+    std::int64_t total_, first_ = 0;
     std::optional<double> exponent_;   // the last lambda_1 seen
     std::optional<double> accuracy_, loss_;
     std::chrono::steady_clock::time_point start_, last_;
+    std::ofstream log_;
 };
 
 }  // namespace spikefloss

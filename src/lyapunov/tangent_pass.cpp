@@ -4,6 +4,7 @@
 #include "core/random.hpp"
 
 #include <cmath>
+#include <optional>
 
 namespace spikefloss {
 
@@ -71,6 +72,20 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
 
     log_r_.clear();
     log_r_.reserve(static_cast<std::size_t>(counted_ * rows_));
+    std::optional<Error> fault;
+    try {
+        run_forward(network, state, first_sequence);
+    } catch (const Error& error) {
+        // Every shard of a sequence fails alike, but the ranks with other sequences know nothing of it.
+        if (error.code() != Exit::numerics) throw;
+        fault = error;
+    }
+    grid_.agree([&] {
+        if (fault) throw Error(*fault);
+    });
+}
+
+void TangentPass::run_forward(const Network& network, StatePass& state, Index first_sequence) {
     std::vector<double> logs(static_cast<std::size_t>(rows_));
     for (Index t = 0; t < last_; ++t) {
         recurrence_.apply(network[Parameter::w_rec], rows_, tangent_input(network, state, t), product_.data());

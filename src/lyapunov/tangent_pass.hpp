@@ -27,7 +27,8 @@ public:
 
     // q0: orthonormal starting bases of this rank, host memory [b, k, D_local]: row j of sequence s is vector j, its
     // current part [n] (when the network has one) before its membrane part [n].
-    // first_sequence names sequences in errors. Uses the membranes of `state`.
+    // first_sequence names sequences in errors. Uses the membranes of `state`. Collective over the grid: when a QR fails,
+    // all ranks throw together.
     void forward(const Network& network, StatePass& state, const std::vector<float>& q0, Index first_sequence);
 
     // Number of QRs that count, and the steps they cover. A QR counts when the steps it covers all lie after warm-up.
@@ -45,6 +46,7 @@ public:
                   SumBuffer& gradient, float* extra);
 
 private:
+    void run_forward(const Network& network, StatePass& state, Index first_sequence);
     Tangents basis(Index t);   // Q before step t (t = 0..T), within q_
     bool is_qr(Index end) const { return end % options_.qr_interval == 0; }
     bool counts(Index end) const { return end - options_.qr_interval >= options_.warmup; }

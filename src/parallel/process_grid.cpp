@@ -4,6 +4,7 @@
 #include "core/error.hpp"
 
 #include <charconv>
+#include <new>
 
 namespace spikefloss {
 namespace {
@@ -33,8 +34,9 @@ GridShape parse_grid(const std::string& text, int ranks) {
             Exit::usage, fmt::format("grid '{}' is not of the form PxQ", text),
             "give P neuron shards and Q batch shards as in 2x2, or auto");
     require(static_cast<long>(shape.neuron_shards) * shape.batch_shards == ranks, Exit::usage,
-            fmt::format("grid {} needs {} ranks, but {} {} running", text,
-                        static_cast<long>(shape.neuron_shards) * shape.batch_shards, ranks, ranks == 1 ? "is" : "are"),
+            fmt::format("grid {} needs {} ranks, but {} running", text,
+                        static_cast<long>(shape.neuron_shards) * shape.batch_shards,
+                        ranks == 1 ? "1 is" : fmt::format("{} are", ranks)),
             fmt::format("start with mpirun -n {}, or choose a grid of {}",
                         static_cast<long>(shape.neuron_shards) * shape.batch_shards, ranks));
     return shape;
@@ -56,6 +58,8 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
     std::exception_ptr fault;
     try {
         work();
+    } catch (const std::bad_alloc&) {
+        fault = std::make_exception_ptr(out_of_memory());
     } catch (...) {
         fault = std::current_exception();
     }
@@ -81,7 +85,7 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
             error.collective = true;
             throw;
         } catch (const std::exception& error) {
-            Error wrapped(Exit::internal, error.what());
+            Error wrapped(Exit::internal, error.what(), "this is a defect of spikefloss; please report it");
             wrapped.collective = true;
             throw wrapped;
         }

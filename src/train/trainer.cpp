@@ -141,13 +141,19 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     for (Parameter p : all_parameters)
         if (!std::isfinite(norms.parameter[static_cast<std::size_t>(p)]))
             names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(p));
-    Error error(Exit::numerics,
-                fmt::format("{} step {}: {}{}{}{}", what, progress_.step + 1,
-                            outcome && !std::isfinite(outcome->loss) ? fmt::format("the loss is {}", outcome->loss) : "",
-                            outcome && !std::isfinite(outcome->loss) && !names.empty() ? "; " : "",
-                            names.empty() ? "" : fmt::format("the gradient of {} is not finite", names), where),
-                "the last checkpoint is whole and holds the parameters before this; go on from it with a lower "
-                "learning_rate, a clip, a smaller gain or a lower sharpness, or an adjoint_cap");
+    std::string problem = fmt::format("{} step {}: ", what, outcome ? progress_.step + 1 : progress_.floss_steps);
+    const bool bad_loss = outcome && !std::isfinite(outcome->loss);
+    if (bad_loss) problem += std::isnan(outcome->loss) ? "the loss is not a number" : "the loss is infinite";
+    if (bad_loss && !names.empty()) problem += "; ";
+    if (!names.empty()) problem += fmt::format("the gradient of {} is not finite", names);
+    // All ranks throw; the first speaks for them.
+    const bool speaks = grid_.rank() == 0;
+    const std::string remedy =
+        fmt::format("go on from the last checkpoint (--resume) with {}; or start anew with a smaller network.gain or a "
+                    "lower network.sharpness",
+                    outcome ? "a lower train.learning_rate, or a train.clip or train.adjoint_cap"
+                            : "a lower flossing.learning_rate, or a flossing.clip");
+    Error error(Exit::numerics, speaks ? problem + where : "", speaks ? remedy : "");
     error.collective = true;
     throw error;
 }
