@@ -55,7 +55,7 @@ struct FlossRun {
     std::vector<double> state_gradient_norm;  // [T+1], through the state only
 };
 struct FlossChoice {
-    reference::SpectrumOptions spectrum;
+    reference::SpectrumOptions spectrum = {};
     std::vector<double> target = {0.0};
     bool through_state = true;
     double weight = 1.0;

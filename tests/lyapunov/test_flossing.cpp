@@ -1,0 +1,134 @@
+// The spectrum and the flossing penalty with both of its gradients on one rank: the golden cases, and the reference on
+// random networks of every kind.
+#include "core/error.hpp"
+#include "support/golden.hpp"
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+using JacobianReset = reference::JacobianReset;
+
+void expect_as_reference(const FlossRun& run, const reference::Floss& floss, const FlossChoice& choice, double tolerance) {
+    EXPECT_TRUE(all_near(run.log_r, floss.spectrum.log_r, tolerance));
+    EXPECT_TRUE(all_near(run.lambda_per_sequence, floss.spectrum.lambda_per_sequence, tolerance));
+    EXPECT_TRUE(all_near(run.penalty.spectrum.exponents, floss.spectrum.lambda, tolerance));
+    EXPECT_NEAR(run.penalty.loss, floss.value, tolerance);
+    if (choice.through_state) {
+        expect_gradients_near(run.gradient, floss.through_state, tolerance);
+        EXPECT_TRUE(near_in_norm(run.state_gradient_norm, floss.through_state.state_gradient_norm, tolerance));
+    } else {
+        expect_gradients_near(run.gradient, floss.direct, tolerance);
+    }
+}
+
+// Both gradients in both kinds of sums.
+void expect_as_reference(const Case& c, FlossChoice choice, double tolerance) {
+    const auto target = choice.target.size() == 1
+                            ? std::vector<double>(static_cast<std::size_t>(c.seq.exponents), choice.target[0])
+                            : choice.target;
+    const reference::Floss floss = reference::floss(c.net, c.seq, c.trajectory, choice.spectrum, target);
+    for (const Sums sums : {Sums::float32, Sums::float64})
+        for (const bool through_state : {true, false}) {
+            SCOPED_TRACE(testing::Message() << (through_state ? "through the state" : "direct"));
+            choice.through_state = through_state;
+            expect_as_reference(run_floss(alone(), sums, c.net, c.seq, choice), floss, choice, tolerance);
+        }
+}
+
+class FlossingGolden : public testing::TestWithParam<std::string> {};
+
+TEST_P(FlossingGolden, BothGradientsAndBothSums) {
+    const GoldenCase golden = load_golden(std::string(SPIKEFLOSS_TEST_DATA) + "/" + GetParam() + ".h5");
+    const GoldenExpectation& expect = golden.expect.value();
+    for (const Sums sums : {Sums::float32, Sums::float64}) {
+        SCOPED_TRACE(sums == Sums::float32 ? "float32" : "float64");
+        FlossChoice choice{.spectrum = expect.spectrum};
+        const FlossRun run = run_floss(alone(), sums, golden.network, golden.sequences, choice);
+        EXPECT_TRUE(all_near(run.log_r, expect.log_r, 1e-3));
+        EXPECT_TRUE(all_near(run.lambda_per_sequence, expect.lambda_per_sequence, 1e-4));
+        EXPECT_TRUE(all_near(run.penalty.spectrum.exponents, expect.lambda, 1e-4));
+        EXPECT_NEAR(run.penalty.loss, expect.floss_loss, 1e-3 * expect.floss_loss);
+        EXPECT_FALSE(expect.floss_gradient.w_rec.empty() || expect.floss_gradient_direct.w_rec.empty());
+        expect_gradients_near(run.gradient, expect.floss_gradient, 1e-3);
+        choice.through_state = false;
+        expect_gradients_near(run_floss(alone(), sums, golden.network, golden.sequences, choice).gradient,
+                              expect.floss_gradient_direct, 1e-3);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, FlossingGolden, testing::ValuesIn(golden_names(SPIKEFLOSS_TEST_DATA)),
+                         [](const auto& test) { return test.param; });
+
+// Every combination of surrogate, reset, reset in the Jacobian and QR interval; a third of them without a current, half
+// with an initial state, one that the state's gradient then reaches. 13 steps: the last one has no QR of interval 3.
+TEST(FlossingReference, EveryKindOfNetwork) {
+    std::uint64_t count = 0;
+    for (const auto surrogate : reference::all_surrogates)
+        for (const auto reset : reference::all_resets)
+            for (const auto jacobian_reset : {JacobianReset::detached, JacobianReset::ignored})
+                for (const Index interval : {1, 3}) {
+                    reference::Example example{.neurons = 7, .steps = 13, .batch = 3, .exponents = 3};
+                    example.surrogate = surrogate;
+                    example.reset = reset;
+                    example.seed = 1000 * ++count;
+                    example.has_current = count % 3 != 0;
+                    example.initial_state = count % 4 < 2;
+                    example.sharpness = 0.8;
+                    if (!example.has_current) example.exponents = 2;
+                    const FlossChoice choice{.spectrum = {interval, static_cast<Index>(count % 3), jacobian_reset}};
+                    SCOPED_TRACE(testing::Message() << reference::name_of(surrogate) << " " << reference::name_of(reset)
+                                                    << " interval " << interval << " count " << count);
+                    expect_as_reference(clear_case(example, &choice.spectrum), choice, 2e-4);
+                }
+}
+
+TEST(FlossingReference, OneExponentAndAll) {
+    for (const Index k : {1, 10}) {
+        FlossChoice choice{.spectrum = {.jacobian_reset = JacobianReset::ignored}};
+        expect_as_reference(clear_case({.neurons = 5, .steps = 10, .exponents = k, .reset = reference::Reset::subtract,
+                                        .seed = 40}, &choice.spectrum),
+                            choice, 2e-4);
+    }
+}
+
+TEST(FlossingReference, TargetsForAllOrForEach) {
+    for (const std::vector<double>& target : {std::vector<double>{0.1}, std::vector<double>{0.2, -0.1, -0.3}}) {
+        FlossChoice choice{.target = target};
+        expect_as_reference(clear_case({.seed = 60}, &choice.spectrum), choice, 2e-4);
+    }
+}
+
+TEST(FlossingReference, WeightScalesTheGradientAndGradientsAddUp) {
+    const FlossChoice one{}, three{.weight = 3.0};
+    const Case c = clear_case({.seed = 61}, &one.spectrum);
+    const FlossRun plain = run_floss(alone(), Sums::float64, c.net, c.seq, one);
+    const FlossRun scaled = run_floss(alone(), Sums::float64, c.net, c.seq, three);
+    EXPECT_DOUBLE_EQ(scaled.penalty.loss, plain.penalty.loss);
+    expect_gradients_near(scaled.gradient, reference::sum(plain.gradient, plain.gradient, 2.0), 1e-5);
+}
+
+TEST(FlossingPass, RefusesWhatCannotBe) {
+    const Case c = clear_case({.neurons = 4, .steps = 6, .exponents = 3});
+    const auto expect_error = [&](const FlossChoice& choice, const reference::Sequences& seq, const char* text) {
+        try {
+            run_floss(alone(), Sums::float32, c.net, seq, choice);
+            ADD_FAILURE() << "no error: " << text;
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), Exit::usage);
+            EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+        }
+    };
+    expect_error({.target = {0.0, 0.1}}, c.seq, "2 targets were given for 3 exponents");
+    expect_error({.spectrum = {.qr_interval = 7}}, c.seq, "no QR counts");
+    expect_error({.spectrum = {.warmup = 6}}, c.seq, "no QR counts");
+    reference::Sequences too_many = c.seq;
+    too_many.exponents = 9;
+    too_many.q0.assign(2 * 8 * 9, 0.0);
+    expect_error({}, too_many, "9 exponents were asked for, but the state has 8 dimensions");
+}
+
+}  // namespace
+}  // namespace spikefloss

@@ -1,0 +1,174 @@
+// Properties of the spectrum: closed forms, determinants, QR intervals; what is derived from it; random bases.
+#include "lyapunov/spectrum.hpp"
+
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+// Without recurrence and reset the exponents are ln alpha and ln beta, whatever the bases.
+TEST(Spectrum, WithoutRecurrenceInClosedForm) {
+    reference::Example example{.neurons = 4, .steps = 300, .batch = 2, .exponents = 8, .reset = reference::Reset::none};
+    reference::Network net = reference::random_network(example);
+    std::fill(net.w_rec.begin(), net.w_rec.end(), 0.0);
+    net.alpha = {0.95, 0.7, 0.95, 0.7};
+    net.beta = {0.5, 0.3, 0.3, 0.5};
+    const reference::Sequences seq = reference::random_sequences(example);
+    const FlossRun run = run_floss(alone(), Sums::float32, net, seq, {.spectrum = {.warmup = 150}, .through_state = false});
+    const std::vector<double> factors = {0.95, 0.95, 0.7, 0.7, 0.5, 0.5, 0.3, 0.3};
+    for (std::size_t j = 0; j < 8; ++j)
+        for (std::size_t s = 0; s < 2; ++s)
+            EXPECT_NEAR(run.lambda_per_sequence[s * 8 + j], std::log(factors[j]), 1e-4) << "exponent " << j;
+}
+
+// det of one step without reset is the product of all alpha beta, whatever W_rec and the inputs.
+TEST(Spectrum, FullSpectrumSumsToTheLogDeterminant) {
+    for (const Index interval : {1, 2}) {
+        const reference::Example example{.neurons = 6, .steps = 20, .exponents = 12, .reset = reference::Reset::none,
+                                         .seed = 3};
+        const reference::Network net = reference::random_network(example);
+        const FlossRun run = run_floss(alone(), Sums::float32, net, reference::random_sequences(example),
+                                       {.spectrum = {.qr_interval = interval}, .through_state = false});
+        double log_determinant = 0.0;
+        for (std::size_t j = 0; j < 6; ++j) log_determinant += std::log(net.alpha[j] * net.beta[j]);
+        const auto& lambda = run.penalty.spectrum.exponents;
+        EXPECT_NEAR(std::accumulate(lambda.begin(), lambda.end(), 0.0), log_determinant, 2e-5);
+    }
+}
+
+double log_determinant(std::vector<double> a, std::size_t N) {
+    double sum = 0.0;
+    for (std::size_t c = 0; c < N; ++c) {
+        std::size_t pivot = c;
+        for (std::size_t r = c + 1; r < N; ++r)
+            if (std::fabs(a[r * N + c]) > std::fabs(a[pivot * N + c])) pivot = r;
+        std::swap_ranges(a.begin() + c * N, a.begin() + (c + 1) * N, a.begin() + pivot * N);
+        sum += std::log(std::fabs(a[c * N + c]));
+        for (std::size_t r = c + 1; r < N; ++r)
+            for (std::size_t j = N; j-- > c;) a[r * N + j] -= a[r * N + c] / a[c * N + c] * a[c * N + j];
+    }
+    return sum;
+}
+
+// Binary units: J = W_rec diag(psi).
+TEST(Spectrum, FullSpectrumOfBinaryUnits) {
+    const reference::Example example{.neurons = 6, .steps = 20, .exponents = 6, .reset = reference::Reset::none,
+                                     .has_current = false, .seed = 4};
+    reference::Network net = reference::random_network(example);
+    std::fill(net.beta.begin(), net.beta.end(), 0.0);
+    const reference::Sequences seq = reference::random_sequences(example);
+    const reference::Trajectory trajectory = reference::forward(net, seq);
+    double mean = 0.0;  // over the 20 steps of 2 sequences
+    for (std::size_t j = 0; j < 20 * 2 * 6; ++j)
+        mean += std::log(reference::psi(net.surrogate, trajectory.membrane[j] - net.threshold, net.sharpness)) / 40.0;
+    const FlossRun run = run_floss(alone(), Sums::float32, net, seq, {.through_state = false});
+    const auto& lambda = run.penalty.spectrum.exponents;
+    EXPECT_NEAR(std::accumulate(lambda.begin(), lambda.end(), 0.0), log_determinant(net.w_rec, 6) + mean, 1e-4);
+}
+
+// 10 steps of warm-up and 50 counted ones, whatever the interval.
+TEST(Spectrum, DoesNotDependOnTheQrInterval) {
+    const reference::SpectrumOptions every_fifth{.qr_interval = 5, .warmup = 10};
+    const Case c = clear_case({.neurons = 6, .steps = 60, .exponents = 4, .reset = reference::Reset::subtract, .seed = 12},
+                              &every_fifth);
+    const FlossRun one = run_floss(alone(), Sums::float32, c.net, c.seq, {.spectrum = {.warmup = 10}});
+    for (const Index interval : {2, 5}) {
+        const FlossRun run = run_floss(alone(), Sums::float32, c.net, c.seq, {.spectrum = {interval, 10}});
+        EXPECT_TRUE(all_near(run.lambda_per_sequence, one.lambda_per_sequence, 1e-4)) << "interval " << interval;
+    }
+}
+
+TEST(TangentPass, CountsQrsWhoseStepsAllLieAfterWarmup) {
+    const auto counted = [](Index warmup, Index interval, Index T) {
+        return TangentPass::counted_qrs({.warmup = warmup, .qr_interval = interval}, T);
+    };
+    EXPECT_EQ(counted(0, 1, 10), 10);
+    EXPECT_EQ(counted(3, 1, 10), 7);
+    EXPECT_EQ(counted(10, 1, 10), 0);
+    EXPECT_EQ(counted(0, 3, 10), 3);
+    EXPECT_EQ(counted(1, 3, 10), 2);
+    EXPECT_EQ(counted(3, 3, 10), 2);
+    EXPECT_EQ(counted(4, 3, 10), 1);
+    EXPECT_EQ(counted(0, 11, 10), 0);
+}
+
+Spectrum spectrum_of(std::vector<double> exponents, Index state_size) {
+    Spectrum spectrum;
+    spectrum.exponents = std::move(exponents);
+    spectrum.state_size = state_size;
+    return spectrum;
+}
+
+TEST(Spectrum, KaplanYorkeDimension) {
+    struct Row {
+        std::vector<double> exponents;
+        Index state_size;
+        double dimension;
+        bool is_bound;
+    };
+    const std::vector<Row> rows = {
+        {{-0.1, -0.2}, 5, 0.0, false},            // all negative
+        {{0.3, -0.1, -0.4}, 5, 2.5, false},       // 2 + 0.2 / 0.4
+        {{0.75, -0.25, -0.5}, 5, 3.0, true},      // exactly 0 with all that were measured: at least 3
+        {{0.75, -0.25, -0.5}, 3, 3.0, false},     // ... of all that there are: exactly 3
+        {{0.3, 0.1}, 5, 2.0, true},               // never below 0
+        {{0.0, -1.0}, 2, 1.0, false},             // a zero exponent counts
+        {{-0.4, 0.3, -0.1}, 5, 2.5, false},       // in any order
+        {{0.5}, 1, 1.0, false},
+    };
+    for (const Row& row : rows) {
+        const KaplanYorke found = kaplan_yorke(spectrum_of(row.exponents, row.state_size));
+        EXPECT_NEAR(found.dimension, row.dimension, 1e-12);
+        EXPECT_EQ(found.is_bound, row.is_bound) << row.dimension;
+        EXPECT_NEAR(found.dimension, reference::kaplan_yorke_dimension(row.exponents), 1e-12);
+    }
+}
+
+TEST(Spectrum, EntropyRateAndConditionNumber) {
+    EXPECT_EQ(entropy_rate(spectrum_of({-0.1, -0.2}, 4)), 0.0);
+    EXPECT_NEAR(entropy_rate(spectrum_of({0.25, 0.5, 0.0, -3.0}, 4)), 0.75, 1e-15);
+    EXPECT_NEAR(log10_condition_number(spectrum_of({0.1, -0.2}, 4), 1000), 300.0 / std::log(10.0), 1e-10);
+    EXPECT_EQ(log10_condition_number(spectrum_of({0.1}, 4), 1000), 0.0);
+}
+
+TEST(RandomBases, OrthonormalAndTheSameOnEveryGrid) {
+    const Index N = 9, k = 5, B = 4;
+    for (const bool has_current : {true, false}) {
+        const Index D = has_current ? 18 : 9;
+        const std::vector<float> whole = random_bases(3, k, N, has_current, {0, N}, {0, B});
+        ASSERT_EQ(static_cast<Index>(whole.size()), B * k * D);
+        for (Index s = 0; s < B; ++s)
+            for (Index i = 0; i < k; ++i)
+                for (Index j = 0; j < k; ++j) {
+                    double dot = 0.0;
+                    for (Index d = 0; d < D; ++d)
+                        dot += static_cast<double>(whole[static_cast<std::size_t>((s * k + i) * D + d)]) *
+                               whole[static_cast<std::size_t>((s * k + j) * D + d)];
+                    EXPECT_NEAR(dot, i == j ? 1.0 : 0.0, 1e-6);
+                }
+        for (const Index P : {2, 4})
+            for (const BlockRange neurons : block_ranges(N, P))
+                for (const BlockRange sequences : block_ranges(B, 3)) {
+                    const std::vector<float> part = random_bases(3, k, N, has_current, neurons, sequences);
+                    std::size_t at = 0;
+                    for (Index s = sequences.begin; s < sequences.end; ++s)
+                        for (Index row = 0; row < k * D / N; ++row)
+                            for (Index i = neurons.begin; i < neurons.end; ++i)
+                                EXPECT_EQ(part.at(at++), whole[static_cast<std::size_t>((s * k * D / N + row) * N + i)]);
+                    EXPECT_EQ(at, part.size());
+                }
+        EXPECT_NE(random_bases(4, k, N, has_current, {0, N}, {0, B}), whole);
+        // Different sequences have different bases.
+        EXPECT_FALSE(std::equal(whole.begin(), whole.begin() + k * D, whole.begin() + k * D));
+    }
+}
+
+}  // namespace
+}  // namespace spikefloss

@@ -1,0 +1,66 @@
+// The two losses over the batch shards of every grid: value, accuracy and gradient, with logits of any size.
+#include "train/loss.hpp"
+
+#include "backend/cpu_backend.hpp"
+#include "core/error.hpp"
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+// Sequences of an example, and logits for them, some of them enormous.
+struct Logits {
+    reference::Network net;
+    reference::Sequences seq;
+    std::vector<double> y;  // [T, B, O]
+};
+Logits logits(reference::LossKind kind) {
+    reference::Example example{.neurons = 3, .outputs = 3, .steps = 9, .batch = 7, .exponents = 0, .loss = kind};
+    Logits l{reference::random_network(example), reference::random_sequences(example), {}};
+    for (Index j = 0; j < 9 * 7 * 3; ++j) l.y.push_back(3.0 * std::sin(static_cast<double>(5 * j)));
+    if (kind == reference::LossKind::binary_cross_entropy) l.y[100] = 500.0, l.y[101] = -500.0, l.y[102] = 0.0;
+    return l;
+}
+
+TEST(LossPass, IsTheReferenceOnEveryGrid) {
+    for (const auto kind : {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
+        const Logits l = logits(kind);
+        const reference::Loss expected = reference::task_loss(l.seq, l.y);
+        on_every_grid([&](const ProcessGrid& grid) {
+            CpuBackend backend(1, Sums::float32);
+            const BlockRange mine = grid.sequences_of(7);
+            const Batch batch = host_batch(l.net, l.seq, mine);
+            LossPass loss(backend, grid, 9, mine.size(), l.net.inputs, 3, batch.loss);
+            loss.load(batch);
+            std::vector<float> y;
+            for (Index t = 0; t < 9; ++t)
+                y.insert(y.end(), l.y.begin() + (t * 7 + mine.begin) * 3, l.y.begin() + (t * 7 + mine.end) * 3);
+            const Buffer<float> y_local(backend, y);
+            const Outcome outcome = loss.evaluate(y_local.data(), 7);
+            EXPECT_NEAR(outcome.loss, expected.value, 1e-6 * expected.value);
+            EXPECT_NEAR(outcome.accuracy, expected.accuracy, 1e-12);
+            EXPECT_EQ(loss.terms(7), static_cast<double>(expected.terms));
+            std::vector<float> dy(y.size());
+            backend.copy_out(dy.data(), loss.dy(), dy.size() * sizeof(float));
+            const auto all = gathered_sequences(grid, std::vector<double>(dy.begin(), dy.end()), 9, 7, 3);
+            EXPECT_TRUE(all_near(all, expected.gradient, 1e-7));
+            EXPECT_TRUE(near_in_norm(all, expected.gradient, 1e-6));
+        });
+    }
+}
+
+TEST(LossPass, RefusesAMaskOfZeros) {
+    Logits l = logits(reference::LossKind::binary_cross_entropy);
+    l.seq.mask.assign(9, 0.0);
+    CpuBackend backend(1, Sums::float32);
+    LossPass loss(backend, alone(), 9, 7, l.net.inputs, 3, LossKind::binary_cross_entropy);
+    EXPECT_THROW(loss.load(host_batch(l.net, l.seq, {0, 7})), Error);
+}
+
+}  // namespace
+}  // namespace spikefloss

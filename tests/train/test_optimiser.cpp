@@ -1,0 +1,237 @@
+// From partial gradients to parameters on every grid, against the reference's updates of the global arrays.
+#include "train/optimiser.hpp"
+
+#include "backend/cpu_backend.hpp"
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+constexpr Index N = 7, M = 3, O = 2;
+const std::vector<Parameter> everything(all_parameters.begin(), all_parameters.end());
+
+reference::Network start() {
+    return reference::random_network({.neurons = N, .inputs = M, .outputs = O, .initial_state = true, .seed = 8});
+}
+
+// The gradient of update `step`, of any sign and of sizes that differ between parameters and steps.
+reference::Parameters gradient_of(const reference::Network& net, int step) {
+    reference::Parameters gradient = reference::zero_gradient(net);
+    double phase = 0.1 * step;
+    for (const auto& [name, member] : reference::all_parameters)
+        for (double& g : gradient.*member) g = (0.2 + 0.1 * step) * std::sin(phase += 1.7);
+    return gradient;
+}
+
+bool contains(const std::vector<Parameter>& list, std::string_view name) {
+    return std::any_of(list.begin(), list.end(), [&](Parameter p) { return name_of(p) == name; });
+}
+
+// What the options ask for, in double on the global arrays.
+class Expected {
+public:
+    Expected(reference::Network net, OptimiserOptions options)
+        : net_(std::move(net)), options_(std::move(options)), first_(reference::zero_gradient(net_)), second_(first_) {}
+
+    GradientNorms update(const reference::Parameters& gradient, double rate) {
+        GradientNorms norms;
+        for (std::size_t p = 0; p < parameter_count; ++p) {
+            const auto& [name, member] = reference::all_parameters[p];
+            double squares = 0.0;
+            for (double g : gradient.*member) squares += g * g;
+            norms.parameter[p] = std::sqrt(squares);
+            if (contains(options_.parameters, name)) norms.global += squares;
+        }
+        norms.global = std::sqrt(norms.global);
+        const double factor = options_.clip > 0.0 ? std::min(1.0, options_.clip / norms.global) : 1.0;
+        ++updates_;
+        for (const auto& [name, member] : reference::all_parameters) {
+            if (!contains(options_.parameters, name)) continue;
+            const bool fraction = name == std::string_view("alpha") || name == std::string_view("beta") ||
+                                  name == std::string_view("kappa");
+            std::vector<double> g = gradient.*member, &x = net_.*member;
+            for (std::size_t j = 0; j < g.size(); ++j) {
+                g[j] *= factor;
+                if (fraction) {  // x = sigmoid(raw): the optimiser moves raw
+                    g[j] *= x[j] * (1.0 - x[j]);
+                    x[j] = std::log(x[j] / (1.0 - x[j]));
+                }
+            }
+            if (options_.kind == OptimiserKind::sgd) {
+                reference::sgd(rate, options_.momentum, g, first_.*member, x);
+            } else {
+                const double decay = options_.kind == OptimiserKind::adamw ? options_.weight_decay : 0.0;
+                reference::adam({rate, options_.beta1, options_.beta2, options_.eps, decay}, updates_, g, first_.*member,
+                                second_.*member, x);
+            }
+            if (fraction)
+                for (double& a : x) a = 1.0 / (1.0 + std::exp(-a));
+        }
+        return norms;
+    }
+    const reference::Network& network() const { return net_; }
+
+private:
+    reference::Network net_;
+    OptimiserOptions options_;
+    reference::Parameters first_, second_;
+    std::int64_t updates_ = 0;
+};
+
+// This rank's share of a gradient: every batch shard gives an equal part, so that the sum is the whole.
+void add_share(Backend& backend, const ProcessGrid& grid, const reference::Network& shape,
+               const reference::Parameters& gradient, Optimiser& optimiser) {
+    reference::Network carrier = shape;
+    static_cast<reference::Parameters&>(carrier) =
+        reference::sum(reference::zero_gradient(shape), gradient, 1.0 / grid.shape().batch_shards);
+    const Buffer<float> share(backend, host_network(carrier, grid).values);
+    backend.add_column_sums({share.data(), 1, share.size()}, optimiser.gradient().matrix(1, share.size()));
+}
+
+void expect_as_reference(const OptimiserOptions& options) {
+    on_every_grid([&](const ProcessGrid& grid) {
+        CpuBackend backend(1, Sums::float32);
+        Network network(backend, grid, host_network(start(), grid));
+        Optimiser optimiser(backend, grid, network.layout, options);
+        Expected expected(start(), options);
+        for (int step = 0; step < 6; ++step) {
+            const reference::Parameters gradient = gradient_of(start(), step);
+            add_share(backend, grid, start(), gradient, optimiser);
+            const GradientNorms norms = optimiser.reduce();
+            const GradientNorms wanted = expected.update(gradient, learning_rate_at(options, step));
+            EXPECT_NEAR(norms.global, wanted.global, 1e-6 * wanted.global);
+            for (std::size_t p = 0; p < parameter_count; ++p)
+                EXPECT_NEAR(norms.parameter[p], wanted.parameter[p], 1e-6 * wanted.parameter[p]);
+            expect_gradients_near(gathered_parameters(grid, network.layout, optimiser.reduced().to_host()), gradient, 1e-6);
+            optimiser.update(network, norms);
+        }
+        const HostNetwork host = network.to_host();
+        const reference::Parameters values = gathered_parameters(grid, network.layout, host.values);
+        const HostNetwork before = host_network(start(), grid);
+        for (const auto& [name, member] : reference::all_parameters) {
+            EXPECT_TRUE(near_in_norm(values.*member, expected.network().*member, 3e-6)) << name;
+            if (contains(options.parameters, name)) {
+                EXPECT_GT(relative_error(values.*member, start().*member), 1e-4) << name;
+            } else {
+                const reference::Parameters unchanged = gathered_parameters(grid, network.layout, before.values);
+                EXPECT_TRUE(all_equal(values.*member, unchanged.*member)) << name;
+            }
+        }
+        // What every neuron shard holds must be the same bits on all ranks.
+        for (const Parameter p : {Parameter::bias_out, Parameter::kappa}) {
+            const auto [offset, count] = host.layout.extent(p);
+            std::vector<float> first(host.values.begin() + offset, host.values.begin() + offset + count);
+            grid.control().broadcast(first.data(), count * static_cast<Index>(sizeof(float)), 0);
+            EXPECT_TRUE(std::equal(first.begin(), first.end(), host.values.begin() + offset)) << name_of(p);
+        }
+    });
+}
+
+TEST(Optimiser, Adam) { expect_as_reference({.learning_rate = 0.01, .parameters = everything}); }
+
+TEST(Optimiser, AdamIgnoresWeightDecayAndItsEpsCounts) {
+    expect_as_reference({.learning_rate = 0.02, .beta1 = 0.8, .beta2 = 0.95, .eps = 0.1, .weight_decay = 0.5,
+                         .parameters = everything});
+}
+
+TEST(Optimiser, AdamW) {
+    expect_as_reference({.kind = OptimiserKind::adamw, .learning_rate = 0.02, .weight_decay = 0.3, .parameters = everything});
+}
+
+TEST(Optimiser, SgdWithMomentum) {
+    expect_as_reference({.kind = OptimiserKind::sgd, .learning_rate = 0.05, .momentum = 0.7, .parameters = everything});
+}
+
+TEST(Optimiser, OnlyTheTrainedParametersChangeAndCount) {
+    expect_as_reference({.learning_rate = 0.01, .clip = 0.3, .parameters = {Parameter::w_rec}});
+    expect_as_reference({.learning_rate = 0.01, .clip = 0.3,
+                         .parameters = {Parameter::bias_out, Parameter::w_in, Parameter::kappa}});
+}
+
+// Norms grow from 1.6 to 5.5: with a clip of 4 the last updates are cut and the others are not.
+TEST(Optimiser, ClipsByGlobalNorm) {
+    expect_as_reference({.kind = OptimiserKind::sgd, .learning_rate = 0.05, .clip = 4.0, .parameters = everything});
+}
+
+TEST(Optimiser, FollowsItsLearningRate) {
+    expect_as_reference({.kind = OptimiserKind::sgd, .learning_rate = 0.1, .schedule = RateSchedule::step,
+                         .schedule_steps = 2, .schedule_factor = 0.3, .parameters = everything});
+    expect_as_reference({.learning_rate = 0.1, .schedule = RateSchedule::cosine, .schedule_steps = 4,
+                         .schedule_factor = 0.1, .parameters = everything});
+}
+
+TEST(LearningRate, Schedules) {
+    OptimiserOptions options{.learning_rate = 2.0, .schedule_steps = 10, .schedule_factor = 0.1, .parameters = {}};
+    EXPECT_EQ(learning_rate_at(options, 0), 2.0);
+    EXPECT_EQ(learning_rate_at(options, 1000), 2.0);
+    options.schedule = RateSchedule::step;
+    EXPECT_DOUBLE_EQ(learning_rate_at(options, 9), 2.0);
+    EXPECT_DOUBLE_EQ(learning_rate_at(options, 10), 0.2);
+    EXPECT_DOUBLE_EQ(learning_rate_at(options, 25), 0.02);
+    options.schedule = RateSchedule::cosine;
+    EXPECT_DOUBLE_EQ(learning_rate_at(options, 0), 2.0);
+    EXPECT_NEAR(learning_rate_at(options, 5), 1.1, 1e-12);  // half way between 2 and 0.2
+    EXPECT_NEAR(learning_rate_at(options, 10), 0.2, 1e-12);
+    EXPECT_NEAR(learning_rate_at(options, 1000), 0.2, 1e-12);
+}
+
+// Whatever the gradient, and when they start at 0 or 1.
+TEST(Optimiser, DecayFactorsStayBetween0And1) {
+    for (const double rate : {1.0, 1e3, 1e6})
+        for (const double sign : {1.0, -1.0}) {
+            reference::Network net = start();
+            net.alpha[0] = 0.0, net.beta[0] = 0.0, net.kappa[0] = 0.0, net.beta[1] = 1.0;
+            CpuBackend backend(1, Sums::float32);
+            Network network(backend, alone(), host_network(net, alone()));
+            Optimiser optimiser(backend, alone(), network.layout,
+                                {.learning_rate = rate, .parameters = {Parameter::alpha, Parameter::beta, Parameter::kappa}});
+            for (int step = 0; step < 3; ++step) {
+                add_share(backend, alone(), net, reference::sum(reference::zero_gradient(net), gradient_of(net, step), sign * 1e3),
+                          optimiser);
+                const GradientNorms norms = optimiser.reduce();
+                optimiser.update(network, norms);
+                const std::vector<float> values = network.values.to_host();
+                for (const Parameter p : {Parameter::alpha, Parameter::beta, Parameter::kappa})
+                    for (Index j = 0; j < network.layout.extent(p).count; ++j) {
+                        const float a = values[static_cast<std::size_t>(network.layout.extent(p).offset + j)];
+                        EXPECT_TRUE(a > 0.0f && a < 1.0f) << name_of(p) << " " << a;
+                    }
+            }
+        }
+}
+
+TEST(Optimiser, GoesOnFromItsStateBitForBit) {
+    const OptimiserOptions options{.kind = OptimiserKind::adamw, .learning_rate = 0.02, .weight_decay = 0.1, .clip = 3.0,
+                                   .schedule = RateSchedule::cosine, .schedule_steps = 8, .schedule_factor = 0.1,
+                                   .parameters = everything};
+    on_every_grid([&](const ProcessGrid& grid) {
+        CpuBackend backend(1, Sums::float32);
+        Network network(backend, grid, host_network(start(), grid));
+        const auto steps = [&](Network& net, Optimiser& optimiser, int first, int last) {
+            for (int step = first; step < last; ++step) {
+                add_share(backend, grid, start(), gradient_of(start(), step), optimiser);
+                optimiser.update(net, optimiser.reduce());
+            }
+        };
+        Optimiser optimiser(backend, grid, network.layout, options);
+        steps(network, optimiser, 0, 3);
+        const OptimiserState state = optimiser.state();
+        EXPECT_EQ(state.updates, 3);
+        Network other(backend, grid, network.to_host());
+        Optimiser continued(backend, grid, network.layout, options);
+        continued.restore(state);
+        steps(network, optimiser, 3, 6);
+        steps(other, continued, 3, 6);
+        EXPECT_TRUE(all_equal(other.values.to_host(), network.values.to_host()));
+        EXPECT_TRUE(all_equal(continued.state().second, optimiser.state().second));
+    });
+}
+
+}  // namespace
+}  // namespace spikefloss

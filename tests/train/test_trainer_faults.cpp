@@ -1,0 +1,109 @@
+// A number that is not finite is found before any parameter is changed. All ranks throw; the first of them speaks for all
+// and says where: step, rank, parameter.
+#include "core/error.hpp"
+#include "support/near.hpp"
+#include "support/small_training.hpp"
+
+#include <bit>
+#include <cmath>
+#include <limits>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+constexpr Index row = 8, col = 2;  // of w_rec [13, 13]
+
+// The training state with `value` at w_rec[row, col], on the rank that owns it.
+TrainingState planted(TrainingState state, float value) {
+    for (const Segment& s : state.network.layout.segments())
+        if (s.parameter == Parameter::w_rec && s.row <= row && row < s.row + s.rows && s.col <= col && col < s.col + s.cols)
+            state.network.values[static_cast<std::size_t>(s.offset + (row - s.row) * s.cols + col - s.col)] = value;
+    return state;
+}
+
+// NaN is not equal to itself: compare bits.
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+        return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+    });
+}
+
+TEST(TrainerFaults, NanInTheRecurrentWeightsNamesStepRankAndParameter) {
+    on_every_grid([](const ProcessGrid& grid) {
+        SmallTraining healthy(grid, Sums::float32, small_options(Flossing::none));
+        healthy.advance_to(3);
+        SmallTraining run(grid, Sums::float32, small_options(Flossing::none),
+                          planted(healthy.trainer.state(), std::numeric_limits<float>::quiet_NaN()));
+        const TrainingState before = run.trainer.state();
+        int owner = 0;  // the first batch shard's rank that owns the row
+        while (!block_range(13, grid.shape().neuron_shards, owner).contains(row)) ++owner;
+        bool thrown = false;
+        try {
+            run.trainer.advance();
+        } catch (const Error& error) {
+            thrown = true;
+            const std::string text = error.what();
+            EXPECT_EQ(error.code(), Exit::numerics);
+            EXPECT_TRUE(error.collective);
+            EXPECT_EQ(text.empty(), grid.rank() != 0);
+            if (grid.rank() != 0) return;
+            EXPECT_NE(text.find("training step 4"), std::string::npos) << text;
+            EXPECT_NE(text.find("the loss is"), std::string::npos) << text;
+            EXPECT_NE(text.find("w_rec"), std::string::npos) << text;
+            EXPECT_NE(text.find(fmt::format("rank {}", owner)), std::string::npos) << text;
+        }
+        EXPECT_TRUE(thrown);
+        const TrainingState after = run.trainer.state();
+        EXPECT_TRUE(same_bits(after.network.values, before.network.values));
+        EXPECT_TRUE(same_bits(after.task.first, before.task.first));
+        EXPECT_EQ(after.progress.step, 3);
+        EXPECT_EQ(after.task.updates, 3);
+    });
+}
+
+// An infinite weight: the same, on any grid.
+TEST(TrainerFaults, InfiniteWeight) {
+    on_every_grid([](const ProcessGrid& grid) {
+        SmallTraining run(grid, Sums::float32, small_options(Flossing::none),
+                          planted(TrainingState{small_network(grid), {}, {}, {}},
+                                  std::numeric_limits<float>::infinity()));
+        const std::vector<float> before = run.trainer.network().values.to_host();
+        EXPECT_THROW(run.trainer.advance(), Error);
+        EXPECT_TRUE(same_bits(run.trainer.network().values.to_host(), before));
+    });
+}
+
+// Flossing meets the fault first in its QR. All ranks throw, those without a sequence too, and one of them speaks.
+TEST(TrainerFaults, FlossingOfANetworkWithNan) {
+    on_every_grid([](const ProcessGrid& grid) {
+        SmallTraining run(grid, Sums::float32, small_options(Flossing::before),
+                          planted(TrainingState{small_network(grid), {}, {}, {}},
+                                  std::numeric_limits<float>::quiet_NaN()));
+        const std::vector<float> before = run.trainer.network().values.to_host();
+        bool thrown = false;
+        double speakers = 0.0;
+        try {
+            run.trainer.advance();
+        } catch (const Error& error) {
+            thrown = true;
+            const std::string text = error.what();
+            EXPECT_EQ(error.code(), Exit::numerics);
+            EXPECT_TRUE(error.collective);
+            if (!text.empty()) {
+                speakers = 1.0;
+                EXPECT_NE(text.find("failed at step"), std::string::npos) << text;
+                EXPECT_NE(text.find("sequence 0"), std::string::npos) << text;
+                EXPECT_NE(text.find("not finite"), std::string::npos) << text;
+            }
+        }
+        EXPECT_TRUE(thrown);
+        grid.control().all_reduce_sum(&speakers, Scalar::float64, 1);
+        EXPECT_EQ(speakers, 1.0);
+        EXPECT_TRUE(same_bits(run.trainer.network().values.to_host(), before));
+    });
+}
+
+}  // namespace
+}  // namespace spikefloss
