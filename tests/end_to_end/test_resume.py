@@ -1,0 +1,179 @@
+"""A run that is stopped and goes on with --resume is the run that was never stopped: on the same grid bit for bit in
+every parameter, moment, counter and record; on another grid within rounding. A damaged newest checkpoint costs only the
+steps since the one before.
+"""
+import signal
+import threading
+import time
+
+import numpy as np
+
+import program
+
+# Flossing before training, beside it and at a step of its own, so that every counter of a checkpoint matters.
+CONFIG = program.SMALL_CONFIG + """\
+[flossing]
+schedule = ["before", "at"]
+before = 60
+at = [100]
+at_steps = 15
+exponents = 3
+warmup = 2
+batch = 2
+"""
+STEPS = 400
+GRIDS = ((None, "1x1"), (4, "2x2"))
+
+
+class ResumeTest(program.ProgramTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.whole = {}
+
+    def arguments(self, directory, grid, *extra):
+        return ["train", self.config(CONFIG), "--run-dir", directory, "--grid", grid, "--threads", 1, "--set",
+                f"train.steps={STEPS}", "--set", "checkpoint.every=50", "--set", "train.schedule=cosine", *extra]
+
+    def uninterrupted(self, ranks, grid):
+        """What the run that is never stopped ends with: its last checkpoint and its two records."""
+        if grid not in self.whole:
+            directory = self.folder / ("whole_" + grid)
+            self.succeed(*self.arguments(directory, grid), ranks=ranks)
+            self.whole[grid] = self.outcome(directory)
+        return self.whole[grid]
+
+    def outcome(self, directory):
+        newest = program.checkpoints(directory)[-1]
+        self.assertEqual(newest.name, f"checkpoint_{STEPS:09d}.h5")
+        return (program.trained_state(newest), program.without_times(program.read_lines(directory / "metrics.jsonl")),
+                program.read_lines(directory / "diagnostics.jsonl"))
+
+    def assert_same_run(self, directory, ranks, grid):
+        state, metrics, diagnostics = self.outcome(directory)
+        whole_state, whole_metrics, whole_diagnostics = self.uninterrupted(ranks, grid)
+        self.assertEqual(set(state), set(whole_state))
+        self.assertIn("optimiser/task/first/w_rec", state)
+        self.assertIn("optimiser/floss/second/w_rec", state)
+        for name, value in whole_state.items():
+            np.testing.assert_array_equal(state[name], value, name)
+        self.assertEqual(metrics, whole_metrics)
+        self.assertEqual(diagnostics, whole_diagnostics)
+        self.assertEqual(sum(line["kind"] == "flossing" for line in metrics), 75)
+        self.assertEqual(sum(line["kind"] == "training" for line in metrics), STEPS)
+
+    def stop_at(self, lines, arguments, ranks, sign):
+        """Runs, sends the signal once metrics.jsonl has so many lines, and returns the Result."""
+        began = time.monotonic()
+        process = program.start(arguments, ranks)
+        self.addCleanup(program.end, process)
+        metrics = arguments[3] / "metrics.jsonl"
+
+        def send():
+            while process.poll() is None and time.monotonic() - began < 60:
+                if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+                    process.send_signal(sign)
+                    return
+                time.sleep(0.0005)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        result = program.wait(process, began, 60)
+        sender.join()
+        return result
+
+    def check_stop(self, ranks, grid, sign, lines):
+        directory = self.folder / f"{grid}_{sign.name}_{lines}"
+        arguments = self.arguments(directory, grid)
+        result = self.stop_at(lines, arguments, ranks, sign)
+        self.assertEqual(result.code, program.STOPPED, str(result))
+        self.assertIn("stopped as asked after", result.out)
+        self.assertIn("--resume", result.out)
+        self.assertEqual(result.errors(), [])
+        records = program.read_lines(directory / "metrics.jsonl")
+        self.assertGreaterEqual(len(records), lines)
+        self.assertLess(records[-1]["step"], STEPS, "the signal came too late to test anything")
+        where = records[-1]["kind"]
+        newest = program.trained_state(program.checkpoints(directory)[-1])
+        self.assertEqual(newest["progress@step"], records[-1]["step"])
+        self.assertEqual(newest["progress@floss_steps"], records[-1]["floss_step"])
+        resumed = self.succeed(*arguments, "--resume", ranks=ranks)
+        self.assertIn("going on from ", resumed.out)
+        self.assert_same_run(directory, ranks, grid)
+        return where
+
+    def test_signals_on_one_rank(self):
+        self.assertEqual(self.check_stop(None, "1x1", signal.SIGTERM, 5), "flossing")
+        self.check_stop(None, "1x1", signal.SIGINT, 100)
+        self.check_stop(None, "1x1", signal.SIGUSR1, 200)
+
+    def test_signals_under_mpirun(self):
+        # mpirun hands SIGUSR1 on to the ranks and returns their exit code.
+        self.assertEqual(self.check_stop(4, "2x2", signal.SIGUSR1, 5), "flossing")
+        self.check_stop(4, "2x2", signal.SIGUSR1, 200)
+
+    def test_stopped_again_and_again(self):
+        directory = self.folder / "often"
+        arguments = self.arguments(directory, "1x1")
+        codes = []
+        for session in range(8):
+            result = self.stop_at(1 + 50 * session, arguments + (["--resume"] if session else []), None, signal.SIGTERM)
+            codes.append(result.code)
+        self.assertEqual(set(codes), {program.STOPPED})
+        self.succeed(*arguments, "--resume")
+        self.assert_same_run(directory, None, "1x1")
+        log = (directory / "log.txt").read_text()
+        self.assertEqual(log.count("going on from "), 0)  # told before the directory was known to be right
+        self.assertEqual(log.count("stopped as asked after"), 8)
+        self.assertEqual(log.count("\ndone: "), 1)
+
+    def test_signal_while_starting(self):
+        directory = self.folder / "early"
+        process = program.start(self.arguments(directory, "1x1"))
+        self.addCleanup(program.end, process)
+        began = time.monotonic()
+        while not directory.exists() and process.poll() is None and time.monotonic() - began < 30:
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGTERM)
+        result = program.wait(process, began, 60)
+        self.assertEqual(result.code, program.STOPPED, str(result))
+        self.assertEqual(len(program.checkpoints(directory)), 1)
+
+    def test_another_grid(self):
+        """One grid begins, another goes on: the same run within rounding."""
+        whole, metrics, _ = self.uninterrupted(None, "1x1")
+        for first, second in (((None, "1x1"), (4, "2x2")), ((6, "3x2"), (2, "2x1"))):
+            directory = self.folder / f"{first[1]}_to_{second[1]}"
+            short = ["--set", "train.schedule_steps=400"]
+            self.succeed(*self.arguments(directory, first[1], "--set", "train.steps=110", *short), ranks=first[0])
+            result = self.succeed(*self.arguments(directory, second[1], "--set", "train.steps=130", *short), "--resume",
+                                  ranks=second[0])
+            self.assertIn(f"on a {second[1]} grid", result.out)
+            lines = program.read_lines(directory / "metrics.jsonl")
+            self.assertEqual([line["step"] for line in lines], [line["step"] for line in metrics[:len(lines)]])
+            for mine, theirs in zip(lines, metrics):
+                for key in ("loss", "gradient_norm", "floss_loss", "running_accuracy"):
+                    self.assertEqual(key in mine, key in theirs)
+                    if key in mine:
+                        self.assertAlmostEqual(mine[key], theirs[key], delta=2e-3 * max(1.0, abs(theirs[key])),
+                                               msg=f"{key} at step {mine['step']}")
+
+    def test_damaged_newest_checkpoint(self):
+        for ranks, grid in GRIDS:
+            for name, damage in (("truncated", lambda b: b[:len(b) // 3]),
+                                 ("flipped", lambda b: b[:2000] + bytes([b[2000] ^ 4]) + b[2001:]),
+                                 ("empty", lambda b: b"")):
+                with self.subTest(grid=grid, damage=name):
+                    directory = self.folder / f"{grid}_{name}"
+                    self.succeed(*self.arguments(directory, grid, "--set", "train.steps=70", "--set",
+                                                 "train.schedule_steps=400"), ranks=ranks)
+                    older, newest = program.checkpoints(directory)
+                    newest.write_bytes(damage(newest.read_bytes()))
+                    result = self.succeed(*self.arguments(directory, grid, "--set", "train.schedule_steps=400"), "--resume",
+                                          ranks=ranks)
+                    self.assertIn(f"skipped a damaged checkpoint: {newest}", result.out)
+                    self.assertIn(f"going on from {older}", result.out)
+                    self.assert_same_run(directory, ranks, grid)
+
+
+if __name__ == "__main__":
+    program.main()

@@ -1,0 +1,5 @@
+spikefloss_python_test(end_to_end/test_golden)
+spikefloss_python_test(end_to_end/test_bad_input)
+spikefloss_python_test(end_to_end/test_learning)
+spikefloss_python_test(end_to_end/test_resume)
+spikefloss_python_test(end_to_end/test_kill)
