@@ -14,6 +14,9 @@ namespace {
 // Below this many multiply-adds a product is done by one thread.
 constexpr double parallel_work = 1e6;
 
+// Otherwise into at most so many parts, of at least so many rows or columns.
+constexpr Index most_parts = 8, least_part = 32;
+
 CBLAS_TRANSPOSE flag(Transpose op) { return op == Transpose::yes ? CblasTrans : CblasNoTrans; }
 
 // [rows, cols] of op(A) that is row range [begin, end): where it starts in A.
@@ -34,7 +37,8 @@ void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, Index m, Index n, Index k, 
                 static_cast<int>(lda), b, static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
 }
 
-// C [m, n] (+)= op(A) op(B), inner length k, the rows of C split over threads.
+// C [m, n] (+)= op(A) op(B), inner length k. The longer side of C is split into parts for the threads. The parts depend on
+// the shape alone, so that the result does not depend on the number of threads.
 template <class T>
 void split_product(int threads, Transpose op_a, Transpose op_b, Index m, Index n, Index k, const T* a, Index lda,
                    const T* b, Index ldb, bool accumulate, T* c, Index ldc) {
@@ -45,12 +49,20 @@ void split_product(int threads, Transpose op_a, Transpose op_b, Index m, Index n
         return;
     }
     const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-    const Index parts = work < parallel_work ? 1 : std::min<Index>(threads, m);
-#pragma omp parallel for num_threads(static_cast<int>(parts)) if (parts > 1) schedule(static)
+    const bool by_rows = m >= n;
+    const Index side = by_rows ? m : n;
+    const Index parts = work < parallel_work ? 1 : std::clamp<Index>(side / least_part, 1, most_parts);
+    // B by columns is op(B) by rows of its transpose.
+    const Transpose turned_b = op_b == Transpose::no ? Transpose::yes : Transpose::no;
+#pragma omp parallel for num_threads(threads) if (parts > 1) schedule(static)
     for (Index part = 0; part < parts; ++part) {
-        const Index begin = m * part / parts, end = m * (part + 1) / parts;
-        product(flag(op_a), flag(op_b), end - begin, n, k, row_of(a, lda, op_a, begin), lda, b, ldb,
-                accumulate ? T(1) : T(0), c + begin * ldc, ldc);
+        const Index begin = side * part / parts, size = side * (part + 1) / parts - begin;
+        if (by_rows)
+            product(flag(op_a), flag(op_b), size, n, k, row_of(a, lda, op_a, begin), lda, b, ldb,
+                    accumulate ? T(1) : T(0), c + begin * ldc, ldc);
+        else
+            product(flag(op_a), flag(op_b), m, size, k, a, lda, row_of(b, ldb, turned_b, begin), ldb,
+                    accumulate ? T(1) : T(0), c + begin, ldc);
     }
 }
 
@@ -90,11 +102,15 @@ void CpuBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Mat
 }
 
 void CpuBackend::add_column_sums(Matrix<const float> a, SumMatrix c) {
+    // In double whatever the sums' type: the rows are steps times sequences, so many that float would lose digits.
+    double* total = scratch(0, a.cols);
+    std::fill_n(total, a.cols, 0.0);
+    for (Index i = 0; i < a.rows; ++i)
+#pragma omp simd
+        for (Index j = 0; j < a.cols; ++j) total[j] += a.data[i * a.stride + j];
     const auto add_to = [&](auto* sum) {
         using T = std::remove_pointer_t<decltype(sum)>;
-        for (Index i = 0; i < a.rows; ++i)
-#pragma omp simd
-            for (Index j = 0; j < a.cols; ++j) sum[j] += static_cast<T>(a.data[i * a.stride + j]);
+        for (Index j = 0; j < a.cols; ++j) sum[j] = static_cast<T>(sum[j] + total[j]);
     };
     if (c.type == Scalar::float32)
         add_to(static_cast<float*>(c.data));

@@ -11,16 +11,17 @@ namespace {
 using namespace testing_support;
 using JacobianReset = reference::JacobianReset;
 
-void expect_as_reference(const FlossRun& run, const reference::Floss& floss, const FlossChoice& choice, double tolerance) {
+void expect_as_reference(const FlossRun& run, const reference::Floss& floss, const FlossChoice& choice,
+                         const Execution& execution, double tolerance) {
     EXPECT_TRUE(all_near(run.log_r, floss.spectrum.log_r, tolerance));
     EXPECT_TRUE(all_near(run.lambda_per_sequence, floss.spectrum.lambda_per_sequence, tolerance));
     EXPECT_TRUE(all_near(run.penalty.spectrum.exponents, floss.spectrum.lambda, tolerance));
     EXPECT_NEAR(run.penalty.loss, floss.value, tolerance);
     if (choice.through_state) {
-        expect_gradients_near(run.gradient, floss.through_state, tolerance);
+        expect_gradients_near(run.gradient, given_by(execution, floss.through_state), tolerance);
         EXPECT_TRUE(near_in_norm(run.state_gradient_norm, floss.through_state.state_gradient_norm, tolerance));
     } else {
-        expect_gradients_near(run.gradient, floss.direct, tolerance);
+        expect_gradients_near(run.gradient, given_by(execution, floss.direct), tolerance);
     }
 }
 
@@ -30,11 +31,14 @@ void expect_as_reference(const Case& c, FlossChoice choice, double tolerance) {
                             ? std::vector<double>(static_cast<std::size_t>(c.seq.exponents), choice.target[0])
                             : choice.target;
     const reference::Floss floss = reference::floss(c.net, c.seq, c.trajectory, choice.spectrum, target);
-    for (const Sums sums : {Sums::float32, Sums::float64})
+    for (const Execution& execution : {Execution{}, Execution{.sums = Sums::float64}, Execution{.whole_passes = false},
+                                       Execution{.time_constants = false, .threads = 2}})
         for (const bool through_state : {true, false}) {
-            SCOPED_TRACE(testing::Message() << (through_state ? "through the state" : "direct"));
+            SCOPED_TRACE(testing::Message() << (through_state ? "through the state" : "direct")
+                                            << (execution.sums == Sums::float32 ? ", float32" : ", float64")
+                                            << (execution.time_constants ? ", time constants" : ""));
             choice.through_state = through_state;
-            expect_as_reference(run_floss(alone(), sums, c.net, c.seq, choice), floss, choice, tolerance);
+            expect_as_reference(run_floss(alone(), execution, c.net, c.seq, choice), floss, choice, execution, tolerance);
         }
 }
 

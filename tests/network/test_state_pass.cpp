@@ -13,7 +13,13 @@ namespace {
 using namespace testing_support;
 
 // Everything a task run gives, against the reference.
-void expect_as_reference(const TaskRun& run, const Case& c, double limit, double tolerance) {
+void expect_as_reference(const Execution& execution, const Case& c, double limit) {
+    SCOPED_TRACE(testing::Message() << (execution.sums == Sums::float32 ? "float32" : "float64")
+                                    << (execution.whole_passes ? ", whole passes" : ", loop")
+                                    << (execution.time_constants ? ", time constants, " : ", ") << execution.threads
+                                    << " threads");
+    constexpr double tolerance = 2e-5;
+    const TaskRun run = run_task(alone(), execution, c.net, c.seq, limit);
     EXPECT_TRUE(all_equal(run.spikes, c.trajectory.spikes));
     EXPECT_TRUE(all_near(run.current, c.trajectory.current, 1e-5));
     EXPECT_TRUE(all_near(run.membrane, c.trajectory.membrane, 1e-5));
@@ -27,13 +33,15 @@ void expect_as_reference(const TaskRun& run, const Case& c, double limit, double
     EXPECT_NEAR(run.rate, spikes / static_cast<double>(c.trajectory.spikes.size() - first), 1e-12);
     const reference::Gradients gradients =
         reference::backward(c.net, c.seq, c.trajectory, loss.gradient, {.adjoint_limit = limit});
-    expect_gradients_near(run.gradient, gradients, tolerance);
+    expect_gradients_near(run.gradient, given_by(execution, gradients), tolerance);
     EXPECT_TRUE(near_in_norm(run.state_gradient_norm, gradients.state_gradient_norm, tolerance));
 }
 
 void expect_as_reference(const Case& c, double limit = 0.0) {
-    expect_as_reference(run_task(alone(), Sums::float32, c.net, c.seq, limit), c, limit, 2e-5);
-    expect_as_reference(run_task(alone(), Sums::float64, c.net, c.seq, limit), c, limit, 2e-5);
+    for (const Execution& execution :
+         {Execution{}, Execution{.sums = Sums::float64}, Execution{.whole_passes = false},
+          Execution{.time_constants = false}, Execution{.time_constants = false, .threads = 3}})
+        expect_as_reference(execution, c, limit);
 }
 
 class StatePassGolden : public testing::TestWithParam<std::string> {};
@@ -83,6 +91,24 @@ TEST(StatePassReference, EveryKindOfNetwork) {
                 }
 }
 
+// Few spikes, more neurons than one word of bits, more sequences than a thread takes at once: the whole passes then sum
+// by spikes.
+TEST(StatePassReference, FewSpikes) {
+    for (const auto reset : reference::all_resets) {
+        reference::Example example{.neurons = 41, .steps = 9, .batch = 15, .reset = reset, .seed = 4000};
+        reference::Network net = reference::random_network(example);
+        net.threshold = 2.5;
+        const reference::Sequences seq = reference::random_sequences(example);
+        const Case c{net, seq, reference::forward(net, seq)};
+        double spikes = 0.0;
+        for (double s : c.trajectory.spikes) spikes += s;
+        const double rate = spikes / static_cast<double>(c.trajectory.spikes.size());
+        EXPECT_GT(rate, 0.005);
+        EXPECT_LT(rate, 0.1);
+        expect_as_reference(c);
+    }
+}
+
 // The cap must act on some adjoints and not on others: 1/3 of the largest norm lies between.
 TEST(StatePassReference, AdjointCap) {
     for (const auto readout : reference::all_readouts) {
@@ -103,21 +129,24 @@ TEST(StatePassReference, SeveralChunksOfSteps) {
         const Case c = clear_case({.neurons = 5, .steps = 13, .batch = 3, .readout = readout, .seed = 500});
         const Index copies = 8000;  // 24000 sequences of 5 neurons: 4 steps a chunk, 3 chunks and a single step
         const reference::Sequences many = repeated(c.seq, copies);
-        const TaskRun run = run_task(alone(), Sums::float64, c.net, many);
         const reference::Loss loss = reference::task_loss(c.seq, c.trajectory.readout);
-        EXPECT_NEAR(run.outcome.loss, loss.value, 1e-6);
         const auto gradients = reference::backward(c.net, c.seq, c.trajectory, loss.gradient);
-        expect_gradients_near(run.gradient, gradients, 2e-5);
         // Each copy's gradient is 1/copies of the original's; over all, norms fall with the root.
         std::vector<double> norms = gradients.state_gradient_norm;
         for (double& norm : norms) norm /= std::sqrt(static_cast<double>(copies));
-        EXPECT_TRUE(near_in_norm(run.state_gradient_norm, norms, 2e-5));
-        const auto membranes = static_cast<std::size_t>(c.net.neurons * c.seq.batch);
-        for (Index t = 0; t <= c.seq.steps; ++t)
-            for (const Index copy : {Index(0), copies - 1})
-                for (std::size_t j = 0; j < membranes; ++j)
-                    EXPECT_NEAR(run.membrane[static_cast<std::size_t>(t * copies + copy) * membranes + j],
-                                c.trajectory.membrane[static_cast<std::size_t>(t) * membranes + j], 1e-5);
+        for (const Execution& execution : {Execution{.sums = Sums::float64}, Execution{}, Execution{.time_constants = false}}) {
+            const TaskRun run = run_task(alone(), execution, c.net, many);
+            EXPECT_NEAR(run.outcome.loss, loss.value, 1e-6);
+            // 312000 terms in every sum: float32 keeps what is asked of it, 1e-3, and float64 has nothing to lose.
+            expect_gradients_near(run.gradient, given_by(execution, gradients), execution.sums == Sums::float64 ? 2e-5 : 1e-3);
+            EXPECT_TRUE(near_in_norm(run.state_gradient_norm, norms, 2e-5));
+            const auto membranes = static_cast<std::size_t>(c.net.neurons * c.seq.batch);
+            for (Index t = 0; t <= c.seq.steps; ++t)
+                for (const Index copy : {Index(0), copies - 1})
+                    for (std::size_t j = 0; j < membranes; ++j)
+                        EXPECT_NEAR(run.membrane[static_cast<std::size_t>(t * copies + copy) * membranes + j],
+                                    c.trajectory.membrane[static_cast<std::size_t>(t) * membranes + j], 1e-5);
+        }
     }
 }
 

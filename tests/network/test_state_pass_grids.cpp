@@ -42,6 +42,9 @@ void expect_on_every_grid(const Case& c, double limit = 0.0) {
             expect_gradients_near(run.gradient, gradients, 2e-5);
             EXPECT_TRUE(near_in_norm(run.state_gradient_norm, gradients.state_gradient_norm, 2e-5));
             expect_near(run, one, 3e-6);
+            // Without time constants, one rank with all neurons takes whole passes.
+            const Execution whole{.sums = sums, .time_constants = false};
+            expect_gradients_near(run_task(grid, whole, c.net, c.seq, limit).gradient, given_by(whole, gradients), 2e-5);
         });
     }
 }
@@ -90,6 +93,7 @@ TEST(StatePassGrids, DyadicWeightsBitForBit) {
     expect_states_equal(one32, one64);
     on_every_grid([&](const ProcessGrid& grid) {
         expect_states_equal(run_task(grid, Sums::float32, golden.network, golden.sequences), one32);
+        expect_states_equal(run_task(grid, Execution{.whole_passes = false}, golden.network, golden.sequences), one32);
         const TaskRun run = run_task(grid, Sums::float64, golden.network, golden.sequences);
         expect_states_equal(run, one64);
         EXPECT_TRUE(all_equal(run.readout, one64.readout));

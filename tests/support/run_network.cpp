@@ -191,14 +191,15 @@ reference::Parameters gathered_parameters(const ProcessGrid& grid, const Paramet
     return all;
 }
 
-TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
-                 double adjoint_limit) {
-    CpuBackend backend(1, sums);
+TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::Network& net,
+                 const reference::Sequences& seq, double adjoint_limit) {
+    CpuBackend backend(execution.threads, execution.sums);
     const Network network(backend, grid, host_network(net, grid));
     const Index T = seq.steps, B = seq.batch, N = net.neurons;
     const BlockRange mine = grid.sequences_of(B);
     const Batch batch = host_batch(net, seq, mine);
     StatePass state(backend, grid, network.layout.shape(), T, mine.size(), true);
+    state.use_whole_passes(execution.whole_passes);
     LossPass loss(backend, grid, T, mine.size(), net.inputs, net.outputs, batch.loss);
     Optimiser optimiser(backend, grid, network.layout, {});
     loss.load(batch);
@@ -214,8 +215,8 @@ TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& n
     run.readout = gathered_sequences(grid, widened(state.tape().readout.to_host()), T, B, net.outputs);
 
     state.backward(network, loss.x(),
-                   {.dy = loss.dy(), .adjoint_limit = static_cast<float>(adjoint_limit), .time_constants = true,
-                    .state_norms = true},
+                   {.dy = loss.dy(), .adjoint_limit = static_cast<float>(adjoint_limit),
+                    .time_constants = execution.time_constants, .state_norms = true},
                    optimiser.gradient());
     run.state_gradient_norm = state.state_gradient_norm();
     optimiser.reduce();
@@ -223,9 +224,9 @@ TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& n
     return run;
 }
 
-FlossRun run_floss(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
-                   const FlossChoice& choice) {
-    CpuBackend backend(1, sums);
+FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference::Network& net,
+                   const reference::Sequences& seq, const FlossChoice& choice) {
+    CpuBackend backend(execution.threads, execution.sums);
     const Network network(backend, grid, host_network(net, grid));
     const Index T = seq.steps, B = seq.batch, k = seq.exponents;
     const BlockRange mine = grid.sequences_of(B);
@@ -236,9 +237,10 @@ FlossRun run_floss(const ProcessGrid& grid, Sums sums, const reference::Network&
                                                                                             : JacobianReset::ignored};
     options.target = choice.target;
     options.through_state = choice.through_state;
-    options.time_constants = true;
+    options.time_constants = execution.time_constants;
     FlossingPass pass(backend, grid, network, options, T, B,
                       host_bases(net, seq, grid.neurons_of(net.neurons), mine));
+    pass.state().use_whole_passes(execution.whole_passes);
     Optimiser optimiser(backend, grid, network.layout, {});
 
     FlossRun run;
@@ -280,6 +282,14 @@ void expect_gradients_near(const reference::Parameters& actual, const reference:
         if (!(expected.*values).empty()) {
             EXPECT_TRUE(near_in_norm(actual.*values, expected.*values, tolerance)) << name;
         }
+}
+
+reference::Parameters given_by(const Execution& execution, reference::Parameters gradient) {
+    if (!execution.time_constants) {
+        gradient.alpha.clear();
+        gradient.beta.clear();
+    }
+    return gradient;
 }
 
 void expect_gradients_equal(const reference::Parameters& actual, const reference::Parameters& expected) {

@@ -44,8 +44,19 @@ struct TaskRun {
     reference::Parameters gradient;
     std::vector<double> state_gradient_norm;        // [T+1]
 };
-TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
-                 double adjoint_limit = 0.0);
+// How a pass is run: the result must not depend on it.
+struct Execution {
+    Sums sums = Sums::float32;
+    bool whole_passes = true;   // false: always the loop over step operations
+    bool time_constants = true; // also the gradients of alpha and beta; a whole backward pass runs only without them
+    int threads = 1;
+};
+TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::Network& net,
+                 const reference::Sequences& seq, double adjoint_limit = 0.0);
+inline TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
+                        double adjoint_limit = 0.0) {
+    return run_task(grid, Execution{.sums = sums}, net, seq, adjoint_limit);
+}
 
 struct FlossRun {
     Penalty penalty;
@@ -61,8 +72,12 @@ struct FlossChoice {
     double weight = 1.0;
 };
 // The exponents are as many as seq.q0 has.
-FlossRun run_floss(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
-                   const FlossChoice& choice);
+FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference::Network& net,
+                   const reference::Sequences& seq, const FlossChoice& choice);
+inline FlossRun run_floss(const ProcessGrid& grid, Sums sums, const reference::Network& net,
+                          const reference::Sequences& seq, const FlossChoice& choice) {
+    return run_floss(grid, Execution{.sums = sums}, net, seq, choice);
+}
 
 // ---- examples that float32 must reproduce ---------------------------------------------------------------------------
 // The example with the first seed >= example.seed for which every membrane stays 2e-5 away from the threshold and from
@@ -76,6 +91,8 @@ Case clear_case(reference::Example example, const reference::SpectrumOptions* sp
 
 // Every parameter's gradient within `tolerance` of its norm; those listed by `expected` with values.
 void expect_gradients_near(const reference::Parameters& actual, const reference::Parameters& expected, double tolerance);
+// Those of `gradient` that this execution gives; expect_gradients_near leaves the others out.
+reference::Parameters given_by(const Execution& execution, reference::Parameters gradient);
 void expect_gradients_equal(const reference::Parameters& actual, const reference::Parameters& expected);
 
 }  // namespace spikefloss::testing_support
