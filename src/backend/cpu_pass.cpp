@@ -22,8 +22,17 @@ constexpr Index largest_matrix = 512 * 512;
 // Above this share of neurons spiking, sum of g s' is cheaper as a dense product (measured at N = 80 and 256).
 constexpr double dense_rate = 0.15;
 
-// Sequences that go through the backward steps together, so that a tile of W is loaded once for all.
-constexpr Index group = 6;
+// Sequences that go through the backward steps together at most, so that a tile of W is loaded once for all.
+constexpr Index largest_group = 6;
+
+// Parts with a sum of dW' of their own. Parts and groups do not depend on the number of threads, so neither do results.
+constexpr Index most_parts = 8;
+
+// Groups of nearly equal size, four or a multiple of it where there are enough sequences, so that threads share them well.
+Index group_count(Index b) {
+    const Index least = (b + largest_group - 1) / largest_group;
+    return std::min(b, (least + 3) / 4 * 4);
+}
 
 Index padded(Index n) { return (n + tile - 1) / tile * tile; }
 
@@ -156,28 +165,27 @@ bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& ne
 bool CpuBackend::backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                 const float* w_rec, const StepsBackward& pass) {
     if (!takes_whole_passes(N)) return false;
-    const Index width = padded(N), words = spike_words(N), groups = (b + group - 1) / group;
-    const Index parts = std::max<Index>(1, std::min<Index>(threads_, groups));
+    const Index width = padded(N), words = spike_words(N), groups = group_count(b);
+    const Index parts = std::min(groups, most_parts);
     float* w = reinterpret_cast<float*>(scratch(0, N * width));
     copy_padded(w_rec, N, width, false, w);
     const double rate = count_spikes(pass.bits, pass.steps * b * words) / static_cast<double>(std::max<Index>(1, pass.steps * b * N));
     const bool dense = rate > dense_rate;
-    // Per thread: dW' [pre, post] if by spikes, and [group, width] for W' g and its lists of spikes.
+    // Per part: dW' [pre, post] if by spikes, and [group, width] for W' g and its lists of spikes.
     float* gradients = reinterpret_cast<float*>(scratch(1, dense ? pass.steps * b * N : parts * N * width));
-    float* backs = reinterpret_cast<float*>(scratch(2, parts * (group * width + N + 1)));
+    float* backs = reinterpret_cast<float*>(scratch(2, parts * (largest_group * width + N + 1)));
     const float theta = model.threshold, sharpness = model.sharpness;
     const Reset reset = model.reset;
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
-#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static)
+#pragma omp parallel for num_threads(threads_) schedule(static) if (parts > 1)
         for (Index part = 0; part < parts; ++part) {
             float* dw = gradients + part * N * width;
-            float* back = backs + part * (group * width + N + 1);
-            auto* spikes = reinterpret_cast<std::int32_t*>(back + group * width);
+            float* back = backs + part * (largest_group * width + N + 1);
+            auto* spikes = reinterpret_cast<std::int32_t*>(back + largest_group * width);
             if (!dense) std::fill_n(dw, N * width, 0.0f);
-            for (Index first = groups * part / parts * group; first < groups * (part + 1) / parts * group && first < b;
-                 first += group) {
-                const Index rows = std::min(group, b - first);
+            for (Index group = groups * part / parts; group < groups * (part + 1) / parts; ++group) {
+                const Index first = b * group / groups, rows = b * (group + 1) / groups - first;
                 for (Index t = pass.steps; t >= 1; --t) {
                     for (Index s = first; s < first + rows; ++s) {
                         const Index now = (t * b + s) * N, before = now - b * N;
