@@ -1,5 +1,6 @@
 // Times every operation of every backend at the working shapes of tests/backend/shapes.hpp. One line per operation,
-// backend and shape; whole passes count a chunk of 16 steps; `bytes_per_second` counts the arrays read and written once, `flops` those of products.
+// backend and shape; whole passes count a chunk of 16 steps; `bytes_per_second` counts the arrays read and written
+// once, `flops` those of products.
 #include "backend/backends.hpp"
 #include "backend/buffer.hpp"
 #include "backend/shapes.hpp"
@@ -27,32 +28,36 @@ struct Arrays {
     Index b, k, n, D;
 
     // [n] and [n, n]
-    Buffer<float> alpha = filled(n, 0.9f), beta = filled(n, 0.8f), bias = filled(n, 0.1f), w = random(n * n), w_in = random(n * M);
+    Buffer<float> alpha = filled(n, 0.9f), beta = filled(n, 0.8f), bias = filled(n, 0.1f), w = random(n * n),
+                  w_in = random(n * M);
     // [b, n]
-    Buffer<float> u = random(b * n), i = random(b * n), input = random(b * n), recurrent = random(b * n), du = random(b * n),
-                  di = random(b * n), g = random(b * n), i_next = random(b * n), u_next = random(b * n), inputs = random(b * M);
-    Buffer<std::uint32_t> bits{backend, b * spike_words(n)};
+    Buffer<float> u = random(b * n), i = random(b * n), input = random(b * n), recurrent = random(b * n),
+                  du = random(b * n), di = random(b * n), g = random(b * n), i_next = random(b * n),
+                  u_next = random(b * n), inputs = random(b * M);
+    Buffer<std::uint32_t> bits{backend, b* spike_words(n)};
     Buffer<double> squares{backend, b};
     // [b, k, n]
     Buffer<float> q_i = random(b * k * n), q_u = random(b * k * n), p_i = random(b * k * n), p_u = random(b * k * n),
                   x = random(b * k * n);
     // [b, k, k], [b, k]
-    Buffer<double> gram{backend, b * k * k}, r{backend, unit_r()}, c{backend, b * k * k}, log_r{backend, b * k},
-        weight{backend, b * k};
+    Buffer<double> gram{backend, b*k*k}, r{backend, unit_r()}, c{backend, b*k*k}, log_r{backend, b*k},
+        weight{backend, b*k};
     Buffer<std::int32_t> info{backend, b}, label{backend, b};
     // [T, b, O]
-    Buffer<float> z = random(T * b * O), y = random(T * b * O), dy = random(T * b * O), target = filled(T * b * O, 1.0f),
-                  mask = filled(T, 1.0f), kappa = filled(O, 0.9f), bias_out = filled(O, 0.1f);
+    Buffer<float> z = random(T * b * O), y = random(T * b * O), dy = random(T * b * O),
+                  target = filled(T * b * O, 1.0f), mask = filled(T, 1.0f), kappa = filled(O, 0.9f),
+                  bias_out = filled(O, 0.1f);
     Buffer<double> result{backend, 2};
-    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n * n}, sums_o{backend, O};
+    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n*n}, sums_o{backend, O};
     Buffer<float> m = filled(n * n, 0.0f), v = filled(n * n, 0.0f);
     // [steps+1, b, n] of whole passes
     Buffer<float> u_steps = random((steps + 1) * b * n), i_steps = random((steps + 1) * b * n),
                   input_steps = random(steps * b * n), g_steps = random(steps * b * n);
-    Buffer<std::uint32_t> bits_steps{backend, (steps + 1) * b * spike_words(n)};
+    Buffer<std::uint32_t> bits_steps{backend, (steps + 1) * b* spike_words(n)};
     bool taken = true;  // whether the backend has the operation at this shape
 
-    Arrays(Backend& backend_, const Shape& shape) : backend(backend_), b(shape.b), k(shape.k), n(shape.n), D(2 * shape.n) {}
+    Arrays(Backend& backend_, const Shape& shape)
+        : backend(backend_), b(shape.b), k(shape.k), n(shape.n), D(2 * shape.n) {}
 
     Buffer<float> filled(Index count, float value) {
         return {backend, std::vector<float>(static_cast<std::size_t>(count), value)};
@@ -87,9 +92,13 @@ const NeuronModel model;
 std::vector<Operation> operations() {
     const auto bn = [](double arrays) { return [=](const Arrays& a) { return arrays * double(a.b * a.n); }; };
     const auto bkn = [](double arrays) { return [=](const Arrays& a) { return arrays * double(a.b * a.k * a.n); }; };
-    const auto tbo = [](double arrays) { return [=](const Arrays& a) { return arrays * double(Arrays::T * a.b * Arrays::O); }; };
+    const auto tbo = [](double arrays) {
+        return [=](const Arrays& a) { return arrays * double(Arrays::T * a.b * Arrays::O); };
+    };
     const auto nn = [](double arrays) { return [=](const Arrays& a) { return arrays * double(a.n * a.n); }; };
-    const auto bkk = [](double arrays) { return [=](const Arrays& a) { return 2.0 * arrays * double(a.b * a.k * a.k); }; };
+    const auto bkk = [](double arrays) {
+        return [=](const Arrays& a) { return 2.0 * arrays * double(a.b * a.k * a.k); };
+    };
     const auto product = [](auto&& rows_of) {
         return [=](const Arrays& a) { return 2.0 * rows_of(a) * double(a.n * a.n); };
     };
@@ -117,138 +126,183 @@ std::vector<Operation> operations() {
          },
          nn(2), product(sequences)},
         {"add_column_sums",
-         [](Arrays& a) { a.backend.add_column_sums({a.g.data(), a.b, a.n}, a.sums_n.matrix(1, a.n)); }, bn(1), {}},
+         [](Arrays& a) {
+             a.backend.add_column_sums({a.g.data(), a.b, a.n}, a.sums_n.matrix(1, a.n));
+         },
+         bn(1),
+         {}},
         {"round_sums", [](Arrays& a) { a.backend.round_sums(a.sums_w.data(), a.m.data(), a.n * a.n); }, nn(2), {}},
-        {"sum_squares", [](Arrays& a) { benchmark::DoNotOptimize(a.backend.sum_squares(a.w.data(), a.n * a.n)); }, nn(1), {}},
+        {"sum_squares",
+         [](Arrays& a) { benchmark::DoNotOptimize(a.backend.sum_squares(a.w.data(), a.n * a.n)); },
+         nn(1),
+         {}},
         {"row_sum_squares",
-         [](Arrays& a) { a.backend.row_sum_squares(a.b, a.n, a.i.data(), a.u.data(), a.squares.data()); }, bn(2), {}},
-        {"cap_rows", [](Arrays& a) { a.backend.cap_rows(a.b, a.n, a.squares.data(), 1.0f, a.i_next.data(), a.u_next.data()); },
-         bn(4), {}},
+         [](Arrays& a) { a.backend.row_sum_squares(a.b, a.n, a.i.data(), a.u.data(), a.squares.data()); },
+         bn(2),
+         {}},
+        {"cap_rows",
+         [](Arrays& a) { a.backend.cap_rows(a.b, a.n, a.squares.data(), 1.0f, a.i_next.data(), a.u_next.data()); },
+         bn(4),
+         {}},
         {"scale", [](Arrays& a) { a.backend.scale(a.w.data(), 1.0f, a.n * a.n); }, nn(2), {}},
         {"add", [](Arrays& a) { a.backend.add(a.m.data(), a.w.data(), a.n * a.n); }, nn(3), {}},
         {"neuron_step",
          [](Arrays& a) {
-             a.backend.neuron_step(model, a.neurons(), a.b, a.n, a.input.data(), a.recurrent.data(), a.i.data(), a.u.data(),
-                                   a.i_next.data(), a.u_next.data());
+             a.backend.neuron_step(model, a.neurons(), a.b, a.n, a.input.data(), a.recurrent.data(), a.i.data(),
+                                   a.u.data(), a.i_next.data(), a.u_next.data());
          },
-         bn(6), {}},
-        {"pack_spikes", [](Arrays& a) { a.backend.pack_spikes(model, a.b, a.n, a.u.data(), a.bits.data()); }, bn(1), {}},
-        {"unpack_spikes", [](Arrays& a) { a.backend.unpack_spikes(a.b, a.n, a.bits.data(), a.g.data(), a.n); }, bn(1), {}},
+         bn(6),
+         {}},
+        {"pack_spikes",
+         [](Arrays& a) { a.backend.pack_spikes(model, a.b, a.n, a.u.data(), a.bits.data()); },
+         bn(1),
+         {}},
+        {"unpack_spikes",
+         [](Arrays& a) { a.backend.unpack_spikes(a.b, a.n, a.bits.data(), a.g.data(), a.n); },
+         bn(1),
+         {}},
         {"count_spikes",
          [](Arrays& a) { benchmark::DoNotOptimize(a.backend.count_spikes(a.bits.data(), a.b * spike_words(a.n))); },
-         bn(1.0 / 32), {}},
+         bn(1.0 / 32),
+         {}},
         {"neuron_step_backward",
          [](Arrays& a) {
-             a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.u.data(), a.di.data(), a.du.data(), a.g.data());
+             a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.u.data(), a.di.data(), a.du.data(),
+                                            a.g.data());
          },
-         bn(6), {}},
+         bn(6),
+         {}},
         {"add_through_spikes",
-         [](Arrays& a) { a.backend.add_through_spikes(model, a.b, a.n, a.u.data(), a.g.data(), a.du.data()); }, bn(4), {}},
+         [](Arrays& a) { a.backend.add_through_spikes(model, a.b, a.n, a.u.data(), a.g.data(), a.du.data()); },
+         bn(4),
+         {}},
         {"time_constants_backward",
          [](Arrays& a) {
              a.backend.time_constants_backward(model, a.neurons(), a.b, a.n, a.i.data(), a.i_next.data(), a.u.data(),
                                                a.di.data(), a.du.data(), a.sums_n.matrix(1, a.n),
                                                a.sums_n_other.matrix(1, a.n));
          },
-         bn(5), {}},
+         bn(5),
+         {}},
         {"forward_steps",
          [](Arrays& a) {
              a.taken = a.backend.forward_steps(model, a.neurons(), a.steps, a.b, a.n, a.w.data(), a.input_steps.data(),
                                                a.i_steps.data(), a.b * a.n, a.u_steps.data(), a.bits_steps.data());
          },
-         bn(6.0 * Arrays::steps), {}},
+         bn(6.0 * Arrays::steps),
+         {}},
         {"backward_steps",
          [](Arrays& a) {
              a.taken = a.backend.backward_steps(
                  model, a.neurons(), a.b, a.n, a.w.data(),
-                 {a.steps, a.u_steps.data(), a.bits_steps.data(), a.input_steps.data(), Readout::membrane, nullptr, nullptr,
-                  0.0f, a.di.data(), a.du.data(), a.g_steps.data(), a.sums_w.matrix(a.n, a.n)});
+                 {a.steps, a.u_steps.data(), a.bits_steps.data(), a.input_steps.data(), Readout::membrane, nullptr,
+                  nullptr, 0.0f, a.di.data(), a.du.data(), a.g_steps.data(), a.sums_w.matrix(a.n, a.n)});
          },
-         bn(6.0 * Arrays::steps), {}},
+         bn(6.0 * Arrays::steps),
+         {}},
         {"readout_filter",
          [](Arrays& a) {
              a.backend.readout_filter(a.T, a.b, a.O, a.kappa.data(), a.bias_out.data(), a.z.data(), a.y.data());
          },
-         tbo(2), {}},
+         tbo(2),
+         {}},
         {"readout_filter_backward",
          [](Arrays& a) {
              a.backend.readout_filter_backward(a.T, a.b, a.O, a.kappa.data(), a.y.data(), a.dy.data(), a.z.data(),
                                                a.sums_o.matrix(1, a.O));
          },
-         tbo(3), {}},
+         tbo(3),
+         {}},
         {"binary_cross_entropy",
          [](Arrays& a) {
-             a.backend.binary_cross_entropy(a.T, a.b, a.O, a.y.data(), a.target.data(), a.mask.data(), 1.0f, a.dy.data(),
-                                            a.result.data());
+             a.backend.binary_cross_entropy(a.T, a.b, a.O, a.y.data(), a.target.data(), a.mask.data(), 1.0f,
+                                            a.dy.data(), a.result.data());
          },
-         tbo(3), {}},
+         tbo(3),
+         {}},
         {"softmax_cross_entropy",
          [](Arrays& a) {
-             a.backend.softmax_cross_entropy(a.T, a.b, a.O, a.y.data(), a.label.data(), a.mask.data(), 1.0f, a.dy.data(),
-                                             a.result.data());
+             a.backend.softmax_cross_entropy(a.T, a.b, a.O, a.y.data(), a.label.data(), a.mask.data(), 1.0f,
+                                             a.dy.data(), a.result.data());
          },
-         tbo(2), {}},
+         tbo(2),
+         {}},
         {"tangent_input",
-         [](Arrays& a) { a.backend.tangent_input(model, a.b, a.k, a.n, a.u.data(), a.q_u.data(), a.x.data()); }, bkn(2), {}},
+         [](Arrays& a) { a.backend.tangent_input(model, a.b, a.k, a.n, a.u.data(), a.q_u.data(), a.x.data()); },
+         bkn(2),
+         {}},
         {"tangent_step",
          [](Arrays& a) {
              a.backend.tangent_step(model, JacobianReset::detached, a.neurons(), a.b, a.k, a.n, a.u.data(), a.x.data(),
                                     a.q(), a.p());
          },
-         bkn(5), {}},
+         bkn(5),
+         {}},
         {"tangent_step_backward",
          [](Arrays& a) {
-             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.b, a.k, a.n, a.u.data(), a.p(),
-                                             a.x.data());
+             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.b, a.k, a.n, a.u.data(),
+                                             a.p(), a.x.data());
          },
-         bkn(4), {}},
+         bkn(4),
+         {}},
         {"tangent_input_backward",
          [](Arrays& a) {
              a.backend.tangent_input_backward(model, a.neurons(), a.b, a.k, a.n, a.u.data(), a.q_u.data(), a.x.data(),
                                               a.q_i.data(), a.p(), a.du.data());
          },
-         bkn(6), {}},
+         bkn(6),
+         {}},
         {"tangent_time_constants_backward",
          [](Arrays& a) {
              a.backend.tangent_time_constants_backward(a.neurons(), a.b, a.k, a.n, a.q(), a.x.data(), a.p_u.data(),
                                                        a.p_i.data(), a.sums_n.matrix(1, a.n),
                                                        a.sums_n_other.matrix(1, a.n));
          },
-         bkn(5), {}},
-        {"gram", [](Arrays& a) { a.backend.gram(a.b, a.k, a.n, a.q_u.data(), a.q_u.data(), a.gram.data(), false); }, bkn(1),
-         gram_flops},
+         bkn(5),
+         {}},
+        {"gram", [](Arrays& a) { a.backend.gram(a.b, a.k, a.n, a.q_u.data(), a.q_u.data(), a.gram.data(), false); },
+         bkn(1), gram_flops},
         {"cholesky_after_gram",
          [](Arrays& a) {
              a.backend.gram(a.b, a.k, a.n, a.q_u.data(), a.q_u.data(), a.gram.data(), false);
              a.backend.cholesky(a.b, a.k, a.gram.data(), a.info.data());
          },
          bkk(2), gram_flops},
-        {"divide_by_r", [](Arrays& a) { a.backend.divide_by_r(a.b, a.k, a.n, a.r.data(), a.x.data()); }, bkn(2), gram_flops},
+        {"divide_by_r", [](Arrays& a) { a.backend.divide_by_r(a.b, a.k, a.n, a.r.data(), a.x.data()); }, bkn(2),
+         gram_flops},
         {"multiply_r", [](Arrays& a) { a.backend.multiply_r(a.b, a.k, a.r.data(), a.c.data()); }, bkk(3), {}},
-        {"householder",
-         [](Arrays& a) { a.backend.householder(a.b, a.k, a.n, a.p(), a.gram.data(), a.info.data()); }, bkn(4), gram_flops},
+        {"householder", [](Arrays& a) { a.backend.householder(a.b, a.k, a.n, a.p(), a.gram.data(), a.info.data()); },
+         bkn(4), gram_flops},
         {"log_diagonal", [](Arrays& a) { a.backend.log_diagonal(a.b, a.k, a.r.data(), a.log_r.data()); }, bkk(1), {}},
         {"qr_backward_small",
          [](Arrays& a) {
              a.backend.qr_backward_small(a.b, a.k, a.r.data(), a.weight.data(), a.gram.data(), a.c.data());
          },
-         bkk(3), {}},
+         bkk(3),
+         {}},
         {"qr_backward_apply",
-         [](Arrays& a) { a.backend.qr_backward_apply(a.b, a.k, a.n, a.q_u.data(), a.c.data(), a.r.data(), a.p_u.data()); },
+         [](Arrays& a) {
+             a.backend.qr_backward_apply(a.b, a.k, a.n, a.q_u.data(), a.c.data(), a.r.data(), a.p_u.data());
+         },
          bkn(3), gram_flops},
         {"adam",
          [](Arrays& a) {
              a.backend.adam(a.n * a.n, {1e-6f, 0.9f, 0.999f, 1e-8f, 0.0f, 5}, a.w.data(), a.m.data(), a.v.data(),
                             static_cast<float*>(a.w.data()));
          },
-         nn(6), {}},
-        {"sgd", [](Arrays& a) { a.backend.sgd(a.n * a.n, 1e-6f, 0.9f, a.w.data(), a.m.data(), a.v.data()); }, nn(5), {}},
+         nn(6),
+         {}},
+        {"sgd",
+         [](Arrays& a) { a.backend.sgd(a.n * a.n, 1e-6f, 0.9f, a.w.data(), a.m.data(), a.v.data()); },
+         nn(5),
+         {}},
         {"to_logit_and_back",
          [](Arrays& a) {
              a.backend.to_logit(a.n, a.alpha.data(), a.beta.data());
              a.backend.from_logit(a.n, a.alpha.data());
          },
-         [](const Arrays& a) { return 6.0 * double(a.n); }, {}},
+         [](const Arrays& a) { return 6.0 * double(a.n); },
+         {}},
     };
 }
 

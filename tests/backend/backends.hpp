@@ -23,9 +23,9 @@ inline std::vector<BackendCase> available_backends() {
     std::vector<BackendCase> backends;
     for (int threads : {1, 3})
         for (Sums sums : {Sums::float32, Sums::float64})
-            backends.push_back({"cpu_" + std::to_string(threads) + "_threads_" +
-                                    (sums == Sums::float32 ? "float32" : "float64"),
-                                [=] { return make_backend("cpu", threads, sums); }});
+            backends.push_back(
+                {"cpu_" + std::to_string(threads) + "_threads_" + (sums == Sums::float32 ? "float32" : "float64"),
+                 [=] { return make_backend("cpu", threads, sums); }});
     return backends;
 }
 

@@ -84,8 +84,8 @@ inline reference::Surrogate to_reference(Surrogate surrogate) {
     return static_cast<reference::Surrogate>(static_cast<int>(surrogate));
 }
 
-// Constants and membranes of b x n neurons. Of the membranes some lie exactly at threshold (no spike), just above it and
-// far away; the first alpha is 0, the last beta is 0.
+// Constants and membranes of b x n neurons. Of the membranes some lie exactly at threshold (no spike), just above it
+// and far away; the first alpha is 0, the last beta is 0.
 struct Neurons {
     NeuronModel model;
     Floats alpha, beta, bias, u;
@@ -159,9 +159,9 @@ protected:
 };
 
 // Once in each test file: its cases run on every backend.
-#define SPIKEFLOSS_ON_EVERY_BACKEND(Fixture)                                                             \
-    INSTANTIATE_TEST_SUITE_P(Backends, Fixture,                                                          \
-                             testing::ValuesIn(::spikefloss::testing_support::available_backends()),    \
+#define SPIKEFLOSS_ON_EVERY_BACKEND(Fixture)                                                         \
+    INSTANTIATE_TEST_SUITE_P(Backends, Fixture,                                                      \
+                             testing::ValuesIn(::spikefloss::testing_support::available_backends()), \
                              [](const auto& instance) { return instance.param.name; })
 
 }  // namespace spikefloss::testing_support

@@ -17,7 +17,8 @@ inline std::ostream& operator<<(std::ostream& out, const Shape& shape) {
     return out << "b " << shape.b << ", k " << shape.k << ", n " << shape.n;
 }
 
-// Sizes around the word of 32 spikes and the vector registers, empty ones, and one large enough to be split over threads.
+// Sizes around the word of 32 spikes and the vector registers, empty ones, and one large enough to be split over
+// threads.
 inline std::vector<Shape> ragged_shapes() {
     std::vector<Shape> shapes;
     for (Index b : {0, 1, 3, 5})

@@ -18,7 +18,8 @@ protected:
 private:
     Buffer<float> product(Transpose op, Index rows, Index n, const Buffer<float>& x, const Buffer<float>& w) {
         Buffer<float> out(backend, rows * n);
-        backend.gemm(Transpose::no, op, {x.data(), rows, n}, {w.data(), n, n}, Matrix<float>(out.data(), rows, n), false);
+        backend.gemm(Transpose::no, op, {x.data(), rows, n}, {w.data(), n, n}, Matrix<float>(out.data(), rows, n),
+                     false);
         return out;
     }
 };
@@ -46,8 +47,8 @@ State step(Backend& backend, const Neurons& net, Index b, Index n, const Floats&
     const Constants constants(backend, net);
     const Buffer<float> input_(backend, input), recurrent_(backend, recurrent), i_(backend, i), u_(backend, u);
     Buffer<float> i_next(backend, b * n), u_next(backend, b * n);
-    backend.neuron_step(net.model, constants, b, n, input_.data(), recurrent_.data(), i_.data(), u_.data(), i_next.data(),
-                        u_next.data());
+    backend.neuron_step(net.model, constants, b, n, input_.data(), recurrent_.data(), i_.data(), u_.data(),
+                        i_next.data(), u_next.data());
     return {i_next.to_host(), u_next.to_host()};
 }
 
@@ -62,13 +63,15 @@ TEST_P(Adjoints, StepOfTheState) {
     for (Index n : {1, 31, 67})
         for (Reset reset : all_resets)
             for (Surrogate surrogate : all_surrogates) {
-                SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << int(reset) << ", surrogate " << int(surrogate));
+                SCOPED_TRACE(testing::Message()
+                             << "n " << n << ", reset " << int(reset) << ", surrogate " << int(surrogate));
                 const Index b = 3, count = b * n;
-                const Neurons net =
-                    away_from_threshold({.threshold = 0.7f, .reset = reset, .surrogate = surrogate, .sharpness = 2.0f}, b, n);
-                const Floats input = random_floats(count, 1), i = random_floats(count, 2), x_i = random_floats(count, 3),
-                             x_u = uniform_floats(count, 4, -0.4, 0.4), x_input = random_floats(count, 5),
-                             y_i = random_floats(count, 6), y_u = random_floats(count, 8), zeros(count, 0.0f);
+                const Neurons net = away_from_threshold(
+                    {.threshold = 0.7f, .reset = reset, .surrogate = surrogate, .sharpness = 2.0f}, b, n);
+                const Floats input = random_floats(count, 1), i = random_floats(count, 2),
+                             x_i = random_floats(count, 3), x_u = uniform_floats(count, 4, -0.4, 0.4),
+                             x_input = random_floats(count, 5), y_i = random_floats(count, 6),
+                             y_u = random_floats(count, 8), zeros(count, 0.0f);
                 const Buffer<float> w(backend, random_floats(n * n, 9, 1.0 / std::sqrt(double(n)))), u_(backend, net.u);
 
                 // J (x_i, x_u, x_input) = step(at + x) - step(at), the spikes having moved by psi x_u.
@@ -77,7 +80,8 @@ TEST_P(Adjoints, StepOfTheState) {
                 backend.add_through_spikes(net.model, b, n, u_.data(), x_u_.data(), moved_spikes.data());
                 const Floats recurrent = times_transposed(b, n, moved_spikes, w).to_host();
                 const State before = step(backend, net, b, n, input, zeros, i, net.u),
-                            after = step(backend, net, b, n, sum(input, x_input), recurrent, sum(i, x_i), sum(net.u, x_u));
+                            after =
+                                step(backend, net, b, n, sum(input, x_input), recurrent, sum(i, x_i), sum(net.u, x_u));
                 const Floats jx_i = sum(after.current, before.current, -1.0f),
                              jx_u = sum(after.membrane, before.membrane, -1.0f);
 
@@ -100,7 +104,8 @@ TEST_P(Adjoints, TimeConstants) {
             const Index b = 3, count = b * n;
             const Neurons net = away_from_threshold({.threshold = 0.7f, .reset = reset}, b, n);
             const Floats input = random_floats(count, 1), zeros(count, 0.0f), i = random_floats(count, 2),
-                         y_i = random_floats(count, 3), y_u = random_floats(count, 4), x = uniform_floats(n, 5, -0.2, 0.2);
+                         y_i = random_floats(count, 3), y_u = random_floats(count, 4),
+                         x = uniform_floats(n, 5, -0.2, 0.2);
             const State at = step(backend, net, b, n, input, zeros, i, net.u);
             Neurons other_alpha(net), other_beta(net);
             other_alpha.alpha = sum(net.alpha, x);
@@ -151,10 +156,11 @@ TEST_P(Adjoints, StepOfTheTangents) {
 
                     backend.tangent_step_backward(net.model, jacobian, constants, b, k, n, u_.data(), a, g.data());
                     const Buffer<float> back = times(rows, n, g, w);
-                    backend.tangent_input_backward(net.model, constants, b, k, n, u_.data(), q_u_copy.data(), back.data(),
-                                                   g.data(), a, e.data());
+                    backend.tangent_input_backward(net.model, constants, b, k, n, u_.data(), q_u_copy.data(),
+                                                   back.data(), g.data(), a, e.data());
                     const Floats jx_i = q_i.to_host(), jx_u = q_u.to_host();
-                    expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u), dot(x_i, a_i.to_host()) + dot(x_u, a_u.to_host()),
+                    expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u),
+                                          dot(x_i, a_i.to_host()) + dot(x_u, a_u.to_host()),
                                           (norm(jx_i) + norm(jx_u)) * (norm(y_i) + norm(y_u)));
                 }
 }
@@ -170,7 +176,8 @@ TEST_P(Adjoints, ReadoutFilter) {
             Buffer<float> jx(backend, count), jty(backend, count);
             SumBuffer d_kappa(backend, O);
             backend.readout_filter(T, b, O, kappa_.data(), bias.data(), x_.data(), jx.data());
-            backend.readout_filter_backward(T, b, O, kappa_.data(), jx.data(), y_.data(), jty.data(), d_kappa.matrix(1, O));
+            backend.readout_filter_backward(T, b, O, kappa_.data(), jx.data(), y_.data(), jty.data(),
+                                            d_kappa.matrix(1, O));
             expect_equal_products(dot(jx.to_host(), y), dot(x, jty.to_host()), norm(x) * norm(y));
         }
 }

@@ -21,7 +21,8 @@ void for_every_reset(Test&& test) {
 TEST_P(NeuronOperations, OneStep) {
     for_every_reset([&](const Shape& shape, const Neurons& net) {
         const Index count = shape.b * shape.n;
-        const Floats input = random_floats(count, 11), recurrent = random_floats(count, 12), i = random_floats(count, 13);
+        const Floats input = random_floats(count, 11), recurrent = random_floats(count, 12),
+                     i = random_floats(count, 13);
         Doubles i_next(count), u_next(count);
         for (Index at = 0; at < count; ++at) {
             const Index j = at % shape.n;
@@ -136,8 +137,9 @@ TEST_P(NeuronOperations, SurrogatesDoNotOverflow) {
 TEST_P(NeuronOperations, GradientsOfTheTimeConstants) {
     for_every_reset([&](const Shape& shape, const Neurons& net) {
         const Index count = shape.b * shape.n;
-        const Floats i_before = random_floats(count, 41), i_now = random_floats(count, 42), di = random_floats(count, 43),
-                     du = random_floats(count, 44), alpha = random_floats(shape.n, 45), beta = random_floats(shape.n, 46);
+        const Floats i_before = random_floats(count, 41), i_now = random_floats(count, 42),
+                     di = random_floats(count, 43), du = random_floats(count, 44), alpha = random_floats(shape.n, 45),
+                     beta = random_floats(shape.n, 46);
         Doubles d_alpha = widened(alpha), d_beta = widened(beta);
         for (Index at = 0; at < count; ++at) {
             const Index j = at % shape.n;

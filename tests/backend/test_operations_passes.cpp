@@ -29,24 +29,27 @@ void for_every_pass(Test&& test) {
                 SCOPED_TRACE(testing::Message() << "steps " << shape.steps << ", b " << shape.b << ", N " << shape.N
                                                 << ", reset " << int(reset) << ", threshold " << threshold);
                 const Neurons net({.threshold = threshold, .reset = reset, .sharpness = 2.0f}, shape.b, shape.N);
-                // Dyadic weights: the recurrent sums are exact in any order, so spikes and states must agree in every bit.
+                // Dyadic weights: the recurrent sums are exact in any order, so spikes and states must agree in every
+                // bit.
                 Floats w = dyadic_floats(shape.N * shape.N, 1);
                 for (float& x : w) x *= 0.25f;
-                test(shape, net, w, random_floats(shape.steps * shape.b * shape.N, 2), random_floats(shape.b * shape.N, 3));
+                test(shape, net, w, random_floats(shape.steps * shape.b * shape.N, 2),
+                     random_floats(shape.b * shape.N, 3));
                 if (testing::Test::HasFailure()) return;
             }
 }
 
 struct Trajectory {
-    Buffer<float> u, i;           // [steps+1, b, N]
+    Buffer<float> u, i;          // [steps+1, b, N]
     Buffer<std::uint32_t> bits;  // [steps+1, b, words]
 };
 
 Trajectory start(Backend& backend, const PassShape& shape, const Neurons& net, const Floats& i0) {
     const Index row = shape.b * shape.N;
-    Trajectory at{{backend, (shape.steps + 1) * row},
-                  {backend, (shape.steps + 1) * row},
-                  {backend, std::vector<std::uint32_t>((shape.steps + 1) * shape.b * spike_words(shape.N), 0xFFFFFFFFu)}};
+    Trajectory at{
+        {backend, (shape.steps + 1) * row},
+        {backend, (shape.steps + 1) * row},
+        {backend, std::vector<std::uint32_t>((shape.steps + 1) * shape.b * spike_words(shape.N), 0xFFFFFFFFu)}};
     if (row) backend.copy_in(at.u.data(), net.u.data(), row * sizeof(float));
     if (row) backend.copy_in(at.i.data(), i0.data(), row * sizeof(float));
     return at;
@@ -72,26 +75,28 @@ Trajectory loop_forward(Backend& backend, const PassShape& shape, const Neurons&
 }
 
 TEST_P(PassOperations, Forward) {
-    for_every_pass([&](const PassShape& shape, const Neurons& net, const Floats& w, const Floats& input, const Floats& i0) {
-        const auto [steps, b, N] = shape;
-        const Index row = b * N;
-        const Buffer<float> w_(backend, w), input_(backend, input);
-        const Constants constants(backend, net);
-        const Trajectory expected = loop_forward(backend, shape, net, w_, input_, i0);
-        for (Index i_stride : {row, Index{0}}) {
-            Trajectory at = start(backend, shape, net, i0);
-            if (!backend.forward_steps(net.model, constants, steps, b, N, w_.data(), input_.data(), at.i.data(), i_stride,
-                                       at.u.data(), at.bits.data()))
-                continue;
-            EXPECT_TRUE(all_equal(at.bits.to_host(), expected.bits.to_host()));
-            EXPECT_TRUE(all_equal(at.u.to_host(), expected.u.to_host()));
-            const Floats i = at.i.to_host(), expected_i = expected.i.to_host();
-            if (i_stride)
-                EXPECT_TRUE(all_equal(i, expected_i));
-            else
-                EXPECT_TRUE(all_equal(Floats(i.begin(), i.begin() + row), Floats(expected_i.end() - row, expected_i.end())));
-        }
-    });
+    for_every_pass(
+        [&](const PassShape& shape, const Neurons& net, const Floats& w, const Floats& input, const Floats& i0) {
+            const auto [steps, b, N] = shape;
+            const Index row = b * N;
+            const Buffer<float> w_(backend, w), input_(backend, input);
+            const Constants constants(backend, net);
+            const Trajectory expected = loop_forward(backend, shape, net, w_, input_, i0);
+            for (Index i_stride : {row, Index{0}}) {
+                Trajectory at = start(backend, shape, net, i0);
+                if (!backend.forward_steps(net.model, constants, steps, b, N, w_.data(), input_.data(), at.i.data(),
+                                           i_stride, at.u.data(), at.bits.data()))
+                    continue;
+                EXPECT_TRUE(all_equal(at.bits.to_host(), expected.bits.to_host()));
+                EXPECT_TRUE(all_equal(at.u.to_host(), expected.u.to_host()));
+                const Floats i = at.i.to_host(), expected_i = expected.i.to_host();
+                if (i_stride)
+                    EXPECT_TRUE(all_equal(i, expected_i));
+                else
+                    EXPECT_TRUE(all_equal(Floats(i.begin(), i.begin() + row),
+                                          Floats(expected_i.end() - row, expected_i.end())));
+            }
+        });
 }
 
 struct BackwardInput {
@@ -104,64 +109,67 @@ TEST_P(PassOperations, Backward) {
                                     {true, true, true, true, Readout::spikes},
                                     {false, true, false, true, Readout::membrane},
                                     {false, true, false, false, Readout::spikes}};
-    for_every_pass([&](const PassShape& shape, const Neurons& net, const Floats& w, const Floats& input, const Floats& i0) {
-        const auto [steps, b, N] = shape;
-        const Index row = b * N, words = b * spike_words(N);
-        const Buffer<float> w_(backend, w), input_(backend, input);
-        const Constants constants(backend, net);
-        const Trajectory at = loop_forward(backend, shape, net, w_, input_, i0);
-        for (const BackwardInput& in : inputs) {
-            SCOPED_TRACE(testing::Message() << "readout part " << in.from_readout << ", extra " << in.extra << ", cap " << in.cap);
-            const Floats di0 = random_floats(row, 11), du0 = random_floats(row, 12), dw0 = random_floats(N * N, 13);
-            const Buffer<float> from_readout(backend, random_floats(steps * row, 14)),
-                extra(backend, random_floats((steps + 1) * row, 15));
-            const float limit = in.cap ? 0.9f * std::sqrt(2.0f * static_cast<float>(N)) : 0.0f;
+    for_every_pass(
+        [&](const PassShape& shape, const Neurons& net, const Floats& w, const Floats& input, const Floats& i0) {
+            const auto [steps, b, N] = shape;
+            const Index row = b * N, words = b * spike_words(N);
+            const Buffer<float> w_(backend, w), input_(backend, input);
+            const Constants constants(backend, net);
+            const Trajectory at = loop_forward(backend, shape, net, w_, input_, i0);
+            for (const BackwardInput& in : inputs) {
+                SCOPED_TRACE(testing::Message()
+                             << "readout part " << in.from_readout << ", extra " << in.extra << ", cap " << in.cap);
+                const Floats di0 = random_floats(row, 11), du0 = random_floats(row, 12), dw0 = random_floats(N * N, 13);
+                const Buffer<float> from_readout(backend, random_floats(steps * row, 14)),
+                    extra(backend, random_floats((steps + 1) * row, 15));
+                const float limit = in.cap ? 0.9f * std::sqrt(2.0f * static_cast<float>(N)) : 0.0f;
 
-            Buffer<float> di(backend, di0), du(backend, du0), g(backend, steps * row);
-            Buffer<double> squares(backend, Doubles((steps + 1) * b, -1.0));
-            SumBuffer dw = sums_on_backend(dw0);
-            const StepsBackward pass{steps,
-                                     at.u.data(),
-                                     at.bits.data(),
-                                     in.from_readout ? from_readout.data() : nullptr,
-                                     in.readout,
-                                     in.extra ? extra.data() : nullptr,
-                                     in.squares ? squares.data() : nullptr,
-                                     limit,
-                                     di.data(),
-                                     du.data(),
-                                     g.data(),
-                                     dw.matrix(N, N)};
-            if (!backend.backward_steps(net.model, constants, b, N, w_.data(), pass)) return;
+                Buffer<float> di(backend, di0), du(backend, du0), g(backend, steps * row);
+                Buffer<double> squares(backend, Doubles((steps + 1) * b, -1.0));
+                SumBuffer dw = sums_on_backend(dw0);
+                const StepsBackward pass{steps,
+                                         at.u.data(),
+                                         at.bits.data(),
+                                         in.from_readout ? from_readout.data() : nullptr,
+                                         in.readout,
+                                         in.extra ? extra.data() : nullptr,
+                                         in.squares ? squares.data() : nullptr,
+                                         limit,
+                                         di.data(),
+                                         du.data(),
+                                         g.data(),
+                                         dw.matrix(N, N)};
+                if (!backend.backward_steps(net.model, constants, b, N, w_.data(), pass)) return;
 
-            Buffer<float> di_(backend, di0), du_(backend, du0), g_(backend, steps * row), s(backend, row), back(backend, row);
-            Buffer<double> squares_(backend, Doubles((steps + 1) * b, -1.0)), row_squares(backend, b);
-            SumBuffer dw_ = sums_on_backend(dw0);
-            for (Index t = steps; t >= 1; --t) {
-                const float *u = at.u.data() + t * row, *u_before = u - row;
-                float* g_t = g_.data() + (t - 1) * row;
-                if (in.from_readout && in.readout == Readout::membrane)
-                    backend.add(du_.data(), from_readout.data() + (t - 1) * row, row);
-                if (in.from_readout && in.readout == Readout::spikes)
-                    backend.add_through_spikes(net.model, b, N, u, from_readout.data() + (t - 1) * row, du_.data());
-                if (in.extra) backend.add(du_.data(), extra.data() + t * row, row);
-                backend.row_sum_squares(b, N, di_.data(), du_.data(), row_squares.data());
-                if (in.squares) backend.copy(squares_.data() + t * b, row_squares.data(), row_squares.bytes());
-                if (in.cap) backend.cap_rows(b, N, row_squares.data(), limit, di_.data(), du_.data());
-                backend.neuron_step_backward(net.model, constants, b, N, u_before, di_.data(), du_.data(), g_t);
-                backend.unpack_spikes(b, N, at.bits.data() + (t - 1) * words, s.data(), N);
-                backend.gemm(Transpose::yes, Transpose::no, {g_t, b, N}, {s.data(), b, N}, dw_.matrix(N, N), true);
-                backend.gemm(Transpose::no, Transpose::no, {g_t, b, N}, {w_.data(), N, N}, Matrix<float>(back.data(), b, N),
-                             false);
-                backend.add_through_spikes(net.model, b, N, u_before, back.data(), du_.data());
+                Buffer<float> di_(backend, di0), du_(backend, du0), g_(backend, steps * row), s(backend, row),
+                    back(backend, row);
+                Buffer<double> squares_(backend, Doubles((steps + 1) * b, -1.0)), row_squares(backend, b);
+                SumBuffer dw_ = sums_on_backend(dw0);
+                for (Index t = steps; t >= 1; --t) {
+                    const float *u = at.u.data() + t * row, *u_before = u - row;
+                    float* g_t = g_.data() + (t - 1) * row;
+                    if (in.from_readout && in.readout == Readout::membrane)
+                        backend.add(du_.data(), from_readout.data() + (t - 1) * row, row);
+                    if (in.from_readout && in.readout == Readout::spikes)
+                        backend.add_through_spikes(net.model, b, N, u, from_readout.data() + (t - 1) * row, du_.data());
+                    if (in.extra) backend.add(du_.data(), extra.data() + t * row, row);
+                    backend.row_sum_squares(b, N, di_.data(), du_.data(), row_squares.data());
+                    if (in.squares) backend.copy(squares_.data() + t * b, row_squares.data(), row_squares.bytes());
+                    if (in.cap) backend.cap_rows(b, N, row_squares.data(), limit, di_.data(), du_.data());
+                    backend.neuron_step_backward(net.model, constants, b, N, u_before, di_.data(), du_.data(), g_t);
+                    backend.unpack_spikes(b, N, at.bits.data() + (t - 1) * words, s.data(), N);
+                    backend.gemm(Transpose::yes, Transpose::no, {g_t, b, N}, {s.data(), b, N}, dw_.matrix(N, N), true);
+                    backend.gemm(Transpose::no, Transpose::no, {g_t, b, N}, {w_.data(), N, N},
+                                 Matrix<float>(back.data(), b, N), false);
+                    backend.add_through_spikes(net.model, b, N, u_before, back.data(), du_.data());
+                }
+                EXPECT_TRUE(near_in_norm(g.to_host(), g_.to_host(), 2e-6)) << "g";
+                EXPECT_TRUE(near_in_norm(di.to_host(), di_.to_host(), 2e-6)) << "di";
+                EXPECT_TRUE(near_in_norm(du.to_host(), du_.to_host(), 2e-6)) << "du";
+                EXPECT_TRUE(near_in_norm(to_host(dw), to_host(dw_), 2e-6)) << "dW_rec";
+                EXPECT_TRUE(near_in_norm(squares.to_host(), squares_.to_host(), 4e-6)) << "squares";
             }
-            EXPECT_TRUE(near_in_norm(g.to_host(), g_.to_host(), 2e-6)) << "g";
-            EXPECT_TRUE(near_in_norm(di.to_host(), di_.to_host(), 2e-6)) << "di";
-            EXPECT_TRUE(near_in_norm(du.to_host(), du_.to_host(), 2e-6)) << "du";
-            EXPECT_TRUE(near_in_norm(to_host(dw), to_host(dw_), 2e-6)) << "dW_rec";
-            EXPECT_TRUE(near_in_norm(squares.to_host(), squares_.to_host(), 4e-6)) << "squares";
-        }
-    });
+        });
 }
 
 // Without this the two tests above could compare nothing.
@@ -173,8 +181,8 @@ TEST(CpuPasses, AreTakenWithFloatSums) {
         const Constants constants(*backend, net);
         const Buffer<float> w(*backend, 9), input(*backend, 6);
         Trajectory at = start(*backend, shape, net, Floats(6, 0.0f));
-        EXPECT_EQ(backend->forward_steps(net.model, constants, 1, 2, 3, w.data(), input.data(), at.i.data(), 6, at.u.data(),
-                                         at.bits.data()),
+        EXPECT_EQ(backend->forward_steps(net.model, constants, 1, 2, 3, w.data(), input.data(), at.i.data(), 6,
+                                         at.u.data(), at.bits.data()),
                   sums == Sums::float32);
     }
 }

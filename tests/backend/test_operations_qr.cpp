@@ -42,7 +42,8 @@ TEST_P(QrOperations, Gram) {
                     for (Index i = 0; i < k; ++i)
                         for (Index j = 0; j < k; ++j)
                             for (Index l = 0; l < n; ++l)
-                                expected[(s * k + i) * k + j] += double(x[(s * k + i) * n + l]) * y[(s * k + j) * n + l];
+                                expected[(s * k + i) * k + j] +=
+                                    double(x[(s * k + i) * n + l]) * y[(s * k + j) * n + l];
                 const Buffer<float> x_(backend, x), y_(backend, y);
                 Buffer<double> g(backend, start);
                 backend.gram(b, k, n, x_.data(), same ? x_.data() : y_.data(), g.data(), accumulate);
@@ -69,7 +70,9 @@ TEST_P(QrOperations, CholeskyOfPositiveDefinite) {
             EXPECT_TRUE(close_to(g.to_host(), r, 1e-9));
             const Doubles factor = g.to_host();
             for (Index at = 0; at < b * k * k; ++at) {
-                if (at / k % k > at % k) { EXPECT_EQ(factor[at], 0.0) << at; }
+                if (at / k % k > at % k) {
+                    EXPECT_EQ(factor[at], 0.0) << at;
+                }
             }
         }
 }
@@ -160,7 +163,8 @@ TEST_P(QrOperations, Householder) {
             const Index D = has_current ? 2 * n : n;
             if (D < k) continue;
             SCOPED_TRACE(testing::Message() << shape << ", current " << has_current);
-            const Floats current = random_floats(has_current ? b * k * n : 0, 8), membrane = random_floats(b * k * n, 9);
+            const Floats current = random_floats(has_current ? b * k * n : 0, 8),
+                         membrane = random_floats(b * k * n, 9);
             Buffer<float> current_(backend, current), membrane_(backend, membrane);
             Buffer<double> r_(backend, Doubles(b * k * k, -1.0));
             Buffer<std::int32_t> info(backend, std::vector<std::int32_t>(b, -1));
@@ -190,7 +194,8 @@ TEST_P(QrOperations, HouseholderNamesTheFailingColumn) {
     } cases[] = {
         {"a zero column", 2, [](float* x, Index n) { std::fill_n(x + n, n, 0.0f); }},
         {"equal columns", 2, [](float* x, Index n) { std::copy_n(x, n, x + n); }},
-        {"a combination", 3, [](float* x, Index n) {
+        {"a combination", 3,
+         [](float* x, Index n) {
              for (Index i = 0; i < n; ++i) {
                  x[n + i] = static_cast<float>(i % 5);
                  x[i] = static_cast<float>(i % 7);

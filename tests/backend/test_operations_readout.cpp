@@ -11,7 +11,9 @@ SPIKEFLOSS_ON_EVERY_BACKEND(ReadoutOperations);
 struct Steps {
     Index T, b, O;
 };
-std::ostream& operator<<(std::ostream& out, const Steps& s) { return out << "T " << s.T << ", b " << s.b << ", O " << s.O; }
+std::ostream& operator<<(std::ostream& out, const Steps& s) {
+    return out << "T " << s.T << ", b " << s.b << ", O " << s.O;
+}
 
 std::vector<Steps> all_steps() {
     std::vector<Steps> all;

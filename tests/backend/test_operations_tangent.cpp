@@ -1,4 +1,5 @@
-// Tangent operations of every backend against plain double loops written from the equations, with and without a current.
+// Tangent operations of every backend against plain double loops written from the equations, with and without a
+// current.
 #include "backend/operation_test.hpp"
 
 namespace spikefloss::testing_support {
@@ -110,7 +111,8 @@ TEST_P(TangentOperations, InputBackward) {
     for (const Shape& shape : ragged_shapes())
         for (Surrogate surrogate : all_surrogates)
             for (bool has_current : {false, true}) {
-                SCOPED_TRACE(testing::Message() << shape << ", surrogate " << int(surrogate) << ", current " << has_current);
+                SCOPED_TRACE(testing::Message()
+                             << shape << ", surrogate " << int(surrogate) << ", current " << has_current);
                 const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, shape.b, shape.n);
                 TangentCase a(backend, shape, has_current, 91), q(backend, shape, false, 93);
                 const Index count = static_cast<Index>(a.membrane.size());

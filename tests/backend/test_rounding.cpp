@@ -1,5 +1,6 @@
-// What "bit for bit on every grid" stands on: element-wise operations give the same bits wherever an element lies in its
-// array (vector body, remainder, another thread), and with Sums::float64 and dyadic values sums over blocks are exact.
+// What "bit for bit on every grid" stands on: element-wise operations give the same bits wherever an element lies in
+// its array (vector body, remainder, another thread), and with Sums::float64 and dyadic values sums over blocks are
+// exact.
 #include "backend/operation_test.hpp"
 
 #include "parallel/block_range.hpp"
@@ -42,7 +43,8 @@ TEST_P(Rounding, ProductsOverBlocksOfDyadicValues) {
             const Matrix<const float> x_part(x_.data() + block.begin, b, block.size(), n);
             backend.gemm(Transpose::no, Transpose::yes, x_part, {w_.data() + block.begin, n, block.size(), n},
                          sums.matrix(b, n), true);
-            backend.gemm(Transpose::no, Transpose::yes, {x_.data(), b, n}, {w_.data() + block.begin * n, block.size(), n},
+            backend.gemm(Transpose::no, Transpose::yes, {x_.data(), b, n},
+                         {w_.data() + block.begin * n, block.size(), n},
                          Matrix<float>(by_rows.data() + block.begin, b, block.size(), n), false);
         }
         backend.round_sums(sums.data(), rounded.data(), b * n);
@@ -113,7 +115,8 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
     for (Surrogate surrogate : all_surrogates) {
         SCOPED_TRACE(testing::Message() << "surrogate " << int(surrogate));
         const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, b, n);
-        const Floats back = random_floats(b * n, 1), q = random_floats(b * k * n, 2), k_back = random_floats(b * k * n, 3);
+        const Floats back = random_floats(b * n, 1), q = random_floats(b * k * n, 2),
+                     k_back = random_floats(b * k * n, 3);
         const auto operations = [&](BlockRange sequences, BlockRange neurons) {
             const Neurons mine = shard(net, sequences, neurons);
             const Index rows = sequences.size(), columns = neurons.size();
@@ -123,8 +126,8 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
             Buffer<float> du(backend, u_.size()), x(backend, q_.size()), a(backend, q_.size()), e(backend, u_.size());
             backend.add_through_spikes(mine.model, rows, columns, u_.data(), back_.data(), du.data());
             backend.tangent_input(mine.model, rows, k, columns, u_.data(), q_.data(), x.data());
-            backend.tangent_input_backward(mine.model, constants, rows, k, columns, u_.data(), q_.data(), k_back_.data(),
-                                           q_.data(), {nullptr, a.data()}, e.data());
+            backend.tangent_input_backward(mine.model, constants, rows, k, columns, u_.data(), q_.data(),
+                                           k_back_.data(), q_.data(), {nullptr, a.data()}, e.data());
             return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
         };
         const auto whole = operations({0, b}, {0, n});
@@ -139,7 +142,8 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
 TEST_P(Rounding, TangentStepOfAnyShard) {
     const Index k = 3;
     const Neurons net({.threshold = 0.7f}, b, n);
-    const Floats current = random_floats(b * k * n, 1), membrane = random_floats(b * k * n, 2), wx = random_floats(b * k * n, 3);
+    const Floats current = random_floats(b * k * n, 1), membrane = random_floats(b * k * n, 2),
+                 wx = random_floats(b * k * n, 3);
     const auto step = [&](BlockRange sequences, BlockRange neurons) {
         const Neurons mine = shard(net, sequences, neurons);
         const Index rows = sequences.size(), columns = neurons.size();
@@ -148,7 +152,8 @@ TEST_P(Rounding, TangentStepOfAnyShard) {
         Buffer<float> i_(backend, shard(current, sequences, neurons)), m_(backend, shard(membrane, sequences, neurons)),
             g(backend, wx_.size());
         const Tangents q{i_.data(), m_.data()};
-        backend.tangent_step(mine.model, JacobianReset::detached, constants, rows, k, columns, u_.data(), wx_.data(), q, q);
+        backend.tangent_step(mine.model, JacobianReset::detached, constants, rows, k, columns, u_.data(), wx_.data(), q,
+                             q);
         const Floats p_i = i_.to_host(), p_m = m_.to_host();
         backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, rows, k, columns, u_.data(), q,
                                       g.data());
@@ -165,8 +170,8 @@ TEST_P(Rounding, TangentStepOfAnyShard) {
 // A rank updates its own part of the parameters only.
 TEST_P(Rounding, OptimisersOfAnyPart) {
     const Index count = 67;
-    const Floats gradient = random_floats(count, 1), m = random_floats(count, 2), v = uniform_floats(count, 3, 0.0, 1.0),
-                 values = random_floats(count, 4);
+    const Floats gradient = random_floats(count, 1), m = random_floats(count, 2),
+                 v = uniform_floats(count, 3, 0.0, 1.0), values = random_floats(count, 4);
     const auto update = [&](BlockRange block) {
         const Buffer<float> gradient_(backend, part(gradient, count, block));
         Buffer<float> m_(backend, part(m, count, block)), v_(backend, part(v, count, block)),

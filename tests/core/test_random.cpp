@@ -1,5 +1,5 @@
-// Counter-based random numbers: known answers, so that a seed keeps its meaning; independence of the counters; the shape
-// of both distributions.
+// Counter-based random numbers: known answers, so that a seed keeps its meaning; independence of the counters; the
+// shape of both distributions.
 #include "core/random.hpp"
 
 #include <gtest/gtest.h>
@@ -32,8 +32,8 @@ TEST(Random, DiffersWithEveryArgument) {
         ++draws;
     };
     for (int bit = 0; bit < 64; ++bit) draw(std::uint64_t(1) << bit, Stream::weights, {});
-    for (Stream stream : {Stream::weights, Stream::task_train, Stream::task_test, Stream::task_floss, Stream::tangent_bases,
-                          Stream::task_diagnose, Stream::shuffle, Stream::test})
+    for (Stream stream : {Stream::weights, Stream::task_train, Stream::task_test, Stream::task_floss,
+                          Stream::tangent_bases, Stream::task_diagnose, Stream::shuffle, Stream::test})
         draw(7, stream, {});
     for (std::size_t place = 0; place < 4; ++place)
         for (std::uint32_t bit = 0; bit < 32; ++bit) {

@@ -81,7 +81,8 @@ struct Shard {
     }
 };
 
-// Factorised bases, compared with A: R and ln R_jj with the reference's, Q with the reference's, Q R with A, Q'Q with I.
+// Factorised bases, compared with A: R and ln R_jj with the reference's, Q with the reference's, Q R with A, Q'Q with
+// I.
 void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current, const Bases& a) {
     Shard q(backend, grid, has_current, a);
     Buffer<double> r(backend, q.b() * k * k), gram(backend, q.b() * k * k);
@@ -124,7 +125,8 @@ void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current,
         for (Index j = 0; j < k; ++j)
             for (Index l = 0; l <= j; ++l)
                 for (Index i = 0; i < q.n(); ++i)
-                    product[(s * k + j) * q.n() + i] += q_membrane[(s * k + l) * q.n() + i] * all_r[(s * k + l) * k + j];
+                    product[(s * k + j) * q.n() + i] +=
+                        q_membrane[(s * k + l) * q.n() + i] * all_r[(s * k + l) * k + j];
     EXPECT_TRUE(close_to(product, widened(membrane), 1e-6)) << "Q R";
     if (!has_current) return;
     EXPECT_TRUE(close_to(q.current.to_host(), widened(q.part(expected_q, 0)), 1e-6)) << "current part of Q";
@@ -189,12 +191,14 @@ TEST_P(QrOnGrids, Adjoint) {
         for_every_grid([&](const ProcessGrid& grid) {
             Shard q(backend, grid, has_current, a), adjoint(backend, grid, has_current, qb);
             Buffer<double> r(backend, q.b() * k * k),
-                weight_(backend, Doubles(weight.begin() + q.my_sequences.begin * k, weight.begin() + q.my_sequences.end * k));
+                weight_(backend,
+                        Doubles(weight.begin() + q.my_sequences.begin * k, weight.begin() + q.my_sequences.end * k));
             Doubles logs(q.b() * k);
             TangentQr qr(backend, grid, q.b(), k, q.n());
             qr.factorise(1, 0, q.view(), r.data(), logs.data());
             qr.backward(q.view(), r.data(), weight_.data(), adjoint.view());
-            EXPECT_TRUE(close_to(adjoint.membrane.to_host(), widened(adjoint.part(expected, has_current ? neurons : 0)), 1e-5));
+            EXPECT_TRUE(
+                close_to(adjoint.membrane.to_host(), widened(adjoint.part(expected, has_current ? neurons : 0)), 1e-5));
             if (has_current) {
                 EXPECT_TRUE(close_to(adjoint.current.to_host(), widened(adjoint.part(expected, 0)), 1e-5));
             }
@@ -212,11 +216,13 @@ TEST_P(QrOnGrids, LostRankNamesStepAndSequence) {
         {"a zero vector", 4, [](double* row, Index) { row[3] = 0.0; }},
         {"equal vectors", 3, [](double* row, Index) { row[2] = row[0]; }},
         {"multiples", 7, [](double* row, Index) { row[6] = -4.0 * row[1]; }},
-        {"a combination", 6, [](double* row, Index d) {
+        {"a combination", 6,
+         [](double* row, Index d) {
              for (Index j = 0; j < 5; ++j) row[j] = static_cast<double>((d * (j + 2) + d * d) % 11 - 5);
              row[5] = row[0] - 2.0 * row[3] + 3.0 * row[4];
          }},
-        {"few states left", 4, [](double* row, Index d) {  // three rows only, as after many resets
+        {"few states left", 4,
+         [](double* row, Index d) {  // three rows only, as after many resets
              for (Index j = 0; j < k; ++j) row[j] = d == 1 || d == 2 || d == 30 ? row[j] : 0.0;
          }},
         {"NaN", 2, [](double* row, Index d) { row[1] = d == 17 ? std::nan("") : row[1]; }},

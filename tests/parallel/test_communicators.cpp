@@ -37,8 +37,10 @@ void for_every_communicator(Test&& test) {
     for (int P = 1; P <= world_size(); ++P) {
         if (world_size() % P != 0) continue;
         const ProcessGrid grid(MPI_COMM_WORLD, {P, world_size() / P});
-        for (const auto& [name, communicator] : {NamedCommunicator{"world", grid.world()}, {"neurons", grid.neurons()},
-                                                 {"batch", grid.batch()}, {"control", grid.control()}}) {
+        for (const auto& [name, communicator] : {NamedCommunicator{"world", grid.world()},
+                                                 {"neurons", grid.neurons()},
+                                                 {"batch", grid.batch()},
+                                                 {"control", grid.control()}}) {
             SCOPED_TRACE(testing::Message() << "grid " << P << "x" << world_size() / P << ", " << name);
             test(communicator);
         }

@@ -33,8 +33,8 @@ TEST(ParseGrid, Shapes) {
 }
 
 TEST(ParseGrid, MalformedTextsAreNamed) {
-    for (const char* text : {"2", "x", "2x", "x2", "2X2", "2x2x1", " 2x2", "2 x2", "2x2 ", "+2x2", "2x-2", "-2x-2", "0x4",
-                             "4x0", "2.0x2", "axb", "Auto", "4294967297x1", "99999999999999999999x1"}) {
+    for (const char* text : {"2", "x", "2x", "x2", "2X2", "2x2x1", " 2x2", "2 x2", "2x2 ", "+2x2", "2x-2", "-2x-2",
+                             "0x4", "4x0", "2.0x2", "axb", "Auto", "4294967297x1", "99999999999999999999x1"}) {
         const std::string error = error_of(text, 4);
         EXPECT_NE(error.find(std::string("grid '") + text + "' is not of the form PxQ"), std::string::npos) << error;
         EXPECT_NE(error.find("2x2"), std::string::npos) << error;

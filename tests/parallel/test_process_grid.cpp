@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <new>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace spikefloss {
@@ -70,7 +73,8 @@ TEST(ProcessGrid, EverythingIsOwnedOnce) {
                 std::vector<double> owners(static_cast<std::size_t>(N * B), 0.0);
                 const BlockRange neurons = grid.neurons_of(N), sequences = grid.sequences_of(B);
                 for (Index s = sequences.begin; s < sequences.end; ++s)
-                    for (Index j = neurons.begin; j < neurons.end; ++j) owners[static_cast<std::size_t>(s * N + j)] += 1.0;
+                    for (Index j = neurons.begin; j < neurons.end; ++j)
+                        owners[static_cast<std::size_t>(s * N + j)] += 1.0;
                 grid.world().all_reduce_sum(owners.data(), Scalar::float64, N * B);
                 EXPECT_EQ(owners, std::vector<double>(owners.size(), 1.0)) << "N " << N << ", B " << B;
                 EXPECT_GT(neurons.size() * sequences.size(), 0);
@@ -79,7 +83,8 @@ TEST(ProcessGrid, EverythingIsOwnedOnce) {
 }
 
 TEST(ProcessGrid, ShapesThatDoNotFitAreRefused) {
-    for (const GridShape shape : {GridShape{world_size() + 1, 1}, {world_size(), 2}, {0, world_size()}, {-1, -world_size()}}) {
+    for (const GridShape shape :
+         {GridShape{world_size() + 1, 1}, {world_size(), 2}, {0, world_size()}, {-1, -world_size()}}) {
         try {
             const ProcessGrid grid(MPI_COMM_WORLD, shape);
             ADD_FAILURE() << "a grid of " << shape.neuron_shards << "x" << shape.batch_shards << " was made";
@@ -135,7 +140,8 @@ TEST(Agree, TheLowestFailingRankSpeaks) {
             SCOPED_TRACE(testing::Message() << "ranks from " << first << " on fail");
             const Outcome outcome = outcome_of(grid, [&] {
                 if (grid.rank() >= first)
-                    throw Error(grid.rank() == first ? Exit::storage : Exit::numerics, fmt::format("rank {}", grid.rank()));
+                    throw Error(grid.rank() == first ? Exit::storage : Exit::numerics,
+                                fmt::format("rank {}", grid.rank()));
             });
             EXPECT_TRUE(outcome.collective);
             EXPECT_EQ(outcome.code, Exit::storage);
@@ -144,17 +150,26 @@ TEST(Agree, TheLowestFailingRankSpeaks) {
     });
 }
 
-// Exceptions of libraries are internal errors with their text.
+// Exceptions of libraries are internal errors with their text, but for memory, where the user can do something.
 TEST(Agree, OtherExceptionsBecomeErrors) {
     for_every_grid([](const ProcessGrid& grid) {
         const int last = grid.ranks() - 1;
-        const Outcome outcome = outcome_of(grid, [&] {
+        const Outcome library = outcome_of(grid, [&] {
             if (grid.rank() == last) throw std::runtime_error("from a library");
         });
-        EXPECT_TRUE(outcome.threw);
-        EXPECT_TRUE(outcome.collective);
-        EXPECT_EQ(outcome.code, Exit::internal);
-        EXPECT_EQ(outcome.text, grid.rank() == last ? "from a library" : "");
+        const Outcome memory = outcome_of(grid, [&] {
+            if (grid.rank() == last) throw std::bad_alloc();
+        });
+        EXPECT_TRUE(library.collective);
+        EXPECT_EQ(library.code, Exit::internal);
+        EXPECT_TRUE(memory.collective);
+        EXPECT_EQ(memory.code, Exit::usage);
+        EXPECT_TRUE(library.text.starts_with(grid.rank() == last ? "from a library\n  what to do: " : ""))
+            << library.text;
+        EXPECT_TRUE(memory.text.starts_with(grid.rank() == last ? "no memory left\n  what to do: " : ""))
+            << memory.text;
+        EXPECT_EQ(library.text.empty(), grid.rank() != last);
+        EXPECT_EQ(memory.text.empty(), grid.rank() != last);
     });
 }
 
