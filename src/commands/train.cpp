@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 
 namespace spikefloss {
 namespace {
@@ -221,7 +222,11 @@ int train(const TrainCommand& command) {
     Config config;
     alike([&] { config = resolved_config(command); });
     if (command.print_config) {
-        if (is_first_rank()) std::fputs(to_toml(config, true).c_str(), stdout);
+        alike([&] {
+            if (!is_first_rank()) return;
+            const bool written = std::fputs(to_toml(config, true).c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+            require(written, Exit::storage, "cannot write the config to standard output", "make room where it goes");
+        });
         return 0;
     }
     StopSignal stop;  // from here on a signal waits for the end of a step
@@ -239,7 +244,11 @@ int train(const TrainCommand& command) {
     ProgressDisplay display(grid.rank() != 0, config.train.steps);
 
     std::string changed;
-    if (!command.check) changed = check_run_directory(grid, config.run.directory, config, command.resume);
+    const std::string log = config.run.directory + "/log.txt";
+    if (!command.check) {
+        changed = check_run_directory(grid, config.run.directory, config, command.resume);
+        if (command.resume) display.log_to(log, session_text(grid));
+    }
     std::optional<TrainingState> start;
     if (command.resume && !command.check) start = saved_state(grid, config, display);
     const bool begun = start.has_value();
@@ -254,8 +263,7 @@ int train(const TrainCommand& command) {
     }
     // Only now, so that what cannot start leaves no directory behind.
     start_run_directory(grid, config.run.directory, config);
-    display.log_to(config.run.directory + "/log.txt");
-    display.note(session_text(grid));
+    display.log_to(log, session_text(grid));
     if (!changed.empty()) display.say("the config differs from that of the session before:" + changed);
     display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,
                             sizes_text(config, *task, shape), grid.shape().neuron_shards, grid.shape().batch_shards,
@@ -267,7 +275,8 @@ int train(const TrainCommand& command) {
         run.emplace(grid, config, *trainer, display, begun);
         return train_to_the_end(grid, config, *trainer, stop, *run, display);
     } catch (const std::exception& fault) {
-        display.note(fmt::format("error: {}", fault.what()));
+        // The rank that tells it may be any.
+        if (*fault.what()) std::ofstream(log, std::ios::app) << "error: " << fault.what() << std::endl;
         // No checkpoint is ever changed once it is written.
         if (run) display.say(run->saved_text());
         throw;

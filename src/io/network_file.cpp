@@ -60,7 +60,8 @@ NetworkModel read_model(const InputFile& file) {
         file.fail("group /network is missing", "docs/files.md shows how to write a network file from Python");
     const std::string format = file.string_attribute("/network", "format");
     if (format != network_format)
-        file.fail(fmt::format("attribute format of /network is '{}' but must be '{}'", format, network_format));
+        file.fail(fmt::format("attribute format of /network is '{}' but must be '{}'", format, network_format),
+                  "name a file with a network, or write that attribute as docs/files.md shows");
     const std::int64_t version = file.integer_attribute("/network", "version");
     if (version != network_version)
         file.fail(fmt::format("/network has version {} of its format; this program knows version {}", version,
@@ -73,7 +74,8 @@ NetworkModel read_model(const InputFile& file) {
     model.neuron.surrogate = surrogate_from_name(file.string_attribute("/network", "surrogate"), where("surrogate"));
     const double sharpness = file.number_attribute("/network", "sharpness");
     if (!(sharpness > 0.0))
-        file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", sharpness));
+        file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", sharpness),
+                  "the surrogate derivative is about 1/sharpness wide");
     model.neuron.sharpness = static_cast<float>(sharpness);
     model.readout = readout_from_name(file.string_attribute("/network", "readout"), where("readout"));
     return model;

@@ -33,8 +33,11 @@ ProgressDisplay::~ProgressDisplay() {
     if (drawn_) std::fputs("\n", stdout);
 }
 
-void ProgressDisplay::log_to(const std::string& path) {
-    if (!silent_) log_.open(path, std::ios::app);
+void ProgressDisplay::log_to(const std::string& path, const std::string& first_line) {
+    if (silent_ || log_.is_open()) return;
+    log_.clear();
+    log_.open(path, std::ios::app);
+    note(first_line);
 }
 
 void ProgressDisplay::start(std::int64_t done) {

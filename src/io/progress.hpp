@@ -17,8 +17,9 @@ public:
     ProgressDisplay(bool silent, std::int64_t total);
     ~ProgressDisplay();
 
-    // From now on, lines also go to the end of this file. What cannot be written there is no reason to stop a run.
-    void log_to(const std::string& path);
+    // From now on, lines also go to the end of this file, after `first_line`. Does nothing when they do already, or while
+    // the folder is missing: what cannot be logged is no reason to stop a run.
+    void log_to(const std::string& path, const std::string& first_line);
     // Starts the clock behind the time left; `done` training steps were made in earlier sessions.
     void start(std::int64_t done);
     // After every unit of work: redraws the bar at most ten times a second; elsewhere does nothing.

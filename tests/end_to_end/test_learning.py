@@ -1,66 +1,174 @@
-"""The smallest config really learns, the same on a process grid as on one rank, and leaves the records that it promises."""
+"""configs/tiny.toml as a newcomer meets it: it learns, on one rank and on a grid alike; its records say what they should;
+eval, --print-config, --check and info agree with it.
+"""
+import math
+import os
+import pty
+import re
+import subprocess
+import time
 
 import program
 
-TINY = program.SOURCE / "configs" / "tiny.toml"
+CONFIG = program.SOURCE / "configs" / "tiny.toml"
+SEED = "run.seed=2"
+
+
+def train(directory, *extra):
+    return ["train", CONFIG, "--run-dir", directory, "--threads", 1, "--set", SEED, *extra]
+
+
+def kaplan_yorke(exponents):
+    total = 0.0
+    for j, value in enumerate(sorted(exponents, reverse=True)):
+        if total + value < 0:
+            return j + total / -value
+        total += value
+    return float(len(exponents))
 
 
 class LearningTest(program.ProgramTest):
-    def test_tiny_learns_on_every_grid_alike(self):
+    def test_it_learns_on_every_grid_alike(self):
         curves = {}
-        for grid, ranks in (("1x1", None), ("2x2", 4)):
-            directory = self.folder / grid
-            # Sums in float64 make the curve independent of the grid (docs/parallelism.md).
-            self.succeed("train", TINY, "--threads", 1, "--grid", grid, "--run-dir", directory, "--set", "run.sums=float64",
-                         ranks=ranks, limit=120)
-            lines = [line for line in program.read_lines(directory / "metrics.jsonl") if line["kind"] == "training"]
-            self.assertLess(lines[0]["running_accuracy"], 0.7)
-            self.assertGreater(lines[-1]["test_accuracy"], 0.95)
-            self.assertLess(lines[-1]["loss"], 0.5 * lines[0]["loss"])
-            curves[grid] = [(line["step"], line["loss"], line["accuracy"]) for line in lines]
-        self.assertEqual([step for step, _, _ in curves["1x1"]], [step for step, _, _ in curves["2x2"]])
-        for (step, alone, _), (_, shared, _) in zip(curves["1x1"], curves["2x2"]):
-            self.assertLess(abs(alone - shared), 1e-6 * alone, f"loss at step {step}")
+        for ranks, grid in ((None, "1x1"), (4, "2x2")):
+            with self.subTest(grid=grid):
+                directory = self.folder / grid
+                result = self.succeed(*train(directory, "--grid", grid), ranks=ranks)
+                lines = curves[grid] = program.read_lines(directory / "metrics.jsonl")
+                self.assertEqual([line["step"] for line in lines], list(range(10, 301, 10)))
+                self.assertLess(lines[0]["accuracy"], 0.75)
+                self.assertGreater(lines[0]["loss"], 0.4)
+                self.assertGreater(lines[-1]["test_accuracy"], 0.95)
+                self.assertLess(lines[-1]["test_loss"], 0.15)
+                told = re.search(r"done: 300 training steps, 0 flossing steps, .* test loss ([\d.]+), test accuracy ([\d.]+) %",
+                                 result.out)
+                self.assertAlmostEqual(float(told[1]), lines[-1]["test_loss"], delta=1e-4)
+                self.assertAlmostEqual(float(told[2]), 100 * lines[-1]["test_accuracy"], delta=0.01)
+                for evaluating, on in ((None, "1x1"), (2, "2x1")):
+                    shown = self.succeed("eval", directory, "--grid", on, "--threads", 1, ranks=evaluating).out
+                    self.assertIn("step 300", shown)
+                    loss, accuracy = map(float, re.search(r"loss ([\d.]+), accuracy ([\d.]+) %", shown).groups())
+                    self.assertAlmostEqual(loss, lines[-1]["test_loss"], delta=1e-3)
+                    self.assertAlmostEqual(accuracy, 100 * lines[-1]["test_accuracy"], delta=0.1)
+        gaps = [abs(a["loss"] - b["loss"]) for a, b in zip(curves["1x1"], curves["2x2"])]
+        print(f"loss on 2x2 and on 1x1 differs by at most {max(gaps[:10]):.1e} in the first 100 steps, {max(gaps):.1e} in all")
+        # Rounding is all there is until the first spike that it moves; from there both learn on, but no longer the same.
+        self.assertLess(max(gaps[:10]), 1e-5)
+        for a, b in zip(curves["1x1"], curves["2x2"]):
+            self.assertAlmostEqual(a["running_accuracy"], b["running_accuracy"], delta=0.03)
 
     def test_records(self):
         directory = self.folder / "run"
-        result = self.succeed("train", TINY, "--threads", 1, "--run-dir", directory, "--set", "train.steps=100",
-                              "--set", "diagnostics.every=50", "--set", "flossing.schedule=before", "--set",
-                              "flossing.before=5", "--set", "flossing.exponents=4")
-        self.assertNotIn("\r", result.out, "a progress bar where there is no terminal")
-        self.assertIn("test accuracy", result.out)
-        for name in ("config.toml", "build.txt", "log.txt", "metrics.jsonl", "diagnostics.jsonl"):
-            self.assertGreater((directory / name).stat().st_size, 0, name)
-        diagnoses = program.read_lines(directory / "diagnostics.jsonl")
-        self.assertEqual([d["step"] for d in diagnoses], [0, 50, 100])
-        for d in diagnoses:
-            self.assertEqual(len(d["exponents"]), 8)
-            self.assertEqual(sorted(d["exponents"][:1] + d["exponents"][-1:], reverse=True),
-                             d["exponents"][:1] + d["exponents"][-1:])
-            self.assertEqual(len(d["state_gradient_norm_by_lag"]), 41)  # lags 0 to 40 of 40 steps
-            self.assertTrue(0.0 < d["rate"] < 1.0)
-        self.assertEqual(diagnoses[-1]["gradient_norms"].keys() >= set(program.PARAMETERS), True)
-        flossing = [m for m in program.read_lines(directory / "metrics.jsonl") if m["kind"] == "flossing"]
-        self.assertTrue(all(len(m["exponents"]) == 4 and m["floss_loss"] >= 0.0 for m in flossing))
+        result = self.succeed(*train(directory, "--set", "train.steps=200", "--set", "train.test_every=50"))
+        metrics = program.read_lines(directory / "metrics.jsonl")
+        for line in metrics:
+            self.assertEqual(line["kind"], "training")
+            for key in ("loss", "accuracy", "running_accuracy", "gradient_norm", "rate", "seconds", "sequences_per_second"):
+                self.assertTrue(math.isfinite(line[key]), key)
+            self.assertAlmostEqual(line["gradient_norm"], math.hypot(*(line["gradient_norms"][name] for name in program.PARAMETERS)),
+                                   delta=1e-5 * line["gradient_norm"])
+            self.assertEqual("test_accuracy" in line, line["step"] % 50 == 0)
+            self.assertTrue(0 < line["rate"] < 1)
+        diagnostics = program.read_lines(directory / "diagnostics.jsonl")
+        self.assertEqual([line["step"] for line in diagnostics], [0, 100, 200])
+        for line in diagnostics:
+            exponents, by_lag = line["exponents"], line["state_gradient_norm_by_lag"]
+            self.assertEqual((len(exponents), len(by_lag)), (8, 41))
+            self.assertTrue(all(math.isfinite(value) for value in exponents))
+            self.assertGreater(exponents[0], exponents[-1])
+            self.assertTrue(all(value >= 0 and math.isfinite(value) for value in by_lag))
+            self.assertGreater(by_lag[0], 0)
+            self.assertAlmostEqual(line["kaplan_yorke_dimension"], kaplan_yorke(exponents))
+            self.assertAlmostEqual(line["entropy_rate"], sum(value for value in exponents if value > 0))
+            self.assertTrue(0 < line["rate"] < 1)
+            same_step = [entry for entry in metrics if entry["step"] == line["step"]]
+            self.assertEqual([line["gradient_norms"]] if line["step"] else [], [entry["gradient_norms"] for entry in same_step])
+        self.assertEqual(sorted(path.name for path in directory.iterdir()),
+                         ["build.txt", "checkpoint_000000100.h5", "checkpoint_000000200.h5", "config.toml",
+                          "diagnostics.jsonl", "log.txt", "metrics.jsonl"])
+        # What is no terminal gets plain lines, and the log the same.
+        self.assertNotRegex(result.out, r"[\r\x1b]")
+        self.assertEqual(len(re.findall(r"^step \d+/200  loss [\d.]+  accuracy [\d.]+ %", result.out, re.MULTILINE)), 20)
+        self.assertTrue((directory / "log.txt").read_text().endswith(result.out))
 
-        # What training reported at the end is what eval finds.
-        last = program.read_lines(directory / "metrics.jsonl")[-1]
-        evaluated = self.succeed("eval", directory, "--threads", 1)
-        self.assertIn(f"accuracy {100 * last['test_accuracy']:.2f} %", evaluated.out)
-        self.assertIn(f"loss {last['test_loss']:.6f}", evaluated.out)
+    def test_flossing_is_recorded(self):
+        directory = self.folder / "run"
+        floss = {"schedule": "before,every", "before": 20, "every": 2, "exponents": 6, "warmup": 4, "learning_rate": 0.01}
+        floss["schedule"] = '["before", "every"]'
+        settings = [word for key, value in floss.items() for word in ("--set", f"flossing.{key}={value}")]
+        self.succeed(*train(directory, "--set", "train.steps=10", "--set", "train.report_every=1", *settings))
+        lines = program.read_lines(directory / "metrics.jsonl")
+        flossing = [line for line in lines if line["kind"] == "flossing"]
+        self.assertEqual([line["floss_step"] for line in flossing], list(range(1, 26)))
+        self.assertEqual([line["step"] for line in flossing[:20]], [0] * 20)
+        for line in flossing:
+            self.assertEqual(len(line["exponents"]), 6)
+            self.assertAlmostEqual(line["floss_loss"], sum(value**2 for value in line["exponents"]) / 6, delta=1e-6)
+        self.assertLess(flossing[19]["floss_loss"], flossing[0]["floss_loss"])
 
-    def test_resolved_config_is_a_config(self):
-        printed = self.succeed("train", TINY, "--print-config", "--set", "train.steps=7").out
-        again = self.succeed("train", self.config(printed, "again.toml"), "--print-config").out
-        self.assertEqual(printed, again)
-        self.assertIn("steps = 7", printed)
-        self.assertIn("is fine", self.succeed("train", TINY, "--check").out)
+    def test_terminal_gets_a_progress_bar(self):
+        # Both streams at one pseudo-terminal, read to its end.
+        main_end, program_end = pty.openpty()
+        process = subprocess.Popen(program.command_line(train(self.folder / "run", "--set", "train.steps=1000000000")),
+                                   stdin=subprocess.DEVNULL, stdout=program_end, stderr=program_end, start_new_session=True)
+        self.addCleanup(program.end, process)
+        os.close(program_end)
+        shown, limit = b"", time.monotonic() + 30
+        os.set_blocking(main_end, False)
+        while not (b" left" in shown and b"\r\x1b[K" in shown) and time.monotonic() < limit:
+            try:
+                shown += os.read(main_end, 4096)
+            except BlockingIOError:
+                time.sleep(0.01)
+        os.close(main_end)
+        self.assertRegex(shown.decode(), r"\[\.+\] step \d+/1000000000  loss [\d.]+  accuracy [\d.]+ %  lambda_1 [-+][\d.]+  .* left")
+        self.assertIn("\r\x1b[K", shown.decode())
+
+
+class ConfigTest(program.ProgramTest):
+    def test_printed_config_is_the_config(self):
+        changes = ["--set", "train.batch=7", "--set", "network.surrogate=arctan", "--set", "flossing.target=[0.1, -2e-3]",
+                   "--set", "network.dt=0.1", "--grid", "auto", "--run-dir", self.folder / "a folder"]
+        first = self.succeed("train", CONFIG, "--print-config", *changes).out
+        again = self.succeed("train", self.config(first), "--print-config").out
+        self.assertEqual(again, first)
+        for text in ("batch = 7", 'surrogate = "arctan"', "target = [0.1, -0.002]", "dt = 0.1", "a folder", "neurons = 32"):
+            self.assertIn(text, first)
+        self.assertEqual(self.succeed("train", CONFIG, "--print-config", *changes, ranks=2).out, first)
+
+    def test_run_directory_holds_the_config(self):
+        directory = self.folder / "run"
+        self.succeed(*train(directory, "--set", "train.steps=1"))
+        printed = self.succeed(*train(directory, "--set", "train.steps=1"), "--print-config").out
+        self.assertEqual((directory / "config.toml").read_text(), printed)
+        self.assertIn("spikefloss ", (directory / "build.txt").read_text())
+
+    def test_check(self):
+        result = self.succeed("train", CONFIG, "--check", cwd=self.folder)
+        self.assertIn("is fine: delayed_copy: 32 neurons, 1 input, 1 output, 40 steps a sequence, batch 16", result.out)
+        self.assertEqual(list(self.folder.iterdir()), [])
+        for config in sorted((program.SOURCE / "configs").glob("*.toml")):
+            with self.subTest(config=config.name):
+                self.succeed("train", config, "--print-config")
+
+    def test_default_run_directory(self):
+        self.succeed("train", CONFIG, "--set", "train.steps=1", "--threads", 1, cwd=self.folder)
+        self.assertTrue((self.folder / "runs" / "tiny" / "metrics.jsonl").exists())
 
     def test_info(self):
-        text = self.succeed("info", "--grid", "2x1", ranks=2).out
-        for word in ("spikefloss", "compiler", "MPI", "HDF5", "backends", "devices", "ranks        2", "grid         2x1"):
-            self.assertEqual(text.count(word) >= 1, True, f"{word}: {text}")
-        self.assertEqual(text.count("backends"), 1)
+        shown = self.succeed("info", "--grid", "2x1", "--threads", 3, ranks=2).out
+        for text in (r"^spikefloss +\d+\.\d+\.\d+", r"^compiler ", r"^MPI +Open MPI", r"^BLAS +OpenBLAS", r"^HDF5 +1\.",
+                     r"^backends .*cpu", r"^ranks +2$", r"^grid +2x1 ", r"^threads +3 per rank"):
+            self.assertRegex(shown, re.compile(text, re.MULTILINE))
+        self.assertEqual(len(re.findall("^ranks", shown, re.MULTILINE)), 1)
+
+    def test_help(self):
+        for command, texts in (([], ["train", "eval", "info", "spectrum", "gradients", "85"]),
+                               (["train"], ["--set", "--resume", "--grid", "--print-config", "--check", "--run-dir"]),
+                               (["spectrum"], ["--network", "--exponents", "--warmup", "--qr-interval", "--jacobian-reset"])):
+            shown = self.succeed(*command, "--help").out
+            for text in texts:
+                self.assertIn(text, shown)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
-spikefloss_python_test(end_to_end/test_golden)
-spikefloss_python_test(end_to_end/test_bad_input)
-spikefloss_python_test(end_to_end/test_learning)
-spikefloss_python_test(end_to_end/test_resume)
-spikefloss_python_test(end_to_end/test_kill)
+# The program as a user starts it. Most of the time goes into starting and ending processes, so two of these files may
+# run at once on two cores, but not those that depend on when a signal comes.
+spikefloss_python_test(end_to_end/test_golden TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_bad_input TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_learning TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_spectrum TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_resume TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_kill TIMEOUT 600)
+set_tests_properties(test_golden test_bad_input test_learning test_spectrum PROPERTIES PROCESSORS 1)

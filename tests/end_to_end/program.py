@@ -1,0 +1,218 @@
+"""Runs spikefloss as a user does, and reads and writes its files with h5py, for the tests of this folder.
+
+Every run has a time limit, within which the whole process group is ended: no test can hang. A test file ends with
+`program.main()`, which fails when a test was skipped or none ran.
+"""
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+PROGRAM = os.environ["SPIKEFLOSS"]
+SOURCE = Path(os.environ["SPIKEFLOSS_SOURCE"])
+MPIEXEC = os.environ["MPIEXEC"]
+DATA = SOURCE / "tests" / "data"
+
+# Exit codes, as docs/exit_codes.md has them.
+SUCCESS, INTERNAL, USAGE, BAD_FILE, NUMERICS, STORAGE, STOPPED = 0, 1, 2, 3, 4, 5, 85
+
+PARAMETERS = ("w_in", "w_rec", "bias", "w_out", "bias_out")
+
+# The least that trains: 10 neurons, 12 steps a sequence. Tests add to it.
+SMALL_CONFIG = """\
+[network]
+neurons = 10
+tau_syn = 2.0
+tau_mem = 5.0
+sharpness = 2.0
+[task]
+name = "delayed_copy"
+duration = 12.0
+delay = 2.0
+[train]
+batch = 4
+steps = 20
+learning_rate = 0.01
+report_every = 1
+test_batches = 1
+[diagnostics]
+every = 5
+exponents = 3
+warmup = 2
+[checkpoint]
+every = 5
+"""
+
+
+class Result:
+    """A run that has ended: exit code, the texts it wrote, and how long it took."""
+
+    def __init__(self, command, code, out, err, seconds):
+        self.command, self.code, self.out, self.err, self.seconds = command, code, out, err, seconds
+
+    def __str__(self):
+        return f"{' '.join(map(str, self.command))}\nexit code {self.code}\nstdout: {self.out}\nstderr: {self.err}"
+
+    def errors(self):
+        """The program's own error messages (mpirun may add a notice of its own)."""
+        return re.findall(r"^spikefloss(?: \[rank \d+\])?: error: .*$", self.err + self.out, re.MULTILINE)
+
+
+def command_line(arguments, ranks=None):
+    """The command: alone when ranks is None, otherwise under mpirun."""
+    launcher = [] if ranks is None else [MPIEXEC, "-n", str(ranks)]
+    return launcher + [PROGRAM] + [str(argument) for argument in arguments]
+
+
+def start(arguments, ranks=None, **options):
+    """A process in a session of its own, so that end() reaches all it started."""
+    return subprocess.Popen(command_line(arguments, ranks), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
+
+
+def end(process):
+    """Ends a process and what it started, whatever their state."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()
+
+
+def wait(process, began, limit):
+    """The Result of a started process, or AssertionError when it takes longer than `limit` seconds."""
+    try:
+        out, err = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        end(process)
+        raise AssertionError(f"not done after {limit} s: {' '.join(map(str, process.args))}") from None
+    return Result(process.args, process.returncode, out, err, time.monotonic() - began)
+
+
+def run(*arguments, ranks=None, limit=60, **options):
+    began = time.monotonic()
+    return wait(start(arguments, ranks, **options), began, limit)
+
+
+class ProgramTest(unittest.TestCase):
+    """A test with a folder of its own and the questions that all of them ask."""
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="spikefloss_test_"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def config(self, text=SMALL_CONFIG, name="small.toml"):
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def succeed(self, *arguments, **options):
+        result = run(*arguments, **options)
+        self.assertEqual(result.code, SUCCESS, str(result))
+        return result
+
+    def fail_with(self, code, fragments, *arguments, **options):
+        """Runs, and expects this exit code and one error message of two lines with all the fragments, in seconds."""
+        result = run(*arguments, **options)
+        self.check_error(result, code, fragments)
+        return result
+
+    def check_error(self, result, code, fragments):
+        self.assertEqual(result.code, code, str(result))
+        self.assertEqual(len(result.errors()), 1, f"one error message is expected: {result}")
+        self.assertIn("\n  what to do: ", result.err, str(result))
+        for fragment in fragments:
+            self.assertIn(fragment, result.err, str(result))
+        self.assertLess(result.seconds, 15.0, str(result))
+
+
+def read_lines(path):
+    """The objects of a .jsonl file; every line must be whole."""
+    text = Path(path).read_text()
+    assert text.endswith("\n"), f"{path} ends within a line"
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def without_times(lines):
+    return [{key: value for key, value in line.items() if key not in ("seconds", "sequences_per_second")}
+            for line in lines]
+
+
+def checkpoints(directory):
+    return sorted(Path(directory).glob("checkpoint_*.h5"))
+
+
+def read_file(path):
+    """Every dataset of a file by its full name, and every attribute as name@attribute."""
+    contents = {}
+
+    def visit(name, item):
+        for key, value in item.attrs.items():
+            contents[f"{name}@{key}"] = value
+        if isinstance(item, h5py.Dataset):
+            contents[name] = item[()]
+
+    with h5py.File(path, "r") as file:
+        visit("", file)
+        file.visititems(visit)
+    return contents
+
+
+def trained_state(path):
+    """What training has made of a run: network, optimisers and counters of a checkpoint, but not its wall-clock time,
+    nor the checksums (of the config, which may name another folder)."""
+    return {name: value for name, value in read_file(path).items()
+            if name.split("/")[0].split("@")[0] in ("network", "optimiser", "progress")
+            and not name.endswith("@checksum") and name != "progress@seconds"}
+
+
+def difference(a, b):
+    """|a - b| / |b|, with a plain 0 for two zeros."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    distance, size = np.linalg.norm(a - b), np.linalg.norm(b)
+    return distance / size if size > 0 else (0.0 if distance == 0 else math.inf)
+
+
+def write_network(path, neurons=12, inputs=3, outputs=2, steps=30, sequences=4, seed=1, scale=1.0, **changes):
+    """A network file as README.md shows it, with target bits; `changes` replace attributes or datasets, None drops one."""
+    rng = np.random.default_rng(seed)
+    attributes = dict(format="spikefloss-network", version=1, threshold=1.0, reset="zero", surrogate="fast_sigmoid",
+                      sharpness=5.0, readout="membrane")
+    network = dict(w_in=rng.normal(size=(neurons, inputs)), w_rec=scale * rng.normal(size=(neurons, neurons)) / neurons**0.5,
+                   bias=np.zeros(neurons), w_out=rng.normal(size=(outputs, neurons)), bias_out=np.zeros(outputs),
+                   kappa=np.zeros(outputs), alpha=np.full(neurons, math.exp(-1 / 5)), beta=np.full(neurons, math.exp(-1 / 10)))
+    sequences = dict(x=rng.normal(size=(steps, sequences, inputs)),
+                     target=rng.integers(0, 2, size=(steps, sequences, outputs)))
+    for name, value in changes.items():
+        place = next(group for group in (attributes, network, sequences) if name in group or group is sequences)
+        if value is None:
+            del place[name]
+        else:
+            place[name] = value
+    with h5py.File(path, "w") as file:
+        group = file.create_group("network")
+        group.attrs.update(attributes)
+        for name, value in network.items():
+            group[name] = np.asarray(value, "float32")
+        for name, value in sequences.items():
+            file["sequences/" + name] = np.asarray(value, "int64" if name == "label" else "float32")
+    return path
+
+
+def main():
+    """unittest.main, but running no test and skipping one are failures too."""
+    result = unittest.main(module="__main__", exit=False).result
+    if result.testsRun == 0 or result.skipped:
+        sys.exit(f"{result.testsRun} tests ran, {len(result.skipped)} were skipped: this is a failure")
+    sys.exit(not result.wasSuccessful())

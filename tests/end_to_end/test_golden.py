@@ -1,0 +1,86 @@
+"""The worked cases of tests/data through the command line, as a user measures a network file.
+
+float32 must give lambda within 1e-4 and gradients within 1e-3 of their norm, on one rank and on grids, with both
+formats of sums. With dyadic weights every sum is exact, so that all grids must give the same bits.
+"""
+import h5py
+import numpy as np
+
+import program
+
+CASES = sorted(program.DATA.glob("*.h5"))
+ALONE = (None, "1x1")
+
+
+class GoldenTest(program.ProgramTest):
+    def options(self, case):
+        with h5py.File(case) as file:
+            expect = file["expect"].attrs
+            return ["--network", case, "--input", case, "--warmup", int(expect["warmup"]), "--qr-interval",
+                    int(expect["qr_interval"]), "--jacobian-reset", expect["jacobian_reset"]]
+
+    def measure(self, command, case, ranks, grid, *extra):
+        output = self.folder / "output.h5"
+        self.succeed(command, *self.options(case), "--grid", grid, "--threads", 1, "--output", output, *extra, ranks=ranks)
+        contents = program.read_file(output)
+        output.unlink()
+        return contents
+
+    def check_spectrum(self, case, ranks, grid, sums):
+        found = self.measure("spectrum", case, ranks, grid, "--sums", sums)
+        with h5py.File(case) as file:
+            for name, limit in (("lambda", 1e-4), ("lambda_per_sequence", 1e-4), ("log_r", 1e-3)):
+                expected = file["expect"][name][()]
+                self.assertEqual(found[name].shape, expected.shape, name)
+                self.assertLess(np.abs(found[name] - expected).max(), limit, name)
+
+    def check_gradients(self, case, ranks, grid, sums):
+        with h5py.File(case) as file:
+            expect = file["expect"]
+            for group, loss, extra in (("task_gradient", "task_loss", ["--penalty", "task"]),
+                                       ("floss_gradient", "floss_loss", ["--penalty", "floss"]),
+                                       ("floss_gradient_direct", "floss_loss", ["--penalty", "floss", "--direct"])):
+                found = self.measure("gradients", case, ranks, grid, "--sums", sums, *extra)
+                self.assertLess(abs(found["loss"] - expect.attrs[loss]), 1e-4 * max(1.0, expect.attrs[loss]), group)
+                self.assertGreater(len(expect[group]), 0)
+                for name in expect[group]:
+                    expected = expect[group][name][()]
+                    self.assertEqual(found[name].shape, expected.shape)
+                    self.assertLess(program.difference(found[name], expected), 1e-3, f"{group}/{name}")
+                if group == "task_gradient":
+                    self.assertLess(program.difference(found["state_gradient_norm"], expect["state_gradient_norm"]), 1e-3)
+
+    def each_case(self, ranks, grid, sums, cases=CASES):
+        self.assertEqual((len(CASES), len(cases) % 5), (10, 0))
+        for case in cases:
+            with self.subTest(case=case.name, grid=grid, sums=sums):
+                self.check_spectrum(case, ranks, grid, sums)
+                self.check_gradients(case, ranks, grid, sums)
+
+    def test_float64_sums(self):
+        self.each_case(*ALONE, "float64")
+
+    def test_float32_sums(self):
+        self.each_case(*ALONE, "float32")
+
+    # Of sizes that the grids do not divide: 10, 17, 20, 33 and 64 neurons, 3 sequences.
+    def test_grid_2x2(self):
+        self.each_case(4, "2x2", "float64", CASES[0::2])
+
+    def test_grid_3x2(self):
+        self.each_case(6, "3x2", "float32", CASES[1::2])
+
+    def test_dyadic_weights_give_the_same_bits_on_every_grid(self):
+        case = program.DATA / "dyadic_weights.h5"
+        alone = self.measure("gradients", case, *ALONE, "--penalty", "task")
+        for grid in ("1x1", "2x1", "1x2", "4x1", "2x2", "1x4", "3x2", "6x1"):
+            neurons, batch = map(int, grid.split("x"))
+            with self.subTest(grid=grid):
+                found = self.measure("gradients", case, neurons * batch, grid, "--penalty", "task")
+                for name in program.PARAMETERS:
+                    self.assertTrue(np.any(alone[name]), name)
+                    np.testing.assert_array_equal(found[name], alone[name], name)
+
+
+if __name__ == "__main__":
+    program.main()
