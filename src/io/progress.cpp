@@ -23,7 +23,8 @@ std::string loss_text(double loss) { return loss < 1e4 ? fmt::format("{:.4f}", l
 
 ProgressDisplay::ProgressDisplay(bool silent, std::int64_t total)
     : silent_(silent),
-      // mpirun gives ranks a terminal of its own as standard output, whatever it writes to itself; standard error it does not.
+      // mpirun gives ranks a terminal of its own as standard output, whatever it writes to itself, but not as standard
+      // error.
       terminal_(!silent && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO)),
       total_(total),
       start_(std::chrono::steady_clock::now()),
@@ -90,8 +91,9 @@ void ProgressDisplay::update(const MetricsEntry& entry) {
 
 void ProgressDisplay::report(const MetricsEntry& entry) {
     if (silent_) return;
-    std::string line = summary(entry) + fmt::format("  |g| {:.3g}  rate {:.3f}  {:.0f} seq/s", entry.report.norms.global,
-                                                    entry.report.rate, entry.sequences_per_second);
+    std::string line = summary(entry);
+    line += fmt::format("  |g| {:.3g}  rate {:.3f}  {:.0f} seq/s", entry.report.norms.global, entry.report.rate,
+                        entry.sequences_per_second);
     if (entry.test) line += fmt::format("  test accuracy {:.2f} %", 100.0 * entry.test->accuracy);
     note(line);
     if (terminal_) return;

@@ -1,5 +1,5 @@
-// What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere; and the same lines in the
-// run's log.
+// What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere; and the same lines in
+// the run's log.
 #pragma once
 
 #include "io/metrics.hpp"
@@ -17,8 +17,8 @@ public:
     ProgressDisplay(bool silent, std::int64_t total);
     ~ProgressDisplay();
 
-    // From now on, lines also go to the end of this file, after `first_line`. Does nothing when they do already, or while
-    // the folder is missing: what cannot be logged is no reason to stop a run.
+    // From now on, lines also go to the end of this file, after `first_line`. Does nothing when they do already, or
+    // while the folder is missing: what cannot be logged is no reason to stop a run.
     void log_to(const std::string& path, const std::string& first_line);
     // Starts the clock behind the time left; `done` training steps were made in earlier sessions.
     void start(std::int64_t done);

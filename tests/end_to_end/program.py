@@ -185,13 +185,15 @@ def difference(a, b):
 
 
 def write_network(path, neurons=12, inputs=3, outputs=2, steps=30, sequences=4, seed=1, scale=1.0, **changes):
-    """A network file as README.md shows it, with target bits; `changes` replace attributes or datasets, None drops one."""
+    """A network file as README.md shows it, with target bits; `changes` replace attributes or datasets, None drops
+    one."""
     rng = np.random.default_rng(seed)
     attributes = dict(format="spikefloss-network", version=1, threshold=1.0, reset="zero", surrogate="fast_sigmoid",
                       sharpness=5.0, readout="membrane")
-    network = dict(w_in=rng.normal(size=(neurons, inputs)), w_rec=scale * rng.normal(size=(neurons, neurons)) / neurons**0.5,
-                   bias=np.zeros(neurons), w_out=rng.normal(size=(outputs, neurons)), bias_out=np.zeros(outputs),
-                   kappa=np.zeros(outputs), alpha=np.full(neurons, math.exp(-1 / 5)), beta=np.full(neurons, math.exp(-1 / 10)))
+    network = dict(w_in=rng.normal(size=(neurons, inputs)),
+                   w_rec=scale * rng.normal(size=(neurons, neurons)) / neurons**0.5, bias=np.zeros(neurons),
+                   w_out=rng.normal(size=(outputs, neurons)), bias_out=np.zeros(outputs), kappa=np.zeros(outputs),
+                   alpha=np.full(neurons, math.exp(-1 / 5)), beta=np.full(neurons, math.exp(-1 / 10)))
     sequences = dict(x=rng.normal(size=(steps, sequences, inputs)),
                      target=rng.integers(0, 2, size=(steps, sequences, outputs)))
     for name, value in changes.items():

@@ -1,5 +1,5 @@
-"""kill -9, as a cluster or a lack of memory does it: nothing is lost but the steps since the last checkpoint, and no rank
-is left behind by one that dies.
+"""kill -9, as a cluster or a lack of memory does it: nothing is lost but the steps since the last checkpoint, and no
+rank is left behind by one that dies.
 """
 import os
 import random
@@ -25,15 +25,16 @@ def processes_of(program_path, folder):
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
         except OSError:
             continue  # it has ended meanwhile
-        if words[0] == os.fsencode(program_path) and any(os.fsencode(folder) in word for word in words) and state != "Z":
+        belongs = words[0] == os.fsencode(program_path) and any(os.fsencode(folder) in word for word in words)
+        if belongs and state != "Z":
             found.append(int(entry.name))
     return found
 
 
 class KillTest(program.ProgramTest):
     def arguments(self, directory, steps, *extra):
-        return ["train", self.config(), "--run-dir", directory, "--threads", 1, "--set", f"train.steps={steps}", "--set",
-                "diagnostics.every=20", *extra]
+        return ["train", self.config(), "--run-dir", directory, "--threads", 1, "--set", f"train.steps={steps}",
+                "--set", "diagnostics.every=20", *extra]
 
     def newest_step(self, directory):
         kept = program.checkpoints(directory)
@@ -80,7 +81,8 @@ class KillTest(program.ProgramTest):
         for name, value in expected.items():
             np.testing.assert_array_equal(state[name], value, name)
         for records in ("metrics.jsonl", "diagnostics.jsonl"):
-            mine, theirs = (program.without_times(program.read_lines(folder / records)) for folder in (directory, whole))
+            mine, theirs = (program.without_times(program.read_lines(folder / records))
+                            for folder in (directory, whole))
             self.assertEqual(mine, theirs, records)
 
     def test_rank_that_is_killed_ends_the_job(self):

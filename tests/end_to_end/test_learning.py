@@ -1,5 +1,5 @@
-"""configs/tiny.toml as a newcomer meets it: it learns, on one rank and on a grid alike; its records say what they should;
-eval, --print-config, --check and info agree with it.
+"""configs/tiny.toml as a newcomer meets it: it learns, on one rank and on a grid alike; its records say what they
+should; eval, --print-config, --check and info agree with it.
 """
 import math
 import os
@@ -40,8 +40,8 @@ class LearningTest(program.ProgramTest):
                 self.assertGreater(lines[0]["loss"], 0.4)
                 self.assertGreater(lines[-1]["test_accuracy"], 0.95)
                 self.assertLess(lines[-1]["test_loss"], 0.15)
-                told = re.search(r"done: 300 training steps, 0 flossing steps, .* test loss ([\d.]+), test accuracy ([\d.]+) %",
-                                 result.out)
+                told = re.search(r"done: 300 training steps, 0 flossing steps, .* "
+                                 r"test loss ([\d.]+), test accuracy ([\d.]+) %", result.out)
                 self.assertAlmostEqual(float(told[1]), lines[-1]["test_loss"], delta=1e-4)
                 self.assertAlmostEqual(float(told[2]), 100 * lines[-1]["test_accuracy"], delta=0.01)
                 for evaluating, on in ((None, "1x1"), (2, "2x1")):
@@ -51,8 +51,8 @@ class LearningTest(program.ProgramTest):
                     self.assertAlmostEqual(loss, lines[-1]["test_loss"], delta=1e-3)
                     self.assertAlmostEqual(accuracy, 100 * lines[-1]["test_accuracy"], delta=0.1)
         gaps = [abs(a["loss"] - b["loss"]) for a, b in zip(curves["1x1"], curves["2x2"])]
-        print(f"loss on 2x2 and on 1x1 differs by at most {max(gaps[:10]):.1e} in the first 100 steps, {max(gaps):.1e} in all")
-        # Rounding is all there is until the first spike that it moves; from there both learn on, but no longer the same.
+        print(f"loss on 2x2 and 1x1 differs by at most {max(gaps[:10]):.1e} in 100 steps, {max(gaps):.1e} in all")
+        # Rounding is all there is until the first spike that it moves; from there both learn on, but not the same.
         self.assertLess(max(gaps[:10]), 1e-5)
         for a, b in zip(curves["1x1"], curves["2x2"]):
             self.assertAlmostEqual(a["running_accuracy"], b["running_accuracy"], delta=0.03)
@@ -63,10 +63,11 @@ class LearningTest(program.ProgramTest):
         metrics = program.read_lines(directory / "metrics.jsonl")
         for line in metrics:
             self.assertEqual(line["kind"], "training")
-            for key in ("loss", "accuracy", "running_accuracy", "gradient_norm", "rate", "seconds", "sequences_per_second"):
+            for key in ("loss", "accuracy", "running_accuracy", "gradient_norm", "rate", "seconds",
+                        "sequences_per_second"):
                 self.assertTrue(math.isfinite(line[key]), key)
-            self.assertAlmostEqual(line["gradient_norm"], math.hypot(*(line["gradient_norms"][name] for name in program.PARAMETERS)),
-                                   delta=1e-5 * line["gradient_norm"])
+            parts = [line["gradient_norms"][name] for name in program.PARAMETERS]
+            self.assertAlmostEqual(line["gradient_norm"], math.hypot(*parts), delta=1e-5 * line["gradient_norm"])
             self.assertEqual("test_accuracy" in line, line["step"] % 50 == 0)
             self.assertTrue(0 < line["rate"] < 1)
         diagnostics = program.read_lines(directory / "diagnostics.jsonl")
@@ -81,20 +82,21 @@ class LearningTest(program.ProgramTest):
             self.assertAlmostEqual(line["kaplan_yorke_dimension"], kaplan_yorke(exponents))
             self.assertAlmostEqual(line["entropy_rate"], sum(value for value in exponents if value > 0))
             self.assertTrue(0 < line["rate"] < 1)
-            same_step = [entry for entry in metrics if entry["step"] == line["step"]]
-            self.assertEqual([line["gradient_norms"]] if line["step"] else [], [entry["gradient_norms"] for entry in same_step])
+            norms = [entry["gradient_norms"] for entry in metrics if entry["step"] == line["step"]]
+            self.assertEqual([line["gradient_norms"]] if line["step"] else [], norms)
         self.assertEqual(sorted(path.name for path in directory.iterdir()),
                          ["build.txt", "checkpoint_000000100.h5", "checkpoint_000000200.h5", "config.toml",
                           "diagnostics.jsonl", "log.txt", "metrics.jsonl"])
         # What is no terminal gets plain lines, and the log the same.
         self.assertNotRegex(result.out, r"[\r\x1b]")
-        self.assertEqual(len(re.findall(r"^step \d+/200  loss [\d.]+  accuracy [\d.]+ %", result.out, re.MULTILINE)), 20)
+        reports = re.findall(r"^step \d+/200  loss [\d.]+  accuracy [\d.]+ %", result.out, re.MULTILINE)
+        self.assertEqual(len(reports), 20)
         self.assertTrue((directory / "log.txt").read_text().endswith(result.out))
 
     def test_flossing_is_recorded(self):
         directory = self.folder / "run"
-        floss = {"schedule": "before,every", "before": 20, "every": 2, "exponents": 6, "warmup": 4, "learning_rate": 0.01}
-        floss["schedule"] = '["before", "every"]'
+        floss = {"schedule": '["before", "every"]', "before": 20, "every": 2, "exponents": 6, "warmup": 4,
+                 "learning_rate": 0.01}
         settings = [word for key, value in floss.items() for word in ("--set", f"flossing.{key}={value}")]
         self.succeed(*train(directory, "--set", "train.steps=10", "--set", "train.report_every=1", *settings))
         lines = program.read_lines(directory / "metrics.jsonl")
@@ -110,7 +112,8 @@ class LearningTest(program.ProgramTest):
         # Both streams at one pseudo-terminal, read to its end.
         main_end, program_end = pty.openpty()
         process = subprocess.Popen(program.command_line(train(self.folder / "run", "--set", "train.steps=1000000000")),
-                                   stdin=subprocess.DEVNULL, stdout=program_end, stderr=program_end, start_new_session=True)
+                                   stdin=subprocess.DEVNULL, stdout=program_end, stderr=program_end,
+                                   start_new_session=True)
         self.addCleanup(program.end, process)
         os.close(program_end)
         shown, limit = b"", time.monotonic() + 30
@@ -121,18 +124,21 @@ class LearningTest(program.ProgramTest):
             except BlockingIOError:
                 time.sleep(0.01)
         os.close(main_end)
-        self.assertRegex(shown.decode(), r"\[\.+\] step \d+/1000000000  loss [\d.]+  accuracy [\d.]+ %  lambda_1 [-+][\d.]+  .* left")
+        self.assertRegex(shown.decode(), r"\[\.+\] step \d+/1000000000  loss [\d.]+  accuracy [\d.]+ %  "
+                                         r"lambda_1 [-+][\d.]+  .* left")
         self.assertIn("\r\x1b[K", shown.decode())
 
 
 class ConfigTest(program.ProgramTest):
     def test_printed_config_is_the_config(self):
-        changes = ["--set", "train.batch=7", "--set", "network.surrogate=arctan", "--set", "flossing.target=[0.1, -2e-3]",
-                   "--set", "network.dt=0.1", "--grid", "auto", "--run-dir", self.folder / "a folder"]
+        changes = ["--set", "train.batch=7", "--set", "network.surrogate=arctan", "--set",
+                   "flossing.target=[0.1, -2e-3]", "--set", "network.dt=0.1", "--grid", "auto", "--run-dir",
+                   self.folder / "a folder"]
         first = self.succeed("train", CONFIG, "--print-config", *changes).out
         again = self.succeed("train", self.config(first), "--print-config").out
         self.assertEqual(again, first)
-        for text in ("batch = 7", 'surrogate = "arctan"', "target = [0.1, -0.002]", "dt = 0.1", "a folder", "neurons = 32"):
+        for text in ("batch = 7", 'surrogate = "arctan"', "target = [0.1, -0.002]", "dt = 0.1", "a folder",
+                     "neurons = 32"):
             self.assertIn(text, first)
         self.assertEqual(self.succeed("train", CONFIG, "--print-config", *changes, ranks=2).out, first)
 
@@ -165,7 +171,8 @@ class ConfigTest(program.ProgramTest):
     def test_help(self):
         for command, texts in (([], ["train", "eval", "info", "spectrum", "gradients", "85"]),
                                (["train"], ["--set", "--resume", "--grid", "--print-config", "--check", "--run-dir"]),
-                               (["spectrum"], ["--network", "--exponents", "--warmup", "--qr-interval", "--jacobian-reset"])):
+                               (["spectrum"], ["--network", "--exponents", "--warmup", "--qr-interval",
+                                               "--jacobian-reset"])):
             shown = self.succeed(*command, "--help").out
             for text in texts:
                 self.assertIn(text, shown)

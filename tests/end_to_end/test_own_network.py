@@ -1,5 +1,5 @@
-"""A network that Python wrote, as README.md shows: its spectrum from random bases, what follows from it, and the gradient
-of a penalty against differences of its loss.
+"""A network that Python wrote, as README.md shows: its spectrum from random bases, what follows from it, and the
+gradient of the loss against differences.
 """
 import math
 import re
@@ -13,14 +13,15 @@ import program
 class SpectrumTest(program.ProgramTest):
     def spectrum(self, path, *options, ranks=None, name="spectrum.h5"):
         output = self.folder / name
-        result = self.succeed("spectrum", "--network", path, "--input", path, "--output", output, "--threads", 1, *options,
-                              ranks=ranks)
+        result = self.succeed("spectrum", "--network", path, "--input", path, "--output", output, "--threads", 1,
+                              *options, ranks=ranks)
         return program.read_file(output), result.out
 
     def readme_example(self):
         """The first example of README.md that writes a network, run as it stands."""
         text = (program.SOURCE / "README.md").read_text()
-        code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "create_group(\"network\")" in block)
+        blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        code = next(block for block in blocks if 'create_group("network")' in block)
         path = self.folder / "mine.h5"
         exec(compile(code.replace('"mine.h5"', repr(str(path))), "README.md", "exec"), {})
         return path
@@ -37,8 +38,9 @@ class SpectrumTest(program.ProgramTest):
         np.testing.assert_allclose(found["lambda_per_sequence"].mean(0), exponents, rtol=0, atol=1e-12)
         np.testing.assert_allclose(found["log_r"].mean(0), found["lambda_per_sequence"], rtol=0, atol=1e-12)
         self.assertAlmostEqual(found["@entropy_rate"], exponents[exponents > 0].sum(), places=12)
-        self.assertAlmostEqual(found["@log10_condition_number"], (exponents[0] - exponents[-1]) * T / math.log(10), places=9)
-        self.assertAlmostEqual(found["@condition_number"] / math.exp((exponents[0] - exponents[-1]) * T), 1, places=9)
+        log_condition = (exponents[0] - exponents[-1]) * T
+        self.assertAlmostEqual(found["@log10_condition_number"], log_condition / math.log(10), places=9)
+        self.assertAlmostEqual(found["@condition_number"] / math.exp(log_condition), 1, places=9)
         self.check_dimension(found, 200)
         for text in ("100 neurons", "state dimension 200", f"{B} sequences of {T} steps", f"{exponents[0]:+.6f}",
                      f"entropy rate             {found['@entropy_rate']:.6f}"):
@@ -97,8 +99,8 @@ class SpectrumTest(program.ProgramTest):
 
     def test_exponents_in_closed_form(self):
         # Without recurrent weights and spikes, the current decays by alpha and the membrane by beta at every step.
-        path = program.write_network(self.folder / "silent.h5", w_rec=np.zeros((12, 12)), w_in=np.zeros((12, 3)), steps=400,
-                                     sequences=2)
+        path = program.write_network(self.folder / "silent.h5", w_rec=np.zeros((12, 12)), w_in=np.zeros((12, 3)),
+                                     steps=400, sequences=2)
         found, _ = self.spectrum(path, "--exponents", 24, "--warmup", 100)
         expected = np.repeat([-1 / 10, -1 / 5], 12)  # ln(beta), ln(alpha) of write_network
         np.testing.assert_allclose(np.sort(found["lambda"])[::-1], expected, rtol=0, atol=1e-4)
@@ -117,9 +119,9 @@ class SpectrumTest(program.ProgramTest):
         with h5py.File(path) as file:
             w_out = file["network/w_out"][()]
         step = 0.05
-        ahead, behind = (gradients(program.write_network(self.folder / "shifted.h5", neurons=5, w_out=w_out + sign * step * direction))
-                         for sign in (1, -1))
-        slope = (ahead["loss"] - behind["loss"]) / (2 * step)
+        losses = [gradients(program.write_network(self.folder / "shifted.h5", neurons=5, w_out=w_out + shift))["loss"]
+                  for shift in (step * direction, -step * direction)]
+        slope = (losses[0] - losses[1]) / (2 * step)
         self.assertAlmostEqual(slope / np.linalg.norm(found["w_out"]), 1, delta=5e-3)
 
 

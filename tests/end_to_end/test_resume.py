@@ -119,8 +119,8 @@ class ResumeTest(program.ProgramTest):
         for attempt in range(ATTEMPTS):
             directory = self.folder / f"often_{attempt}"
             arguments = self.arguments(directory, "1x1")
-            codes = [self.stop_at(1 + 30 * session, arguments + (["--resume"] if session else []), None, signal.SIGTERM).code
-                     for session in range(8)]
+            sessions = [arguments] + [arguments + ["--resume"]] * 7
+            codes = [self.stop_at(1 + 30 * i, session, None, signal.SIGTERM).code for i, session in enumerate(sessions)]
             if program.SUCCESS not in codes:
                 break
         self.assertEqual(codes, [program.STOPPED] * 8)
@@ -176,8 +176,8 @@ class ResumeTest(program.ProgramTest):
                                                  "train.schedule_steps=400"), ranks=ranks)
                     older, newest = program.checkpoints(directory)
                     newest.write_bytes(damage(newest.read_bytes()))
-                    result = self.succeed(*self.arguments(directory, grid, "--set", "train.schedule_steps=400"), "--resume",
-                                          ranks=ranks)
+                    result = self.succeed(*self.arguments(directory, grid, "--set", "train.schedule_steps=400"),
+                                          "--resume", ranks=ranks)
                     self.assertIn(f"skipped a damaged checkpoint: {newest}", result.out)
                     self.assertIn(f"going on from {older}", result.out)
                     self.assert_same_run(directory, ranks, grid)
