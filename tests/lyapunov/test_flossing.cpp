@@ -38,7 +38,8 @@ void expect_as_reference(const Case& c, FlossChoice choice, double tolerance) {
                                             << (execution.sums == Sums::float32 ? ", float32" : ", float64")
                                             << (execution.time_constants ? ", time constants" : ""));
             choice.through_state = through_state;
-            expect_as_reference(run_floss(alone(), execution, c.net, c.seq, choice), floss, choice, execution, tolerance);
+            expect_as_reference(run_floss(alone(), execution, c.net, c.seq, choice), floss, choice, execution,
+                                tolerance);
         }
 }
 
@@ -92,9 +93,10 @@ TEST(FlossingReference, EveryKindOfNetwork) {
 TEST(FlossingReference, OneExponentAndAll) {
     for (const Index k : {1, 10}) {
         FlossChoice choice{.spectrum = {.jacobian_reset = JacobianReset::ignored}};
-        expect_as_reference(clear_case({.neurons = 5, .steps = 10, .exponents = k, .reset = reference::Reset::subtract,
-                                        .seed = 40}, &choice.spectrum),
-                            choice, 2e-4);
+        expect_as_reference(
+            clear_case({.neurons = 5, .steps = 10, .exponents = k, .reset = reference::Reset::subtract, .seed = 40},
+                       &choice.spectrum),
+            choice, 2e-4);
     }
 }
 

@@ -58,8 +58,10 @@ TEST(FlossingGrids, OneNeuronARank) {
     int ranks = 1;
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     const FlossChoice choice{.spectrum = {.jacobian_reset = Reset::ignored}};
-    expect_on_every_grid(clear_case({.neurons = ranks, .steps = 8, .batch = ranks, .exponents = 2 * ranks > 4 ? 4 : 2,
-                                     .seed = 5}, &choice.spectrum), choice);
+    expect_on_every_grid(
+        clear_case({.neurons = ranks, .steps = 8, .batch = ranks, .exponents = 2 * ranks > 4 ? 4 : 2, .seed = 5},
+                   &choice.spectrum),
+        choice);
 }
 
 // A flossing batch of one sequence, whatever the number of batch shards: most ranks then have none.
@@ -88,7 +90,8 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
     on_every_grid([](const ProcessGrid& grid) {
         for (const bool has_current : {true, false})
             for (const auto reset : {JacobianReset::detached, JacobianReset::ignored}) {
-                const Case c = clear_case({.neurons = 7, .steps = 9, .batch = 7, .has_current = has_current, .seed = 21});
+                const Case c =
+                    clear_case({.neurons = 7, .steps = 9, .batch = 7, .has_current = has_current, .seed = 21});
                 CpuBackend backend(1, Sums::float64);
                 const Network network(backend, grid, host_network(c.net, grid));
                 const BlockRange mine = grid.sequences_of(7), neurons = grid.neurons_of(7);
@@ -104,35 +107,40 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                     for (Index s = mine.begin; s < mine.end; ++s)
                         for (Index j = 0; j < k; ++j)
                             for (Index i = neurons.begin; i < neurons.end; ++i)
-                                values.push_back(static_cast<float>(
-                                    normal(seed, Stream::test, static_cast<std::uint32_t>(s * k + j),
-                                           static_cast<std::uint32_t>(i), current)));
+                                values.push_back(
+                                    static_cast<float>(normal(seed, Stream::test, static_cast<std::uint32_t>(s * k + j),
+                                                              static_cast<std::uint32_t>(i), current)));
                     return values;
                 };
                 const auto q_current = basis(1, true), q_membrane = basis(1, false);
                 const auto a_current = basis(2, true), a_membrane = basis(2, false);
-                Buffer<float> qc(backend, q_current), qm(backend, q_membrane), ac(backend, a_current), am(backend, a_membrane);
+                Buffer<float> qc(backend, q_current), qm(backend, q_membrane), ac(backend, a_current),
+                    am(backend, a_membrane);
                 Buffer<float> input(backend, count), wx(backend, count), g(backend, count), e(backend, b * n);
-                const Tangents q{has_current ? qc.data() : nullptr, qm.data()}, a{has_current ? ac.data() : nullptr, am.data()};
+                const Tangents q{has_current ? qc.data() : nullptr, qm.data()},
+                    a{has_current ? ac.data() : nullptr, am.data()};
                 const NeuronModel& model = network.model.neuron;
                 for (Index t = 0; t < T; ++t) {
                     backend.tangent_input(model, b, k, n, state.membrane(t), q.membrane, input.data());
-                    recurrence.apply(network[Parameter::w_rec], b * k, recurrence.gather(b * k, input.data()), wx.data());
+                    recurrence.apply(network[Parameter::w_rec], b * k, recurrence.gather(b * k, input.data()),
+                                     wx.data());
                     backend.tangent_step(model, reset, network.neurons(), b, k, n, state.membrane(t), wx.data(), q, q);
                 }
                 for (Index t = T; t-- > 0;) {
-                    backend.tangent_step_backward(model, reset, network.neurons(), b, k, n, state.membrane(t), a, g.data());
+                    backend.tangent_step_backward(model, reset, network.neurons(), b, k, n, state.membrane(t), a,
+                                                  g.data());
                     recurrence.apply_transposed(network[Parameter::w_rec], b * k, g.data(), wx.data());
                     // The basis enters e only, which is not looked at here.
-                    backend.tangent_input_backward(model, network.neurons(), b, k, n, state.membrane(t), qm.data(), wx.data(),
-                                                   g.data(), a, e.data());
+                    backend.tangent_input_backward(model, network.neurons(), b, k, n, state.membrane(t), qm.data(),
+                                                   wx.data(), g.data(), a, e.data());
                 }
                 const auto dot = [](const std::vector<float>& left, const std::vector<float>& right) {
                     double sum = 0.0;
                     for (std::size_t j = 0; j < left.size(); ++j) sum += static_cast<double>(left[j]) * right[j];
                     return sum;
                 };
-                double sides[3] = {dot(qm.to_host(), a_membrane), dot(q_membrane, am.to_host()), dot(qm.to_host(), qm.to_host())};
+                double sides[3] = {dot(qm.to_host(), a_membrane), dot(q_membrane, am.to_host()),
+                                   dot(qm.to_host(), qm.to_host())};
                 if (has_current) {
                     sides[0] += dot(qc.to_host(), a_current);
                     sides[1] += dot(q_current, ac.to_host());
@@ -150,8 +158,13 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
 TEST(TangentPass, DirectGradientOfBinaryUnitsObeysEulersIdentity) {
     for (const Index interval : {1, 3}) {
         const reference::SpectrumOptions spectrum{.qr_interval = interval};
-        reference::Example example{.neurons = 7, .steps = 10, .batch = 7, .exponents = 3,
-                                   .reset = reference::Reset::none, .has_current = false, .seed = 80};
+        reference::Example example{.neurons = 7,
+                                   .steps = 10,
+                                   .batch = 7,
+                                   .exponents = 3,
+                                   .reset = reference::Reset::none,
+                                   .has_current = false,
+                                   .seed = 80};
         const Case c = clear_case(example, &spectrum);
         on_every_grid([&](const ProcessGrid& grid) {
             reference::Network net = c.net;

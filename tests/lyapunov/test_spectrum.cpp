@@ -21,7 +21,8 @@ TEST(Spectrum, WithoutRecurrenceInClosedForm) {
     net.alpha = {0.95, 0.7, 0.95, 0.7};
     net.beta = {0.5, 0.3, 0.3, 0.5};
     const reference::Sequences seq = reference::random_sequences(example);
-    const FlossRun run = run_floss(alone(), Sums::float32, net, seq, {.spectrum = {.warmup = 150}, .through_state = false});
+    const FlossRun run =
+        run_floss(alone(), Sums::float32, net, seq, {.spectrum = {.warmup = 150}, .through_state = false});
     const std::vector<double> factors = {0.95, 0.95, 0.7, 0.7, 0.5, 0.5, 0.3, 0.3};
     for (std::size_t j = 0; j < 8; ++j)
         for (std::size_t s = 0; s < 2; ++s)
@@ -31,8 +32,8 @@ TEST(Spectrum, WithoutRecurrenceInClosedForm) {
 // det of one step without reset is the product of all alpha beta, whatever W_rec and the inputs.
 TEST(Spectrum, FullSpectrumSumsToTheLogDeterminant) {
     for (const Index interval : {1, 2}) {
-        const reference::Example example{.neurons = 6, .steps = 20, .exponents = 12, .reset = reference::Reset::none,
-                                         .seed = 3};
+        const reference::Example example{
+            .neurons = 6, .steps = 20, .exponents = 12, .reset = reference::Reset::none, .seed = 3};
         const reference::Network net = reference::random_network(example);
         const FlossRun run = run_floss(alone(), Sums::float32, net, reference::random_sequences(example),
                                        {.spectrum = {.qr_interval = interval}, .through_state = false});
@@ -59,8 +60,8 @@ double log_determinant(std::vector<double> a, std::size_t N) {
 
 // Binary units: J = W_rec diag(psi).
 TEST(Spectrum, FullSpectrumOfBinaryUnits) {
-    const reference::Example example{.neurons = 6, .steps = 20, .exponents = 6, .reset = reference::Reset::none,
-                                     .has_current = false, .seed = 4};
+    const reference::Example example{
+        .neurons = 6, .steps = 20, .exponents = 6, .reset = reference::Reset::none, .has_current = false, .seed = 4};
     reference::Network net = reference::random_network(example);
     std::fill(net.beta.begin(), net.beta.end(), 0.0);
     const reference::Sequences seq = reference::random_sequences(example);
@@ -76,8 +77,8 @@ TEST(Spectrum, FullSpectrumOfBinaryUnits) {
 // 10 steps of warm-up and 50 counted ones, whatever the interval.
 TEST(Spectrum, DoesNotDependOnTheQrInterval) {
     const reference::SpectrumOptions every_fifth{.qr_interval = 5, .warmup = 10};
-    const Case c = clear_case({.neurons = 6, .steps = 60, .exponents = 4, .reset = reference::Reset::subtract, .seed = 12},
-                              &every_fifth);
+    const Case c = clear_case(
+        {.neurons = 6, .steps = 60, .exponents = 4, .reset = reference::Reset::subtract, .seed = 12}, &every_fifth);
     const FlossRun one = run_floss(alone(), Sums::float32, c.net, c.seq, {.spectrum = {.warmup = 10}});
     for (const Index interval : {2, 5}) {
         const FlossRun run = run_floss(alone(), Sums::float32, c.net, c.seq, {.spectrum = {interval, 10}});
@@ -114,13 +115,13 @@ TEST(Spectrum, KaplanYorkeDimension) {
         bool is_bound;
     };
     const std::vector<Row> rows = {
-        {{-0.1, -0.2}, 5, 0.0, false},            // all negative
-        {{0.3, -0.1, -0.4}, 5, 2.5, false},       // 2 + 0.2 / 0.4
-        {{0.75, -0.25, -0.5}, 5, 3.0, true},      // exactly 0 with all that were measured: at least 3
-        {{0.75, -0.25, -0.5}, 3, 3.0, false},     // ... of all that there are: exactly 3
-        {{0.3, 0.1}, 5, 2.0, true},               // never below 0
-        {{0.0, -1.0}, 2, 1.0, false},             // a zero exponent counts
-        {{-0.4, 0.3, -0.1}, 5, 2.5, false},       // in any order
+        {{-0.1, -0.2}, 5, 0.0, false},         // all negative
+        {{0.3, -0.1, -0.4}, 5, 2.5, false},    // 2 + 0.2 / 0.4
+        {{0.75, -0.25, -0.5}, 5, 3.0, true},   // exactly 0 with all that were measured: at least 3
+        {{0.75, -0.25, -0.5}, 3, 3.0, false},  // ... of all that there are: exactly 3
+        {{0.3, 0.1}, 5, 2.0, true},            // never below 0
+        {{0.0, -1.0}, 2, 1.0, false},          // a zero exponent counts
+        {{-0.4, 0.3, -0.1}, 5, 2.5, false},    // in any order
         {{0.5}, 1, 1.0, false},
     };
     for (const Row& row : rows) {
@@ -161,7 +162,8 @@ TEST(RandomBases, OrthonormalAndTheSameOnEveryGrid) {
                     for (Index s = sequences.begin; s < sequences.end; ++s)
                         for (Index row = 0; row < k * D / N; ++row)
                             for (Index i = neurons.begin; i < neurons.end; ++i)
-                                EXPECT_EQ(part.at(at++), whole[static_cast<std::size_t>((s * k * D / N + row) * N + i)]);
+                                EXPECT_EQ(part.at(at++),
+                                          whole[static_cast<std::size_t>((s * k * D / N + row) * N + i)]);
                     EXPECT_EQ(at, part.size());
                 }
         EXPECT_NE(random_bases(4, k, N, has_current, {0, N}, {0, B}), whole);

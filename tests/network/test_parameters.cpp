@@ -38,10 +38,16 @@ TEST(ParameterLayout, CoversEveryElementOnce) {
             }
             EXPECT_EQ(begin, layout.size());
         }
-        const std::map<Parameter, std::size_t> sizes = {
-            {Parameter::w_in, 21},  {Parameter::w_rec, 49}, {Parameter::bias, 7},  {Parameter::w_out, 14},
-            {Parameter::bias_out, 2}, {Parameter::alpha, 7}, {Parameter::beta, 7}, {Parameter::kappa, 2},
-            {Parameter::initial_current, 7}, {Parameter::initial_membrane, 7}};
+        const std::map<Parameter, std::size_t> sizes = {{Parameter::w_in, 21},
+                                                        {Parameter::w_rec, 49},
+                                                        {Parameter::bias, 7},
+                                                        {Parameter::w_out, 14},
+                                                        {Parameter::bias_out, 2},
+                                                        {Parameter::alpha, 7},
+                                                        {Parameter::beta, 7},
+                                                        {Parameter::kappa, 2},
+                                                        {Parameter::initial_current, 7},
+                                                        {Parameter::initial_membrane, 7}};
         for (const auto& [p, size] : sizes) {
             const bool replicated = p == Parameter::bias_out || p == Parameter::kappa;
             EXPECT_EQ(seen[p], std::vector<int>(size, replicated ? static_cast<int>(shards) : 1)) << name_of(p);
@@ -74,8 +80,8 @@ TEST(Parameters, NamesAreThoseOfTheFiles) {
 TEST(ModelNames, GoThereAndBackAndListTheKnown) {
     for (const Reset reset : {Reset::zero, Reset::subtract, Reset::none})
         EXPECT_EQ(reset_from_name(to_string(reset), ""), reset);
-    for (const Surrogate s : {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid, Surrogate::gaussian,
-                              Surrogate::triangle})
+    for (const Surrogate s :
+         {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid, Surrogate::gaussian, Surrogate::triangle})
         EXPECT_EQ(surrogate_from_name(to_string(s), ""), s);
     for (const Readout r : {Readout::membrane, Readout::spikes}) EXPECT_EQ(readout_from_name(to_string(r), ""), r);
     for (const JacobianReset r : {JacobianReset::detached, JacobianReset::ignored})

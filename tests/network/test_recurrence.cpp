@@ -1,5 +1,5 @@
-// The sharded recurrent product and its transpose on every grid: against the dense product, as each other's adjoint, and
-// with spikes that travel as bits.
+// The sharded recurrent product and its transpose on every grid: against the dense product, as each other's adjoint,
+// and with spikes that travel as bits.
 #include "network/recurrence.hpp"
 
 #include "backend/cpu_backend.hpp"
@@ -52,7 +52,8 @@ std::vector<double> whole(const ProcessGrid& grid, const Buffer<float>& mine, In
     std::vector<double> all(static_cast<std::size_t>(rows * N), 0.0);
     for (Index r = 0; r < rows && grid.batch_shard() == 0; ++r)
         for (Index j = 0; j < columns.size(); ++j)
-            all[static_cast<std::size_t>(r * N + columns.begin + j)] = host[static_cast<std::size_t>(r * columns.size() + j)];
+            all[static_cast<std::size_t>(r * N + columns.begin + j)] =
+                host[static_cast<std::size_t>(r * columns.size() + j)];
     grid.control().all_reduce_sum(all.data(), Scalar::float64, rows * N);
     return all;
 }
@@ -89,8 +90,9 @@ TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
                 // <W x, y> = <x, W' y>
                 const double left = std::inner_product(product.begin(), product.end(), y.begin(), 0.0);
                 const double right = std::inner_product(x.begin(), x.end(), product_transposed.begin(), 0.0);
-                EXPECT_NEAR(left, right, 2e-6 * std::sqrt(std::inner_product(dense.begin(), dense.end(), dense.begin(), 0.0) *
-                                                          std::inner_product(y.begin(), y.end(), y.begin(), 0.0)));
+                EXPECT_NEAR(left, right,
+                            2e-6 * std::sqrt(std::inner_product(dense.begin(), dense.end(), dense.begin(), 0.0) *
+                                             std::inner_product(y.begin(), y.end(), y.begin(), 0.0)));
             }
     });
 }

@@ -74,7 +74,8 @@ TEST(StatePassReference, EveryKindOfNetwork) {
     for (const auto surrogate : reference::all_surrogates)
         for (const auto reset : reference::all_resets)
             for (const auto readout : reference::all_readouts)
-                for (const auto loss : {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
+                for (const auto loss :
+                     {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
                     reference::Example example{.neurons = 7, .inputs = 3, .outputs = 2, .steps = 11, .batch = 3};
                     example.surrogate = surrogate;
                     example.reset = reset;
@@ -134,11 +135,13 @@ TEST(StatePassReference, SeveralChunksOfSteps) {
         // Each copy's gradient is 1/copies of the original's; over all, norms fall with the root.
         std::vector<double> norms = gradients.state_gradient_norm;
         for (double& norm : norms) norm /= std::sqrt(static_cast<double>(copies));
-        for (const Execution& execution : {Execution{.sums = Sums::float64}, Execution{}, Execution{.time_constants = false}}) {
+        for (const Execution& execution :
+             {Execution{.sums = Sums::float64}, Execution{}, Execution{.time_constants = false}}) {
             const TaskRun run = run_task(alone(), execution, c.net, many);
             EXPECT_NEAR(run.outcome.loss, loss.value, 1e-6);
             // 312000 terms in every sum: float32 keeps what is asked of it, 1e-3, and float64 has nothing to lose.
-            expect_gradients_near(run.gradient, given_by(execution, gradients), execution.sums == Sums::float64 ? 2e-5 : 1e-3);
+            expect_gradients_near(run.gradient, given_by(execution, gradients),
+                                  execution.sums == Sums::float64 ? 2e-5 : 1e-3);
             EXPECT_TRUE(near_in_norm(run.state_gradient_norm, norms, 2e-5));
             const auto membranes = static_cast<std::size_t>(c.net.neurons * c.seq.batch);
             for (Index t = 0; t <= c.seq.steps; ++t)

@@ -44,7 +44,8 @@ void expect_on_every_grid(const Case& c, double limit = 0.0) {
             expect_near(run, one, 3e-6);
             // Without time constants, one rank with all neurons takes whole passes.
             const Execution whole{.sums = sums, .time_constants = false};
-            expect_gradients_near(run_task(grid, whole, c.net, c.seq, limit).gradient, given_by(whole, gradients), 2e-5);
+            expect_gradients_near(run_task(grid, whole, c.net, c.seq, limit).gradient, given_by(whole, gradients),
+                                  2e-5);
         });
     }
 }
@@ -57,7 +58,8 @@ TEST(StatePassGrids, EveryKindOfNetwork) {
             reference::Example example{.neurons = 7, .inputs = 3, .outputs = 2, .steps = 9, .batch = 7};
             example.reset = reset;
             example.readout = readout;
-            example.loss = seed % 2000 ? reference::LossKind::softmax_cross_entropy : reference::LossKind::binary_cross_entropy;
+            example.loss =
+                seed % 2000 ? reference::LossKind::softmax_cross_entropy : reference::LossKind::binary_cross_entropy;
             example.has_current = seed % 3000 != 0;
             example.initial_state = true;
             example.seed = seed += 1000;

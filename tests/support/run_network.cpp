@@ -56,8 +56,8 @@ std::vector<double> spikes_of_next_shard(Backend& backend, const ProcessGrid& gr
 std::vector<double> widened(const std::vector<float>& values) { return {values.begin(), values.end()}; }
 
 // Puts blocks [rows, b, n] into zeros [rows, B, N] and adds up the ranks that speak.
-std::vector<double> put_together(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, BlockRange sequences,
-                                 Index B, BlockRange columns, Index N, bool speaks) {
+std::vector<double> put_together(const ProcessGrid& grid, const std::vector<double>& mine, Index rows,
+                                 BlockRange sequences, Index B, BlockRange columns, Index N, bool speaks) {
     const Index b = sequences.size(), n = columns.size();
     EXPECT_EQ(static_cast<Index>(mine.size()), rows * b * n);
     std::vector<double> all(static_cast<std::size_t>(rows * B * N), 0.0);
@@ -94,10 +94,10 @@ const ProcessGrid& alone() {
 }
 
 HostNetwork host_network(const reference::Network& net, const ProcessGrid& grid) {
-    HostNetwork host{{neuron_model(net), net.readout == reference::Readout::membrane ? Readout::membrane : Readout::spikes},
-                     ParameterLayout({net.neurons, net.inputs, net.outputs}, grid.shape().neuron_shards,
-                                     grid.neuron_shard()),
-                     {}};
+    HostNetwork host{
+        {neuron_model(net), net.readout == reference::Readout::membrane ? Readout::membrane : Readout::spikes},
+        ParameterLayout({net.neurons, net.inputs, net.outputs}, grid.shape().neuron_shards, grid.neuron_shard()),
+        {}};
     host.values.assign(static_cast<std::size_t>(host.layout.size()), 0.0f);
     for (const Segment& s : host.layout.segments()) {
         const std::vector<double>& global = values_of(net, s.parameter);
@@ -139,7 +139,8 @@ std::vector<float> host_bases(const reference::Network& net, const reference::Se
         for (Index j = 0; j < k; ++j)
             for (Index part = 0; part < D / N; ++part)
                 for (Index i = neurons.begin; i < neurons.end; ++i)
-                    bases.push_back(static_cast<float>(seq.q0[static_cast<std::size_t>((s * D + part * N + i) * k + j)]));
+                    bases.push_back(
+                        static_cast<float>(seq.q0[static_cast<std::size_t>((s * D + part * N + i) * k + j)]));
     return bases;
 }
 
@@ -150,7 +151,8 @@ reference::Sequences repeated(const reference::Sequences& seq, reference::Index 
         std::remove_cvref_t<decltype(from)> to;
         const Index row = static_cast<Index>(from.size()) / rows;
         for (Index t = 0; t < rows; ++t)
-            for (Index c = 0; c < copies; ++c) to.insert(to.end(), from.begin() + t * row, from.begin() + (t + 1) * row);
+            for (Index c = 0; c < copies; ++c)
+                to.insert(to.end(), from.begin() + t * row, from.begin() + (t + 1) * row);
         return to;
     };
     many.x = repeat_rows(seq.x, seq.steps);
@@ -160,7 +162,8 @@ reference::Sequences repeated(const reference::Sequences& seq, reference::Index 
     return many;
 }
 
-std::vector<double> gathered_state(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, Index B, Index N) {
+std::vector<double> gathered_state(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, Index B,
+                                   Index N) {
     return put_together(grid, mine, rows, grid.sequences_of(B), B, grid.neurons_of(N), N, true);
 }
 
@@ -210,13 +213,16 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
     run.rate = state.firing_rate();
     run.current = gathered_state(grid, widened(state.tape().current.to_host()), T + 1, B, N);
     run.membrane = gathered_state(grid, widened(state.tape().membrane.to_host()), T + 1, B, N);
-    const BlockRange next = block_range(N, grid.shape().neuron_shards, (grid.neuron_shard() + 1) % grid.shape().neuron_shards);
+    const BlockRange next =
+        block_range(N, grid.shape().neuron_shards, (grid.neuron_shard() + 1) % grid.shape().neuron_shards);
     run.spikes = put_together(grid, spikes_of_next_shard(backend, grid, state, N), T + 1, mine, B, next, N, true);
     run.readout = gathered_sequences(grid, widened(state.tape().readout.to_host()), T, B, net.outputs);
 
     state.backward(network, loss.x(),
-                   {.dy = loss.dy(), .adjoint_limit = static_cast<float>(adjoint_limit),
-                    .time_constants = execution.time_constants, .state_norms = true},
+                   {.dy = loss.dy(),
+                    .adjoint_limit = static_cast<float>(adjoint_limit),
+                    .time_constants = execution.time_constants,
+                    .state_norms = true},
                    optimiser.gradient());
     run.state_gradient_norm = state.state_gradient_norm();
     optimiser.reduce();
@@ -238,8 +244,7 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     options.target = choice.target;
     options.through_state = choice.through_state;
     options.time_constants = execution.time_constants;
-    FlossingPass pass(backend, grid, network, options, T, B,
-                      host_bases(net, seq, grid.neurons_of(net.neurons), mine));
+    FlossingPass pass(backend, grid, network, options, T, B, host_bases(net, seq, grid.neurons_of(net.neurons), mine));
     pass.state().use_whole_passes(execution.whole_passes);
     Optimiser optimiser(backend, grid, network.layout, {});
 
@@ -262,7 +267,8 @@ Case clear_case(reference::Example example, const reference::SpectrumOptions* sp
         bool clear = true;
         for (double u : found.trajectory.membrane) {
             const double v = u - net.threshold;
-            clear = clear && std::fabs(v) > margin && reference::distance_to_kink(net.surrogate, v, net.sharpness) > margin;
+            clear =
+                clear && std::fabs(v) > margin && reference::distance_to_kink(net.surrogate, v, net.sharpness) > margin;
         }
         if (clear && spectrum) {
             try {
@@ -277,7 +283,8 @@ Case clear_case(reference::Example example, const reference::SpectrumOptions* sp
     throw std::runtime_error("no seed gives a case that float32 must reproduce");
 }
 
-void expect_gradients_near(const reference::Parameters& actual, const reference::Parameters& expected, double tolerance) {
+void expect_gradients_near(const reference::Parameters& actual, const reference::Parameters& expected,
+                           double tolerance) {
     for (const auto& [name, values] : reference::all_parameters)
         if (!(expected.*values).empty()) {
             EXPECT_TRUE(near_in_norm(actual.*values, expected.*values, tolerance)) << name;

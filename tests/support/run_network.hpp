@@ -1,5 +1,5 @@
-// From the reference's global doubles to the parts that the ranks of a grid hold, through the library's passes, and back
-// to global doubles on every rank: what a test of the passes compares with the reference, or with one rank.
+// From the reference's global doubles to the parts that the ranks of a grid hold, through the library's passes, and
+// back to global doubles on every rank: what a test of the passes compares with the reference, or with one rank.
 #pragma once
 
 #include "lyapunov/flossing_pass.hpp"
@@ -28,7 +28,8 @@ std::vector<float> host_bases(const reference::Network& net, const reference::Se
 reference::Sequences repeated(const reference::Sequences& seq, reference::Index copies);  // [T, copies B, ...]
 
 // [rows, b, n] of every rank, put together as [rows, B, N] on all ranks.
-std::vector<double> gathered_state(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, Index B, Index N);
+std::vector<double> gathered_state(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, Index B,
+                                   Index N);
 // [rows, b, m], the same on all neuron shards, as [rows, B, m].
 std::vector<double> gathered_sequences(const ProcessGrid& grid, const std::vector<double>& mine, Index rows, Index B,
                                        Index m);
@@ -42,19 +43,19 @@ struct TaskRun {
     Outcome outcome;
     double rate = 0.0;
     reference::Parameters gradient;
-    std::vector<double> state_gradient_norm;        // [T+1]
+    std::vector<double> state_gradient_norm;  // [T+1]
 };
 // How a pass is run: the result must not depend on it.
 struct Execution {
     Sums sums = Sums::float32;
-    bool whole_passes = true;   // false: always the loop over step operations
-    bool time_constants = true; // also the gradients of alpha and beta; a whole backward pass runs only without them
+    bool whole_passes = true;    // false: always the loop over step operations
+    bool time_constants = true;  // also the gradients of alpha and beta; a whole backward pass runs only without them
     int threads = 1;
 };
 TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::Network& net,
                  const reference::Sequences& seq, double adjoint_limit = 0.0);
-inline TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& net, const reference::Sequences& seq,
-                        double adjoint_limit = 0.0) {
+inline TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& net,
+                        const reference::Sequences& seq, double adjoint_limit = 0.0) {
     return run_task(grid, Execution{.sums = sums}, net, seq, adjoint_limit);
 }
 
@@ -90,7 +91,8 @@ struct Case {
 Case clear_case(reference::Example example, const reference::SpectrumOptions* spectrum = nullptr);
 
 // Every parameter's gradient within `tolerance` of its norm; those listed by `expected` with values.
-void expect_gradients_near(const reference::Parameters& actual, const reference::Parameters& expected, double tolerance);
+void expect_gradients_near(const reference::Parameters& actual, const reference::Parameters& expected,
+                           double tolerance);
 // Those of `gradient` that this execution gives; expect_gradients_near leaves the others out.
 reference::Parameters given_by(const Execution& execution, reference::Parameters gradient);
 void expect_gradients_equal(const reference::Parameters& actual, const reference::Parameters& expected);

@@ -33,11 +33,16 @@ inline HostNetwork small_network(const ProcessGrid& grid) {
 }
 
 enum class Flossing { none, before, at, every, joint, adaptive_exponent, adaptive_gradient };
-inline constexpr Flossing all_flossing[] = {Flossing::none,  Flossing::before,            Flossing::at,
-                                            Flossing::every, Flossing::joint,             Flossing::adaptive_exponent,
+inline constexpr Flossing all_flossing[] = {Flossing::none,
+                                            Flossing::before,
+                                            Flossing::at,
+                                            Flossing::every,
+                                            Flossing::joint,
+                                            Flossing::adaptive_exponent,
                                             Flossing::adaptive_gradient};
 inline const char* name_of(Flossing flossing) {
-    constexpr const char* names[] = {"none", "before", "at", "every", "joint", "adaptive_exponent", "adaptive_gradient"};
+    constexpr const char* names[] = {
+        "none", "before", "at", "every", "joint", "adaptive_exponent", "adaptive_gradient"};
     return names[static_cast<int>(flossing)];
 }
 
@@ -52,8 +57,8 @@ inline TrainerOptions small_options(Flossing flossing) {
     options.floss_batch = 3;
     options.floss_horizon = 20;
     options.penalty.tangent = {.exponents = 4, .warmup = 2, .qr_interval = 1, .reset = JacobianReset::ignored};
-    options.floss_optimiser = {.learning_rate = 0.01, .clip = 10.0,
-                               .parameters = {Parameter::w_rec, Parameter::bias, Parameter::alpha}};
+    options.floss_optimiser = {
+        .learning_rate = 0.01, .clip = 10.0, .parameters = {Parameter::w_rec, Parameter::bias, Parameter::alpha}};
     options.diagnostics = {.exponents = 3, .batch = 2, .warmup = 2};
     FlossingScheduleOptions& schedule = options.floss_schedule;
     const auto adaptive = [&](AdaptiveQuantity quantity) {

@@ -10,9 +10,9 @@ struct Row {
     const char* what;
     FlossingScheduleOptions options;
     Progress progress;
-    double measured;             // what measure() gives
+    double measured;  // what measure() gives
     std::int64_t pending, adaptive;
-    int measurements;            // how often it is asked for
+    int measurements;  // how often it is asked for
 };
 
 Progress at_step(std::int64_t step, std::int64_t floss_steps = 0, double accuracy = 0.0, bool over = false) {

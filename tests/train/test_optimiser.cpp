@@ -67,8 +67,8 @@ public:
                 reference::sgd(rate, options_.momentum, g, first_.*member, x);
             } else {
                 const double decay = options_.kind == OptimiserKind::adamw ? options_.weight_decay : 0.0;
-                reference::adam({rate, options_.beta1, options_.beta2, options_.eps, decay}, updates_, g, first_.*member,
-                                second_.*member, x);
+                reference::adam({rate, options_.beta1, options_.beta2, options_.eps, decay}, updates_, g,
+                                first_.*member, second_.*member, x);
             }
             if (fraction)
                 for (double& a : x) a = 1.0 / (1.0 + std::exp(-a));
@@ -108,7 +108,8 @@ void expect_as_reference(const OptimiserOptions& options) {
             EXPECT_NEAR(norms.global, wanted.global, 1e-6 * wanted.global);
             for (std::size_t p = 0; p < parameter_count; ++p)
                 EXPECT_NEAR(norms.parameter[p], wanted.parameter[p], 1e-6 * wanted.parameter[p]);
-            expect_gradients_near(gathered_parameters(grid, network.layout, optimiser.reduced().to_host()), gradient, 1e-6);
+            expect_gradients_near(gathered_parameters(grid, network.layout, optimiser.reduced().to_host()), gradient,
+                                  1e-6);
             optimiser.update(network, norms);
         }
         const HostNetwork host = network.to_host();
@@ -136,12 +137,17 @@ void expect_as_reference(const OptimiserOptions& options) {
 TEST(Optimiser, Adam) { expect_as_reference({.learning_rate = 0.01, .parameters = everything}); }
 
 TEST(Optimiser, AdamIgnoresWeightDecayAndItsEpsCounts) {
-    expect_as_reference({.learning_rate = 0.02, .beta1 = 0.8, .beta2 = 0.95, .eps = 0.1, .weight_decay = 0.5,
+    expect_as_reference({.learning_rate = 0.02,
+                         .beta1 = 0.8,
+                         .beta2 = 0.95,
+                         .eps = 0.1,
+                         .weight_decay = 0.5,
                          .parameters = everything});
 }
 
 TEST(Optimiser, AdamW) {
-    expect_as_reference({.kind = OptimiserKind::adamw, .learning_rate = 0.02, .weight_decay = 0.3, .parameters = everything});
+    expect_as_reference(
+        {.kind = OptimiserKind::adamw, .learning_rate = 0.02, .weight_decay = 0.3, .parameters = everything});
 }
 
 TEST(Optimiser, SgdWithMomentum) {
@@ -150,8 +156,8 @@ TEST(Optimiser, SgdWithMomentum) {
 
 TEST(Optimiser, OnlyTheTrainedParametersChangeAndCount) {
     expect_as_reference({.learning_rate = 0.01, .clip = 0.3, .parameters = {Parameter::w_rec}});
-    expect_as_reference({.learning_rate = 0.01, .clip = 0.3,
-                         .parameters = {Parameter::bias_out, Parameter::w_in, Parameter::kappa}});
+    expect_as_reference(
+        {.learning_rate = 0.01, .clip = 0.3, .parameters = {Parameter::bias_out, Parameter::w_in, Parameter::kappa}});
 }
 
 // Norms grow from 1.6 to 5.5: with a clip of 4 the last updates are cut and the others are not.
@@ -160,10 +166,17 @@ TEST(Optimiser, ClipsByGlobalNorm) {
 }
 
 TEST(Optimiser, FollowsItsLearningRate) {
-    expect_as_reference({.kind = OptimiserKind::sgd, .learning_rate = 0.1, .schedule = RateSchedule::step,
-                         .schedule_steps = 2, .schedule_factor = 0.3, .parameters = everything});
-    expect_as_reference({.learning_rate = 0.1, .schedule = RateSchedule::cosine, .schedule_steps = 4,
-                         .schedule_factor = 0.1, .parameters = everything});
+    expect_as_reference({.kind = OptimiserKind::sgd,
+                         .learning_rate = 0.1,
+                         .schedule = RateSchedule::step,
+                         .schedule_steps = 2,
+                         .schedule_factor = 0.3,
+                         .parameters = everything});
+    expect_as_reference({.learning_rate = 0.1,
+                         .schedule = RateSchedule::cosine,
+                         .schedule_steps = 4,
+                         .schedule_factor = 0.1,
+                         .parameters = everything});
 }
 
 TEST(LearningRate, Schedules) {
@@ -189,11 +202,12 @@ TEST(Optimiser, DecayFactorsStayBetween0And1) {
             net.alpha[0] = 0.0, net.beta[0] = 0.0, net.kappa[0] = 0.0, net.beta[1] = 1.0;
             CpuBackend backend(1, Sums::float32);
             Network network(backend, alone(), host_network(net, alone()));
-            Optimiser optimiser(backend, alone(), network.layout,
-                                {.learning_rate = rate, .parameters = {Parameter::alpha, Parameter::beta, Parameter::kappa}});
+            Optimiser optimiser(
+                backend, alone(), network.layout,
+                {.learning_rate = rate, .parameters = {Parameter::alpha, Parameter::beta, Parameter::kappa}});
             for (int step = 0; step < 3; ++step) {
-                add_share(backend, alone(), net, reference::sum(reference::zero_gradient(net), gradient_of(net, step), sign * 1e3),
-                          optimiser);
+                add_share(backend, alone(), net,
+                          reference::sum(reference::zero_gradient(net), gradient_of(net, step), sign * 1e3), optimiser);
                 const GradientNorms norms = optimiser.reduce();
                 optimiser.update(network, norms);
                 const std::vector<float> values = network.values.to_host();
@@ -207,8 +221,13 @@ TEST(Optimiser, DecayFactorsStayBetween0And1) {
 }
 
 TEST(Optimiser, GoesOnFromItsStateBitForBit) {
-    const OptimiserOptions options{.kind = OptimiserKind::adamw, .learning_rate = 0.02, .weight_decay = 0.1, .clip = 3.0,
-                                   .schedule = RateSchedule::cosine, .schedule_steps = 8, .schedule_factor = 0.1,
+    const OptimiserOptions options{.kind = OptimiserKind::adamw,
+                                   .learning_rate = 0.02,
+                                   .weight_decay = 0.1,
+                                   .clip = 3.0,
+                                   .schedule = RateSchedule::cosine,
+                                   .schedule_steps = 8,
+                                   .schedule_factor = 0.1,
                                    .parameters = everything};
     on_every_grid([&](const ProcessGrid& grid) {
         CpuBackend backend(1, Sums::float32);

@@ -165,7 +165,8 @@ TEST(Trainer, OneStepIsTheGradientOfTheReference) {
         SCOPED_TRACE(joint ? "joint" : "task alone");
         TrainerOptions options = small_options(joint ? Flossing::joint : Flossing::none);
         options.adjoint_cap = 0.0;
-        options.optimiser = {.kind = OptimiserKind::sgd, .learning_rate = 1.0,
+        options.optimiser = {.kind = OptimiserKind::sgd,
+                             .learning_rate = 1.0,
                              .parameters = {Parameter::w_rec, Parameter::w_in, Parameter::bias, Parameter::w_out,
                                             Parameter::bias_out, Parameter::initial_membrane}};
         SmallTraining run(alone(), Sums::float64, options);
@@ -209,7 +210,8 @@ TEST(Trainer, OneStepIsTheGradientOfTheReference) {
             for (const auto& [name, member] : reference::all_parameters) {
                 if (name != name_of(p)) continue;
                 std::vector<double> change;
-                for (std::size_t j = 0; j < (end.*member).size(); ++j) change.push_back((net.*member)[j] - (end.*member)[j]);
+                for (std::size_t j = 0; j < (end.*member).size(); ++j)
+                    change.push_back((net.*member)[j] - (end.*member)[j]);
                 EXPECT_TRUE(near_in_norm(change, gradient.*member, 1e-3)) << name;
             }
     }

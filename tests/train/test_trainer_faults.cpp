@@ -1,5 +1,5 @@
-// A number that is not finite is found before any parameter is changed. All ranks throw; the first of them speaks for all
-// and says where: step, rank, parameter.
+// A number that is not finite is found before any parameter is changed. All ranks throw; the first of them speaks for
+// all and says where: step, rank, parameter.
 #include "core/error.hpp"
 #include "support/near.hpp"
 #include "support/small_training.hpp"
@@ -18,7 +18,8 @@ constexpr Index row = 8, col = 2;  // of w_rec [13, 13]
 // The training state with `value` at w_rec[row, col], on the rank that owns it.
 TrainingState planted(TrainingState state, float value) {
     for (const Segment& s : state.network.layout.segments())
-        if (s.parameter == Parameter::w_rec && s.row <= row && row < s.row + s.rows && s.col <= col && col < s.col + s.cols)
+        if (s.parameter == Parameter::w_rec && s.row <= row && row < s.row + s.rows && s.col <= col &&
+            col < s.col + s.cols)
             state.network.values[static_cast<std::size_t>(s.offset + (row - s.row) * s.cols + col - s.col)] = value;
     return state;
 }
@@ -66,9 +67,9 @@ TEST(TrainerFaults, NanInTheRecurrentWeightsNamesStepRankAndParameter) {
 // An infinite weight: the same, on any grid.
 TEST(TrainerFaults, InfiniteWeight) {
     on_every_grid([](const ProcessGrid& grid) {
-        SmallTraining run(grid, Sums::float32, small_options(Flossing::none),
-                          planted(TrainingState{small_network(grid), {}, {}, {}},
-                                  std::numeric_limits<float>::infinity()));
+        SmallTraining run(
+            grid, Sums::float32, small_options(Flossing::none),
+            planted(TrainingState{small_network(grid), {}, {}, {}}, std::numeric_limits<float>::infinity()));
         const std::vector<float> before = run.trainer.network().values.to_host();
         EXPECT_THROW(run.trainer.advance(), Error);
         EXPECT_TRUE(same_bits(run.trainer.network().values.to_host(), before));
@@ -78,9 +79,9 @@ TEST(TrainerFaults, InfiniteWeight) {
 // Flossing meets the fault first in its QR. All ranks throw, those without a sequence too, and one of them speaks.
 TEST(TrainerFaults, FlossingOfANetworkWithNan) {
     on_every_grid([](const ProcessGrid& grid) {
-        SmallTraining run(grid, Sums::float32, small_options(Flossing::before),
-                          planted(TrainingState{small_network(grid), {}, {}, {}},
-                                  std::numeric_limits<float>::quiet_NaN()));
+        SmallTraining run(
+            grid, Sums::float32, small_options(Flossing::before),
+            planted(TrainingState{small_network(grid), {}, {}, {}}, std::numeric_limits<float>::quiet_NaN()));
         const std::vector<float> before = run.trainer.network().values.to_host();
         bool thrown = false;
         double speakers = 0.0;
