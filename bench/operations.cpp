@@ -34,6 +34,7 @@ struct Arrays {
     Buffer<float> u = random(b * n), i = random(b * n), input = random(b * n), recurrent = random(b * n),
                   du = random(b * n), di = random(b * n), g = random(b * n), i_next = random(b * n),
                   u_next = random(b * n), inputs = random(b * M);
+    Buffer<double> sum{backend, 1};
     Buffer<std::uint32_t> bits{backend, b* spike_words(n)};
     Buffer<double> squares{backend, b};
     // [b, k, n]
@@ -133,7 +134,7 @@ std::vector<Operation> operations() {
          {}},
         {"round_sums", [](Arrays& a) { a.backend.round_sums(a.sums_w.data(), a.m.data(), a.n * a.n); }, nn(2), {}},
         {"sum_squares",
-         [](Arrays& a) { benchmark::DoNotOptimize(a.backend.sum_squares(a.w.data(), a.n * a.n)); },
+         [](Arrays& a) { a.backend.sum_squares(a.w.data(), a.n * a.n, a.sum.data()); },
          nn(1),
          {}},
         {"row_sum_squares",
@@ -162,7 +163,7 @@ std::vector<Operation> operations() {
          bn(1),
          {}},
         {"count_spikes",
-         [](Arrays& a) { benchmark::DoNotOptimize(a.backend.count_spikes(a.bits.data(), a.b * spike_words(a.n))); },
+         [](Arrays& a) { a.backend.count_spikes(1, a.b * spike_words(a.n), a.bits.data(), 0, a.sum.data()); },
          bn(1.0 / 32),
          {}},
         {"neuron_step_backward",

@@ -57,6 +57,34 @@ struct StepsBackward {
     SumMatrix d_w_rec;              // [N, N] += sum of g s'
 };
 
+// What Backend::tangent_steps works on: steps t = 0..steps-1, with a QR after every qr_interval of them.
+struct TangentSteps {
+    Index steps, qr_interval;       // steps a multiple of qr_interval
+    JacobianReset reset;
+    const float* u;                 // [steps, b, N]
+    Tangents q;                     // Q before step 0, [b, k, N] each; `current` null: the state has none
+    Index q_stride;                 // floats from Q before one step to Q before the next, for both parts; 0: in place
+    double* r;                      // [b, k, k] of the first QR, written
+    Index r_stride;                 // doubles from one QR's R to the next; 0: only the last is kept
+    double* log_r;                  // [QRs, b, k] ln R_jj, written
+    std::int32_t* failure;          // [b, 2]: step and column (both from 1) of a sequence's first failed QR, or 0 0
+};
+
+// What Backend::tangent_steps_backward works on: the adjoint of TangentSteps, all bases and R kept.
+struct TangentStepsBackward {
+    Index steps, qr_interval;
+    JacobianReset reset;
+    const float* u;                 // [steps, b, N]
+    const float *q_current, *q_membrane;  // Q before step 0, the others q_stride apart; steps + 1 of them
+    Index q_stride;
+    const double* r;                // [QRs, b, k, k]
+    const double* weight;           // [b, k] dL/d(ln R_jj) ...
+    Index first_counted;            // ... of QRs first_counted, first_counted + 1, ...; 0 of those before
+    Tangents a;                     // [b, k, N] adjoint of the last basis; becomes that of the first
+    SumMatrix d_w_rec;              // [N, N] += sum of g x', x = psi Q.membrane
+    float* e;                       // [steps, b, N] += the adjoint of u through psi
+};
+
 // 32 neurons a word.
 inline Index spike_words(Index n) { return (n + 31) / 32; }
 
@@ -65,6 +93,8 @@ public:
     virtual ~Backend() = default;
     virtual std::string name() const = 0;
     virtual Sums sums() const = 0;
+    // Elements of [steps, b, n] that products and passes over many steps handle at once at best.
+    virtual Index chunk_elements() const = 0;
 
     // ---- memory -----------------------------------------------------------------------------------------------------
     virtual void* allocate(std::size_t bytes) = 0;
@@ -86,8 +116,8 @@ public:
     virtual void add_column_sums(Matrix<const float> a, SumMatrix c) = 0;
     // out[i] = in[i] rounded to float; in and out may be the same memory when sums() is float32.
     virtual void round_sums(const void* in, float* out, Index count) = 0;
-    // Sum of squares of x[count], in double. A non-finite element makes the result non-finite.
-    virtual double sum_squares(const float* x, Index count) = 0;
+    // *sum += the sum of squares of x[count], in double; sum is backend memory. A non-finite element makes it non-finite.
+    virtual void sum_squares(const float* x, Index count, double* sum) = 0;
     // out[r] = sum over columns of a[r, j]^2 + b[r, j]^2, in double; b may be null.
     virtual void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) = 0;
     // Scales row r of a and of b by min(1, limit / sqrt(squares[r])).
@@ -96,6 +126,8 @@ public:
     virtual void scale(float* x, float factor, Index count) = 0;
     // y[i] += x[i].
     virtual void add(float* y, const float* x, Index count) = 0;
+    // out[r, j] = row[j] for every one of `rows` rows.
+    virtual void repeat_row(Index rows, Index n, const float* row, float* out) = 0;
 
     // ---- neurons: state, forwards and backwards ---------------------------------------------------------------------
     // One step of neuron/lif.hpp for [b, n]; total = (input + recurrent) + bias. i_next may be i.
@@ -106,8 +138,8 @@ public:
     virtual void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) = 0;
     // spikes [rows, n], the rows `stride` apart, as 0.0 or 1.0.
     virtual void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) = 0;
-    // Number of set bits in words[count].
-    virtual double count_spikes(const std::uint32_t* words, Index count) = 0;
+    // *count += the number of set bits in bits [rows, words], the rows `stride` words apart; count is backend memory.
+    virtual void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) = 0;
     // From the adjoints (di, du) of step t to the adjoint g of the current and the parts of step t-1 that need no
     // recurrence: dv = du (1 - s[t-1]) for reset zero, else du; g = di + (1-beta) dv; di = alpha g; du = beta dv.
     virtual void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
@@ -133,6 +165,17 @@ public:
     // The adjoint: from (di, du) of the last step, before the readout's part is added, to those of the first.
     virtual bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                 const float* w_rec, const StepsBackward& pass) = 0;
+
+    // steps times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky (two rounds where one leaves
+    // doubt) or Householder. Not for trained time constants.
+    virtual bool tangent_steps(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*k*/, Index /*N*/,
+                               const float* /*w_rec*/, const TangentSteps&) {
+        return false;
+    }
+    virtual bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*k*/, Index /*N*/,
+                                        const float* /*w_rec*/, const TangentStepsBackward&) {
+        return false;
+    }
 
     // ---- readout and loss -------------------------------------------------------------------------------------------
     // y[t] = kappa y[t-1] + (1 - kappa) (z[t] + bias), y[-1] = 0; z and y are [T, b, O] and may be the same memory.

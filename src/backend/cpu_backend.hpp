@@ -15,6 +15,8 @@ public:
 
     std::string name() const override { return "cpu"; }
     Sums sums() const override { return sums_; }
+    // Enough rows to be efficient, few enough to stay in cache.
+    Index chunk_elements() const override { return 1 << 19; }
 
     void* allocate(std::size_t bytes) override;
     void deallocate(void* data) noexcept override;
@@ -30,17 +32,18 @@ public:
               bool accumulate) override;
     void add_column_sums(Matrix<const float> a, SumMatrix c) override;
     void round_sums(const void* in, float* out, Index count) override;
-    double sum_squares(const float* x, Index count) override;
+    void sum_squares(const float* x, Index count, double* sum) override;
     void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) override;
     void cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) override;
     void scale(float* x, float factor, Index count) override;
     void add(float* y, const float* x, Index count) override;
+    void repeat_row(Index rows, Index n, const float* row, float* out) override;
 
     void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n, const float* input,
                      const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) override;
     void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) override;
     void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) override;
-    double count_spikes(const std::uint32_t* words, Index count) override;
+    void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) override;
     void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                               const float* u_before, float* di, float* du, float* g) override;
     void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,

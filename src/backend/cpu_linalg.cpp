@@ -73,6 +73,13 @@ const double* widened(double* to, Matrix<const float> a) {
     return to;
 }
 
+double squares_of(const float* x, Index count) {
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (Index i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];
+    return sum;
+}
+
 }  // namespace
 
 void CpuBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
@@ -125,15 +132,10 @@ void CpuBackend::round_sums(const void* in, float* out, Index count) {
         for (Index i = 0; i < count; ++i) out[i] = static_cast<float>(static_cast<const double*>(in)[i]);
 }
 
-double CpuBackend::sum_squares(const float* x, Index count) {
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (Index i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];
-    return sum;
-}
+void CpuBackend::sum_squares(const float* x, Index count, double* sum) { *sum += squares_of(x, count); }
 
 void CpuBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) {
-    for (Index r = 0; r < rows; ++r) out[r] = sum_squares(a + r * n, n) + (b ? sum_squares(b + r * n, n) : 0.0);
+    for (Index r = 0; r < rows; ++r) out[r] = squares_of(a + r * n, n) + (b ? squares_of(b + r * n, n) : 0.0);
 }
 
 void CpuBackend::cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) {
@@ -156,6 +158,10 @@ void CpuBackend::scale(float* x, float factor, Index count) {
 void CpuBackend::add(float* y, const float* x, Index count) {
 #pragma omp simd
     for (Index i = 0; i < count; ++i) y[i] += x[i];
+}
+
+void CpuBackend::repeat_row(Index rows, Index n, const float* row, float* out) {
+    for (Index r = 0; r < rows; ++r) std::copy_n(row, n, out + r * n);
 }
 
 }  // namespace spikefloss

@@ -50,10 +50,11 @@ void CpuBackend::unpack_spikes(Index rows, Index n, const std::uint32_t* bits, f
             spikes[r * stride + j] = static_cast<float>((bits[r * words + (j >> 5)] >> (j & 31)) & 1u);
 }
 
-double CpuBackend::count_spikes(const std::uint32_t* words, Index count) {
+void CpuBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
     Index spikes = 0;
-    for (Index i = 0; i < count; ++i) spikes += std::popcount(words[i]);
-    return static_cast<double>(spikes);
+    for (Index r = 0; r < rows; ++r)
+        for (Index w = 0; w < words; ++w) spikes += std::popcount(bits[r * stride + w]);
+    *count += static_cast<double>(spikes);
 }
 
 void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,

@@ -55,9 +55,12 @@ std::vector<float> starting_bases(const FileCommand& command, const Inputs& in, 
 // A network that blows up gives no result: says when, and on which sequences.
 void require_finite_states(const Session& session, const Inputs& in, const StatePass& state) {
     const Index elements = in.mine.size() * in.network.n();
+    Buffer<double> squares(*session.backend, state.steps() + 1);
+    session.backend->row_sum_squares(state.steps() + 1, elements, state.membrane(0), nullptr, squares.data());
+    const std::vector<double> of_step = squares.to_host();
     Index first = 0;  // the first step whose membranes are not finite; 0: none
-    for (Index t = 1; t <= state.steps() && first == 0; ++t)
-        if (!std::isfinite(session.backend->sum_squares(state.membrane(t), elements))) first = t;
+    for (Index t = state.steps(); t > 0; --t)
+        if (!std::isfinite(of_step[static_cast<std::size_t>(t)])) first = t;
     session.grid.agree([&] {
         require(first == 0, Exit::numerics,
                 fmt::format("the membranes are not finite from step {} on (sequences {} to {}, neurons {} to {})",

@@ -28,6 +28,10 @@ inline std::size_t size_of(Scalar type) { return type == Scalar::float32 ? 4 : 8
 // speed; float64 so that the rounded result does not depend on the order of the terms, that is, on the grid.
 enum class Sums { float32, float64 };
 
+// How products of float matrices are taken where the hardware has a choice: as float (fp32), or with operands rounded to
+// TF32 or bfloat16, faster and less exact. The CPU always takes fp32.
+enum class Precision { fp32, tf32, bf16 };
+
 inline Scalar scalar_of(Sums sums) { return sums == Sums::float32 ? Scalar::float32 : Scalar::float64; }
 
 // A [rows, cols] matrix of partial sums, float or double as the backend's Sums says.

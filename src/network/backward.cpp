@@ -119,9 +119,8 @@ void StatePass::recurrence_backward(const Network& network, Index first, Index s
     const Index rows = steps * b_, offset = network.layout.extent(Parameter::w_rec).offset;
     const Matrix<const float> g(adjoint_.data(), rows, n_);
     for (Index p = 0; p < recurrence_.shards(); ++p) {
-        const Index n_p = recurrence_.block(p).size(), words = recurrence_.word_offset(b_, p);
-        for (Index t = 0; t < steps; ++t)
-            backend_.unpack_spikes(b_, n_p, spikes(first + t) + words, chunk_spikes_.data() + t * b_ * n_p, n_p);
+        const Index n_p = recurrence_.block(p).size();
+        unpack_chunk(first, steps, p);
         backend_.gemm(Transpose::yes, Transpose::no, g, {chunk_spikes_.data(), rows, n_p},
                       gradient.matrix(n_, n_p, offset + n_ * recurrence_.block(p).begin), true);
     }

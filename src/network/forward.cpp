@@ -9,10 +9,9 @@
 namespace spikefloss {
 namespace {
 
-// Steps per product: enough rows to be efficient, few enough for the chunk to stay in cache.
-Index chunk_steps(Index T, Index b, Index n) {
-    constexpr Index chunk_elements = 1 << 19;
-    return std::clamp<Index>(chunk_elements / std::max<Index>(1, b * n), 1, std::max<Index>(1, T));
+// Steps per product or whole pass.
+Index chunk_steps(const Backend& backend, Index T, Index b, Index n) {
+    return std::clamp<Index>(backend.chunk_elements() / std::max<Index>(1, b * n), 1, std::max<Index>(1, T));
 }
 
 Index largest_block(const Recurrence& recurrence) {
@@ -31,7 +30,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       b_(b),
       n_(grid.neurons_of(shape.neurons).size()),
       keep_current_(keep_current),
-      chunk_(chunk_steps(T, b, n_)),
+      chunk_(chunk_steps(backend, T, b, n_)),
       recurrence_(backend, grid, shape.neurons, b),
       words_(recurrence_.gathered_words(b)),
       tape_{Buffer<float>(backend, (T + 1) * b * n_), Buffer<float>(backend, (keep_current ? T + 1 : 1) * b * n_),
@@ -45,15 +44,13 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       di_(backend, b * n_),
       du_(backend, b * n_),
       adjoint_(backend, chunk_ * b * n_),
-      squares_(backend, (T + 1) * b) {}
+      squares_(backend, (T + 1) * b),
+      count_(backend, 1) {}
 
 // i[0] and u[0], the same for every sequence.
 void StatePass::start(const Network& network) {
-    const auto row_bytes = static_cast<std::size_t>(n_) * sizeof(float);
-    for (Index s = 0; s < b_; ++s) {
-        backend_.copy(current_(0) + s * n_, network[Parameter::initial_current], row_bytes);
-        backend_.copy(membrane_(0) + s * n_, network[Parameter::initial_membrane], row_bytes);
-    }
+    backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_(0));
+    backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_(0));
 }
 
 void StatePass::forward(const Network& network, const float* x) {
@@ -97,11 +94,19 @@ bool StatePass::whole_forward(const Network& network, Index first, Index steps) 
                                   spikes_(first));
 }
 
+// The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p] in chunk_spikes_.
+void StatePass::unpack_chunk(Index first, Index steps, Index p) {
+    const Index n_p = recurrence_.block(p).size(), words = recurrence_.word_offset(b_, p);
+    if (recurrence_.shards() == 1)
+        backend_.unpack_spikes(steps * b_, n_p, spikes(first), chunk_spikes_.data(), n_p);
+    else
+        for (Index t = 0; t < steps; ++t)
+            backend_.unpack_spikes(b_, n_p, spikes(first + t) + words, chunk_spikes_.data() + t * b_ * n_p, n_p);
+}
+
 // This rank's spikes of `steps` steps from `first` on, as floats [steps, b, n].
 const float* StatePass::local_spikes(Index first, Index steps) {
-    const Index mine = recurrence_.word_offset(b_, grid_.neuron_shard());
-    for (Index t = 0; t < steps; ++t)
-        backend_.unpack_spikes(b_, n_, spikes(first + t) + mine, chunk_spikes_.data() + t * b_ * n_, n_);
+    unpack_chunk(first, steps, grid_.neuron_shard());
     return chunk_spikes_.data();
 }
 
@@ -122,9 +127,9 @@ void StatePass::read_out(const Network& network) {
 
 double StatePass::firing_rate() const {
     const Index mine = recurrence_.word_offset(b_, grid_.neuron_shard());
-    double counts[2] = {0.0, static_cast<double>(T_ * b_ * n_)};
-    for (Index t = 1; t <= T_; ++t)
-        counts[0] += backend_.count_spikes(spikes(t) + mine, b_ * spike_words(n_));
+    count_.zero();
+    backend_.count_spikes(T_, b_ * spike_words(n_), spikes(1) + mine, words_, count_.data());
+    double counts[2] = {count_.to_host()[0], static_cast<double>(T_ * b_ * n_)};
     grid_.control().all_reduce_sum(counts, Scalar::float64, 2);
     return counts[1] > 0.0 ? counts[0] / counts[1] : 0.0;
 }

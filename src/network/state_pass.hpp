@@ -62,6 +62,7 @@ private:
     bool whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps, SumBuffer& gradient);
     void add_extra(const BackwardOptions& options, Index t);
     void read_out(const Network& network);
+    void unpack_chunk(Index first, Index steps, Index p);
     const float* local_spikes(Index first, Index steps);
     void readout_backward(const Network& network, const float* dy, SumBuffer& gradient);
     void inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient);
@@ -90,6 +91,7 @@ private:
     Buffer<float> adjoint_;            // g [chunk, b, n]
     Buffer<double> squares_;           // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
+    mutable Buffer<double> count_;     // [1] of spikes
 };
 
 }  // namespace spikefloss

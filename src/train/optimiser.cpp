@@ -34,7 +34,8 @@ Optimiser::Optimiser(Backend& backend, const ProcessGrid& grid, const ParameterL
       sums_(backend, layout.size()),
       reduced_(backend, layout.size()),
       first_(backend, layout.size()),
-      second_(backend, layout.size()) {}
+      second_(backend, layout.size()),
+      squares_(backend, parameter_count) {}
 
 bool Optimiser::trains(Parameter parameter) const {
     return std::find(options_.parameters.begin(), options_.parameters.end(), parameter) != options_.parameters.end();
@@ -45,12 +46,13 @@ GradientNorms Optimiser::reduce() {
     backend_.round_sums(sums_.data(), reduced_.data(), reduced_.size());
     sums_.zero();
     // Every batch shard now holds the same; the first speaks, and of replicated parameters only the first neuron shard.
-    std::array<double, parameter_count> squares{};
+    squares_.zero();
     if (grid_.batch_shard() == 0)
         for (const Segment& segment : layout_.segments())
             if (!segment.replicated || grid_.neuron_shard() == 0)
-                squares[static_cast<std::size_t>(segment.parameter)] +=
-                    backend_.sum_squares(reduced_.data() + segment.offset, segment.size());
+                backend_.sum_squares(reduced_.data() + segment.offset, segment.size(),
+                                     squares_.data() + static_cast<Index>(segment.parameter));
+    std::vector<double> squares = squares_.to_host();
     grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count);
     GradientNorms norms;
     for (Parameter p : all_parameters) {

@@ -55,6 +55,7 @@ private:
     OptimiserOptions options_;
     SumBuffer sums_;
     Buffer<float> reduced_, first_, second_;
+    Buffer<double> squares_;  // [parameter_count]
     std::int64_t updates_ = 0;
 };
 

@@ -30,7 +30,8 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
       floss_optimiser_(backend, grid, network_.layout, options_.floss_optimiser),
       mine_(grid.sequences_of(options_.batch)),
       pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(), trains_time_constants(optimiser_)),
-      loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), task.loss()) {
+      loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), task.loss()),
+      square_(backend, 1) {
     if (!start.task.first.empty()) optimiser_.restore(start.task);
     if (!start.floss.first.empty()) floss_optimiser_.restore(start.floss);
     if (schedule_.enabled()) {
@@ -98,7 +99,7 @@ StepReport Trainer::floss_step() {
 float Trainer::adjoint_limit() const {
     if (options_.adjoint_cap <= 0.0) return 0.0f;
     const auto [offset, count] = network_.layout.extent(Parameter::w_out);
-    double squares = grid_.batch_shard() == 0 ? backend_.sum_squares(network_.values.data() + offset, count) : 0.0;
+    double squares = grid_.batch_shard() == 0 ? squares_of(backend_, network_.values.data() + offset, count, square_) : 0.0;
     grid_.control().all_reduce_sum(&squares, Scalar::float64, 1);
     return static_cast<float>(options_.adjoint_cap * 0.5 * std::sqrt(squares) / loss_.terms(options_.batch));
 }
@@ -132,7 +133,7 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     if ((!outcome || std::isfinite(outcome->loss)) && std::isfinite(norms.global)) return;
     const Index elements = (state.steps() + 1) * state.sequences() * network_.n();
     std::vector<double> bad(static_cast<std::size_t>(grid_.ranks()), 0.0);
-    bad[static_cast<std::size_t>(grid_.rank())] = !std::isfinite(backend_.sum_squares(state.membrane(0), elements));
+    bad[static_cast<std::size_t>(grid_.rank())] = !std::isfinite(squares_of(backend_, state.membrane(0), elements, square_));
     grid_.control().all_reduce_sum(bad.data(), Scalar::float64, grid_.ranks());
     std::string where;
     for (std::size_t r = 0; r < bad.size(); ++r)

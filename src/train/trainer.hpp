@@ -85,6 +85,7 @@ private:
     BlockRange mine_;
     StatePass pass_;
     LossPass loss_;
+    mutable Buffer<double> square_;            // [1]
     std::unique_ptr<FlossingPass> flossing_;   // only when flossing is on
     Buffer<float> floss_x_;
     // Measurement of the spectrum and of the gradient by lag, made when first asked for.

@@ -1,6 +1,8 @@
 // Neuron and spike operations of every backend against plain double loops written from the equations.
 #include "backend/operation_test.hpp"
 
+#include <bit>
+
 namespace spikefloss::testing_support {
 namespace {
 
@@ -59,7 +61,13 @@ TEST_P(NeuronOperations, SpikesArePackedUnpackedAndCounted) {
         Buffer<std::uint32_t> bits(backend, std::vector<std::uint32_t>(shape.b * words, ~0u));
         backend.pack_spikes(net.model, shape.b, shape.n, u_.data(), bits.data());
         EXPECT_TRUE(all_equal(bits.to_host(), expected));
-        EXPECT_EQ(backend.count_spikes(bits.data(), shape.b * words), spikes);
+        // All words at once, and the first word of every row.
+        Buffer<double> counts(backend, Doubles{0.5, 0.0});
+        backend.count_spikes(shape.b, words, bits.data(), words, counts.data());
+        backend.count_spikes(shape.b, words > 0 ? 1 : 0, bits.data(), words, counts.data() + 1);
+        double firsts = 0.0;
+        for (Index r = 0; r < shape.b && words > 0; ++r) firsts += std::popcount(expected[r * words]);
+        EXPECT_EQ(counts.to_host(), (Doubles{spikes + 0.5, firsts}));
 
         for (Index pad : {0, 5}) {
             const Index stride = shape.n + pad, size = shape.b ? (shape.b - 1) * stride + shape.n : 0;

@@ -7,7 +7,13 @@
 namespace spikefloss::testing_support {
 namespace {
 
-class SumOperations : public OperationTest {};
+class SumOperations : public OperationTest {
+protected:
+    double squares(const float* x, Index count) {
+        Buffer<double> sum(backend, 1);
+        return squares_of(backend, x, count, sum);
+    }
+};
 SPIKEFLOSS_ON_EVERY_BACKEND(SumOperations);
 
 // A [rows, cols] matrix with `pad` values between its rows and none after the last. The padding of an input is NaN, so
@@ -139,23 +145,40 @@ TEST_P(SumOperations, SumsAreRoundedOnce) {
     }
 }
 
+TEST_P(SumOperations, RepeatRow) {
+    for (const Shape& shape : ragged_shapes()) {
+        const Floats row = random_floats(shape.n, 1);
+        const Buffer<float> row_(backend, row);
+        Buffer<float> out(backend, shape.b * shape.n);
+        backend.repeat_row(shape.b, shape.n, row_.data(), out.data());
+        Floats expected;
+        for (Index r = 0; r < shape.b; ++r) expected.insert(expected.end(), row.begin(), row.end());
+        EXPECT_TRUE(all_equal(out.to_host(), expected)) << shape;
+    }
+}
+
 TEST_P(SumOperations, SumOfSquaresIsTakenInDouble) {
     for (Index count : {0, 1, 31, 33, 67, 100003}) {
         const Floats x = random_floats(count, 1);
         const Buffer<float> x_(backend, x);
-        EXPECT_NEAR(backend.sum_squares(x_.data(), count), dot(x, x), 1e-13 * dot(x, x));
+        EXPECT_NEAR(squares(x_.data(), count), dot(x, x), 1e-13 * dot(x, x));
     }
     // Squares that a float cannot hold.
     const Buffer<float> large(backend, Floats{1e30f, 1e-30f}), small(backend, Floats{1e-30f, 1e-30f});
-    EXPECT_DOUBLE_EQ(backend.sum_squares(large.data(), 2), double(1e30f) * 1e30f);
-    EXPECT_DOUBLE_EQ(backend.sum_squares(small.data(), 2), 2.0 * double(1e-30f) * 1e-30f);
+    EXPECT_DOUBLE_EQ(squares(large.data(), 2), double(1e30f) * 1e30f);
+    EXPECT_DOUBLE_EQ(squares(small.data(), 2), 2.0 * double(1e-30f) * 1e-30f);
+    // It adds to what is there.
+    Buffer<double> sum(backend, Doubles{0.5});
+    const Buffer<float> three(backend, Floats{3.0f});
+    backend.sum_squares(three.data(), 1, sum.data());
+    EXPECT_EQ(sum.to_host()[0], 9.5);
     // A non-finite element anywhere, also in the last, incomplete vector.
     for (Index at : {0, 8, 36}) {
         for (float bad : {nan_value, std::numeric_limits<float>::infinity()}) {
             Floats x = random_floats(37, 2);
             x[at] = bad;
             const Buffer<float> x_(backend, x);
-            EXPECT_FALSE(std::isfinite(backend.sum_squares(x_.data(), 37))) << bad << " at " << at;
+            EXPECT_FALSE(std::isfinite(squares(x_.data(), 37))) << bad << " at " << at;
         }
     }
 }

@@ -1,0 +1,154 @@
+// The Backend on one NVIDIA GPU. Every operation is queued on one stream of its own; only copy_out, synchronize and
+// deallocate wait for it. The implementation is spread over the files of this folder by subject.
+#pragma once
+
+#include "backend/backend.hpp"
+#include "device.hpp"
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <cusolverDn.h>
+
+#include <functional>
+
+namespace spikefloss {
+
+class CudaBackend final : public Backend {
+public:
+    // On `device` (see device.hpp), which becomes this thread's current device.
+    CudaBackend(const Device& device, Sums sums, Precision precision);
+    ~CudaBackend() override;
+    CudaBackend(const CudaBackend&) = delete;
+    CudaBackend& operator=(const CudaBackend&) = delete;
+
+    std::string name() const override { return "cuda"; }
+    Sums sums() const override { return sums_; }
+    // One launch takes a whole pass where memory allows: the elements of one chunk are held several times.
+    Index chunk_elements() const override { return Index(1) << 26; }
+    const Device& device() const { return device_; }
+    cudaStream_t stream() const { return stream_; }
+
+    // ---- memory.cpp ----
+    void* allocate(std::size_t bytes) override;
+    void deallocate(void* data) noexcept override;
+    void copy_in(void* destination, const void* host, std::size_t bytes) override;
+    void copy_out(void* host, const void* source, std::size_t bytes) override;
+    void copy(void* destination, const void* source, std::size_t bytes) override;
+    void zero(void* data, std::size_t bytes) override;
+    void synchronize() override;
+    // Takes `bytes` of device memory now, from which allocate serves until they are used up.
+    void reserve(std::size_t bytes);
+    // Called about ten times a second while the host waits for the stream; may throw (a lost rank). Null: none.
+    void while_waiting(std::function<void()> work) { while_waiting_ = std::move(work); }
+
+    // ---- linalg.cu ----
+    void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
+              bool accumulate) override;
+    void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
+              bool accumulate) override;
+
+    // ---- sums.cu ----
+    void add_column_sums(Matrix<const float> a, SumMatrix c) override;
+    void round_sums(const void* in, float* out, Index count) override;
+    void sum_squares(const float* x, Index count, double* sum) override;
+    void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) override;
+    void cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) override;
+    void scale(float* x, float factor, Index count) override;
+    void add(float* y, const float* x, Index count) override;
+    void repeat_row(Index rows, Index n, const float* row, float* out) override;
+
+    // ---- neuron.cu ----
+    void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n, const float* input,
+                     const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) override;
+    void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) override;
+    void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) override;
+    void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) override;
+    void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                              const float* u_before, float* di, float* du, float* g) override;
+    void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
+                            float* du) override;
+    void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                                 const float* i_before, const float* i_now, const float* u_before, const float* di,
+                                 const float* du, SumMatrix d_alpha, SumMatrix d_beta) override;
+
+    // ---- forward_steps.cu, backward_steps.cu ----
+    bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
+                       const float* w_rec, const float* input, float* i, Index i_stride, float* u,
+                       std::uint32_t* bits) override;
+    bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
+                        const StepsBackward& pass) override;
+
+    // ---- tangent_steps.cu ----
+    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                       const float* w_rec, const TangentSteps& pass) override;
+    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                                const float* w_rec, const TangentStepsBackward& pass) override;
+
+    // ---- readout.cu ----
+    void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
+                        float* y) override;
+    void readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y, const float* dy,
+                                 float* dz, SumMatrix d_kappa) override;
+    void binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
+                              float weight, float* dy, double* result) override;
+    void softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label, const float* mask,
+                               float weight, float* dy, double* result) override;
+
+    // ---- tangent.cu ----
+    void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u, const float* membrane,
+                       float* x) override;
+    void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b, Index k,
+                      Index n, const float* u, const float* wx, Tangents q, Tangents p) override;
+    void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
+                               Index k, Index n, const float* u, Tangents a, float* g) override;
+    void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index n,
+                                const float* u, const float* q_membrane, const float* back, const float* g, Tangents a,
+                                float* e) override;
+    void tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
+                                         const float* wx, const float* a_membrane, const float* g, SumMatrix d_alpha,
+                                         SumMatrix d_beta) override;
+
+    // ---- qr.cu ----
+    void gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) override;
+    void cholesky(Index b, Index k, double* g, std::int32_t* info) override;
+    void divide_by_r(Index b, Index k, Index n, const double* r, float* x) override;
+    void multiply_r(Index b, Index k, const double* second, double* r) override;
+    void householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) override;
+    void log_diagonal(Index b, Index k, const double* r, double* log_r) override;
+    void qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
+                           double* c) override;
+    void qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
+                           float* qb) override;
+
+    // ---- optimiser.cu ----
+    void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,
+              float* values) override;
+    void sgd(Index count, float learning_rate, float momentum, const float* gradient, float* velocity,
+             float* values) override;
+    void to_logit(Index count, float* values, float* gradients) override;
+    void from_logit(Index count, float* values) override;
+
+private:
+    // Scratch of at least `count` elements, kept between calls and grown only when a shape is new; each `which` is one
+    // array. What it held is lost.
+    template <class T>
+    T* scratch(int which, Index count) {
+        return static_cast<T*>(scratch_bytes(which, static_cast<std::size_t>(count) * sizeof(T)));
+    }
+    void* scratch_bytes(int which, std::size_t bytes);
+    void wait();
+
+    Device device_;
+    Sums sums_;
+    Precision precision_;
+    cudaStream_t stream_ = nullptr;
+    cublasHandle_t blas_ = nullptr;
+    cusolverDnHandle_t solver_ = nullptr;
+    std::function<void()> while_waiting_;
+    static constexpr int scratches = 8;
+    void* scratch_[scratches] = {};
+    std::size_t scratch_size_[scratches] = {};
+    char *arena_ = nullptr, *arena_end_ = nullptr, *arena_next_ = nullptr;
+};
+
+}  // namespace spikefloss

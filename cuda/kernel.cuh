@@ -1,0 +1,203 @@
+// The vocabulary of the kernels: how one is launched, and the few device operations that C++ has no word for. Besides it
+// kernels use CUDA's own names (threadIdx, __syncthreads, __shfl_xor_sync, __ballot_sync, atomicAdd, ...). Kept small so
+// that a host compiler can run the same kernels: where __CUDACC__ is missing, emulated_device.hpp (tests/cuda_emulation)
+// stands in for the device part.
+//
+// Rules for kernels: shared memory is dynamic, from dynamic_shared(); no static __shared__ and no __constant__ variables;
+// all threads of a block reach the same barriers; blocks talk to each other only through TeamBarrier or cluster_barrier.
+#pragma once
+
+#include "check.hpp"
+
+#include "core/view.hpp"
+#include "neuron/surrogate.hpp"
+
+#include <cuda_runtime.h>
+
+#include <type_traits>
+
+#ifdef __CUDACC__
+
+namespace spikefloss {
+
+// The block's dynamic shared memory, 16-byte aligned.
+template <class T>
+__device__ T* dynamic_shared() {
+    extern __shared__ __align__(16) unsigned char shared_memory[];
+    return reinterpret_cast<T*>(shared_memory);
+}
+
+// Thread-block clusters (sm_90 and later; a kernel launched without one is a cluster of one block).
+__device__ inline unsigned cluster_rank() {
+#if __CUDA_ARCH__ >= 900
+    unsigned rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+#else
+    return 0;
+#endif
+}
+
+// All threads of all blocks of the cluster; orders their accesses to shared and global memory.
+__device__ inline void cluster_barrier() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    __syncthreads();
+#endif
+}
+
+// What `mine`, in this block's shared memory, is in block `rank` of the cluster.
+template <class T>
+__device__ T* cluster_peer(T* mine, unsigned rank) {
+#if __CUDA_ARCH__ >= 900
+    unsigned long long peer;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(peer) : "l"(reinterpret_cast<unsigned long long>(mine)), "r"(rank));
+    return reinterpret_cast<T*>(peer);
+#else
+    return mine;
+#endif
+}
+
+// A counter in global memory through which co-resident blocks wait for each other.
+__device__ inline void add_release(unsigned* counter) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+__device__ inline void wait_until(const unsigned* counter, unsigned target) {
+    unsigned value;
+    do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    while (static_cast<int>(value - target) < 0);
+}
+
+}  // namespace spikefloss
+
+#else
+#include "emulated_device.hpp"
+#endif
+
+namespace spikefloss {
+
+inline constexpr unsigned all_lanes = 0xFFFFFFFFu;
+inline constexpr int warp_size = 32;
+
+__device__ inline float warp_sum(float x) {
+    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(all_lanes, x, offset);
+    return x;
+}
+__device__ inline double warp_sum(double x) {
+    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(all_lanes, x, offset);
+    return x;
+}
+
+// The sum over all threads of the block (a whole number of warps), the same in each; `partial` holds 33 doubles of shared
+// memory, free for reuse after the next barrier.
+__device__ inline double block_sum(double x, double* partial) {
+    const unsigned lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
+    x = warp_sum(x);
+    if (lane == 0) partial[warp] = x;
+    __syncthreads();
+    if (warp == 0) {
+        const double total = warp_sum(lane < warps ? partial[lane] : 0.0);
+        if (lane == 0) partial[32] = total;
+    }
+    __syncthreads();
+    return partial[32];
+}
+
+// Blocks that work on the same sequences and wait for each other in every step: one block, a cluster, or co-resident
+// blocks of a cooperative launch with a counter of their own in global memory (0 at the start). After wait(), what any
+// thread of the team wrote to global memory before is visible to all, to reads that bypass the first-level cache (__ldcg).
+struct Team {
+    enum class Kind { block, cluster, grid } kind;
+    unsigned size;       // blocks
+    unsigned* counter;   // Kind::grid
+    unsigned target = 0;
+
+    __device__ void wait() {
+        if (kind == Kind::block) return __syncthreads();
+        if (kind == Kind::cluster) {
+            __threadfence();
+            return cluster_barrier();
+        }
+        __syncthreads();
+        target += size;
+        if (threadIdx.x == 0) {
+            __threadfence();
+            add_release(counter);
+            wait_until(counter, target);
+            __threadfence();
+        }
+        __syncthreads();
+    }
+};
+
+// Surrogate derivatives by kind: within a launch all threads take the same branch.
+__device__ inline float surrogate_psi(Surrogate kind, float v, float g) {
+    switch (kind) {
+        case Surrogate::fast_sigmoid: return FastSigmoid::psi(v, g);
+        case Surrogate::arctan: return Arctan::psi(v, g);
+        case Surrogate::sigmoid: return Sigmoid::psi(v, g);
+        case Surrogate::gaussian: return Gaussian::psi(v, g);
+        default: return Triangle::psi(v, g);
+    }
+}
+__device__ inline float surrogate_derivative(Surrogate kind, float v, float g) {
+    switch (kind) {
+        case Surrogate::fast_sigmoid: return FastSigmoid::derivative(v, g);
+        case Surrogate::arctan: return Arctan::derivative(v, g);
+        case Surrogate::sigmoid: return Sigmoid::derivative(v, g);
+        case Surrogate::gaussian: return Gaussian::derivative(v, g);
+        default: return Triangle::derivative(v, g);
+    }
+}
+
+struct Launch {
+    dim3 grid, block;
+    cudaStream_t stream;
+    std::size_t shared = 0;    // bytes of dynamic shared memory
+    unsigned cluster = 1;      // blocks along x that form a cluster
+    bool cooperative = false;  // all blocks resident at once
+};
+
+// Queues kernel(arguments...). An empty grid launches nothing.
+template <class... Parameters, class... Arguments>
+void launch(const Launch& how, void (*kernel)(Parameters...), Arguments... arguments) {
+    if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return;
+    if (how.shared > 48 * 1024)
+        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(how.shared)),
+              "cudaFuncSetAttribute(MaxDynamicSharedMemorySize)");
+    if (how.cluster > 8)
+        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+              "cudaFuncSetAttribute(NonPortableClusterSizeAllowed)");
+    cudaLaunchAttribute attributes[2] = {};
+    cudaLaunchConfig_t config = {};
+    config.gridDim = how.grid;
+    config.blockDim = how.block;
+    config.dynamicSmemBytes = how.shared;
+    config.stream = how.stream;
+    config.attrs = attributes;
+    if (how.cluster > 1) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[config.numAttrs].val.clusterDim.x = how.cluster;
+        attributes[config.numAttrs].val.clusterDim.y = 1;
+        attributes[config.numAttrs++].val.clusterDim.z = 1;
+    }
+    if (how.cooperative) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
+        attributes[config.numAttrs++].val.cooperative = 1;
+    }
+    check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "cudaLaunchKernelEx");
+}
+
+// The grid for one thread per element in blocks of `block` threads; kernels loop in strides of the whole grid, so a count
+// beyond it is handled too.
+inline dim3 grid_for(Index count, int block) {
+    constexpr Index most = 1 << 16;
+    const Index blocks = (count + block - 1) / block;
+    return dim3(static_cast<unsigned>(blocks < most ? blocks : most));
+}
+__device__ inline Index first_element() { return static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline Index element_stride() { return static_cast<Index>(gridDim.x) * blockDim.x; }
+
+}  // namespace spikefloss
