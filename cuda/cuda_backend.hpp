@@ -136,6 +136,14 @@ private:
         return static_cast<T*>(scratch_bytes(which, static_cast<std::size_t>(count) * sizeof(T)));
     }
     void* scratch_bytes(int which, std::size_t bytes);
+
+    // ---- stepwise.cu: whole passes of networks too large for the chip, a product and a kernel per step ----
+    void forward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
+                          const float* w_rec, const float* input, float* i, Index i_stride, float* u, std::uint32_t* bits);
+    void backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
+                           const StepsBackward& pass);
+    // dW_rec += sum over all steps and sequences of g s'.
+    void add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec);
     void wait();
 
     Device device_;
@@ -145,7 +153,10 @@ private:
     cublasHandle_t blas_ = nullptr;
     cusolverDnHandle_t solver_ = nullptr;
     std::function<void()> while_waiting_;
-    static constexpr int scratches = 8;
+    // Scratch arrays 0 to 7 are free for any operation. Those below belong to gemm and to the sums, so that an operation
+    // may call these while it holds its own.
+    static constexpr int blas_scratch = 8, wide_a_scratch = 9, wide_b_scratch = 10, wide_c_scratch = 11, sum_scratch = 12;
+    static constexpr int scratches = 13;
     void* scratch_[scratches] = {};
     std::size_t scratch_size_[scratches] = {};
     char *arena_ = nullptr, *arena_end_ = nullptr, *arena_next_ = nullptr;

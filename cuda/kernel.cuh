@@ -8,6 +8,7 @@
 #pragma once
 
 #include "check.hpp"
+#include "team_plan.hpp"
 
 #include "core/view.hpp"
 #include "neuron/surrogate.hpp"
@@ -108,14 +109,14 @@ __device__ inline double block_sum(double x, double* partial) {
 // blocks of a cooperative launch with a counter of their own in global memory (0 at the start). After wait(), what any
 // thread of the team wrote to global memory before is visible to all, to reads that bypass the first-level cache (__ldcg).
 struct Team {
-    enum class Kind { block, cluster, grid } kind;
+    TeamKind kind;
     unsigned size;       // blocks
-    unsigned* counter;   // Kind::grid
+    unsigned* counter;   // TeamKind::grid
     unsigned target = 0;
 
     __device__ void wait() {
-        if (kind == Kind::block) return __syncthreads();
-        if (kind == Kind::cluster) {
+        if (kind == TeamKind::block) return __syncthreads();
+        if (kind == TeamKind::cluster) {
             __threadfence();
             return cluster_barrier();
         }
@@ -188,6 +189,28 @@ void launch(const Launch& how, void (*kernel)(Parameters...), Arguments... argum
         attributes[config.numAttrs++].val.cooperative = 1;
     }
     check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "cudaLaunchKernelEx");
+}
+
+// Blocks of a kernel that one multiprocessor holds at once.
+template <class Kernel>
+int resident_blocks(Kernel* kernel, int threads, std::size_t shared) {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)),
+          "cudaFuncSetAttribute(MaxDynamicSharedMemorySize)");
+    int blocks = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared),
+          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+    return blocks;
+}
+
+// How the blocks of a pass are launched.
+inline Launch launch_of(const TeamPlan& plan, cudaStream_t stream) {
+    return {.grid = dim3(static_cast<unsigned>(plan.teams * plan.size)),
+            .block = dim3(static_cast<unsigned>(plan.threads)),
+            .stream = stream,
+            .shared = plan.shared,
+            .cluster = plan.kind == TeamKind::cluster ? static_cast<unsigned>(plan.size) : 1u,
+            .cooperative = plan.kind == TeamKind::grid};
 }
 
 // The grid for one thread per element in blocks of `block` threads; kernels loop in strides of the whole grid, so a count

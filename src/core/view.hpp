@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace spikefloss {
 
@@ -17,7 +18,11 @@ struct Matrix {
     Matrix(T* data_, Index rows_, Index cols_) : Matrix(data_, rows_, cols_, cols_) {}
     Matrix(T* data_, Index rows_, Index cols_, Index stride_) : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
     // A matrix may be read where a constant one is asked for.
-    operator Matrix<const T>() const { return {data, rows, cols, stride}; }
+    operator Matrix<const T>() const
+        requires(!std::is_const_v<T>)
+    {
+        return {data, rows, cols, stride};
+    }
 };
 
 enum class Scalar { float32, float64, int64 };

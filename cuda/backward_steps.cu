@@ -1,0 +1,252 @@
+// The backward pass of one rank that holds all neurons, all steps in one launch. For t = steps..1:
+//
+//   du += (readout's part, through psi when it takes spikes) + e[t]        (di, du): adjoints of i[t], u[t]
+//   dv  = du (1 - s[t-1]);   g = di + (1-beta) dv;   di = alpha g
+//   du  = beta dv + psi(u[t-1] - theta) (W' g)
+//
+// W stays in shared memory, [post, pre], cut by pre-synaptic neurons over the blocks of a team (team_plan.hpp). A thread
+// owns one neuron of one sequence and keeps its adjoints in registers. The adjoints g of all neurons are exchanged through
+// the array g in global memory, which is written anyway. In the product W' g a warp takes 32 columns and a slice of the
+// inner length, R sequences at a time, so that an element of W read from shared memory serves R multiply-adds; the slices
+// are added up in order. dW_rec is one deep product over all steps afterwards.
+#include "cuda_backend.hpp"
+#include "kernel.cuh"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+// Half of what a block may have, so that a thread has registers for eight sums.
+constexpr int most_threads = 512;
+
+struct BackwardArrays {
+    NeuronModel model;
+    NeuronVectors neurons;
+    const float* w_rec;   // [N, N]
+    StepsBackward pass;
+    Index b;
+    int N;
+    double* partial;      // [steps+1, b, words]: |(di, du)|^2 of 32 neurons; null: not wanted
+};
+
+int rounded_up(int a, int to) { return (a + to - 1) / to * to; }
+
+// Sequences that a warp's product takes at a time.
+int sequences_at_once(int S) { return S == 1 ? 1 : S <= 4 ? 4 : 8; }
+
+// Shared memory of a block: W [inner, columns], g of its sequences [S padded, inner], and the slices' parts of W' g
+// [slices, S padded, columns].
+struct BackwardShared {
+    int inner, padded;  // the inner length, a multiple of 4 for every slice; S, a multiple of R
+    BackwardShared(int N, int S, int slices)
+        : inner(rounded_up(N, 4 * slices)), padded(rounded_up(S, sequences_at_once(S))) {}
+    std::size_t bytes(int columns, int slices) const {
+        return sizeof(float) * static_cast<std::size_t>(inner * columns + padded * inner + slices * padded * columns);
+    }
+};
+
+// R sequences' part of W' g over one slice for this lane's column: g rows `inner` apart, w rows `columns` apart, out rows
+// `columns` apart.
+template <int R>
+__device__ void multiply_slice(const float* g, int inner, int length, const float* w, int columns, float* out) {
+    float sum[R];
+#pragma unroll
+    for (int r = 0; r < R; ++r) sum[r] = 0.0f;
+#pragma unroll 2
+    for (int p = 0; p < length; p += 4) {
+        const float w0 = w[p * columns], w1 = w[(p + 1) * columns], w2 = w[(p + 2) * columns], w3 = w[(p + 3) * columns];
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+            const float4 x = *reinterpret_cast<const float4*>(g + r * inner + p);
+            sum[r] = fmaf(x.x, w0, sum[r]);
+            sum[r] = fmaf(x.y, w1, sum[r]);
+            sum[r] = fmaf(x.z, w2, sum[r]);
+            sum[r] = fmaf(x.w, w3, sum[r]);
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < R; ++r) out[r * columns] = sum[r];
+}
+
+// What one neuron of one sequence reads at step t: u[t-1] and what the readout and the tangents send back to u[t]. Read
+// one step ahead, so that no step waits for memory.
+struct StepInputs {
+    float u_before = 0.0f, from_readout = 0.0f, extra = 0.0f;
+};
+
+__device__ StepInputs inputs_of(const BackwardArrays& a, Index t, Index row, Index step) {
+    StepInputs in;
+    in.u_before = a.pass.u[(t - 1) * step + row];
+    if (a.pass.from_readout) in.from_readout = a.pass.from_readout[(t - 1) * step + row];
+    if (a.pass.extra) in.extra = a.pass.extra[t * step + row];
+    return in;
+}
+
+__device__ float with_injections(const BackwardArrays& a, const StepInputs& in, float u_now, float du) {
+    if (a.pass.from_readout)
+        du = a.pass.readout == Readout::membrane
+                 ? du + in.from_readout
+                 : fmaf(surrogate_psi(a.model.surrogate, u_now - a.model.threshold, a.model.sharpness), in.from_readout, du);
+    return a.pass.extra ? du + in.extra : du;
+}
+
+// g of S sequences of N neurons from global memory, written by other blocks, to rows `inner` apart.
+__device__ void gather_adjoints(const float* g, int S, int N, int inner, float* g_all) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size), warps = static_cast<int>(blockDim.x / warp_size);
+    for (int r = static_cast<int>(threadIdx.x / warp_size); r < S; r += warps)
+        if (N % 4 == 0)
+            for (int at = 4 * lane; at < N; at += 4 * warp_size)
+                *reinterpret_cast<float4*>(g_all + r * inner + at) =
+                    __ldcg(reinterpret_cast<const float4*>(g + static_cast<Index>(r) * N + at));
+        else
+            for (int at = lane; at < N; at += warp_size)
+                g_all[r * inner + at] = __ldcg(g + static_cast<Index>(r) * N + at);
+}
+
+template <int R>
+__global__ void __launch_bounds__(most_threads, 1) backward_steps_kernel(const BackwardArrays a, const int columns, const int S,
+                                                              const int padded, const int slices, const int inner,
+                                                              const int team_size, const TeamKind kind, unsigned* counters) {
+    const int N = a.N, words = (N + 31) / 32, thread = static_cast<int>(threadIdx.x), lane = thread % warp_size;
+    const int threads = static_cast<int>(blockDim.x);
+    const int rank = static_cast<int>(blockIdx.x) % team_size, team_number = static_cast<int>(blockIdx.x) / team_size;
+    const int teams = static_cast<int>(gridDim.x) / team_size;
+    auto* w = dynamic_shared<float>();             // [inner, columns]
+    float* g_all = w + inner * columns;            // [padded, inner]
+    float* parts = g_all + padded * inner;         // [slices, padded, columns]
+    Team team{kind, static_cast<unsigned>(team_size), counters + team_number};
+
+    for (int at = thread; at < inner * columns; at += threads) {
+        const int post = at / columns, pre = rank * columns + at % columns;
+        w[at] = post < N && pre < N ? a.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
+    }
+    for (int at = thread; at < padded * inner; at += threads) g_all[at] = 0.0f;
+    __syncthreads();
+
+    // My neuron and sequence; threads beyond S * columns only help with the product.
+    const int column = thread % columns, slot = thread / columns, j = rank * columns + column;
+    const bool neuron = slot < S && j < N;
+    const float alpha = neuron ? a.neurons.alpha[j] : 0.0f, beta = neuron ? a.neurons.beta[j] : 0.0f;
+    const float theta = a.model.threshold, limit = a.pass.adjoint_limit;
+    // My warp's part of the product.
+    const int groups = columns / warp_size, warp = thread / warp_size;
+    const int group = warp % groups, slice = warp / groups, length = inner / slices;
+
+    for (Index first = static_cast<Index>(team_number) * S; first < a.b; first += static_cast<Index>(teams) * S) {
+        const Index s = first + slot, row = s * N + j, step = a.b * N;
+        const bool active = neuron && s < a.b;
+        float di = active ? a.pass.di[row] : 0.0f, du = active ? a.pass.du[row] : 0.0f;
+        const int here = static_cast<int>(a.b - first < S ? a.b - first : S);  // sequences of this group
+        float u_now = active ? a.pass.u[a.pass.steps * step + row] : 0.0f;
+        StepInputs next;
+        if (active) next = inputs_of(a, a.pass.steps, row, step);
+        for (Index t = a.pass.steps; t >= 1; --t) {
+            const StepInputs in = next;
+            const float u_before = in.u_before;
+            if (active && t > 1) next = inputs_of(a, t - 1, row, step);
+            du = with_injections(a, in, u_now, du);
+            if (a.partial) {
+                const double square = warp_sum(static_cast<double>(di) * di + static_cast<double>(du) * du);
+                double* const squares = a.partial + (t * a.b + s) * words;
+                if (slot < S && s < a.b && lane == 0 && j / 32 < words) squares[j / 32] = square;
+                if (limit > 0.0f) {
+                    team.wait();
+                    double all = 0.0;
+                    if (slot < S && s < a.b)
+                        for (int at = lane; at < words; at += warp_size) all += __ldcg(squares + at);
+                    const double norm = sqrt(warp_sum(all));
+                    const float factor = norm <= limit ? 1.0f : static_cast<float>(limit / norm);
+                    di *= factor;
+                    du *= factor;
+                }
+            }
+            const float dv = du * reset_factor(a.model.reset, spike(u_before, theta));
+            const float g = fmaf(1.0f - beta, dv, di);
+            di = alpha * g;
+            du = beta * dv;
+            if (active) a.pass.g[(t - 1) * step + row] = g;
+            if (kind == TeamKind::block && slot < S && j < inner) g_all[slot * inner + j] = g;
+            team.wait();
+            if (kind != TeamKind::block) {
+                gather_adjoints(a.pass.g + (t - 1) * step + first * N, here, N, inner, g_all);
+                __syncthreads();
+            }
+            for (int r = 0; r < padded && slice < slices; r += R)
+                multiply_slice<R>(g_all + r * inner + slice * length, inner, length,
+                                  w + slice * length * columns + group * warp_size + lane, columns,
+                                  parts + (slice * padded + r) * columns + group * warp_size + lane);
+            __syncthreads();
+            if (active) {
+                float back = 0.0f;
+                for (int part = 0; part < slices; ++part) back += parts[(part * padded + slot) * columns + column];
+                du = fmaf(surrogate_psi(a.model.surrogate, u_before - theta, a.model.sharpness), back, du);
+            }
+            u_now = u_before;
+        }
+        if (active) {
+            a.pass.di[row] = di;
+            a.pass.du[row] = du;
+        }
+        __syncthreads();  // all parts have been read
+    }
+}
+
+// squares[row] = the sum of partial [rows, words], in order.
+__global__ void add_partial_squares_kernel(Index rows, int words, const double* partial, double* squares) {
+    for (Index row = first_element(); row < rows; row += element_stride()) {
+        double sum = 0.0;
+        for (int w = 0; w < words; ++w) sum += partial[row * words + w];
+        squares[row] = sum;
+    }
+}
+
+auto kernel_for(int S) {
+    switch (sequences_at_once(S)) {
+        case 1: return backward_steps_kernel<1>;
+        case 4: return backward_steps_kernel<4>;
+        default: return backward_steps_kernel<8>;
+    }
+}
+
+// Slices such that every owner has a thread and short slices keep all warps busy.
+void measure_backward(int N, TeamPlan& plan) {
+    const int groups = plan.columns / warp_size, most = most_threads / warp_size / groups;
+    plan.slices = std::max(plan.sequences, std::clamp(N / 16, 1, std::max(1, std::min(8, most))));
+    plan.threads = warp_size * groups * plan.slices;
+    plan.shared = BackwardShared(N, plan.sequences, plan.slices).bytes(plan.columns, plan.slices);
+}
+
+}  // namespace
+
+bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
+                                 const float* w_rec, const StepsBackward& pass) {
+    if (sums_ != Sums::float32) return false;
+    if (b == 0 || N == 0) return true;
+    const int n = static_cast<int>(N), words = static_cast<int>(spike_words(N));
+    const auto plan = plan_teams(device_, N, b,
+                                 {most_threads, [&](TeamPlan& p) { measure_backward(n, p); }, [](const TeamPlan& p) {
+                                      return resident_blocks(kernel_for(p.sequences), p.threads, p.shared);
+                                  }});
+    if (!plan) {
+        backward_stepwise(model, neurons, b, N, w_rec, pass);
+        return true;
+    }
+    auto* counters = scratch<unsigned>(0, plan->teams);
+    if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(plan->teams) * sizeof(unsigned));
+    const bool wanted = pass.squares || pass.adjoint_limit > 0.0f;
+    const BackwardArrays arrays{model, neurons, w_rec, pass, b, n,
+                                wanted ? scratch<double>(1, (pass.steps + 1) * b * words) : nullptr};
+    const BackwardShared shared(n, plan->sequences, plan->slices);
+    launch(launch_of(*plan, stream_), kernel_for(plan->sequences), arrays, plan->columns, plan->sequences, shared.padded,
+           plan->slices, shared.inner, plan->size, plan->kind, counters);
+    if (pass.squares) {
+        const Index rows = pass.steps * b;  // t = 1..steps
+        launch({.grid = grid_for(rows, 128), .block = dim3(128), .stream = stream_}, add_partial_squares_kernel, rows, words,
+               static_cast<const double*>(arrays.partial + b * words), pass.squares + b);
+    }
+    add_outer_products(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
+    return true;
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,172 @@
+// The forward pass of one rank that holds all neurons, all steps in one launch:
+//
+//   i[t+1] = alpha i[t] + (input[t] + W s[t]) + bias,   u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),   s[t] = u[t] > theta
+//
+// W stays in shared memory, [pre, post], cut by post-synaptic neurons over the blocks of a team (team_plan.hpp); time is
+// the loop inside the kernel. A thread is one neuron of one sequence and keeps its state in registers. Spikes are
+// exchanged as words of 32 bits: in the block's shared memory, in that of all blocks of a cluster, or through the tape in
+// global memory. Each warp turns the words of its sequence into a list and adds one row of W for every spike: about
+// rate * N additions where a dense product takes N. One barrier per step.
+#include "cuda_backend.hpp"
+#include "kernel.cuh"
+#include "team_plan.hpp"
+
+namespace spikefloss {
+namespace {
+
+// Words that a warp turns into a list at once, one for each lane.
+constexpr int words_at_once = 32;
+
+constexpr int most_threads = 1024;
+
+struct ForwardArrays {
+    NeuronModel model;
+    NeuronVectors neurons;    // [N]
+    Index steps, b, i_stride;
+    int N;
+    const float* w_rec;       // [N, N]
+    const float* input;       // [steps, b, N]
+    float *i, *u;
+    std::uint32_t* bits;      // [steps+1, b, words]
+};
+
+// Shared memory of a block: W' [N + 1, columns + 1] (the last row zeros, rows padded against bank conflicts), the words of
+// its sequences of this step and the last [2, S, words], and a list of spikes for each warp.
+struct ForwardShared {
+    int stride, words, list;
+    __host__ __device__ ForwardShared(int N, int columns)
+        : stride(columns + 1), words((N + 31) / 32), list(32 * (words < words_at_once ? words : words_at_once) + 4) {}
+    __host__ __device__ std::size_t w_bytes(int N) const {
+        return (static_cast<std::size_t>(N + 1) * static_cast<std::size_t>(stride) * sizeof(float) + 15) / 16 * 16;
+    }
+    __host__ __device__ std::size_t mask_bytes(int S) const {
+        return (2 * static_cast<std::size_t>(S * words) * sizeof(std::uint32_t) + 15) / 16 * 16;
+    }
+    __host__ __device__ std::size_t list_bytes(int threads) const {
+        return static_cast<std::size_t>(threads / warp_size * list) * sizeof(std::uint16_t);
+    }
+};
+
+// Writes the numbers of the set bits of words [first, first + 32) of `masks`, followed by `none` up to a multiple of four,
+// to the warp's list; returns their number. Lane l has word first + l.
+__device__ int list_spikes(std::uint32_t mask, int first, std::uint16_t none, std::uint16_t* list) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size), count = __popc(mask);
+    int end = count;  // inclusive sum over lanes
+    for (int offset = 1; offset < warp_size; offset *= 2) {
+        const int before = __shfl_up_sync(all_lanes, end, static_cast<unsigned>(offset));
+        if (lane >= offset) end += before;
+    }
+    const int total = __shfl_sync(all_lanes, end, warp_size - 1);
+    __syncwarp();  // all lanes have read the list before it changes
+    for (int at = end - count; mask; mask &= mask - 1)
+        list[at++] = static_cast<std::uint16_t>((first + lane) * 32 + __ffs(static_cast<int>(mask)) - 1);
+    if (lane < 3) list[total + lane] = none;
+    __syncwarp();
+    return total;
+}
+
+__global__ void __launch_bounds__(most_threads, 1) forward_steps_kernel(const ForwardArrays a, const int columns, const int S,
+                                                             const int team_size, const TeamKind kind,
+                                                             unsigned* counters) {
+    const int N = a.N, lane = static_cast<int>(threadIdx.x % warp_size);
+    const int rank = static_cast<int>(blockIdx.x) % team_size, team_number = static_cast<int>(blockIdx.x) / team_size;
+    const int teams = static_cast<int>(gridDim.x) / team_size;
+    const ForwardShared layout(N, columns);
+    auto* memory = dynamic_shared<unsigned char>();
+    auto* w = reinterpret_cast<float*>(memory);
+    auto* masks = reinterpret_cast<std::uint32_t*>(memory + layout.w_bytes(N));
+    auto* list = reinterpret_cast<std::uint16_t*>(memory + layout.w_bytes(N) + layout.mask_bytes(S)) +
+                 static_cast<int>(threadIdx.x) / warp_size * layout.list;
+    Team team{kind, static_cast<unsigned>(team_size), counters + team_number};
+
+    // W' of my columns; columns beyond N and the row after the last are 0.
+    for (int at = static_cast<int>(threadIdx.x); at < columns * (N + 1); at += static_cast<int>(blockDim.x)) {
+        const int column = at / (N + 1), pre = at % (N + 1), post = rank * columns + column;
+        w[pre * layout.stride + column] = post < N && pre < N ? a.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
+    }
+    const int column = static_cast<int>(threadIdx.x) % columns, slot = static_cast<int>(threadIdx.x) / columns;
+    const int j = rank * columns + column, word = j / 32;
+    const bool neuron = j < N;
+    const float alpha = neuron ? a.neurons.alpha[j] : 0.0f, beta = neuron ? a.neurons.beta[j] : 0.0f,
+                bias = neuron ? a.neurons.bias[j] : 0.0f, theta = a.model.threshold;
+    // Also: no block of a cluster writes into another that has not begun.
+    if (kind == TeamKind::cluster) cluster_barrier();
+    __syncthreads();
+
+    unsigned phase = 0;  // which half of `masks` this step uses
+    for (Index first = static_cast<Index>(team_number) * S; first < a.b; first += static_cast<Index>(teams) * S) {
+        const Index s = first + slot;
+        const bool active = neuron && s < a.b;
+        const Index row = s * N + j, step = a.b * N;
+        float i = active ? a.i[row] : 0.0f, u = active ? a.u[row] : 0.0f;
+        float input = active ? a.input[row] : 0.0f;
+        for (Index t = 0;; ++t) {
+            const std::uint32_t spikes = __ballot_sync(all_lanes, active && u > theta);
+            std::uint32_t* const tape = a.bits + (t * a.b + s) * layout.words;
+            if (lane == 0 && s < a.b && word < layout.words) tape[word] = spikes;
+            if (t == a.steps) break;
+            std::uint32_t* const now = masks + (phase * static_cast<unsigned>(S) + static_cast<unsigned>(slot)) *
+                                                   static_cast<unsigned>(layout.words);
+            phase ^= 1u;
+            if (kind == TeamKind::block && lane == 0 && word < layout.words) now[word] = spikes;
+            if (kind == TeamKind::cluster && lane < team_size && word < layout.words)
+                cluster_peer(now, static_cast<unsigned>(lane))[word] = spikes;
+            team.wait();
+            const float next_input = active && t + 1 < a.steps ? a.input[(t + 1) * step + row] : 0.0f;
+            float sum = 0.0f;
+            for (int at = 0; at < layout.words; at += words_at_once) {
+                std::uint32_t mask = 0;
+                if (at + lane < layout.words && s < a.b)
+                    mask = kind == TeamKind::grid ? __ldcg(tape + at + lane) : now[at + lane];
+                const int count = list_spikes(mask, at, static_cast<std::uint16_t>(N), list);
+                for (int k = 0; k < count; k += 4) {
+                    const ushort4 pre = *reinterpret_cast<const ushort4*>(list + k);
+                    const float w0 = w[pre.x * layout.stride + column], w1 = w[pre.y * layout.stride + column],
+                                w2 = w[pre.z * layout.stride + column], w3 = w[pre.w * layout.stride + column];
+                    sum = (((sum + w0) + w1) + w2) + w3;
+                }
+            }
+            const float total = (input + sum) + bias;
+            i = next_current(alpha, i, total);
+            const float v = leaky(beta, u, i);
+            u = after_reset(a.model.reset, v, spike(u, theta), theta);
+            input = next_input;
+            if (active) {
+                a.u[(t + 1) * step + row] = u;
+                if (a.i_stride) a.i[(t + 1) * a.i_stride + row] = i;
+            }
+        }
+        if (active && !a.i_stride) a.i[row] = i;
+    }
+}
+
+}  // namespace
+
+bool CudaBackend::forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
+                                const float* w_rec, const float* input, float* i, Index i_stride, float* u,
+                                std::uint32_t* bits) {
+    if (sums_ != Sums::float32) return false;
+    if (b == 0 || N == 0) return true;
+    const TeamNeeds needs{
+        most_threads,
+        [&](TeamPlan& plan) {
+            const ForwardShared shared(static_cast<int>(N), plan.columns);
+            plan.threads = plan.columns * plan.sequences;
+            plan.shared = shared.w_bytes(static_cast<int>(N)) + shared.mask_bytes(plan.sequences) +
+                          shared.list_bytes(plan.threads);
+        },
+        [&](const TeamPlan& plan) { return resident_blocks(forward_steps_kernel, plan.threads, plan.shared); }};
+    const auto plan = plan_teams(device_, N, b, needs);
+    if (!plan) {
+        forward_stepwise(model, neurons, steps, b, N, w_rec, input, i, i_stride, u, bits);
+        return true;
+    }
+    auto* counters = scratch<unsigned>(0, plan->teams);
+    if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(plan->teams) * sizeof(unsigned));
+    const ForwardArrays arrays{model, neurons, steps, b, i_stride, static_cast<int>(N), w_rec, input, i, u, bits};
+    launch(launch_of(*plan, stream_), forward_steps_kernel, arrays, plan->columns, plan->sequences, plan->size, plan->kind,
+           counters);
+    return true;
+}
+
+}  // namespace spikefloss
