@@ -18,11 +18,9 @@ struct Matrix {
     Matrix(T* data_, Index rows_, Index cols_) : Matrix(data_, rows_, cols_, cols_) {}
     Matrix(T* data_, Index rows_, Index cols_, Index stride_) : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
     // A matrix may be read where a constant one is asked for.
-    operator Matrix<const T>() const
-        requires(!std::is_const_v<T>)
-    {
-        return {data, rows, cols, stride};
-    }
+    template <class U>
+        requires std::is_same_v<const U, T>
+    Matrix(const Matrix<U>& m) : Matrix(m.data, m.rows, m.cols, m.stride) {}
 };
 
 enum class Scalar { float32, float64, int64 };
