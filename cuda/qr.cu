@@ -1,0 +1,245 @@
+// Batched QR of the tangent bases and its adjoint. Bases are k rows of n floats, widened to double before any sum is
+// taken; what is row-major here is column-major and transposed to cuBLAS and cuSOLVER.
+#include "cuda_backend.hpp"
+#include "kernel.cuh"
+
+namespace spikefloss {
+namespace {
+
+constexpr int threads = 256;
+
+// As on the CPU: a column is taken for a combination of those before it when less than this part of it is left.
+constexpr double lost_rank = 0x1p-40;
+
+__global__ void widen_kernel(Index count, const float* from, double* to) {
+    for (Index i = first_element(); i < count; i += element_stride()) to[i] = from[i];
+}
+
+__global__ void round_kernel(Index count, const double* from, float* to) {
+    for (Index i = first_element(); i < count; i += element_stride()) to[i] = static_cast<float>(from[i]);
+}
+
+__global__ void pointers_kernel(Index b, double* first, Index first_stride, double** firsts, double* second,
+                                Index second_stride, double** seconds) {
+    for (Index s = first_element(); s < b; s += element_stride()) {
+        firsts[s] = first + s * first_stride;
+        if (seconds) seconds[s] = second + s * second_stride;
+    }
+}
+
+// One block a sequence: zeroes the triangle that LAPACK leaves alone, and names the column whose pivot is not finite.
+__global__ void finish_cholesky_kernel(Index k, double* g, std::int32_t* info) {
+    const Index s = blockIdx.x;
+    double* g_s = g + s * k * k;
+    for (Index i = threadIdx.x; i < k * k; i += blockDim.x)
+        if (i / k > i % k) g_s[i] = 0.0;
+    if (threadIdx.x > 0 || info[s] != 0) return;
+    for (Index j = 0; j < k; ++j)
+        if (!isfinite(g_s[j * k + j])) {
+            info[s] = static_cast<std::int32_t>(j + 1);
+            return;
+        }
+}
+
+// One thread a column: row i of the product needs rows i, i + 1, ... of r only, so it can take their place from above.
+__global__ void multiply_r_kernel(Index b, Index k, const double* second, double* r) {
+    for (Index column = first_element(); column < b * k; column += element_stride()) {
+        const Index s = column / k, j = column % k;
+        const double* second_s = second + s * k * k;
+        double* r_s = r + s * k * k;
+        for (Index i = 0; i <= j; ++i) {
+            double sum = 0.0;
+            for (Index l = i; l <= j; ++l) sum = fma(second_s[i * k + l], r_s[l * k + j], sum);
+            r_s[i * k + j] = sum;
+        }
+    }
+}
+
+__global__ void log_diagonal_kernel(Index b, Index k, const double* r, double* log_r) {
+    for (Index i = first_element(); i < b * k; i += element_stride()) log_r[i] = log(r[i * k + i % k]);
+}
+
+// Both triangles come from the lower one of M, so the threads of the lower triangle write both: c may be qbq.
+__global__ void qr_backward_small_kernel(Index b, Index k, const double* r, const double* weight, const double* qbq,
+                                         double* c) {
+    for (Index at = first_element(); at < b * k * k; at += element_stride()) {
+        const Index j = at % k, row = at / k, i = row % k, s = row / k;
+        if (i < j) continue;
+        const double* r_s = r + s * k * k;
+        const double m = r_s[i * k + j] * (weight[s * k + j] / r_s[j * k + j]) - qbq[at];
+        c[at] = m;
+        c[(s * k + j) * k + i] = m;
+    }
+}
+
+// a [b, k, D] = the rows of both parts, widened.
+__global__ void join_parts_kernel(Index rows, Index n, Tangents x, double* a) {
+    const Index D = x.current ? 2 * n : n;
+    for (Index i = first_element(); i < rows * D; i += element_stride()) {
+        const Index row = i / D, d = i % D;
+        a[i] = d < D - n ? x.current[row * n + d] : x.membrane[row * n + d - (D - n)];
+    }
+}
+
+// info[s] = the first column (from 1) of sequence s that is not finite, or 0. One block a sequence.
+__global__ void first_not_finite_kernel(Index k, Index D, const double* a, std::int32_t* info) {
+    std::int32_t* first = dynamic_shared<std::int32_t>();
+    const Index s = blockIdx.x;
+    if (threadIdx.x == 0) *first = static_cast<std::int32_t>(k + 1);
+    __syncthreads();
+    for (Index i = threadIdx.x; i < k * D; i += blockDim.x)
+        if (!isfinite(a[s * k * D + i])) atomicMin(first, static_cast<std::int32_t>(i / D + 1));
+    __syncthreads();
+    if (threadIdx.x == 0) info[s] = *first <= k ? *first : 0;
+}
+
+// R from the factors that geqrf leaves in a.
+__global__ void upper_triangle_kernel(Index b, Index k, Index D, const double* a, double* r) {
+    for (Index at = first_element(); at < b * k * k; at += element_stride()) {
+        const Index j = at % k, row = at / k, i = row % k, s = row / k;
+        r[at] = i <= j ? a[(s * k + j) * D + i] : 0.0;
+    }
+}
+
+// Signs so that R_jj > 0, and the rank. One block a sequence; `flip` [b, k] becomes the sign of each vector.
+__global__ void finish_householder_kernel(Index k, double* r, double* flip, const int* lapack_info,
+                                          std::int32_t* info) {
+    const Index s = blockIdx.x;
+    double* r_s = r + s * k * k;
+    if (threadIdx.x == 0) {
+        if (info[s] == 0) info[s] = lapack_info[s];
+        for (Index j = 0; j < k && info[s] == 0; ++j) {
+            double column = 0.0;  // |A_j|^2
+            for (Index i = 0; i <= j; ++i) column += r_s[i * k + j] * r_s[i * k + j];
+            if (!(fabs(r_s[j * k + j]) > lost_rank * sqrt(column))) info[s] = static_cast<std::int32_t>(j + 1);
+        }
+    }
+    for (Index j = threadIdx.x; j < k; j += blockDim.x) flip[s * k + j] = r_s[j * k + j] < 0.0 ? -1.0 : 1.0;
+    __syncthreads();
+    for (Index i = threadIdx.x; i < k * k; i += blockDim.x) r_s[i] *= flip[s * k + i / k];
+}
+
+__global__ void split_parts_kernel(Index rows, Index n, const double* a, const double* flip, Tangents x) {
+    const Index D = x.current ? 2 * n : n;
+    for (Index i = first_element(); i < rows * D; i += element_stride()) {
+        const Index row = i / D, d = i % D;
+        const float value = static_cast<float>(a[i] * flip[row]);
+        if (d < D - n)
+            x.current[row * n + d] = value;
+        else
+            x.membrane[row * n + d - (D - n)] = value;
+    }
+}
+
+Launch over(Index count, cudaStream_t stream) { return {grid_for(count, threads), dim3(threads), stream}; }
+
+// One block for each of b sequences.
+Launch for_each_sequence(Index b, cudaStream_t stream, std::size_t shared = 0) {
+    return {dim3(static_cast<unsigned>(b)), dim3(threads), stream, shared};
+}
+
+}  // namespace
+
+void CudaBackend::gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) {
+    if (b * k == 0) return;
+    if (n == 0) {  // which cuBLAS refuses
+        if (!accumulate) zero(g, static_cast<std::size_t>(b * k * k) * sizeof(double));
+        return;
+    }
+    double* wide_x = scratch<double>(4, b * k * n);
+    double* wide_y = x == y ? wide_x : scratch<double>(5, b * k * n);
+    launch(over(b * k * n, stream_), widen_kernel, b * k * n, x, wide_x);
+    if (x != y) launch(over(b * k * n, stream_), widen_kernel, b * k * n, y, wide_y);
+    const double one = 1.0, beta = accumulate ? 1.0 : 0.0;
+    const int k_ = static_cast<int>(k), n_ = static_cast<int>(n);
+    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_T, CUBLAS_OP_N, k_, k_, n_, &one, wide_y, n_, k * n, wide_x, n_,
+                                    k * n, &beta, g, k_, k * k, static_cast<int>(b)),
+          "cublasDgemmStridedBatched");
+}
+
+void CudaBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
+    if (b * k == 0) return;
+    double** matrices = scratch<double*>(6, b);
+    launch(over(b, stream_), pointers_kernel, b, g, k * k, matrices, nullptr, Index(0), nullptr);
+    check(cusolverDnDpotrfBatched(solver_, CUBLAS_FILL_MODE_LOWER, static_cast<int>(k), matrices, static_cast<int>(k),
+                                  info, static_cast<int>(b)),
+          "cusolverDnDpotrfBatched");
+    launch(for_each_sequence(b, stream_), finish_cholesky_kernel, k, g, info);
+}
+
+void CudaBackend::divide_by_r(Index b, Index k, Index n, const double* r, float* x) {
+    if (b * k * n == 0) return;
+    double* wide = scratch<double>(4, b * k * n);
+    double** matrices = scratch<double*>(6, 2 * b);
+    launch(over(b * k * n, stream_), widen_kernel, b * k * n, x, wide);
+    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide, k * n, matrices + b);
+    const double one = 1.0;
+    check(cublasDtrsmBatched(blas_, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_T, CUBLAS_DIAG_NON_UNIT,
+                             static_cast<int>(n), static_cast<int>(k), &one, matrices, static_cast<int>(k),
+                             matrices + b, static_cast<int>(n), static_cast<int>(b)),
+          "cublasDtrsmBatched");
+    launch(over(b * k * n, stream_), round_kernel, b * k * n, wide, x);
+}
+
+void CudaBackend::multiply_r(Index b, Index k, const double* second, double* r) {
+    launch({grid_for(b * k, warp_size), dim3(warp_size), stream_}, multiply_r_kernel, b, k, second, r);
+}
+
+void CudaBackend::householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) {
+    if (b * k == 0) return;
+    const Index D = x.current ? 2 * n : n;
+    const int rows = static_cast<int>(D), cols = static_cast<int>(k);
+    double* a = scratch<double>(4, b * k * D);
+    double* tau = scratch<double>(5, 2 * b * k);
+    int* lapack_info = scratch<int>(6, 2 * b);  // of geqrf, whose matrix orgqr can only spoil by a wrong argument
+    launch(over(b * k * D, stream_), join_parts_kernel, b * k, n, x, a);
+    launch(for_each_sequence(b, stream_, sizeof(std::int32_t)), first_not_finite_kernel, k, D, a, info);
+    int factor_size = 0, basis_size = 0;
+    check(cusolverDnDgeqrf_bufferSize(solver_, rows, cols, a, rows, &factor_size), "cusolverDnDgeqrf_bufferSize");
+    check(cusolverDnDorgqr_bufferSize(solver_, rows, cols, cols, a, rows, tau, &basis_size),
+          "cusolverDnDorgqr_bufferSize");
+    double* work = scratch<double>(7, factor_size > basis_size ? factor_size : basis_size);
+    for (Index s = 0; s < b; ++s)
+        check(cusolverDnDgeqrf(solver_, rows, cols, a + s * k * D, rows, tau + s * k, work, factor_size, lapack_info + s),
+              "cusolverDnDgeqrf");
+    launch(over(b * k * k, stream_), upper_triangle_kernel, b, k, D, a, r);
+    for (Index s = 0; s < b; ++s)
+        check(cusolverDnDorgqr(solver_, rows, cols, cols, a + s * k * D, rows, tau + s * k, work, basis_size,
+                               lapack_info + b + s),
+              "cusolverDnDorgqr");
+    double* flip = tau + b * k;
+    launch(for_each_sequence(b, stream_), finish_householder_kernel, k, r, flip, lapack_info, info);
+    launch(over(b * k * D, stream_), split_parts_kernel, b * k, n, a, flip, x);
+}
+
+void CudaBackend::log_diagonal(Index b, Index k, const double* r, double* log_r) {
+    launch(over(b * k, stream_), log_diagonal_kernel, b, k, r, log_r);
+}
+
+void CudaBackend::qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
+                                    double* c) {
+    launch(over(b * k * k, stream_), qr_backward_small_kernel, b, k, r, weight, qbq, c);
+}
+
+void CudaBackend::qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
+                                    float* qb) {
+    if (b * k * n == 0) return;
+    double* wide_q = scratch<double>(4, b * k * n);
+    double* wide_qb = scratch<double>(5, b * k * n);
+    double** matrices = scratch<double*>(6, 2 * b);
+    launch(over(b * k * n, stream_), widen_kernel, b * k * n, q, wide_q);
+    launch(over(b * k * n, stream_), widen_kernel, b * k * n, qb, wide_qb);
+    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide_qb, k * n,
+           matrices + b);
+    const double one = 1.0;
+    const int k_ = static_cast<int>(k), n_ = static_cast<int>(n), b_ = static_cast<int>(b);
+    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_N, CUBLAS_OP_T, n_, k_, k_, &one, wide_q, n_, k * n, c, k_, k * k,
+                                    &one, wide_qb, n_, k * n, b_),
+          "cublasDgemmStridedBatched");
+    check(cublasDtrsmBatched(blas_, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT, n_,
+                             k_, &one, matrices, k_, matrices + b, n_, b_),
+          "cublasDtrsmBatched");
+    launch(over(b * k * n, stream_), round_kernel, b * k * n, wide_qb, qb);
+}
+
+}  // namespace spikefloss
