@@ -4,6 +4,7 @@
 
 #include "backend/backend.hpp"
 #include "device.hpp"
+#include "graph.hpp"
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -145,6 +146,8 @@ private:
     // dW_rec += sum over all steps and sequences of g s'.
     void add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec);
     void wait();
+    // Passes of many launches, kept as graphs; emptied whenever scratch moves.
+    GraphCache& graphs() { return graphs_; }
 
     Device device_;
     Sums sums_;
@@ -153,6 +156,7 @@ private:
     cublasHandle_t blas_ = nullptr;
     cusolverDnHandle_t solver_ = nullptr;
     std::function<void()> while_waiting_;
+    GraphCache graphs_;
     // Scratch arrays 0 to 7 are free for any operation. Those below belong to gemm and to the sums, so that an operation
     // may call these while it holds its own.
     static constexpr int blas_scratch = 8, wide_a_scratch = 9, wide_b_scratch = 10, wide_c_scratch = 11, sum_scratch = 12;

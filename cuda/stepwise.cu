@@ -122,19 +122,24 @@ void CudaBackend::forward_stepwise(const NeuronModel& model, const NeuronVectors
     auto* w = scratch<__nv_bfloat16>(1, N * wide);        // [N, parts, N]
     auto* spikes = scratch<__nv_bfloat16>(2, b * wide);   // [b, parts, N]
     auto* product = scratch<float>(3, row);               // [b, N]
-    launch(elements(N * N, stream_), split_kernel, N, N, w_rec, parts, wide, N, w);
     const auto step_kernel = [&](Index t, const float* product_or_null) {
         const Index before = t == 0 ? 0 : t - 1;
         const StepArrays arrays{model, neurons, b, N, input + before * row, product_or_null, i + before * i_stride,
                                 u + before * row, i + t * i_stride, u + t * row, bits + t * b * words, spikes, parts};
         launch(elements(b * words * warp_size, stream_), neuron_step_to_spikes_kernel, arrays);
     };
-    step_kernel(0, nullptr);  // only the spikes of u[0]
-    for (Index t = 1; t <= steps; ++t) {
-        // product [b, N] = spikes [b, parts N] w' [parts N, N]; row-major is column-major transposed.
-        bf16_product(blas_, CUBLAS_OP_T, CUBLAS_OP_N, N, b, wide, w, wide, spikes, wide, false, product, N);
-        step_kernel(t, product);
-    }
+    GraphKey key;
+    key << 'f' << model.threshold << model.reset << neurons.alpha << neurons.beta << neurons.bias << steps << b << N << w_rec
+        << input << i << i_stride << u << bits;
+    graphs().run(stream_, key, [&] {
+        launch(elements(N * N, stream_), split_kernel, N, N, w_rec, parts, wide, N, w);
+        step_kernel(0, nullptr);  // only the spikes of u[0]
+        for (Index t = 1; t <= steps; ++t) {
+            // product [b, N] = spikes [b, parts N] w' [parts N, N]; row-major is column-major transposed.
+            bf16_product(blas_, CUBLAS_OP_T, CUBLAS_OP_N, N, b, wide, w, wide, spikes, wide, false, product, N);
+            step_kernel(t, product);
+        }
+    });
 }
 
 void CudaBackend::backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
@@ -148,16 +153,28 @@ void CudaBackend::backward_stepwise(const NeuronModel& model, const NeuronVector
                pass.from_readout && t > 0 ? pass.from_readout + (t - 1) * row : nullptr,
                pass.extra && t > 0 ? pass.extra + t * row : nullptr, pass.du);
     };
-    for (Index t = pass.steps; t >= 1; --t) {
-        inject(t);
-        double* const norms = pass.squares ? pass.squares + t * b : squares;
-        if (pass.squares || pass.adjoint_limit > 0.0f) row_sum_squares(b, N, pass.di, pass.du, norms);
-        if (pass.adjoint_limit > 0.0f) cap_rows(b, N, norms, pass.adjoint_limit, pass.di, pass.du);
-        float* const g = pass.g + (t - 1) * row;
-        neuron_step_backward(model, neurons, b, N, pass.u + (t - 1) * row, pass.di, pass.du, g);
-        gemm(Transpose::no, Transpose::no, {g, b, N}, {w_rec, N, N}, Matrix<float>(back, b, N), false);
+    const auto all_steps = [&] {
+        for (Index t = pass.steps; t >= 1; --t) {
+            inject(t);
+            double* const norms = pass.squares ? pass.squares + t * b : squares;
+            if (pass.squares || pass.adjoint_limit > 0.0f) row_sum_squares(b, N, pass.di, pass.du, norms);
+            if (pass.adjoint_limit > 0.0f) cap_rows(b, N, norms, pass.adjoint_limit, pass.di, pass.du);
+            float* const g = pass.g + (t - 1) * row;
+            neuron_step_backward(model, neurons, b, N, pass.u + (t - 1) * row, pass.di, pass.du, g);
+            gemm(Transpose::no, Transpose::no, {g, b, N}, {w_rec, N, N}, Matrix<float>(back, b, N), false);
+        }
+        inject(0);
+    };
+    // The limit follows W_out and so differs from step to step: no graph would ever come twice.
+    if (pass.adjoint_limit > 0.0f) {
+        all_steps();
+    } else {
+        GraphKey key;
+        key << 'b' << model.threshold << model.reset << model.surrogate << model.sharpness << neurons.alpha << neurons.beta << b
+            << N << w_rec << pass.steps << pass.u << pass.from_readout << pass.readout << pass.extra << pass.squares << pass.di
+            << pass.du << pass.g;
+        graphs().run(stream_, key, all_steps);
     }
-    inject(0);
     add_outer_products(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
 }
 

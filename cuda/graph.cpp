@@ -1,0 +1,61 @@
+#include "graph.hpp"
+
+#include "check.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+// A run has a handful of shapes; beyond this the graph not used for longest goes.
+constexpr std::size_t most_graphs = 16;
+
+}  // namespace
+
+GraphCache::~GraphCache() { clear(); }
+
+void GraphCache::drop(Entry& entry) {
+    if (entry.graph) cudaGraphExecDestroy(entry.graph);
+    entry.graph = nullptr;
+}
+
+void GraphCache::clear() {
+    for (Entry& entry : entries_) drop(entry);
+    entries_.clear();
+}
+
+void GraphCache::run(cudaStream_t stream, const GraphKey& key, const std::function<void()>& work) {
+    ++clock_;
+    const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.key == key; });
+    if (found == entries_.end()) {
+        work();
+        if (entries_.size() == most_graphs) {
+            const auto oldest = std::min_element(entries_.begin(), entries_.end(),
+                                                 [](const Entry& a, const Entry& b) { return a.used < b.used; });
+            drop(*oldest);
+            entries_.erase(oldest);
+        }
+        entries_.push_back({key, nullptr, clock_});
+        return;
+    }
+    found->used = clock_;
+    if (!found->graph) {
+        cudaGraph_t graph = nullptr;
+        check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+        try {
+            work();
+        } catch (...) {
+            cudaStreamEndCapture(stream, &graph);  // the stream must not stay in capture
+            if (graph) cudaGraphDestroy(graph);
+            throw;
+        }
+        check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+        const cudaError_t result = cudaGraphInstantiate(&found->graph, graph, 0);
+        cudaGraphDestroy(graph);
+        check(result, "cudaGraphInstantiate");
+        ++recorded_;
+    }
+    check(cudaGraphLaunch(found->graph, stream), "cudaGraphLaunch");
+}
+
+}  // namespace spikefloss
