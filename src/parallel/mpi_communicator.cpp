@@ -1,4 +1,4 @@
-// The five collectives on host memory, each one MPI call whose result is checked.
+// The five collectives on host memory, each one MPI call that all ranks have come to and whose result is checked.
 #include "parallel/mpi_communicator.hpp"
 
 #include "core/error.hpp"
@@ -64,11 +64,12 @@ MpiSession::~MpiSession() {
     if (!finalized) MPI_Finalize();
 }
 
-MpiCommunicator::MpiCommunicator(MPI_Comm comm) {
+MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch) : watch_(std::move(watch)) {
     check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    if (watch_) others_ = watch_->names_of(comm_);
 }
 
 MpiCommunicator::~MpiCommunicator() {
@@ -77,17 +78,30 @@ MpiCommunicator::~MpiCommunicator() {
     if (!finalized && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
 }
 
+void MpiCommunicator::meet(const char* call) {
+    if (watch_) watch_->meet(comm_, rank_, size_, call);
+}
+
+template <class Function>
+void MpiCommunicator::collective(const char* call, Function&& function) {
+    meet(call);
+    const Watch::Blocking blocking(watch_.get(), call, others_);
+    check_mpi(function(), call);
+}
+
 void MpiCommunicator::all_gather(const void* send, void* receive, std::span<const Index> bytes) {
     const Blocks blocks(bytes);
-    check_mpi(MPI_Allgatherv(send, blocks.counts[static_cast<std::size_t>(rank_)], MPI_BYTE, receive,
-                             blocks.counts.data(), blocks.displacements.data(), MPI_BYTE, comm_),
-              "MPI_Allgatherv");
+    collective("MPI_Allgatherv", [&] {
+        return MPI_Allgatherv(send, blocks.counts[static_cast<std::size_t>(rank_)], MPI_BYTE, receive,
+                              blocks.counts.data(), blocks.displacements.data(), MPI_BYTE, comm_);
+    });
 }
 
 void MpiCommunicator::reduce_scatter_sum(const void* send, void* receive, Scalar type, std::span<const Index> counts) {
     const Blocks blocks(counts);
-    check_mpi(MPI_Reduce_scatter(send, receive, blocks.counts.data(), datatype(type), MPI_SUM, comm_),
-              "MPI_Reduce_scatter");
+    collective("MPI_Reduce_scatter", [&] {
+        return MPI_Reduce_scatter(send, receive, blocks.counts.data(), datatype(type), MPI_SUM, comm_);
+    });
 }
 
 void MpiCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {
@@ -97,14 +111,18 @@ void MpiCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {
     for (Index begin = 0; begin < count; begin += piece) {
         char* here = static_cast<char*>(data) + begin * static_cast<Index>(size_of(type));
         const int now = static_cast<int>(std::min(piece, count - begin));
-        check_mpi(MPI_Allreduce(MPI_IN_PLACE, here, now, datatype(type), MPI_SUM, comm_), "MPI_Allreduce");
+        collective("MPI_Allreduce",
+                   [&] { return MPI_Allreduce(MPI_IN_PLACE, here, now, datatype(type), MPI_SUM, comm_); });
     }
 }
 
 void MpiCommunicator::broadcast(void* data, Index bytes, int root) {
-    check_mpi(MPI_Bcast(data, to_count(bytes), MPI_BYTE, root, comm_), "MPI_Bcast");
+    const int count = to_count(bytes);
+    collective("MPI_Bcast", [&] { return MPI_Bcast(data, count, MPI_BYTE, root, comm_); });
 }
 
-void MpiCommunicator::barrier() { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+void MpiCommunicator::barrier() {
+    collective("MPI_Barrier", [&] { return MPI_Barrier(comm_); });
+}
 
 }  // namespace spikefloss

@@ -2,10 +2,11 @@
 #pragma once
 
 #include "parallel/communicator.hpp"
+#include "parallel/watch.hpp"
 
-#include <mpi.h>
-
+#include <memory>
 #include <source_location>
+#include <string>
 
 namespace spikefloss {
 
@@ -23,8 +24,9 @@ void check_mpi(int result, const char* call, std::source_location place = std::s
 
 class MpiCommunicator final : public Communicator {
 public:
-    // Duplicates `comm`.
-    explicit MpiCommunicator(MPI_Comm comm);
+    // Duplicates `comm`. With a watch, which covers all ranks of `comm`, a rank that does not come to a collective is an
+    // error; without one the others wait for it.
+    explicit MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch = nullptr);
     ~MpiCommunicator() override;
     MpiCommunicator(const MpiCommunicator&) = delete;
     MpiCommunicator& operator=(const MpiCommunicator&) = delete;
@@ -37,9 +39,19 @@ public:
     void broadcast(void* data, Index bytes, int root) override;
     void barrier() override;
 
+    // Waits until all ranks of the group have come to `call`, which the caller makes itself.
+    void meet(const char* call);
+
     MPI_Comm handle() const { return comm_; }
+    Watch* watch() const { return watch_.get(); }
 
 private:
+    // Meets, then makes the MPI call `function`.
+    template <class Function>
+    void collective(const char* call, Function&& function);
+
+    std::shared_ptr<Watch> watch_;
+    std::string others_;  // names of the ranks of the group
     MPI_Comm comm_ = MPI_COMM_NULL;
     int rank_ = 0, size_ = 1;
 };

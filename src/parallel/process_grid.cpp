@@ -9,10 +9,10 @@
 namespace spikefloss {
 namespace {
 
-std::unique_ptr<Communicator> split(MPI_Comm comm, int color, int key) {
+std::unique_ptr<MpiCommunicator> split(MPI_Comm comm, int color, int key, const std::shared_ptr<Watch>& watch) {
     MPI_Comm part = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split(comm, color, key, &part), "MPI_Comm_split");
-    auto communicator = std::make_unique<MpiCommunicator>(part);
+    auto communicator = std::make_unique<MpiCommunicator>(part, watch);
     MPI_Comm_free(&part);
     return communicator;
 }
@@ -42,16 +42,21 @@ GridShape parse_grid(const std::string& text, int ranks) {
     return shape;
 }
 
-ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape) : shape_(shape), control_(comm) {
+ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape, double timeout)
+    : shape_(shape), watch_(std::make_shared<Watch>(comm, timeout)), control_(comm, watch_) {
     require(shape.neuron_shards >= 1 && shape.batch_shards >= 1 &&
                 shape.neuron_shards * shape.batch_shards == control_.size(),
             Exit::usage, fmt::format("a grid of {}x{} does not fit {} ranks", shape.neuron_shards, shape.batch_shards,
                                      control_.size()));
     neuron_shard_ = control_.rank() % shape.neuron_shards;
     batch_shard_ = control_.rank() / shape.neuron_shards;
-    world_ = std::make_unique<MpiCommunicator>(comm);
-    neurons_ = split(comm, batch_shard_, neuron_shard_);
-    batch_ = split(comm, neuron_shard_, batch_shard_);
+    connect(host_communicators());
+}
+
+Communicators ProcessGrid::host_communicators() const {
+    const MPI_Comm all = control_.handle();
+    return {std::make_unique<MpiCommunicator>(all, watch_), split(all, batch_shard_, neuron_shard_, watch_),
+            split(all, neuron_shard_, batch_shard_, watch_)};
 }
 
 void ProcessGrid::agree(const std::function<void()>& work) const {
@@ -65,6 +70,7 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
     }
     int mine = fault ? rank() : ranks();
     int first = mine;
+    control_.meet("MPI_Allreduce");
     check_mpi(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, control_.handle()), "MPI_Allreduce");
     if (first == ranks()) return;
     // The lowest failing rank keeps its text; the others learn the exit code and say nothing.

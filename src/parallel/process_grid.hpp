@@ -20,10 +20,19 @@ struct GridShape {
 // "PxQ" -> shape; "" or "auto" -> 1 x ranks. Throws Error(Exit::usage) when the text is malformed or P Q != ranks.
 GridShape parse_grid(const std::string& text, int ranks);
 
+// What carries arrays in backend memory between the ranks.
+struct Communicators {
+    std::unique_ptr<Communicator> world, neurons, batch;
+};
+
 class ProcessGrid {
 public:
+    // The time limit of a wait for other ranks unless another is given, in seconds.
+    static constexpr double usual_timeout = 600.0;
+
     // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their number.
-    ProcessGrid(MPI_Comm comm, GridShape shape);
+    // timeout: of a wait for other ranks, in seconds; 0: none.
+    ProcessGrid(MPI_Comm comm, GridShape shape, double timeout = usual_timeout);
 
     GridShape shape() const { return shape_; }
     int neuron_shard() const { return neuron_shard_; }  // p
@@ -35,13 +44,21 @@ public:
     BlockRange neurons_of(Index neurons) const { return block_range(neurons, shape_.neuron_shards, neuron_shard_); }
     BlockRange sequences_of(Index sequences) const { return block_range(sequences, shape_.batch_shards, batch_shard_); }
 
-    // For arrays in backend memory.
-    Communicator& world() const { return *world_; }
-    Communicator& neurons() const { return *neurons_; }
-    Communicator& batch() const { return *batch_; }
+    // For arrays in backend memory; at first this must be host memory.
+    Communicator& world() const { return *communicators_.world; }
+    Communicator& neurons() const { return *communicators_.neurons; }
+    Communicator& batch() const { return *communicators_.batch; }
+
+    // Replaces them by communicators for a backend's memory, over the same groups. They use the backend's queue: give
+    // back none ({}) before the backend dies.
+    void connect(Communicators communicators) { communicators_ = std::move(communicators); }
+    // New communicators for host memory over the same groups. Collective.
+    Communicators host_communicators() const;
 
     // For small things in host memory (flags, metrics), over all ranks.
     MpiCommunicator& control() const { return control_; }
+    // Sees to it that nobody waits for a lost rank.
+    const std::shared_ptr<Watch>& watch() const { return watch_; }
 
     // Runs `work` on every rank, `work` making no collective calls itself; if it throws on any rank, every rank throws:
     // the lowest failing rank its own error, the others a silent one, all marked collective.
@@ -50,8 +67,9 @@ public:
 private:
     GridShape shape_;
     int neuron_shard_, batch_shard_;
+    std::shared_ptr<Watch> watch_;
     mutable MpiCommunicator control_;
-    std::unique_ptr<Communicator> world_, neurons_, batch_;
+    Communicators communicators_;
 };
 
 }  // namespace spikefloss

@@ -1,0 +1,246 @@
+// Meetings, the roll call, and the thread that sees what neither can.
+#include "parallel/watch.hpp"
+
+#include "core/error.hpp"
+#include "parallel/mpi_communicator.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+#include <unistd.h>
+
+namespace spikefloss {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int ask_tag = 1, answer_tag = 2, meet_tag = 3;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+void sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+
+// How long the roll call waits for answers.
+double roll_seconds(double limit) { return std::clamp(limit, 1.0, 5.0); }
+
+std::string joined(const std::vector<std::string>& texts) {
+    constexpr std::size_t most = 8;
+    std::string all;
+    for (std::size_t i = 0; i < std::min(most, texts.size()); ++i) all += (i ? ", " : "") + texts[i];
+    return texts.size() > most ? fmt::format("{} and {} more", all, texts.size() - most) : all;
+}
+
+}  // namespace
+
+Watch::Watch(MPI_Comm comm, double seconds) : seconds_(seconds) {
+    check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
+    check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    constexpr int width = 64;
+    char host[MPI_MAX_PROCESSOR_NAME] = "";
+    int length = 0;
+    check_mpi(MPI_Get_processor_name(host, &length), "MPI_Get_processor_name");
+    std::vector<char> all(static_cast<std::size_t>(width * size_));
+    check_mpi(MPI_Allgather(host, width, MPI_CHAR, all.data(), width, MPI_CHAR, comm_), "MPI_Allgather");
+    for (auto name = all.begin(); name != all.end(); name += width) hosts_.emplace_back(&*name, strnlen(&*name, width));
+    if (seconds_ > 0.0 && size_ > 1) guard_ = std::jthread([this](std::stop_token stop) { guard(stop); });
+}
+
+Watch::~Watch() {
+    if (guard_.joinable()) {
+        guard_.request_stop();
+        guard_.join();
+    }
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (!finalized && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+}
+
+std::string Watch::name_of(int rank) const {
+    return fmt::format("rank {} ({})", rank, hosts_[static_cast<std::size_t>(rank)]);
+}
+
+std::string Watch::names_of(MPI_Comm group) const {
+    MPI_Group all = MPI_GROUP_NULL, some = MPI_GROUP_NULL;
+    check_mpi(MPI_Comm_group(comm_, &all), "MPI_Comm_group");
+    check_mpi(MPI_Comm_group(group, &some), "MPI_Comm_group");
+    int size = 0;
+    check_mpi(MPI_Group_size(some, &size), "MPI_Group_size");
+    std::vector<std::string> names;
+    for (int r = 0; r < size; ++r) {
+        int rank = 0;
+        check_mpi(MPI_Group_translate_ranks(some, 1, &r, all, &rank), "MPI_Group_translate_ranks");
+        if (rank != rank_) names.push_back(name_of(rank));
+    }
+    MPI_Group_free(&all);
+    MPI_Group_free(&some);
+    return joined(names);
+}
+
+// A dissemination barrier: in round d every rank tells the one d places on that it is there, and so, in log2(size) rounds,
+// all hear of all.
+void Watch::meet(MPI_Comm group, int rank, int size, const char* call) {
+    for (int d = 1; d < size; d *= 2) {
+        MPI_Request requests[2];
+        check_mpi(MPI_Irecv(nullptr, 0, MPI_BYTE, (rank - d + size) % size, meet_tag, group, &requests[0]), "MPI_Irecv");
+        check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, (rank + d) % size, meet_tag, group, &requests[1]), "MPI_Isend");
+        poll(requests, 2, call);
+    }
+}
+
+// Spins at first, then sleeps for at most 2 % of what it has waited.
+void Watch::poll(MPI_Request* requests, int count, const char* call) {
+    constexpr int spins = 256;
+    int done = 0;
+    const auto test = [&] {
+        check_mpi(MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE), "MPI_Testall");
+        return done != 0;
+    };
+    for (int spin = 0; spin < spins; ++spin)
+        if (test()) return;
+    const Clock::time_point start = Clock::now();
+    double answered = 0.0;
+    for (;;) {
+        for (int spin = 0; spin < spins; ++spin)
+            if (test()) return;
+        const double waited = since(start);
+        if (waited > answered + 0.1) {
+            answer(call);
+            answered = waited;
+        }
+        if (seconds_ > 0.0 && waited > seconds_) {
+            roll(waited, call, test);
+            return;
+        }
+        if (waited > 2e-3) sleep(std::min(waited / 50.0, 1e-3));
+    }
+}
+
+void Watch::waiting(double waited, const char* what) {
+    if (failed_) return;  // told already; the wait is on the way out
+    answer(what);
+    if (seconds_ > 0.0 && size_ > 1 && waited > seconds_) roll(waited, what, [] { return false; });
+}
+
+// Tells every rank that calls the roll that this one is alive, and what it waits for.
+void Watch::answer(const char* call) {
+    for (;;) {
+        int asked = 0;
+        MPI_Status status;
+        check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, ask_tag, comm_, &asked, &status), "MPI_Iprobe");
+        if (!asked) return;
+        auto& [request, mine] = answers_.emplace_back();
+        check_mpi(MPI_Recv(&mine.round, 1, MPI_INT, status.MPI_SOURCE, ask_tag, comm_, MPI_STATUS_IGNORE), "MPI_Recv");
+        std::snprintf(mine.doing, sizeof mine.doing, "%s%s%s", call, place_.empty() ? "" : ", ", place_.c_str());
+        check_mpi(MPI_Isend(&mine, sizeof mine, MPI_BYTE, status.MPI_SOURCE, answer_tag, comm_, &request), "MPI_Isend");
+    }
+}
+
+// Asks all ranks what they are doing and fills in what they answer; true when the wait is over after all.
+bool Watch::call_roll(const char* call, const std::function<bool()>& done, std::vector<std::string>& answers) {
+    ++round_;
+    answers.assign(static_cast<std::size_t>(size_), "");
+    answers[static_cast<std::size_t>(rank_)] = fmt::format("{}{}{}", call, place_.empty() ? "" : ", ", place_);
+    std::vector<MPI_Request> asked(static_cast<std::size_t>(size_), MPI_REQUEST_NULL);
+    for (int r = 0; r < size_; ++r) {
+        if (r == rank_) continue;
+        check_mpi(MPI_Isend(&round_, 1, MPI_INT, r, ask_tag, comm_, &asked[static_cast<std::size_t>(r)]), "MPI_Isend");
+    }
+    int missing = size_ - 1;
+    for (const Clock::time_point start = Clock::now(); missing > 0 && since(start) < roll_seconds(seconds_); sleep(1e-3)) {
+        if (done()) return true;
+        answer(call);
+        int came = 0;
+        MPI_Status status;
+        check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, answer_tag, comm_, &came, &status), "MPI_Iprobe");
+        if (!came) continue;
+        Answer theirs;
+        check_mpi(MPI_Recv(&theirs, sizeof theirs, MPI_BYTE, status.MPI_SOURCE, answer_tag, comm_, MPI_STATUS_IGNORE),
+                  "MPI_Recv");
+        if (theirs.round != round_) continue;  // to an earlier roll call
+        answers[static_cast<std::size_t>(status.MPI_SOURCE)] = theirs.doing;
+        --missing;
+    }
+    return done();
+}
+
+void Watch::roll(double waited, const char* call, const std::function<bool()>& done) {
+    std::vector<std::string> answers;
+    if (call_roll(call, done, answers)) return;
+    std::vector<std::string> lost, waiting;
+    int speaker = rank_;
+    for (int r = size_ - 1; r >= 0; --r) {
+        const std::string& doing = answers[static_cast<std::size_t>(r)];
+        if (doing.empty())
+            lost.insert(lost.begin(), name_of(r));
+        else
+            waiting.insert(waiting.begin(), fmt::format("{}: {}", name_of(r), doing)), speaker = r;
+    }
+    // The first rank that is alive tells it; the others leave it the time to.
+    const Clock::time_point start = Clock::now();
+    while (rank_ != speaker && since(start) < 3.0) {
+        if (done()) return;
+        answer(call);
+        sleep(1e-2);
+    }
+    failed_ = true;
+    if (lost.empty())
+        throw Error(Exit::internal,
+                    fmt::format("the ranks have waited {:.0f} s for each other, though all are alive ({})", waited,
+                                joined(waiting)),
+                    "if a step takes longer than this, raise parallel.timeout (--timeout); otherwise report it, with "
+                    "the log of the run directory");
+    throw Error(Exit::internal,
+                fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
+                            lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
+                "look at that machine (memory, GPU, network), then go on from the last checkpoint with --resume; if it "
+                "only computes for longer than this, raise parallel.timeout (--timeout)");
+}
+
+Watch::Blocking::Blocking(Watch* watch, const char* call, const std::string& others) : watch_(watch) {
+    if (!watch_) return;
+    watch_->blocking_call_.store(call, std::memory_order_relaxed);
+    watch_->blocking_others_.store(&others, std::memory_order_relaxed);
+    watch_->blocked_.fetch_add(1, std::memory_order_release);
+}
+
+Watch::Blocking::~Blocking() {
+    if (watch_) watch_->blocked_.fetch_add(1, std::memory_order_release);
+}
+
+// Ends the process when it has been in one blocking call, all ranks having come to it, for longer than the time limit, or
+// has not ended by itself after an error that lost ranks have caused. mpirun then ends the others.
+void Watch::guard(const std::stop_token& stop) {
+    const auto tick = std::chrono::duration<double>(std::min(0.25, seconds_ / 4.0));
+    std::uint64_t seen = 0;
+    Clock::time_point changed = Clock::now();
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        wake_.wait_for(lock, stop, tick, [] { return false; });
+        if (stop.stop_requested()) return;
+        const std::uint64_t now = blocked_.load(std::memory_order_acquire) | (failed_ ? std::uint64_t{1} << 63 : 0);
+        const bool inside = now % 2 == 1 || failed_;
+        if (now != seen || !inside) {
+            seen = now;
+            changed = Clock::now();
+            continue;
+        }
+        const double waited = since(changed);
+        if (waited < (failed_ ? 20.0 : seconds_ + roll_seconds(seconds_))) continue;
+        const std::string* others = blocking_others_.load();
+        std::string text;
+        if (!failed_)
+            text = fmt::format(
+                "spikefloss [rank {}]: error: {} has not come back for {:.0f} s, though all ranks had come to it: {} "
+                "stopped in the middle of it\n  what to do: look at that machine, then go on from the last checkpoint "
+                "with --resume\n",
+                rank_, blocking_call_.load(), waited, others ? *others : "a rank");
+        [[maybe_unused]] const auto written = write(STDERR_FILENO, text.data(), text.size());
+        _exit(static_cast<int>(Exit::internal));
+    }
+}
+
+}  // namespace spikefloss
