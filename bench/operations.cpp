@@ -328,12 +328,14 @@ void time_operation(benchmark::State& state, const Operation& operation, const B
 int main(int argc, char** argv) {
     using namespace spikefloss;
     for (const Operation& operation : operations())
-        for (const BackendCase& backend : testing_support::available_backends())
+        for (const BackendCase& backend : testing_support::available_backends()) {
+            if (!backend.missing.empty()) continue;
             for (const Shape& shape : testing_support::working_shapes())
                 benchmark::RegisterBenchmark(
                     fmt::format("{}/{}/b{}_k{}_n{}", operation.name, backend.name, shape.b, shape.k, shape.n).c_str(),
                     [=](benchmark::State& state) { time_operation(state, operation, backend, shape); })
                     ->UseRealTime();
+        }
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();

@@ -60,6 +60,7 @@ struct StepsBackward {
 // What Backend::tangent_steps works on: steps t = 0..steps-1, with a QR after every qr_interval of them.
 struct TangentSteps {
     Index steps, qr_interval;       // steps a multiple of qr_interval
+    Index rounds;                   // of Cholesky in a QR, 1 or 2, for a backend that cannot choose within the pass
     JacobianReset reset;
     const float* u;                 // [steps, b, N]
     Tangents q;                     // Q before step 0, [b, k, N] each; `current` null: the state has none
@@ -67,7 +68,8 @@ struct TangentSteps {
     double* r;                      // [b, k, k] of the first QR, written
     Index r_stride;                 // doubles from one QR's R to the next; 0: only the last is kept
     double* log_r;                  // [QRs, b, k] ln R_jj, written
-    std::int32_t* failure;          // [b, 2]: step and column (both from 1) of a sequence's first failed QR, or 0 0
+    std::int32_t* failure;          // [b, 2]: step and column (both from 1) of a sequence's first failed QR, or 0 0;
+                                    // column 0: one round left doubt, as lyapunov/qr.cpp judges it, and two were not asked
 };
 
 // What Backend::tangent_steps_backward works on: the adjoint of TangentSteps, all bases and R kept.
@@ -86,7 +88,7 @@ struct TangentStepsBackward {
 };
 
 // 32 neurons a word.
-inline Index spike_words(Index n) { return (n + 31) / 32; }
+SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
 
 class Backend {
 public:
@@ -166,8 +168,8 @@ public:
     virtual bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                 const float* w_rec, const StepsBackward& pass) = 0;
 
-    // steps times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky (two rounds where one leaves
-    // doubt) or Householder. Not for trained time constants.
+    // steps times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. Where one fails the sequence's
+    // results are undefined; the caller then takes the loop, which knows a way out or the error to throw.
     virtual bool tangent_steps(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*k*/, Index /*N*/,
                                const float* /*w_rec*/, const TangentSteps&) {
         return false;

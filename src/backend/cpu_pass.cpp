@@ -169,9 +169,9 @@ bool CpuBackend::backward_steps(const NeuronModel& model, const NeuronVectors& n
     const Index parts = std::min(groups, most_parts);
     float* w = reinterpret_cast<float*>(scratch(0, N * width));
     copy_padded(w_rec, N, width, false, w);
-    double spikes = 0.0;
-    count_spikes(1, pass.steps * b * words, pass.bits, 0, &spikes);
-    const bool dense = spikes > dense_rate * static_cast<double>(pass.steps * b * N);
+    double all_spikes = 0.0;
+    count_spikes(1, pass.steps * b * words, pass.bits, 0, &all_spikes);
+    const bool dense = all_spikes > dense_rate * static_cast<double>(pass.steps * b * N);
     // Per part: dW' [pre, post] if by spikes, and [group, width] for W' g and its lists of spikes.
     float* gradients = reinterpret_cast<float*>(scratch(1, dense ? pass.steps * b * N : parts * N * width));
     float* backs = reinterpret_cast<float*>(scratch(2, parts * (largest_group * width + N + 1)));

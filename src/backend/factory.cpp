@@ -4,17 +4,41 @@
 #include "backend/cpu_backend.hpp"
 #include "core/error.hpp"
 
-namespace spikefloss {
+#if SPIKEFLOSS_WITH_CUDA
+#include "make_cuda.hpp"
+#endif
 
-std::unique_ptr<Backend> make_backend(const std::string& name, int threads, Sums sums) {
+namespace spikefloss {
+namespace {
+
+#if SPIKEFLOSS_WITH_CUDA
+constexpr const char* names = "cpu, cuda";
+#else
+constexpr const char* names = "cpu";
+std::unique_ptr<Backend> make_cuda_backend(const BackendChoice&) { return nullptr; }
+std::string cuda_fault() { return "this build has no CUDA backend"; }
+std::vector<std::string> cuda_device_texts() { return {}; }
+#endif
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(const BackendChoice& choice) {
     require(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), Exit::usage,
             "this machine's processor has no AVX2 and FMA instructions, which this build uses",
             "configure with -DSPIKEFLOSS_ARCH= (empty) and build again");
-    if (name == "auto" || name == "cpu") return std::make_unique<CpuBackend>(threads, sums);
-    throw Error(Exit::usage, fmt::format("backend '{}' is not in this build", name),
-                fmt::format("choose one of: auto, {}", backend_names()));
+    const bool prefers_cuda = SPIKEFLOSS_PREFER_CUDA && cuda_fault().empty();
+    if (SPIKEFLOSS_WITH_CUDA && (choice.name == "cuda" || (choice.name == "auto" && prefers_cuda)))
+        return make_cuda_backend(choice);
+    if (choice.name == "auto" || choice.name == "cpu") return std::make_unique<CpuBackend>(choice.threads, choice.sums);
+    throw Error(Exit::usage, fmt::format("backend '{}' is not in this build", choice.name),
+                choice.name == "cuda" ? "configure with -DSPIKEFLOSS_CUDA=ON and build again, or use backend cpu"
+                                      : fmt::format("choose one of: auto, {}", backend_names()));
 }
 
-std::string backend_names() { return "cpu"; }
+std::string backend_names() { return names; }
+
+std::vector<std::string> device_texts() { return cuda_device_texts(); }
+
+std::string why_no_cuda() { return cuda_fault(); }
 
 }  // namespace spikefloss

@@ -3,6 +3,7 @@
 
 #include "backend/factory.hpp"
 
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -14,19 +15,48 @@ namespace spikefloss::testing_support {
 struct BackendCase {
     std::string name;  // letters, digits and _ only: part of the test's name
     std::function<std::unique_ptr<Backend>()> make;
+    std::string missing = "";  // why it cannot run here; empty when it can
 };
 
 inline std::ostream& operator<<(std::ostream& out, const BackendCase& backend) { return out << backend.name; }
 
+inline std::string name_of(Sums sums) { return sums == Sums::float32 ? "float32" : "float64"; }
+
+// Named cuda_*: ctest runs these on their own.
+inline std::vector<BackendCase> cuda_backends() {
+    std::vector<BackendCase> backends;
+    for (Sums sums : {Sums::float32, Sums::float64})
+        backends.push_back({"cuda_" + name_of(sums),
+                            [=] { return make_backend(BackendChoice{.name = "cuda", .sums = sums}); }, why_no_cuda()});
+    return backends;
+}
+
 // Three threads divide none of the usual sizes, so that a wrong split of the work shows.
-inline std::vector<BackendCase> available_backends() {
+inline std::vector<BackendCase> cpu_backends() {
     std::vector<BackendCase> backends;
     for (int threads : {1, 3})
         for (Sums sums : {Sums::float32, Sums::float64})
-            backends.push_back(
-                {"cpu_" + std::to_string(threads) + "_threads_" + (sums == Sums::float32 ? "float32" : "float64"),
-                 [=] { return make_backend("cpu", threads, sums); }});
+            backends.push_back({"cpu_" + std::to_string(threads) + "_threads_" + name_of(sums),
+                                [=] { return make_backend("cpu", threads, sums); }});
     return backends;
+}
+
+// In a test's emulated twin the CUDA backend alone, which there runs on an emulated device. Elsewhere all of the build.
+inline std::vector<BackendCase> available_backends() {
+#ifdef SPIKEFLOSS_TEST_EMULATED
+    return cuda_backends();
+#else
+    std::vector<BackendCase> backends = cpu_backends();
+    if (backend_names() != "cpu")
+        for (BackendCase& backend : cuda_backends()) backends.push_back(std::move(backend));
+    return backends;
+#endif
+}
+
+// What to do about a backend that cannot run here: on a machine that is meant to have a GPU its tests must not be skipped.
+inline bool gpu_is_required() {
+    const char* asked = std::getenv("SPIKEFLOSS_REQUIRE_GPU");
+    return asked && std::string(asked) == "1";
 }
 
 }  // namespace spikefloss::testing_support

@@ -1,0 +1,45 @@
+# The CUDA backend on an emulated device (tests/cuda_emulation), for tests on machines without a GPU: all of cuda/ compiled
+# by the host compiler. It needs no CUDA toolkit but its Thrust headers, which any compiler can read.
+#
+#   spikefloss_factory_emulated   the factory with that backend
+#   spikefloss_emulated           the program with it
+#   spikefloss_emulated_test(name source "libs" entries...)   a test's twin <name>_emulated
+find_path(SPIKEFLOSS_CCCL_INCLUDE thrust/version.h
+  HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include PATH_SUFFIXES cccl)
+set(_emulation ${PROJECT_SOURCE_DIR}/tests/cuda_emulation)
+set(SPIKEFLOSS_WITH_EMULATION OFF)
+if(NOT SPIKEFLOSS_CCCL_INCLUDE)
+  message(STATUS "Emulated CUDA tests: off, Thrust's headers were not found (set SPIKEFLOSS_CCCL_INCLUDE to the folder "
+    "that has thrust/, such as /usr/local/cuda/include/cccl)")
+elseif(NOT EXISTS ${_emulation}/blas.cpp OR NOT EXISTS ${_emulation}/nccl.cpp OR NOT EXISTS ${_emulation}/solver.cpp)
+  message(STATUS "Emulated CUDA tests: off until tests/cuda_emulation is complete")
+else()
+  set(SPIKEFLOSS_WITH_EMULATION ON)
+  add_subdirectory(${_emulation} ${PROJECT_BINARY_DIR}/tests/cuda_emulation)
+  # Thrust needs only its own folder; CUDA's own headers beside it must not hide those of the emulation.
+  target_include_directories(spikefloss_cuda_emulation SYSTEM INTERFACE ${SPIKEFLOSS_CCCL_INCLUDE})
+
+  file(GLOB _sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cu ${PROJECT_SOURCE_DIR}/cuda/*.cpp)
+  set_source_files_properties(${_sources} PROPERTIES LANGUAGE CXX)
+  add_library(spikefloss_cuda_emulated STATIC ${_sources})
+  target_include_directories(spikefloss_cuda_emulated PRIVATE ${PROJECT_SOURCE_DIR}/cuda)
+  target_link_libraries(spikefloss_cuda_emulated
+    PUBLIC spikefloss_backend spikefloss_parallel PRIVATE spikefloss_cuda_emulation)
+  spikefloss_factory_library(spikefloss_factory_emulated CUDA spikefloss_cuda_emulated)
+
+  add_executable(spikefloss_emulated ${PROJECT_SOURCE_DIR}/src/main.cpp)
+  target_link_libraries(spikefloss_emulated PRIVATE spikefloss_commands spikefloss_factory_emulated)
+endif()
+
+function(spikefloss_emulated_test name source libraries)
+  if(NOT SPIKEFLOSS_WITH_EMULATION)
+    # Listed, so that what did not run is seen.
+    add_test(NAME ${name}_emulated COMMAND ${CMAKE_COMMAND} -E echo "skipped: Thrust's headers were not found")
+    set_tests_properties(${name}_emulated PROPERTIES DISABLED TRUE LABELS emulated)
+    return()
+  endif()
+  add_executable(${name}_emulated ${source})
+  target_link_libraries(${name}_emulated PRIVATE spikefloss_test_support ${libraries} spikefloss_factory_emulated)
+  target_compile_definitions(${name}_emulated PRIVATE SPIKEFLOSS_TEST_EMULATED)
+  spikefloss_test_entries(${name}_emulated ENTRY ${name}_emulated LABEL emulated ${ARGN})
+endfunction()

@@ -1,0 +1,42 @@
+// What the CUDA runtime says of the GPUs of this machine.
+#include "device.hpp"
+
+#include "check.hpp"
+#include "core/error.hpp"
+
+namespace spikefloss {
+namespace {
+
+int attribute(cudaDeviceAttr which, int id) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, id), "cudaDeviceGetAttribute");
+    return value;
+}
+
+}  // namespace
+
+int device_count() {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices;
+    cudaGetLastError();  // no driver is an answer, not an error that the next call should report
+    return 0;
+}
+
+Device describe_device(int id) {
+    const int devices = device_count();
+    require(id >= 0 && id < devices, Exit::usage, fmt::format("there is no GPU {}: this process sees {}", id, devices),
+            "start at most one rank per GPU, and see CUDA_VISIBLE_DEVICES");
+    cudaDeviceProp properties = {};
+    check(cudaGetDeviceProperties(&properties, id), "cudaGetDeviceProperties");
+    Device device;
+    device.id = id;
+    device.name = properties.name;
+    device.major = attribute(cudaDevAttrComputeCapabilityMajor, id);
+    device.minor = attribute(cudaDevAttrComputeCapabilityMinor, id);
+    device.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, id);
+    device.shared_per_block = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, id));
+    device.memory = properties.totalGlobalMem;
+    return device;
+}
+
+}  // namespace spikefloss

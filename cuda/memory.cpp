@@ -1,0 +1,146 @@
+// Memory, stream and library handles of the CUDA backend. Everything is queued on one stream that never waits for the
+// default stream; the host waits only in wait().
+#include "core/error.hpp"
+#include "cuda_backend.hpp"
+
+#include "check.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <thread>
+
+namespace spikefloss {
+namespace {
+
+constexpr std::size_t alignment = 256;
+// What cuBLAS asks for on sm_90 and later. Given explicitly, because products captured in a graph may not allocate.
+constexpr std::size_t blas_workspace = std::size_t{32} << 20;
+
+std::size_t padded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+
+double mebibytes(std::size_t bytes) { return static_cast<double>(bytes) / 0x1p20; }
+
+void* device_memory(std::size_t bytes) {
+    void* data = nullptr;
+    const cudaError_t result = cudaMalloc(&data, bytes);
+    if (result != cudaErrorMemoryAllocation) {
+        check(result, "cudaMalloc");
+        return data;
+    }
+    cudaGetLastError();  // told here, not again at the next call
+    std::size_t available = 0, total = 0;
+    check(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
+    throw Error(Exit::usage,
+                fmt::format("no device memory left for an array of {:.1f} MiB: {:.1f} MiB of {:.1f} MiB are free",
+                            mebibytes(bytes), mebibytes(available), mebibytes(total)),
+                "use a smaller train.batch, fewer neurons or exponents, a shorter horizon, tape = \"segments\", or more "
+                "ranks; spikefloss info CONFIG tells what a config needs");
+}
+
+// For places that must not throw: a fault on the way out is worth a line, and the next call will report it again.
+void tell(cudaError_t result, const char* call) noexcept {
+    if (result != cudaSuccess)
+        std::fprintf(stderr, "spikefloss: %s failed: %s (%s)\n", call, cudaGetErrorString(result),
+                     cudaGetErrorName(result));
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(const Device& device, Sums sums, Precision precision)
+    : device_(device), sums_(sums), precision_(precision) {
+    check(cudaSetDevice(device.id), "cudaSetDevice");
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    check(cublasCreate(&blas_), "cublasCreate");
+    check(cublasSetStream(blas_, stream_), "cublasSetStream");
+    check(cublasSetWorkspace(blas_, scratch<char>(blas_scratch, blas_workspace), blas_workspace), "cublasSetWorkspace");
+    check(cusolverDnCreate(&solver_), "cusolverDnCreate");
+    check(cusolverDnSetStream(solver_, stream_), "cusolverDnSetStream");
+}
+
+CudaBackend::~CudaBackend() {
+    tell(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    graphs_.clear();
+    cusolverDnDestroy(solver_);
+    cublasDestroy(blas_);
+    for (void* memory : scratch_) tell(cudaFree(memory), "cudaFree");
+    tell(cudaFree(arena_), "cudaFree");
+    tell(cudaStreamDestroy(stream_), "cudaStreamDestroy");
+}
+
+void* CudaBackend::allocate(std::size_t bytes) {
+    // Every array has an address of its own, empty ones too.
+    const std::size_t size = padded(bytes ? bytes : 1);
+    if (static_cast<std::size_t>(arena_end_ - arena_next_) < size) return device_memory(size);
+    void* data = arena_next_;
+    arena_next_ += size;
+    return data;
+}
+
+void CudaBackend::deallocate(void* data) noexcept {
+    if (data >= arena_ && data < arena_end_) return;  // the arena is freed as a whole
+    tell(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    tell(cudaFree(data), "cudaFree");
+}
+
+void CudaBackend::reserve(std::size_t bytes) {
+    require(arena_ == nullptr, Exit::internal, "the arena of the CUDA backend was reserved twice");
+    arena_ = arena_next_ = static_cast<char*>(device_memory(padded(bytes)));
+    arena_end_ = arena_ + padded(bytes);
+}
+
+// From pageable memory: the runtime has taken the host's bytes when the call returns.
+void CudaBackend::copy_in(void* destination, const void* host, std::size_t bytes) {
+    if (bytes) check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync(in)");
+}
+
+void CudaBackend::copy_out(void* host, const void* source, std::size_t bytes) {
+    if (bytes) {
+        wait();  // before the copy, which to pageable memory would wait without calling while_waiting_
+        check(cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync(out)");
+    }
+    wait();
+}
+
+void CudaBackend::copy(void* destination, const void* source, std::size_t bytes) {
+    if (bytes) check(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDeviceToDevice, stream_), "cudaMemcpyAsync");
+}
+
+void CudaBackend::zero(void* data, std::size_t bytes) {
+    if (bytes) check(cudaMemsetAsync(data, 0, bytes, stream_), "cudaMemsetAsync");
+}
+
+void CudaBackend::synchronize() { wait(); }
+
+void CudaBackend::wait() {
+    using Clock = std::chrono::steady_clock;
+    if (!while_waiting_) return check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    const Clock::time_point start = Clock::now();
+    Clock::time_point called = start;
+    for (;;) {
+        const cudaError_t result = cudaStreamQuery(stream_);
+        if (result != cudaErrorNotReady) return check(result, "cudaStreamQuery");
+        const Clock::time_point now = Clock::now();
+        if (now - called > std::chrono::milliseconds(100)) {
+            while_waiting_();
+            called = now;
+        }
+        // Most waits are short; a long one shall not keep a core busy.
+        if (now - start > std::chrono::milliseconds(2)) std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+}
+
+void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {
+    if (bytes > scratch_size_[which]) {
+        wait();  // operations still queued may use the smaller one
+        graphs_.clear();
+        graphs_.clear();
+        check(cudaFree(scratch_[which]), "cudaFree");
+        scratch_[which] = nullptr;
+        scratch_size_[which] = 0;
+        scratch_[which] = device_memory(bytes);
+        scratch_size_[which] = bytes;
+    }
+    return scratch_[which];
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,143 @@
+// Neuron and spike operations of the CUDA backend: launches over the scalar equations of src/neuron.
+#include "cuda_backend.hpp"
+
+#include "kernel.cuh"
+#include "neuron/lif.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+constexpr int block = 256;
+
+__global__ void neuron_step_kernel(NeuronModel model, NeuronVectors neurons, Index count, Index n, const float* input,
+                                   const float* recurrent, const float* i, const float* u, float* i_next,
+                                   float* u_next) {
+    for (Index at = first_element(); at < count; at += element_stride()) {
+        const Index j = at % n;
+        const float total = (input[at] + recurrent[at]) + neurons.bias[j];
+        const float current = next_current(neurons.alpha[j], i[at], total);
+        const float v = leaky(neurons.beta[j], u[at], current);
+        i_next[at] = current;
+        u_next[at] = after_reset(model.reset, v, spike(u[at], model.threshold), model.threshold);
+    }
+}
+
+// One warp a word: lane l is neuron 32 w + l. The grid's stride is a whole number of warps, so that a warp votes together.
+__global__ void pack_spikes_kernel(float theta, Index rows, Index n, const float* u, std::uint32_t* bits) {
+    const Index words = spike_words(n);
+    const unsigned lane = threadIdx.x % warp_size;
+    for (Index word = first_element() / warp_size; word < rows * words; word += element_stride() / warp_size) {
+        const Index row = word / words, j = word % words * warp_size + lane;
+        const unsigned vote = __ballot_sync(all_lanes, j < n && u[row * n + j] > theta);
+        if (lane == 0) bits[word] = vote;
+    }
+}
+
+__global__ void unpack_spikes_kernel(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) {
+    const Index words = spike_words(n);
+    for (Index at = first_element(); at < rows * n; at += element_stride()) {
+        const Index row = at / n, j = at % n;
+        spikes[row * stride + j] = static_cast<float>((bits[row * words + (j >> 5)] >> (j & 31)) & 1u);
+    }
+}
+
+// Sums of whole numbers below 2^53 are exact, so the order in which blocks add theirs does not matter.
+__global__ void count_spikes_kernel(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
+    double spikes = 0.0;
+    for (Index at = first_element(); at < rows * words; at += element_stride())
+        spikes += __popc(bits[at / words * stride + at % words]);
+    spikes = block_sum(spikes, dynamic_shared<double>());
+    if (threadIdx.x == 0 && spikes > 0.0) atomicAdd(count, spikes);
+}
+
+__global__ void neuron_step_backward_kernel(NeuronModel model, NeuronVectors neurons, Index count, Index n,
+                                            const float* u_before, float* di, float* du, float* g) {
+    for (Index at = first_element(); at < count; at += element_stride()) {
+        const Index j = at % n;
+        const float dv = du[at] * reset_factor(model.reset, spike(u_before[at], model.threshold));
+        const float current = fmaf(1.0f - neurons.beta[j], dv, di[at]);
+        g[at] = current;
+        di[at] = neurons.alpha[j] * current;
+        du[at] = neurons.beta[j] * dv;
+    }
+}
+
+__global__ void add_through_spikes_kernel(NeuronModel model, Index count, const float* u, const float* back,
+                                          float* du) {
+    for (Index at = first_element(); at < count; at += element_stride())
+        du[at] = fmaf(surrogate_psi(model.surrogate, u[at] - model.threshold, model.sharpness), back[at], du[at]);
+}
+
+// One thread a neuron; the sequences in order, so that the sums are those of the CPU.
+template <class T>
+__global__ void time_constants_backward_kernel(NeuronModel model, NeuronVectors neurons, Index b, Index n,
+                                               const float* i_before, const float* i_now, const float* u_before,
+                                               const float* di, const float* du, T* d_alpha, T* d_beta) {
+    for (Index j = first_element(); j < n; j += element_stride()) {
+        const float beta = neurons.beta[j];
+        T alpha_sum = d_alpha[j], beta_sum = d_beta[j];
+        for (Index at = j; at < b * n; at += n) {
+            const float dv = du[at] * reset_factor(model.reset, spike(u_before[at], model.threshold));
+            const float g = fmaf(1.0f - beta, dv, di[at]);
+            alpha_sum += static_cast<T>(g) * i_before[at];
+            beta_sum += static_cast<T>(dv) * (u_before[at] - i_now[at]);
+        }
+        d_alpha[j] = alpha_sum;
+        d_beta[j] = beta_sum;
+    }
+}
+
+}  // namespace
+
+void CudaBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                              const float* input, const float* recurrent, const float* i, const float* u,
+                              float* i_next, float* u_next) {
+    launch({grid_for(b * n, block), block, stream_}, neuron_step_kernel, model, neurons, b * n, n, input, recurrent, i, u,
+           i_next, u_next);
+}
+
+void CudaBackend::pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) {
+    launch({grid_for(rows * spike_words(n) * warp_size, block), block, stream_}, pack_spikes_kernel, model.threshold, rows,
+           n, u, bits);
+}
+
+void CudaBackend::unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) {
+    launch({grid_for(rows * n, block), block, stream_}, unpack_spikes_kernel, rows, n, bits, spikes, stride);
+}
+
+void CudaBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
+    // Few blocks, so that few of them meet at *count.
+    dim3 grid = grid_for(rows * words, block);
+    grid.x = std::min(grid.x, 512u);
+    launch({grid, block, stream_, 33 * sizeof(double)}, count_spikes_kernel, rows, words, bits, stride, count);
+}
+
+void CudaBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                                       const float* u_before, float* di, float* du, float* g) {
+    launch({grid_for(b * n, block), block, stream_}, neuron_step_backward_kernel, model, neurons, b * n, n, u_before, di,
+           du, g);
+}
+
+void CudaBackend::add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
+                                     float* du) {
+    launch({grid_for(rows * n, block), block, stream_}, add_through_spikes_kernel, model, rows * n, u, back, du);
+}
+
+void CudaBackend::time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
+                                          const float* i_before, const float* i_now, const float* u_before,
+                                          const float* di, const float* du, SumMatrix d_alpha, SumMatrix d_beta) {
+    const Launch how{grid_for(n, 64), 64, stream_};
+    const auto add_to = [&](auto* alpha_sum, auto* beta_sum) {
+        using T = std::remove_pointer_t<decltype(alpha_sum)>;
+        launch(how, time_constants_backward_kernel<T>, model, neurons, b, n, i_before, i_now, u_before, di, du, alpha_sum,
+               beta_sum);
+    };
+    if (d_alpha.type == Scalar::float32)
+        add_to(static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
+    else
+        add_to(static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,139 @@
+// Sums and element-wise operations of the CUDA backend. Every sum is taken in an order that the shape alone decides.
+#include "cuda_backend.hpp"
+
+#include "kernel.cuh"
+#include "reduce.cuh"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+constexpr int block = 256;
+constexpr std::size_t block_sum_bytes = 33 * sizeof(double);
+
+// Rows of a [rows, cols] matrix that one thread of column_sums_kernel adds up at least, and parts at most.
+constexpr Index least_rows = 16, most_parts = 1024;
+
+// partial[part, col] = the sum over rows [rows part / parts, rows (part + 1) / parts) of a, in double: one thread each.
+__global__ void column_sums_kernel(const float* a, Index rows, Index cols, Index stride, Index parts, double* partial) {
+    for (Index at = first_element(); at < parts * cols; at += element_stride()) {
+        const Index part = at / cols, col = at % cols;
+        double sum = 0.0;
+        for (Index row = rows * part / parts; row < rows * (part + 1) / parts; ++row) sum += a[row * stride + col];
+        partial[at] = sum;
+    }
+}
+
+// c[col] += the sum over parts.
+template <class T>
+__global__ void add_parts_kernel(const double* partial, Index parts, Index cols, T* c) {
+    for (Index col = first_element(); col < cols; col += element_stride()) {
+        double sum = 0.0;
+        for (Index part = 0; part < parts; ++part) sum += partial[part * cols + col];
+        c[col] = static_cast<T>(c[col] + sum);
+    }
+}
+
+__global__ void round_kernel(const double* in, float* out, Index count) {
+    for (Index i = first_element(); i < count; i += element_stride()) out[i] = static_cast<float>(in[i]);
+}
+
+__global__ void add_one_kernel(const double* x, double* sum) { *sum += *x; }
+
+// One block a row.
+__global__ void row_sum_squares_kernel(Index rows, Index n, const float* a, const float* b, double* out) {
+    double* partial = dynamic_shared<double>();
+    for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
+        double sum = 0.0;
+        for (Index i = row * n + threadIdx.x; i < (row + 1) * n; i += blockDim.x) {
+            sum += static_cast<double>(a[i]) * a[i];
+            if (b) sum += static_cast<double>(b[i]) * b[i];
+        }
+        sum = block_sum(sum, partial);
+        if (threadIdx.x == 0) out[row] = sum;
+        __syncthreads();
+    }
+}
+
+__global__ void cap_rows_kernel(Index rows, Index n, const double* squares, float limit, float* a, float* b) {
+    for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
+        const double norm = sqrt(squares[row]);
+        if (norm <= limit) continue;
+        const float factor = static_cast<float>(limit / norm);
+        for (Index i = row * n + threadIdx.x; i < (row + 1) * n; i += blockDim.x) {
+            a[i] *= factor;
+            if (b) b[i] *= factor;
+        }
+    }
+}
+
+__global__ void scale_kernel(float* x, float factor, Index count) {
+    for (Index i = first_element(); i < count; i += element_stride()) x[i] *= factor;
+}
+
+__global__ void add_kernel(float* y, const float* x, Index count) {
+    for (Index i = first_element(); i < count; i += element_stride()) y[i] += x[i];
+}
+
+__global__ void repeat_row_kernel(Index rows, Index n, const float* row, float* out) {
+    for (Index at = first_element(); at < rows * n; at += element_stride()) out[at] = row[at % n];
+}
+
+// One block for each row, as many as a grid holds at best.
+dim3 grid_of_rows(Index rows) { return grid_for(rows, 1); }
+
+}  // namespace
+
+void CudaBackend::add_column_sums(Matrix<const float> a, SumMatrix c) {
+    const Index parts = std::clamp<Index>(a.rows / least_rows, 1, most_parts);
+    double* partial = scratch<double>(sum_scratch, parts * a.cols);
+    launch({grid_for(parts * a.cols, block), block, stream_}, column_sums_kernel, a.data, a.rows, a.cols, a.stride, parts,
+           partial);
+    const Launch how{grid_for(a.cols, 64), 64, stream_};
+    if (c.type == Scalar::float32)
+        launch(how, add_parts_kernel<float>, partial, parts, a.cols, static_cast<float*>(c.data));
+    else
+        launch(how, add_parts_kernel<double>, partial, parts, a.cols, static_cast<double*>(c.data));
+}
+
+void CudaBackend::round_sums(const void* in, float* out, Index count) {
+    if (sums_ == Sums::float64)
+        launch({grid_for(count, block), block, stream_}, round_kernel, static_cast<const double*>(in), out, count);
+    else if (in != out)
+        copy(out, in, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+void CudaBackend::sum_squares(const float* x, Index count, double* sum) {
+    if (count == 0) return;
+    std::size_t bytes = 0;
+    reduce_squares(nullptr, bytes, x, count, nullptr, stream_);
+    // The sum of this call, and CUB's own memory behind it.
+    constexpr std::size_t aligned = 256;
+    auto* memory = scratch<unsigned char>(sum_scratch, static_cast<Index>(aligned + bytes));
+    auto* total = reinterpret_cast<double*>(memory);
+    reduce_squares(memory + aligned, bytes, x, count, total, stream_);
+    launch({dim3(1), dim3(1), stream_}, add_one_kernel, total, sum);
+}
+
+void CudaBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) {
+    launch({grid_of_rows(rows), 128, stream_, block_sum_bytes}, row_sum_squares_kernel, rows, n, a, b, out);
+}
+
+void CudaBackend::cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) {
+    launch({grid_of_rows(rows), 128, stream_}, cap_rows_kernel, rows, n, squares, limit, a, b);
+}
+
+void CudaBackend::scale(float* x, float factor, Index count) {
+    launch({grid_for(count, block), block, stream_}, scale_kernel, x, factor, count);
+}
+
+void CudaBackend::add(float* y, const float* x, Index count) {
+    launch({grid_for(count, block), block, stream_}, add_kernel, y, x, count);
+}
+
+void CudaBackend::repeat_row(Index rows, Index n, const float* row, float* out) {
+    launch({grid_for(rows * n, block), block, stream_}, repeat_row_kernel, rows, n, row, out);
+}
+
+}  // namespace spikefloss
