@@ -3,6 +3,7 @@
 #include "core/error.hpp"
 #include "core/random.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -37,7 +38,9 @@ TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Networ
       product_(backend, rows_ * n_),
       adjoint_(backend, keep ? basis_size_ : 0),
       g_(backend, keep ? rows_ * n_ : 0),
-      weight_(backend, keep ? rows_ : 0) {
+      weight_(backend, keep ? rows_ : 0),
+      all_log_r_(backend, last_ / options.qr_interval * rows_),
+      failure_(backend, 2 * b) {
     require(k_ >= 1 && k_ <= network.state_size(), Exit::usage,
             fmt::format("{} exponents were asked for, but the state has {} dimensions", k_, network.state_size()),
             fmt::format("choose between 1 and {}", network.state_size()));
@@ -58,9 +61,8 @@ const float* TangentPass::tangent_input(const Network& network, StatePass& state
     return recurrence_.gather(rows_, x_.data());
 }
 
-void TangentPass::forward(const Network& network, StatePass& state, const std::vector<float>& q0,
-                          Index first_sequence) {
-    // From [b, k, D] to the current and membrane parts.
+// Q before step 0, from [b, k, D] to the current and membrane parts.
+void TangentPass::start(const std::vector<float>& q0) {
     std::vector<float> parts(static_cast<std::size_t>(basis_size_));
     const Index part_size = rows_ * n_, part_count = has_current_ ? 2 : 1;
     for (Index row = 0; row < rows_; ++row)
@@ -69,12 +71,18 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
                 parts[static_cast<std::size_t>(part * part_size + row * n_ + j)] =
                     q0[static_cast<std::size_t>((row * part_count + part) * n_ + j)];
     if (basis_size_) backend_.copy_in(q_.data(), parts.data(), parts.size() * sizeof(float));
-
     log_r_.clear();
     log_r_.reserve(static_cast<std::size_t>(counted_ * rows_));
+}
+
+void TangentPass::forward(const Network& network, StatePass& state, const std::vector<float>& q0,
+                          Index first_sequence) {
     std::optional<Error> fault;
     try {
-        run_forward(network, state, first_sequence);
+        if (!whole_forward(network, state, q0)) {
+            start(q0);
+            loop_forward(network, state, first_sequence);
+        }
     } catch (const Error& error) {
         // Every shard of a sequence fails alike, but the ranks with other sequences know nothing of it.
         if (error.code() != Exit::numerics) throw;
@@ -85,7 +93,8 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     });
 }
 
-void TangentPass::run_forward(const Network& network, StatePass& state, Index first_sequence) {
+// All steps: the readable form, for any grid, and the one that knows what to do where Cholesky fails.
+void TangentPass::loop_forward(const Network& network, StatePass& state, Index first_sequence) {
     std::vector<double> logs(static_cast<std::size_t>(rows_));
     for (Index t = 0; t < last_; ++t) {
         recurrence_.apply(network[Parameter::w_rec], rows_, tangent_input(network, state, t), product_.data());
@@ -98,6 +107,39 @@ void TangentPass::run_forward(const Network& network, StatePass& state, Index fi
     }
 }
 
+// The same as one operation of the backend, where this rank holds all neurons, the backend takes the shape and no QR fails.
+bool TangentPass::whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0) {
+    if (!whole_passes_ || recurrence_.shards() > 1) return false;
+    for (;; rounds_ = 2) {
+        start(q0);
+        const TangentSteps pass{.steps = last_,
+                                .qr_interval = options_.qr_interval,
+                                .rounds = rounds_,
+                                .reset = options_.reset,
+                                .u = state.membrane(0),
+                                .q = basis(0),
+                                .q_stride = keep_ ? basis_size_ : 0,
+                                .r = r_.data(),
+                                .r_stride = keep_ ? rows_ * k_ : 0,
+                                .log_r = all_log_r_.data(),
+                                .failure = failure_.data()};
+        if (!backend_.tangent_steps(network.model.neuron, network.neurons(), b_, k_, n_, network[Parameter::w_rec],
+                                    pass))
+            return false;
+        bool failed = false, doubt = false;
+        const std::vector<std::int32_t> failure = failure_.to_host();
+        for (std::size_t s = 0; s < failure.size(); s += 2) {
+            failed = failed || failure[s + 1] != 0;
+            doubt = doubt || (failure[s] != 0 && failure[s + 1] == 0);
+        }
+        if (failed || (doubt && rounds_ == 2)) return false;
+        if (!doubt) break;
+    }
+    const std::vector<double> logs = all_log_r_.to_host();
+    log_r_.assign(logs.end() - counted_ * rows_, logs.end());  // those before are warm-up
+    return true;
+}
+
 std::vector<double> TangentPass::exponents() const {
     std::vector<double> lambda(static_cast<std::size_t>(rows_), 0.0);
     for (Index qr = 0; qr < counted_; ++qr)
@@ -107,16 +149,24 @@ std::vector<double> TangentPass::exponents() const {
     return lambda;
 }
 
+Tangents TangentPass::adjoint() {
+    return has_current_ ? Tangents{adjoint_.data(), adjoint_.data() + rows_ * n_} : Tangents{nullptr, adjoint_.data()};
+}
+
 void TangentPass::backward(const Network& network, StatePass& state, const std::vector<double>& d_exponents,
                            bool time_constants, SumBuffer& gradient, float* extra) {
-    const NeuronModel& model = network.model.neuron;
-    const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
     std::vector<double> weights(d_exponents);  // dL/d(ln R_jj) of every counted QR
     for (double& w : weights) w /= static_cast<double>(counted_ * options_.qr_interval);
-    const auto [current, membrane] = has_current_ ? Tangents{adjoint_.data(), adjoint_.data() + rows_ * n_}
-                                                  : Tangents{nullptr, adjoint_.data()};
-    const Tangents a{current, membrane};  // adjoint of the basis, of its QR, and of the step, in turn
     adjoint_.zero();
+    if (time_constants || !whole_backward(network, state, weights, gradient, extra))
+        loop_backward(network, state, weights, time_constants, gradient, extra);
+}
+
+void TangentPass::loop_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
+                                bool time_constants, SumBuffer& gradient, float* extra) {
+    const NeuronModel& model = network.model.neuron;
+    const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
+    const Tangents a = adjoint();  // of the basis, of its QR, and of the step, in turn
     weight_.zero();
     bool counting = false;
     for (Index t = last_; t-- > 0;) {
@@ -136,14 +186,36 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
                               gradient.matrix(n_, network.layout.shape().neurons, at(Parameter::w_rec)));
         if (time_constants) {
             recurrence_.apply(network[Parameter::w_rec], rows_, x, product_.data());
-            backend_.tangent_time_constants_backward(network.neurons(), b_, k_, n_, basis(t), product_.data(), membrane,
-                                                     g_.data(), gradient.matrix(1, n_, at(Parameter::alpha)),
+            backend_.tangent_time_constants_backward(network.neurons(), b_, k_, n_, basis(t), product_.data(),
+                                                     a.membrane, g_.data(), gradient.matrix(1, n_, at(Parameter::alpha)),
                                                      gradient.matrix(1, n_, at(Parameter::beta)));
         }
         recurrence_.apply_transposed(network[Parameter::w_rec], rows_, g_.data(), product_.data());
         backend_.tangent_input_backward(model, network.neurons(), b_, k_, n_, state.membrane(t), basis(t).membrane,
                                         product_.data(), g_.data(), a, extra + t * b_ * n_);
     }
+}
+
+bool TangentPass::whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
+                                 SumBuffer& gradient, float* extra) {
+    if (!whole_passes_ || recurrence_.shards() > 1) return false;
+    if (rows_) weight_.copy_in(weights.data());
+    const TangentStepsBackward pass{
+        .steps = last_,
+        .qr_interval = options_.qr_interval,
+        .reset = options_.reset,
+        .u = state.membrane(0),
+        .q_current = basis(0).current,
+        .q_membrane = basis(0).membrane,
+        .q_stride = basis_size_,
+        .r = r_.data(),
+        .weight = weight_.data(),
+        .first_counted = last_ / options_.qr_interval - counted_,
+        .a = adjoint(),
+        .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset),
+        .e = extra};
+    return backend_.tangent_steps_backward(network.model.neuron, network.neurons(), b_, k_, n_,
+                                           network[Parameter::w_rec], pass);
 }
 
 std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,

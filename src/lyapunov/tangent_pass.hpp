@@ -31,6 +31,9 @@ public:
     // all ranks throw together.
     void forward(const Network& network, StatePass& state, const std::vector<float>& q0, Index first_sequence);
 
+    // Whether the backend may take all steps in one operation (it may by default); tests compare both ways.
+    void use_whole_passes(bool use) { whole_passes_ = use; }
+
     // Number of QRs that count, and the steps they cover. A QR counts when the steps it covers all lie after warm-up.
     static Index counted_qrs(const TangentOptions& options, Index T);
     Index counted() const { return counted_; }
@@ -46,7 +49,14 @@ public:
                   SumBuffer& gradient, float* extra);
 
 private:
-    void run_forward(const Network& network, StatePass& state, Index first_sequence);
+    void start(const std::vector<float>& q0);
+    void loop_forward(const Network& network, StatePass& state, Index first_sequence);
+    bool whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0);
+    void loop_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
+                       bool time_constants, SumBuffer& gradient, float* extra);
+    bool whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
+                        SumBuffer& gradient, float* extra);
+    Tangents adjoint();        // the parts of adjoint_
     Tangents basis(Index t);   // Q before step t (t = 0..T), within q_
     bool is_qr(Index end) const { return end % options_.qr_interval == 0; }
     bool counts(Index end) const { return end - options_.qr_interval >= options_.warmup; }
@@ -59,6 +69,8 @@ private:
     Index last_;                   // the last step that ends with a QR
     Index counted_;
     bool keep_, has_current_;
+    bool whole_passes_ = true;
+    Index rounds_ = 1;             // of Cholesky that a whole pass is asked for; 2 once 1 was not enough
     Recurrence recurrence_;
     TangentQr qr_;
     Index rows_, basis_size_;      // b k; elements of one basis, both parts
@@ -67,6 +79,8 @@ private:
     Buffer<float> x_, product_;    // [b, k, n]: psi * Q_u; W x, and W' g
     Buffer<float> adjoint_, g_;    // [2][b, k, n] adjoint of the basis; [b, k, n]
     Buffer<double> weight_;        // [b, k]
+    Buffer<double> all_log_r_;     // [QRs, b, k] of a whole pass
+    Buffer<std::int32_t> failure_; // [b, 2] of a whole pass
     std::vector<double> log_r_;    // [counted, b, k]
 };
 

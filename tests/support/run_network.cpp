@@ -246,6 +246,7 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     options.time_constants = execution.time_constants;
     FlossingPass pass(backend, grid, network, options, T, B, host_bases(net, seq, grid.neurons_of(net.neurons), mine));
     pass.state().use_whole_passes(execution.whole_passes);
+    pass.tangents().use_whole_passes(execution.whole_passes);
     Optimiser optimiser(backend, grid, network.layout, {});
 
     FlossRun run;

@@ -1,0 +1,188 @@
+// What the whole tangent passes in one block per sequence share: the layout of a sequence's basis in shared memory and
+// the dense algebra on it. A basis is k rows (tangent vectors), each the current part [N] (when the state has one) and
+// the membrane part [N], both padded with zeros to a multiple of 8; the rows are padded with zero rows likewise. Sums of
+// the QR are taken in double by the 8 x 8 x 4 products of the tensor cores, those of the recurrence in float.
+#pragma once
+
+#include "kernel.cuh"
+#include "neuron/host_device.hpp"
+
+namespace spikefloss {
+
+// More vectors than this are left to the other path: a thread holds its part of a row of the basis in registers.
+inline constexpr int most_tiles = 8, tile = 8;
+inline constexpr int most_block_vectors = most_tiles * tile;
+
+// Distances in shared memory are 4 (mod 8) elements, so that the 8 x 4 operands of a product hit different banks.
+struct BasisLayout {
+    int k, N;
+    bool has_current;
+
+    SPIKEFLOSS_HD int tiles() const { return (k + tile - 1) / tile; }
+    SPIKEFLOSS_HD int rows() const { return tiles() * tile; }
+    SPIKEFLOSS_HD int columns() const { return (N + tile - 1) / tile * tile; }  // of one part
+    SPIKEFLOSS_HD int length() const { return (has_current ? 2 : 1) * columns(); }
+    SPIKEFLOSS_HD int membrane() const { return has_current ? columns() : 0; }  // where that part begins
+    SPIKEFLOSS_HD int stride() const { return length() + 4; }                   // floats from row to row
+    SPIKEFLOSS_HD int input_stride() const { return columns() + 4; }            // of [k, N] operands of the recurrence
+    SPIKEFLOSS_HD int factor_stride() const { return rows() + 4; }              // doubles from row to row of k x k
+    SPIKEFLOSS_HD int basis_size() const { return rows() * stride(); }
+    SPIKEFLOSS_HD int input_size() const { return rows() * input_stride(); }
+    SPIKEFLOSS_HD int factor_size() const { return rows() * factor_stride(); }
+    SPIKEFLOSS_HD int weights_size() const { return columns() * columns(); }
+    SPIKEFLOSS_HD int inverses_size() const { return tiles() * tile * inverse_stride; }
+    static constexpr int inverse_stride = 12;
+};
+
+// A warp adds a b to c: lane l holds a(l / 4, l % 4), b(l % 4, l / 4) and c(l / 4, 2 (l % 4) + {0, 1}).
+__device__ inline void multiply_add_tile(double (&c)[2], double a, double b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+        : "+d"(c[0]), "+d"(c[1])
+        : "d"(a), "d"(b));
+#else
+    const int lane = threadIdx.x % warp_size, row = lane / 4, column = lane % 4 * 2;
+    for (int l = 0; l < 4; ++l) {
+        const double a_l = __shfl_sync(all_lanes, a, row * 4 + l);
+        c[0] = fma(a_l, __shfl_sync(all_lanes, b, column * 4 + l), c[0]);
+        c[1] = fma(a_l, __shfl_sync(all_lanes, b, column * 4 + 4 + l), c[1]);
+    }
+#endif
+}
+
+// A tile as a product leaves it, turned into the left operands of the two products over its columns.
+__device__ inline void to_operand(const double (&c)[2], double* a) {
+    const int lane = threadIdx.x % warp_size;
+    for (int half = 0; half < 2; ++half) {
+        const int source = lane / 4 * 4 + 2 * half + lane % 4 / 2;
+        const double even = __shfl_sync(all_lanes, c[0], source), odd = __shfl_sync(all_lanes, c[1], source);
+        a[half] = lane % 2 ? odd : even;
+    }
+}
+
+// m = the tiles of x y' on and below the diagonal; finish(row, column, m(row, column)). A warp takes two tiles at once.
+template <class Finish>
+__device__ void lower_gram(const BasisLayout& layout, const float* x, const float* y, Finish finish) {
+    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
+    const int stride = layout.stride(), length = layout.length(), offset = lane / 4 * stride + lane % 4;
+    int item = 0;
+    for (int i = 0; i < layout.tiles(); ++i)
+        for (int j = 0; j <= i; j += 2, ++item) {
+            if (item % warps != warp) continue;
+            double first[2] = {0.0, 0.0}, second[2] = {0.0, 0.0};
+            const float* a = x + i * tile * stride + offset;
+            const float* b = y + j * tile * stride + offset;
+            const float* b_next = b + (j < i ? tile * stride : 0);
+#pragma unroll 4
+            for (int d = 0; d < length; d += 4) {
+                const double a_d = a[d];
+                multiply_add_tile(first, a_d, b[d]);
+                multiply_add_tile(second, a_d, b_next[d]);
+            }
+            const int row = i * tile + lane / 4, column = j * tile + lane % 4 * 2;
+            for (int e = 0; e < 2; ++e) {
+                finish(row, column + e, first[e]);
+                if (j < i) finish(row, column + tile + e, second[e]);
+            }
+        }
+}
+
+// sum over i of x[row, i] m[i, column] for rows 0..rows-1 (x has an even number), inner and columns multiples of 4;
+// finish(row, column, sums of columns column..column+3). A thread takes 2 x 4 sums.
+template <class Finish>
+__device__ void product(int rows, int inner, int columns, const float* x, int x_stride, const float* m, Finish finish) {
+    const int groups = columns / 4, items = (rows + 1) / 2 * groups;
+    for (int item = threadIdx.x; item < items; item += blockDim.x) {
+        const int row = item / groups * 2, column = item % groups * 4;
+        const float *x_0 = x + row * x_stride, *x_1 = x_0 + x_stride;
+        float4 sum_0 = {0.0f, 0.0f, 0.0f, 0.0f}, sum_1 = sum_0;
+        const auto add = [&](float a_0, float a_1, int i) {
+            const float4 m_i = *reinterpret_cast<const float4*>(m + i * columns + column);
+            sum_0 = {fmaf(a_0, m_i.x, sum_0.x), fmaf(a_0, m_i.y, sum_0.y), fmaf(a_0, m_i.z, sum_0.z),
+                     fmaf(a_0, m_i.w, sum_0.w)};
+            sum_1 = {fmaf(a_1, m_i.x, sum_1.x), fmaf(a_1, m_i.y, sum_1.y), fmaf(a_1, m_i.z, sum_1.z),
+                     fmaf(a_1, m_i.w, sum_1.w)};
+        };
+        for (int i = 0; i < inner; i += 4) {
+            const float4 a_0 = *reinterpret_cast<const float4*>(x_0 + i);
+            const float4 a_1 = *reinterpret_cast<const float4*>(x_1 + i);
+            add(a_0.x, a_1.x, i);
+            add(a_0.y, a_1.y, i + 1);
+            add(a_0.z, a_1.z, i + 2);
+            add(a_0.w, a_1.w, i + 3);
+        }
+        finish(row, column, sum_0);
+        if (row + 1 < rows) finish(row + 1, column, sum_1);
+    }
+}
+
+// A warp: `inverse` (rows inverse_stride apart) of the lower triangular 8 x 8 matrix l; one column a lane.
+__device__ inline void invert_lower(const double (&l)[tile][tile], const double (&reciprocal)[tile], double* inverse) {
+    const int lane = threadIdx.x % warp_size, column = lane % tile;
+    double x[tile];
+#pragma unroll
+    for (int i = 0; i < tile; ++i) {
+        double sum = i == column ? 1.0 : 0.0;
+#pragma unroll
+        for (int m = 0; m < i; ++m) sum = fma(-l[i][m], x[m], sum);
+        x[i] = sum * reciprocal[i];
+        if (lane < tile) inverse[i * BasisLayout::inverse_stride + column] = x[i];
+    }
+}
+
+// A warp: the lower triangle of an 8 x 8 matrix in shared memory, the same in every lane.
+__device__ inline void load_lower(const double* from, int stride, double (&l)[tile][tile]) {
+#pragma unroll
+    for (int i = 0; i < tile; ++i)
+#pragma unroll
+        for (int j = 0; j <= i; ++j) l[i][j] = from[i * stride + j];
+}
+
+// [N, N] weights, padded with zeros, as [columns, columns] in shared memory; turned: element (i, j) is w[j, i].
+__device__ inline void load_weights(const BasisLayout& layout, const float* w, bool turned, float* to) {
+    const int columns = layout.columns(), N = layout.N;
+    for (int at = threadIdx.x; at < columns * columns; at += blockDim.x) {
+        const int i = at / columns, j = at % columns;
+        to[turned ? j * columns + i : at] = i < N && j < N ? w[static_cast<Index>(i) * N + j] : 0.0f;
+    }
+}
+
+// One sequence's basis between global memory, [k, N] each part, and shared memory; the padding becomes zero.
+__device__ inline void load_basis(const BasisLayout& layout, const float* current, const float* membrane, float* to) {
+    const int columns = layout.columns(), length = layout.length();
+    for (int at = threadIdx.x; at < layout.rows() * length; at += blockDim.x) {
+        const int row = at / length, d = at % length, j = d < layout.membrane() ? d : d - layout.membrane();
+        const float* part = layout.has_current && d < columns ? current : membrane;
+        to[row * layout.stride() + d] = row < layout.k && j < layout.N ? part[row * layout.N + j] : 0.0f;
+    }
+}
+__device__ inline void store_basis(const BasisLayout& layout, const float* from, float* current, float* membrane) {
+    const int N = layout.N;
+    for (int at = threadIdx.x; at < layout.k * N; at += blockDim.x) {
+        const int row = at / N, j = at % N;
+        const float* x = from + row * layout.stride() + j;
+        if (layout.has_current) current[at] = *x;
+        membrane[at] = x[layout.membrane()];
+    }
+}
+
+// psi(u - theta) and the reset factor of one sequence's neurons, the padding zero.
+__device__ inline void load_factors(const BasisLayout& layout, const NeuronModel& model, JacobianReset reset,
+                                    const float* u, float* psi, float* factor) {
+    for (int j = threadIdx.x; j < layout.columns(); j += blockDim.x) {
+        const float u_j = j < layout.N ? u[j] : 0.0f;
+        psi[j] = j < layout.N ? surrogate_psi(model.surrogate, u_j - model.threshold, model.sharpness) : 0.0f;
+        factor[j] = reset == JacobianReset::detached ? reset_factor(model.reset, spike(u_j, model.threshold)) : 1.0f;
+    }
+}
+
+// alpha and beta, padded with zeros.
+__device__ inline void load_constants(const BasisLayout& layout, const NeuronVectors& neurons, float* alpha,
+                                      float* beta) {
+    for (int j = threadIdx.x; j < layout.columns(); j += blockDim.x) {
+        alpha[j] = j < layout.N ? neurons.alpha[j] : 0.0f;
+        beta[j] = j < layout.N ? neurons.beta[j] : 0.0f;
+    }
+}
+
+}  // namespace spikefloss
