@@ -5,22 +5,22 @@
 
 #include <cuda_runtime.h>
 
-#include <thrust/functional.h>
-#include <thrust/system/cpp/execution_policy.h>
-#include <thrust/transform_reduce.h>
+namespace emulation {
+
+// The sum of squares of x[count], in double (thrust_reduce.cpp).
+double squares_by_thrust(const float* x, spikefloss::Index count);
+
+}  // namespace emulation
 
 namespace spikefloss {
 
 inline void reduce_squares(void* temporary, std::size_t& bytes, const float* x, Index count, double* sum,
                            cudaStream_t stream) {
-    if (!temporary) {
+    if (temporary)
+        emulation::enqueue(stream, "reduce_squares",
+                           [x, count, sum] { *sum = emulation::squares_by_thrust(x, count); });
+    else
         bytes = 1;
-        return;
-    }
-    emulation::enqueue(stream, "reduce_squares", [x, count, sum] {
-        const auto square = [](float value) { return static_cast<double>(value) * value; };
-        *sum = thrust::transform_reduce(thrust::cpp::par, x, x + count, square, 0.0, thrust::plus<double>{});
-    });
 }
 
 }  // namespace spikefloss

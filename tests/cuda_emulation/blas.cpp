@@ -1,0 +1,265 @@
+// cuBLAS over BLAS. Scalars are read at the call, or, in device pointer mode, when the work runs; arrays of matrix
+// pointers lie in device memory and are read when it runs. As on a device, C is not read when beta is 0.
+#include "blas_handle.hpp"
+
+#include <cuda_bf16.h>
+#include "streams.hpp"
+
+#include <cblas.h>
+#include <cstring>
+#include <vector>
+
+using namespace emulation;
+
+namespace {
+
+struct Operand {
+    const void* data;
+    cudaDataType type;
+    std::int64_t ld;
+    long long stride;
+};
+
+struct Product {
+    cublasOperation_t op_a, op_b;
+    std::int64_t m, n, k, batch;
+    Operand a, b, c;
+    cublasComputeType_t compute;
+};
+
+CBLAS_TRANSPOSE transpose(cublasOperation_t op) { return op == CUBLAS_OP_N ? CblasNoTrans : CblasTrans; }
+
+std::size_t size_of(cudaDataType type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
+
+double element(const Operand& x, std::int64_t at) {
+    if (x.type == CUDA_R_64F) return static_cast<const double*>(x.data)[at];
+    if (x.type == CUDA_R_32F) return static_cast<const float*>(x.data)[at];
+    return __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at]);
+}
+
+void set_element(const Operand& x, std::int64_t at, double value) {
+    void* data = const_cast<void*>(x.data);
+    if (x.type == CUDA_R_64F)
+        static_cast<double*>(data)[at] = value;
+    else if (x.type == CUDA_R_32F)
+        static_cast<float*>(data)[at] = static_cast<float>(value);
+    else
+        static_cast<__nv_bfloat16*>(data)[at] = __float2bfloat16(static_cast<float>(value));
+}
+
+// What tensor cores keep of a float: 10 bits (TF32) or 7 (bfloat16) of its fraction.
+double reduced(double x, cublasComputeType_t compute) {
+    if (compute == CUBLAS_COMPUTE_32F_FAST_16BF) return __bfloat162float(__float2bfloat16(static_cast<float>(x)));
+    auto value = static_cast<float>(x);
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bits = (bits + 0x1000u) & ~0x1FFFu;
+    std::memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
+bool is_reduced(cublasComputeType_t compute) {
+    return compute == CUBLAS_COMPUTE_32F_FAST_16BF || compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+}
+
+template <class T>
+std::vector<T> converted(const Operand& x, std::int64_t rows, std::int64_t cols, cublasComputeType_t compute) {
+    std::vector<T> out(static_cast<std::size_t>(rows * cols));
+    for (std::int64_t col = 0; col < cols; ++col)
+        for (std::int64_t row = 0; row < rows; ++row) {
+            const double value = element(x, row + col * x.ld);
+            out[static_cast<std::size_t>(row + col * rows)] =
+                static_cast<T>(is_reduced(compute) && x.type == CUDA_R_32F ? reduced(value, compute) : value);
+        }
+    return out;
+}
+
+void blas_gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda,
+               const float* b, int ldb, float beta, float* c, int ldc) {
+    cblas_sgemm(CblasColMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+void blas_gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, double alpha, const double* a, int lda,
+               const double* b, int ldb, double beta, double* c, int ldc) {
+    cblas_dgemm(CblasColMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+Operand of_batch(Operand x, std::int64_t s) {
+    x.data = static_cast<const char*>(x.data) + s * x.stride * static_cast<long long>(size_of(x.type));
+    return x;
+}
+
+template <class T>
+constexpr cudaDataType type_of = sizeof(T) == 8 ? CUDA_R_64F : CUDA_R_32F;
+
+// One product with sums in T.
+template <class T>
+void multiply(const Product& p, Operand a, Operand b, Operand c, T alpha, T beta) {
+    const auto m = static_cast<int>(p.m), n = static_cast<int>(p.n), k = static_cast<int>(p.k);
+    const bool plain = a.type == type_of<T> && b.type == type_of<T> && c.type == type_of<T> && !is_reduced(p.compute);
+    if (plain)
+        return blas_gemm(transpose(p.op_a), transpose(p.op_b), m, n, k, alpha, static_cast<const T*>(a.data),
+                         static_cast<int>(a.ld), static_cast<const T*>(b.data), static_cast<int>(b.ld), beta,
+                         static_cast<T*>(const_cast<void*>(c.data)), static_cast<int>(c.ld));
+    const auto rows_a = p.op_a == CUBLAS_OP_N ? p.m : p.k, rows_b = p.op_b == CUBLAS_OP_N ? p.k : p.n;
+    const auto a_copy = converted<T>(a, rows_a, p.m + p.k - rows_a, p.compute);
+    const auto b_copy = converted<T>(b, rows_b, p.k + p.n - rows_b, p.compute);
+    std::vector<T> sum(static_cast<std::size_t>(p.m * p.n));
+    blas_gemm(transpose(p.op_a), transpose(p.op_b), m, n, k, alpha, a_copy.data(), static_cast<int>(rows_a),
+              b_copy.data(), static_cast<int>(rows_b), T(0), sum.data(), m);
+    for (std::int64_t col = 0; col < p.n; ++col)
+        for (std::int64_t row = 0; row < p.m; ++row) {
+            const double before = beta == T(0) ? 0.0 : static_cast<double>(beta) * element(c, row + col * c.ld);
+            set_element(c, row + col * c.ld,
+                        static_cast<double>(sum[static_cast<std::size_t>(row + col * p.m)]) + before);
+        }
+}
+
+bool wrong(const Product& p) {
+    const auto rows_a = p.op_a == CUBLAS_OP_N ? p.m : p.k, rows_b = p.op_b == CUBLAS_OP_N ? p.k : p.n;
+    const auto at_least_one = [](std::int64_t x) { return x > 1 ? x : 1; };
+    return p.m < 0 || p.n < 0 || p.k < 0 || p.batch < 0 || p.a.ld < at_least_one(rows_a) ||
+           p.b.ld < at_least_one(rows_b) || p.c.ld < at_least_one(p.m);
+}
+
+template <class T>
+cublasStatus_t enqueue_product(cublasHandle_t handle, Product p, const void* alpha, const void* beta) {
+    const Scalar<T> alpha_value(handle, static_cast<const T*>(alpha)), beta_value(handle, static_cast<const T*>(beta));
+    return enqueue(handle, "cublas gemm", [=] {
+        for (std::int64_t s = 0; s < p.batch; ++s)
+            multiply<T>(p, of_batch(p.a, s), of_batch(p.b, s), of_batch(p.c, s), alpha_value.get(), beta_value.get());
+    });
+}
+
+cublasStatus_t product(cublasHandle_t handle, Product p, const void* alpha, const void* beta) {
+    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+    if (wrong(p) || !alpha || !beta) return CUBLAS_STATUS_INVALID_VALUE;
+    if (p.m == 0 || p.n == 0 || p.batch == 0) return CUBLAS_STATUS_SUCCESS;
+    const bool in_double = p.compute == CUBLAS_COMPUTE_64F || p.compute == CUBLAS_COMPUTE_64F_PEDANTIC;
+    for (cudaDataType type : {p.a.type, p.b.type, p.c.type})
+        if ((type == CUDA_R_64F) != in_double || (type != CUDA_R_64F && type != CUDA_R_32F && type != CUDA_R_16BF))
+            return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (p.a.type != p.b.type || (p.a.type == CUDA_R_32F && p.c.type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (handle->math == CUBLAS_TF32_TENSOR_OP_MATH && p.compute == CUBLAS_COMPUTE_32F)
+        p.compute = CUBLAS_COMPUTE_32F_FAST_TF32;
+    return in_double ? enqueue_product<double>(handle, p, alpha, beta) : enqueue_product<float>(handle, p, alpha, beta);
+}
+
+}  // namespace
+
+cublasStatus_t cublasGemmStridedBatchedEx_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+                                             std::int64_t m, std::int64_t n, std::int64_t k, const void* alpha,
+                                             const void* a, cudaDataType a_type, std::int64_t lda, long long a_stride,
+                                             const void* b, cudaDataType b_type, std::int64_t ldb, long long b_stride,
+                                             const void* beta, void* c, cudaDataType c_type, std::int64_t ldc,
+                                             long long c_stride, std::int64_t batch, cublasComputeType_t compute,
+                                             cublasGemmAlgo_t) {
+    return product(handle,
+                   {op_a,
+                    op_b,
+                    m,
+                    n,
+                    k,
+                    batch,
+                    {a, a_type, lda, a_stride},
+                    {b, b_type, ldb, b_stride},
+                    {c, c_type, ldc, c_stride},
+                    compute},
+                   alpha, beta);
+}
+
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                          int n, int k, const void* alpha, const void* a, cudaDataType a_type, int lda,
+                                          long long a_stride, const void* b, cudaDataType b_type, int ldb,
+                                          long long b_stride, const void* beta, void* c, cudaDataType c_type, int ldc,
+                                          long long c_stride, int batch, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t algorithm) {
+    return cublasGemmStridedBatchedEx_64(handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, a_stride, b, b_type, ldb,
+                                         b_stride, beta, c, c_type, ldc, c_stride, batch, compute, algorithm);
+}
+
+cublasStatus_t cublasGemmEx_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, std::int64_t m,
+                               std::int64_t n, std::int64_t k, const void* alpha, const void* a, cudaDataType a_type,
+                               std::int64_t lda, const void* b, cudaDataType b_type, std::int64_t ldb, const void* beta,
+                               void* c, cudaDataType c_type, std::int64_t ldc, cublasComputeType_t compute,
+                               cublasGemmAlgo_t algorithm) {
+    return cublasGemmStridedBatchedEx_64(handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, 0, b, b_type, ldb, 0, beta,
+                                         c, c_type, ldc, 0, 1, compute, algorithm);
+}
+
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
+                            const void* alpha, const void* a, cudaDataType a_type, int lda, const void* b,
+                            cudaDataType b_type, int ldb, const void* beta, void* c, cudaDataType c_type, int ldc,
+                            cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
+    return cublasGemmEx_64(handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
+                           compute, algorithm);
+}
+
+namespace {
+template <class T, class I>
+cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, I m, I n, I k,
+                    const T* alpha, const T* a, I lda, long long a_stride, const T* b, I ldb, long long b_stride,
+                    const T* beta, T* c, I ldc, long long c_stride, I batch) {
+    constexpr auto compute = sizeof(T) == 8 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
+    return cublasGemmStridedBatchedEx_64(handle, op_a, op_b, m, n, k, alpha, a, type_of<T>, lda, a_stride, b,
+                                         type_of<T>, ldb, b_stride, beta, c, type_of<T>, ldc, c_stride, batch, compute,
+                                         CUBLAS_GEMM_DEFAULT);
+}
+}  // namespace
+
+cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
+                           const float* alpha, const float* a, int lda, const float* b, int ldb, const float* beta,
+                           float* c, int ldc) {
+    return gemm<float, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+}
+
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                         int n, int k, const float* alpha, const float* a, int lda, long long a_stride,
+                                         const float* b, int ldb, long long b_stride, const float* beta, float* c,
+                                         int ldc, long long c_stride, int batch) {
+    return gemm<float, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c, ldc,
+                            c_stride, batch);
+}
+
+cublasStatus_t cublasSgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, std::int64_t m,
+                              std::int64_t n, std::int64_t k, const float* alpha, const float* a, std::int64_t lda,
+                              const float* b, std::int64_t ldb, const float* beta, float* c, std::int64_t ldc) {
+    return gemm<float, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+}
+
+cublasStatus_t cublasSgemmStridedBatched_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+                                            std::int64_t m, std::int64_t n, std::int64_t k, const float* alpha,
+                                            const float* a, std::int64_t lda, long long a_stride, const float* b,
+                                            std::int64_t ldb, long long b_stride, const float* beta, float* c,
+                                            std::int64_t ldc, long long c_stride, std::int64_t batch) {
+    return gemm<float, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c,
+                                     ldc, c_stride, batch);
+}
+
+cublasStatus_t cublasDgemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
+                           const double* alpha, const double* a, int lda, const double* b, int ldb, const double* beta,
+                           double* c, int ldc) {
+    return gemm<double, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+}
+
+cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                         int n, int k, const double* alpha, const double* a, int lda,
+                                         long long a_stride, const double* b, int ldb, long long b_stride,
+                                         const double* beta, double* c, int ldc, long long c_stride, int batch) {
+    return gemm<double, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c, ldc,
+                             c_stride, batch);
+}
+
+cublasStatus_t cublasDgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, std::int64_t m,
+                              std::int64_t n, std::int64_t k, const double* alpha, const double* a, std::int64_t lda,
+                              const double* b, std::int64_t ldb, const double* beta, double* c, std::int64_t ldc) {
+    return gemm<double, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+}
+
+cublasStatus_t cublasDgemmStridedBatched_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
+                                            std::int64_t m, std::int64_t n, std::int64_t k, const double* alpha,
+                                            const double* a, std::int64_t lda, long long a_stride, const double* b,
+                                            std::int64_t ldb, long long b_stride, const double* beta, double* c,
+                                            std::int64_t ldc, long long c_stride, std::int64_t batch) {
+    return gemm<double, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c,
+                                      ldc, c_stride, batch);
+}

@@ -1,0 +1,171 @@
+// Capture of streams into graphs, and their replay.
+#include "settings.hpp"
+#include "streams.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace emulation {
+
+namespace {
+
+// Whether `node` comes before one of `frontier`, or is one.
+bool reachable(const Graph& graph, std::vector<int> frontier, int node) {
+    std::vector<bool> seen(graph.nodes.size(), false);
+    while (!frontier.empty()) {
+        const int at = frontier.back();
+        frontier.pop_back();
+        if (at == node) return true;
+        if (seen[static_cast<std::size_t>(at)]) continue;
+        seen[static_cast<std::size_t>(at)] = true;
+        for (int before : graph.nodes[static_cast<std::size_t>(at)].after) frontier.push_back(before);
+    }
+    return false;
+}
+
+// Whether the origin waits, at the end, for all that the other streams of the capture do.
+bool joined(const Capture& capture) {
+    for (const CUstream_st* stream : capture.streams)
+        for (int node : stream->frontier)
+            if (!reachable(*capture.graph, capture.origin->frontier, node)) return false;
+    return true;
+}
+
+// The nodes in one of the orders that their dependencies allow: the recorded one, or, with an odd seed, the one that
+// always takes the latest node that can go.
+std::vector<int> replay_order(const Graph& graph) {
+    const int count = static_cast<int>(graph.nodes.size());
+    std::vector<int> order;
+    if (setting("SPIKEFLOSS_EMULATION_SEED", 0) % 2 == 0) {
+        for (int n = 0; n < count; ++n) order.push_back(n);
+        return order;
+    }
+    std::vector<int> open(graph.nodes.size());
+    std::vector<std::vector<int>> next(graph.nodes.size());
+    std::vector<int> ready;
+    for (int n = 0; n < count; ++n) {
+        open[static_cast<std::size_t>(n)] = static_cast<int>(graph.nodes[static_cast<std::size_t>(n)].after.size());
+        for (int before : graph.nodes[static_cast<std::size_t>(n)].after)
+            next[static_cast<std::size_t>(before)].push_back(n);
+        if (open[static_cast<std::size_t>(n)] == 0) ready.push_back(n);
+    }
+    while (!ready.empty()) {
+        const auto latest = std::max_element(ready.begin(), ready.end());
+        const int n = *latest;
+        ready.erase(latest);
+        order.push_back(n);
+        for (int after : next[static_cast<std::size_t>(n)])
+            if (--open[static_cast<std::size_t>(after)] == 0) ready.push_back(after);
+    }
+    return order;
+}
+
+void replay(const Graph& graph) {
+    for (int n : replay_order(graph)) {
+        if (device().sticky != cudaSuccess) return;
+        const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
+        device().running = node.name;
+        node.run();
+    }
+}
+
+}  // namespace
+
+cudaError_t forbid_in_capture(const CUstream_st* stream) {
+    for (const auto& capture : device().captures) {
+        const bool takes_part = stream && stream->capture == capture;
+        if (!takes_part && (stream || capture->mode == cudaStreamCaptureModeRelaxed)) continue;
+        capture->invalid = true;
+        return cudaErrorStreamCaptureUnsupported;
+    }
+    return cudaSuccess;
+}
+
+cudaError_t record_node(CUstream_st* stream, const char* name, std::function<void()> work) {
+    if (stream->capture->invalid) return cudaErrorStreamCaptureInvalidated;
+    Graph& graph = *stream->capture->graph;
+    graph.nodes.push_back({name, std::move(work), stream->frontier});
+    stream->frontier = {static_cast<int>(graph.nodes.size()) - 1};
+    return cudaSuccess;
+}
+
+}  // namespace emulation
+
+using namespace emulation;
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+    std::lock_guard lock(device().mutex);
+    if (!stream) return answer(cudaErrorStreamCaptureUnsupported);
+    if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
+    if (stream->capture) return answer(cudaErrorInvalidValue);
+    auto capture = std::make_shared<Capture>();
+    capture->origin = stream;
+    capture->mode = mode;
+    capture->streams = {stream};
+    stream->capture = capture;
+    stream->frontier.clear();
+    device().captures.push_back(capture);
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    std::lock_guard lock(device().mutex);
+    *graph = nullptr;
+    if (!stream || !exists(stream)) return answer(cudaErrorInvalidResourceHandle);
+    const auto capture = stream->capture;
+    if (!capture) return answer(cudaErrorInvalidValue);
+    if (capture->origin != stream) return answer(cudaErrorStreamCaptureUnmatched);
+    const bool all_joined = joined(*capture);
+    for (CUstream_st* member : capture->streams) {
+        member->capture = nullptr;
+        member->frontier.clear();
+    }
+    std::erase(device().captures, capture);
+    if (capture->invalid) return answer(cudaErrorStreamCaptureInvalidated);
+    if (!all_joined) return answer(cudaErrorStreamCaptureUnjoined);
+    *graph = new CUgraph_st{capture->graph};
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    std::lock_guard lock(device().mutex);
+    stream = resolve(stream);
+    if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
+    *status = !stream->capture           ? cudaStreamCaptureStatusNone
+              : stream->capture->invalid ? cudaStreamCaptureStatusInvalidated
+                                         : cudaStreamCaptureStatusActive;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+    if (!graph) return answer(cudaErrorInvalidValue);
+    *exec = new CUgraphExec_st{graph->graph};
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t) {
+    return answer(exec ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    if (!exec) return answer(cudaErrorInvalidValue);
+    return queue(stream, "cudaGraphLaunch", [graph = exec->graph] { replay(*graph); });
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    if (!graph) return answer(cudaErrorInvalidValue);
+    delete graph;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    if (!exec) return answer(cudaErrorInvalidValue);
+    delete exec;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void*, std::size_t* count) {
+    if (!graph) return answer(cudaErrorInvalidValue);
+    *count = graph->graph->nodes.size();
+    return answer(cudaSuccess);
+}

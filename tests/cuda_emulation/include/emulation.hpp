@@ -1,0 +1,36 @@
+// What the emulated headers need of the emulation itself: the queue that every asynchronous call goes through, the
+// launch of a kernel whose arguments are already bound, and the points where a CUDA thread waits for others.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+
+struct cudaLaunchConfig_st;
+struct CUstream_st;
+
+namespace emulation {
+
+using Place = std::source_location;
+
+// Queues `work` on `stream` (or records it, while the stream is captured). name: for reports, a string constant.
+int enqueue(CUstream_st* stream, const char* name, std::function<void()> work);
+
+// Checks the launch as a device does and queues it; `body` is what one thread runs.
+int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::function<void()> body);
+
+// ---- called by the threads of a kernel ----
+enum class WarpCall : unsigned char { shfl, shfl_up, shfl_down, shfl_xor, ballot, any, all, match_any, syncwarp };
+
+void block_barrier(Place place);
+int block_vote(int predicate, int kind, Place place);  // kind 0: count, 1: and, 2: or
+void cluster_barrier(Place place);
+std::uint64_t warp_call(WarpCall call, unsigned mask, std::uint64_t value, int argument, int width, Place place);
+void wait_until(const unsigned* counter, unsigned target, Place place);
+void let_others_run();
+unsigned cluster_rank();
+void* block_shared_memory();
+void* cluster_peer(void* mine, unsigned rank);
+
+}  // namespace emulation

@@ -1,0 +1,147 @@
+// Launches: what a device would refuse is refused, the rest queued.
+#include "engine.hpp"
+#include "settings.hpp"
+#include "streams.hpp"
+
+#include <algorithm>
+#include <map>
+
+namespace emulation {
+
+namespace {
+
+constexpr std::size_t shared_by_default = 48 * 1024, shared_reserved = 1024;
+constexpr unsigned threads_per_block = 1024, threads_per_multiprocessor = 2048, blocks_per_multiprocessor = 32;
+
+std::map<const void*, cudaFuncAttributes>& attributes() {
+    static auto& map = *new std::map<const void*, cudaFuncAttributes>;
+    return map;
+}
+
+unsigned volume(dim3 d) { return d.x * d.y * d.z; }
+
+unsigned resident_blocks(unsigned threads, std::size_t shared) {
+    if (threads == 0 || threads > threads_per_block) return 0;
+    const std::size_t all_shared = shared_per_block_limit() + shared_reserved;
+    const unsigned by_threads = threads_per_multiprocessor / ((threads + 31) / 32 * 32);
+    const auto by_shared = static_cast<unsigned>(all_shared / (shared + shared_reserved));
+    return std::min({by_threads, by_shared, blocks_per_multiprocessor});
+}
+
+struct Shape {
+    unsigned cluster = 1;
+    bool cooperative = false;
+    cudaError_t error = cudaSuccess;
+};
+
+Shape shape_of(const cudaLaunchConfig_st& config, const cudaFuncAttributes& function) {
+    Shape shape;
+    for (unsigned i = 0; i < config.numAttrs; ++i) {
+        const cudaLaunchAttribute& attribute = config.attrs[i];
+        if (attribute.id == cudaLaunchAttributeCooperative) shape.cooperative = attribute.val.cooperative != 0;
+        if (attribute.id != cudaLaunchAttributeClusterDimension) continue;
+        const auto& c = attribute.val.clusterDim;
+        shape.cluster = c.x;
+        // Only clusters along x are emulated.
+        if (c.x == 0 || c.y != 1 || c.z != 1 || config.gridDim.x % c.x != 0)
+            shape.error = cudaErrorInvalidConfiguration;
+        const unsigned most = function.nonPortableClusterSizeAllowed ? 16 : 8;
+        if (c.x > most) shape.error = cudaErrorInvalidClusterSize;
+        if (capability() < 90) shape.error = cudaErrorNotSupported;
+    }
+    return shape;
+}
+
+bool valid_dimensions(dim3 grid, dim3 block) {
+    if (volume(grid) == 0 || grid.x > 0x7FFFFFFFu || grid.y > 65535 || grid.z > 65535) return false;
+    return block.x > 0 && block.y > 0 && block.z > 0 && block.x <= 1024 && block.y <= 1024 && block.z <= 64 &&
+           volume(block) <= threads_per_block;
+}
+
+int active_clusters(unsigned cluster, unsigned threads, std::size_t shared) {
+    return static_cast<int>(resident_blocks(threads, shared) * static_cast<unsigned>(multiprocessors()) / cluster);
+}
+
+}  // namespace
+
+int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::function<void()> body) {
+    std::lock_guard lock(device().mutex);
+    if (device().sticky != cudaSuccess) return answer(cudaSuccess);
+    const cudaFuncAttributes& function = attributes()[kernel];
+    if (!valid_dimensions(config.gridDim, config.blockDim)) return answer(cudaErrorInvalidConfiguration);
+    if (config.dynamicSmemBytes > static_cast<std::size_t>(function.maxDynamicSharedSizeBytes))
+        return answer(cudaErrorInvalidValue);
+    const Shape shape = shape_of(config, function);
+    if (shape.error != cudaSuccess) return answer(shape.error);
+    const unsigned threads = volume(config.blockDim);
+    const unsigned resident =
+        resident_blocks(threads, config.dynamicSmemBytes) * static_cast<unsigned>(multiprocessors());
+    if (shape.cooperative && volume(config.gridDim) > resident) return answer(cudaErrorCooperativeLaunchTooLarge);
+    if (resident < shape.cluster) return answer(cudaErrorLaunchOutOfResources);
+    LaunchRecord record{kernel,        std::move(body),  config.gridDim, config.blockDim, config.dynamicSmemBytes,
+                        shape.cluster, shape.cooperative};
+    return queue(config.stream, "kernel", [record = std::move(record)] {
+        const cudaError_t error = Engine::get().run(record);
+        if (error != cudaSuccess) raise(error, "");
+    });
+}
+
+}  // namespace emulation
+
+using namespace emulation;
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+    std::lock_guard lock(device().mutex);
+    cudaFuncAttributes& function = attributes()[kernel];
+    switch (attribute) {
+        case cudaFuncAttributeMaxDynamicSharedMemorySize:
+            if (value < 0 || static_cast<std::size_t>(value) > shared_per_block_limit())
+                return answer(cudaErrorInvalidValue);
+            function.maxDynamicSharedSizeBytes = value;
+            return answer(cudaSuccess);
+        case cudaFuncAttributePreferredSharedMemoryCarveout:
+            function.preferredShmemCarveout = value;
+            return answer(cudaSuccess);
+        case cudaFuncAttributeNonPortableClusterSizeAllowed:
+            function.nonPortableClusterSizeAllowed = value;
+            return answer(cudaSuccess);
+    }
+    return answer(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* result, const void* kernel) {
+    std::lock_guard lock(device().mutex);
+    *result = attributes()[kernel];
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int threads,
+                                                          std::size_t shared) {
+    std::lock_guard lock(device().mutex);
+    if (threads <= 0) return answer(cudaErrorInvalidValue);
+    const auto most = static_cast<std::size_t>(attributes()[kernel].maxDynamicSharedSizeBytes);
+    *blocks = shared > most ? 0 : static_cast<int>(resident_blocks(static_cast<unsigned>(threads), shared));
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* kernel, const cudaLaunchConfig_t* config) {
+    std::lock_guard lock(device().mutex);
+    *clusters = 0;
+    const cudaFuncAttributes& function = attributes()[kernel];
+    const Shape shape = shape_of(*config, function);
+    if (shape.error != cudaSuccess) return answer(shape.error);
+    if (config->dynamicSmemBytes <= static_cast<std::size_t>(function.maxDynamicSharedSizeBytes))
+        *clusters = active_clusters(shape.cluster, volume(config->blockDim), config->dynamicSmemBytes);
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* kernel, const cudaLaunchConfig_t* config) {
+    std::lock_guard lock(device().mutex);
+    if (capability() < 90) return answer(cudaErrorNotSupported);
+    const unsigned most = attributes()[kernel].nonPortableClusterSizeAllowed ? 16 : 8;
+    *size = 0;
+    for (unsigned cluster = 1; cluster <= most; cluster *= 2)
+        if (active_clusters(cluster, volume(config->blockDim), config->dynamicSmemBytes) > 0)
+            *size = static_cast<int>(cluster);
+    return answer(cudaSuccess);
+}

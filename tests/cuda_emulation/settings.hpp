@@ -1,0 +1,32 @@
+// What can be set about the emulated device by environment variables, all whole numbers:
+//   SPIKEFLOSS_EMULATION_SEED             order of blocks, warps and threads; 0 is the natural one
+//   SPIKEFLOSS_EMULATION_MULTIPROCESSORS  8
+//   SPIKEFLOSS_EMULATION_SHARED           bytes of dynamic shared memory a block can ask for (227 KiB)
+//   SPIKEFLOSS_EMULATION_MEMORY           bytes of device memory (4 GiB)
+//   SPIKEFLOSS_EMULATION_DEVICES          1
+//   SPIKEFLOSS_EMULATION_CAPABILITY       90
+//   SPIKEFLOSS_EMULATION_PLACE            0: allocations end at a guard page; 1: they begin at one
+//   SPIKEFLOSS_EMULATION_HIDE             1: the host cannot touch device memory; 0: it is not stopped
+//   SPIKEFLOSS_EMULATION_STACK            bytes of stack of one CUDA thread
+// They are read when first needed; settings whose getter takes no cache are read at every use.
+#pragma once
+
+#include <cstdlib>
+
+namespace emulation {
+
+inline long long setting(const char* name, long long otherwise) {
+    const char* text = std::getenv(name);
+    return text && *text ? std::strtoll(text, nullptr, 10) : otherwise;
+}
+
+inline int multiprocessors() { return static_cast<int>(setting("SPIKEFLOSS_EMULATION_MULTIPROCESSORS", 8)); }
+inline int capability() { return static_cast<int>(setting("SPIKEFLOSS_EMULATION_CAPABILITY", 90)); }
+inline std::size_t shared_per_block_limit() {
+    return static_cast<std::size_t>(setting("SPIKEFLOSS_EMULATION_SHARED", 227 * 1024));
+}
+inline std::size_t device_memory_limit() {
+    return static_cast<std::size_t>(setting("SPIKEFLOSS_EMULATION_MEMORY", 4LL << 30));
+}
+
+}  // namespace emulation

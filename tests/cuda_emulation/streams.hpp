@@ -1,0 +1,101 @@
+// Streams, events and graphs. Work is queued and runs only when something waits for it, so that a forgotten wait shows
+// as wrong data; a sticky error, once raised by queued work, is what every later call returns.
+#pragma once
+
+#include "cuda_runtime_api.h"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace emulation {
+
+// A point in a stream's queue that others can wait for.
+struct Marker {
+    CUstream_st* stream = nullptr;
+    bool reached = false;
+    double seconds = 0;  // when it was reached
+};
+
+struct Work {
+    const char* name;
+    std::function<void()> run;
+    std::shared_ptr<Marker> marker;    // reached after `run`; may be null
+    std::shared_ptr<Marker> wait_for;  // before `run`; may be null
+};
+
+struct GraphNode {
+    const char* name;
+    std::function<void()> run;
+    std::vector<int> after;  // nodes
+};
+
+struct Graph {
+    std::vector<GraphNode> nodes;
+};
+
+// A capture in progress, shared by the streams that take part.
+struct Capture {
+    std::shared_ptr<Graph> graph = std::make_shared<Graph>();
+    CUstream_st* origin = nullptr;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+    bool invalid = false;
+    std::vector<CUstream_st*> streams;
+};
+
+}  // namespace emulation
+
+struct CUstream_st {
+    bool blocking = true;  // in step with the default stream
+    std::deque<emulation::Work> queue;
+    std::shared_ptr<emulation::Capture> capture;
+    std::vector<int> frontier;  // nodes of the capture that the next one comes after
+};
+
+struct CUevent_st {
+    std::shared_ptr<emulation::Marker> marker;  // null: never recorded
+    std::shared_ptr<emulation::Capture> capture;
+    std::vector<int> frontier;
+    bool timed = true;
+};
+
+struct CUgraph_st {
+    std::shared_ptr<emulation::Graph> graph;
+};
+struct CUgraphExec_st {
+    std::shared_ptr<emulation::Graph> graph;
+};
+
+namespace emulation {
+
+struct Device {
+    std::recursive_mutex mutex;
+    CUstream_st default_stream;
+    std::vector<CUstream_st*> streams;  // those created
+    std::vector<std::shared_ptr<Capture>> captures;
+    cudaError_t sticky = cudaSuccess, last = cudaSuccess;
+    const char* running = nullptr;
+};
+Device& device();
+
+// What every API call returns: remembers an error that is not sticky, and answers the sticky one if there is one.
+cudaError_t answer(cudaError_t error);
+// Ends with a report and a sticky error.
+void raise(cudaError_t error, const std::string& report);
+
+CUstream_st* resolve(CUstream_st* stream);
+bool exists(const CUstream_st* stream);
+std::shared_ptr<Marker> mark(CUstream_st* stream);
+// Runs the queue of `stream` until `marker` is reached (null: until it is empty).
+void run(CUstream_st* stream, const Marker* marker = nullptr);
+void run_all();
+bool idle();
+// An error when a capture that forbids calls of this kind is in progress. stream null: any.
+cudaError_t forbid_in_capture(const CUstream_st* stream);
+cudaError_t record_node(CUstream_st* stream, const char* name, std::function<void()> work);
+cudaError_t queue(CUstream_st* stream, const char* name, std::function<void()> work);
+const char* running_work();
+
+}  // namespace emulation

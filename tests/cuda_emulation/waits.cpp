@@ -1,0 +1,191 @@
+// Where CUDA threads wait for each other: barriers of a block and of a cluster, counters, calls of a warp.
+#include "engine.hpp"
+
+#include <bit>
+#include <cstdio>
+
+namespace emulation {
+
+namespace {
+
+bool same_place(const Place& a, const Place& b) {
+    return a.line() == b.line() && std::string_view(a.file_name()) == b.file_name();
+}
+
+Engine& engine() { return Engine::get(); }
+
+// Whether the thread that runs now is the last of `threads` to arrive; if not, it waits and is woken by the last.
+bool arrive(Barrier& barrier, std::size_t threads, Wait what, Place place) {
+    Thread* me = engine().current();
+    if (barrier.ended)
+        engine().fail(cudaErrorLaunchFailure,
+                      "it waits at a barrier (" + std::string(place.file_name()) + ":" + std::to_string(place.line()) +
+                          ") that " + std::to_string(barrier.ended) + " threads will never reach: they ended");
+    if (!barrier.waiting.empty() && !same_place(barrier.waiting.front()->place, place))
+        engine().fail(cudaErrorLaunchFailure, "it reached the barrier at " + std::string(place.file_name()) + ":" +
+                                                  std::to_string(place.line()) + ", others another one: " +
+                                                  engine().describe(*barrier.waiting.front()));
+    if (barrier.waiting.size() + 1 == threads) {
+        engine().wake_all(barrier.waiting);
+        return true;
+    }
+    barrier.waiting.push_back(me);
+    engine().wait(what, place);
+    return false;
+}
+
+}  // namespace
+
+void block_barrier(Place place) {
+    Block& block = *engine().current()->block;
+    arrive(block.barrier, block.threads.size(), Wait::block_barrier, place);
+}
+
+int block_vote(int predicate, int kind, Place place) {
+    Block& block = *engine().current()->block;
+    Barrier& barrier = block.barrier;
+    if (barrier.waiting.empty()) barrier.count = 0;
+    barrier.count += predicate != 0;
+    const auto threads = static_cast<int>(block.threads.size());
+    if (barrier.waiting.size() + 1 == block.threads.size()) {
+        block.vote[0] = barrier.count;
+        block.vote[1] = barrier.count == threads;
+        block.vote[2] = barrier.count > 0;
+        for (Thread* thread : barrier.waiting) thread->value = static_cast<std::uint64_t>(block.vote[kind]);
+        engine().current()->value = static_cast<std::uint64_t>(block.vote[kind]);
+    }
+    Thread* me = engine().current();
+    arrive(barrier, block.threads.size(), Wait::block_barrier, place);
+    return static_cast<int>(me->value);
+}
+
+void cluster_barrier(Place place) {
+    Block& block = *engine().current()->block;
+    const unsigned cluster = engine().launch()->cluster;
+    arrive(block.group->clusters[block.first_peer / cluster], block.threads.size() * cluster, Wait::cluster_barrier,
+           place);
+}
+
+void wait_until(const unsigned* counter, unsigned target, Place place) {
+    if (static_cast<int>(*counter - target) >= 0) return;
+    Thread* me = engine().current();
+    me->counter = counter;
+    me->target = target;
+    engine().wait(Wait::counter, place);
+}
+
+void let_others_run() { engine().wait(Wait::turn, Place::current()); }
+
+unsigned cluster_rank() { return engine().current()->block->rank; }
+
+void* block_shared_memory() { return engine().current()->block->shared.data(); }
+
+void* cluster_peer(void* mine, unsigned rank) {
+    const Block& block = *engine().current()->block;
+    const auto offset = static_cast<char*>(mine) - block.shared.data();
+    if (offset < 0 || static_cast<std::size_t>(offset) > block.shared.bytes())
+        engine().fail(cudaErrorIllegalAddress, "it asks for a peer's copy of what is not in its own shared memory");
+    if (rank >= engine().launch()->cluster)
+        engine().fail(cudaErrorIllegalAddress, "it asks for block " + std::to_string(rank) + " of a cluster of " +
+                                                   std::to_string(engine().launch()->cluster));
+    return block.group->blocks[block.first_peer + rank]->shared.data() + offset;
+}
+
+namespace {
+
+// What lane `lane` reads in a shuffle.
+unsigned source_lane(const Thread& thread, unsigned lane) {
+    const auto width = static_cast<unsigned>(thread.width), first = lane / width * width;
+    const auto argument = static_cast<unsigned>(thread.argument);
+    switch (thread.call) {
+        case WarpCall::shfl: return first + argument % width;
+        case WarpCall::shfl_up: return lane - first >= argument ? lane - argument : lane;
+        case WarpCall::shfl_down: return lane - first + argument < width ? lane + argument : lane;
+        default: return (lane ^ argument) < first + width ? lane ^ argument : lane;
+    }
+}
+
+struct Exchange {
+    Thread* lanes[32];
+    std::uint64_t values[32];
+    unsigned mask, ballot = 0;
+};
+
+std::uint64_t result(const Exchange& exchange, const Thread& thread, unsigned lane) {
+    switch (thread.call) {
+        case WarpCall::ballot: return exchange.ballot;
+        case WarpCall::any: return exchange.ballot != 0;
+        case WarpCall::all: return exchange.ballot == exchange.mask;
+        case WarpCall::syncwarp: return 0;
+        case WarpCall::match_any: {
+            unsigned same = 0;
+            for (unsigned other = 0; other < 32; ++other)
+                if (exchange.mask >> other & 1 && exchange.values[other] == thread.value) same |= 1u << other;
+            return same;
+        }
+        default: break;
+    }
+    const unsigned source = source_lane(thread, lane);
+    if (!(exchange.mask >> source & 1))
+        engine().fail(cudaErrorLaunchFailure, "a shuffle reads lane " + std::to_string(source) +
+                                                  ", which takes no part in it: " + engine().describe(thread));
+    return exchange.values[source];
+}
+
+// All lanes of the mask are here: each gets its result.
+void complete(Block& block, unsigned warp, unsigned mask) {
+    Exchange exchange;
+    exchange.mask = mask;
+    Thread* me = engine().current();
+    for (unsigned rest = mask; rest; rest &= rest - 1) {
+        const auto lane = static_cast<unsigned>(std::countr_zero(rest));
+        Thread& thread = block.threads[warp * 32 + lane];
+        if (&thread != me &&
+            (thread.call != me->call || thread.mask != me->mask || !same_place(thread.place, me->place)))
+            engine().fail(cudaErrorLaunchFailure,
+                          "lanes of its warp disagree about the call or its mask: " + engine().describe(thread));
+        exchange.lanes[lane] = &thread;
+        exchange.values[lane] = thread.value;
+        if (thread.value) exchange.ballot |= 1u << lane;
+    }
+    std::uint64_t results[32];
+    for (unsigned rest = mask; rest; rest &= rest - 1) {
+        const auto lane = static_cast<unsigned>(std::countr_zero(rest));
+        results[lane] = result(exchange, *exchange.lanes[lane], lane);
+    }
+    for (unsigned rest = mask; rest; rest &= rest - 1) {
+        const auto lane = static_cast<unsigned>(std::countr_zero(rest));
+        exchange.lanes[lane]->value = results[lane];
+        if (exchange.lanes[lane] != me) engine().wake(exchange.lanes[lane]);
+    }
+    block.warps[warp].waiting &= ~mask;
+}
+
+}  // namespace
+
+std::uint64_t warp_call(WarpCall call, unsigned mask, std::uint64_t value, int argument, int width, Place place) {
+    Thread* me = engine().current();
+    Block& block = *me->block;
+    const unsigned warp = me->index / 32, lane = 1u << (me->index % 32);
+    WarpState& state = block.warps[warp];
+    me->call = call;
+    me->mask = mask;
+    me->value = value;
+    me->argument = argument;
+    me->width = width;
+    me->place = place;
+    me->wait = Wait::warp;
+    if (!(mask & lane))
+        engine().fail(cudaErrorLaunchFailure, "its mask does not name its own lane: " + engine().describe(*me));
+    const unsigned needed = mask & state.present;
+    if (needed & state.ended)
+        engine().fail(cudaErrorLaunchFailure, "its mask names lanes that have ended: " + engine().describe(*me));
+    state.waiting |= lane;
+    if ((state.waiting & needed) == needed)
+        complete(block, warp, needed);
+    else
+        engine().wait(Wait::warp, place);
+    return me->value;
+}
+
+}  // namespace emulation
