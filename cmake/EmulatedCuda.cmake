@@ -16,15 +16,18 @@ elseif(NOT EXISTS ${_emulation}/blas.cpp OR NOT EXISTS ${_emulation}/nccl.cpp OR
 else()
   set(SPIKEFLOSS_WITH_EMULATION ON)
   add_subdirectory(${_emulation} ${PROJECT_BINARY_DIR}/tests/cuda_emulation)
-  # Thrust needs only its own folder; CUDA's own headers beside it must not hide those of the emulation.
-  target_include_directories(spikefloss_cuda_emulation SYSTEM INTERFACE ${SPIKEFLOSS_CCCL_INCLUDE})
+  # A library of its own, so that Thrust does not meet the headers of the emulation.
+  add_library(spikefloss_emulated_thrust STATIC ${_emulation}/thrust_reduce.cpp)
+  target_include_directories(spikefloss_emulated_thrust PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_include_directories(spikefloss_emulated_thrust SYSTEM PRIVATE ${SPIKEFLOSS_CCCL_INCLUDE})
+  target_compile_definitions(spikefloss_emulated_thrust PRIVATE THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP)
 
   file(GLOB _sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cu ${PROJECT_SOURCE_DIR}/cuda/*.cpp)
   set_source_files_properties(${_sources} PROPERTIES LANGUAGE CXX)
   add_library(spikefloss_cuda_emulated STATIC ${_sources})
   target_include_directories(spikefloss_cuda_emulated PRIVATE ${PROJECT_SOURCE_DIR}/cuda)
   target_link_libraries(spikefloss_cuda_emulated
-    PUBLIC spikefloss_backend spikefloss_parallel PRIVATE spikefloss_cuda_emulation)
+    PUBLIC spikefloss_backend spikefloss_parallel PRIVATE spikefloss_cuda_emulation spikefloss_emulated_thrust)
   spikefloss_factory_library(spikefloss_factory_emulated CUDA spikefloss_cuda_emulated)
 
   add_executable(spikefloss_emulated ${PROJECT_SOURCE_DIR}/src/main.cpp)
