@@ -11,28 +11,39 @@
 namespace spikefloss {
 
 void StatePass::backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient) {
-    const Index O = shape_.outputs;
     const auto row_sums = [&](Parameter p) { return gradient.matrix(1, n_, network.layout.extent(p).offset); };
-    if (options.dy) readout_backward(network, options.dy, gradient);
+    if (options.dy) filter_backward(network, options.dy, gradient);
     squares_complete_ = options.adjoint_limit > 0.0f;  // but for t = 0, where there is no readout and no cap
     di_.zero();
     du_.zero();
-    for (Index first = (T_ - 1) / chunk_ * chunk_; first >= 0; first -= chunk_) {
-        const Index steps = std::min(chunk_, T_ - first);
-        // What the readout sends back to the chunk: dz W_out [steps b, n].
-        if (options.dy)
+    for (Index k = segments_ - 1; k >= 0; --k) {
+        hold(network, x, k);
+        backward_segment(network, x, options, gradient);
+    }
+    add_extra(options, 0);
+    if (options.state_norms) backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), squares_.data());
+    backend_.add_column_sums({di_.data(), b_, n_}, row_sums(Parameter::initial_current));
+    backend_.add_column_sums({du_.data(), b_, n_}, row_sums(Parameter::initial_membrane));
+}
+
+// The segment held, chunk by chunk; (di_, du_) from those of its last step to those of the step before it.
+void StatePass::backward_segment(const Network& network, const float* x, const BackwardOptions& options,
+                                 SumBuffer& gradient) {
+    const Index O = shape_.outputs, begin = first_of(held_), end = end_of(held_);
+    for (Index first = begin + (end - begin - 1) / chunk_ * chunk_; first >= begin; first -= chunk_) {
+        const Index steps = std::min(chunk_, end - first);
+        if (options.dy) {
+            readout_backward(network, first, steps, gradient);
+            // What the readout sends back to the chunk: dz W_out [steps b, n].
             backend_.gemm(Transpose::no, Transpose::no, {dz_.data() + first * b_ * O, steps * b_, O},
                           {network[Parameter::w_out], O, n_}, Matrix<float>(input_.data(), steps * b_, n_), false);
+        }
         if (!whole_backward(network, options, first, steps, gradient)) {
             loop_backward(network, options, first, steps, gradient);
             recurrence_backward(network, first, steps, gradient);
         }
         inputs_backward(network, x, first, steps, gradient);
     }
-    add_extra(options, 0);
-    if (options.state_norms) backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), squares_.data());
-    backend_.add_column_sums({di_.data(), b_, n_}, row_sums(Parameter::initial_current));
-    backend_.add_column_sums({du_.data(), b_, n_}, row_sums(Parameter::initial_membrane));
 }
 
 void StatePass::add_extra(const BackwardOptions& options, Index t) {
@@ -73,9 +84,13 @@ void StatePass::loop_backward(const Network& network, const BackwardOptions& opt
 bool StatePass::whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                                SumBuffer& gradient) {
     if (!whole_passes_ || recurrence_.shards() > 1 || options.time_constants) return false;
+    const bool aside = segments_ > 1;  // as in whole_forward
+    if (aside)
+        backend_.copy(chunk_bits_.data(), spikes(first),
+                      static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
     const StepsBackward pass{.steps = steps,
                              .u = membrane(first),
-                             .bits = spikes(first),
+                             .bits = aside ? chunk_bits_.data() : spikes(first),
                              .from_readout = options.dy ? input_.data() : nullptr,
                              .readout = network.model.readout,
                              .extra = options.extra ? options.extra + first * b_ * n_ : nullptr,
@@ -88,19 +103,21 @@ bool StatePass::whole_backward(const Network& network, const BackwardOptions& op
     return backend_.backward_steps(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
 }
 
-// dz, and the gradients of W_out, b_out and kappa.
-void StatePass::readout_backward(const Network& network, const float* dy, SumBuffer& gradient) {
+// dz of all steps, and the gradients of b_out and kappa.
+void StatePass::filter_backward(const Network& network, const float* dy, SumBuffer& gradient) {
     const Index O = shape_.outputs;
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
     backend_.readout_filter_backward(T_, b_, O, network[Parameter::kappa], tape_.readout.data(), dy, dz_.data(),
                                      gradient.matrix(1, O, at(Parameter::kappa)));
-    for (Index t = 0; t < T_; t += chunk_) {
-        const Index steps = std::min(chunk_, T_ - t), rows = steps * b_;
-        const float* z = network.model.readout == Readout::membrane ? membrane(t + 1) : local_spikes(t + 1, steps);
-        backend_.gemm(Transpose::yes, Transpose::no, {dz_.data() + t * b_ * O, rows, O}, {z, rows, n_},
-                      gradient.matrix(O, n_, at(Parameter::w_out)), true);
-    }
     backend_.add_column_sums({dz_.data(), T_ * b_, O}, gradient.matrix(1, O, at(Parameter::bias_out)));
+}
+
+// dW_out of the steps first + 1 .. first + steps.
+void StatePass::readout_backward(const Network& network, Index first, Index steps, SumBuffer& gradient) {
+    const Index O = shape_.outputs, rows = steps * b_;
+    backend_.gemm(Transpose::yes, Transpose::no, {dz_.data() + first * b_ * O, rows, O},
+                  {readout_input(network, first, steps), rows, n_},
+                  gradient.matrix(O, n_, network.layout.extent(Parameter::w_out).offset), true);
 }
 
 // dW_in and db of the steps first .. first + steps - 1, whose adjoints g wait in adjoint_: sums over (steps x sequences)

@@ -9,9 +9,19 @@
 namespace spikefloss {
 namespace {
 
-// Steps per product or whole pass.
-Index chunk_steps(const Backend& backend, Index T, Index b, Index n) {
-    return std::clamp<Index>(backend.chunk_elements() / std::max<Index>(1, b * n), 1, std::max<Index>(1, T));
+// Steps per product or whole pass. In segments of about sqrt(T), nothing that a chunk needs may be larger either.
+Index chunk_steps(const Backend& backend, TapeKind kind, Index T, Index b, Index n) {
+    const double root = std::ceil(std::sqrt(static_cast<double>(T)));
+    const Index most = std::max<Index>(1, kind == TapeKind::segments ? static_cast<Index>(root) : T);
+    return std::clamp<Index>(backend.chunk_elements() / std::max<Index>(1, b * n), 1, most);
+}
+
+// The least multiple of `chunk` that is at least sqrt(T): the chunks, and with them the sums, are those of the full tape
+// wherever these are not longer.
+Index segment_length(TapeKind kind, Index T, Index chunk) {
+    Index steps = chunk;
+    while (kind == TapeKind::segments && steps * steps < T) steps += chunk;
+    return kind == TapeKind::full ? std::max<Index>(1, T) : steps;
 }
 
 Index largest_block(const Recurrence& recurrence) {
@@ -22,7 +32,8 @@ Index largest_block(const Recurrence& recurrence) {
 
 }  // namespace
 
-StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b, bool keep_current)
+StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b, bool keep_current,
+                     TapeKind kind)
     : backend_(backend),
       grid_(grid),
       shape_(shape),
@@ -30,11 +41,16 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       b_(b),
       n_(grid.neurons_of(shape.neurons).size()),
       keep_current_(keep_current),
-      chunk_(chunk_steps(backend, T, b, n_)),
+      chunk_(chunk_steps(backend, kind, T, b, n_)),
+      segment_(segment_length(kind, T, chunk_)),
+      segments_(std::max<Index>(1, (T + segment_ - 1) / segment_)),
       recurrence_(backend, grid, shape.neurons, b),
       words_(recurrence_.gathered_words(b)),
-      tape_{Buffer<float>(backend, (T + 1) * b * n_), Buffer<float>(backend, (keep_current ? T + 1 : 1) * b * n_),
+      tape_{Buffer<float>(backend, (std::min(segment_, T) + 1) * b * n_),
+            Buffer<float>(backend, (keep_current ? std::min(segment_, T) + 1 : 1) * b * n_),
             Buffer<std::uint32_t>(backend, (T + 1) * words_), Buffer<float>(backend, T * b * shape.outputs)},
+      starts_(backend, segments_ > 1 ? segments_ * 2 * b * n_ : 0),
+      chunk_bits_(backend, segments_ > 1 && recurrence_.shards() == 1 ? (chunk_ + 1) * words_ : 0),
       input_(backend, chunk_ * b * n_),
       step_(backend, b * n_),
       bits_(backend, b * spike_words(n_)),
@@ -47,26 +63,79 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       squares_(backend, (T + 1) * b),
       count_(backend, 1) {}
 
+std::size_t StatePass::bytes() const {
+    return tape_.membrane.bytes() + tape_.current.bytes() + tape_.spikes.bytes() + tape_.readout.bytes() +
+           starts_.bytes() + static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) +
+           dz_.bytes() + squares_.bytes();
+}
+
+// ---- segments -------------------------------------------------------------------------------------------------------
+
+// The state before the first step of segment k, from the tape: the last step of the segment before, which is held.
+void StatePass::save_start(Index k) {
+    const Index size = b_ * n_;
+    const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
+    backend_.copy(starts_.data() + 2 * k * size, current_(first_of(k)), bytes);
+    backend_.copy(starts_.data() + (2 * k + 1) * size, membrane_(first_of(k)), bytes);
+}
+
+// The same into the tape, which holds segment k from now on.
+void StatePass::load_start(Index k) {
+    const Index size = b_ * n_;
+    const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
+    held_ = k;
+    backend_.copy(current_(first_of(k)), starts_.data() + 2 * k * size, bytes);
+    backend_.copy(membrane_(first_of(k)), starts_.data() + (2 * k + 1) * size, bytes);
+}
+
+// Runs segment k again unless its states are in the tape. Nothing travels between ranks.
+void StatePass::hold(const Network& network, const float* x, Index k) {
+    if (held_ == k) return;
+    load_start(k);
+    forward_segment(network, x, Run::again);
+}
+
+bool StatePass::finite(const Network& network, const float* x) {
+    count_.zero();
+    for (Index k = 0; k < segments_; ++k) {
+        hold(network, x, k);
+        backend_.sum_squares(membrane(first_of(k)), (end_of(k) - first_of(k) + 1) * b_ * n_, count_.data());
+    }
+    return std::isfinite(count_.to_host()[0]);
+}
+
+// ---- forwards -------------------------------------------------------------------------------------------------------
+
+void StatePass::forward(const Network& network, const float* x) {
+    held_ = 0;
+    start(network);
+    for (Index k = 0; k < segments_; ++k) {
+        if (segments_ > 1) save_start(k);
+        if (k > 0) load_start(k);
+        forward_segment(network, x, Run::first);
+    }
+    finish_readout(network);
+}
+
 // i[0] and u[0], the same for every sequence.
 void StatePass::start(const Network& network) {
     backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_(0));
     backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_(0));
+    pack(network.model.neuron, 0);
 }
 
-void StatePass::forward(const Network& network, const float* x) {
+// The segment held, whose first state waits in the tape.
+void StatePass::forward_segment(const Network& network, const float* x, Run run) {
     const Index M = shape_.inputs;
     const Matrix<const float> w_in(network[Parameter::w_in], n_, M);
-    const NeuronModel& model = network.model.neuron;
-    start(network);
-    for (Index t = 0; t < T_; t += chunk_) {
-        const Index steps = std::min(chunk_, T_ - t);
+    for (Index t = first_of(held_); t < end_of(held_); t += chunk_) {
+        const Index steps = std::min(chunk_, end_of(held_) - t);
         // W_in x of the whole chunk at once
         backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, steps * b_, M}, w_in,
                       Matrix<float>(input_.data(), steps * b_, n_), false);
-        if (!whole_forward(network, t, steps)) loop_forward(network, t, steps);
+        if (!whole_forward(network, t, steps, run)) loop_forward(network, t, steps, run);
+        if (run == Run::first) sum_readout(network, t, steps);
     }
-    pack(model, T_);
-    read_out(network);
 }
 
 // s[t] of all neurons, as bits.
@@ -76,22 +145,28 @@ void StatePass::pack(const NeuronModel& model, Index t) {
 }
 
 // Steps first + 1 .. first + steps, their inputs waiting in input_: the readable form, for any grid.
-void StatePass::loop_forward(const Network& network, Index first, Index steps) {
+void StatePass::loop_forward(const Network& network, Index first, Index steps, Run run) {
     const NeuronModel& model = network.model.neuron;
     for (Index t = first; t < first + steps; ++t) {
-        pack(model, t);
         recurrence_.apply(network[Parameter::w_rec], b_, recurrence_.unpack(b_, spikes_(t)), step_.data());
         backend_.neuron_step(model, network.neurons(), b_, n_, input_.data() + (t - first) * b_ * n_, step_.data(),
                              current_(t), membrane_(t), current_(t + 1), membrane_(t + 1));
+        if (run == Run::first) pack(model, t + 1);
     }
 }
 
-// The same as one operation of the backend, where this rank holds all neurons and the backend takes the shape.
-bool StatePass::whole_forward(const Network& network, Index first, Index steps) {
+// The same as one operation of the backend, where this rank holds all neurons and the backend takes the shape. Of several
+// segments each is the same call on the same memory, so that a backend can record it once: bits then go by chunk_bits_.
+bool StatePass::whole_forward(const Network& network, Index first, Index steps, Run run) {
     if (!whole_passes_ || recurrence_.shards() > 1) return false;
-    return backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_, network[Parameter::w_rec],
-                                  input_.data(), current_(first), keep_current_ ? b_ * n_ : 0, membrane_(first),
-                                  spikes_(first));
+    const bool aside = segments_ > 1;
+    std::uint32_t* bits = aside ? chunk_bits_.data() : spikes_(first);
+    const bool done = backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_,
+                                             network[Parameter::w_rec], input_.data(), current_(first),
+                                             keep_current_ ? b_ * n_ : 0, membrane_(first), bits);
+    if (done && aside && run == Run::first)
+        backend_.copy(spikes_(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
+    return done;
 }
 
 // The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p] in chunk_spikes_.
@@ -110,15 +185,20 @@ const float* StatePass::local_spikes(Index first, Index steps) {
     return chunk_spikes_.data();
 }
 
-void StatePass::read_out(const Network& network) {
+// z of the steps first + 1 .. first + steps, [steps, b, n].
+const float* StatePass::readout_input(const Network& network, Index first, Index steps) {
+    return network.model.readout == Readout::membrane ? membrane(first + 1) : local_spikes(first + 1, steps);
+}
+
+// W_out z of my neurons, of these steps.
+void StatePass::sum_readout(const Network& network, Index first, Index steps) {
+    const Index O = shape_.outputs, rows = steps * b_;
+    backend_.gemm(Transpose::no, Transpose::yes, {readout_input(network, first, steps), rows, n_},
+                  {network[Parameter::w_out], O, n_}, readout_sums_.matrix(rows, O, first * b_ * O), false);
+}
+
+void StatePass::finish_readout(const Network& network) {
     const Index O = shape_.outputs;
-    const Matrix<const float> w_out(network[Parameter::w_out], O, n_);
-    for (Index t = 0; t < T_; t += chunk_) {
-        const Index steps = std::min(chunk_, T_ - t), rows = steps * b_;
-        const float* z = network.model.readout == Readout::membrane ? membrane(t + 1) : local_spikes(t + 1, steps);
-        backend_.gemm(Transpose::no, Transpose::yes, {z, rows, n_}, w_out, readout_sums_.matrix(rows, O, t * b_ * O),
-                      false);
-    }
     grid_.neurons().all_reduce_sum(readout_sums_.data(), readout_sums_.type(), T_ * b_ * O);
     backend_.round_sums(readout_sums_.data(), tape_.readout.data(), T_ * b_ * O);
     backend_.readout_filter(T_, b_, O, network[Parameter::kappa], network[Parameter::bias_out], tape_.readout.data(),

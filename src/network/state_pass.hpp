@@ -1,18 +1,29 @@
 // The state of the network through time: forwards (forward.cpp) and its adjoint backwards (backward.cpp), as loops over
 // time of the backend's step operations. This is the readable reference, and the only path for sharded neurons.
 //
+// Time is cut into segments. The states of one of them are held; of the others only the state at the beginning is kept,
+// from which the backward pass runs them again. The full tape is a single segment. Spikes are kept of all steps either
+// way: they are bits, and with them nothing has to travel between ranks again.
+//
 // Shapes: T steps, b sequences and n neurons of this rank, N neurons in all, M inputs, O readouts.
 #pragma once
 
+#include "core/error.hpp"
 #include "network/parameters.hpp"
 #include "network/recurrence.hpp"
 
 namespace spikefloss {
 
-// What a forward pass leaves for the backward pass and for whoever looks at the network.
+enum class TapeKind {
+    full,      // the states of all T steps: for whoever looks at the membranes
+    segments,  // of about sqrt(T) steps, and the T / sqrt(T) states between which these lie: a second forward pass buys memory
+};
+
+// What a forward pass leaves for the backward pass and for whoever looks at the network. S steps are held: T in the full
+// tape, those of one segment otherwise.
 struct Tape {
-    Buffer<float> membrane;        // u [T+1, b, n]
-    Buffer<float> current;         // i [T+1, b, n] if kept, else the present one [b, n]
+    Buffer<float> membrane;        // u [S+1, b, n]
+    Buffer<float> current;         // i [S+1, b, n] if kept, else the present one [b, n]
     Buffer<std::uint32_t> spikes;  // s [T+1][P blocks [b, words]], gathered over the neuron shards
     Buffer<float> readout;         // y [T, b, O]
 };
@@ -27,13 +38,14 @@ struct BackwardOptions {
 
 class StatePass {
 public:
-    // keep_current: hold the currents of all steps in the tape.
-    StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b, bool keep_current);
+    // keep_current: hold the currents, too, of every step whose membranes are held.
+    StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b, bool keep_current,
+              TapeKind kind = TapeKind::full);
 
     // Runs the network on x [T, b, M] from its initial state; fills the tape.
     void forward(const Network& network, const float* x);
     // Adds the gradients of this rank's sequences to `gradient` (laid out as the parameters; bias_out and kappa whole on
-    // every neuron shard). Still to be summed over `batch` by the caller.
+    // every neuron shard). Still to be summed over `batch` by the caller. Network and x as in the forward pass before it.
     void backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
 
     // Frobenius norm of dL/d(i[t], u[t]) over all sequences of all ranks, [T+1], after a backward pass that recorded it.
@@ -41,34 +53,58 @@ public:
     std::vector<double> state_gradient_norm() const;
     // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
     double firing_rate() const;
+    // Whether all membranes of this rank, t = 0..T, are finite. Network and x as in the forward pass, in case states have
+    // to be found again.
+    bool finite(const Network& network, const float* x);
 
     // Whether the backend may take whole chunks of steps in one operation (it may by default); tests compare both ways.
     void use_whole_passes(bool use) { whole_passes_ = use; }
 
     const Tape& tape() const { return tape_; }
-    const float* membrane(Index t) const { return tape_.membrane.data() + t * b_ * n_; }
-    const float* current(Index t) const { return tape_.current.data() + (keep_current_ ? t : 0) * b_ * n_; }
+    // Of the steps held: 0..T in the full tape, else those of the last segment after a forward pass.
+    const float* membrane(Index t) const { return tape_.membrane.data() + row(t) * b_ * n_; }
+    const float* current(Index t) const { return tape_.current.data() + (keep_current_ ? row(t) : 0) * b_ * n_; }
     const std::uint32_t* spikes(Index t) const { return tape_.spikes.data() + t * words_; }
     Recurrence& recurrence() { return recurrence_; }
     Index steps() const { return T_; }
     Index sequences() const { return b_; }
+    Index segment_steps() const { return segment_; }
+    // Of everything that grows with T. (Inputs and targets are the caller's.)
+    std::size_t bytes() const;
 
 private:
+    enum class Run { first, again };  // again: spikes and readout are known, only states are wanted
+
+    Index first_of(Index k) const { return k * segment_; }
+    Index end_of(Index k) const { return k + 1 < segments_ ? (k + 1) * segment_ : T_; }
+    void save_start(Index k);
+    void load_start(Index k);
+    void hold(const Network& network, const float* x, Index k);
     void start(const Network& network);
     void pack(const NeuronModel& model, Index t);
-    void loop_forward(const Network& network, Index first, Index steps);
-    bool whole_forward(const Network& network, Index first, Index steps);
+    void forward_segment(const Network& network, const float* x, Run run);
+    void loop_forward(const Network& network, Index first, Index steps, Run run);
+    bool whole_forward(const Network& network, Index first, Index steps, Run run);
+    void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
     void loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps, SumBuffer& gradient);
     bool whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps, SumBuffer& gradient);
     void add_extra(const BackwardOptions& options, Index t);
-    void read_out(const Network& network);
+    void sum_readout(const Network& network, Index first, Index steps);
+    void finish_readout(const Network& network);
+    const float* readout_input(const Network& network, Index first, Index steps);
     void unpack_chunk(Index first, Index steps, Index p);
     const float* local_spikes(Index first, Index steps);
-    void readout_backward(const Network& network, const float* dy, SumBuffer& gradient);
+    void filter_backward(const Network& network, const float* dy, SumBuffer& gradient);
+    void readout_backward(const Network& network, Index first, Index steps, SumBuffer& gradient);
     void inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient);
     void recurrence_backward(const Network& network, Index first, Index steps, SumBuffer& gradient);
-    float* membrane_(Index t) { return tape_.membrane.data() + t * b_ * n_; }
-    float* current_(Index t) { return tape_.current.data() + (keep_current_ ? t : 0) * b_ * n_; }
+    // Where step t is in the tape of the segment held.
+    Index row(Index t) const {
+        SPIKEFLOSS_ASSERT(t >= first_of(held_) && t <= end_of(held_));
+        return t - first_of(held_);
+    }
+    float* membrane_(Index t) { return tape_.membrane.data() + row(t) * b_ * n_; }
+    float* current_(Index t) { return tape_.current.data() + (keep_current_ ? row(t) : 0) * b_ * n_; }
     std::uint32_t* spikes_(Index t) { return tape_.spikes.data() + t * words_; }
 
     Backend& backend_;
@@ -78,9 +114,14 @@ private:
     bool keep_current_;
     bool whole_passes_ = true;
     Index chunk_;                      // steps whose adjoints, inputs and spikes are handled in one product
+    Index segment_;                    // steps of a segment, a multiple of chunk_; the last one may be shorter
+    Index segments_;
+    Index held_ = 0;                   // the segment whose states are in the tape
     Recurrence recurrence_;
     Index words_;                      // words of one step's gathered spikes
     Tape tape_;
+    Buffer<float> starts_;             // [segments][i, u][b, n], where there are several
+    Buffer<std::uint32_t> chunk_bits_; // [chunk+1][words] for whole passes, where there are several segments
     Buffer<float> input_;              // [chunk, b, n] input currents; reused for what the readout sends back
     Buffer<float> step_;               // [b, n] recurrent currents; reused for what the recurrence sends back
     Buffer<std::uint32_t> bits_;       // [b, words of n]
