@@ -37,6 +37,7 @@ struct alignas(16) longlong2 {
 struct alignas(16) ulonglong2 {
     unsigned long long x, y;
 };
+struct alignas(8) ushort4 { unsigned short x, y, z, w; };
 struct alignas(16) int4 {
     int x, y, z, w;
 };
