@@ -16,7 +16,8 @@ struct Fiber {
     Fiber(const Fiber&) = delete;
     Fiber& operator=(const Fiber&) = delete;
 
-    char* stack;        // first usable byte; below it lies a page that may not be touched
+    char* stack;  // first usable byte; below it lies a page that may not be touched
+    std::size_t number = 0;
     bool fresh = true;  // has not entered its main function
     ucontext_t first;
     std::jmp_buf context;  // where it goes on

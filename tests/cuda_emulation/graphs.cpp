@@ -60,14 +60,26 @@ std::vector<int> replay_order(const Graph& graph) {
     return order;
 }
 
-void replay(const Graph& graph) {
-    for (int n : replay_order(graph)) {
-        if (device().sticky != cudaSuccess) return;
-        const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
-        device().running = node.name;
-        node.run();
+// One replay, which may take several attempts when a node waits for another rank.
+class Replay {
+public:
+    explicit Replay(std::shared_ptr<Graph> graph) : graph_(std::move(graph)), order_(replay_order(*graph_)) {}
+
+    void run() {
+        for (; next_ < order_.size() && device().sticky == cudaSuccess; ++next_) {
+            const GraphNode& node = graph_->nodes[static_cast<std::size_t>(order_[next_])];
+            device().running = node.name;
+            node.run();
+            if (device().unfinished) return;
+        }
+        next_ = 0;
     }
-}
+
+private:
+    std::shared_ptr<Graph> graph_;
+    std::vector<int> order_;
+    std::size_t next_ = 0;
+};
 
 }  // namespace
 
@@ -149,7 +161,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t) {
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     if (!exec) return answer(cudaErrorInvalidValue);
-    return queue(stream, "cudaGraphLaunch", [graph = exec->graph] { replay(*graph); });
+    return queue(stream, "cudaGraphLaunch", [replay = std::make_shared<Replay>(exec->graph)] { replay->run(); });
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {

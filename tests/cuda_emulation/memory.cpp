@@ -29,7 +29,8 @@ struct Allocation {
 struct DeviceMemory {
     std::map<const char*, Allocation> by_region;  // also the freed ones
     std::size_t used = 0;
-    int access = 0;  // depth of DeviceAccess
+    int access = 0;       // depth of DeviceAccess
+    bool hidden = false;  // no page of it can be touched
 };
 
 DeviceMemory& memory() {
@@ -37,12 +38,7 @@ DeviceMemory& memory() {
     return m;
 }
 
-bool hide() {
-    static const bool value = setting("SPIKEFLOSS_EMULATION_HIDE", 1) != 0;
-    return value;
-}
-
-int resting_protection() { return hide() && memory().access == 0 ? PROT_NONE : PROT_READ | PROT_WRITE; }
+bool hide() { return setting("SPIKEFLOSS_EMULATION_HIDE", 0) != 0; }
 
 const Allocation* find(const void* address) {
     const char* p = static_cast<const char*>(address);
@@ -88,9 +84,10 @@ void* allocate_device(std::size_t bytes) {
     std::memset(region, guard_pattern, static_cast<std::size_t>(data - region));
     std::memset(data, poison, bytes);
     std::memset(data + bytes, guard_pattern, static_cast<std::size_t>(region + usable - data) - bytes);
-    mprotect(region, usable, resting_protection());
+    if (memory().hidden) mprotect(region, usable, PROT_NONE);
     memory().by_region[region] = {region, usable, data, bytes, false};
     memory().used += bytes;
+    const DeviceAccess hides_it_where_asked;
     return data;
 }
 
@@ -112,6 +109,7 @@ void free_all_device() {
     for (auto& [region, a] : memory().by_region) munmap(a.region - page, a.usable + 2 * page);
     memory().by_region.clear();
     memory().used = 0;
+    memory().hidden = false;
 }
 
 std::size_t device_bytes_used() { return memory().used; }
@@ -139,11 +137,15 @@ std::string check_slack() {
 }
 
 DeviceAccess::DeviceAccess() {
-    if (memory().access++ == 0 && hide()) protect_all(PROT_READ | PROT_WRITE);
+    if (memory().access++ > 0 || !memory().hidden) return;
+    protect_all(PROT_READ | PROT_WRITE);
+    memory().hidden = false;
 }
 
 DeviceAccess::~DeviceAccess() {
-    if (--memory().access == 0 && hide()) protect_all(PROT_NONE);
+    if (--memory().access > 0 || !hide()) return;
+    protect_all(PROT_NONE);
+    memory().hidden = true;
 }
 
 // ---- page-locked host memory ----

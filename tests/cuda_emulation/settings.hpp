@@ -6,9 +6,10 @@
 //   SPIKEFLOSS_EMULATION_DEVICES          1
 //   SPIKEFLOSS_EMULATION_CAPABILITY       90
 //   SPIKEFLOSS_EMULATION_PLACE            0: allocations end at a guard page; 1: they begin at one
-//   SPIKEFLOSS_EMULATION_HIDE             1: the host cannot touch device memory; 0: it is not stopped
+//   SPIKEFLOSS_EMULATION_HIDE             1: device memory is out of the host's reach (costs a system call or two per
+//                                         allocation at every wait); 0, the default: the host is not stopped
 //   SPIKEFLOSS_EMULATION_STACK            bytes of stack of one CUDA thread
-// They are read when first needed; settings whose getter takes no cache are read at every use.
+// All but the size of stacks are read at every use, so that a test can change them.
 #pragma once
 
 #include <cstdlib>

@@ -36,28 +36,36 @@ bool exists(const CUstream_st* stream) {
     return stream == &device().default_stream || std::find(all.begin(), all.end(), stream) != all.end();
 }
 
-// One piece of work. Once an error is raised, work is dropped.
+// The first piece of work. Once an error is raised, work is dropped.
 static void run_one(CUstream_st* stream) {
-    Work work = std::move(stream->queue.front());
-    stream->queue.pop_front();
+    Work& work = stream->queue.front();
     if (work.wait_for && !work.wait_for->reached) run(work.wait_for->stream, work.wait_for.get());
-    if (work.run && device().sticky == cudaSuccess) {
-        const char* before = device().running;
+    if (work.run && device().sticky == cudaSuccess && !device().unfinished) {
         device().running = work.name;
         work.run();
-        device().running = before;
+        device().running = nullptr;
     }
+    if (device().unfinished) return;
     if (work.marker) {
         work.marker->reached = true;
         work.marker->seconds = now();
     }
+    stream->queue.pop_front();
 }
 
 void run(CUstream_st* stream, const Marker* marker) {
     if (stream->queue.empty()) return;
     install_fault_handler();
     DeviceAccess access;
-    while (!stream->queue.empty() && !(marker && marker->reached)) run_one(stream);
+    while (!stream->queue.empty() && !(marker && marker->reached) && !device().unfinished) run_one(stream);
+}
+
+// Runs as far as it goes without waiting for another rank.
+static void try_to_run(CUstream_st* stream, const Marker* marker) {
+    device().may_wait = false;
+    run(stream, marker);
+    device().may_wait = true;
+    device().unfinished = false;
 }
 
 void run_all() {
@@ -173,7 +181,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
     if (const cudaError_t error = forbid_in_capture(stream)) return answer(error);
     if (stream->queue.empty()) return answer(cudaSuccess);
-    run(stream);
+    try_to_run(stream, nullptr);
     return answer(cudaErrorNotReady);
 }
 
@@ -237,7 +245,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (event->capture) return answer(cudaErrorCapturedEvent);
     if (const cudaError_t error = forbid_in_capture(nullptr)) return answer(error);
     if (!event->marker || event->marker->reached) return answer(cudaSuccess);
-    run(event->marker->stream, event->marker.get());
+    try_to_run(event->marker->stream, event->marker.get());
     return answer(cudaErrorNotReady);
 }
 

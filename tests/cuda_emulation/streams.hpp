@@ -77,6 +77,8 @@ struct Device {
     std::vector<std::shared_ptr<Capture>> captures;
     cudaError_t sticky = cudaSuccess, last = cudaSuccess;
     const char* running = nullptr;
+    bool may_wait = true;     // false: work that waits for another rank gives up after a while ...
+    bool unfinished = false;  // ... sets this, and is run again later
 };
 Device& device();
 
