@@ -143,6 +143,11 @@ private:
                           const float* w_rec, const float* input, float* i, Index i_stride, float* u, std::uint32_t* bits);
     void backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                            const StepsBackward& pass);
+    // ---- tangent_steps_stepwise.cu: likewise for tangents, at most 64 vectors a sequence ----
+    void tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                          const float* w_rec, const TangentSteps& pass);
+    void tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                                   const float* w_rec, const TangentStepsBackward& pass);
     // dW_rec += sum over all steps and sequences of g s'.
     void add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec);
     void wait();

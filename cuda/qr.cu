@@ -3,6 +3,8 @@
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 
+#include <cfloat>
+
 namespace spikefloss {
 namespace {
 
@@ -10,6 +12,8 @@ constexpr int threads = 256;
 
 // As on the CPU: a column is taken for a combination of those before it when less than this part of it is left.
 constexpr double lost_rank = 0x1p-40;
+
+__device__ bool is_finite(double x) { return fabs(x) <= DBL_MAX; }
 
 __global__ void widen_kernel(Index count, const float* from, double* to) {
     for (Index i = first_element(); i < count; i += element_stride()) to[i] = from[i];
@@ -35,7 +39,7 @@ __global__ void finish_cholesky_kernel(Index k, double* g, std::int32_t* info) {
         if (i / k > i % k) g_s[i] = 0.0;
     if (threadIdx.x > 0 || info[s] != 0) return;
     for (Index j = 0; j < k; ++j)
-        if (!isfinite(g_s[j * k + j])) {
+        if (!is_finite(g_s[j * k + j])) {
             info[s] = static_cast<std::int32_t>(j + 1);
             return;
         }
@@ -88,7 +92,7 @@ __global__ void first_not_finite_kernel(Index k, Index D, const double* a, std::
     if (threadIdx.x == 0) *first = static_cast<std::int32_t>(k + 1);
     __syncthreads();
     for (Index i = threadIdx.x; i < k * D; i += blockDim.x)
-        if (!isfinite(a[s * k * D + i])) atomicMin(first, static_cast<std::int32_t>(i / D + 1));
+        if (!is_finite(a[s * k * D + i])) atomicMin(first, static_cast<std::int32_t>(i / D + 1));
     __syncthreads();
     if (threadIdx.x == 0) info[s] = *first <= k ? *first : 0;
 }

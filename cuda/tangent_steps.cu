@@ -5,9 +5,8 @@
 // A second round of the last three follows where the ratio of R's diagonal leaves doubt, as in lyapunov/qr.cpp. A
 // sequence whose factorisation fails notes the step and stops; the host then takes the pass again by steps.
 //
-// Cholesky goes by panels of 8: one warp factors and inverts the diagonal tile in registers (a chain of 8 reciprocal
-// roots), the others finish the previous panel's update meanwhile; two barriers a panel. L is never inverted as a whole:
-// P L^-T is a substitution over panels, each warp for 8 states of its own, so it needs no barrier at all.
+// L is never inverted as a whole: P L^-T is a substitution over its panels of 8 columns, each warp for 8 states of its
+// own, so it needs no barrier at all. Networks too large for one block's shared memory go to tangent_steps_stepwise.cu.
 //
 // Estimate for the authors' setting (N = 64, k = 50, D = 128, one QR a step) in cycles of one H100 SM: product 2100
 // (2 x 4 sums a thread, bound by shared memory), Gram 3000 (16 warps, one pair of tiles each; bound by the widening of
@@ -15,122 +14,33 @@
 // barriers 1000: 17000 cycles, 9.5 us a step at 1.75 GHz; 5 ms for 500 steps. Of 227 KB it takes 103 KB.
 #include "cuda_backend.hpp"
 #include "tangent_steps.cuh"
+#include "tangent_steps_cholesky.cuh"
 #include "tangent_steps.hpp"
-
-#include <cfloat>
 
 namespace spikefloss {
 namespace {
 
-// As in lyapunov/qr.cpp.
-constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
-
 // The block's shared memory. All sizes are multiples of 16 bytes.
-struct Workspace {
-    double *factor;               // [rows, factor_stride]: G, then L in its lower triangle
-    double *inverse, *diagonal;   // of L's diagonal tiles; R_jj [2][rows] of this round, and of all
-    float *w, *basis, *x;         // W' [columns, columns]; [rows, stride]; [rows, input_stride]
+struct Workspace : FactorSpace {
+    double* total;                      // R_jj [rows] of both rounds
+    float *w, *basis, *x;               // W' [columns, columns]; [rows, stride]; [rows, input_stride]
     float *psi, *reset, *alpha, *beta;  // [2][columns] twice; [columns]
-    int *failed, *again;
 
     SPIKEFLOSS_HD static Index bytes(const BasisLayout& layout) {
-        const Index doubles = layout.factor_size() + layout.inverses_size() + 2 * layout.rows();
         const Index floats = layout.weights_size() + layout.basis_size() + layout.input_size() + 6 * layout.columns();
-        return 8 * doubles + 4 * floats + 16;
+        return FactorSpace::bytes(layout) + 8 * layout.rows() + 4 * floats;
     }
     __device__ Workspace(const BasisLayout& layout, double* memory)
-        : factor(memory),
-          inverse(factor + layout.factor_size()),
-          diagonal(inverse + layout.inverses_size()),
-          w(reinterpret_cast<float*>(diagonal + 2 * layout.rows())),
+        : FactorSpace(layout, memory),
+          total(memory + FactorSpace::bytes(layout) / 8),
+          w(reinterpret_cast<float*>(total + layout.rows())),
           basis(w + layout.weights_size()),
           x(basis + layout.basis_size()),
           psi(x + layout.input_size()),
           reset(psi + 2 * layout.columns()),
           alpha(reset + 2 * layout.columns()),
-          beta(alpha + layout.columns()),
-          failed(reinterpret_cast<int*>(beta + layout.columns())),
-          again(failed + 1) {}
+          beta(alpha + layout.columns()) {}
 };
-
-// One warp: diagonal tile p of G becomes L's, with its inverse; a pivot that is not a positive number is noted.
-__device__ void factor_tile(const BasisLayout& layout, const Workspace& space, int p) {
-    const int stride = layout.factor_stride(), lane = threadIdx.x % warp_size;
-    double* at = space.factor + p * tile * stride + p * tile;
-    double l[tile][tile], reciprocal[tile];
-    load_lower(at, stride, l);
-    int failed = tile;
-#pragma unroll
-    for (int j = 0; j < tile; ++j) {
-        const double pivot = l[j][j];
-        if (!(pivot > 0.0 && pivot <= DBL_MAX) && failed == tile) failed = j;
-        reciprocal[j] = rsqrt(pivot);
-        l[j][j] = pivot * reciprocal[j];
-#pragma unroll
-        for (int i = j + 1; i < tile; ++i) l[i][j] *= reciprocal[j];
-#pragma unroll
-        for (int i = j + 1; i < tile; ++i)
-#pragma unroll
-            for (int m = j + 1; m <= i; ++m) l[i][m] = fma(-l[i][j], l[m][j], l[i][m]);
-    }
-    invert_lower(l, reciprocal, space.inverse + p * tile * BasisLayout::inverse_stride);
-    __syncwarp();
-    if (lane == 0) {
-        if (failed < tile && *space.failed == 0) *space.failed = p * tile + failed + 1;
-#pragma unroll
-        for (int i = 0; i < tile; ++i) {
-            space.diagonal[p * tile + i] = l[i][i];
-#pragma unroll
-            for (int j = 0; j <= i; ++j) at[i * stride + j] = l[i][j];
-        }
-    }
-}
-
-// A warp: tile (i, p) of G becomes L's, G_ip L_pp^-T.
-__device__ void panel_tile(const BasisLayout& layout, const Workspace& space, int i, int p) {
-    const int lane = threadIdx.x % warp_size, stride = layout.factor_stride();
-    double* at = space.factor + (i * tile + lane / 4) * stride + p * tile;
-    const double* inverse = space.inverse + (p * tile + lane / 4) * BasisLayout::inverse_stride + lane % 4;
-    const double a[2] = {at[lane % 4], at[lane % 4 + 4]};
-    double c[2] = {0.0, 0.0};
-    for (int half = 0; half < 2; ++half) multiply_add_tile(c, a[half], inverse[4 * half]);
-    __syncwarp();
-    for (int e = 0; e < 2; ++e) at[lane % 4 * 2 + e] = c[e];
-}
-
-// A warp: G_ij -= L_ip L_jp'.
-__device__ void update_tile(const BasisLayout& layout, const Workspace& space, int i, int j, int p) {
-    const int lane = threadIdx.x % warp_size, stride = layout.factor_stride();
-    const double* l_i = space.factor + (i * tile + lane / 4) * stride + p * tile + lane % 4;
-    const double* l_j = space.factor + (j * tile + lane / 4) * stride + p * tile + lane % 4;
-    double* at = space.factor + (i * tile + lane / 4) * stride + j * tile + lane % 4 * 2;
-    double c[2] = {at[0], at[1]};
-    for (int half = 0; half < 2; ++half) multiply_add_tile(c, -l_i[4 * half], l_j[4 * half]);
-    for (int e = 0; e < 2; ++e) at[e] = c[e];
-}
-
-// The block: G becomes L. Warp 0 goes ahead to the next diagonal tile while the others update the rest. Ends with a
-// barrier.
-__device__ void factor_gram(const BasisLayout& layout, const Workspace& space) {
-    const int warp = threadIdx.x / warp_size, others = blockDim.x / warp_size - 1, tiles = layout.tiles();
-    if (warp == 0) factor_tile(layout, space, 0);
-    __syncthreads();
-    for (int p = 0; p + 1 < tiles; ++p) {
-        for (int i = p + 1 + warp; i < tiles; i += others + 1) panel_tile(layout, space, i, p);
-        __syncthreads();
-        if (warp == 0) {
-            update_tile(layout, space, p + 1, p + 1, p);
-            __syncwarp();
-            factor_tile(layout, space, p + 1);
-        } else {
-            int item = 0;
-            for (int i = p + 2; i < tiles; ++i)
-                for (int j = p + 1; j <= i; ++j)
-                    if (item++ % others == warp - 1) update_tile(layout, space, i, j, p);
-        }
-        __syncthreads();
-    }
-}
 
 // The block: the basis becomes basis L^-T. A warp takes 8 states, whose Q so far it keeps as operands.
 __device__ void divide_by_factor(const BasisLayout& layout, const Workspace& space) {
@@ -160,9 +70,8 @@ __device__ void divide_by_factor(const BasisLayout& layout, const Workspace& spa
 // The block: R = L' in the first round, L' R in the second, row-major in global memory; and its diagonal.
 __device__ void store_r(const BasisLayout& layout, const Workspace& space, int round, double* r) {
     const int k = layout.k, stride = layout.factor_stride();
-    double* total = space.diagonal + layout.rows();
     for (int j = threadIdx.x; j < k; j += blockDim.x)
-        total[j] = round == 0 ? space.diagonal[j] : space.diagonal[j] * total[j];
+        space.total[j] = round == 0 ? space.diagonal[j] : space.diagonal[j] * space.total[j];
     if (round == 0) {
         for (int at = threadIdx.x; at < k * k; at += blockDim.x) {
             const int i = at / k, j = at % k;
@@ -176,27 +85,6 @@ __device__ void store_r(const BasisLayout& layout, const Workspace& space, int r
             for (int l = i; l <= j; ++l) sum = fma(space.factor[l * stride + i], r[l * k + j], sum);
             r[i * k + j] = sum;
         }
-}
-
-// Warp 0, once the diagonal is there: whether the round leaves doubt, or in the second, what it found lost.
-__device__ void judge(const BasisLayout& layout, const Workspace& space, int round) {
-    double low = DBL_MAX, high = 0.0;
-    int lost = layout.k;
-    for (int j = threadIdx.x % warp_size; j < layout.k; j += warp_size) {
-        const double r_j = space.diagonal[j];
-        low = fmin(low, r_j);
-        high = fmax(high, r_j);
-        if (r_j < lost_rank && j < lost) lost = j;
-    }
-    for (int offset = 16; offset > 0; offset /= 2) {
-        low = fmin(low, __shfl_xor_sync(all_lanes, low, offset));
-        high = fmax(high, __shfl_xor_sync(all_lanes, high, offset));
-        const int other = __shfl_xor_sync(all_lanes, lost, offset);
-        lost = other < lost ? other : lost;
-    }
-    if (threadIdx.x > 0) return;
-    *space.again = round == 0 && high > second_round_ratio * low;
-    if (round > 0 && lost < layout.k) *space.failed = lost + 1;
 }
 
 // The block: basis = Q R in place. Returns 0, or the column (from 1) at which it failed; all threads alike, after a
@@ -221,7 +109,7 @@ __device__ int factorise(const BasisLayout& layout, const Workspace& space, doub
         if (!*space.again) break;
         __syncthreads();
     }
-    for (int j = threadIdx.x; j < layout.k; j += blockDim.x) log_r[j] = log(space.diagonal[layout.rows() + j]);
+    for (int j = threadIdx.x; j < layout.k; j += blockDim.x) log_r[j] = log(space.total[j]);
     return 0;
 }
 
@@ -284,11 +172,12 @@ __global__ void __launch_bounds__(tangent_block_threads)
 
 bool CudaBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
                                 const float* w_rec, const TangentSteps& pass) {
-    if (sums_ != Sums::float32 || b * k * N == 0 || pass.steps == 0) return false;
+    if (sums_ != Sums::float32 || b * k * N == 0 || pass.steps == 0 || k > most_block_vectors) return false;
     const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.q.current != nullptr};
-    if (k > most_block_vectors || N > most_block_neurons ||
-        Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block))
-        return false;
+    if (N > most_block_neurons || Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
+        tangent_stepwise(model, neurons, b, k, N, w_rec, pass);
+        return true;
+    }
     const Launch how{.grid = dim3(static_cast<unsigned>(b)),
                      .block = dim3(tangent_block_threads),
                      .stream = stream_,

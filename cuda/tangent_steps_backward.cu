@@ -206,8 +206,10 @@ bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronV
     if (sums_ != Sums::float32 || b * k * N == 0 || pass.steps == 0) return false;
     const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.a.current != nullptr};
     if (k > most_block_vectors || N > most_block_neurons ||
-        Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block))
-        return false;
+        Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
+        tangent_stepwise_backward(model, neurons, b, k, N, w_rec, pass);
+        return true;
+    }
     const Launch how{.grid = dim3(static_cast<unsigned>(b)),
                      .block = dim3(tangent_block_threads),
                      .stream = stream_,

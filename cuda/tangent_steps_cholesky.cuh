@@ -1,0 +1,131 @@
+// Cholesky factorisation of one k x k matrix by one block, G = L L', in panels of 8: one warp factors and inverts the
+// diagonal tile in registers (a chain of 8 reciprocal roots), the others finish the previous panel's update meanwhile; two
+// barriers a panel.
+#pragma once
+
+#include "tangent_steps.cuh"
+
+#include <cfloat>
+
+namespace spikefloss {
+
+// As in lyapunov/qr.cpp.
+inline constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
+
+// The part of the block's shared memory that it works on.
+struct FactorSpace {
+    double *factor, *inverse, *diagonal;  // G [rows, factor_stride], then L in its lower triangle; of L's diagonal tiles
+    int *failed, *again;                  // column (from 1) of the first pivot that is none; a second round is wanted
+
+    SPIKEFLOSS_HD static Index bytes(const BasisLayout& layout) {
+        return 8 * (layout.factor_size() + layout.inverses_size() + layout.rows()) + 16;
+    }
+    __device__ FactorSpace(const BasisLayout& layout, double* memory)
+        : factor(memory),
+          inverse(factor + layout.factor_size()),
+          diagonal(inverse + layout.inverses_size()),
+          failed(reinterpret_cast<int*>(diagonal + layout.rows())),
+          again(failed + 1) {}
+};
+
+// One warp: diagonal tile p of G becomes L's, with its inverse; a pivot that is not a positive number is noted.
+__device__ inline void factor_tile(const BasisLayout& layout, const FactorSpace& space, int p) {
+    const int stride = layout.factor_stride(), lane = threadIdx.x % warp_size;
+    double* at = space.factor + p * tile * stride + p * tile;
+    double l[tile][tile], reciprocal[tile];
+    load_lower(at, stride, l);
+    int failed = tile;
+#pragma unroll
+    for (int j = 0; j < tile; ++j) {
+        const double pivot = l[j][j];
+        if (!(pivot > 0.0 && pivot <= DBL_MAX) && failed == tile) failed = j;
+        reciprocal[j] = rsqrt(pivot);
+        l[j][j] = pivot * reciprocal[j];
+#pragma unroll
+        for (int i = j + 1; i < tile; ++i) l[i][j] *= reciprocal[j];
+#pragma unroll
+        for (int i = j + 1; i < tile; ++i)
+#pragma unroll
+            for (int m = j + 1; m <= i; ++m) l[i][m] = fma(-l[i][j], l[m][j], l[i][m]);
+    }
+    invert_lower(l, reciprocal, space.inverse + p * tile * BasisLayout::inverse_stride);
+    __syncwarp();
+    if (lane == 0) {
+        if (failed < tile && *space.failed == 0) *space.failed = p * tile + failed + 1;
+#pragma unroll
+        for (int i = 0; i < tile; ++i) {
+            space.diagonal[p * tile + i] = l[i][i];
+#pragma unroll
+            for (int j = 0; j <= i; ++j) at[i * stride + j] = l[i][j];
+        }
+    }
+}
+
+// A warp: tile (i, p) of G becomes L's, G_ip L_pp^-T.
+__device__ inline void panel_tile(const BasisLayout& layout, const FactorSpace& space, int i, int p) {
+    const int lane = threadIdx.x % warp_size, stride = layout.factor_stride();
+    double* at = space.factor + (i * tile + lane / 4) * stride + p * tile;
+    const double* inverse = space.inverse + (p * tile + lane / 4) * BasisLayout::inverse_stride + lane % 4;
+    const double a[2] = {at[lane % 4], at[lane % 4 + 4]};
+    double c[2] = {0.0, 0.0};
+    for (int half = 0; half < 2; ++half) multiply_add_tile(c, a[half], inverse[4 * half]);
+    __syncwarp();
+    for (int e = 0; e < 2; ++e) at[lane % 4 * 2 + e] = c[e];
+}
+
+// A warp: G_ij -= L_ip L_jp'.
+__device__ inline void update_tile(const BasisLayout& layout, const FactorSpace& space, int i, int j, int p) {
+    const int lane = threadIdx.x % warp_size, stride = layout.factor_stride();
+    const double* l_i = space.factor + (i * tile + lane / 4) * stride + p * tile + lane % 4;
+    const double* l_j = space.factor + (j * tile + lane / 4) * stride + p * tile + lane % 4;
+    double* at = space.factor + (i * tile + lane / 4) * stride + j * tile + lane % 4 * 2;
+    double c[2] = {at[0], at[1]};
+    for (int half = 0; half < 2; ++half) multiply_add_tile(c, -l_i[4 * half], l_j[4 * half]);
+    for (int e = 0; e < 2; ++e) at[e] = c[e];
+}
+
+// The block: G becomes L. Warp 0 goes ahead to the next diagonal tile while the others update the rest. Ends with a
+// barrier.
+__device__ inline void factor_gram(const BasisLayout& layout, const FactorSpace& space) {
+    const int warp = threadIdx.x / warp_size, others = blockDim.x / warp_size - 1, tiles = layout.tiles();
+    if (warp == 0) factor_tile(layout, space, 0);
+    __syncthreads();
+    for (int p = 0; p + 1 < tiles; ++p) {
+        for (int i = p + 1 + warp; i < tiles; i += others + 1) panel_tile(layout, space, i, p);
+        __syncthreads();
+        if (warp == 0) {
+            update_tile(layout, space, p + 1, p + 1, p);
+            __syncwarp();
+            factor_tile(layout, space, p + 1);
+        } else {
+            int item = 0;
+            for (int i = p + 2; i < tiles; ++i)
+                for (int j = p + 1; j <= i; ++j)
+                    if (item++ % others == warp - 1) update_tile(layout, space, i, j, p);
+        }
+        __syncthreads();
+    }
+}
+
+// Warp 0, once the diagonal is there: whether the round leaves doubt, or in the second, what it found lost.
+__device__ inline void judge(const BasisLayout& layout, const FactorSpace& space, int round) {
+    double low = DBL_MAX, high = 0.0;
+    int lost = layout.k;
+    for (int j = threadIdx.x % warp_size; j < layout.k; j += warp_size) {
+        const double r_j = space.diagonal[j];
+        low = fmin(low, r_j);
+        high = fmax(high, r_j);
+        if (r_j < lost_rank && j < lost) lost = j;
+    }
+    for (int offset = 16; offset > 0; offset /= 2) {
+        low = fmin(low, __shfl_xor_sync(all_lanes, low, offset));
+        high = fmax(high, __shfl_xor_sync(all_lanes, high, offset));
+        const int other = __shfl_xor_sync(all_lanes, lost, offset);
+        lost = other < lost ? other : lost;
+    }
+    if (threadIdx.x > 0) return;
+    *space.again = round == 0 && high > second_round_ratio * low;
+    if (round > 0 && lost < layout.k) *space.failed = lost + 1;
+}
+
+}  // namespace spikefloss

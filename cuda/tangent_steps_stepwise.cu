@@ -1,0 +1,138 @@
+// Whole tangent passes of networks too large for one block: the step operations of all steps, queued without a host wait
+// and recorded as one graph. Only the factorisation differs from the loop: it judges itself on the device and notes where
+// it failed or left doubt, and as many rounds are made as the caller asks for.
+#include "cuda_backend.hpp"
+#include "kernel.cuh"
+#include "tangent_steps_cholesky.cuh"
+
+namespace spikefloss {
+namespace {
+
+constexpr int factor_threads = 256;
+
+// One block a sequence: G becomes R, log_r the logarithms of its diagonal (added to those there in the second round), and
+// a failure or doubt is noted unless the sequence has one already.
+__global__ void tangent_steps_factor_kernel(BasisLayout layout, int round, bool last_round, Index step, double* g,
+                                            double* log_r, std::int32_t* failure) {
+    const FactorSpace space(layout, dynamic_shared<double>());
+    const int k = layout.k, rows = layout.rows(), stride = layout.factor_stride();
+    const Index s = blockIdx.x;
+    double* g_s = g + s * k * k;
+    if (threadIdx.x == 0) *space.failed = 0;
+    for (int at = threadIdx.x; at < rows * rows; at += blockDim.x) {
+        const int i = at / rows, j = at % rows;
+        if (j <= i) space.factor[i * stride + j] = i < k ? g_s[i * k + j] : i == j ? 1.0 : 0.0;
+    }
+    __syncthreads();
+    factor_gram(layout, space);
+    const int failed = *space.failed;
+    __syncthreads();
+    if (threadIdx.x < warp_size) judge(layout, space, round);
+    __syncthreads();
+    for (int at = threadIdx.x; at < k * k; at += blockDim.x) {
+        const int i = at / k, j = at % k;
+        g_s[at] = i <= j ? space.factor[j * stride + i] : 0.0;
+    }
+    for (int j = threadIdx.x; j < k; j += blockDim.x) {
+        const double log_j = log(space.diagonal[j]);
+        log_r[s * k + j] = round == 0 ? log_j : log_r[s * k + j] + log_j;
+    }
+    if (threadIdx.x > 0 || failure[2 * s] != 0) return;
+    const int column = failed ? failed : *space.failed;
+    if (column == 0 && !(last_round && *space.again)) return;
+    failure[2 * s] = static_cast<std::int32_t>(step);
+    failure[2 * s + 1] = column;
+}
+
+GraphKey key_of(char kind, const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                const float* w_rec) {
+    GraphKey key;
+    key << kind << model.threshold << model.reset << model.surrogate << model.sharpness << neurons.alpha << neurons.beta
+        << b << k << N << w_rec;
+    return key;
+}
+
+// The part of a basis `offset` floats from `first`, if the state has it.
+float* moved(float* first, Index offset) { return first ? first + offset : nullptr; }
+
+}  // namespace
+
+void CudaBackend::tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                                   const float* w_rec, const TangentSteps& pass) {
+    const Index rows = b * k;
+    float* x = scratch<float>(0, rows * N);
+    float* product = scratch<float>(1, rows * N);
+    double* second = scratch<double>(2, b * k * k);
+    const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.q.current != nullptr};
+    const Launch factor{.grid = dim3(static_cast<unsigned>(b)),
+                        .block = dim3(factor_threads),
+                        .stream = stream_,
+                        .shared = static_cast<std::size_t>(FactorSpace::bytes(layout))};
+    const auto factorise = [&](Index t, Tangents a, double* r, double* log_r) {
+        for (int round = 0; round < pass.rounds; ++round) {
+            double* r_round = round == 0 ? r : second;
+            gram(b, k, N, a.membrane, a.membrane, r_round, false);
+            if (a.current) gram(b, k, N, a.current, a.current, r_round, true);
+            launch(factor, tangent_steps_factor_kernel, layout, round, pass.rounds == 1, t, r_round, log_r, pass.failure);
+            divide_by_r(b, k, N, r_round, a.membrane);
+            if (a.current) divide_by_r(b, k, N, r_round, a.current);
+            if (round > 0) multiply_r(b, k, second, r);
+        }
+    };
+    GraphKey key = key_of('t', model, neurons, b, k, N, w_rec);
+    key << pass.steps << pass.qr_interval << pass.rounds << pass.reset << pass.u << pass.q.current << pass.q.membrane
+        << pass.q_stride << pass.r << pass.r_stride << pass.log_r << pass.failure;
+    graphs().run(stream_, key, [&] {
+        zero(pass.failure, static_cast<std::size_t>(2 * b) * sizeof(std::int32_t));
+        for (Index t = 0; t < pass.steps; ++t) {
+            const float* u = pass.u + t * b * N;
+            const Index here = t * pass.q_stride, next = here + pass.q_stride;
+            const Tangents q{moved(pass.q.current, here), pass.q.membrane + here},
+                p{moved(pass.q.current, next), pass.q.membrane + next};
+            tangent_input(model, b, k, N, u, q.membrane, x);
+            gemm(Transpose::no, Transpose::yes, {x, rows, N}, {w_rec, N, N}, Matrix<float>(product, rows, N), false);
+            tangent_step(model, pass.reset, neurons, b, k, N, u, product, q, p);
+            if ((t + 1) % pass.qr_interval != 0) continue;
+            const Index qr = (t + 1) / pass.qr_interval - 1;
+            factorise(t + 1, p, pass.r + qr * pass.r_stride, pass.log_r + qr * rows);
+        }
+    });
+}
+
+void CudaBackend::tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
+                                            Index N, const float* w_rec, const TangentStepsBackward& pass) {
+    const Index rows = b * k;
+    float* g = scratch<float>(0, rows * N);
+    float* product = scratch<float>(1, rows * N);
+    double* small = scratch<double>(2, b * k * k);
+    double* no_weight = scratch<double>(3, rows);
+    const auto q_at = [&](const float* first, Index t) { return first ? first + t * pass.q_stride : nullptr; };
+    const auto qr_backward = [&](Index end) {
+        const Index qr = end / pass.qr_interval - 1;
+        const double* r = pass.r + qr * rows * k;
+        const float *current = q_at(pass.q_current, end), *membrane = q_at(pass.q_membrane, end);
+        gram(b, k, N, pass.a.membrane, membrane, small, false);
+        if (current) gram(b, k, N, pass.a.current, current, small, true);
+        qr_backward_small(b, k, r, qr >= pass.first_counted ? pass.weight : no_weight, small, small);
+        qr_backward_apply(b, k, N, membrane, small, r, pass.a.membrane);
+        if (current) qr_backward_apply(b, k, N, current, small, r, pass.a.current);
+    };
+    GraphKey key = key_of('b', model, neurons, b, k, N, w_rec);
+    key << pass.steps << pass.qr_interval << pass.reset << pass.u << pass.q_current << pass.q_membrane << pass.q_stride
+        << pass.r << pass.weight << pass.first_counted << pass.a.current << pass.a.membrane << pass.d_w_rec.data
+        << pass.d_w_rec.stride << pass.e;
+    graphs().run(stream_, key, [&] {
+        zero(no_weight, static_cast<std::size_t>(rows) * sizeof(double));
+        for (Index t = pass.steps; t-- > 0;) {
+            const float *u = pass.u + t * b * N, *membrane = q_at(pass.q_membrane, t);
+            if ((t + 1) % pass.qr_interval == 0) qr_backward(t + 1);
+            tangent_step_backward(model, pass.reset, neurons, b, k, N, u, pass.a, g);
+            tangent_input(model, b, k, N, u, membrane, product);  // x, until W' g takes its place
+            gemm(Transpose::yes, Transpose::no, {g, rows, N}, {product, rows, N}, pass.d_w_rec, true);
+            gemm(Transpose::no, Transpose::no, {g, rows, N}, {w_rec, N, N}, Matrix<float>(product, rows, N), false);
+            tangent_input_backward(model, neurons, b, k, N, u, membrane, product, g, pass.a, pass.e + t * b * N);
+        }
+    });
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,399 @@
+// The whole tangent passes of every backend that takes them, forwards and backwards, against the loop over its step
+// operations with the QR of lyapunov/qr.cpp.
+#include "backend/operation_test.hpp"
+#include "core/error.hpp"
+#include "lyapunov/qr.hpp"
+
+#include <optional>
+
+namespace spikefloss::testing_support {
+namespace {
+
+class TangentPasses : public OperationTest {
+protected:
+    // Whether this backend takes whole tangent passes at all; what it takes is then compared.
+    bool takes_passes() const { return backend.name() == "cuda" && backend.sums() == Sums::float32; }
+    const ProcessGrid grid{MPI_COMM_WORLD, {1, 1}};
+};
+INSTANTIATE_TEST_SUITE_P(Backends, TangentPasses, testing::ValuesIn(available_pass_backends()),
+                         [](const auto& instance) { return instance.param.name; });
+
+struct PassCase {
+    Index steps, qr_interval, b, k, N;
+    bool has_current;
+    Surrogate surrogate = Surrogate::fast_sigmoid;
+    Reset reset = Reset::zero;
+    JacobianReset jacobian = JacobianReset::detached;
+};
+
+std::ostream& operator<<(std::ostream& out, const PassCase& c) {
+    return out << "steps " << c.steps << ", QR every " << c.qr_interval << ", b " << c.b << ", k " << c.k << ", N "
+               << c.N << ", current " << c.has_current << ", surrogate " << int(c.surrogate) << ", reset "
+               << int(c.reset) << ", Jacobian " << int(c.jacobian);
+}
+
+// Neurons and vectors around the tiles of 8, from one vector to as many as there are states, every surrogate and reset.
+std::vector<PassCase> pass_cases() {
+    using S = Surrogate;
+    using J = JacobianReset;
+    return {{4, 1, 1, 1, 1, true, S::fast_sigmoid, Reset::none, J::ignored},
+            {6, 2, 3, 2, 5, true, S::arctan, Reset::zero, J::detached},
+            {4, 1, 2, 7, 8, true, S::sigmoid, Reset::subtract, J::detached},
+            {3, 1, 2, 8, 9, true, S::gaussian, Reset::zero, J::ignored},
+            {5, 5, 1, 9, 31, true, S::triangle, Reset::none, J::detached},
+            {4, 2, 2, 17, 33, true, S::fast_sigmoid, Reset::zero, J::detached},
+            {3, 1, 2, 5, 5, false, S::sigmoid, Reset::none, J::ignored},
+            {5, 5, 2, 3, 16, false, S::arctan, Reset::subtract, J::detached},
+            {4, 2, 1, 14, 7, true, S::fast_sigmoid, Reset::zero, J::ignored},
+            {2, 1, 1, 33, 33, false, S::gaussian, Reset::none, J::detached},
+            {2, 1, 1, 64, 40, true, S::fast_sigmoid, Reset::zero, J::ignored}};
+}
+
+// A network and bases of one case. Every neuron's beta is well above 0, so that no direction is lost.
+struct Problem {
+    PassCase c;
+    Neurons net;
+    Floats w, q_current, q_membrane;
+
+    explicit Problem(const PassCase& c_, std::uint64_t seed = 1)
+        : c(c_),
+          net({.threshold = 1.0f, .reset = c.reset, .surrogate = c.surrogate, .sharpness = 0.3f}, c.steps * c.b, c.N,
+              seed),
+          w(random_floats(c.N * c.N, seed + 10, 1.5 / std::sqrt(static_cast<double>(c.N)))),
+          q_current(random_floats(c.has_current ? c.b * c.k * c.N : 0, seed + 11)),
+          q_membrane(random_floats(c.b * c.k * c.N, seed + 12)) {
+        net.beta = uniform_floats(c.N, seed + 2, 0.3, 0.9);
+        net.alpha = uniform_floats(c.N, seed + 1, 0.3, 0.9);
+        if (!c.has_current) net.alpha.assign(net.alpha.size(), 0.0f);
+        for (float& u : net.u) u = std::min(std::max(u, -3.0f), 3.0f);
+    }
+    Index part() const { return c.b * c.k * c.N; }
+    Index basis_size() const { return (c.has_current ? 2 : 1) * part(); }
+    Index qrs() const { return c.steps / c.qr_interval; }
+};
+
+// What a pass works on and leaves, all bases and R kept.
+struct Tape {
+    Buffer<float> q;       // [steps + 1][parts][b, k, N]
+    Buffer<double> r;      // [QRs, b, k, k]
+    Buffer<double> log_r;  // [QRs, b, k]
+    Buffer<std::int32_t> failure;
+    const Problem& problem;
+
+    Tape(Backend& backend, const Problem& p, bool keep = true)
+        : q(backend, (keep ? p.c.steps + 1 : 1) * p.basis_size()),
+          r(backend, Doubles((keep ? p.qrs() : 1) * p.c.b * p.c.k * p.c.k, -1.0)),
+          log_r(backend, Doubles(p.qrs() * p.c.b * p.c.k, -1.0)),
+          failure(backend, std::vector<std::int32_t>(2 * p.c.b, -1)),
+          problem(p) {
+        Floats start = p.q_current;
+        start.insert(start.end(), p.q_membrane.begin(), p.q_membrane.end());
+        backend.copy_in(q.data(), start.data(), start.size() * sizeof(float));
+    }
+    Tangents basis(Index t) {
+        float* at = q.data() + t * problem.basis_size();
+        return problem.c.has_current ? Tangents{at, at + problem.part()} : Tangents{nullptr, at};
+    }
+};
+
+// The problem's constants in backend memory.
+struct OnBackend {
+    Constants constants;
+    Buffer<float> u, w;
+    OnBackend(Backend& backend, const Problem& p) : constants(backend, p.net), u(backend, p.net.u), w(backend, p.w) {}
+};
+
+// Throws where a QR fails, as lyapunov/qr.cpp does.
+Tape loop_forward(Backend& backend, const ProcessGrid& grid, const Problem& p, const OnBackend& on) {
+    const PassCase& c = p.c;
+    Tape tape(backend, p);
+    Buffer<float> x(backend, p.part()), product(backend, p.part());
+    TangentQr qr(backend, grid, c.b, c.k, c.N);
+    Doubles all_logs;
+    for (Index t = 0; t < c.steps; ++t) {
+        const float* u = on.u.data() + t * c.b * c.N;
+        backend.tangent_input(p.net.model, c.b, c.k, c.N, u, tape.basis(t).membrane, x.data());
+        backend.gemm(Transpose::no, Transpose::yes, {x.data(), c.b * c.k, c.N}, {on.w.data(), c.N, c.N},
+                     Matrix<float>(product.data(), c.b * c.k, c.N), false);
+        backend.tangent_step(p.net.model, c.jacobian, on.constants, c.b, c.k, c.N, u, product.data(), tape.basis(t),
+                             tape.basis(t + 1));
+        if ((t + 1) % c.qr_interval != 0) continue;
+        Doubles logs(c.b * c.k);
+        qr.factorise(t + 1, 0, tape.basis(t + 1), tape.r.data() + ((t + 1) / c.qr_interval - 1) * c.b * c.k * c.k,
+                     logs.data());
+        all_logs.insert(all_logs.end(), logs.begin(), logs.end());
+    }
+    tape.log_r.copy_in(all_logs.data());
+    return tape;
+}
+
+bool whole_forward(Backend& backend, const Problem& p, const OnBackend& on, Tape& tape, bool keep, Index rounds) {
+    const PassCase& c = p.c;
+    const TangentSteps pass{c.steps,
+                            c.qr_interval,
+                            rounds,
+                            c.jacobian,
+                            on.u.data(),
+                            tape.basis(0),
+                            keep ? p.basis_size() : 0,
+                            tape.r.data(),
+                            keep ? c.b * c.k * c.k : 0,
+                            tape.log_r.data(),
+                            tape.failure.data()};
+    return backend.tangent_steps(p.net.model, on.constants, c.b, c.k, c.N, on.w.data(), pass);
+}
+
+TEST_P(TangentPasses, Forward) {
+    for (const PassCase& c : pass_cases()) {
+        SCOPED_TRACE(testing::Message() << c);
+        const Problem p(c);
+        const OnBackend on(backend, p);
+        std::optional<Tape> expected;
+        for (bool keep : {true, false}) {
+            Tape tape(backend, p, keep);
+            const bool taken = whole_forward(backend, p, on, tape, keep, 2);
+            EXPECT_EQ(taken, takes_passes());
+            if (!taken) continue;
+            if (!expected) expected.emplace(loop_forward(backend, grid, p, on));
+            EXPECT_TRUE(all_equal(tape.failure.to_host(), std::vector<std::int32_t>(2 * c.b, 0)));
+            EXPECT_TRUE(close_to(tape.log_r.to_host(), expected->log_r.to_host(), 2e-5)) << "ln R";
+            const Floats q = expected->q.to_host();
+            const Doubles r = expected->r.to_host();
+            if (keep) {
+                EXPECT_TRUE(near_in_norm(tape.q.to_host(), q, 1e-5)) << "Q";
+                EXPECT_TRUE(near_in_norm(tape.r.to_host(), r, 1e-5)) << "R";
+            } else {
+                EXPECT_TRUE(near_in_norm(tape.q.to_host(), Floats(q.end() - p.basis_size(), q.end()), 1e-5))
+                    << "last Q";
+                EXPECT_TRUE(near_in_norm(tape.r.to_host(), Doubles(r.end() - c.b * c.k * c.k, r.end()), 1e-5))
+                    << "last R";
+            }
+        }
+        if (HasFailure()) return;
+    }
+}
+
+struct Adjoint {
+    Floats a;  // of the first basis
+    Doubles d_w_rec;
+    Floats e;
+};
+
+// The adjoint by the loop, or by the whole pass; none where the backend does not take it.
+std::optional<Adjoint> backward(Backend& backend, const ProcessGrid& grid, const Problem& p, const OnBackend& on,
+                                Tape& tape, Index first_counted, SumBuffer d_w_rec, bool whole) {
+    const PassCase& c = p.c;
+    Buffer<float> a(backend, random_floats(p.basis_size(), 31)), e(backend, random_floats(c.steps * c.b * c.N, 33));
+    const Buffer<double> weight(backend, widened(random_floats(c.b * c.k, 34))), none(backend, c.b * c.k);
+    const Tangents adjoint = c.has_current ? Tangents{a.data(), a.data() + p.part()} : Tangents{nullptr, a.data()};
+    const SumMatrix dw = d_w_rec.matrix(c.N, c.N);
+    if (whole) {
+        const TangentStepsBackward pass{c.steps,
+                                        c.qr_interval,
+                                        c.jacobian,
+                                        on.u.data(),
+                                        tape.basis(0).current,
+                                        tape.basis(0).membrane,
+                                        p.basis_size(),
+                                        tape.r.data(),
+                                        weight.data(),
+                                        first_counted,
+                                        adjoint,
+                                        dw,
+                                        e.data()};
+        if (!backend.tangent_steps_backward(p.net.model, on.constants, c.b, c.k, c.N, on.w.data(), pass))
+            return std::nullopt;
+    } else {
+        Buffer<float> x(backend, p.part()), g(backend, p.part()), back(backend, p.part());
+        TangentQr qr(backend, grid, c.b, c.k, c.N);
+        for (Index t = c.steps; t-- > 0;) {
+            const float* u = on.u.data() + t * c.b * c.N;
+            const Index index = (t + 1) / c.qr_interval - 1, rows = c.b * c.k;
+            if ((t + 1) % c.qr_interval == 0)
+                qr.backward(tape.basis(t + 1), tape.r.data() + index * rows * c.k,
+                            index >= first_counted ? weight.data() : none.data(), adjoint);
+            backend.tangent_step_backward(p.net.model, c.jacobian, on.constants, c.b, c.k, c.N, u, adjoint, g.data());
+            backend.tangent_input(p.net.model, c.b, c.k, c.N, u, tape.basis(t).membrane, x.data());
+            backend.gemm(Transpose::yes, Transpose::no, {g.data(), rows, c.N}, {x.data(), rows, c.N}, dw, true);
+            backend.gemm(Transpose::no, Transpose::no, {g.data(), rows, c.N}, {on.w.data(), c.N, c.N},
+                         Matrix<float>(back.data(), rows, c.N), false);
+            backend.tangent_input_backward(p.net.model, on.constants, c.b, c.k, c.N, u, tape.basis(t).membrane,
+                                           back.data(), g.data(), adjoint, e.data() + t * c.b * c.N);
+        }
+    }
+    Doubles dw_host(c.N * c.N);
+    Floats narrow(c.N * c.N);
+    if (dw.type == Scalar::float64) {
+        backend.copy_out(dw_host.data(), dw.data, dw_host.size() * sizeof(double));
+    } else {
+        backend.copy_out(narrow.data(), dw.data, narrow.size() * sizeof(float));
+        dw_host = widened(narrow);
+    }
+    return Adjoint{a.to_host(), dw_host, e.to_host()};
+}
+
+TEST_P(TangentPasses, Backward) {
+    for (const PassCase& c : pass_cases()) {
+        SCOPED_TRACE(testing::Message() << c);
+        if (!takes_passes()) continue;  // Forward says so
+        const Problem p(c);
+        const OnBackend on(backend, p);
+        Tape tape = loop_forward(backend, grid, p, on);
+        for (Index first_counted : {Index{0}, (p.qrs() + 1) / 2}) {
+            const Floats dw = random_floats(c.N * c.N, 35);
+            const auto expected = backward(backend, grid, p, on, tape, first_counted, sums_on_backend(dw), false);
+            const auto actual = backward(backend, grid, p, on, tape, first_counted, sums_on_backend(dw), true);
+            ASSERT_TRUE(actual && expected);
+            EXPECT_TRUE(near_in_norm(actual->a, expected->a, 2e-5)) << "adjoint of the first basis";
+            EXPECT_TRUE(near_in_norm(actual->d_w_rec, expected->d_w_rec, 2e-5)) << "dW_rec";
+            EXPECT_TRUE(near_in_norm(actual->e, expected->e, 2e-5)) << "e";
+        }
+        if (HasFailure()) return;
+    }
+}
+
+// Bases whose R spans many orders of magnitude: the second round is made where the ratio asks for it, and where the
+// backend needs telling, one round says so.
+TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
+    if (!takes_passes()) return;
+    for (bool has_current : {true, false}) {
+        const PassCase c{2, 1, 2, 5, 12, has_current, Surrogate::fast_sigmoid, Reset::none};
+        Problem p(c);
+        for (Index j = 1; j < c.k; ++j)  // sequence 1: vectors ever closer to the first
+            for (Index i = 0; i < c.N; ++i) {
+                const auto at = [&](Index row) { return (c.k + row) * c.N + i; };
+                const float part = std::pow(10.0f, -static_cast<float>(j));
+                p.q_membrane[at(j)] = p.q_membrane[at(0)] + part * p.q_membrane[at(j)];
+                if (has_current) p.q_current[at(j)] = p.q_current[at(0)] + part * p.q_current[at(j)];
+            }
+        const OnBackend on(backend, p);
+        Tape expected = loop_forward(backend, grid, p, on), tape(backend, p);
+        ASSERT_TRUE(whole_forward(backend, p, on, tape, true, 2));
+        EXPECT_TRUE(all_equal(tape.failure.to_host(), std::vector<std::int32_t>(4, 0)));
+        EXPECT_TRUE(close_to(tape.log_r.to_host(), expected.log_r.to_host(), 2e-2));
+        EXPECT_TRUE(near_in_norm(tape.r.to_host(), expected.r.to_host(), 1e-5));
+        Buffer<double> gram(backend, c.b * c.k * c.k);
+        backend.gram(c.b, c.k, c.N, tape.basis(1).membrane, tape.basis(1).membrane, gram.data(), false);
+        if (has_current) backend.gram(c.b, c.k, c.N, tape.basis(1).current, tape.basis(1).current, gram.data(), true);
+        Doubles identity(c.b * c.k * c.k);
+        for (Index i = 0; i < c.b * c.k; ++i) identity[i * c.k + i % c.k] = 1.0;
+        EXPECT_TRUE(close_to(gram.to_host(), identity, 1e-6)) << "Q'Q";
+    }
+}
+
+// What the failure of sequence `s` is named, by the whole pass and by the loop's error; the other sequences go on.
+void expect_failure(Backend& backend, const ProcessGrid& grid, const Problem& p, Index s, Index step, Index column) {
+    const OnBackend on(backend, p);
+    Tape tape(backend, p);
+    ASSERT_TRUE(whole_forward(backend, p, on, tape, true, 2));
+    std::vector<std::int32_t> expected(2 * p.c.b, 0);
+    expected[2 * s] = static_cast<std::int32_t>(step);
+    expected[2 * s + 1] = static_cast<std::int32_t>(column);
+    EXPECT_TRUE(all_equal(tape.failure.to_host(), expected));
+    std::string text;
+    try {
+        loop_forward(backend, grid, p, on);
+    } catch (const Error& error) {
+        text = error.what();
+    }
+    EXPECT_NE(text.find("failed at step " + std::to_string(step) + ", sequence " + std::to_string(s) + ": vector " +
+                        std::to_string(column) + " of"),
+              std::string::npos)
+        << text;
+}
+
+TEST_P(TangentPasses, FailuresNameStepAndColumn) {
+    if (!takes_passes()) return;
+    for (bool has_current : {true, false})
+        for (Index interval : {1, 3}) {
+            SCOPED_TRACE(testing::Message() << "current " << has_current << ", QR every " << interval);
+            const PassCase c{6, interval, 3, 4, 10, has_current, Surrogate::triangle, Reset::none};
+            {
+                Problem p(c);  // a zero vector
+                const auto row = p.q_membrane.begin() + (1 * c.k + 2) * c.N;
+                std::fill(row, row + c.N, 0.0f);
+                if (has_current) std::fill_n(p.q_current.begin() + (1 * c.k + 2) * c.N, c.N, 0.0f);
+                expect_failure(backend, grid, p, 1, interval, 3);
+            }
+            {
+                Problem p(c);  // equal vectors
+                for (Index i = 0; i < c.N; ++i) {
+                    p.q_membrane[(2 * c.k + 3) * c.N + i] = p.q_membrane[2 * c.k * c.N + i];
+                    if (has_current) p.q_current[(2 * c.k + 3) * c.N + i] = p.q_current[2 * c.k * c.N + i];
+                }
+                expect_failure(backend, grid, p, 2, interval, 4);
+            }
+            {
+                Problem p(c);  // NaN
+                p.q_membrane[(0 * c.k + 1) * c.N + 7] = nan_value;
+                expect_failure(backend, grid, p, 0, interval, 2);
+            }
+        }
+    // Far above threshold at step 3 (of 0..5), where the triangle is 0 and every membrane is reset: all tangents
+    // vanish.
+    PassCase c{6, 2, 2, 3, 9, false, Surrogate::triangle, Reset::zero};
+    Problem p(c);
+    for (float& u : p.net.u) u = std::min(u, 0.9f);
+    std::fill_n(p.net.u.begin() + (3 * c.b + 1) * c.N, c.N, 40.0f);
+    expect_failure(backend, grid, p, 1, 4, 1);
+}
+
+// Larger networks than a block holds: by steps, where a second round has to be asked for; again, as a recorded graph.
+TEST_P(TangentPasses, NetworksLargerThanABlock) {
+    if (!takes_passes()) return;
+    const PassCase c{2, 1, 2, 3, 300, true, Surrogate::fast_sigmoid, Reset::none};
+    Problem p(c);
+    const OnBackend on(backend, p);
+    Tape expected = loop_forward(backend, grid, p, on), tape(backend, p);
+    const Floats dw = random_floats(c.N * c.N, 35);
+    const auto adjoint = backward(backend, grid, p, on, expected, 1, sums_on_backend(dw), false);
+    for (int repeat = 0; repeat < 3; ++repeat) {
+        ASSERT_TRUE(whole_forward(backend, p, on, tape, true, 1));
+        EXPECT_TRUE(all_equal(tape.failure.to_host(), std::vector<std::int32_t>(4, 0)));
+        EXPECT_TRUE(close_to(tape.log_r.to_host(), expected.log_r.to_host(), 1e-5));
+        EXPECT_TRUE(near_in_norm(tape.q.to_host(), expected.q.to_host(), 1e-5));
+        const auto actual = backward(backend, grid, p, on, expected, 1, sums_on_backend(dw), true);
+        ASSERT_TRUE(actual && adjoint);
+        EXPECT_TRUE(near_in_norm(actual->a, adjoint->a, 1e-5));
+        EXPECT_TRUE(near_in_norm(actual->d_w_rec, adjoint->d_w_rec, 1e-5));
+        EXPECT_TRUE(near_in_norm(actual->e, adjoint->e, 1e-5));
+    }
+    // Nearly parallel vectors in sequence 1.
+    for (Index i = 0; i < c.N; ++i)
+        for (Floats* q : {&p.q_current, &p.q_membrane})
+            (*q)[(c.k + 2) * c.N + i] = (*q)[c.k * c.N + i] + 1e-4f * (*q)[(c.k + 2) * c.N + i];
+    Tape once(backend, p), twice(backend, p), reference = loop_forward(backend, grid, p, on);
+    ASSERT_TRUE(whole_forward(backend, p, on, once, true, 1));
+    EXPECT_TRUE(all_equal(once.failure.to_host(), std::vector<std::int32_t>{0, 0, 1, 0}));
+    ASSERT_TRUE(whole_forward(backend, p, on, twice, true, 2));
+    EXPECT_TRUE(all_equal(twice.failure.to_host(), std::vector<std::int32_t>(4, 0)));
+    EXPECT_TRUE(close_to(twice.log_r.to_host(), reference.log_r.to_host(), 1e-4));
+    EXPECT_TRUE(near_in_norm(twice.r.to_host(), reference.r.to_host(), 1e-5));
+    // A vector lost.
+    for (Floats* q : {&p.q_current, &p.q_membrane}) std::fill_n(q->begin() + c.N, c.N, 0.0f);
+    expect_failure(backend, grid, p, 0, 1, 2);
+}
+
+// The setting of the authors' script: one sequence, 64 neurons, 50 exponents.
+TEST_P(TangentPasses, TakeTheAuthorsSetting) {
+    for (bool has_current : {true, false}) {
+        const PassCase c{
+            2, 1, 1, 50, 64, has_current, Surrogate::fast_sigmoid, Reset::subtract, JacobianReset::ignored};
+        const Problem p(c);
+        const OnBackend on(backend, p);
+        Tape tape(backend, p);
+        ASSERT_EQ(whole_forward(backend, p, on, tape, true, 2), takes_passes());
+        if (!takes_passes()) return;
+        Tape expected = loop_forward(backend, grid, p, on);
+        EXPECT_TRUE(close_to(tape.log_r.to_host(), expected.log_r.to_host(), 5e-5));
+        const Floats dw = random_floats(c.N * c.N, 35);
+        const auto loop = backward(backend, grid, p, on, expected, 0, sums_on_backend(dw), false),
+                   whole = backward(backend, grid, p, on, expected, 0, sums_on_backend(dw), true);
+        ASSERT_TRUE(loop && whole);
+        EXPECT_TRUE(near_in_norm(whole->d_w_rec, loop->d_w_rec, 5e-5));
+        EXPECT_TRUE(near_in_norm(whole->e, loop->e, 5e-5));
+    }
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support
