@@ -72,6 +72,7 @@ std::string words(const Allocation& a) {
 }  // namespace
 
 void* allocate_device(std::size_t bytes) {
+    install_fault_handler();
     if (memory().used + bytes > device_memory_limit() || bytes > device_memory_limit()) return nullptr;
     const std::size_t usable = pages_for(std::max<std::size_t>(bytes, 1));
     void* mapping = mmap(nullptr, usable + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -102,7 +103,7 @@ std::string free_device(void* data) {
     memory().used -= a.bytes;
     // A new mapping in its place gives the pages back; its addresses stay taken, so that later use is found.
     mmap(a.region, a.usable, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    return intact ? "" : "the bytes beside an " + words(a) + " were overwritten";
+    return intact ? "" : "the bytes beside an allocation of " + std::to_string(a.bytes) + " bytes were overwritten";
 }
 
 void free_all_device() {

@@ -52,8 +52,11 @@ std::string kernel_name(const void* kernel) {
     }
     int status = 0;
     char* demangled = abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status);
-    const std::string name = demangled ? demangled : mangled;
+    std::string name = demangled ? demangled : mangled;
     std::free(demangled);
+    const std::string anonymous = "(anonymous namespace)::";
+    for (auto at = name.find(anonymous); at != std::string::npos; at = name.find(anonymous))
+        name.erase(at, anonymous.size());
     return name.substr(0, name.find('('));
 }
 

@@ -1,0 +1,105 @@
+// The emulation of NCCL over MPI: rendezvous, parts of a communicator, every collective, groups, capture, abort.
+#include "emulation_test.hpp"
+
+#include <mpi.h>
+#include <nccl.h>
+
+namespace {
+
+class EmulatedNccl : public Emulation {
+protected:
+    void SetUp() override {
+        Emulation::SetUp();
+        MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+        MPI_Comm_size(MPI_COMM_WORLD, &size_);
+        ncclUniqueId id;
+        if (rank_ == 0) ncclGetUniqueId(&id);
+        MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD);
+        // The other way round than in MPI_COMM_WORLD.
+        ASSERT_EQ(ncclCommInitRank(&comm_, size_, id, size_ - 1 - rank_), ncclSuccess);
+        ncclCommUserRank(comm_, &me_);
+    }
+    void TearDown() override {
+        EXPECT_EQ(ncclCommDestroy(comm_), ncclSuccess);
+        Emulation::TearDown();
+    }
+    std::vector<float> ranks(std::size_t each) const {
+        std::vector<float> values;
+        for (int r = 0; r < size_; ++r) values.insert(values.end(), each, static_cast<float>(r));
+        return values;
+    }
+
+    ncclComm_t comm_ = nullptr;
+    int rank_ = 0, size_ = 1, me_ = 0;
+};
+
+TEST_F(EmulatedNccl, Collectives) {
+    EXPECT_EQ(me_, size_ - 1 - rank_);
+    const float mine = static_cast<float>(me_), sum = static_cast<float>(size_ * (size_ - 1) / 2);
+    float* data = buffer(std::vector<float>{mine, 1});
+    EXPECT_EQ(ncclAllReduce(data, data, 2, ncclFloat32, ncclSum, comm_, stream_), ncclSuccess);
+    EXPECT_EQ(read(data, 2), (std::vector<float>{sum, static_cast<float>(size_)}));
+
+    data = buffer(std::vector<float>{mine});
+    float* all = buffer<float>(static_cast<std::size_t>(size_));
+    EXPECT_EQ(ncclAllGather(data, all, 1, ncclFloat32, comm_, stream_), ncclSuccess);
+    EXPECT_EQ(read(all, static_cast<std::size_t>(size_)), ranks(1));
+    EXPECT_EQ(ncclReduceScatter(all, data, 1, ncclFloat32, ncclSum, comm_, stream_), ncclSuccess);
+    EXPECT_EQ(read(data, 1)[0], mine * static_cast<float>(size_));
+
+    data = buffer(std::vector<float>{mine});
+    EXPECT_EQ(ncclBroadcast(data, data, 1, ncclFloat32, size_ - 1, comm_, stream_), ncclSuccess);
+    EXPECT_EQ(read(data, 1)[0], static_cast<float>(size_ - 1));
+    data = buffer(std::vector<float>{mine});
+    float* most = buffer(std::vector<float>{-1});
+    EXPECT_EQ(ncclReduce(data, most, 1, ncclFloat32, ncclMax, 0, comm_, stream_), ncclSuccess);
+    EXPECT_EQ(read(most, 1)[0], me_ == 0 ? static_cast<float>(size_ - 1) : -1.0f);
+}
+
+TEST_F(EmulatedNccl, MessagesInAGroupPassEachOther) {
+    float *out = buffer(std::vector<float>{static_cast<float>(me_)}), *in = buffer<float>(1);
+    ncclGroupStart();
+    EXPECT_EQ(ncclSend(out, 1, ncclFloat32, (me_ + 1) % size_, comm_, stream_), ncclSuccess);
+    EXPECT_EQ(ncclRecv(in, 1, ncclFloat32, (me_ + size_ - 1) % size_, comm_, stream_), ncclSuccess);
+    EXPECT_EQ(ncclGroupEnd(), ncclSuccess);
+    EXPECT_EQ(read(in, 1)[0], static_cast<float>((me_ + size_ - 1) % size_));
+}
+
+TEST_F(EmulatedNccl, PartsAndReplay) {
+    ncclComm_t part = nullptr;
+    ASSERT_EQ(ncclCommSplit(comm_, me_ % 2, me_, &part, nullptr), ncclSuccess);
+    int size = 0;
+    ncclCommCount(part, &size);
+    EXPECT_EQ(size, (size_ + 1 - me_ % 2) / 2);
+    float* data = buffer(std::vector<float>{1});
+    cudaStreamSynchronize(stream_);
+    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
+    EXPECT_EQ(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, part, stream_), ncclSuccess);
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+    cudaGraphInstantiate(&exec, graph);
+    for (int i = 0; i < 2; ++i) cudaGraphLaunch(exec, stream_);
+    EXPECT_EQ(read(data, 1)[0], static_cast<float>(size * size));
+    cudaGraphExecDestroy(exec);
+    cudaGraphDestroy(graph);
+    EXPECT_EQ(ncclCommDestroy(part), ncclSuccess);
+}
+
+TEST_F(EmulatedNccl, ALateRankDoesNotBlockQueriesAndAbortEndsTheWait) {
+    if (size_ == 1) GTEST_SKIP() << "one rank is never late";
+    ncclComm_t part = nullptr;
+    ASSERT_EQ(ncclCommSplit(comm_, 0, me_, &part, nullptr), ncclSuccess);
+    if (me_ == 0) {  // the others never call
+        float* data = buffer(std::vector<float>{1});
+        EXPECT_EQ(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, part, stream_), ncclSuccess);
+        for (int i = 0; i < 5; ++i) EXPECT_EQ(cudaStreamQuery(stream_), cudaErrorNotReady);
+        EXPECT_EQ(ncclCommAbort(part), ncclSuccess);
+        EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    } else {
+        EXPECT_EQ(ncclCommAbort(part), ncclSuccess);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+}  // namespace

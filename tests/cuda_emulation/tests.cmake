@@ -1,0 +1,5 @@
+if(TARGET spikefloss_cuda_emulation)
+  spikefloss_test(cuda_emulation/test_emulation LINK spikefloss_cuda_emulation)
+  spikefloss_test(cuda_emulation/test_emulated_libraries LINK spikefloss_cuda_emulation)
+  spikefloss_test(cuda_emulation/test_emulated_nccl RANKS 1 2 3 LINK spikefloss_cuda_emulation)
+endif()
