@@ -8,7 +8,9 @@ namespace emulation {
 namespace {
 
 std::string text(uint3 v) {
-    return "(" + std::to_string(v.x) + ", " + std::to_string(v.y) + ", " + std::to_string(v.z) + ")";
+    char words[48];
+    std::snprintf(words, sizeof words, "(%u, %u, %u)", v.x, v.y, v.z);
+    return words;
 }
 
 const char* word(WarpCall call) {
