@@ -37,10 +37,11 @@ public:
     void copy(void* destination, const void* source, std::size_t bytes) override;
     void zero(void* data, std::size_t bytes) override;
     void synchronize() override;
-    // Takes `bytes` of device memory now, from which allocate serves until they are used up.
-    void reserve(std::size_t bytes);
-    // Called about ten times a second while the host waits for the stream; may throw (a lost rank). Null: none.
-    void while_waiting(std::function<void()> work) { while_waiting_ = std::move(work); }
+    std::size_t free_memory() const override;
+    void reserve(std::size_t bytes) override;
+    // Called with the seconds waited, about ten times a second while the host waits for the stream; may throw (a lost
+    // rank). Null: none.
+    void while_waiting(std::function<void(double)> work) { while_waiting_ = std::move(work); }
 
     // ---- linalg.cu ----
     void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
@@ -160,7 +161,7 @@ private:
     cudaStream_t stream_ = nullptr;
     cublasHandle_t blas_ = nullptr;
     cusolverDnHandle_t solver_ = nullptr;
-    std::function<void()> while_waiting_;
+    std::function<void(double)> while_waiting_;
     GraphCache graphs_;
     // Scratch arrays 0 to 7 are free for any operation. Those below belong to gemm and to the sums, so that an operation
     // may call these while it holds its own.

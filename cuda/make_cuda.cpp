@@ -4,6 +4,8 @@
 #include "core/error.hpp"
 #include "cuda_backend.hpp"
 
+#include <algorithm>
+
 namespace spikefloss {
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendChoice& choice) {
@@ -15,7 +17,10 @@ std::unique_ptr<Backend> make_cuda_backend(const BackendChoice& choice) {
             fmt::format("{} ranks on this machine, but it has {} GPU{}", choice.local_ranks, devices,
                         devices == 1 ? "" : "s"),
             "start one rank per GPU; or set parallel.comm = \"staged\", which lets ranks share a GPU (slower)");
-    return std::make_unique<CudaBackend>(describe_device(choice.local_rank % devices), choice.sums, choice.precision);
+    Device device = describe_device(choice.local_rank % devices);
+    if (choice.limits.shared_per_block) device.shared_per_block = choice.limits.shared_per_block;
+    if (!choice.limits.clusters) device.major = std::min(device.major, 8);
+    return std::make_unique<CudaBackend>(device, choice.sums, choice.precision);
 }
 
 std::string cuda_fault() {
@@ -34,9 +39,9 @@ std::vector<std::string> cuda_device_texts() {
     std::vector<std::string> texts;
     for (int id = 0; id < device_count(); ++id) {
         const Device device = describe_device(id);
-        texts.push_back(fmt::format("GPU {}: {}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB", id,
+        texts.push_back(fmt::format("GPU {}: {}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB, {}", id,
                                     device.name, device.major, device.minor, device.multiprocessors,
-                                    static_cast<double>(device.memory) / 0x1p30));
+                                    static_cast<double>(device.memory) / 0x1p30, device.uuid));
     }
     return texts;
 }

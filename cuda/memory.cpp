@@ -88,6 +88,12 @@ void CudaBackend::reserve(std::size_t bytes) {
     arena_end_ = arena_ + padded(bytes);
 }
 
+std::size_t CudaBackend::free_memory() const {
+    std::size_t available = 0, total = 0;
+    check(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
+    return available;
+}
+
 // From pageable memory: the runtime has taken the host's bytes when the call returns.
 void CudaBackend::copy_in(void* destination, const void* host, std::size_t bytes) {
     if (bytes) check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync(in)");
@@ -121,7 +127,7 @@ void CudaBackend::wait() {
         if (result != cudaErrorNotReady) return check(result, "cudaStreamQuery");
         const Clock::time_point now = Clock::now();
         if (now - called > std::chrono::milliseconds(100)) {
-            while_waiting_();
+            while_waiting_(std::chrono::duration<double>(now - start).count());
             called = now;
         }
         // Most waits are short; a long one shall not keep a core busy.

@@ -106,6 +106,10 @@ public:
     virtual void copy(void* destination, const void* source, std::size_t bytes) = 0;
     virtual void zero(void* data, std::size_t bytes) = 0;
     virtual void synchronize() = 0;
+    // Bytes that the machine or the device has left for allocate(), of all processes that share it.
+    virtual std::size_t free_memory() const = 0;
+    // Takes `bytes` now, from which allocate() serves as long as they last, so that no step allocates. Once.
+    virtual void reserve(std::size_t /*bytes*/) {}
 
     // ---- sums and products ------------------------------------------------------------------------------------------
     // C = op(A) op(B), or C += when accumulate. Sums are taken in sums(), then rounded to float.

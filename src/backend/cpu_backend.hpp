@@ -25,6 +25,7 @@ public:
     void copy(void* destination, const void* source, std::size_t bytes) override;
     void zero(void* data, std::size_t bytes) override;
     void synchronize() override {}
+    std::size_t free_memory() const override;
 
     void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
               bool accumulate) override;
@@ -57,6 +58,10 @@ public:
                        std::uint32_t* bits) override;
     bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                         const StepsBackward& pass) override;
+    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                       const float* w_rec, const TangentSteps& pass) override;
+    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                                const float* w_rec, const TangentStepsBackward& pass) override;
 
     void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
                         float* y) override;

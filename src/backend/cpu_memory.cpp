@@ -10,12 +10,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <limits>
+#include <string>
 
 namespace spikefloss {
 namespace {
 
 constexpr std::size_t guard_bytes = 64;
 constexpr unsigned char guard_value = 0xA5;
+
+// The number that a file of the system begins with; the largest there is where it has none (such as "max").
+std::size_t number_in(const char* path) {
+    std::size_t number = 0;
+    std::ifstream file(path);
+    return file >> number ? number : std::numeric_limits<std::size_t>::max();
+}
 
 }  // namespace
 
@@ -65,6 +75,18 @@ double* CpuBackend::scratch(int which, Index count) {
     auto& memory = scratch_[which];
     if (static_cast<Index>(memory.size()) < count) memory.resize(static_cast<std::size_t>(count));
     return memory.data();
+}
+
+// What Linux would give without swapping, and no more than the container's limit leaves.
+std::size_t CpuBackend::free_memory() const {
+    std::size_t available = std::numeric_limits<std::size_t>::max();
+    std::ifstream file("/proc/meminfo");
+    std::size_t kilobytes = 0;
+    for (std::string word; file >> word;)
+        if (word == "MemAvailable:" && file >> kilobytes) available = kilobytes * 1024;
+    const std::size_t limit = number_in("/sys/fs/cgroup/memory.max");
+    const std::size_t used = number_in("/sys/fs/cgroup/memory.current");
+    return limit > used ? std::min(available, limit - used) : available;
 }
 
 }  // namespace spikefloss

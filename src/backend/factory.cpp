@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 
 #if SPIKEFLOSS_WITH_CUDA
+#include "communicators.hpp"
 #include "make_cuda.hpp"
 #endif
 
@@ -18,6 +19,8 @@ constexpr const char* names = "cpu";
 std::unique_ptr<Backend> make_cuda_backend(const BackendChoice&) { return nullptr; }
 std::string cuda_fault() { return "this build has no CUDA backend"; }
 std::vector<std::string> cuda_device_texts() { return {}; }
+std::string library_versions() { return ""; }
+void connect_cuda(const std::string&, Backend&, ProcessGrid&) {}
 #endif
 
 }  // namespace
@@ -35,9 +38,18 @@ std::unique_ptr<Backend> make_backend(const BackendChoice& choice) {
                                       : fmt::format("choose one of: auto, {}", backend_names()));
 }
 
+void connect(const std::string& comm, Backend& backend, ProcessGrid& grid) {
+    const bool fits = comm == "auto" || (comm == "mpi") == (backend.name() == "cpu");
+    require(fits, Exit::usage, fmt::format("communicator '{}' cannot carry what backend '{}' computes", comm, backend.name()),
+            backend.name() == "cpu" ? "use auto or mpi" : "use auto or nccl, or staged for several ranks on one GPU");
+    if (backend.name() == "cuda") connect_cuda(comm, backend, grid);
+}
+
 std::string backend_names() { return names; }
 
 std::vector<std::string> device_texts() { return cuda_device_texts(); }
+
+std::string cuda_versions() { return library_versions(); }
 
 std::string why_no_cuda() { return cuda_fault(); }
 

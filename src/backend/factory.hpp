@@ -3,11 +3,14 @@
 
 #include "backend/backend.hpp"
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace spikefloss {
+
+class ProcessGrid;
 
 struct BackendChoice {
     std::string name = "auto";  // cpu, cuda, or auto: cuda where there is a GPU, else cpu
@@ -17,6 +20,11 @@ struct BackendChoice {
     // Which of the ranks on this machine this one is; rank r takes GPU r.
     int local_rank = 0, local_ranks = 1;
     bool share_device = false;  // more ranks than GPUs: several take the same one
+    // Take the GPU for a smaller one, so that tests reach every way of spreading a pass over it.
+    struct DeviceLimits {
+        std::size_t shared_per_block = 0;  // bytes; 0: what it has
+        bool clusters = true;
+    } limits = {};
 };
 
 // Throws Error(Exit::usage) for a backend that this build or this machine does not have, and when there are more local
@@ -26,11 +34,18 @@ inline std::unique_ptr<Backend> make_backend(const std::string& name, int thread
     return make_backend(BackendChoice{.name = name, .threads = threads, .sums = sums});
 }
 
+// Gives the grid communicators for the backend's memory, where those that it has (MPI on host memory) do not serve.
+// comm: auto, mpi, nccl or staged. Collective. The grid has to be given back none before the backend dies
+// (grid.connect({})). Throws Error(Exit::usage) when comm and backend do not fit.
+void connect(const std::string& comm, Backend& backend, ProcessGrid& grid);
+
 // The backends of this build, for `info`: "cpu" or "cpu, cuda".
 std::string backend_names();
 // One line for each GPU of this machine (number, name, compute capability, memory), or one that says why there is none.
 // Empty when the build has no CUDA backend.
 std::vector<std::string> device_texts();
+// The versions of CUDA, its driver and NCCL; empty when the build has no CUDA backend.
+std::string cuda_versions();
 // Why the CUDA backend cannot run here; empty when it can.
 std::string why_no_cuda();
 

@@ -18,7 +18,23 @@ void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     command.add_option("--grid", choice.grid, "process grid PxQ: P neuron shards x Q batch shards (default 1 x ranks)");
     command.add_option("--threads", choice.threads, "OpenMP threads per rank (default: cores / ranks)")
         ->check(CLI::Range(1, 4096));
-    command.add_option("--backend", choice.backend, "auto or cpu");
+    command.add_option("--backend", choice.backend, "auto (default: cuda where there is a GPU), cpu or cuda")
+        ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+    command
+        .add_option("--comm", choice.comm,
+                    "between ranks: auto (default), mpi (cpu), nccl (cuda), staged (cuda; ranks may share a GPU)")
+        ->check(CLI::IsMember({"auto", "mpi", "nccl", "staged"}));
+    command.add_option("--precision", choice.precision, "of products on a GPU: fp32 (default, exact), tf32 or bf16")
+        ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
+    command
+        .add_option("--timeout", choice.timeout, "seconds that a rank waits for the others (default 600; 0: for ever)")
+        ->check(CLI::Range(0.0, 1e7));
+}
+
+void add_assignments(CLI::App& command, std::vector<std::string>& assignments) {
+    command.add_option("--set", assignments, "section.key=value, overrides the file; may be repeated")
+        ->take_all()
+        ->allow_extra_args(false);
 }
 
 void add_file_options(CLI::App& command, FileCommand& file) {
@@ -66,9 +82,7 @@ int run_command_line(int argc, char** argv) {
     CLI::App& train_app = *app.add_subcommand("train", "train the network of a config file");
     add_parallel_options(train_app, train_command.parallel);
     train_app.add_option("config", train_command.config, "TOML file (docs/config.md)")->required();
-    train_app.add_option("--set", train_command.assignments, "section.key=value, overrides the file; may be repeated")
-        ->take_all()
-        ->allow_extra_args(false);
+    add_assignments(train_app, train_command.assignments);
     train_app.add_option("--run-dir", train_command.run_directory,
                          "where records and checkpoints go (default runs/<config name>)");
     train_app.add_flag("--resume", train_command.resume, "go on from the newest whole checkpoint of the run directory");
@@ -86,6 +100,8 @@ int run_command_line(int argc, char** argv) {
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
     add_parallel_options(info_app, info_command.parallel);
+    info_app.add_option("config", info_command.config, "TOML file: also say what memory training it takes");
+    add_assignments(info_app, info_command.assignments);
 
     FileCommand file_command;
     CLI::App& spectrum_app = *app.add_subcommand("spectrum", "surrogate Lyapunov spectrum of a network file");

@@ -16,6 +16,9 @@ struct ParallelChoice {
     std::string grid = "";      // PxQ; "": from the config, or 1 x ranks
     std::int64_t threads = 0;   // per rank; 0: cores / ranks
     std::string backend = "";   // "": from the config, or auto
+    std::string comm = "";      // "": from the config, or auto
+    std::string precision = ""; // "": from the config, or fp32
+    std::optional<double> timeout;  // seconds; none: from the config, or 600
 };
 
 struct TrainCommand {
@@ -34,6 +37,8 @@ struct EvalCommand {
 
 struct InfoCommand {
     ParallelChoice parallel;
+    std::string config;                    // "": say nothing of a config's memory
+    std::vector<std::string> assignments;  // --set section.key=value
 };
 
 // spectrum and gradients

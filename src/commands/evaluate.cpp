@@ -34,6 +34,7 @@ int evaluate(const EvalCommand& command) {
             config.diagnostics.every = 0;
         });
     }
+    if (choice.precision.empty()) choice.precision = config.run.precision;
     const Session session(choice, sums_from_name(config.run.sums));
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;

@@ -1,8 +1,12 @@
 #include "commands/session.hpp"
 
+#include "config/schema.hpp"
+
+#include <fmt/ranges.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <fstream>
 #include <thread>
 
 namespace spikefloss {
@@ -19,13 +23,35 @@ bool is_first_rank() {
     return rank == 0;
 }
 
+namespace {
+
+// The ranks on this machine, those that see the same devices only.
+Place place_among(const std::string& seen) {
+    MPI_Comm node = MPI_COMM_NULL, same = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
+              "MPI_Comm_split_type");
+    const auto color = static_cast<int>(std::hash<std::string>{}(seen)&0x7FFFFFFF);
+    check_mpi(MPI_Comm_split(node, color, 0, &same), "MPI_Comm_split");
+    Place place;
+    MPI_Comm_rank(same, &place.local_rank);
+    MPI_Comm_size(same, &place.local_ranks);
+    MPI_Comm_free(&same);
+    MPI_Comm_free(&node);
+    return place;
+}
+
+std::string processor_name() {
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);)
+        if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    return "unknown processor";
+}
+
+}  // namespace
+
 int threads_per_rank(std::int64_t asked) {
     if (asked > 0) return static_cast<int>(asked);
-    MPI_Comm node = MPI_COMM_NULL;
-    check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
-    int ranks_here = 1;
-    MPI_Comm_size(node, &ranks_here);
-    MPI_Comm_free(&node);
+    const int ranks_here = place_among("").local_ranks;
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -46,8 +72,76 @@ GridShape shape_of(const ParallelChoice& choice) {
 }  // namespace
 
 Session::Session(const ParallelChoice& choice, Sums sums)
-    : grid(MPI_COMM_WORLD, shape_of(choice)), threads(threads_per_rank(choice.threads)) {
-    grid.agree([&] { backend = make_backend(choice.backend.empty() ? "auto" : choice.backend, threads, sums); });
+    : grid(MPI_COMM_WORLD, shape_of(choice), choice.timeout.value_or(ProcessGrid::usual_timeout)),
+      threads(threads_per_rank(choice.threads)),
+      comm_(choice.comm.empty() ? "auto" : choice.comm),
+      precision_(choice.precision.empty() ? "fp32" : choice.precision) {
+    const std::string name = choice.backend.empty() ? "auto" : choice.backend;
+    std::vector<std::string> devices;  // of this machine; asking starts the driver, so only where one may be used
+    grid.agree([&] {
+        check_comm(name, comm_);
+        if (name != "cpu" && why_no_cuda().empty()) devices = device_texts();
+    });
+    const Place place = place_among(fmt::format("{}", fmt::join(devices, "\n")));
+    grid.agree([&] {
+        backend = make_backend({.name = name,
+                                .threads = threads,
+                                .sums = sums,
+                                .precision = precision_from_name(precision_),
+                                .local_rank = place.local_rank,
+                                .local_ranks = place.local_ranks,
+                                .share_device = comm_ == "staged"});
+        check_comm(backend->name(), comm_);
+    });
+    const bool on_gpu = backend->name() == "cuda";
+    const auto gpus = static_cast<int>(devices.size());
+    sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among("").local_ranks;
+    device_ = on_gpu ? devices[static_cast<std::size_t>(place.local_rank % gpus)]
+                     : fmt::format("{}, {} thread{}", processor_name(), threads, threads == 1 ? "" : "s");
+    if (comm_ == "auto") comm_ = on_gpu ? "nccl" : "mpi";
+    if (!on_gpu) precision_ = "fp32";
+    connect(choice.comm.empty() ? "auto" : choice.comm, *backend, grid);
+}
+
+std::string Session::devices_text() const {
+    constexpr std::size_t width = 160;
+    std::string mine = device_;
+    mine.resize(width, ' ');
+    std::vector<char> all(width * static_cast<std::size_t>(grid.ranks()));
+    grid.control().all_gather(mine.data(), all.data(),
+                              std::vector<Index>(static_cast<std::size_t>(grid.ranks()), width));
+    std::string text = fmt::format("backend {}, {} products, communicator {}", backend->name(), precision_, comm_);
+    std::string before;
+    for (std::size_t r = 0; r * width < all.size(); ++r) {
+        std::string device(&all[r * width], width);
+        device.erase(device.find_last_not_of(' ') + 1);
+        if (device != before) text += fmt::format("\n  from rank {}: {}", r, device);
+        before = device;
+    }
+    return text;
+}
+
+ParallelChoice parallel_choice(const Config& config) {
+    const ParallelConfig& p = config.parallel;
+    return {p.grid, p.threads, p.backend, p.comm, config.run.precision, p.timeout};
+}
+
+Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice) {
+    Config config;
+    read_config(path, config);
+    for (const std::string& assignment : assignments) set_key(assignment, config);
+    ParallelConfig& p = config.parallel;
+    if (!choice.grid.empty()) p.grid = choice.grid;
+    if (!choice.backend.empty()) p.backend = choice.backend;
+    if (!choice.comm.empty()) p.comm = choice.comm;
+    if (!choice.precision.empty()) config.run.precision = choice.precision;
+    if (choice.threads > 0) p.threads = choice.threads;
+    if (choice.timeout) p.timeout = *choice.timeout;
+    return config;
+}
+
+Precision precision_from_name(const std::string& name) {
+    return name == "tf32" ? Precision::tf32 : name == "bf16" ? Precision::bf16 : Precision::fp32;
 }
 
 Sums sums_from_name(const std::string& name) { return name == "float64" ? Sums::float64 : Sums::float32; }

@@ -3,9 +3,11 @@
 
 #include "backend/factory.hpp"
 #include "commands/commands.hpp"
+#include "config/config.hpp"
 #include "parallel/process_grid.hpp"
 
 #include <functional>
+#include <string>
 
 namespace spikefloss {
 
@@ -17,17 +19,45 @@ bool is_first_rank();
 // launcher has bound the rank to fewer).
 int threads_per_rank(std::int64_t asked);
 
-// Runs work that all ranks do alike and that makes no collective call (parsing, reading a config): if it throws anywhere,
-// one rank tells and all leave in order.
+// Runs work that all ranks do alike and that makes no collective call (parsing, reading a config): if it throws
+// anywhere, one rank tells and all leave in order.
 void alike(const std::function<void()>& work);
 
-struct Session {
+// Which of the ranks on this machine this one is. Ranks that see different GPUs (a launcher may show each its own) are
+// counted apart.
+struct Place {
+    int local_rank = 0, local_ranks = 1;
+};
+
+class Session {
+public:
     ProcessGrid grid;
     int threads;
     std::unique_ptr<Backend> backend;
+
     Session(const ParallelChoice& choice, Sums sums);
+    // The communicators use the backend's queue: they go first.
+    ~Session() { grid.connect({}); }
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for those that have the same.
+    // Collective.
+    std::string devices_text() const;
+    // This rank's share of the memory that is free where it computes.
+    std::size_t memory_share() const { return backend->free_memory() / static_cast<std::size_t>(sharers_); }
+
+private:
+    std::string comm_, precision_, device_;
+    int sharers_ = 1;  // ranks that share the memory
 };
 
+// The config file with the assignments, and then the options, of the command line on top.
+Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice);
+// How a config wants to run.
+ParallelChoice parallel_choice(const Config& config);
+
 Sums sums_from_name(const std::string& name);
+Precision precision_from_name(const std::string& name);
 
 }  // namespace spikefloss

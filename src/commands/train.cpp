@@ -1,4 +1,5 @@
 // `train`: from a config to a trained network in a run directory.
+#include "commands/memory_need.hpp"
 #include "commands/run_directory.hpp"
 #include "commands/session.hpp"
 #include "commands/setup.hpp"
@@ -22,12 +23,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 Config resolved_config(const TrainCommand& command) {
-    Config config;
-    read_config(command.config, config);
-    for (const std::string& assignment : command.assignments) set_key(assignment, config);
-    if (!command.parallel.grid.empty()) config.parallel.grid = command.parallel.grid;
-    if (!command.parallel.backend.empty()) config.parallel.backend = command.parallel.backend;
-    if (command.parallel.threads > 0) config.parallel.threads = command.parallel.threads;
+    Config config = config_of(command.config, command.assignments, command.parallel);
     if (!command.run_directory.empty()) config.run.directory = command.run_directory;
     if (config.run.directory.empty())
         config.run.directory = "runs/" + std::filesystem::path(command.config).stem().string();
@@ -198,6 +194,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
     };
     while (!good_enough() &&
            (progress.step < config.train.steps || (config.train.steps == 0 && trainer.flossing_due()))) {
+        grid.watch()->at(fmt::format("training step {}", progress.step + 1));
         const StepReport report = trainer.advance();
         run.after(report);
         if (!stop.asked(grid)) continue;
@@ -230,11 +227,7 @@ int train(const TrainCommand& command) {
         return 0;
     }
     StopSignal stop;  // from here on a signal waits for the end of a step
-    ParallelChoice choice = command.parallel;
-    choice.grid = config.parallel.grid;
-    choice.backend = config.parallel.backend;
-    choice.threads = config.parallel.threads;
-    const Session session(choice, sums_from_name(config.run.sums));
+    const Session session(parallel_choice(config), sums_from_name(config.run.sums));
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
     grid.agree([&] {
@@ -261,6 +254,9 @@ int train(const TrainCommand& command) {
             fmt::format("{} is fine: {}: {}", command.config, config.task.name, sizes_text(config, *task, shape)));
         return 0;
     }
+    const MemoryNeed need = memory_need(session, config, *task, shape, D > shape.neurons);
+    require_memory(session, need);
+    const std::string devices = session.devices_text();
     // Only now, so that what cannot start leaves no directory behind.
     start_run_directory(grid, config.run.directory, config);
     display.log_to(log, session_text(grid));
@@ -268,9 +264,12 @@ int train(const TrainCommand& command) {
     display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,
                             sizes_text(config, *task, shape), grid.shape().neuron_shards, grid.shape().batch_shards,
                             counted(session.threads, "thread"), config.run.directory));
+    display.say(devices);
+    display.say(memory_line(need));
     std::optional<Trainer> trainer;
     std::optional<Run> run;
     try {
+        session.backend->reserve(need.arrays);
         trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
         run.emplace(grid, config, *trainer, display, begun);
         return train_to_the_end(grid, config, *trainer, stop, *run, display);

@@ -263,6 +263,22 @@ void check_config(const Config& config) {
         contradiction(fmt::format("parallel.grid = \"{}\" is not a process grid", config.parallel.grid),
                       "write PxQ, for example 2x4 for 2 groups of neurons times 4 of sequences, or auto");
     }
+    check_comm(config.parallel.backend, config.parallel.comm);
+}
+
+void check_comm(const std::string& backend, const std::string& comm) {
+    const bool for_gpus = comm == "nccl" || comm == "staged";
+    if (backend == "cpu" && for_gpus) {
+        contradiction(fmt::format("parallel.comm = \"{}\" carries data between GPUs, but parallel.backend = \"cpu\" "
+                                  "computes on CPUs",
+                                  comm),
+                      "choose comm auto or mpi, or backend cuda");
+    }
+    if (backend == "cuda" && comm == "mpi") {
+        contradiction("parallel.comm = \"mpi\" carries data in the memory of CPUs, but parallel.backend = \"cuda\" "
+                      "computes on GPUs",
+                      "choose comm auto or nccl, or staged for several ranks on one GPU");
+    }
 }
 
 void check_grid(const Config& config, int neuron_shards, int batch_shards) {

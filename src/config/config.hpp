@@ -11,7 +11,7 @@ namespace spikefloss {
 struct RunConfig {
     std::int64_t seed = 1;
     std::string directory = "";          // "": runs/<name of the config file>
-    std::string precision = "fp32";      // fp32
+    std::string precision = "fp32";      // fp32 | tf32 | bf16
     std::string sums = "float32";        // float32 | float64
 };
 
@@ -77,6 +77,7 @@ struct TrainConfig : OptimiserConfig {
     std::int64_t schedule_steps = 0;     // step: every so many steps; cosine: length, 0: train.steps
     double schedule_factor = 0.1;        // step: multiply by; cosine: final fraction
     double adjoint_cap = 0.0;
+    std::string tape = "full";           // full | segments
     std::int64_t report_every = 10;      // steps between entries of metrics.jsonl
     std::int64_t test_every = 0;         // steps between evaluations on test data; 0: only at the end
     std::int64_t test_batches = 10;
@@ -122,9 +123,10 @@ struct CheckpointConfig {
 
 struct ParallelConfig {
     std::string grid = "auto";           // PxQ | auto (1 x ranks)
-    std::string backend = "auto";        // auto | cpu
-    std::string comm = "auto";           // auto | mpi
+    std::string backend = "auto";        // auto | cpu | cuda
+    std::string comm = "auto";           // auto | mpi | nccl | staged
     std::int64_t threads = 0;            // per rank; 0: cores / ranks
+    double timeout = 600.0;              // s that a rank waits for the others; 0: forever
 };
 
 struct Config {

@@ -42,7 +42,10 @@ void add_run(Section s, RunConfig& c) {
           {0, 9e18});
     s.add("directory", c.directory,
           "Folder for metrics, log and checkpoints; empty: runs/ followed by the name of the config file.");
-    s.add("precision", c.precision, "Number format of states, weights and gradients.", Choices{"fp32"});
+    s.add("precision", c.precision,
+          "How products of matrices are taken on a GPU; states, weights and gradients are float32 always. fp32: exact to "
+          "float32; tf32: operands rounded to 11 bits; bf16: to 8 bits, fastest. The CPU takes fp32 whatever is said.",
+          Choices{"fp32", "tf32", "bf16"});
     s.add("sums", c.sums,
           "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "
           "closer to the exact sum.",
@@ -182,6 +185,11 @@ void add_train(Section s, TrainConfig& c) {
           "Longest allowed dL/dstate of a sequence at any step, in units of one readout injection (half the norm of "
           "W_out / number of loss terms), so that no exploding mode drowns the others; 0: off.",
           {0, 1e30});
+    s.add("tape", c.tape,
+          "What the task's training pass keeps for its way back: full, the states of all T steps; segments, those of "
+          "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, about a "
+          "third more time. Flossing and diagnostics keep the full tape of theirs.",
+          Choices{"full", "segments"});
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
           {0, many});
@@ -265,10 +273,17 @@ void add_rest(std::vector<Key>& keys, Config& config) {
     parallel.add(
         "grid", p.grid,
         "Process grid PxQ: neurons over P groups of ranks, sequences over Q; auto: all ranks share the sequences.");
-    parallel.add("backend", p.backend, "What computes; auto: the fastest that is there.", Choices{"auto", "cpu"});
-    parallel.add("comm", p.comm, "What carries data between ranks; auto: the one that fits the backend.",
-                 Choices{"auto", "mpi"});
+    parallel.add("backend", p.backend, "What computes; auto: an NVIDIA GPU (cuda) where there is one, else cpu.",
+                 Choices{"auto", "cpu", "cuda"});
+    parallel.add("comm", p.comm,
+                 "What carries data between ranks. mpi: from the memory of CPUs; nccl: from GPU to GPU; staged: from GPUs "
+                 "by way of the CPUs' memory, which lets ranks share a GPU; auto: mpi with cpu, nccl with cuda.",
+                 Choices{"auto", "mpi", "nccl", "staged"});
     parallel.add("threads", p.threads, "Threads per rank; 0: the machine's cores divided by its ranks.", {0, 4096});
+    parallel.add("timeout", p.timeout,
+                 "Seconds that a rank waits for the others before the job ends with the names of those that are lost or "
+                 "stuck; more than the longest step takes; 0: for ever.",
+                 {0, 1e7});
 }
 
 }  // namespace

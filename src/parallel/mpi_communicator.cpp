@@ -99,9 +99,8 @@ void MpiCommunicator::all_gather(const void* send, void* receive, std::span<cons
 
 void MpiCommunicator::reduce_scatter_sum(const void* send, void* receive, Scalar type, std::span<const Index> counts) {
     const Blocks blocks(counts);
-    collective("MPI_Reduce_scatter", [&] {
-        return MPI_Reduce_scatter(send, receive, blocks.counts.data(), datatype(type), MPI_SUM, comm_);
-    });
+    collective("MPI_Reduce_scatter",
+               [&] { return MPI_Reduce_scatter(send, receive, blocks.counts.data(), datatype(type), MPI_SUM, comm_); });
 }
 
 void MpiCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {

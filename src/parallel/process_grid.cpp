@@ -28,8 +28,7 @@ GridShape parse_grid(const std::string& text, int ranks) {
     if (text.empty() || text == "auto") return {1, ranks};
     const auto cross = text.find('x');
     GridShape shape;
-    require(cross != std::string::npos &&
-                parse_positive(text.data(), text.data() + cross, shape.neuron_shards) &&
+    require(cross != std::string::npos && parse_positive(text.data(), text.data() + cross, shape.neuron_shards) &&
                 parse_positive(text.data() + cross + 1, text.data() + text.size(), shape.batch_shards),
             Exit::usage, fmt::format("grid '{}' is not of the form PxQ", text),
             "give P neuron shards and Q batch shards as in 2x2, or auto");
@@ -44,10 +43,11 @@ GridShape parse_grid(const std::string& text, int ranks) {
 
 ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape, double timeout)
     : shape_(shape), watch_(std::make_shared<Watch>(comm, timeout)), control_(comm, watch_) {
-    require(shape.neuron_shards >= 1 && shape.batch_shards >= 1 &&
-                shape.neuron_shards * shape.batch_shards == control_.size(),
-            Exit::usage, fmt::format("a grid of {}x{} does not fit {} ranks", shape.neuron_shards, shape.batch_shards,
-                                     control_.size()));
+    require(
+        shape.neuron_shards >= 1 && shape.batch_shards >= 1 &&
+            shape.neuron_shards * shape.batch_shards == control_.size(),
+        Exit::usage,
+        fmt::format("a grid of {}x{} does not fit {} ranks", shape.neuron_shards, shape.batch_shards, control_.size()));
     neuron_shard_ = control_.rank() % shape.neuron_shards;
     batch_shard_ = control_.rank() / shape.neuron_shards;
     connect(host_communicators());

@@ -1,6 +1,7 @@
 // Who owns what, and who talks to whom: P neuron shards x Q batch shards. It knows nothing of neurons.
 //
-// rank = p + P q. `neurons` joins the P ranks that hold the same sequences, `batch` the Q ranks that hold the same neurons.
+// rank = p + P q. `neurons` joins the P ranks that hold the same sequences, `batch` the Q ranks that hold the same
+// neurons.
 #pragma once
 
 #include "parallel/block_range.hpp"
@@ -30,8 +31,8 @@ public:
     // The time limit of a wait for other ranks unless another is given, in seconds.
     static constexpr double usual_timeout = 600.0;
 
-    // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their number.
-    // timeout: of a wait for other ranks, in seconds; 0: none.
+    // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their
+    // number. timeout: of a wait for other ranks, in seconds; 0: none.
     ProcessGrid(MPI_Comm comm, GridShape shape, double timeout = usual_timeout);
 
     GridShape shape() const { return shape_; }

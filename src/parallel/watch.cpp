@@ -80,12 +80,13 @@ std::string Watch::names_of(MPI_Comm group) const {
     return joined(names);
 }
 
-// A dissemination barrier: in round d every rank tells the one d places on that it is there, and so, in log2(size) rounds,
-// all hear of all.
+// A dissemination barrier: in round d every rank tells the one d places on that it is there, and so, in log2(size)
+// rounds, all hear of all.
 void Watch::meet(MPI_Comm group, int rank, int size, const char* call) {
     for (int d = 1; d < size; d *= 2) {
         MPI_Request requests[2];
-        check_mpi(MPI_Irecv(nullptr, 0, MPI_BYTE, (rank - d + size) % size, meet_tag, group, &requests[0]), "MPI_Irecv");
+        check_mpi(MPI_Irecv(nullptr, 0, MPI_BYTE, (rank - d + size) % size, meet_tag, group, &requests[0]),
+                  "MPI_Irecv");
         check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, (rank + d) % size, meet_tag, group, &requests[1]), "MPI_Isend");
         poll(requests, 2, call);
     }
@@ -150,7 +151,8 @@ bool Watch::call_roll(const char* call, const std::function<bool()>& done, std::
         check_mpi(MPI_Isend(&round_, 1, MPI_INT, r, ask_tag, comm_, &asked[static_cast<std::size_t>(r)]), "MPI_Isend");
     }
     int missing = size_ - 1;
-    for (const Clock::time_point start = Clock::now(); missing > 0 && since(start) < roll_seconds(seconds_); sleep(1e-3)) {
+    for (const Clock::time_point start = Clock::now(); missing > 0 && since(start) < roll_seconds(seconds_);
+         sleep(1e-3)) {
         if (done()) return true;
         answer(call);
         int came = 0;
@@ -211,8 +213,8 @@ Watch::Blocking::~Blocking() {
     if (watch_) watch_->blocked_.fetch_add(1, std::memory_order_release);
 }
 
-// Ends the process when it has been in one blocking call, all ranks having come to it, for longer than the time limit, or
-// has not ended by itself after an error that lost ranks have caused. mpirun then ends the others.
+// Ends the process when it has been in one blocking call, all ranks having come to it, for longer than the time limit,
+// or has not ended by itself after an error that lost ranks have caused. mpirun then ends the others.
 void Watch::guard(const std::stop_token& stop) {
     const auto tick = std::chrono::duration<double>(std::min(0.25, seconds_ / 4.0));
     std::uint64_t seen = 0;

@@ -1,6 +1,6 @@
 // How long a rank waits for the others. Before every collective the ranks of its group meet: each waits, polling, until
-// all have come. One that has waited longer than the time limit calls the roll of all ranks; those that wait too answer,
-// the others are named in the error that ends the job. So a lost or stuck rank is never a hang.
+// all have come. One that has waited longer than the time limit calls the roll of all ranks; those that wait too
+// answer, the others are named in the error that ends the job. So a lost or stuck rank is never a hang.
 //
 // The meeting costs less than a microsecond (docs/parallelism.md) and leaves the collective itself to MPI's blocking
 // call, which is twice as fast as its polled counterpart. A rank that stops in the middle of that call is seen by a
@@ -75,13 +75,13 @@ private:
     double seconds_ = 0.0;
     std::string place_;
     std::vector<std::string> hosts_;
-    int round_ = 0;                                       // of my roll calls
-    std::list<std::pair<MPI_Request, Answer>> answers_;   // sent; the few there are live on
+    int round_ = 0;                                      // of my roll calls
+    std::list<std::pair<MPI_Request, Answer>> answers_;  // sent; the few there are live on
     // Odd while in a blocking call.
     std::atomic<std::uint64_t> blocked_ = 0;
     std::atomic<const char*> blocking_call_ = "";
     std::atomic<const std::string*> blocking_others_ = nullptr;
-    std::atomic<bool> failed_ = false;                    // the roll was called: the process has to end soon
+    std::atomic<bool> failed_ = false;  // the roll was called: the process has to end soon
     std::mutex mutex_;
     std::condition_variable_any wake_;
     std::jthread guard_;

@@ -63,7 +63,11 @@ public:
     // Collective only in that every rank gets its own part.
     TrainingState state() const;
 
+    // Makes what diagnose() needs, which it would otherwise make at its first call.
+    void prepare_measurement() { measurement(); }
+
     const Network& network() const { return network_; }
+    const Tape& tape() const { return pass_.tape(); }
     Progress& progress() { return progress_; }
 
 private:

@@ -1,0 +1,18 @@
+// What the factory needs of the communicators for device memory, without a CUDA or NCCL header.
+#pragma once
+
+#include "backend/backend.hpp"
+
+#include <string>
+
+namespace spikefloss {
+
+class ProcessGrid;
+
+// "CUDA 13.0, driver 13.0, NCCL 2.28.9"
+std::string library_versions();
+
+// Gives the grid communicators for the memory of `backend`, a CudaBackend. comm: auto or nccl, or staged. Collective.
+void connect_cuda(const std::string& comm, Backend& backend, ProcessGrid& grid);
+
+}  // namespace spikefloss

@@ -1,0 +1,129 @@
+// A Backend that holds no memory and computes nothing: it only adds up what is allocated. The objects of a run, made on
+// it, tell what memory they would take on a real backend.
+#pragma once
+
+#include "backend/backend.hpp"
+#include "core/error.hpp"
+
+#include <limits>
+#include <string>
+
+namespace spikefloss {
+
+class CountingBackend final : public Backend {
+public:
+    // Sums and chunks as those of `like`.
+    explicit CountingBackend(const Backend& like) : sums_(like.sums()), chunk_elements_(like.chunk_elements()) {}
+
+    // Everything allocated up to now, each array a multiple of 256 bytes as on a GPU.
+    std::size_t bytes() const { return bytes_; }
+
+    std::string name() const override { return "counting"; }
+    Sums sums() const override { return sums_; }
+    Index chunk_elements() const override { return chunk_elements_; }
+    // An address of its own for every array; nothing is there.
+    void* allocate(std::size_t bytes) override {
+        bytes_ += (bytes + 255) / 256 * 256 + (bytes == 0 ? 256 : 0);
+        return reinterpret_cast<void*>(bytes_);
+    }
+    void deallocate(void*) noexcept override {}
+    void copy_in(void*, const void*, std::size_t) override {}
+    void copy(void*, const void*, std::size_t) override {}
+    void zero(void*, std::size_t) override {}
+    void synchronize() override {}
+    std::size_t free_memory() const override { return std::numeric_limits<std::size_t>::max(); }
+
+    // Nothing that computes is reached.
+    void copy_out(void*, const void*, std::size_t) override { never(); }
+    void gemm(Transpose, Transpose, Matrix<const float>, Matrix<const float>, Matrix<float>, bool) override { never(); }
+    void gemm(Transpose, Transpose, Matrix<const float>, Matrix<const float>, SumMatrix, bool) override { never(); }
+    void add_column_sums(Matrix<const float>, SumMatrix) override { never(); }
+    void round_sums(const void*, float*, Index) override { never(); }
+    void sum_squares(const float*, Index, double*) override { never(); }
+    void row_sum_squares(Index, Index, const float*, const float*, double*) override { never(); }
+    void cap_rows(Index, Index, const double*, float, float*, float*) override { never(); }
+    void scale(float*, float, Index) override { never(); }
+    void add(float*, const float*, Index) override { never(); }
+    void repeat_row(Index, Index, const float*, float*) override { never(); }
+    void neuron_step(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*, const float*,
+                     const float*, float*, float*) override {
+        never();
+    }
+    void pack_spikes(const NeuronModel&, Index, Index, const float*, std::uint32_t*) override { never(); }
+    void unpack_spikes(Index, Index, const std::uint32_t*, float*, Index) override { never(); }
+    void count_spikes(Index, Index, const std::uint32_t*, Index, double*) override { never(); }
+    void neuron_step_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, float*, float*,
+                              float*) override {
+        never();
+    }
+    void add_through_spikes(const NeuronModel&, Index, Index, const float*, const float*, float*) override { never(); }
+    void time_constants_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*,
+                                 const float*, const float*, const float*, SumMatrix, SumMatrix) override {
+        never();
+    }
+    bool forward_steps(const NeuronModel&, const NeuronVectors&, Index, Index, Index, const float*, const float*,
+                       float*, Index, float*, std::uint32_t*) override {
+        never();
+    }
+    bool backward_steps(const NeuronModel&, const NeuronVectors&, Index, Index, const float*,
+                        const StepsBackward&) override {
+        never();
+    }
+    void readout_filter(Index, Index, Index, const float*, const float*, const float*, float*) override { never(); }
+    void readout_filter_backward(Index, Index, Index, const float*, const float*, const float*, float*,
+                                 SumMatrix) override {
+        never();
+    }
+    void binary_cross_entropy(Index, Index, Index, const float*, const float*, const float*, float, float*,
+                              double*) override {
+        never();
+    }
+    void softmax_cross_entropy(Index, Index, Index, const float*, const std::int32_t*, const float*, float, float*,
+                               double*) override {
+        never();
+    }
+    void tangent_input(const NeuronModel&, Index, Index, Index, const float*, const float*, float*) override {
+        never();
+    }
+    void tangent_step(const NeuronModel&, JacobianReset, const NeuronVectors&, Index, Index, Index, const float*,
+                      const float*, Tangents, Tangents) override {
+        never();
+    }
+    void tangent_step_backward(const NeuronModel&, JacobianReset, const NeuronVectors&, Index, Index, Index,
+                               const float*, Tangents, float*) override {
+        never();
+    }
+    void tangent_input_backward(const NeuronModel&, const NeuronVectors&, Index, Index, Index, const float*,
+                                const float*, const float*, const float*, Tangents, float*) override {
+        never();
+    }
+    void tangent_time_constants_backward(const NeuronVectors&, Index, Index, Index, Tangents, const float*,
+                                         const float*, const float*, SumMatrix, SumMatrix) override {
+        never();
+    }
+    void gram(Index, Index, Index, const float*, const float*, double*, bool) override { never(); }
+    void cholesky(Index, Index, double*, std::int32_t*) override { never(); }
+    void divide_by_r(Index, Index, Index, const double*, float*) override { never(); }
+    void multiply_r(Index, Index, const double*, double*) override { never(); }
+    void householder(Index, Index, Index, Tangents, double*, std::int32_t*) override { never(); }
+    void log_diagonal(Index, Index, const double*, double*) override { never(); }
+    void qr_backward_small(Index, Index, const double*, const double*, const double*, double*) override { never(); }
+    void qr_backward_apply(Index, Index, Index, const float*, const double*, const double*, float*) override {
+        never();
+    }
+    void adam(Index, const AdamSettings&, const float*, float*, float*, float*) override { never(); }
+    void sgd(Index, float, float, const float*, float*, float*) override { never(); }
+    void to_logit(Index, float*, float*) override { never(); }
+    void from_logit(Index, float*) override { never(); }
+
+private:
+    [[noreturn]] static void never() {
+        throw Error(Exit::internal, "an operation was called while memory was counted");
+    }
+
+    Sums sums_;
+    Index chunk_elements_;
+    std::size_t bytes_ = 0;
+};
+
+}  // namespace spikefloss
