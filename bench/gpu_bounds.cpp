@@ -1,0 +1,68 @@
+// The least that each workload must move, multiply and wait for, whatever the program. The recurrence leaves no
+// freedom: step t + 1 needs the spikes of step t from all neurons, so W_rec is either kept on chip or read anew in
+// every step.
+#include "gpu_workload.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spikefloss::bench {
+namespace {
+
+double over(double amount, double rate) { return rate > 0.0 ? amount / rate : 0.0; }
+
+// What holds W_rec: a block, a cluster, all multiprocessors, or nothing on chip; by the cost of a meeting of all that
+// hold it (0: unknown). Off chip, the next step is a kernel of its own.
+struct Home {
+    bool on_chip;
+    double meeting;
+};
+Home home_of(double w_bytes, const Limits& limits) {
+    if (limits.on_chip_block <= 0.0) return {true, 0.0};  // a CPU: its caches
+    if (w_bytes <= limits.on_chip_block) return {true, limits.block_barrier};
+    if (limits.cluster_barrier > 0.0 && w_bytes <= 8.0 * limits.on_chip_block) return {true, limits.cluster_barrier};
+    if (w_bytes <= limits.multiprocessors * limits.on_chip_block) return {true, limits.grid_barrier};
+    return {false, limits.graph_node_time};
+}
+
+}  // namespace
+
+std::string Bounds::name() const {
+    if (least() <= 0.0) return "unknown";
+    return least() == memory ? "memory" : least() == products ? "products" : "steps x latency";
+}
+
+Bounds bounds_of(const Workload& workload, double rate, const Limits& limits) {
+    const auto N = static_cast<double>(workload.N), B = static_cast<double>(workload.B),
+               T = static_cast<double>(workload.T), k = static_cast<double>(workload.k),
+               M = static_cast<double>(inputs);
+    const double w_bytes = 4.0 * N * N, tape = T * B * N, product = 2.0 * B * N * N * T;
+    const Home home = home_of(w_bytes, limits);
+    const double exact_bf16 = limits.bf16_rate / 3.0;  // a float product in three bfloat16 parts
+    const double fastest = std::max(limits.fp32_rate, exact_bf16);
+    Bounds bounds;
+    // State, forwards and backwards: W_in x written and read; u written, read backwards; the readout's part written and
+    // read, or e; g written, read by three sums. Forwards on chip only the rows of spikes are added.
+    bounds.bytes = 4.0 * 10.0 * tape + (home.on_chip ? 2.0 : 2.0 * T) * w_bytes;
+    bounds.operations = (home.on_chip ? rate : 1.0) * product + 2.0 * product + 2.0 * 2.0 * B * M * N * T;
+    bounds.products = over((home.on_chip ? rate * product : 0.0), limits.fp32_rate) +
+                      over((home.on_chip ? 0.0 : product) + product, fastest) +   // W s off chip; dW = g s'
+                      over(product, home.on_chip ? limits.fp32_rate : fastest) +  // W' g
+                      over(2.0 * 2.0 * B * M * N * T, limits.fp32_rate);          // W_in x, g x'
+    bounds.latency = 2.0 * T * home.meeting;
+    if (workload.flossing()) {
+        // k more sequences, dense in both directions, both parts of the bases kept; Gram matrices in double forwards
+        // and backwards, two triangular products forwards and three backwards in float, D = 2N rows.
+        const double rows = B * k, dense = 2.0 * rows * N * N * T, gram = 2.0 * B * 2.0 * N * k * k * T;
+        bounds.bytes += 4.0 * 3.0 * 2.0 * T * rows * N + (home.on_chip ? 0.0 : 2.0 * T * w_bytes);
+        bounds.operations += 3.0 * dense + 3.5 * gram;
+        bounds.products +=
+            over(3.0 * dense, fastest) + over(2.0 * gram, limits.fp64_rate) + over(1.5 * gram, limits.fp32_rate);
+        // The columns of a QR, each needing the one before.
+        bounds.latency += 2.0 * T * home.meeting + 2.0 * T * k * limits.block_barrier;
+    }
+    bounds.memory = over(bounds.bytes, limits.copy_rate);
+    return bounds;
+}
+
+}  // namespace spikefloss::bench

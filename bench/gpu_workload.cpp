@@ -1,0 +1,181 @@
+// Networks, inputs and steps of the workloads, and their files.
+#include "gpu_workload.hpp"
+
+#include "core/error.hpp"
+#include "core/random.hpp"
+
+#include <cmath>
+#include <fstream>
+#include <thread>
+
+namespace spikefloss::bench {
+namespace {
+
+// What the random numbers of this benchmark are for, as first counters; beyond those of network parameters.
+constexpr std::uint32_t for_x = 100, for_dy = 101;
+
+// Numbers of mean 0 and the given standard deviation, uniform: the sizes here have up to 3e8 of them.
+void fill(float* out, Index rows, Index cols, double deviation, std::uint32_t purpose) {
+    const auto workers = static_cast<Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
+    const double width = 2.0 * std::sqrt(3.0) * deviation;
+    std::vector<std::jthread> threads;
+    for (Index worker = 0; worker < workers; ++worker)
+        threads.emplace_back([=] {
+            const BlockRange mine = block_range(rows, workers, worker);
+            for (Index row = mine.begin; row < mine.end; ++row)
+                for (Index col = 0; col < cols; col += 4) {
+                    const auto words = random_words(1, Stream::weights, purpose, static_cast<std::uint32_t>(row),
+                                                    static_cast<std::uint32_t>(col), 0);
+                    for (Index j = col; j < std::min(cols, col + 4); ++j)
+                        out[row * cols + j] =
+                            static_cast<float>(width * (uniform(words[static_cast<std::size_t>(j - col)]) - 0.5));
+                }
+        });
+}
+
+std::vector<float> random_numbers(Index rows, Index cols, double deviation, std::uint32_t purpose) {
+    std::vector<float> values(static_cast<std::size_t>(rows * cols));
+    fill(values.data(), rows, cols, deviation, purpose);
+    return values;
+}
+
+std::vector<float> random_inputs(Index rows) {
+    std::vector<float> x = random_numbers(rows, inputs, 1.0 / std::sqrt(12.0), for_x);  // uniform in (-1/2, 1/2)
+    for (float& value : x) value = value + 0.5f < static_cast<float>(input_rate) ? 1.0f : 0.0f;
+    return x;
+}
+
+// LIF neurons, tau_syn = 5 and tau_mem = 10 steps, fast sigmoid of sharpness 5, reset to zero; weights of standard
+// deviation 1/sqrt(N); the readout is the weighted membrane of the same step.
+HostNetwork random_network(Index N) {
+    HostNetwork network{{}, ParameterLayout({N, inputs, outputs}, 1, 0), {}};
+    network.values.assign(static_cast<std::size_t>(network.layout.size()), 0.0f);
+    const auto at = [&](Parameter p) { return network.values.data() + network.layout.extent(p).offset; };
+    const double root = std::sqrt(static_cast<double>(N));
+    fill(at(Parameter::w_in), N, inputs, 4.0 / std::sqrt(static_cast<double>(inputs)), 0);
+    fill(at(Parameter::w_rec), N, N, 1.0 / root, 1);
+    fill(at(Parameter::w_out), outputs, N, 1.0 / root, 3);
+    std::fill_n(at(Parameter::alpha), N, static_cast<float>(std::exp(-1.0 / 5.0)));
+    std::fill_n(at(Parameter::beta), N, static_cast<float>(std::exp(-1.0 / 10.0)));
+    return network;
+}
+
+template <class T>
+void write_array(const std::filesystem::path& folder, const std::string& name, const T* data, Index count) {
+    std::ofstream file(folder / (name + ".bin"), std::ios::binary);
+    file.write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(sizeof(T)) * count);
+    require(static_cast<bool>(file.flush()), Exit::storage,
+            fmt::format("cannot write {}", (folder / (name + ".bin")).string()), "see whether the disk is full");
+}
+
+}  // namespace
+
+std::vector<Workload> workloads(bool quick) {
+    if (quick)
+        return {{"train_40_4_30", 40, 4, 30, 0, "none: a small case"},
+                {"train_96_8_50", 96, 8, 50, 0, "none: a small case"},
+                {"floss_24_6_40_1", 24, 1, 40, 6, "none: a small case"},
+                {"floss_40_8_30_4", 40, 4, 30, 8, "none: a small case"}};
+    return {{"train_80_16_300", 80, 16, 300, 0, "20x eager, 5x compiled"},
+            {"train_256_64_500", 256, 64, 500, 0, "20x eager, 5x compiled"},
+            {"train_1024_64_500", 1024, 64, 500, 0, "10x eager, 3x compiled"},
+            {"train_16384_64_100", 16384, 64, 100, 0, "60 % of the bf16 rate / 3"},
+            {"floss_64_50_500_1", 64, 1, 500, 50, "50x PyTorch"},
+            {"floss_1024_32_200_16", 1024, 16, 200, 32, "10x PyTorch"}};
+}
+
+Case::Case(Backend& backend, const ProcessGrid& grid, const Workload& workload)
+    : backend_(backend),
+      workload_(workload),
+      host_x_(random_inputs(workload.T * workload.B)),
+      network_(backend, grid, random_network(workload.N)),
+      x_(backend, host_x_),
+      gradient_(backend, network_.layout.size()) {
+    const auto& [name, N, B, T, k, goal] = workload_;
+    if (workload_.flossing()) {
+        // The authors leave the reset out of the Jacobian.
+        const PenaltyOptions options{.tangent = {.exponents = k, .reset = JacobianReset::ignored}};
+        host_q0_ = random_bases(1, k, N, true, {0, N}, {0, B});
+        floss_.emplace(backend, grid, network_, options, T, B, host_q0_);
+    } else {
+        host_dy_ = random_numbers(T * B, outputs, 1.0 / static_cast<double>(T * B), for_dy);
+        dy_ = Buffer<float>(backend, host_dy_);
+        state_.emplace(backend, grid, network_.layout.shape(), T, B, false);
+    }
+}
+
+void Case::set_bias(float value) {
+    const std::vector<float> bias(static_cast<std::size_t>(workload_.N), value);
+    backend_.copy_in(network_[Parameter::bias], bias.data(), bias.size() * sizeof(float));
+}
+
+double Case::tune() {
+    double low = -1.0, high = 2.0, rate = 0.0;
+    for (int i = 0; i < 20; ++i) {
+        const double bias = 0.5 * (low + high);
+        set_bias(static_cast<float>(bias));
+        forward();
+        rate = state().firing_rate();
+        if (rate > 0.065 && rate < 0.085) break;
+        (rate > 0.075 ? high : low) = bias;
+    }
+    return rate;
+}
+
+void Case::forward() { state().forward(network_, x_.data()); }
+
+void Case::step() {
+    gradient_.zero();
+    if (floss_) {
+        exponents_ = floss_->run(network_, x_.data(), 1.0, gradient_).spectrum.exponents;
+    } else {
+        state_->forward(network_, x_.data());
+        state_->backward(network_, x_.data(), {.dy = dy_.data()}, gradient_);
+    }
+}
+
+void Case::write(const std::filesystem::path& folder) {
+    std::filesystem::create_directories(folder);
+    step();
+    const auto& [name, N, B, T, k, goal] = workload_;
+    const NeuronModel& model = network_.model.neuron;
+    const std::vector<float> values = network_.values.to_host();
+    using Parameters = std::vector<Parameter>;
+    const Parameters wanted = floss_ ? Parameters{Parameter::w_in, Parameter::w_rec, Parameter::bias}
+                                     : Parameters{Parameter::w_in, Parameter::w_rec, Parameter::bias, Parameter::w_out};
+    for (Parameter p : wanted) {
+        const auto [offset, count] = network_.layout.extent(p);
+        write_array(folder, std::string(name_of(p)), values.data() + offset, count);
+        std::vector<float> gradient(static_cast<std::size_t>(count));
+        backend_.copy_out(gradient.data(), gradient_.data(offset), gradient.size() * sizeof(float));
+        write_array(folder, "d_" + std::string(name_of(p)), gradient.data(), count);
+    }
+    const auto words = static_cast<std::size_t>((T + 1) * B * spike_words(N));
+    std::vector<std::uint32_t> bits(words);
+    backend_.copy_out(bits.data(), state().spikes(0), words * sizeof(std::uint32_t));
+    write_array(folder, "spikes", bits.data(), static_cast<Index>(words));
+    write_array(folder, "x", host_x_.data(), static_cast<Index>(host_x_.size()));
+    if (floss_) {
+        write_array(folder, "q0", host_q0_.data(), static_cast<Index>(host_q0_.size()));
+        write_array(folder, "lambda", exponents_.data(), static_cast<Index>(exponents_.size()));
+    } else {
+        write_array(folder, "dy", host_dy_.data(), static_cast<Index>(host_dy_.size()));
+    }
+    const nlohmann::json meta = {
+        {"name", name},
+        {"kind", floss_ ? "flossing" : "training"},
+        {"N", N},
+        {"B", B},
+        {"T", T},
+        {"k", k},
+        {"M", inputs},
+        {"O", outputs},
+        {"alpha", values[static_cast<std::size_t>(network_.layout.extent(Parameter::alpha).offset)]},
+        {"beta", values[static_cast<std::size_t>(network_.layout.extent(Parameter::beta).offset)]},
+        {"threshold", model.threshold},
+        {"sharpness", model.sharpness},
+        {"rate", state().firing_rate()}};
+    std::ofstream(folder / "meta.json") << meta.dump(1) << '\n';
+}
+
+}  // namespace spikefloss::bench

@@ -1,0 +1,74 @@
+// What bench_gpu times: training steps and flossing steps of given sizes, on random networks whose bias is chosen so
+// that the neurons fire in 5 to 10 % of the steps, and the least that a machine must do for each of them.
+//
+// A training step is the forward pass, the backward pass and all gradients (dW_in, dW_rec, db, dW_out, db_out) of the
+// loss sum(dy * y) with a given dy. A flossing step is FlossingPass::run: trajectory, spectrum of k exponents, and the
+// gradient of mean_j lambda_j^2 directly and through the trajectory. Neither holds an optimiser.
+#pragma once
+
+#include "gpu_device.hpp"
+
+#include "lyapunov/flossing_pass.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <optional>
+
+namespace spikefloss::bench {
+
+struct Workload {
+    std::string name;
+    Index N, B, T;
+    Index k = 0;  // exponents; 0: a training step
+    std::string goal;
+    bool flossing() const { return k > 0; }
+};
+
+inline constexpr Index inputs = 100, outputs = 10;  // M, O: the input is spikes with probability input_rate
+inline constexpr double input_rate = 0.05;
+
+// The rows of the table; `quick`: small ones, to try the program out.
+std::vector<Workload> workloads(bool quick);
+
+// One workload in backend memory, ready to run.
+class Case {
+public:
+    Case(Backend& backend, const ProcessGrid& grid, const Workload& workload);
+
+    // Chooses the bias; returns the spike probability per neuron and step.
+    double tune();
+    void step();     // zeroes the gradient and queues one step
+    void forward();  // only the network's forward pass
+    // Writes what a peer needs to do the same and to compare: meta.json, and arrays as raw little-endian numbers: w_in
+    // [N,M], w_rec [N,N] (post, pre), bias [N], w_out [O,N], x [T,B,M], dy [T,B,O] or q0 [B,k,D], our spikes
+    // [T+1,B,words] (uint32, neuron 0 in the lowest bit), lambda [k] (float64) and the gradients d_<parameter>.
+    void write(const std::filesystem::path& folder);
+
+    const Network& network() const { return network_; }
+
+private:
+    StatePass& state() { return floss_ ? floss_->state() : *state_; }
+    void set_bias(float value);
+
+    Backend& backend_;
+    Workload workload_;
+    std::vector<float> host_x_, host_dy_, host_q0_;
+    Network network_;
+    Buffer<float> x_, dy_;
+    std::optional<StatePass> state_;
+    std::optional<FlossingPass> floss_;
+    SumBuffer gradient_;
+    std::vector<double> exponents_;
+};
+
+// The least time that a workload takes on a machine with these limits, by what it moves, multiplies and waits for.
+struct Bounds {
+    double memory = 0.0, products = 0.0, latency = 0.0;  // seconds; 0: unknown
+    double bytes = 0.0, operations = 0.0;
+    double least() const { return std::max({memory, products, latency}); }
+    std::string name() const;
+};
+Bounds bounds_of(const Workload& workload, double rate, const Limits& limits);
+
+}  // namespace spikefloss::bench
