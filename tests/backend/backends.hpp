@@ -31,6 +31,23 @@ inline std::vector<BackendCase> cuda_backends() {
     return backends;
 }
 
+// The same GPU taken for smaller ones, on which whole passes of a few dozen neurons go every way: W_rec cut over the blocks
+// of a cluster, over blocks that meet in global memory, or a product for every step.
+inline std::vector<BackendCase> limited_cuda_backends() {
+    struct Limited {
+        const char* name;
+        BackendChoice::DeviceLimits limits;
+    };
+    std::vector<BackendCase> backends;
+    for (const Limited& limited : {Limited{"cuda_clusters", {14000, true}},
+                                   Limited{"cuda_grid", {14000, false}},
+                                   Limited{"cuda_stepwise", {1024, false}}})
+        backends.push_back({limited.name,
+                            [=] { return make_backend(BackendChoice{.name = "cuda", .limits = limited.limits}); },
+                            why_no_cuda()});
+    return backends;
+}
+
 // Three threads divide none of the usual sizes, so that a wrong split of the work shows.
 inline std::vector<BackendCase> cpu_backends() {
     std::vector<BackendCase> backends;
@@ -50,6 +67,25 @@ inline std::vector<BackendCase> available_backends() {
     if (backend_names() != "cpu")
         for (BackendCase& backend : cuda_backends()) backends.push_back(std::move(backend));
     return backends;
+#endif
+}
+
+// For the tests of whole passes.
+inline std::vector<BackendCase> available_pass_backends() {
+    std::vector<BackendCase> backends = available_backends();
+    if (backend_names() != "cpu")
+        for (BackendCase& backend : limited_cuda_backends()) backends.push_back(std::move(backend));
+    return backends;
+}
+
+// The backend of tests that take one, not all: in an emulated twin the CUDA backend; elsewhere the CPU's, or the one that
+// SPIKEFLOSS_TEST_BACKEND names.
+inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
+#ifdef SPIKEFLOSS_TEST_EMULATED
+    return make_backend("cuda", threads, sums);
+#else
+    const char* asked = std::getenv("SPIKEFLOSS_TEST_BACKEND");
+    return make_backend(asked ? asked : "cpu", threads, sums);
 #endif
 }
 

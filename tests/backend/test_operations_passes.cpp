@@ -5,7 +5,8 @@ namespace spikefloss::testing_support {
 namespace {
 
 class PassOperations : public OperationTest {};
-SPIKEFLOSS_ON_EVERY_BACKEND(PassOperations);
+INSTANTIATE_TEST_SUITE_P(Backends, PassOperations, testing::ValuesIn(available_pass_backends()),
+                         [](const auto& instance) { return instance.param.name; });
 
 struct PassShape {
     Index steps, b, N;
