@@ -111,6 +111,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.seed = static_cast<std::uint64_t>(config.run.seed);
     options.batch = config.train.batch;
     options.adjoint_cap = config.train.adjoint_cap;
+    options.tape = config.train.tape == "segments" ? TapeKind::segments : TapeKind::full;
     // A held-out data set is gone through once; generated tasks give so many fresh batches.
     const Index held_out = task.dataset_size(Purpose::test);
     options.test_batches = held_out > 0 ? std::max<Index>(1, held_out / options.batch) : config.train.test_batches;

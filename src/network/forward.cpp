@@ -50,6 +50,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
             Buffer<float>(backend, (keep_current ? std::min(segment_, T) + 1 : 1) * b * n_),
             Buffer<std::uint32_t>(backend, (T + 1) * words_), Buffer<float>(backend, T * b * shape.outputs)},
       starts_(backend, segments_ > 1 ? segments_ * 2 * b * n_ : 0),
+      end_(backend, segments_ > 1 ? b * n_ : 0),
       chunk_bits_(backend, segments_ > 1 && recurrence_.shards() == 1 ? (chunk_ + 1) * words_ : 0),
       input_(backend, chunk_ * b * n_),
       step_(backend, b * n_),
@@ -65,7 +66,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
 
 std::size_t StatePass::bytes() const {
     return tape_.membrane.bytes() + tape_.current.bytes() + tape_.spikes.bytes() + tape_.readout.bytes() +
-           starts_.bytes() + static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) +
+           starts_.bytes() + end_.bytes() + static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) +
            dz_.bytes() + squares_.bytes();
 }
 
@@ -95,13 +96,10 @@ void StatePass::hold(const Network& network, const float* x, Index k) {
     forward_segment(network, x, Run::again);
 }
 
-bool StatePass::finite(const Network& network, const float* x) {
-    count_.zero();
-    for (Index k = 0; k < segments_; ++k) {
-        hold(network, x, k);
-        backend_.sum_squares(membrane(first_of(k)), (end_of(k) - first_of(k) + 1) * b_ * n_, count_.data());
-    }
-    return std::isfinite(count_.to_host()[0]);
+// A membrane that is not finite stays so: every step multiplies it, if by 0, and 0 times infinity is no number.
+bool StatePass::finite() const {
+    const float* last = segments_ > 1 ? end_.data() : membrane(T_);
+    return std::isfinite(squares_of(backend_, last, b_ * n_, count_));
 }
 
 // ---- forwards -------------------------------------------------------------------------------------------------------
@@ -114,6 +112,7 @@ void StatePass::forward(const Network& network, const float* x) {
         if (k > 0) load_start(k);
         forward_segment(network, x, Run::first);
     }
+    if (segments_ > 1) backend_.copy(end_.data(), membrane_(T_), end_.bytes());
     finish_readout(network);
 }
 

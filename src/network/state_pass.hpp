@@ -53,9 +53,8 @@ public:
     std::vector<double> state_gradient_norm() const;
     // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
     double firing_rate() const;
-    // Whether all membranes of this rank, t = 0..T, are finite. Network and x as in the forward pass, in case states have
-    // to be found again.
-    bool finite(const Network& network, const float* x);
+    // Whether all membranes of this rank, t = 0..T, are finite.
+    bool finite() const;
 
     // Whether the backend may take whole chunks of steps in one operation (it may by default); tests compare both ways.
     void use_whole_passes(bool use) { whole_passes_ = use; }
@@ -121,6 +120,7 @@ private:
     Index words_;                      // words of one step's gathered spikes
     Tape tape_;
     Buffer<float> starts_;             // [segments][i, u][b, n], where there are several
+    Buffer<float> end_;                // u[T] [b, n], likewise
     Buffer<std::uint32_t> chunk_bits_; // [chunk+1][words] for whole passes, where there are several segments
     Buffer<float> input_;              // [chunk, b, n] input currents; reused for what the readout sends back
     Buffer<float> step_;               // [b, n] recurrent currents; reused for what the recurrence sends back

@@ -29,7 +29,8 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
       optimiser_(backend, grid, network_.layout, options_.optimiser),
       floss_optimiser_(backend, grid, network_.layout, options_.floss_optimiser),
       mine_(grid.sequences_of(options_.batch)),
-      pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(), trains_time_constants(optimiser_)),
+      pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(), trains_time_constants(optimiser_),
+            options_.tape),
       loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), task.loss()),
       square_(backend, 1) {
     if (!start.task.first.empty()) optimiser_.restore(start.task);
@@ -131,9 +132,8 @@ StepReport Trainer::train_step() {
 void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state,
                            const char* what) const {
     if ((!outcome || std::isfinite(outcome->loss)) && std::isfinite(norms.global)) return;
-    const Index elements = (state.steps() + 1) * state.sequences() * network_.n();
     std::vector<double> bad(static_cast<std::size_t>(grid_.ranks()), 0.0);
-    bad[static_cast<std::size_t>(grid_.rank())] = !std::isfinite(squares_of(backend_, state.membrane(0), elements, square_));
+    bad[static_cast<std::size_t>(grid_.rank())] = !state.finite();
     grid_.control().all_reduce_sum(bad.data(), Scalar::float64, grid_.ranks());
     std::string where;
     for (std::size_t r = 0; r < bad.size(); ++r)

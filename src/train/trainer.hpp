@@ -20,6 +20,7 @@ struct TrainerOptions {
     std::uint64_t seed = 1;
     Index batch = 16;                  // B
     double adjoint_cap = 0.0;          // in units of one readout injection; 0: off
+    TapeKind tape = TapeKind::full;    // of the task's training pass
     Index test_batches = 1;
     OptimiserOptions optimiser;
     Index floss_batch = 1;

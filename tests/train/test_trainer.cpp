@@ -135,6 +135,24 @@ TEST(Trainer, GoesOnFromItsStateBitForBit) {
     });
 }
 
+// The tape of the task's pass in segments of 5 steps: the same course within rounding, also of what is only evaluated.
+TEST(Trainer, LearnsTheSameFromSegments) {
+    on_every_grid([](const ProcessGrid& grid) {
+        for (const Flossing flossing : {Flossing::none, Flossing::joint, Flossing::adaptive_gradient}) {
+            SCOPED_TRACE(name_of(flossing));
+            TrainerOptions options = small_options(flossing);
+            SmallTraining full(grid, Sums::float32, options);
+            options.tape = TapeKind::segments;
+            SmallTraining segments(grid, Sums::float32, options);
+            expect_near(segments.advance_to(8), full.advance_to(8), 1e-5);
+            EXPECT_TRUE(near_in_norm(segments.trainer.state().network.values, full.trainer.state().network.values, 1e-4));
+            EXPECT_NEAR(segments.trainer.evaluate().loss, full.trainer.evaluate().loss, 1e-5);
+            EXPECT_NEAR(segments.trainer.diagnose().spectrum.exponents[0],
+                        full.trainer.diagnose().spectrum.exponents[0], 1e-4);
+        }
+    });
+}
+
 TEST(Trainer, MeasurementsChangeNothing) {
     on_every_grid([](const ProcessGrid& grid) {
         for (const Flossing flossing : {Flossing::every, Flossing::joint}) {

@@ -31,11 +31,13 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
     });
 }
 
-TEST(TrainerFaults, NanInTheRecurrentWeightsNamesStepRankAndParameter) {
-    on_every_grid([](const ProcessGrid& grid) {
-        SmallTraining healthy(grid, Sums::float32, small_options(Flossing::none));
+void nan_in_the_recurrent_weights(TapeKind tape) {
+    on_every_grid([tape](const ProcessGrid& grid) {
+        TrainerOptions options = small_options(Flossing::none);
+        options.tape = tape;
+        SmallTraining healthy(grid, Sums::float32, options);
         healthy.advance_to(3);
-        SmallTraining run(grid, Sums::float32, small_options(Flossing::none),
+        SmallTraining run(grid, Sums::float32, options,
                           planted(healthy.trainer.state(), std::numeric_limits<float>::quiet_NaN()));
         const TrainingState before = run.trainer.state();
         int owner = 0;  // the first batch shard's rank that owns the row
@@ -63,6 +65,11 @@ TEST(TrainerFaults, NanInTheRecurrentWeightsNamesStepRankAndParameter) {
         EXPECT_EQ(after.task.updates, 3);
     });
 }
+
+TEST(TrainerFaults, NanInTheRecurrentWeightsNamesStepRankAndParameter) { nan_in_the_recurrent_weights(TapeKind::full); }
+
+// The membranes are asked for when only those of the first segment are held.
+TEST(TrainerFaults, NanWithATapeInSegments) { nan_in_the_recurrent_weights(TapeKind::segments); }
 
 // An infinite weight: the same, on any grid.
 TEST(TrainerFaults, InfiniteWeight) {

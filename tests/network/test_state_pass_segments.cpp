@@ -1,0 +1,201 @@
+// The state pass in segments against the full tape, on every grid: the same loss, readout, spikes and gradients, from
+// far less memory. Bit for bit where both cut time into the same chunks, else within rounding.
+#include "backend/cpu_backend.hpp"
+#include "support/near.hpp"
+#include "support/run_network.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace spikefloss {
+namespace {
+
+using namespace testing_support;
+
+// What this rank's pass gives.
+struct PassRun {
+    std::vector<float> readout, again;  // again: of a second forward pass, after the backward pass
+    std::vector<std::uint32_t> spikes;
+    std::vector<float> gradient;
+    std::vector<double> state_gradient_norm;
+    double rate = 0.0;
+    bool finite = false;
+    Index segment = 0;
+    std::size_t bytes = 0;
+};
+
+struct Choice {
+    TapeKind tape = TapeKind::full;
+    Sums sums = Sums::float32;
+    bool time_constants = false, whole_passes = true;
+    double limit = 0.0;  // of the adjoint
+};
+
+PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const reference::Sequences& seq,
+                 const Choice& choice) {
+    CpuBackend backend(1, choice.sums);
+    const Network network(backend, grid, host_network(net, grid));
+    const BlockRange mine = grid.sequences_of(seq.batch);
+    const Batch batch = host_batch(net, seq, mine);
+    StatePass state(backend, grid, network.layout.shape(), seq.steps, mine.size(), choice.time_constants, choice.tape);
+    state.use_whole_passes(choice.whole_passes);
+    LossPass loss(backend, grid, seq.steps, mine.size(), net.inputs, net.outputs, batch.loss);
+    loss.load(batch);
+    SumBuffer gradient(backend, network.layout.size());
+    // An extra adjoint of every membrane, as flossing sends it.
+    std::vector<float> e(static_cast<std::size_t>((seq.steps + 1) * mine.size() * network.n()));
+    for (std::size_t j = 0; j < e.size(); ++j) e[j] = 1e-3f * std::sin(static_cast<float>(j));
+    const Buffer<float> extra(backend, e);
+
+    PassRun run;
+    state.forward(network, loss.x());
+    loss.evaluate(state.tape().readout.data(), seq.batch);
+    run.readout = state.tape().readout.to_host();
+    run.spikes = state.tape().spikes.to_host();
+    run.rate = state.firing_rate();
+    state.backward(network, loss.x(),
+                   {.dy = loss.dy(),
+                    .extra = extra.data(),
+                    .adjoint_limit = static_cast<float>(choice.limit),
+                    .time_constants = choice.time_constants,
+                    .state_norms = true},
+                   gradient);
+    Buffer<float> rounded(backend, gradient.size());
+    backend.round_sums(gradient.data(), rounded.data(), rounded.size());
+    run.gradient = rounded.to_host();
+    run.state_gradient_norm = state.state_gradient_norm();
+    run.finite = state.finite();
+    state.forward(network, loss.x());
+    run.again = state.tape().readout.to_host();
+    run.segment = state.segment_steps();
+    run.bytes = state.bytes();
+    return run;
+}
+
+void expect_equal(const PassRun& run, const PassRun& full) {
+    EXPECT_TRUE(all_equal(run.readout, full.readout));
+    EXPECT_TRUE(all_equal(run.gradient, full.gradient));
+    EXPECT_TRUE(all_equal(run.state_gradient_norm, full.state_gradient_norm));
+}
+
+void expect_near(const PassRun& run, const PassRun& full) {
+    EXPECT_TRUE(all_near(run.readout, full.readout, 1e-6));
+    EXPECT_TRUE(near_in_norm(run.gradient, full.gradient, 3e-6));
+    EXPECT_TRUE(near_in_norm(run.state_gradient_norm, full.state_gradient_norm, 3e-6));
+}
+
+// Work without a grid, which one rank does for all.
+bool first_rank() {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    return rank == 0;
+}
+
+// Segments and the full tape, in several ways of running them; `same_chunks`: on all ranks.
+void expect_as_full(const ProcessGrid& grid, const Case& c, double limit, bool same_chunks) {
+    for (Choice choice : {Choice{.sums = Sums::float32}, Choice{.sums = Sums::float64, .whole_passes = false},
+                          Choice{.sums = Sums::float32, .time_constants = true}}) {
+        SCOPED_TRACE(testing::Message() << "T " << c.seq.steps << (choice.time_constants ? ", time constants" : "")
+                                        << (choice.whole_passes ? ", whole passes" : ", loop"));
+        choice.limit = limit;
+        const PassRun full = run_pass(grid, c.net, c.seq, choice);
+        choice.tape = TapeKind::segments;
+        const PassRun run = run_pass(grid, c.net, c.seq, choice);
+        EXPECT_TRUE(all_equal(run.spikes, full.spikes));
+        EXPECT_EQ(run.rate, full.rate);
+        EXPECT_TRUE(run.finite && full.finite);
+        EXPECT_TRUE(all_equal(run.again, run.readout));
+        EXPECT_TRUE(all_equal(full.again, full.readout));
+        if (same_chunks)
+            expect_equal(run, full);
+        else
+            expect_near(run, full);
+    }
+}
+
+// T below, at and beyond multiples of a segment; 1 step is a single one.
+TEST(StatePassSegments, AreTheFullTapeOnEveryGrid) {
+    for (const auto readout : reference::all_readouts)
+        for (const Index steps : {1, 3, 16, 17}) {
+            const Case c = clear_case({.neurons = 7,
+                                       .inputs = 3,
+                                       .outputs = 2,
+                                       .steps = steps,
+                                       .batch = 7,
+                                       .readout = readout,
+                                       .initial_state = true,
+                                       .seed = static_cast<std::uint64_t>(100 * steps)});
+            on_every_grid([&](const ProcessGrid& grid) { expect_as_full(grid, c, 0.0, steps == 1); });
+        }
+}
+
+TEST(StatePassSegments, WithAnAdjointCapThatActs) {
+    for (const auto readout : reference::all_readouts) {
+        const Case c = clear_case({.neurons = 7, .steps = 14, .batch = 7, .readout = readout, .gain = 2.0, .seed = 77});
+        const PassRun free = run_pass(alone(), c.net, c.seq, {});
+        const double limit =
+            *std::max_element(free.state_gradient_norm.begin(), free.state_gradient_norm.end()) / 5.0;
+        const PassRun capped = run_pass(alone(), c.net, c.seq, {.limit = limit});
+        EXPECT_GT(relative_error(capped.gradient, free.gradient), 1e-2);
+        on_every_grid([&](const ProcessGrid& grid) { expect_as_full(grid, c, limit, false); });
+    }
+}
+
+// So many sequences that a chunk has few steps in the full tape, too: then every sum is the same sum. 4 steps a chunk and
+// a segment, the last of 1; and 4 a chunk, 8 a segment, the last of 4 + 2.
+TEST(StatePassSegments, SameChunksGiveTheSameBits) {
+    if (!first_rank()) return;
+    for (const auto readout : reference::all_readouts)
+        for (const Index steps : {13, 30}) {
+            Case c = clear_case({.neurons = 5, .steps = steps, .batch = 3, .readout = readout, .seed = 500});
+            c.seq = repeated(c.seq, 8000);
+            expect_as_full(alone(), c, 0.01, true);
+            EXPECT_EQ(run_pass(alone(), c.net, c.seq, {.tape = TapeKind::segments}).segment, steps == 13 ? 4 : 8);
+        }
+}
+
+// What grows with T: two arrays of floats in the full tape when time constants are trained. In segments the bits stay.
+TEST(StatePassSegments, TakeLessMemory) {
+    if (!first_rank()) return;
+    CpuBackend backend(1, Sums::float32);
+    constexpr Index N = 256, b = 2;
+    const auto bytes = [&](Index T, bool keep_current, TapeKind kind) {
+        return static_cast<double>(StatePass(backend, alone(), {N, 1, 1}, T, b, keep_current, kind).bytes());
+    };
+    for (const bool keep_current : {false, true}) {
+        const double full = bytes(10000, keep_current, TapeKind::full);
+        const double segments = bytes(10000, keep_current, TapeKind::segments);
+        EXPECT_GE(full, (keep_current ? 2.0 : 1.0) * 10001 * b * N * 4);
+        EXPECT_LT(segments, full / (keep_current ? 20.0 : 10.0));
+        // Beside bits (1 bit a neuron-step), readouts and norms: 100 + 1 states of a segment, and 100 starts of two arrays, and an end.
+        const double always = 10001 * b * (N / 8 + 3 * 4 + 8), states = (keep_current ? 403 : 303) * b * N * 4;
+        EXPECT_LE(segments, always + states);
+        // Four times the steps: states twice, bits four times.
+        EXPECT_LE(bytes(40000, keep_current, TapeKind::segments), 4.0 * always + 2.0 * states);
+    }
+}
+
+// One membrane or input that is not finite, before the first step or in the last segment: it is found though the first
+// segment is held after the backward pass, and whatever the reset makes of it.
+TEST(StatePassSegments, FindWhatIsNotFinite) {
+    if (!first_rank()) return;
+    for (const auto reset : reference::all_resets) {
+        const Case c =
+            clear_case({.neurons = 3, .inputs = 1, .steps = 16, .reset = reset, .initial_state = true, .seed = 8});
+        for (const double infinity :
+             {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()}) {
+            Case early = c, late = c;
+            early.net.initial_membrane[1] = infinity;
+            late.seq.x[14 * 2] = infinity;  // step 14 of sequence 0
+            for (const TapeKind tape : {TapeKind::full, TapeKind::segments}) {
+                EXPECT_TRUE(run_pass(alone(), c.net, c.seq, {.tape = tape}).finite);
+                EXPECT_FALSE(run_pass(alone(), early.net, early.seq, {.tape = tape}).finite);
+                EXPECT_FALSE(run_pass(alone(), late.net, late.seq, {.tape = tape}).finite);
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace spikefloss
