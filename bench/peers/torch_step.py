@@ -11,19 +11,23 @@ import common
 import torch
 
 
+def psi_of(u, theta, sharpness):
+    """The fast sigmoid's derivative."""
+    return 1.0 / (1.0 + sharpness * (u - theta).abs()).square()
+
+
 class Spike(torch.autograd.Function):
-    """1 where u > theta, with the fast sigmoid as derivative."""
+    """1 where u > theta, with psi as derivative."""
 
     @staticmethod
     def forward(ctx, u, theta, sharpness):
-        ctx.save_for_backward(u)
-        ctx.theta, ctx.sharpness = theta, sharpness
+        ctx.save_for_backward(psi_of(u, theta, sharpness))
         return (u > theta).to(u.dtype)
 
     @staticmethod
     def backward(ctx, back):
-        (u,) = ctx.saved_tensors
-        return back / (1.0 + ctx.sharpness * (u - ctx.theta).abs()).square(), None, None
+        (psi,) = ctx.saved_tensors
+        return back * psi, None, None
 
 
 class GivenSpike(torch.autograd.Function):
@@ -31,14 +35,13 @@ class GivenSpike(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, u, given, theta, sharpness):
-        ctx.save_for_backward(u)
-        ctx.theta, ctx.sharpness = theta, sharpness
+        ctx.save_for_backward(psi_of(u, theta, sharpness))
         return given
 
     @staticmethod
     def backward(ctx, back):
-        (u,) = ctx.saved_tensors
-        return back / (1.0 + ctx.sharpness * (u - ctx.theta).abs()).square(), None, None, None
+        (psi,) = ctx.saved_tensors
+        return back * psi, None, None, None
 
 
 class Model:
@@ -97,7 +100,7 @@ class Model:
         q_i, q_u = self.q0[:, : case.N], self.q0[:, case.N :]
         logs = 0.0
         for t in range(case.T):
-            psi = 1.0 / (1.0 + case.sharpness * (us[t] - case.threshold).abs()).square()
+            psi = psi_of(us[t], case.threshold, case.sharpness)
             p_i = case.alpha * q_i + w_rec @ (psi.unsqueeze(-1) * q_u)
             p_u = case.beta * q_u + (1.0 - case.beta) * p_i
             q, r = torch.linalg.qr(torch.cat([p_i, p_u], dim=1))
@@ -167,9 +170,11 @@ def captured(model, step, options, deadline):
 
 
 def compiled_step(model):
-    torch._dynamo.reset()
-    # The step by its sizes alone: no recompilation from case to case.
-    return torch.compile(model.step_of(), dynamic=False, fullgraph=True)
+    """Compiled once for a case, at its sizes alone."""
+    if not hasattr(model, "compiled"):
+        torch._dynamo.reset()
+        model.compiled = torch.compile(model.step_of(), dynamic=False)
+    return model.compiled
 
 
 def peers_of(model):
