@@ -58,6 +58,10 @@ public:
                        std::uint32_t* bits) override;
     bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                         const StepsBackward& pass) override;
+    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                       const float* w_rec, const TangentSteps& pass) override;
+    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                                const float* w_rec, const TangentStepsBackward& pass) override;
 
     void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
                         float* y) override;

@@ -1,5 +1,5 @@
-// Eight floats at a time, for the inner loops that the compiler does not vectorise well by itself. With AVX2 and FMA they
-// are one register; otherwise the compiler's own vector type, which any processor can run.
+// Eight floats or four doubles at a time, for the inner loops that the compiler does not vectorise well by itself. With
+// AVX2 and FMA they are one register; otherwise the compiler's own vector type, which any processor can run.
 #pragma once
 
 #if defined(__AVX2__) && defined(__FMA__)
@@ -8,7 +8,8 @@
 
 namespace spikefloss {
 
-inline constexpr long lane_size = 8;
+inline constexpr long lane_size = 8;       // floats
+inline constexpr long wide_lane_size = 4;  // doubles
 
 #if defined(__AVX2__) && defined(__FMA__)
 
@@ -20,6 +21,24 @@ inline Lane zero_lane() { return _mm256_setzero_ps(); }
 inline Lane add(Lane a, Lane b) { return _mm256_add_ps(a, b); }
 inline Lane multiply_add(Lane a, Lane b, Lane c) { return _mm256_fmadd_ps(a, b, c); }
 
+using WideLane = __m256d;
+inline WideLane load(const double* p) { return _mm256_loadu_pd(p); }
+inline WideLane load_wide(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+inline void store(double* p, WideLane v) { _mm256_storeu_pd(p, v); }
+inline void store(float* p, WideLane v) { _mm_storeu_ps(p, _mm256_cvtpd_ps(v)); }
+inline WideLane repeat(double x) { return _mm256_set1_pd(x); }
+inline WideLane zero_wide_lane() { return _mm256_setzero_pd(); }
+inline WideLane add(WideLane a, WideLane b) { return _mm256_add_pd(a, b); }
+inline WideLane multiply(WideLane a, WideLane b) { return _mm256_mul_pd(a, b); }
+inline WideLane multiply_add(WideLane a, WideLane b, WideLane c) { return _mm256_fmadd_pd(a, b, c); }
+// c - a b
+inline WideLane subtract_product(WideLane a, WideLane b, WideLane c) { return _mm256_fnmadd_pd(a, b, c); }
+// {sum of a, sum of b, sum of c, sum of d}
+inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
+    const WideLane ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);  // a01 b01 a23 b23, c01 d01 c23 d23
+    return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
+}
+
 #else
 
 typedef float Lane __attribute__((vector_size(32)));
@@ -30,6 +49,25 @@ inline Lane repeat(float x) { return Lane{x, x, x, x, x, x, x, x}; }
 inline Lane zero_lane() { return Lane{}; }
 inline Lane add(Lane a, Lane b) { return a + b; }
 inline Lane multiply_add(Lane a, Lane b, Lane c) { return a * b + c; }
+
+typedef double WideLane __attribute__((vector_size(32)));
+typedef double UnalignedWideLane __attribute__((vector_size(32), aligned(8), may_alias));
+inline WideLane load(const double* p) { return *reinterpret_cast<const UnalignedWideLane*>(p); }
+inline WideLane load_wide(const float* p) { return WideLane{p[0], p[1], p[2], p[3]}; }
+inline void store(double* p, WideLane v) { *reinterpret_cast<UnalignedWideLane*>(p) = v; }
+inline void store(float* p, WideLane v) {
+    for (int i = 0; i < 4; ++i) p[i] = static_cast<float>(v[i]);
+}
+inline WideLane repeat(double x) { return WideLane{x, x, x, x}; }
+inline WideLane zero_wide_lane() { return WideLane{}; }
+inline WideLane add(WideLane a, WideLane b) { return a + b; }
+inline WideLane multiply(WideLane a, WideLane b) { return a * b; }
+inline WideLane multiply_add(WideLane a, WideLane b, WideLane c) { return a * b + c; }
+inline WideLane subtract_product(WideLane a, WideLane b, WideLane c) { return c - a * b; }
+inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
+    const auto sum = [](WideLane v) { return (v[0] + v[1]) + (v[2] + v[3]); };
+    return WideLane{sum(a), sum(b), sum(c), sum(d)};
+}
 
 #endif
 

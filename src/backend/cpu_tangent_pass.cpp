@@ -1,0 +1,201 @@
+// The tangent pass of one sequence by one thread, or a team of them, through all steps with the basis in cache:
+//
+//   x = psi Q.membrane;  P = tangent step of Q with W x;  G = P P' in double;  G = R' R;  Q = R^-T P
+//
+// with a second round of the last three where the ratio of R's diagonal leaves doubt, as in lyapunov/qr.cpp. A sequence
+// whose factorisation fails notes the step and stops.
+#include "backend/cpu_tangent_pass.hpp"
+
+#include "backend/cpu_backend.hpp"
+#include "backend/cpu_basis.hpp"
+
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+// As in lyapunov/qr.cpp.
+constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
+
+struct Shared {
+    float *q, *x, *wx;  // [k, stride]; [k, width] twice
+    double* g;          // [padded k, padded k]
+
+    Shared(Arena& arena, const BasisShape& shape)
+        : q(arena.take<float>(shape.size())),
+          x(arena.take<float>(shape.k * shape.width)),
+          wx(arena.take<float>(shape.k * shape.width)),
+          g(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))) {}
+    static Index bytes(const BasisShape& shape) {
+        return 4 * (shape.size() + 2 * shape.k * shape.width) + 8 * padded_k(shape.k) * padded_k(shape.k) + 256;
+    }
+};
+
+struct Private {
+    StepFactors factors;
+    double *r, *total, *scratch;  // R of this round, of both [padded k, padded k]; for gram and substitute
+
+    Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
+        : factors(arena, shape, neurons),
+          r(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
+          total(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
+          scratch(arena.take<double>(basis_scratch(shape.k))) {}
+    static Index bytes(const BasisShape& shape) {
+        return 4 * StepFactors::floats(shape) +
+               8 * (2 * padded_k(shape.k) * padded_k(shape.k) + basis_scratch(shape.k)) + 256;
+    }
+};
+
+class ForwardPass {
+public:
+    ForwardPass(const BasisShape& shape, const NeuronModel& model, const float* panels, const TangentSteps& pass,
+                Index b, Index s, const Member& member, const Shared& shared, Private& own)
+        : shape_(shape),
+          model_(model),
+          panels_(panels),
+          pass_(pass),
+          b_(b),
+          s_(s),
+          member_(member),
+          shared_(shared),
+          own_(own),
+          rows_(member.share(shape.k)) {}
+
+    void run() {
+        const Index at = s_ * shape_.k * shape_.N;
+        float* current = pass_.q.current ? pass_.q.current + at : nullptr;
+        float* membrane = pass_.q.membrane + at;
+        std::fill(shared_.q + rows_.begin * shape_.stride, shared_.q + rows_.end * shape_.stride, 0.0f);
+        load_rows(shape_, rows_, current, membrane, shared_.q);
+        if (member_.index == 0) pass_.failure[2 * s_] = pass_.failure[2 * s_ + 1] = 0;
+        for (Index t = 0; t < pass_.steps; ++t) {
+            step(pass_.u + (t * b_ + s_) * shape_.N);
+            if ((t + 1) % pass_.qr_interval == 0) {
+                if (const Index column = qr((t + 1) / pass_.qr_interval - 1)) {
+                    if (member_.index > 0) return;
+                    pass_.failure[2 * s_] = static_cast<std::int32_t>(t + 1);
+                    pass_.failure[2 * s_ + 1] = static_cast<std::int32_t>(column);
+                    return;
+                }
+            }
+            if (current) current += pass_.q_stride;
+            membrane += pass_.q_stride;
+            if (pass_.q_stride > 0 || t + 1 == pass_.steps) store_rows(shape_, rows_, shared_.q, current, membrane);
+        }
+    }
+
+private:
+    // My rows: Q becomes P.
+    void step(const float* u) {
+        const Index width = shape_.width, stride = shape_.stride;
+        StepFactors& f = own_.factors;
+        f.set(model_, pass_.reset, shape_.N, u);
+        float* const membranes = shared_.q + shape_.membrane();
+        for (Index row = rows_.begin; row < rows_.end; ++row)
+#pragma omp simd
+            for (Index j = 0; j < width; ++j) shared_.x[row * width + j] = f.psi[j] * membranes[row * stride + j];
+        multiply(rows_.end - rows_.begin, width, shape_.N, {shared_.x + rows_.begin * width, width, 1},
+                 {panels_, tile, shape_.N * tile}, shared_.wx + rows_.begin * width, width, false);
+        for (Index row = rows_.begin; row < rows_.end; ++row) {
+            float *current = shared_.q + row * stride, *membrane = membranes + row * stride;
+            float* wx = shared_.wx + row * width;
+            if (pass_.q.current)
+#pragma omp simd
+                for (Index j = 0; j < width; ++j) current[j] = wx[j] = fmaf(f.alpha[j], current[j], wx[j]);
+#pragma omp simd
+            for (Index j = 0; j < width; ++j)
+                membrane[j] = f.reset[j] * fmaf(f.beta[j], membrane[j], (1.0f - f.beta[j]) * wx[j]);
+        }
+    }
+
+    // All rows: P becomes Q, R and its logarithms are stored. Returns the column of a failure, or 0.
+    Index qr(Index index) {
+        const Index k = shape_.k, stride = padded_k(k);
+        for (int round = 0;; ++round) {
+            member_.meet();
+            gram(k, shape_.D, shape_.stride, shared_.q, shared_.q, shared_.g, own_.scratch, member_.index,
+                 member_.members);
+            member_.meet();
+            std::copy_n(shared_.g, k * stride, own_.r);
+            if (const Index column = factorise(k, own_.r)) return column;
+            if (round == 0) {
+                std::copy_n(own_.r, k * stride, own_.total);
+            } else {
+                for (Index j = 0; j < k; ++j)
+                    if (!(own_.r[j * stride + j] >= lost_rank)) return j + 1;
+                multiply_total();
+            }
+            const auto columns = member_.share(shape_.D, 12);
+            substitute(k, transpose_of(k, own_.r), shared_.q, shape_.stride, columns.begin, columns.end, own_.scratch);
+            double low = HUGE_VAL, high = 0.0;
+            for (Index j = 0; j < k; ++j) {
+                low = std::min(low, own_.total[j * stride + j]);
+                high = std::max(high, own_.total[j * stride + j]);
+            }
+            if (round == 1 || !(high > second_round_ratio * low)) break;
+        }
+        member_.meet();
+        return store_r(index);
+    }
+
+    // total = r total, both upper triangular.
+    void multiply_total() {
+        const Index k = shape_.k, stride = padded_k(k);
+        for (Index i = 0; i < k; ++i) {
+            double* row = own_.total + i * stride;
+            for (Index j = i; j < k; ++j) row[j] *= own_.r[i * stride + i];
+            for (Index p = i + 1; p < k; ++p)
+#pragma omp simd
+                for (Index j = p; j < k; ++j) row[j] += own_.r[i * stride + p] * own_.total[p * stride + j];
+        }
+    }
+
+    Index store_r(Index index) {
+        const Index k = shape_.k, stride = padded_k(k);
+        double* r = pass_.r + index * pass_.r_stride + s_ * k * k;
+        double* log_r = pass_.log_r + (index * b_ + s_) * k;
+        for (Index i = rows_.begin; i < rows_.end; ++i) {
+            std::fill_n(r + i * k, i, 0.0);
+            std::copy_n(own_.total + i * stride + i, k - i, r + i * k + i);
+            log_r[i] = std::log(own_.total[i * stride + i]);
+        }
+        for (Index i = 0; i < k; ++i)
+            if (!std::isfinite(own_.total[i * stride + i]) || own_.total[i * stride + i] <= 0.0) return i + 1;
+        return 0;
+    }
+
+    const BasisShape& shape_;
+    const NeuronModel& model_;
+    const float* panels_;  // of W'
+    const TangentSteps& pass_;
+    Index b_, s_;
+    const Member& member_;
+    const Shared& shared_;
+    Private& own_;
+    Member::Range rows_;
+};
+
+}  // namespace
+
+bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+                               const float* w_rec, const TangentSteps& pass) {
+    if (!takes_whole_passes(N)) return false;
+    const BasisShape shape(k, N, pass.q.current != nullptr);
+    Arena arena(scratch(0, (4 * N * shape.width + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));
+    float* panels = arena.take<float>(N * shape.width);
+    pack_panels(w_rec, N, true, panels);
+    std::vector<Shared> shared;
+    std::vector<Private> own;
+    for (int thread = 0; thread < threads_; ++thread) {
+        shared.emplace_back(arena, shape);
+        own.emplace_back(arena, shape, neurons);
+    }
+    for_every_team(threads_, b, [&](Index s, const Member& member) {
+        ForwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
+                    own[static_cast<std::size_t>(member.thread)])
+            .run();
+    });
+    return true;
+}
+
+}  // namespace spikefloss

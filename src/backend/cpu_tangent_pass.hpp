@@ -1,0 +1,85 @@
+// What the whole tangent passes forwards and backwards share: scratch and the factors of one step. Bases are kept in
+// scratch as k rows [current | membrane], each part padded to a multiple of 16 floats with zeros that stay zero.
+#pragma once
+
+#include "backend/backend.hpp"
+#include "backend/cpu_product.hpp"
+#include "backend/cpu_team.hpp"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace spikefloss {
+
+// Hands out parts of one allocation, each at the beginning of a cache line.
+class Arena {
+public:
+    template <class T>
+    T* take(Index count) {
+        T* at = reinterpret_cast<T*>(next_);
+        next_ += (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
+        return at;
+    }
+    explicit Arena(void* begin) : next_((reinterpret_cast<std::uintptr_t>(begin) + 63) / 64 * 64) {}
+    std::uintptr_t end() const { return next_; }
+
+private:
+    std::uintptr_t next_;
+};
+
+struct BasisShape {
+    Index k, N, width, D, stride;  // width: padded N; D: 2 width, or width without a current; stride of rows
+
+    BasisShape(Index k_, Index N_, bool has_current)
+        : k(k_), N(N_), width(padded(N_)), D(has_current ? 2 * width : width), stride(D + tile) {}
+    Index size() const { return k * stride; }
+    Index membrane() const { return D - width; }  // where the membrane part of a row begins
+};
+
+// The factors of the tangent map at one step, for the neurons of one sequence, padded with zeros.
+struct StepFactors {
+    float *psi, *reset, *alpha, *beta;  // [width]
+
+    StepFactors(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
+        : psi(arena.take<float>(shape.width)),
+          reset(arena.take<float>(shape.width)),
+          alpha(arena.take<float>(shape.width)),
+          beta(arena.take<float>(shape.width)) {
+        std::fill_n(psi, shape.width, 0.0f);
+        std::fill_n(reset, shape.width, 0.0f);
+        std::fill_n(alpha, shape.width, 0.0f);
+        std::fill_n(beta, shape.width, 0.0f);
+        std::copy_n(neurons.alpha, shape.N, alpha);
+        std::copy_n(neurons.beta, shape.N, beta);
+    }
+    static Index floats(const BasisShape& shape) { return 4 * (shape.width + tile); }
+
+    void set(const NeuronModel& model, JacobianReset jacobian_reset, Index N, const float* u) {
+        with_surrogate(model.surrogate, [&](auto surrogate) {
+            using S = decltype(surrogate);
+#pragma omp simd
+            for (Index j = 0; j < N; ++j) psi[j] = S::psi(u[j] - model.threshold, model.sharpness);
+        });
+        const Reset kind = jacobian_reset == JacobianReset::detached ? model.reset : Reset::none;
+#pragma omp simd
+        for (Index j = 0; j < N; ++j) reset[j] = reset_factor(kind, spike(u[j], model.threshold));
+    }
+};
+
+// Rows of a basis in backend memory, k rows of N for each part, to and from scratch.
+inline void load_rows(const BasisShape& shape, Member::Range rows, const float* current, const float* membrane,
+                      float* to) {
+    for (Index row = rows.begin; row < rows.end; ++row) {
+        if (current) std::copy_n(current + row * shape.N, shape.N, to + row * shape.stride);
+        std::copy_n(membrane + row * shape.N, shape.N, to + row * shape.stride + shape.membrane());
+    }
+}
+inline void store_rows(const BasisShape& shape, Member::Range rows, const float* from, float* current,
+                       float* membrane) {
+    for (Index row = rows.begin; row < rows.end; ++row) {
+        if (current) std::copy_n(from + row * shape.stride, shape.N, current + row * shape.N);
+        std::copy_n(from + row * shape.stride + shape.membrane(), shape.N, membrane + row * shape.N);
+    }
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,221 @@
+// The adjoint of cpu_tangent_pass.cpp: from A, the adjoint of the last basis, to that of the first. Per step
+//
+//   QR      C = diag(weight) - (Q'A made symmetric from its lower triangle);  A <- (A + Q C) R^-T
+//   step    A.membrane *= 1 - s;  g = A.current + (1 - beta) A.membrane;  back = W' g;  dW += g x'
+//           e += psi' sum over k of back Q.membrane;  A.current = alpha g;  A.membrane = beta A.membrane + psi back
+//
+// (The lower triangle of R Rb' in lyapunov/qr.hpp is diag(weight), for Rb = diag(weight / R_jj) and R is upper.)
+#include "backend/cpu_backend.hpp"
+#include "backend/cpu_basis.hpp"
+#include "backend/cpu_tangent_pass.hpp"
+
+#include <cmath>
+
+namespace spikefloss {
+namespace {
+
+// Parts with a sum of dW of their own; they do not depend on the number of threads, so neither do results.
+constexpr Index most_parts = 16;
+
+struct Shared {
+    float *q, *a;                  // [k, stride]
+    float *x[2], *g[2], *back[2];  // [k, width], of even and odd steps: one member may be a step ahead
+    double* gram;                  // [padded k, padded k]
+
+    Shared(Arena& arena, const BasisShape& shape)
+        : q(arena.take<float>(shape.size())), a(arena.take<float>(shape.size())) {
+        for (float** array : {x, g, back})
+            for (int slot = 0; slot < 2; ++slot) array[slot] = arena.take<float>(shape.k * shape.width);
+        gram = arena.take<double>(padded_k(shape.k) * padded_k(shape.k));
+        std::fill_n(q, shape.size(), 0.0f);
+        std::fill_n(a, shape.size(), 0.0f);
+    }
+    static Index bytes(const BasisShape& shape) {
+        return 4 * (2 * shape.size() + 6 * shape.k * shape.width) + 8 * padded_k(shape.k) * padded_k(shape.k) + 10 * 64;
+    }
+};
+
+struct Private {
+    StepFactors factors;
+    float *sum, *c;       // [width]; C [k, k]
+    double *r, *scratch;  // R [padded k, padded k]; for gram and substitute
+
+    Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
+        : factors(arena, shape, neurons),
+          sum(arena.take<float>(shape.width)),
+          c(arena.take<float>(shape.k * shape.k)),
+          r(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
+          scratch(arena.take<double>(basis_scratch(shape.k))) {}
+    static Index bytes(const BasisShape& shape) {
+        return 4 * (StepFactors::floats(shape) + shape.width + shape.k * shape.k) +
+               8 * (padded_k(shape.k) * padded_k(shape.k) + basis_scratch(shape.k)) + 4 * 64;
+    }
+};
+
+class BackwardPass {
+public:
+    BackwardPass(const BasisShape& shape, const NeuronModel& model, const float* panels,
+                 const TangentStepsBackward& pass, Index b, Index s, const Member& member, const Shared& shared,
+                 Private& own, float* dw)
+        : shape_(shape),
+          model_(model),
+          panels_(panels),
+          pass_(pass),
+          b_(b),
+          s_(s),
+          member_(member),
+          shared_(shared),
+          own_(own),
+          dw_(dw),
+          rows_(member.share(shape.k)),
+          first_(s * shape.k * shape.N) {}
+
+    void run() {
+        float* const current = pass_.a.current ? pass_.a.current + first_ : nullptr;
+        load_rows(shape_, rows_, current, pass_.a.membrane + first_, shared_.a);
+        for (Index t = pass_.steps; t-- > 0;) {
+            if ((t + 1) % pass_.qr_interval == 0) qr((t + 1) / pass_.qr_interval - 1, t + 1);
+            step(t);
+        }
+        store_rows(shape_, rows_, shared_.a, current, pass_.a.membrane + first_);
+        member_.meet();  // the next sequence uses the same scratch
+    }
+
+private:
+    const float* q_membrane(Index t) const { return pass_.q_membrane + t * pass_.q_stride + first_; }
+
+    // A, the adjoint of Q(t), becomes that of the matrix whose QR it is.
+    void qr(Index index, Index t) {
+        const Index k = shape_.k;
+        load_rows(shape_, rows_, pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr,
+                  q_membrane(t), shared_.q);
+        member_.meet();
+        gram(k, shape_.D, shape_.stride, shared_.q, shared_.a, shared_.gram, own_.scratch, member_.index,
+             member_.members);
+        member_.meet();
+        set_c(index >= pass_.first_counted ? pass_.weight + s_ * k : nullptr);
+        const auto columns = member_.share(shape_.D, tile);
+        multiply(k, columns.end - columns.begin, k, {own_.c, k, 1}, {shared_.q + columns.begin, shape_.stride},
+                 shared_.a + columns.begin, shape_.stride, true);
+        const LowerTriangle l = reverse_of(k, pass_.r + (index * b_ + s_) * k * k, own_.r);
+        substitute(k, l, shared_.a, shape_.stride, columns.begin, columns.end, own_.scratch);
+        member_.meet();
+    }
+
+    void set_c(const double* weight) {
+        const Index k = shape_.k, stride = padded_k(k);
+        for (Index i = 0; i < k; ++i) {
+            const double* row = shared_.gram + i * stride;
+            own_.c[i * k + i] = static_cast<float>((weight ? weight[i] : 0.0) - row[i]);
+            for (Index j = i + 1; j < k; ++j) own_.c[i * k + j] = own_.c[j * k + i] = static_cast<float>(-row[j]);
+        }
+    }
+
+    void step(Index t) {
+        const Index slot = member_.members > 1 ? t % 2 : 0;
+        float *x = shared_.x[slot], *g = shared_.g[slot], *back = shared_.back[slot];
+        const float *u = pass_.u + (t * b_ + s_) * shape_.N, *q = q_membrane(t);
+        own_.factors.set(model_, pass_.reset, shape_.N, u);
+        step_rows(q, x, g, back);
+        member_.meet();
+        const auto columns = member_.share(shape_.N, tile);
+        add_through_psi(u, q, back, columns, pass_.e + (t * b_ + s_) * shape_.N);
+        multiply(columns.end - columns.begin, shape_.width, shape_.k, {g + columns.begin, 1, shape_.width},
+                 {x, shape_.width}, dw_ + columns.begin * shape_.width, shape_.width, true);
+    }
+
+    // My rows of x, g and back; A becomes the adjoint of Q(t).
+    void step_rows(const float* q, float* x, float* g, float* back) {
+        const Index width = shape_.width, N = shape_.N;
+        const StepFactors& f = own_.factors;
+        for (Index row = rows_.begin; row < rows_.end; ++row) {
+            float *current = shared_.a + row * shape_.stride, *membrane = current + shape_.membrane();
+#pragma omp simd
+            for (Index j = 0; j < N; ++j) x[row * width + j] = f.psi[j] * q[row * N + j];
+            std::fill(x + row * width + N, x + (row + 1) * width, 0.0f);
+#pragma omp simd
+            for (Index j = 0; j < width; ++j) {
+                membrane[j] *= f.reset[j];
+                g[row * width + j] = (1.0f - f.beta[j]) * membrane[j];
+            }
+            if (pass_.a.current)
+#pragma omp simd
+                for (Index j = 0; j < width; ++j) {
+                    const float sum = fmaf(1.0f - f.beta[j], membrane[j], current[j]);
+                    g[row * width + j] = sum;
+                    current[j] = f.alpha[j] * sum;
+                }
+        }
+        multiply(rows_.end - rows_.begin, width, N, {g + rows_.begin * width, width, 1}, {panels_, tile, N * tile},
+                 back + rows_.begin * width, width, false);
+        for (Index row = rows_.begin; row < rows_.end; ++row) {
+            float* membrane = shared_.a + row * shape_.stride + shape_.membrane();
+#pragma omp simd
+            for (Index j = 0; j < width; ++j)
+                membrane[j] = fmaf(f.beta[j], membrane[j], f.psi[j] * back[row * width + j]);
+        }
+    }
+
+    // e += psi' sum over k of back q, for my columns.
+    void add_through_psi(const float* u, const float* q, const float* back, Member::Range columns, float* e) {
+        std::fill(own_.sum + columns.begin, own_.sum + columns.end, 0.0f);
+        for (Index row = 0; row < shape_.k; ++row)
+#pragma omp simd
+            for (Index j = columns.begin; j < columns.end; ++j)
+                own_.sum[j] = fmaf(back[row * shape_.width + j], q[row * shape_.N + j], own_.sum[j]);
+        with_surrogate(model_.surrogate, [&](auto surrogate) {
+            using S = decltype(surrogate);
+#pragma omp simd
+            for (Index j = columns.begin; j < columns.end; ++j)
+                e[j] = fmaf(S::derivative(u[j] - model_.threshold, model_.sharpness), own_.sum[j], e[j]);
+        });
+    }
+
+    const BasisShape& shape_;
+    const NeuronModel& model_;
+    const float* panels_;  // of W
+    const TangentStepsBackward& pass_;
+    Index b_, s_;
+    const Member& member_;
+    const Shared& shared_;
+    Private& own_;
+    float* dw_;  // [N, width]
+    Member::Range rows_;
+    Index first_;  // where this sequence's vectors begin in an array [b, k, N]
+};
+
+}  // namespace
+
+bool CpuBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
+                                        Index N, const float* w_rec, const TangentStepsBackward& pass) {
+    if (!takes_whole_passes(N)) return false;
+    const BasisShape shape(k, N, pass.a.current != nullptr);
+    const Index parts = std::min(b, most_parts), size = N * shape.width;
+    Arena arena(
+        scratch(0, (4 * (parts + 1) * size + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));
+    float* panels = arena.take<float>(size);
+    float* gradients = arena.take<float>(parts * size);
+    pack_panels(w_rec, N, false, panels);
+    std::fill_n(gradients, parts * size, 0.0f);
+    std::vector<Shared> shared;
+    std::vector<Private> own;
+    for (int thread = 0; thread < threads_; ++thread) {
+        shared.emplace_back(arena, shape);
+        own.emplace_back(arena, shape, neurons);
+    }
+    for_every_team(threads_, parts, [&](Index part, const Member& member) {
+        for (Index s = b * part / parts; s < b * (part + 1) / parts; ++s)
+            BackwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
+                         own[static_cast<std::size_t>(member.thread)], gradients + part * size)
+                .run();
+    });
+    auto* total = static_cast<float*>(pass.d_w_rec.data);
+    for (Index part = 0; part < parts; ++part)
+        for (Index post = 0; post < N; ++post)
+#pragma omp simd
+            for (Index pre = 0; pre < N; ++pre)
+                total[post * pass.d_w_rec.stride + pre] += gradients[part * size + post * shape.width + pre];
+    return true;
+}
+
+}  // namespace spikefloss
