@@ -173,6 +173,49 @@ TEST_P(PassOperations, Backward) {
         });
 }
 
+// The same arrays again and again, as in training: a backend that has recorded the pass must see what has changed in them.
+TEST_P(PassOperations, RepeatedWithOtherValues) {
+    const PassShape shape{5, 6, 67};
+    const auto [steps, b, N] = shape;
+    const Index row = b * N;
+    const Neurons net({.threshold = 0.3f, .sharpness = 2.0f}, b, N);
+    const Constants constants(backend, net);
+    Floats w = dyadic_floats(N * N, 1);
+    for (float& x : w) x *= 0.25f;
+    const Floats i0 = random_floats(row, 3);
+    Buffer<float> w_(backend, w), input(backend, steps * row), from_readout(backend, steps * row), di(backend, row),
+        du(backend, row), g(backend, steps * row);
+    Trajectory at = start(backend, shape, net, i0);
+    SumBuffer dw(backend, N * N);
+    Doubles g_of_run[4];
+    for (std::uint64_t run = 0; run < 4; ++run) {
+        input.copy_in(random_floats(steps * row, 20 + run / 2).data());  // every input twice
+        from_readout.copy_in(random_floats(steps * row, 30 + run / 2).data());
+        backend.copy_in(at.i.data(), i0.data(), row * sizeof(float));
+        if (!backend.forward_steps(net.model, constants, steps, b, N, w_.data(), input.data(), at.i.data(), row,
+                                   at.u.data(), at.bits.data()))
+            return;
+        const Trajectory expected = loop_forward(backend, shape, net, w_, input, i0);
+        EXPECT_TRUE(all_equal(at.u.to_host(), expected.u.to_host())) << "run " << run;
+        EXPECT_TRUE(all_equal(at.bits.to_host(), expected.bits.to_host())) << "run " << run;
+        di.zero(), du.zero(), g.zero(), dw.zero();
+        ASSERT_TRUE(backend.backward_steps(net.model, constants, b, N, w_.data(),
+                                           {steps, at.u.data(), at.bits.data(), from_readout.data(), Readout::membrane,
+                                            nullptr, nullptr, 0.0f, di.data(), du.data(), g.data(), dw.matrix(N, N)}));
+        g_of_run[run] = widened(g.to_host());
+        // dW_rec = sum of g s'.
+        Buffer<float> s(backend, steps * row);
+        backend.unpack_spikes(steps * b, N, at.bits.data(), s.data(), N);
+        SumBuffer product(backend, N * N);
+        backend.gemm(Transpose::yes, Transpose::no, {g.data(), steps * b, N}, {s.data(), steps * b, N},
+                     product.matrix(N, N), false);
+        EXPECT_TRUE(near_in_norm(to_host(dw), to_host(product), 2e-6)) << "run " << run;
+    }
+    EXPECT_EQ(g_of_run[0], g_of_run[1]);
+    EXPECT_EQ(g_of_run[2], g_of_run[3]);
+    EXPECT_NE(g_of_run[0], g_of_run[2]);
+}
+
 // Without this the two tests above could compare nothing.
 TEST(CpuPasses, AreTakenWithFloatSums) {
     for (Sums sums : {Sums::float32, Sums::float64}) {
@@ -186,6 +229,37 @@ TEST(CpuPasses, AreTakenWithFloatSums) {
                                          at.u.data(), at.bits.data()),
                   sums == Sums::float32);
     }
+}
+
+// More neurons than a warp's lanes have words, and dW by parts: large networks at full size of the device.
+TEST_P(PassOperations, LargeNetwork) {
+    const PassShape shape{2, 3, 1060};
+    const auto [steps, b, N] = shape;
+    const Neurons net({.threshold = 0.5f, .sharpness = 2.0f}, b, N);
+    const Constants constants(backend, net);
+    Floats w = dyadic_floats(N * N, 1);
+    for (float& x : w) x *= 0x1p-4f;
+    const Buffer<float> w_(backend, w), input(backend, random_floats(steps * b * N, 2));
+    const Floats i0 = random_floats(b * N, 3);
+    Trajectory at = start(backend, shape, net, i0);
+    if (!backend.forward_steps(net.model, constants, steps, b, N, w_.data(), input.data(), at.i.data(), b * N,
+                               at.u.data(), at.bits.data()))
+        return;
+    const Trajectory expected = loop_forward(backend, shape, net, w_, input, i0);
+    EXPECT_TRUE(all_equal(at.u.to_host(), expected.u.to_host()));
+    EXPECT_TRUE(all_equal(at.bits.to_host(), expected.bits.to_host()));
+
+    Buffer<float> di(backend, b * N), du(backend, random_floats(b * N, 5)), g(backend, steps * b * N);
+    SumBuffer dw(backend, N * N), product(backend, N * N);
+    if (!backend.backward_steps(net.model, constants, b, N, w_.data(),
+                                {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr, 0.0f,
+                                 di.data(), du.data(), g.data(), dw.matrix(N, N)}))
+        return;
+    Buffer<float> s(backend, steps * b * N);
+    backend.unpack_spikes(steps * b, N, at.bits.data(), s.data(), N);
+    backend.gemm(Transpose::yes, Transpose::no, {g.data(), steps * b, N}, {s.data(), steps * b, N}, product.matrix(N, N),
+                 false);
+    EXPECT_TRUE(near_in_norm(to_host(dw), to_host(product), 2e-6));
 }
 
 }  // namespace
