@@ -9,15 +9,6 @@
 namespace spikefloss::testing_support {
 namespace {
 
-class TangentPasses : public OperationTest {
-protected:
-    // Whether this backend takes whole tangent passes at all; what it takes is then compared.
-    bool takes_passes() const { return backend.name() == "cuda" && backend.sums() == Sums::float32; }
-    const ProcessGrid grid{MPI_COMM_WORLD, {1, 1}};
-};
-INSTANTIATE_TEST_SUITE_P(Backends, TangentPasses, testing::ValuesIn(available_pass_backends()),
-                         [](const auto& instance) { return instance.param.name; });
-
 struct PassCase {
     Index steps, qr_interval, b, k, N;
     bool has_current;
@@ -143,6 +134,24 @@ bool whole_forward(Backend& backend, const Problem& p, const OnBackend& on, Tape
     return backend.tangent_steps(p.net.model, on.constants, c.b, c.k, c.N, on.w.data(), pass);
 }
 
+class TangentPasses : public OperationTest {
+protected:
+    // Whether this backend must take whole tangent passes; what another takes is compared, too.
+    bool must_take() const { return backend.name() == "cuda" && backend.sums() == Sums::float32; }
+    // Whether it takes them at all; a failure where it must.
+    bool takes_passes() {
+        const Problem p(pass_cases().front());
+        const OnBackend on(backend, p);
+        Tape tape(backend, p);
+        const bool taken = whole_forward(backend, p, on, tape, true, 2);
+        EXPECT_TRUE(taken || !must_take());
+        return taken;
+    }
+    const ProcessGrid grid{MPI_COMM_WORLD, {1, 1}};
+};
+INSTANTIATE_TEST_SUITE_P(Backends, TangentPasses, testing::ValuesIn(available_pass_backends()),
+                         [](const auto& instance) { return instance.param.name; });
+
 TEST_P(TangentPasses, Forward) {
     for (const PassCase& c : pass_cases()) {
         SCOPED_TRACE(testing::Message() << c);
@@ -152,7 +161,7 @@ TEST_P(TangentPasses, Forward) {
         for (bool keep : {true, false}) {
             Tape tape(backend, p, keep);
             const bool taken = whole_forward(backend, p, on, tape, keep, 2);
-            EXPECT_EQ(taken, takes_passes());
+            EXPECT_TRUE(taken || !must_take());
             if (!taken) continue;
             if (!expected) expected.emplace(loop_forward(backend, grid, p, on));
             EXPECT_TRUE(all_equal(tape.failure.to_host(), std::vector<std::int32_t>(2 * c.b, 0)));
@@ -235,7 +244,7 @@ std::optional<Adjoint> backward(Backend& backend, const ProcessGrid& grid, const
 TEST_P(TangentPasses, Backward) {
     for (const PassCase& c : pass_cases()) {
         SCOPED_TRACE(testing::Message() << c);
-        if (!takes_passes()) continue;  // Forward says so
+        if (!takes_passes()) return;
         const Problem p(c);
         const OnBackend on(backend, p);
         Tape tape = loop_forward(backend, grid, p, on);
@@ -364,7 +373,9 @@ TEST_P(TangentPasses, NetworksLargerThanABlock) {
             (*q)[(c.k + 2) * c.N + i] = (*q)[c.k * c.N + i] + 1e-4f * (*q)[(c.k + 2) * c.N + i];
     Tape once(backend, p), twice(backend, p), reference = loop_forward(backend, grid, p, on);
     ASSERT_TRUE(whole_forward(backend, p, on, once, true, 1));
-    EXPECT_TRUE(all_equal(once.failure.to_host(), std::vector<std::int32_t>{0, 0, 1, 0}));
+    if (must_take()) {  // a backend that chooses the rounds itself has no doubts
+        EXPECT_TRUE(all_equal(once.failure.to_host(), std::vector<std::int32_t>{0, 0, 1, 0}));
+    }
     ASSERT_TRUE(whole_forward(backend, p, on, twice, true, 2));
     EXPECT_TRUE(all_equal(twice.failure.to_host(), std::vector<std::int32_t>(4, 0)));
     EXPECT_TRUE(close_to(twice.log_r.to_host(), reference.log_r.to_host(), 1e-4));
@@ -382,8 +393,9 @@ TEST_P(TangentPasses, TakeTheAuthorsSetting) {
         const Problem p(c);
         const OnBackend on(backend, p);
         Tape tape(backend, p);
-        ASSERT_EQ(whole_forward(backend, p, on, tape, true, 2), takes_passes());
-        if (!takes_passes()) return;
+        const bool taken = whole_forward(backend, p, on, tape, true, 2);
+        ASSERT_TRUE(taken || !must_take());
+        if (!taken) return;
         Tape expected = loop_forward(backend, grid, p, on);
         EXPECT_TRUE(close_to(tape.log_r.to_host(), expected.log_r.to_host(), 5e-5));
         const Floats dw = random_floats(c.N * c.N, 35);

@@ -1,6 +1,6 @@
 #include "support/run_network.hpp"
 
-#include "backend/cpu_backend.hpp"
+#include "backend/backends.hpp"
 #include "support/near.hpp"
 #include "train/optimiser.hpp"
 
@@ -196,7 +196,8 @@ reference::Parameters gathered_parameters(const ProcessGrid& grid, const Paramet
 
 TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::Network& net,
                  const reference::Sequences& seq, double adjoint_limit) {
-    CpuBackend backend(execution.threads, execution.sums);
+    const std::unique_ptr<Backend> owner = make_test_backend(execution.threads, execution.sums);
+    Backend& backend = *owner;
     const Network network(backend, grid, host_network(net, grid));
     const Index T = seq.steps, B = seq.batch, N = net.neurons;
     const BlockRange mine = grid.sequences_of(B);
@@ -232,7 +233,8 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
 
 FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference::Network& net,
                    const reference::Sequences& seq, const FlossChoice& choice) {
-    CpuBackend backend(execution.threads, execution.sums);
+    const std::unique_ptr<Backend> owner = make_test_backend(execution.threads, execution.sums);
+    Backend& backend = *owner;
     const Network network(backend, grid, host_network(net, grid));
     const Index T = seq.steps, B = seq.batch, k = seq.exponents;
     const BlockRange mine = grid.sequences_of(B);
