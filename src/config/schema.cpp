@@ -187,8 +187,8 @@ void add_train(Section s, TrainConfig& c) {
           {0, 1e30});
     s.add("tape", c.tape,
           "What the task's training pass keeps for its way back: full, the states of all T steps; segments, those of "
-          "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, about a "
-          "third more time. Flossing and diagnostics keep the full tape of theirs.",
+          "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, for the "
+          "time of one more forward pass. Flossing and diagnostics keep the full tape of theirs.",
           Choices{"full", "segments"});
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
