@@ -38,13 +38,19 @@ void CpuBackend::tangent_step(const NeuronModel& model, JacobianReset reset, con
 #pragma omp parallel for num_threads(threads_) if (b * k * n > parallel_elements)
     for (Index row = 0; row < b * k; ++row) {
         const float* row_u = u + row / k * n;
+        // Two loops without a branch on the current: a loop with one is not vectorised. Without a current it is wx itself.
+        const float *current = wx + row * n, *before = q.membrane + row * n;
+        if (p.current) {
+            float* to = p.current + row * n;
+#pragma omp simd
+            for (Index j = 0; j < n; ++j) to[j] = fmaf(neurons.alpha[j], q.current[row * n + j], current[j]);
+            current = to;
+        }
+        float* to = p.membrane + row * n;
 #pragma omp simd
         for (Index j = 0; j < n; ++j) {
-            const Index at = row * n + j;
-            const float current = q.current ? fmaf(neurons.alpha[j], q.current[at], wx[at]) : wx[at];
-            const float membrane = fmaf(neurons.beta[j], q.membrane[at], (1.0f - neurons.beta[j]) * current);
-            if (p.current) p.current[at] = current;
-            p.membrane[at] = factor(model, reset, row_u[j]) * membrane;
+            const float membrane = fmaf(neurons.beta[j], before[j], (1.0f - neurons.beta[j]) * current[j]);
+            to[j] = factor(model, reset, row_u[j]) * membrane;
         }
     }
 }
@@ -73,15 +79,18 @@ void CpuBackend::tangent_input_backward(const NeuronModel& model, const NeuronVe
         for (Index s = 0; s < b; ++s) {
             std::vector<float> psi(static_cast<std::size_t>(n)), sum(static_cast<std::size_t>(n), 0.0f);
             for (Index j = 0; j < n; ++j) psi[static_cast<std::size_t>(j)] = S::psi(u[s * n + j] - theta, sharpness);
-            for (Index row = s * k; row < (s + 1) * k; ++row)
+            for (Index row = s * k; row < (s + 1) * k; ++row) {
 #pragma omp simd
                 for (Index j = 0; j < n; ++j) {
                     const Index at = row * n + j;
                     const auto column = static_cast<std::size_t>(j);
                     sum[column] = fmaf(back[at], q_membrane[at], sum[column]);
-                    if (a.current) a.current[at] = neurons.alpha[j] * g[at];
                     a.membrane[at] = fmaf(neurons.beta[j], a.membrane[at], psi[column] * back[at]);
                 }
+                if (!a.current) continue;  // a branch inside the loop would keep it from being vectorised
+#pragma omp simd
+                for (Index j = 0; j < n; ++j) a.current[row * n + j] = neurons.alpha[j] * g[row * n + j];
+            }
             for (Index j = 0; j < n; ++j) {
                 const float slope = S::derivative(u[s * n + j] - theta, sharpness);
                 e[s * n + j] = fmaf(slope, sum[static_cast<std::size_t>(j)], e[s * n + j]);
