@@ -1,0 +1,177 @@
+// The five collectives in a backend's memory, through the factory as the program does: MPI with the CPU backend,
+// staging and NCCL with the CUDA backend, on every grid of the ranks there are, with sums that are exact. EXPECT_ only.
+#include "backend/buffer.hpp"
+#include "backend/factory.hpp"
+#include "core/error.hpp"
+#include "parallel/process_grid.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <numeric>
+#include <string>
+#include <vector>
+
+namespace spikefloss {
+namespace {
+
+struct Case {
+    std::string name, backend, comm;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& which) { return out << which.name; }
+
+int world(int (*ask)(MPI_Comm, int*)) {
+    int value = 0;
+    ask(MPI_COMM_WORLD, &value);
+    return value;
+}
+
+class DeviceCommunicators : public testing::TestWithParam<Case> {
+protected:
+    // test(backend, communicator) for the three communicators of every grid.
+    template <class Test>
+    void for_every_communicator(Test&& test) {
+        const int ranks = world(MPI_Comm_size), rank = world(MPI_Comm_rank);
+#ifdef SPIKEFLOSS_TEST_EMULATED
+        setenv("SPIKEFLOSS_EMULATION_DEVICES", GetParam().comm == "nccl" ? "6" : "1", 1);
+#endif
+        for (int P = 1; P <= ranks; ++P) {
+            if (ranks % P != 0) continue;
+            const auto backend = make_backend({.name = GetParam().backend,
+                                               .local_rank = rank,
+                                               .local_ranks = ranks,
+                                               .share_device = GetParam().comm == "staged"});
+            ProcessGrid grid(MPI_COMM_WORLD, {P, ranks / P}, 60.0);
+            connect(GetParam().comm, *backend, grid);
+            for (Communicator* communicator : {&grid.world(), &grid.neurons(), &grid.batch()}) {
+                SCOPED_TRACE(testing::Message()
+                             << "grid " << P << "x" << ranks / P << ", " << communicator->size() << " ranks");
+                test(*backend, *communicator);
+            }
+            grid.connect({});
+        }
+    }
+};
+
+// Equal blocks, unequal ones with empty ones between, all on the last rank.
+std::vector<std::vector<Index>> block_sizes(int ranks) {
+    std::vector<std::vector<Index>> all(3, std::vector<Index>(static_cast<std::size_t>(ranks), 0));
+    for (int r = 0; r < ranks; ++r) {
+        all[0][r] = 40;
+        all[1][r] = r % 3 == 1 ? 0 : 8 * r + 16;
+    }
+    all[2].back() = 72;
+    return all;
+}
+
+// A multiple of 2^-10: sums are exact in any order.
+template <class T>
+T contribution(int rank, Index at) {
+    return static_cast<T>((rank + 1) * (at % 97 + 3) - 50 * rank) / T(1024);
+}
+template <class T>
+T exact_sum(int ranks, Index at) {
+    T sum = 0;
+    for (int r = 0; r < ranks; ++r) sum += contribution<T>(r, at);
+    return sum;
+}
+
+TEST_P(DeviceCommunicators, AllGather) {
+    for_every_communicator([](Backend& backend, Communicator& communicator) {
+        for (const std::vector<Index>& bytes : block_sizes(communicator.size())) {
+            const auto value = [](int rank, Index at) { return static_cast<unsigned char>(31 * rank + 7 * at + 1); };
+            std::vector<unsigned char> mine, expected;
+            for (int r = 0; r < communicator.size(); ++r)
+                for (Index at = 0; at < bytes[r]; ++at) expected.push_back(value(r, at));
+            for (Index at = 0; at < bytes[communicator.rank()]; ++at) mine.push_back(value(communicator.rank(), at));
+            const Buffer<unsigned char> send(backend, mine);
+            Buffer<unsigned char> receive(backend, static_cast<Index>(expected.size()));
+            communicator.all_gather(send.data(), receive.data(), bytes);
+            EXPECT_EQ(receive.to_host(), expected);
+        }
+    });
+}
+
+template <class T>
+void check_sums(Backend& backend, Communicator& communicator, Scalar type) {
+    const int ranks = communicator.size(), rank = communicator.rank();
+    for (const std::vector<Index>& counts : block_sizes(ranks)) {
+        std::vector<T> mine, expected;
+        const Index total = std::accumulate(counts.begin(), counts.end(), Index(0));
+        const Index first = std::accumulate(counts.begin(), counts.begin() + rank, Index(0));
+        for (Index at = 0; at < total; ++at) mine.push_back(contribution<T>(rank, at));
+        for (Index at = first; at < first + counts[rank]; ++at) expected.push_back(exact_sum<T>(ranks, at));
+        const Buffer<T> send(backend, mine);
+        Buffer<T> receive(backend, counts[rank]);
+        communicator.reduce_scatter_sum(send.data(), receive.data(), type, counts);
+        EXPECT_EQ(receive.to_host(), expected) << "reduce_scatter_sum";
+    }
+    for (Index count : {0, 1, 33, 5003}) {
+        std::vector<T> mine, expected;
+        for (Index at = 0; at < count; ++at) {
+            mine.push_back(contribution<T>(rank, at));
+            expected.push_back(exact_sum<T>(ranks, at));
+        }
+        Buffer<T> data(backend, mine);
+        communicator.all_reduce_sum(data.data(), type, count);
+        EXPECT_EQ(data.to_host(), expected) << "all_reduce_sum of " << count;
+    }
+}
+
+TEST_P(DeviceCommunicators, Sums) {
+    for_every_communicator([](Backend& backend, Communicator& communicator) {
+        check_sums<float>(backend, communicator, Scalar::float32);
+        check_sums<double>(backend, communicator, Scalar::float64);
+    });
+}
+
+TEST_P(DeviceCommunicators, BroadcastFromEveryRootAndBarrier) {
+    for_every_communicator([](Backend& backend, Communicator& communicator) {
+        for (int root = 0; root < communicator.size(); ++root) {
+            Buffer<int> data(backend, std::vector<int>(100, communicator.rank()));
+            communicator.broadcast(data.data(), 100 * sizeof(int), root);
+            communicator.barrier();
+            EXPECT_EQ(data.to_host(), std::vector<int>(100, root));
+        }
+    });
+}
+
+// Queued operations before and after a collective keep their order.
+TEST_P(DeviceCommunicators, TakeTheirPlaceInTheQueue) {
+    for_every_communicator([](Backend& backend, Communicator& communicator) {
+        Buffer<float> data(backend, std::vector<float>(1000, 1.0f));
+        for (int round = 0; round < 3; ++round) {
+            backend.scale(data.data(), 2.0f, 1000);
+            communicator.all_reduce_sum(data.data(), Scalar::float32, 1000);
+        }
+        const auto ranks = static_cast<float>(communicator.size());
+        EXPECT_EQ(data.to_host(), std::vector<float>(1000, 8.0f * ranks * ranks * ranks));
+    });
+}
+
+TEST_P(DeviceCommunicators, OthersAreRefused) {
+    const auto backend = make_backend({.name = GetParam().backend, .share_device = true});
+    ProcessGrid grid(MPI_COMM_WORLD, {1, world(MPI_Comm_size)}, 60.0);
+    try {
+        connect(GetParam().backend == "cpu" ? "nccl" : "mpi", *backend, grid);
+        ADD_FAILURE() << "connected";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Exit::usage);
+    }
+}
+
+std::vector<Case> cases() {
+    std::vector<Case> all = {{"cpu_mpi", "cpu", "mpi"}};
+    if (why_no_cuda().empty()) {
+        all.push_back({"cuda_staged", "cuda", "staged"});
+        all.push_back({"cuda_nccl", "cuda", "nccl"});
+    }
+    return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DeviceCommunicators, testing::ValuesIn(cases()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace spikefloss
