@@ -145,6 +145,7 @@ public:
     void checkpoint() {
         // Time spent by any rank counts the same for all: rank 0's clock.
         grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
+        const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint", ranks_);
         write_checkpoint(grid_, config_.run.directory, trainer_.state(), to_toml(config_, false), build_text(),
                          static_cast<int>(config_.checkpoint.keep));
         saved_ = position();
@@ -180,6 +181,7 @@ private:
     ProgressDisplay& display_;
     std::optional<JsonLines> metrics_, diagnostics_;
     Clock::time_point last_report_, last_unit_;
+    const std::string ranks_ = grid_.watch()->names_of(grid_.control().handle());  // the others
     Index sequences_ = 0;
     std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};

@@ -206,11 +206,14 @@ Watch::Blocking::Blocking(Watch* watch, const char* call, const std::string& oth
     if (!watch_) return;
     watch_->blocking_call_.store(call, std::memory_order_relaxed);
     watch_->blocking_others_.store(&others, std::memory_order_relaxed);
+    watch_->depth_.fetch_add(1, std::memory_order_relaxed);
     watch_->blocked_.fetch_add(1, std::memory_order_release);
 }
 
 Watch::Blocking::~Blocking() {
-    if (watch_) watch_->blocked_.fetch_add(1, std::memory_order_release);
+    if (!watch_) return;
+    watch_->depth_.fetch_sub(1, std::memory_order_relaxed);
+    watch_->blocked_.fetch_add(1, std::memory_order_release);
 }
 
 // Ends the process when it has been in one blocking call, all ranks having come to it, for longer than the time limit,
@@ -224,7 +227,7 @@ void Watch::guard(const std::stop_token& stop) {
         wake_.wait_for(lock, stop, tick, [] { return false; });
         if (stop.stop_requested()) return;
         const std::uint64_t now = blocked_.load(std::memory_order_acquire) | (failed_ ? std::uint64_t{1} << 63 : 0);
-        const bool inside = now % 2 == 1 || failed_;
+        const bool inside = depth_.load(std::memory_order_relaxed) > 0 || failed_;
         if (now != seen || !inside) {
             seen = now;
             changed = Clock::now();

@@ -45,7 +45,7 @@ public:
     // To be called several times a second in any other wait (for a device) that has lasted `waited` seconds.
     void waiting(double waited, const char* what);
 
-    // Stands around a blocking MPI call. others: names of the ranks in it.
+    // Stands around a blocking MPI call, or work that makes some. others: names of the ranks in it; outlives it.
     class Blocking {
     public:
         Blocking(Watch* watch, const char* call, const std::string& others);
@@ -77,8 +77,8 @@ private:
     std::vector<std::string> hosts_;
     int round_ = 0;                                      // of my roll calls
     std::list<std::pair<MPI_Request, Answer>> answers_;  // sent; the few there are live on
-    // Odd while in a blocking call.
-    std::atomic<std::uint64_t> blocked_ = 0;
+    std::atomic<std::uint64_t> blocked_ = 0;  // counts entering and leaving blocking calls
+    std::atomic<int> depth_ = 0;              // of such calls
     std::atomic<const char*> blocking_call_ = "";
     std::atomic<const std::string*> blocking_others_ = nullptr;
     std::atomic<bool> failed_ = false;  // the roll was called: the process has to end soon

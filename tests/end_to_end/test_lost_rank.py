@@ -72,7 +72,7 @@ class MemoryTest(program.ProgramTest):
         self.assertEqual(table["diagnostics"], 0)
 
     def test_what_does_not_fit(self):
-        self.fail_with(program.USAGE, ["does not fit", "GiB", "weights and optimisers", "fewer neurons"], "train",
+        self.fail_with(program.USAGE, ["does not fit", "GiB", "tape of states", "a smaller train.batch"], "train",
                        self.config(), "--backend", "cpu", "--run-dir", self.folder / "run",
                        "--set", "network.neurons=40", "--set", "train.batch=100000000", "--set", "diagnostics.every=0")
 
