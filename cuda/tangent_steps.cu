@@ -11,7 +11,7 @@
 // Estimate for the authors' setting (N = 64, k = 50, D = 128, one QR a step) in cycles of one H100 SM: product 2100
 // (2 x 4 sums a thread, bound by shared memory), Gram 3000 (16 warps, one pair of tiles each; bound by the widening of
 // floats, 16 a cycle), Cholesky 7 panels x 1100 = 7700 (latency of one warp), substitution 3000, step, stores and 20
-// barriers 1000: 17000 cycles, 9.5 us a step at 1.75 GHz; 5 ms for 500 steps. Of 227 KB it takes 103 KB.
+// barriers 1000: 17000 cycles, 9.5 us a step at 1.75 GHz; 5 ms for 500 steps (not measured). Of 227 KB it takes 96 KB.
 #include "cuda_backend.hpp"
 #include "tangent_steps.cuh"
 #include "tangent_steps_cholesky.cuh"
