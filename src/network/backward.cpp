@@ -50,8 +50,8 @@ void StatePass::add_extra(const BackwardOptions& options, Index t) {
     if (options.extra) backend_.add(du_.data(), options.extra + t * b_ * n_, b_ * n_);
 }
 
-// Steps t = first + steps .. first + 1, leaving the adjoints g of their currents in adjoint_: the readable form, for any
-// grid.
+// Steps t = first + steps .. first + 1, leaving the adjoints g of their currents in adjoint_: the readable form, for
+// any grid.
 void StatePass::loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                               SumBuffer& gradient) {
     const NeuronModel& model = network.model.neuron;
@@ -120,8 +120,8 @@ void StatePass::readout_backward(const Network& network, Index first, Index step
                   gradient.matrix(O, n_, network.layout.extent(Parameter::w_out).offset), true);
 }
 
-// dW_in and db of the steps first .. first + steps - 1, whose adjoints g wait in adjoint_: sums over (steps x sequences)
-// as deep products.
+// dW_in and db of the steps first .. first + steps - 1, whose adjoints g wait in adjoint_: sums over (steps x
+// sequences) as deep products.
 void StatePass::inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient) {
     const Index M = shape_.inputs, rows = steps * b_;
     const Matrix<const float> g(adjoint_.data(), rows, n_);
@@ -148,7 +148,8 @@ std::vector<double> StatePass::state_gradient_norm() const {
     if (squares_complete_ && grid_.neuron_shard() != 0) std::fill(squares.begin() + b_, squares.end(), 0.0);
     std::vector<double> norm(static_cast<std::size_t>(T_ + 1), 0.0);
     for (Index t = 0; t <= T_; ++t)
-        for (Index s = 0; s < b_; ++s) norm[static_cast<std::size_t>(t)] += squares[static_cast<std::size_t>(t * b_ + s)];
+        for (Index s = 0; s < b_; ++s)
+            norm[static_cast<std::size_t>(t)] += squares[static_cast<std::size_t>(t * b_ + s)];
     grid_.control().all_reduce_sum(norm.data(), Scalar::float64, T_ + 1);
     for (double& value : norm) value = std::sqrt(value);
     return norm;

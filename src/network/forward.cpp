@@ -1,6 +1,6 @@
 // Forward pass:
-//   i[t+1] = alpha i[t] + W_in x[t] + W_rec s[t] + b,  u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),  s[t] = H(u[t] - theta)
-//   y[t]   = kappa y[t-1] + (1-kappa) (W_out z[t+1] + b_out),  z = u or s
+//   i[t+1] = alpha i[t] + W_in x[t] + W_rec s[t] + b,  u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),  s[t] = H(u[t] -
+//   theta) y[t]   = kappa y[t-1] + (1-kappa) (W_out z[t+1] + b_out),  z = u or s
 #include "network/state_pass.hpp"
 
 #include <algorithm>
@@ -16,8 +16,8 @@ Index chunk_steps(const Backend& backend, TapeKind kind, Index T, Index b, Index
     return std::clamp<Index>(backend.chunk_elements() / std::max<Index>(1, b * n), 1, most);
 }
 
-// The least multiple of `chunk` that is at least sqrt(T): the chunks, and with them the sums, are those of the full tape
-// wherever these are not longer.
+// The least multiple of `chunk` that is at least sqrt(T): the chunks, and with them the sums, are those of the full
+// tape wherever these are not longer.
 Index segment_length(TapeKind kind, Index T, Index chunk) {
     Index steps = chunk;
     while (kind == TapeKind::segments && steps * steps < T) steps += chunk;
@@ -66,8 +66,9 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
 
 std::size_t StatePass::bytes() const {
     return tape_.membrane.bytes() + tape_.current.bytes() + tape_.spikes.bytes() + tape_.readout.bytes() +
-           starts_.bytes() + end_.bytes() + static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) +
-           dz_.bytes() + squares_.bytes();
+           starts_.bytes() + end_.bytes() +
+           static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) + dz_.bytes() +
+           squares_.bytes();
 }
 
 // ---- segments -------------------------------------------------------------------------------------------------------
@@ -154,15 +155,16 @@ void StatePass::loop_forward(const Network& network, Index first, Index steps, R
     }
 }
 
-// The same as one operation of the backend, where this rank holds all neurons and the backend takes the shape. Of several
-// segments each is the same call on the same memory, so that a backend can record it once: bits then go by chunk_bits_.
+// The same as one operation of the backend, where this rank holds all neurons and the backend takes the shape. Of
+// several segments each is the same call on the same memory, so that a backend can record it once: bits then go by
+// chunk_bits_.
 bool StatePass::whole_forward(const Network& network, Index first, Index steps, Run run) {
     if (!whole_passes_ || recurrence_.shards() > 1) return false;
     const bool aside = segments_ > 1;
     std::uint32_t* bits = aside ? chunk_bits_.data() : spikes_(first);
-    const bool done = backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_,
-                                             network[Parameter::w_rec], input_.data(), current_(first),
-                                             keep_current_ ? b_ * n_ : 0, membrane_(first), bits);
+    const bool done =
+        backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_, network[Parameter::w_rec],
+                               input_.data(), current_(first), keep_current_ ? b_ * n_ : 0, membrane_(first), bits);
     if (done && aside && run == Run::first)
         backend_.copy(spikes_(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
     return done;

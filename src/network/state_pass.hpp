@@ -16,11 +16,11 @@ namespace spikefloss {
 
 enum class TapeKind {
     full,      // the states of all T steps: for whoever looks at the membranes
-    segments,  // of about sqrt(T) steps, and the T / sqrt(T) states between which these lie: a second forward pass buys memory
+    segments,  // of about sqrt(T) steps, and the states where these begin: memory for the time of a second forward pass
 };
 
-// What a forward pass leaves for the backward pass and for whoever looks at the network. S steps are held: T in the full
-// tape, those of one segment otherwise.
+// What a forward pass leaves for the backward pass and for whoever looks at the network. S steps are held: T in the
+// full tape, those of one segment otherwise.
 struct Tape {
     Buffer<float> membrane;        // u [S+1, b, n]
     Buffer<float> current;         // i [S+1, b, n] if kept, else the present one [b, n]
@@ -44,12 +44,13 @@ public:
 
     // Runs the network on x [T, b, M] from its initial state; fills the tape.
     void forward(const Network& network, const float* x);
-    // Adds the gradients of this rank's sequences to `gradient` (laid out as the parameters; bias_out and kappa whole on
-    // every neuron shard). Still to be summed over `batch` by the caller. Network and x as in the forward pass before it.
+    // Adds the gradients of this rank's sequences to `gradient` (laid out as the parameters; bias_out and kappa whole
+    // on every neuron shard). Still to be summed over `batch` by the caller. Network and x as in the forward pass
+    // before it.
     void backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
 
-    // Frobenius norm of dL/d(i[t], u[t]) over all sequences of all ranks, [T+1], after a backward pass that recorded it.
-    // Collective.
+    // Frobenius norm of dL/d(i[t], u[t]) over all sequences of all ranks, [T+1], after a backward pass that recorded
+    // it. Collective.
     std::vector<double> state_gradient_norm() const;
     // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
     double firing_rate() const;
@@ -85,8 +86,10 @@ private:
     void loop_forward(const Network& network, Index first, Index steps, Run run);
     bool whole_forward(const Network& network, Index first, Index steps, Run run);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
-    void loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps, SumBuffer& gradient);
-    bool whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps, SumBuffer& gradient);
+    void loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
+                       SumBuffer& gradient);
+    bool whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
+                        SumBuffer& gradient);
     void add_extra(const BackwardOptions& options, Index t);
     void sum_readout(const Network& network, Index first, Index steps);
     void finish_readout(const Network& network);
@@ -112,27 +115,27 @@ private:
     Index T_, b_, n_;
     bool keep_current_;
     bool whole_passes_ = true;
-    Index chunk_;                      // steps whose adjoints, inputs and spikes are handled in one product
-    Index segment_;                    // steps of a segment, a multiple of chunk_; the last one may be shorter
+    Index chunk_;    // steps whose adjoints, inputs and spikes are handled in one product
+    Index segment_;  // steps of a segment, a multiple of chunk_; the last one may be shorter
     Index segments_;
-    Index held_ = 0;                   // the segment whose states are in the tape
+    Index held_ = 0;  // the segment whose states are in the tape
     Recurrence recurrence_;
-    Index words_;                      // words of one step's gathered spikes
+    Index words_;  // words of one step's gathered spikes
     Tape tape_;
-    Buffer<float> starts_;             // [segments][i, u][b, n], where there are several
-    Buffer<float> end_;                // u[T] [b, n], likewise
-    Buffer<std::uint32_t> chunk_bits_; // [chunk+1][words] for whole passes, where there are several segments
-    Buffer<float> input_;              // [chunk, b, n] input currents; reused for what the readout sends back
-    Buffer<float> step_;               // [b, n] recurrent currents; reused for what the recurrence sends back
-    Buffer<std::uint32_t> bits_;       // [b, words of n]
-    Buffer<float> chunk_spikes_;       // [chunk, b, largest n_p]
-    SumBuffer readout_sums_;           // [T, b, O]
-    Buffer<float> dz_;                 // [T, b, O]
-    Buffer<float> di_, du_;            // [b, n]
-    Buffer<float> adjoint_;            // g [chunk, b, n]
-    Buffer<double> squares_;           // [T+1, b], over this rank's neurons, or over all after an adjoint cap
+    Buffer<float> starts_;              // [segments][i, u][b, n], where there are several
+    Buffer<float> end_;                 // u[T] [b, n], likewise
+    Buffer<std::uint32_t> chunk_bits_;  // [chunk+1][words] for whole passes, where there are several segments
+    Buffer<float> input_;               // [chunk, b, n] input currents; reused for what the readout sends back
+    Buffer<float> step_;                // [b, n] recurrent currents; reused for what the recurrence sends back
+    Buffer<std::uint32_t> bits_;        // [b, words of n]
+    Buffer<float> chunk_spikes_;        // [chunk, b, largest n_p]
+    SumBuffer readout_sums_;            // [T, b, O]
+    Buffer<float> dz_;                  // [T, b, O]
+    Buffer<float> di_, du_;             // [b, n]
+    Buffer<float> adjoint_;             // g [chunk, b, n]
+    Buffer<double> squares_;            // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
-    mutable Buffer<double> count_;     // [1] of spikes
+    mutable Buffer<double> count_;  // [1] of spikes
 };
 
 }  // namespace spikefloss

@@ -134,16 +134,15 @@ TEST(StatePassSegments, WithAnAdjointCapThatActs) {
     for (const auto readout : reference::all_readouts) {
         const Case c = clear_case({.neurons = 7, .steps = 14, .batch = 7, .readout = readout, .gain = 2.0, .seed = 77});
         const PassRun free = run_pass(alone(), c.net, c.seq, {});
-        const double limit =
-            *std::max_element(free.state_gradient_norm.begin(), free.state_gradient_norm.end()) / 5.0;
+        const double limit = *std::max_element(free.state_gradient_norm.begin(), free.state_gradient_norm.end()) / 5.0;
         const PassRun capped = run_pass(alone(), c.net, c.seq, {.limit = limit});
         EXPECT_GT(relative_error(capped.gradient, free.gradient), 1e-2);
         on_every_grid([&](const ProcessGrid& grid) { expect_as_full(grid, c, limit, false); });
     }
 }
 
-// So many sequences that a chunk has few steps in the full tape, too: then every sum is the same sum. 4 steps a chunk and
-// a segment, the last of 1; and 4 a chunk, 8 a segment, the last of 4 + 2.
+// So many sequences that a chunk has few steps in the full tape, too: then every sum is the same sum. 4 steps a chunk
+// and a segment, the last of 1; and 4 a chunk, 8 a segment, the last of 4 + 2.
 TEST(StatePassSegments, SameChunksGiveTheSameBits) {
     if (!first_rank()) return;
     for (const auto readout : reference::all_readouts)
@@ -168,7 +167,8 @@ TEST(StatePassSegments, TakeLessMemory) {
         const double segments = bytes(10000, keep_current, TapeKind::segments);
         EXPECT_GE(full, (keep_current ? 2.0 : 1.0) * 10001 * b * N * 4);
         EXPECT_LT(segments, full / (keep_current ? 20.0 : 10.0));
-        // Beside bits (1 bit a neuron-step), readouts and norms: 100 + 1 states of a segment, and 100 starts of two arrays, and an end.
+        // Beside bits (1 bit a neuron-step), readouts and norms: 100 + 1 states of a segment, and 100 starts of two
+        // arrays, and an end.
         const double always = 10001 * b * (N / 8 + 3 * 4 + 8), states = (keep_current ? 403 : 303) * b * N * 4;
         EXPECT_LE(segments, always + states);
         // Four times the steps: states twice, bits four times.
