@@ -1,6 +1,7 @@
 // Forward pass:
-//   i[t+1] = alpha i[t] + W_in x[t] + W_rec s[t] + b,  u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),  s[t] = H(u[t] -
-//   theta) y[t]   = kappa y[t-1] + (1-kappa) (W_out z[t+1] + b_out),  z = u or s
+//   i[t+1] = alpha i[t] + W_in x[t] + W_rec s[t] + b,   s[t] = H(u[t] - theta)
+//   u[t+1] = reset(beta u[t] + (1-beta) i[t+1])
+//   y[t]   = kappa y[t-1] + (1-kappa) (W_out z[t+1] + b_out),   z = u or s
 #include "network/state_pass.hpp"
 
 #include <algorithm>
