@@ -194,9 +194,11 @@ void launch(const Launch& how, void (*kernel)(Parameters...), Arguments... argum
 // Blocks of a kernel that one multiprocessor holds at once.
 template <class Kernel>
 int resident_blocks(Kernel* kernel, int threads, std::size_t shared) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared)),
-          "cudaFuncSetAttribute(MaxDynamicSharedMemorySize)");
+    // Never below what a launch may have without asking: it would forbid that too.
+    if (shared > 48 * 1024)
+        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(shared)),
+              "cudaFuncSetAttribute(MaxDynamicSharedMemorySize)");
     int blocks = 0;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared),
           "cudaOccupancyMaxActiveBlocksPerMultiprocessor");

@@ -5,8 +5,8 @@
 #include "core/error.hpp"
 
 #if SPIKEFLOSS_WITH_CUDA
-#include "communicators.hpp"
-#include "make_cuda.hpp"
+#include <communicators.hpp>
+#include <make_cuda.hpp>
 #endif
 
 namespace spikefloss {
