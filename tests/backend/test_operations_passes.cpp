@@ -1,5 +1,5 @@
 // The whole passes over time of every backend that takes them, against the loop over its step operations.
-#include "backend/operation_test.hpp"
+#include "backend/step_loops.hpp"
 
 namespace spikefloss::testing_support {
 namespace {
@@ -7,10 +7,6 @@ namespace {
 class PassOperations : public OperationTest {};
 INSTANTIATE_TEST_SUITE_P(Backends, PassOperations, testing::ValuesIn(available_pass_backends()),
                          [](const auto& instance) { return instance.param.name; });
-
-struct PassShape {
-    Index steps, b, N;
-};
 
 // Batches around the groups of sequences that a backend may take together.
 std::vector<PassShape> pass_shapes() {
@@ -38,41 +34,6 @@ void for_every_pass(Test&& test) {
                      random_floats(shape.b * shape.N, 3));
                 if (testing::Test::HasFailure()) return;
             }
-}
-
-struct Trajectory {
-    Buffer<float> u, i;          // [steps+1, b, N]
-    Buffer<std::uint32_t> bits;  // [steps+1, b, words]
-};
-
-Trajectory start(Backend& backend, const PassShape& shape, const Neurons& net, const Floats& i0) {
-    const Index row = shape.b * shape.N;
-    Trajectory at{
-        {backend, (shape.steps + 1) * row},
-        {backend, (shape.steps + 1) * row},
-        {backend, std::vector<std::uint32_t>((shape.steps + 1) * shape.b * spike_words(shape.N), 0xFFFFFFFFu)}};
-    if (row) backend.copy_in(at.u.data(), net.u.data(), row * sizeof(float));
-    if (row) backend.copy_in(at.i.data(), i0.data(), row * sizeof(float));
-    return at;
-}
-
-Trajectory loop_forward(Backend& backend, const PassShape& shape, const Neurons& net, const Buffer<float>& w,
-                        const Buffer<float>& input, const Floats& i0) {
-    const auto [steps, b, N] = shape;
-    const Index row = b * N, words = b * spike_words(N);
-    const Constants constants(backend, net);
-    Trajectory at = start(backend, shape, net, i0);
-    Buffer<float> s(backend, row), recurrent(backend, row);
-    for (Index t = 0; t <= steps; ++t) {
-        backend.pack_spikes(net.model, b, N, at.u.data() + t * row, at.bits.data() + t * words);
-        if (t == steps) break;
-        backend.unpack_spikes(b, N, at.bits.data() + t * words, s.data(), N);
-        backend.gemm(Transpose::no, Transpose::yes, {s.data(), b, N}, {w.data(), N, N},
-                     Matrix<float>(recurrent.data(), b, N), false);
-        backend.neuron_step(net.model, constants, b, N, input.data() + t * row, recurrent.data(), at.i.data() + t * row,
-                            at.u.data() + t * row, at.i.data() + (t + 1) * row, at.u.data() + (t + 1) * row);
-    }
-    return at;
 }
 
 TEST_P(PassOperations, Forward) {
@@ -113,7 +74,7 @@ TEST_P(PassOperations, Backward) {
     for_every_pass(
         [&](const PassShape& shape, const Neurons& net, const Floats& w, const Floats& input, const Floats& i0) {
             const auto [steps, b, N] = shape;
-            const Index row = b * N, words = b * spike_words(N);
+            const Index row = b * N;
             const Buffer<float> w_(backend, w), input_(backend, input);
             const Constants constants(backend, net);
             const Trajectory at = loop_forward(backend, shape, net, w_, input_, i0);
@@ -142,28 +103,13 @@ TEST_P(PassOperations, Backward) {
                                          dw.matrix(N, N)};
                 if (!backend.backward_steps(net.model, constants, b, N, w_.data(), pass)) return;
 
-                Buffer<float> di_(backend, di0), du_(backend, du0), g_(backend, steps * row), s(backend, row),
-                    back(backend, row);
-                Buffer<double> squares_(backend, Doubles((steps + 1) * b, -1.0)), row_squares(backend, b);
+                Buffer<float> di_(backend, di0), du_(backend, du0), g_(backend, steps * row);
+                Buffer<double> squares_(backend, Doubles((steps + 1) * b, -1.0));
                 SumBuffer dw_ = sums_on_backend(dw0);
-                for (Index t = steps; t >= 1; --t) {
-                    const float *u = at.u.data() + t * row, *u_before = u - row;
-                    float* g_t = g_.data() + (t - 1) * row;
-                    if (in.from_readout && in.readout == Readout::membrane)
-                        backend.add(du_.data(), from_readout.data() + (t - 1) * row, row);
-                    if (in.from_readout && in.readout == Readout::spikes)
-                        backend.add_through_spikes(net.model, b, N, u, from_readout.data() + (t - 1) * row, du_.data());
-                    if (in.extra) backend.add(du_.data(), extra.data() + t * row, row);
-                    backend.row_sum_squares(b, N, di_.data(), du_.data(), row_squares.data());
-                    if (in.squares) backend.copy(squares_.data() + t * b, row_squares.data(), row_squares.bytes());
-                    if (in.cap) backend.cap_rows(b, N, row_squares.data(), limit, di_.data(), du_.data());
-                    backend.neuron_step_backward(net.model, constants, b, N, u_before, di_.data(), du_.data(), g_t);
-                    backend.unpack_spikes(b, N, at.bits.data() + (t - 1) * words, s.data(), N);
-                    backend.gemm(Transpose::yes, Transpose::no, {g_t, b, N}, {s.data(), b, N}, dw_.matrix(N, N), true);
-                    backend.gemm(Transpose::no, Transpose::no, {g_t, b, N}, {w_.data(), N, N},
-                                 Matrix<float>(back.data(), b, N), false);
-                    backend.add_through_spikes(net.model, b, N, u_before, back.data(), du_.data());
-                }
+                StepsBackward loop = pass;
+                loop.squares = in.squares ? squares_.data() : nullptr;
+                loop.di = di_.data(), loop.du = du_.data(), loop.g = g_.data(), loop.d_w_rec = dw_.matrix(N, N);
+                loop_backward(backend, shape, net, w_, loop);
                 EXPECT_TRUE(near_in_norm(g.to_host(), g_.to_host(), 2e-6)) << "g";
                 EXPECT_TRUE(near_in_norm(di.to_host(), di_.to_host(), 2e-6)) << "di";
                 EXPECT_TRUE(near_in_norm(du.to_host(), du_.to_host(), 2e-6)) << "du";
@@ -173,7 +119,8 @@ TEST_P(PassOperations, Backward) {
         });
 }
 
-// The same arrays again and again, as in training: a backend that has recorded the pass must see what has changed in them.
+// The same arrays again and again, as in training: a backend that has recorded the pass must see what has changed in
+// them.
 TEST_P(PassOperations, RepeatedWithOtherValues) {
     const PassShape shape{5, 6, 67};
     const auto [steps, b, N] = shape;
@@ -257,8 +204,8 @@ TEST_P(PassOperations, LargeNetwork) {
         return;
     Buffer<float> s(backend, steps * b * N);
     backend.unpack_spikes(steps * b, N, at.bits.data(), s.data(), N);
-    backend.gemm(Transpose::yes, Transpose::no, {g.data(), steps * b, N}, {s.data(), steps * b, N}, product.matrix(N, N),
-                 false);
+    backend.gemm(Transpose::yes, Transpose::no, {g.data(), steps * b, N}, {s.data(), steps * b, N},
+                 product.matrix(N, N), false);
     EXPECT_TRUE(near_in_norm(to_host(dw), to_host(product), 2e-6));
 }
 

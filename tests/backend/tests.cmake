@@ -6,6 +6,7 @@ spikefloss_test(backend/test_operations_tangent LINK spikefloss_backend spikeflo
 spikefloss_test(backend/test_operations_qr LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_operations_optimiser LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_operations_passes LINK spikefloss_backend spikefloss_reference EMULATED)
+spikefloss_test(backend/test_same_bits LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_operations_tangent_passes LINK spikefloss_lyapunov spikefloss_reference EMULATED)
 spikefloss_test(backend/test_adjoints LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_rounding LINK spikefloss_backend spikefloss_reference EMULATED)
