@@ -15,8 +15,8 @@ public:
 
     std::string name() const override { return "cpu"; }
     Sums sums() const override { return sums_; }
-    // Enough rows to be efficient, few enough to stay in cache.
-    Index chunk_elements() const override { return 1 << 19; }
+    // Few enough to stay near the cores, many enough that packing W once a chunk costs little.
+    Index chunk_elements() const override { return 1 << 20; }
 
     void* allocate(std::size_t bytes) override;
     void deallocate(void* data) noexcept override;
@@ -105,6 +105,9 @@ public:
 
 private:
     bool takes_whole_passes(Index N) const;
+    // W in a core's second-level cache; beyond it, products of all sequences' vectors at once are better.
+    bool takes_whole_tangents(Index N) const { return sums_ == Sums::float32 && N <= 512; }
+    void add_outer_spikes(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix dw);
 
     // Scratch of at least `count` doubles, kept between calls so that no step allocates.
     double* scratch(int which, Index count);

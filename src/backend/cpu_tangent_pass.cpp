@@ -179,7 +179,7 @@ private:
 
 bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
                                const float* w_rec, const TangentSteps& pass) {
-    if (!takes_whole_passes(N)) return false;
+    if (!takes_whole_tangents(N)) return false;
     const BasisShape shape(k, N, pass.q.current != nullptr);
     Arena arena(scratch(0, (4 * N * shape.width + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));
     float* panels = arena.take<float>(N * shape.width);
