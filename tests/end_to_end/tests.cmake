@@ -8,5 +8,3 @@ spikefloss_python_test(end_to_end/test_resume TIMEOUT 600)
 spikefloss_python_test(end_to_end/test_kill TIMEOUT 600)
 set_tests_properties(test_golden test_bad_input test_learning test_own_network PROPERTIES PROCESSORS 1)
 spikefloss_python_test(end_to_end/test_lost_rank TIMEOUT 300)
-# Fails on a loaded two-core machine; listed as disabled until it is known why.
-set_tests_properties(test_lost_rank PROPERTIES DISABLED TRUE)
