@@ -6,6 +6,7 @@
 #include "device.hpp"
 #include "graph.hpp"
 
+#include <algorithm>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cusolverDn.h>
@@ -25,7 +26,7 @@ public:
     std::string name() const override { return "cuda"; }
     Sums sums() const override { return sums_; }
     // One launch takes a whole pass where memory allows: the elements of one chunk are held several times.
-    Index chunk_elements() const override { return Index(1) << 26; }
+    Index chunk_rows(Index n) const override { return std::max<Index>(1, (Index(1) << 26) / n); }
     const Device& device() const { return device_; }
     cudaStream_t stream() const { return stream_; }
 

@@ -214,7 +214,7 @@ bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronV
                      .block = dim3(tangent_block_threads),
                      .stream = stream_,
                      .shared = static_cast<std::size_t>(Workspace::bytes(layout))};
-    const Index row = b * k * N, steps = std::clamp<Index>(chunk_elements() / row, 1, pass.steps);
+    const Index row = b * k * N, steps = std::clamp<Index>(chunk_rows(row), 1, pass.steps);
     float* g = scratch<float>(4, steps * row);
     float* back = scratch<float>(5, steps * row);
     for (Index end = pass.steps; end > 0; end -= steps) {

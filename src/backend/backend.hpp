@@ -95,8 +95,8 @@ public:
     virtual ~Backend() = default;
     virtual std::string name() const = 0;
     virtual Sums sums() const = 0;
-    // Elements of [steps, b, n] that products and passes over many steps handle at once at best.
-    virtual Index chunk_elements() const = 0;
+    // Rows (steps x sequences) of n neurons, at least one, that products and passes over many steps handle at once at best.
+    virtual Index chunk_rows(Index n) const = 0;
 
     // ---- memory -----------------------------------------------------------------------------------------------------
     virtual void* allocate(std::size_t bytes) = 0;

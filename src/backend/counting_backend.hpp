@@ -13,14 +13,14 @@ namespace spikefloss {
 class CountingBackend final : public Backend {
 public:
     // Sums and chunks as those of `like`.
-    explicit CountingBackend(const Backend& like) : sums_(like.sums()), chunk_elements_(like.chunk_elements()) {}
+    explicit CountingBackend(const Backend& like) : like_(like) {}
 
     // Everything allocated up to now, each array a multiple of 256 bytes as on a GPU.
     std::size_t bytes() const { return bytes_; }
 
     std::string name() const override { return "counting"; }
-    Sums sums() const override { return sums_; }
-    Index chunk_elements() const override { return chunk_elements_; }
+    Sums sums() const override { return like_.sums(); }
+    Index chunk_rows(Index n) const override { return like_.chunk_rows(n); }
     // An address of its own for every array; nothing is there.
     void* allocate(std::size_t bytes) override {
         bytes_ += (bytes + 255) / 256 * 256 + (bytes == 0 ? 256 : 0);
@@ -121,8 +121,7 @@ private:
         throw Error(Exit::internal, "an operation was called while memory was counted");
     }
 
-    Sums sums_;
-    Index chunk_elements_;
+    const Backend& like_;
     std::size_t bytes_ = 0;
 };
 

@@ -3,7 +3,9 @@
 #pragma once
 
 #include "backend/backend.hpp"
+#include "backend/cpu_sparse.hpp"
 
+#include <algorithm>
 #include <vector>
 
 namespace spikefloss {
@@ -16,7 +18,7 @@ public:
     std::string name() const override { return "cpu"; }
     Sums sums() const override { return sums_; }
     // Few enough to stay near the cores, many enough that packing W once a chunk costs little.
-    Index chunk_elements() const override { return 1 << 20; }
+    Index chunk_rows(Index n) const override { return std::max<Index>(2048, (1 << 20) / n); }
 
     void* allocate(std::size_t bytes) override;
     void deallocate(void* data) noexcept override;
@@ -107,14 +109,22 @@ private:
     bool takes_whole_passes(Index N) const;
     // W in a core's second-level cache; beyond it, products of all sequences' vectors at once are better.
     bool takes_whole_tangents(Index N) const { return sums_ == Sums::float32 && N <= 512; }
+    // cpu_sparse.cpp
     void add_outer_spikes(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix dw);
+    struct SparseParts {
+        SparseRows part[8];
+        Index count;
+    };
+    bool list_sparse(Matrix<const float> x, Index columns, SparseParts& parts);
+    bool sparse_product(Matrix<const float> x, Matrix<const float> w, Matrix<float> c);
+    bool sparse_sums(Matrix<const float> g, Matrix<const float> x, Matrix<float> c);
 
     // Scratch of at least `count` doubles, kept between calls so that no step allocates.
     double* scratch(int which, Index count);
 
     int threads_;
     Sums sums_;
-    std::vector<double> scratch_[3];
+    std::vector<double> scratch_[6];
 };
 
 }  // namespace spikefloss

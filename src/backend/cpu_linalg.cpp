@@ -84,7 +84,11 @@ double squares_of(const float* x, Index count) {
 
 void CpuBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
                       bool accumulate) {
-    if (sums_ == Sums::float32) return gemm(op_a, op_b, a, b, {c.data, Scalar::float32, c.rows, c.cols, c.stride}, accumulate);
+    if (sums_ == Sums::float32) {
+        const bool forwards = op_a == Transpose::no && op_b == Transpose::yes && !accumulate;
+        if (forwards && sparse_product(a, b, c)) return;
+        return gemm(op_a, op_b, a, b, {c.data, Scalar::float32, c.rows, c.cols, c.stride}, accumulate);
+    }
     double* sum = scratch(2, c.rows * c.cols);
     gemm(op_a, op_b, a, b, {sum, Scalar::float64, c.rows, c.cols, c.cols}, false);
     for (Index i = 0; i < c.rows; ++i)
@@ -98,6 +102,8 @@ void CpuBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Mat
                       bool accumulate) {
     const Index inner = op_a == Transpose::no ? a.cols : a.rows;
     if (c.type == Scalar::float32) {
+        const bool outer = op_a == Transpose::yes && op_b == Transpose::no && accumulate;
+        if (outer && sparse_sums(a, b, {static_cast<float*>(c.data), c.rows, c.cols, c.stride})) return;
         split_product(threads_, op_a, op_b, c.rows, c.cols, inner, a.data, a.stride, b.data, b.stride, accumulate,
                       static_cast<float*>(c.data), c.stride);
     } else {

@@ -7,46 +7,19 @@
 // sum depends on the number of threads. The step loop of src/network is the reference; tests hold both to the same
 // answer.
 #include "backend/cpu_backend.hpp"
-#include "backend/cpu_product.hpp"
-
-#include <omp.h>
+#include "backend/cpu_sparse.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <type_traits>
 
 namespace spikefloss {
 namespace {
 
-// Above this share of neurons spiking, sum of g s' is cheaper as a dense product.
-constexpr double dense_rate = 0.15;
-
 // Neurons up to which whole passes are taken: W and its panels are held at once.
 constexpr Index largest_network = 8192;
 
-// Columns of W' that are summed together: eight lanes.
-constexpr Index panel = 8 * lane_size;
-
 // Sequences that a thread takes through the steps together at most, so that their states stay in cache.
-constexpr Index largest_group = 16;
-
-// The columns of one of `parts` nearly equal parts of width, in whole tiles.
-struct Columns {
-    Index begin, size;
-    Columns(Index width, Index part, Index parts)
-        : begin(width / tile * part / parts * tile), size(width / tile * (part + 1) / parts * tile - begin) {}
-};
-Index panels_of(Index width) { return (width + panel - 1) / panel; }
-
-// Indices of the set bits of one row of spikes.
-Index list_spikes(const std::uint32_t* bits, Index words, std::uint16_t* spikes) {
-    Index count = 0;
-    for (Index w = 0; w < words; ++w)
-        for (std::uint32_t word = bits[w]; word; word &= word - 1)
-            spikes[count++] = static_cast<std::uint16_t>(w * 32 + std::countr_zero(word));
-    return count;
-}
+constexpr Index largest_group = 32;
 
 void pack_row(const float* u, Index n, float theta, std::uint32_t* bits) {
     for (Index w = 0; w < spike_words(n); ++w) {
@@ -57,57 +30,15 @@ void pack_row(const float* u, Index n, float theta, std::uint32_t* bits) {
     }
 }
 
-// sum = sum over spikes j of rows[j], in the order of j; rows of 8 `lanes` floats.
-template <int lanes>
-void sum_rows(const float* rows, const std::uint16_t* spikes, Index count, float* sum) {
-    Lane a[lanes];
-#pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) a[l] = zero_lane();
-    for (Index s = 0; s < count; ++s) {
-        const float* row = rows + spikes[s] * lanes * lane_size;
-#pragma GCC unroll 8
-        for (int l = 0; l < lanes; ++l) a[l] = add(a[l], load(row + l * lane_size));
-    }
-#pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) store(sum + l * lane_size, a[l]);
-}
-
-// rows[j] += g for every spike j.
-template <int lanes>
-void add_to_rows(const float* g, const std::uint16_t* spikes, Index count, float* rows) {
-    Lane a[lanes];
-#pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) a[l] = load(g + l * lane_size);
-    for (Index s = 0; s < count; ++s) {
-        float* row = rows + spikes[s] * lanes * lane_size;
-#pragma GCC unroll 8
-        for (int l = 0; l < lanes; ++l) store(row + l * lane_size, add(load(row + l * lane_size), a[l]));
-    }
-}
-
-// Calls work(integral constant) for a number of lanes, 2, 4, 6 or 8.
-template <class Work>
-void with_lanes(Index lanes, Work&& work) {
-    switch (lanes) {
-        case 2: return work(std::integral_constant<int, 2>{});
-        case 4: return work(std::integral_constant<int, 4>{});
-        case 6: return work(std::integral_constant<int, 6>{});
-        default: return work(std::integral_constant<int, 8>{});
-    }
-}
-
-// W' [pre, post] in panels of post-synaptic neurons, each [n, its size], padded with zeros.
-void pack_transposed(int threads, const float* w, Index n, float* panels) {
-    const Index width = padded(n), parts = panels_of(width);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && n >= 256)
-    for (Index part = 0; part < parts; ++part) {
-        const Columns columns(width, part, parts);
-        float* to = panels + columns.begin * n;
-        for (Index first = 0; first < n; first += tile)  // by tiles: both sides stay in cache
-            for (Index c = 0; c < columns.size; ++c)
-                for (Index pre = first; pre < std::min(n, first + tile); ++pre)
-                    to[pre * columns.size + c] = columns.begin + c < n ? w[(columns.begin + c) * n + pre] : 0.0f;
-    }
+// sums [rows, width] of one panel: for every row the sum over its spikes j of the panel's w[j].
+void add_spikes(const SparseRows& spikes, Columns columns, const float* panels, float* sums, Index width) {
+    const float* panel = panels + columns.begin * spikes.columns;
+    with_lanes(columns.size / lane_size, [&](auto lanes) {
+        for (Index c = 0; c < spikes.blocks(); ++c)
+            for (Index r = 0; r < spikes.rows; ++r)
+                gather<lanes, false>(spikes, c, r, panel + c * spikes.block * columns.size, c > 0,
+                                     sums + r * width + columns.begin);
+    });
 }
 
 }  // namespace
@@ -119,10 +50,13 @@ bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& ne
                                std::uint32_t* bits) {
     if (!takes_whole_passes(N)) return false;
     const Index width = padded(N), words = spike_words(N), panels = panels_of(width);
-    float* rows = reinterpret_cast<float*>(scratch(0, N * width / 2 + 1));
-    pack_transposed(threads_, w_rec, N, rows);
+    float* rows = reinterpret_cast<float*>(scratch(0, panels_size(N, N) / 2 + 1));
+    pack_transposed(threads_, {w_rec, N, N}, rows);
     float* all_sums = reinterpret_cast<float*>(scratch(1, threads_ * largest_group * width / 2));
-    auto* lists = reinterpret_cast<std::uint16_t*>(scratch(2, threads_ * largest_group * (N + 4) / 4 + 1));
+    SparseRows shape{largest_group, N, spike_block, largest_group * spike_block, nullptr, nullptr, nullptr};
+    const Index entries = shape.blocks() * shape.capacity, ends = shape.blocks() * (largest_group + 1);
+    auto* all_entries = reinterpret_cast<std::uint16_t*>(scratch(2, threads_ * (entries + 2 * ends) / 4 + 1));
+    auto* all_ends = reinterpret_cast<std::uint32_t*>(all_entries + threads_ * entries);
     const float theta = model.threshold;
     const Reset reset = model.reset;
     const auto take_step = [&](Index t, Index s, const float* sum) {
@@ -143,23 +77,18 @@ bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& ne
 #pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
     for (Index part = 0; part < parts; ++part) {
         float* sums = all_sums + part * largest_group * width;
-        std::uint16_t* spikes = lists + part * largest_group * N;
-        Index counts[largest_group];
+        SparseRows spikes = shape;
+        spikes.index = all_entries + part * entries;
+        spikes.ends = all_ends + part * ends;
         const Index end = b * (part + 1) / parts;
         for (Index first = b * part / parts; first < end; first += largest_group) {
             const Index group = std::min(largest_group, end - first);
+            spikes.rows = group;
             for (Index r = 0; r < group; ++r) pack_row(u + (first + r) * N, N, theta, bits + (first + r) * words);
             for (Index t = 0; t < steps; ++t) {
-                for (Index r = 0; r < group; ++r)
-                    counts[r] = list_spikes(bits + (t * b + first + r) * words, words, spikes + r * N);
-                for (Index p = 0; p < panels; ++p) {
-                    const Columns columns(width, p, panels);
-                    with_lanes(columns.size / lane_size, [&](auto lanes) {
-                        for (Index r = 0; r < group; ++r)
-                            sum_rows<lanes>(rows + columns.begin * N, spikes + r * N, counts[r],
-                                            sums + r * width + columns.begin);
-                    });
-                }
+                for (Index c = 0; c < spikes.blocks(); ++c)
+                    list_spikes(spikes, c, bits + (t * b + first) * words, words);
+                for (Index p = 0; p < panels; ++p) add_spikes(spikes, Columns(width, p, panels), rows, sums, width);
                 for (Index r = 0; r < group; ++r) take_step(t, first + r, sums + r * width);
             }
         }
@@ -241,45 +170,6 @@ bool CpuBackend::backward_steps(const NeuronModel& model, const NeuronVectors& n
     });
     add_outer_spikes(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
     return true;
-}
-
-// dw [N, N] += sum over rows of g s'; g [rows, N], bits of s [rows, words].
-void CpuBackend::add_outer_spikes(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix dw) {
-    const Index width = padded(N), words = spike_words(N), panels = panels_of(width);
-    double spikes = 0.0;
-    count_spikes(1, rows * words, bits, 0, &spikes);
-    if (spikes > dense_rate * static_cast<double>(rows * N)) {
-        float* s = reinterpret_cast<float*>(scratch(1, rows * N / 2 + 1));
-        unpack_spikes(rows, N, bits, s, N);
-        return gemm(Transpose::yes, Transpose::no, {g, rows, N}, {s, rows, N}, dw, true);
-    }
-    auto* lists = reinterpret_cast<std::uint16_t*>(scratch(1, rows * N / 4 + 1));
-    auto* counts = reinterpret_cast<Index*>(scratch(2, rows + threads_ * (N * panel / 2)));
-    float* sums = reinterpret_cast<float*>(counts + rows);
-    auto* total = static_cast<float*>(dw.data);
-#pragma omp parallel num_threads(threads_) if (threads_ > 1 && panels > 1)
-    {
-        float* sum = sums + omp_get_thread_num() * N * panel;
-#pragma omp for
-        for (Index row = 0; row < rows; ++row) counts[row] = list_spikes(bits + row * words, words, lists + row * N);
-#pragma omp for schedule(dynamic)
-        for (Index p = 0; p < panels; ++p) {
-            const Columns columns(width, p, panels);
-            std::fill_n(sum, N * columns.size, 0.0f);
-            const Index whole = std::min(columns.size, N - columns.begin);  // the last row of g ends there
-            with_lanes(columns.size / lane_size, [&](auto lanes) {
-                for (Index row = 0; row < rows; ++row) {
-                    float last[lanes * lane_size] = {};
-                    const float* g_row = g + row * N + columns.begin;
-                    if (whole < columns.size) g_row = std::copy_n(g_row, whole, last) - whole;
-                    add_to_rows<lanes>(g_row, lists + row * N, counts[row], sum);
-                }
-            });
-            for (Index c = 0; c < whole; ++c)
-                for (Index pre = 0; pre < N; ++pre)
-                    total[(columns.begin + c) * dw.stride + pre] += sum[pre * columns.size + c];
-        }
-    }
 }
 
 }  // namespace spikefloss

@@ -51,25 +51,60 @@ void multiply_tile(Index inner, LeftFactor a, const float* w, Index w_stride, fl
     }
 }
 
+// Of the inner length and of the rows, so many at a time: then both factors of the inner loops stay in the first-level
+// cache, however large W is.
+inline constexpr Index inner_block = 256, row_block = 48;
+
+// Rows of a tile: twice as many sums as there are pairs of factors in flight.
+inline constexpr Index tile_rows = 6;
+
+// Columns from which on the left factor is copied, so that its rows do not crowd each other out of the cache.
+inline constexpr Index copy_from = 8 * tile;
+
+// Rows first .. first + count of the left factor, side by side: to[j count + r].
+inline void pack_rows(LeftFactor a, Index first, Index count, Index begin, Index size, float* to) {
+    for (Index r = 0; r < count; ++r) {
+        const float* from = a.data + (first + r) * a.row + begin * a.inner;
+        for (Index j = 0; j < size; ++j) to[j * count + r] = from[j * a.inner];
+    }
+}
+
 // columns: a multiple of 16.
 inline void multiply(Index rows, Index columns, Index inner, LeftFactor a, RightFactor w, float* out, Index out_stride,
                      bool accumulate) {
-    const Index groups = (rows + 5) / 6;
-    for (Index at = 0; at < columns; at += tile)
-        for (Index group = 0; group < groups; ++group) {
-            const Index first = rows * group / groups, count = rows * (group + 1) / groups - first;
-            const LeftFactor part{a.data + first * a.row, a.row, a.inner};
-            const float* panel = w.data + at / tile * w.panel;
-            float* to = out + first * out_stride + at;
-            switch (count) {
-                case 1: multiply_tile<1>(inner, part, panel, w.stride, to, out_stride, accumulate); break;
-                case 2: multiply_tile<2>(inner, part, panel, w.stride, to, out_stride, accumulate); break;
-                case 3: multiply_tile<3>(inner, part, panel, w.stride, to, out_stride, accumulate); break;
-                case 4: multiply_tile<4>(inner, part, panel, w.stride, to, out_stride, accumulate); break;
-                case 5: multiply_tile<5>(inner, part, panel, w.stride, to, out_stride, accumulate); break;
-                default: multiply_tile<6>(inner, part, panel, w.stride, to, out_stride, accumulate);
+    float copies[row_block * inner_block];
+    LeftFactor parts[row_block / tile_rows];
+    const bool copy = columns >= copy_from;
+    for (Index top = 0; top < rows; top += row_block) {
+        const Index height = std::min(row_block, rows - top), groups = (height + tile_rows - 1) / tile_rows;
+        const auto first = [&](Index group) { return height * group / groups; };
+        for (Index begin = 0; begin < std::max<Index>(inner, 1); begin += inner_block) {
+            const Index size = std::min(inner_block, inner - begin);
+            const bool add = accumulate || begin > 0;
+            for (Index group = 0; group < groups; ++group) {
+                const Index count = first(group + 1) - first(group);
+                float* copied = copies + first(group) * inner_block;
+                if (copy) pack_rows(a, top + first(group), count, begin, size, copied);
+                parts[group] =
+                    copy ? LeftFactor{copied, 1, count}
+                         : LeftFactor{a.data + (top + first(group)) * a.row + begin * a.inner, a.row, a.inner};
+            }
+            for (Index at = 0; at < columns; at += tile) {
+                const float* panel = w.data + at / tile * w.panel + begin * w.stride;
+                for (Index group = 0; group < groups; ++group) {
+                    float* to = out + (top + first(group)) * out_stride + at;
+                    switch (first(group + 1) - first(group)) {
+                        case 1: multiply_tile<1>(size, parts[group], panel, w.stride, to, out_stride, add); break;
+                        case 2: multiply_tile<2>(size, parts[group], panel, w.stride, to, out_stride, add); break;
+                        case 3: multiply_tile<3>(size, parts[group], panel, w.stride, to, out_stride, add); break;
+                        case 4: multiply_tile<4>(size, parts[group], panel, w.stride, to, out_stride, add); break;
+                        case 5: multiply_tile<5>(size, parts[group], panel, w.stride, to, out_stride, add); break;
+                        default: multiply_tile<6>(size, parts[group], panel, w.stride, to, out_stride, add);
+                    }
+                }
             }
         }
+    }
 }
 
 // W [n, n] (or W', transposed) as panels [padded(n) / 16][n][16], padded with zeros.

@@ -18,30 +18,37 @@ void CpuBackend::readout_filter(Index T, Index b, Index O, const float* kappa, c
             }
 }
 
-void CpuBackend::readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y,
-                                         const float* dy, float* dz, SumMatrix d_kappa) {
-    for (Index o = 0; o < O; ++o) {
-        double d_kappa_sum = 0.0;
-        for (Index s = 0; s < b; ++s) {
-            float dr = 0.0f;
-            for (Index t = T; t-- > 0;) {
-                const Index here = (t * b + s) * O + o;
-                const float before = t > 0 ? y[here - b * O] : 0.0f;
-                const float input = (y[here] - kappa[o] * before) / (1.0f - kappa[o]);  // z[t] + bias
-                dr = fmaf(kappa[o], dr, dy[here]);
-                d_kappa_sum += static_cast<double>(dr) * (before - input);
-                dz[here] = (1.0f - kappa[o]) * dr;
-            }
+void CpuBackend::readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y, const float* dy,
+                                         float* dz, SumMatrix d_kappa) {
+    const Index row = b * O;
+    double* d_kappas = scratch(0, row);  // of every sequence
+    float* dr = reinterpret_cast<float*>(scratch(1, (3 * row + 1) / 2));
+    float *kappas = dr + row, *nothing = kappas + row;
+    std::fill_n(d_kappas, row, 0.0);
+    std::fill_n(dr, row, 0.0f);
+    std::fill_n(nothing, row, 0.0f);
+    for (Index s = 0; s < b; ++s) std::copy_n(kappa, O, kappas + s * O);
+    for (Index t = T; t-- > 0;) {
+        const float *y_now = y + t * row, *y_before = t > 0 ? y_now - row : nothing, *dy_now = dy + t * row;
+        float* dz_now = dz + t * row;
+#pragma omp simd
+        for (Index i = 0; i < row; ++i) {
+            const float input = (y_now[i] - kappas[i] * y_before[i]) / (1.0f - kappas[i]);  // z[t] + bias
+            dr[i] = fmaf(kappas[i], dr[i], dy_now[i]);
+            d_kappas[i] += static_cast<double>(dr[i]) * (y_before[i] - input);
+            dz_now[i] = (1.0f - kappas[i]) * dr[i];
         }
+    }
+    for (Index i = 0; i < row; ++i) {
         if (d_kappa.type == Scalar::float32)
-            static_cast<float*>(d_kappa.data)[o] += static_cast<float>(d_kappa_sum);
+            static_cast<float*>(d_kappa.data)[i % O] += static_cast<float>(d_kappas[i]);
         else
-            static_cast<double*>(d_kappa.data)[o] += d_kappa_sum;
+            static_cast<double*>(d_kappa.data)[i % O] += d_kappas[i];
     }
 }
 
-void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target,
-                                      const float* mask, float weight, float* dy, double* result) {
+void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
+                                      float weight, float* dy, double* result) {
     double loss = 0.0, correct = 0.0;
     for (Index t = 0; t < T; ++t)
         for (Index i = t * b * O; i < (t + 1) * b * O; ++i) {

@@ -20,6 +20,10 @@ inline Lane repeat(float x) { return _mm256_set1_ps(x); }
 inline Lane zero_lane() { return _mm256_setzero_ps(); }
 inline Lane add(Lane a, Lane b) { return _mm256_add_ps(a, b); }
 inline Lane multiply_add(Lane a, Lane b, Lane c) { return _mm256_fmadd_ps(a, b, c); }
+// Bit l: lane l is not zero.
+inline unsigned nonzero(Lane a) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+}
 
 using WideLane = __m256d;
 inline WideLane load(const double* p) { return _mm256_loadu_pd(p); }
@@ -49,6 +53,11 @@ inline Lane repeat(float x) { return Lane{x, x, x, x, x, x, x, x}; }
 inline Lane zero_lane() { return Lane{}; }
 inline Lane add(Lane a, Lane b) { return a + b; }
 inline Lane multiply_add(Lane a, Lane b, Lane c) { return a * b + c; }
+inline unsigned nonzero(Lane a) {
+    unsigned bits = 0;
+    for (int l = 0; l < lane_size; ++l) bits |= static_cast<unsigned>(a[l] != 0.0f) << l;
+    return bits;
+}
 
 typedef double WideLane __attribute__((vector_size(32)));
 typedef double UnalignedWideLane __attribute__((vector_size(32), aligned(8), may_alias));

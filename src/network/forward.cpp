@@ -14,7 +14,7 @@ namespace {
 Index chunk_steps(const Backend& backend, TapeKind kind, Index T, Index b, Index n) {
     const double root = std::ceil(std::sqrt(static_cast<double>(T)));
     const Index most = std::max<Index>(1, kind == TapeKind::segments ? static_cast<Index>(root) : T);
-    return std::clamp<Index>(backend.chunk_elements() / std::max<Index>(1, b * n), 1, most);
+    return std::clamp<Index>(backend.chunk_rows(std::max<Index>(1, n)) / std::max<Index>(1, b), 1, most);
 }
 
 // The least multiple of `chunk` that is at least sqrt(T): the chunks, and with them the sums, are those of the full

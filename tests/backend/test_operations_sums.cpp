@@ -22,10 +22,16 @@ struct Padded {
     Index rows, cols, stride;
     Floats values;
 
-    Padded(Index rows_, Index cols_, Index pad, std::uint64_t seed)
+    // density: the share of elements that are not 0.
+    Padded(Index rows_, Index cols_, Index pad, std::uint64_t seed, double density = 1.0)
         : rows(rows_), cols(cols_), stride(cols_ + pad), values(random_floats(size(), seed)) {
-        for (Index i = 0; i < size(); ++i)
-            if (i % std::max<Index>(1, stride) >= cols) values[i] = nan_value;
+        const Floats chance = uniform_floats(size(), seed + 10, 0.0, 1.0);
+        for (Index i = 0; i < size(); ++i) {
+            if (i % std::max<Index>(1, stride) >= cols)
+                values[i] = nan_value;
+            else if (chance[i] >= density)
+                values[i] = 0.0f;
+        }
     }
     Index size() const { return rows ? (rows - 1) * stride + cols : 0; }
     double at(Transpose op, Index i, Index j) const {
@@ -38,6 +44,7 @@ struct Product {
     Transpose op_a, op_b;
     Index pad;
     bool accumulate;
+    double density = 1.0;  // of the factor whose rows are steps: inputs, or spikes
 };
 
 // Where C starts when it is added to; without adding it is NaN, which must not survive.
@@ -74,12 +81,20 @@ void for_every_product(Test&& test) {
     // Large enough to be split over threads.
     for (Transpose op_a : {Transpose::no, Transpose::yes})
         products.push_back({67, 131, 257, op_a, Transpose::yes, 5, true});
+    // Mostly zeros, as W_in x and g x' of inputs that spike; and on both sides of where a backend may change its ways.
+    for (double density : {0.0, 0.03, 0.13, 0.17})
+        for (Index n : {33, 101}) {
+            products.push_back({601, n, 45, Transpose::no, Transpose::yes, 3, false, density});
+            products.push_back({n, 45, 1301, Transpose::yes, Transpose::no, 3, true, density});
+        }
     for (const Product& p : products) {
         SCOPED_TRACE(testing::Message() << p.m << " x " << p.n << " x " << p.inner << " op_a " << int(p.op_a)
-                                        << " op_b " << int(p.op_b) << " pad " << p.pad << " accumulate "
-                                        << p.accumulate);
-        const Padded a = p.op_a == Transpose::no ? Padded(p.m, p.inner, p.pad, 1) : Padded(p.inner, p.m, p.pad, 1);
-        const Padded b = p.op_b == Transpose::no ? Padded(p.inner, p.n, p.pad, 2) : Padded(p.n, p.inner, p.pad, 2);
+                                        << " op_b " << int(p.op_b) << " pad " << p.pad << " accumulate " << p.accumulate
+                                        << " density " << p.density);
+        const Padded a =
+            p.op_a == Transpose::no ? Padded(p.m, p.inner, p.pad, 1, p.density) : Padded(p.inner, p.m, p.pad, 1);
+        const Padded b =
+            p.op_b == Transpose::no ? Padded(p.inner, p.n, p.pad, 2, p.density) : Padded(p.n, p.inner, p.pad, 2);
         const Index stride = p.n + p.pad;
         Floats start = start_of(p, p.m ? (p.m - 1) * stride + p.n : 0);
         for (std::size_t i = 0; i < start.size(); ++i)

@@ -148,7 +148,7 @@ TEST(StatePassSegments, SameChunksGiveTheSameBits) {
     for (const auto readout : reference::all_readouts)
         for (const Index steps : {13, 30}) {
             Case c = clear_case({.neurons = 5, .steps = steps, .batch = 3, .readout = readout, .seed = 500});
-            c.seq = repeated(c.seq, CpuBackend(1, Sums::float32).chunk_elements() / (4 * 5 * 3));
+            c.seq = repeated(c.seq, CpuBackend(1, Sums::float32).chunk_rows(5) / (4 * 3));
             expect_as_full(alone(), c, 0.01, true);
             EXPECT_EQ(run_pass(alone(), c.net, c.seq, {.tape = TapeKind::segments}).segment, steps == 13 ? 4 : 8);
         }
