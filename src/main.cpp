@@ -1,15 +1,17 @@
 // spikefloss: parse, run, and end every rank with one clear message and the right exit code.
 #include "commands/commands.hpp"
+#include "commands/stop_signal.hpp"
 #include "parallel/mpi_communicator.hpp"
 
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 namespace {
 
-// An error that all ranks share is told once and all leave in order. Any other ends the whole job at once, so that no rank
-// waits in a collective for one that is gone.
+// An error that all ranks share is told once and all leave in order. Any other ends the whole job at once, so that no
+// rank waits in a collective for one that is gone.
 int leave(const spikefloss::Error& error) {
     int rank = 0, ranks = 1;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -25,6 +27,7 @@ int leave(const spikefloss::Error& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    if (argc > 1 && std::strcmp(argv[1], "train") == 0) spikefloss::listen_for_stop();
     // A file-size limit shall be an error that can be told, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);
     try {
@@ -36,7 +39,8 @@ int main(int argc, char** argv) {
         } catch (const std::bad_alloc&) {
             return leave(spikefloss::out_of_memory());
         } catch (const std::exception& error) {
-            return leave({spikefloss::Exit::internal, error.what(), "this is a defect of spikefloss; please report it"});
+            return leave(
+                {spikefloss::Exit::internal, error.what(), "this is a defect of spikefloss; please report it"});
         }
     } catch (const std::exception& error) {
         std::fprintf(stderr, "spikefloss: error: %s\n", error.what());

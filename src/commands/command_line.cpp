@@ -73,8 +73,8 @@ void require_command(const CLI::App& app, int argc, char** argv) {
 int run_command_line(int argc, char** argv) {
     CLI::App app{
         "Trains recurrent spiking networks with surrogate gradients, measures their surrogate Lyapunov spectra, and "
-        "flosses them.\nExit codes: 0 done, 1 defect, 2 usage, 3 bad file, 4 numerics, 5 storage, 85 stopped by a "
-        "signal after a checkpoint."};
+        "flosses them.\nExit codes: 0 done, 2 bad input, 3 not finite, 75 a rank is lost or stuck, 85 stopped by a "
+        "signal after a checkpoint, 1 anything else."};
     app.require_subcommand(1);
     app.name("spikefloss");
 

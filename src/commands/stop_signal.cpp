@@ -8,27 +8,22 @@
 namespace spikefloss {
 namespace {
 
-volatile std::sig_atomic_t stop_asked = 0;
+volatile std::sig_atomic_t asked = 0;
 
 // Only sets a flag: everything else waits for the end of the step.
 void on_signal(int signal) {
-    if (stop_asked && signal != SIGUSR1) _exit(128 + signal);
-    stop_asked = 1;
+    if (asked && signal != SIGUSR1) _exit(128 + signal);
+    asked = 1;
 }
 
 }  // namespace
 
-StopSignal::StopSignal() {
-    stop_asked = 0;
+void listen_for_stop() {
     for (int signal : {SIGTERM, SIGINT, SIGUSR1}) std::signal(signal, on_signal);
 }
 
-StopSignal::~StopSignal() {
-    for (int signal : {SIGTERM, SIGINT, SIGUSR1}) std::signal(signal, SIG_DFL);
-}
-
-bool StopSignal::asked(const ProcessGrid& grid) const {
-    std::int64_t flag = stop_asked;
+bool stop_asked(const ProcessGrid& grid) {
+    std::int64_t flag = asked;
     grid.control().all_reduce_sum(&flag, Scalar::int64, 1);
     return flag > 0;
 }

@@ -6,13 +6,11 @@
 
 namespace spikefloss {
 
-// Installs the handlers for its lifetime.
-class StopSignal {
-public:
-    StopSignal();
-    ~StopSignal();
-    // Whether any rank was asked to stop. Collective, so that all ranks stop after the same step.
-    bool asked(const ProcessGrid& grid) const;
-};
+// Installs the handlers, until the process ends. To be called before anything that takes time, MPI_Init too: a
+// scheduler may signal at any moment.
+void listen_for_stop();
+
+// Whether any rank was asked to stop. Collective, so that all ranks stop after the same step.
+bool stop_asked(const ProcessGrid& grid);
 
 }  // namespace spikefloss

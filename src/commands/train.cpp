@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -34,6 +35,17 @@ Config resolved_config(const TrainCommand& command) {
 // "3 neurons", "1 neuron"
 std::string counted(Index count, const char* thing) {
     return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
+}
+
+// srun without a PMI that MPI understands starts n runs of one rank each, all writing to one run directory. mpirun says
+// how many ranks it has started, so that fewer of them than the job has tasks are meant.
+void check_launch() {
+    const char* tasks = std::getenv("SLURM_NTASKS");
+    if (!tasks || std::atoi(tasks) <= 1 || world_size() > 1 || std::getenv("OMPI_COMM_WORLD_SIZE")) return;
+    throw Error(Exit::usage,
+                fmt::format("Slurm gave this job {} tasks, but this process is an MPI world of one rank", tasks),
+                "start it with srun --mpi=pmix (srun --mpi=list names what Slurm has; Open MPI needs PMIx), or with "
+                "mpirun inside the job; for one rank ask for --ntasks=1");
 }
 
 // What is learned by what: for the first line of a run, and for --check.
@@ -188,7 +200,7 @@ private:
 };
 
 // Trains until the end or a signal; returns the exit code.
-int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& trainer, const StopSignal& stop, Run& run,
+int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& trainer, Run& run,
                      ProgressDisplay& display) {
     const Progress& progress = trainer.progress();
     const auto good_enough = [&] {
@@ -199,7 +211,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
         grid.watch()->at(fmt::format("training step {}", progress.step + 1));
         const StepReport report = trainer.advance();
         run.after(report);
-        if (!stop.asked(grid)) continue;
+        if (!stop_asked(grid)) continue;
         if (!run.saved()) run.checkpoint();
         display.say(fmt::format("stopped as asked after {} step {}; go on with --resume",
                                 report.flossing ? "flossing" : "training",
@@ -219,7 +231,10 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
 
 int train(const TrainCommand& command) {
     Config config;
-    alike([&] { config = resolved_config(command); });
+    alike([&] {
+        check_launch();
+        config = resolved_config(command);
+    });
     if (command.print_config) {
         alike([&] {
             if (!is_first_rank()) return;
@@ -228,7 +243,6 @@ int train(const TrainCommand& command) {
         });
         return 0;
     }
-    StopSignal stop;  // from here on a signal waits for the end of a step
     const Session session(parallel_choice(config), sums_from_name(config.run.sums));
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
@@ -274,7 +288,7 @@ int train(const TrainCommand& command) {
         session.backend->reserve(need.arrays);
         trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
         run.emplace(grid, config, *trainer, display, begun);
-        return train_to_the_end(grid, config, *trainer, stop, *run, display);
+        return train_to_the_end(grid, config, *trainer, *run, display);
     } catch (const std::exception& fault) {
         // The rank that tells it may be any.
         if (*fault.what()) std::ofstream(log, std::ios::app) << "error: " << fault.what() << std::endl;

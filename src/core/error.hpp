@@ -11,15 +11,17 @@
 
 namespace spikefloss {
 
-// Exit codes of the program, listed for users in docs/exit_codes.md.
+// Exit codes of the program, listed for users in docs/exit_codes.md. A script that starts it again has to know no more
+// than these; the kinds that share a code differ in what the message says.
 enum class Exit : int {
     success = 0,
-    internal = 1,   // a defect of the program, or of a library call
-    usage = 2,      // command line or config
-    bad_file = 3,   // an input file is missing, damaged or does not fit
-    numerics = 4,   // loss or state not finite, a factorisation failed
-    storage = 5,    // an output could not be written
-    stopped = 85,   // stopped by a signal after writing a checkpoint; --resume goes on
+    internal = 1,  // a defect of the program, or of a library call
+    storage = 1,   // an output could not be written
+    usage = 2,     // command line or config
+    bad_file = 2,  // an input file is missing, damaged or does not fit
+    numerics = 3,  // loss or state not finite, a factorisation failed
+    lost = 75,     // a rank is lost or stuck; --resume goes on from the last checkpoint
+    stopped = 85,  // stopped by a signal after writing a checkpoint; --resume goes on
 };
 
 class Error : public std::runtime_error {
@@ -28,7 +30,9 @@ public:
     Error(Exit code, const std::string& problem, const std::string& suggestion = "",
           std::source_location place = std::source_location::current())
         : std::runtime_error(suggestion.empty() ? problem : problem + "\n  what to do: " + suggestion),
-          code_(code), file_(place.file_name()), line_(place.line()) {}
+          code_(code),
+          file_(place.file_name()),
+          line_(place.line()) {}
 
     Exit code() const { return code_; }
     // Where in the source the error was raised, for the log.

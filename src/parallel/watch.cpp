@@ -190,12 +190,12 @@ void Watch::roll(double waited, const char* call, const std::function<bool()>& d
     }
     failed_ = true;
     if (lost.empty())
-        throw Error(Exit::internal,
+        throw Error(Exit::lost,
                     fmt::format("the ranks have waited {:.0f} s for each other, though all are alive ({})", waited,
                                 joined(waiting)),
                     "if a step takes longer than this, raise parallel.timeout (--timeout); otherwise report it, with "
                     "the log of the run directory");
-    throw Error(Exit::internal,
+    throw Error(Exit::lost,
                 fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
                             lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
                 "look at that machine (memory, GPU, network), then go on from the last checkpoint with --resume; if it "
@@ -244,7 +244,7 @@ void Watch::guard(const std::stop_token& stop) {
                 "with --resume\n",
                 rank_, blocking_call_.load(), waited, others ? *others : "a rank");
         [[maybe_unused]] const auto written = write(STDERR_FILENO, text.data(), text.size());
-        _exit(static_cast<int>(Exit::internal));
+        _exit(static_cast<int>(Exit::lost));
     }
 }
 

@@ -39,7 +39,7 @@ public:
     // The same of all ranks of `group`.
     std::string names_of(MPI_Comm group) const;
 
-    // Returns when all ranks of `group` have made this call, number for number. Throws Error(Exit::internal) with the
+    // Returns when all ranks of `group` have made this call, number for number. Throws Error(Exit::lost) with the
     // names of the lost ranks. call: what follows, for messages.
     void meet(MPI_Comm group, int rank, int size, const char* call);
     // To be called several times a second in any other wait (for a device) that has lasted `waited` seconds.

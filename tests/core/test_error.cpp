@@ -32,9 +32,10 @@ TEST(Error, ExitCodesAreFixed) {
     EXPECT_EQ(static_cast<int>(Exit::success), 0);
     EXPECT_EQ(static_cast<int>(Exit::internal), 1);
     EXPECT_EQ(static_cast<int>(Exit::usage), 2);
-    EXPECT_EQ(static_cast<int>(Exit::bad_file), 3);
-    EXPECT_EQ(static_cast<int>(Exit::numerics), 4);
-    EXPECT_EQ(static_cast<int>(Exit::storage), 5);
+    EXPECT_EQ(static_cast<int>(Exit::bad_file), 2);
+    EXPECT_EQ(static_cast<int>(Exit::numerics), 3);
+    EXPECT_EQ(static_cast<int>(Exit::storage), 1);
+    EXPECT_EQ(static_cast<int>(Exit::lost), 75);
     EXPECT_EQ(static_cast<int>(Exit::stopped), 85);
 }
 

@@ -25,7 +25,7 @@ MPIEXEC = os.environ["MPIEXEC"]
 DATA = SOURCE / "tests" / "data"
 
 # Exit codes, as docs/exit_codes.md has them.
-SUCCESS, INTERNAL, USAGE, BAD_FILE, NUMERICS, STORAGE, STOPPED = 0, 1, 2, 3, 4, 5, 85
+SUCCESS, INTERNAL, STORAGE, USAGE, BAD_FILE, NUMERICS, LOST, STOPPED = 0, 1, 1, 2, 2, 3, 75, 85
 
 PARAMETERS = ("w_in", "w_rec", "bias", "w_out", "bias_out")
 

@@ -4,6 +4,7 @@ that cannot work are errors; what memory a config takes is told, and one that do
 import os
 import signal
 import time
+from unittest import mock
 
 import program
 from test_kill import processes_of
@@ -27,7 +28,7 @@ class LostRankTest(program.ProgramTest):
                 stopped = time.monotonic()
                 os.kill(ranks[victim], signal.SIGSTOP)
                 result = program.wait(process, stopped, 30)
-                self.assertEqual(result.code, program.INTERNAL, str(result))
+                self.assertEqual(result.code, program.LOST, str(result))
                 # In the middle of a collective it is named as one of the ranks in it.
                 self.assertIn(f"rank {victim} (", result.err, str(result))
                 self.assertIn("[rank %d]: error: " % (1 - victim), result.err, str(result))
@@ -47,6 +48,19 @@ class ChoiceTest(program.ProgramTest):
         self.refuse(["--comm", "tcp"], "--comm", "tcp")
         self.refuse(["--precision", "fp8"], "--precision", "fp8")
         self.refuse(["--timeout"], "--timeout", "-1")
+
+
+class LaunchTest(program.ProgramTest):
+    def test_slurm_tasks_that_do_not_find_each_other(self):
+        environment = mock.patch.dict(os.environ, {"SLURM_NTASKS": "2"})
+        with environment:
+            self.fail_with(program.USAGE, ["2 tasks", "world of one rank", "srun --mpi=pmix"], "train", self.config(),
+                           "--run-dir", self.folder / "run")
+            self.assertFalse((self.folder / "run").exists())
+            # mpirun says that one rank is meant.
+            self.succeed("train", self.config(), "--check", ranks=1)
+        with mock.patch.dict(os.environ, {"SLURM_NTASKS": "1"}):
+            self.succeed("train", self.config(), "--check")
 
 
 class MemoryTest(program.ProgramTest):
