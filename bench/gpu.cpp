@@ -3,7 +3,7 @@
 // writes each workload with our gradients for the peers in bench/peers/.
 //
 //   bench_gpu --json gpu.json --export /tmp/cases        bench_gpu --backend cpu --quick
-#include "gpu_workload.hpp"
+#include "workload.hpp"
 
 #include "backend/factory.hpp"
 #include "core/error.hpp"
@@ -164,7 +164,7 @@ void run(const Options& options) {
         require(static_cast<bool>(file.flush()), Exit::storage, fmt::format("cannot write {}", options.json),
                 "choose another place with --json");
     };
-    for (const Workload& workload : workloads(options.quick)) {
+    for (const Workload& workload : gpu_workloads(options.quick)) {
         if (!chosen(options, workload.name)) continue;
         result["rows"].push_back(run_case(*backend, grid, *timer, limits, workload, options));
         print_row(result["rows"].back());

@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Case:
-    """One workload: sizes and constants as attributes, arrays by name. Layouts are in bench/gpu_workload.hpp."""
+    """One workload: sizes and constants as attributes, arrays by name. Layouts are in bench/workload.hpp."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)

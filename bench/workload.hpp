@@ -1,4 +1,4 @@
-// What bench_gpu times: training steps and flossing steps of given sizes, on random networks whose bias is chosen so
+// What bench_gpu and bench_cpu time: training steps and flossing steps of given sizes, on random networks whose bias is chosen so
 // that the neurons fire in 5 to 10 % of the steps, and the least that a machine must do for each of them.
 //
 // A training step is the forward pass, the backward pass and all gradients (dW_in, dW_rec, db, dW_out, db_out) of the
@@ -6,7 +6,7 @@
 // gradient of mean_j lambda_j^2 directly and through the trajectory. Neither holds an optimiser.
 #pragma once
 
-#include "gpu_device.hpp"
+#include "device.hpp"
 
 #include "lyapunov/flossing_pass.hpp"
 
@@ -22,23 +22,24 @@ struct Workload {
     Index N, B, T;
     Index k = 0;  // exponents; 0: a training step
     std::string goal;
+    Index M = 100, O = 10;
+    double input_rate = 0.05;  // the input is spikes of this probability; 1: normal numbers
+    bool binary = false;       // binary units: no memory, no reset
     bool flossing() const { return k > 0; }
 };
 
-inline constexpr Index inputs = 100, outputs = 10;  // M, O: the input is spikes with probability input_rate
-inline constexpr double input_rate = 0.05;
+// The rows of the tables; `quick`: small ones, to try the programs out.
+std::vector<Workload> gpu_workloads(bool quick);
+std::vector<Workload> cpu_workloads(bool quick);
 
-// The rows of the table; `quick`: small ones, to try the program out.
-std::vector<Workload> workloads(bool quick);
-
-// One workload in backend memory, ready to run.
+// One workload in backend memory, ready to run; on several ranks each has its sequences (only training, neurons whole).
 class Case {
 public:
     Case(Backend& backend, const ProcessGrid& grid, const Workload& workload);
 
     // Chooses the bias; returns the spike probability per neuron and step.
     double tune();
-    void step();     // zeroes the gradient and queues one step
+    void step();     // zeroes the gradient, queues one step and sums the gradient over the ranks
     void forward();  // only the network's forward pass
     // Writes what a peer needs to do the same and to compare: meta.json, and arrays as raw little-endian numbers: w_in
     // [N,M], w_rec [N,N] (post, pre), bias [N], w_out [O,N], x [T,B,M], dy [T,B,O] or q0 [B,k,D], our spikes
@@ -52,6 +53,7 @@ private:
     void set_bias(float value);
 
     Backend& backend_;
+    const ProcessGrid& grid_;
     Workload workload_;
     std::vector<float> host_x_, host_dy_, host_q0_;
     Network network_;

@@ -1,6 +1,6 @@
 // The clock and the limits for the CPU backend: a steady clock around finished work, and the backend's own copy and
 // product.
-#include "gpu_device.hpp"
+#include "device.hpp"
 
 #include "backend/buffer.hpp"
 

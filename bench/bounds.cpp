@@ -1,7 +1,7 @@
 // The least that each workload must move, multiply and wait for, whatever the program. The recurrence leaves no
 // freedom: step t + 1 needs the spikes of step t from all neurons, so W_rec is either kept on chip or read anew in
 // every step.
-#include "gpu_workload.hpp"
+#include "workload.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -18,11 +18,33 @@ struct Home {
     double meeting;
 };
 Home home_of(double w_bytes, const Limits& limits) {
-    if (limits.on_chip_block <= 0.0) return {true, 0.0};  // a CPU: its caches
     if (w_bytes <= limits.on_chip_block) return {true, limits.block_barrier};
     if (limits.cluster_barrier > 0.0 && w_bytes <= 8.0 * limits.on_chip_block) return {true, limits.cluster_barrier};
     if (w_bytes <= limits.multiprocessors * limits.on_chip_block) return {true, limits.grid_barrier};
     return {false, limits.graph_node_time};
+}
+
+// A CPU: caches hold W_rec, all products with spikes cost what the spikes cost, only the state's membranes and spikes
+// leave the caches. A flossing step multiplies k dense columns of each sequence.
+Bounds host_bounds(const Workload& workload, double rate, const Limits& limits) {
+    const auto N = static_cast<double>(workload.N), BT = static_cast<double>(workload.B * workload.T),
+               k = static_cast<double>(workload.k), M = static_cast<double>(workload.M), O = static_cast<double>(workload.O);
+    const double recurrent = 2.0 * BT * N * N, input = 2.0 * BT * N * M, readout = 2.0 * BT * N * O;
+    const double input_rate = std::min(workload.input_rate, 1.0);
+    Bounds bounds;
+    bounds.bytes = 4.0 * BT * (2.0 * N + 2.0 * M + 2.0 * O) + 2.0 * 4.0 * 2.0 * N * (N + M + O) + BT * N / 4.0;
+    // W s, W' g, dW = g s'; W_in x, dW_in; y, W_out' dy, dW_out.
+    bounds.operations = (2.0 * rate + 1.0) * recurrent + 2.0 * input_rate * input;
+    if (workload.flossing()) {
+        // Forwards a product of W and the Gram matrix's half; backwards two products; Q = P / R and its adjoint.
+        bounds.operations += 3.0 * k * recurrent + 4.0 * BT * 2.0 * N * k * k;
+        bounds.bytes += 4.0 * 2.0 * BT * 2.0 * N * k;
+    } else {
+        bounds.operations += 3.0 * readout;
+    }
+    bounds.products = over(bounds.operations, limits.fp32_rate);
+    bounds.memory = over(bounds.bytes, limits.copy_rate);
+    return bounds;
 }
 
 }  // namespace
@@ -33,9 +55,10 @@ std::string Bounds::name() const {
 }
 
 Bounds bounds_of(const Workload& workload, double rate, const Limits& limits) {
+    if (limits.on_chip_block <= 0.0) return host_bounds(workload, rate, limits);
     const auto N = static_cast<double>(workload.N), B = static_cast<double>(workload.B),
                T = static_cast<double>(workload.T), k = static_cast<double>(workload.k),
-               M = static_cast<double>(inputs);
+               M = static_cast<double>(workload.M);
     const double w_bytes = 4.0 * N * N, tape = T * B * N, product = 2.0 * B * N * N * T;
     const Home home = home_of(w_bytes, limits);
     const double exact_bf16 = limits.bf16_rate / 3.0;  // a float product in three bfloat16 parts

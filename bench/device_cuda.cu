@@ -1,6 +1,6 @@
 // The clock (CUDA events on the backend's own stream) and the limits of a GPU: copies, cuBLAS products of random
 // numbers (products of zeros draw less power and so run faster), launches, and the barriers that fused kernels wait at.
-#include "gpu_device.hpp"
+#include "device.hpp"
 
 #include "backend/buffer.hpp"
 #include "cuda_backend.hpp"

@@ -1,5 +1,5 @@
 // Networks, inputs and steps of the workloads, and their files.
-#include "gpu_workload.hpp"
+#include "workload.hpp"
 
 #include "core/error.hpp"
 #include "core/random.hpp"
@@ -39,24 +39,38 @@ std::vector<float> random_numbers(Index rows, Index cols, double deviation, std:
     return values;
 }
 
-std::vector<float> random_inputs(Index rows) {
-    std::vector<float> x = random_numbers(rows, inputs, 1.0 / std::sqrt(12.0), for_x);  // uniform in (-1/2, 1/2)
-    for (float& value : x) value = value + 0.5f < static_cast<float>(input_rate) ? 1.0f : 0.0f;
+// [T, B, M]: spikes, or numbers of mean 0 and variance 1.
+std::vector<float> random_inputs(const Workload& workload) {
+    const Index rows = workload.T * workload.B;
+    if (workload.input_rate >= 1.0) return random_numbers(rows, workload.M, 1.0, for_x);
+    std::vector<float> x = random_numbers(rows, workload.M, 1.0 / std::sqrt(12.0), for_x);  // uniform in (-1/2, 1/2)
+    for (float& value : x) value = value + 0.5f < static_cast<float>(workload.input_rate) ? 1.0f : 0.0f;
     return x;
 }
 
+// The rows of a [T, B, width] array that belong to the sequences `mine`.
+std::vector<float> sequences_of(const std::vector<float>& whole, Index T, Index B, Index width, BlockRange mine) {
+    if (mine.size() == B) return whole;
+    std::vector<float> part;
+    for (Index t = 0; t < T; ++t)
+        part.insert(part.end(), whole.begin() + (t * B + mine.begin) * width, whole.begin() + (t * B + mine.end) * width);
+    return part;
+}
+
 // LIF neurons, tau_syn = 5 and tau_mem = 10 steps, fast sigmoid of sharpness 5, reset to zero; weights of standard
-// deviation 1/sqrt(N); the readout is the weighted membrane of the same step.
-HostNetwork random_network(Index N) {
-    HostNetwork network{{}, ParameterLayout({N, inputs, outputs}, 1, 0), {}};
+// deviation 1/sqrt(N); the readout is the weighted membrane of the same step. Binary units: neither memory nor reset.
+HostNetwork random_network(const Workload& workload) {
+    const Index N = workload.N;
+    HostNetwork network{{}, ParameterLayout({N, workload.M, workload.O}, 1, 0), {}};
+    if (workload.binary) network.model.neuron.reset = Reset::none;
     network.values.assign(static_cast<std::size_t>(network.layout.size()), 0.0f);
     const auto at = [&](Parameter p) { return network.values.data() + network.layout.extent(p).offset; };
     const double root = std::sqrt(static_cast<double>(N));
-    fill(at(Parameter::w_in), N, inputs, 4.0 / std::sqrt(static_cast<double>(inputs)), 0);
+    fill(at(Parameter::w_in), N, workload.M, 4.0 / std::sqrt(100.0), 0);
     fill(at(Parameter::w_rec), N, N, 1.0 / root, 1);
-    fill(at(Parameter::w_out), outputs, N, 1.0 / root, 3);
-    std::fill_n(at(Parameter::alpha), N, static_cast<float>(std::exp(-1.0 / 5.0)));
-    std::fill_n(at(Parameter::beta), N, static_cast<float>(std::exp(-1.0 / 10.0)));
+    fill(at(Parameter::w_out), workload.O, N, 1.0 / root, 3);
+    std::fill_n(at(Parameter::alpha), N, workload.binary ? 0.0f : static_cast<float>(std::exp(-1.0 / 5.0)));
+    std::fill_n(at(Parameter::beta), N, workload.binary ? 0.0f : static_cast<float>(std::exp(-1.0 / 10.0)));
     return network;
 }
 
@@ -70,7 +84,7 @@ void write_array(const std::filesystem::path& folder, const std::string& name, c
 
 }  // namespace
 
-std::vector<Workload> workloads(bool quick) {
+std::vector<Workload> gpu_workloads(bool quick) {
     if (quick)
         return {{"train_40_4_30", 40, 4, 30, 0, "none: a small case"},
                 {"train_96_8_50", 96, 8, 50, 0, "none: a small case"},
@@ -84,23 +98,40 @@ std::vector<Workload> workloads(bool quick) {
             {"floss_1024_32_200_16", 1024, 16, 200, 32, "10x PyTorch"}};
 }
 
+std::vector<Workload> cpu_workloads(bool quick) {
+    // The authors' tasks have normal input to binary units; SHD's cochlea fires rarely.
+    if (quick)
+        return {{"xor", 40, 4, 30, 0, "none: a small case", 1, 1, 1.0, true},
+                {"shd", 48, 8, 20, 0, "none: a small case", 70, 20, 0.02},
+                {"floss", 24, 1, 40, 6, "none: a small case"},
+                {"floss-batch", 32, 4, 20, 8, "none: a small case"}};
+    return {{"xor", 80, 16, 300, 0, "5x fastest, 20x eager", 1, 1, 1.0, true},
+            {"shd", 200, 256, 100, 0, "5x fastest, 20x eager", 700, 20, 0.02},
+            {"mid", 512, 32, 500, 0, "5x fastest, 20x eager"},
+            {"large", 2048, 32, 200, 0, "3x fastest, 5x eager"},
+            {"floss", 64, 1, 500, 50, "40x PyTorch"},
+            {"floss-batch", 256, 16, 200, 32, "15x PyTorch"}};
+}
+
 Case::Case(Backend& backend, const ProcessGrid& grid, const Workload& workload)
     : backend_(backend),
+      grid_(grid),
       workload_(workload),
-      host_x_(random_inputs(workload.T * workload.B)),
-      network_(backend, grid, random_network(workload.N)),
-      x_(backend, host_x_),
+      host_x_(random_inputs(workload)),
+      network_(backend, grid, random_network(workload)),
+      x_(backend, sequences_of(host_x_, workload.T, workload.B, workload.M, grid.sequences_of(workload.B))),
       gradient_(backend, network_.layout.size()) {
-    const auto& [name, N, B, T, k, goal] = workload_;
+    const auto& [name, N, B, T, k, goal, M, O, input_rate, binary] = workload_;
     if (workload_.flossing()) {
         // The authors leave the reset out of the Jacobian.
         const PenaltyOptions options{.tangent = {.exponents = k, .reset = JacobianReset::ignored}};
         host_q0_ = random_bases(1, k, N, true, {0, N}, {0, B});
         floss_.emplace(backend, grid, network_, options, T, B, host_q0_);
     } else {
-        host_dy_ = random_numbers(T * B, outputs, 1.0 / static_cast<double>(T * B), for_dy);
-        dy_ = Buffer<float>(backend, host_dy_);
-        state_.emplace(backend, grid, network_.layout.shape(), T, B, false);
+        const BlockRange mine = grid.sequences_of(B);
+        host_dy_ = random_numbers(T * B, O, 1.0 / static_cast<double>(T * B), for_dy);
+        dy_ = Buffer<float>(backend, sequences_of(host_dy_, T, B, O, mine));
+        state_.emplace(backend, grid, network_.layout.shape(), T, mine.size(), false);
     }
 }
 
@@ -131,13 +162,14 @@ void Case::step() {
     } else {
         state_->forward(network_, x_.data());
         state_->backward(network_, x_.data(), {.dy = dy_.data()}, gradient_);
+        if (grid_.ranks() > 1) grid_.batch().all_reduce_sum(gradient_.data(), gradient_.type(), gradient_.size());
     }
 }
 
 void Case::write(const std::filesystem::path& folder) {
     std::filesystem::create_directories(folder);
     step();
-    const auto& [name, N, B, T, k, goal] = workload_;
+    const auto& [name, N, B, T, k, goal, M, O, input_rate, binary] = workload_;
     const NeuronModel& model = network_.model.neuron;
     const std::vector<float> values = network_.values.to_host();
     using Parameters = std::vector<Parameter>;
@@ -168,10 +200,11 @@ void Case::write(const std::filesystem::path& folder) {
         {"B", B},
         {"T", T},
         {"k", k},
-        {"M", inputs},
-        {"O", outputs},
+        {"M", M},
+        {"O", O},
         {"alpha", values[static_cast<std::size_t>(network_.layout.extent(Parameter::alpha).offset)]},
         {"beta", values[static_cast<std::size_t>(network_.layout.extent(Parameter::beta).offset)]},
+        {"reset", model.reset == Reset::none ? "none" : "zero"},
         {"threshold", model.threshold},
         {"sharpness", model.sharpness},
         {"rate", state().firing_rate()}};
