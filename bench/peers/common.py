@@ -20,6 +20,10 @@ class Case:
         for key, value in meta.items():
             setattr(self, key, value)
 
+    def binary(self):
+        """Whether the units have no memory: u[t+1] = W_in x[t] + W_rec s[t] + b."""
+        return self.alpha == 0 and self.beta == 0 and self.reset == "none"
+
     def _read(self, name, shape, dtype=np.float32):
         return np.fromfile(self.folder / f"{name}.bin", dtype=dtype).reshape(shape)
 

@@ -43,6 +43,9 @@ def trajectory(case, p, x, given):
         if given is not None:
             # The value is the given spike, the derivative that of its own.
             s = s + jax.lax.stop_gradient(now[1].astype(u.dtype) - s)
+        if case.binary():  # nothing is left of i and of the reset
+            after = now[0] + s @ w_rec_t
+            return (i, after), (u, after)
         i = case.alpha * i + now[0] + s @ w_rec_t
         after = (case.beta * u + (1.0 - case.beta) * i) * (1.0 - jax.lax.stop_gradient(s))
         return (i, after), (u, after)

@@ -59,6 +59,12 @@ class Model:
     def step_of(self):
         """The function of one step: (input, i, u, W_rec') -> (i, u, s of the step before)."""
         alpha, beta, theta, sharpness = self.case.alpha, self.case.beta, self.case.threshold, self.case.sharpness
+        if self.case.binary():  # nothing is left of i and of the reset
+
+            def binary_step(now, i, u, w_rec_t):
+                return i, now + Spike.apply(u, theta, sharpness) @ w_rec_t
+
+            return binary_step
 
         def step(now, i, u, w_rec_t):
             s = Spike.apply(u, theta, sharpness)
@@ -82,7 +88,8 @@ class Model:
             else:
                 s = GivenSpike.apply(u, given[t].to(u.dtype), case.threshold, case.sharpness)
                 i = case.alpha * i + current[t] + s @ w_rec_t
-                u = (case.beta * u + (1.0 - case.beta) * i) * (1.0 - s.detach())
+                u = case.beta * u + (1.0 - case.beta) * i
+                u = u * (1.0 - s.detach()) if case.reset == "zero" else u
             us.append(u)
         return us
 

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""One peer on one workload, a step at a time when asked to, so that programs can take turns: worker.py PEER CASE --threads n.
+
+Speaks like bench_cpu: first a line {"ready": true, version, note, and for exact peers how far its gradient agrees with ours},
+then for each `step` or `memory` on the standard input one line of JSON. What fails answers {"failed": reason}.
+"""
+import argparse
+import json
+import os
+import sys
+import time
+
+
+def megabytes(key):
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith(key + ":"):
+                return int(line.split()[1]) / 1024.0
+    return 0.0
+
+
+def before_the_workload():
+    """The resident size in MB; the largest one counts from here."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass  # then what came before counts, too
+    return megabytes("VmRSS")
+
+
+def torch_peer(case, threads, compiled):
+    import torch
+    import torch_step
+
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    before = before_the_workload()
+    model = torch_step.Model(case, "cpu")
+    checked = torch_step.check(model)
+    step = torch_step.compiled_step(model) if compiled else model.step_of()
+    note = "exact equations" + ("; the step compiled, the loop over time in Python" if compiled else "")
+    return lambda: model.run(step), {"version": torch.__version__, "note": note, **checked}, before
+
+
+def jax_peer(case, threads):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+    import jax_step
+
+    jax.config.update("jax_default_matmul_precision", "highest")
+    before = before_the_workload()
+    model = jax_step.Model(case, jax.devices("cpu")[0])
+    checked = model.check()
+    return (lambda: jax.block_until_ready(model.step(model.p, model.data)),
+            {"version": jax.__version__, "note": "exact equations; lax.scan under jit", **checked}, before)
+
+
+def library_peer(case, threads, name):
+    import importlib.metadata
+
+    import torch
+    import library_step
+
+    torch.set_num_threads(threads)
+    if case.kind != "training":
+        raise RuntimeError("it has no flossing step")
+    before = before_the_workload()
+    step, note = getattr(library_step, name)(case)
+    return step, {"version": importlib.metadata.version(name), "note": note}, before
+
+
+PEERS = {"torch-eager": lambda case, threads: torch_peer(case, threads, False),
+         "torch-compiled": lambda case, threads: torch_peer(case, threads, True),
+         "jax-scan": jax_peer,
+         "snntorch": lambda case, threads: library_peer(case, threads, "snntorch"),
+         "norse": lambda case, threads: library_peer(case, threads, "norse"),
+         "spikingjelly": lambda case, threads: library_peer(case, threads, "spikingjelly")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("case", help="folder that bench_cpu --export wrote")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    # Only answers go to the driver: what libraries print joins the errors.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(what):
+        answers.write(json.dumps(what) + "\n")
+        answers.flush()
+
+    try:
+        import common
+
+        step, about, before = PEERS[options.peer](common.Case(options.case), options.threads)
+        for _ in range(2):  # warm up; compile
+            step()
+        answer({"ready": True, **about})
+        for line in sys.stdin:
+            if line.strip() == "memory":
+                answer({"peak_mb": megabytes("VmHWM"), "before_mb": before})
+            else:
+                start = time.perf_counter()
+                step()
+                answer({"seconds": time.perf_counter() - start})
+    except Exception as error:
+        text = str(error).strip()
+        answer({"failed": f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:300]})
+        raise
+
+
+if __name__ == "__main__":
+    main()
