@@ -10,7 +10,7 @@
 
 namespace spikefloss {
 
-class CpuBackend final : public Backend {
+class CpuBackend : public Backend {
 public:
     // threads: OpenMP threads of this process, >= 1.
     CpuBackend(int threads, Sums sums);

@@ -100,7 +100,9 @@ int run_command_line(int argc, char** argv) {
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
     add_parallel_options(info_app, info_command.parallel);
-    info_app.add_option("config", info_command.config, "TOML file: also say what memory training it takes");
+    info_app.add_option("--plan", info_command.plan,
+                        "a config (TOML): what a rank of --grid needs to train it, and what it sends; the ranks of the "
+                        "grid need not be there");
     add_assignments(info_app, info_command.assignments);
 
     FileCommand file_command;

@@ -37,7 +37,7 @@ struct EvalCommand {
 
 struct InfoCommand {
     ParallelChoice parallel;
-    std::string config;                    // "": say nothing of a config's memory
+    std::string plan;                      // a config; "": say nothing of what training takes
     std::vector<std::string> assignments;  // --set section.key=value
 };
 

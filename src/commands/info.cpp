@@ -10,52 +10,59 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <optional>
 #include <string>
 #include <thread>
 
 namespace spikefloss {
 namespace {
 
-// What memory the training of a config takes on this rank. Collective.
-MemoryNeed need_of(const Session& session, const Config& config) {
-    const ProcessGrid& grid = session.grid;
-    std::unique_ptr<Task> task;
-    NetworkShape shape;
-    bool has_current = false;
-    grid.agree([&] {
-        check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards);
-        task = make_task(task_settings(config));
-        shape = {config.network.neurons, task->inputs(), task->outputs()};
-        has_current = std::exp(-config.network.dt / config.network.tau_syn) > 0.0;
-        if (config.network.file.empty()) return;
+// What training the config needs on a rank of the grid, which is there only if free is not 0.
+std::string plan_of(const Session& session, const Config& config, GridShape grid, std::size_t free) {
+    check_grid(config, grid.neuron_shards, grid.batch_shards);
+    const std::unique_ptr<Task> task = make_task(task_settings(config));
+    NetworkShape shape = {config.network.neurons, task->inputs(), task->outputs()};
+    bool has_current = std::exp(-config.network.dt / config.network.tau_syn) > 0.0;
+    if (!config.network.file.empty()) {
         const HostNetwork network = read_network(config.network.file, 1, 0);
         shape = network.layout.shape();
         const auto [offset, count] = network.layout.extent(Parameter::alpha);
         const auto first = network.values.begin() + offset;
         has_current = std::any_of(first, first + count, [](float alpha) { return alpha != 0.0f; });
         check_network(config, *task, shape, shape.neurons * (has_current ? 2 : 1));
-    });
-    return memory_need(session, config, *task, shape, has_current);
+    }
+    const int ranks = grid.neuron_shards * grid.batch_shards;
+    return fmt::format("on a {}x{} grid ({} rank{}), on its last rank, which holds the most:\n{}", grid.neuron_shards,
+                       grid.batch_shards, ranks, ranks == 1 ? "" : "s",
+                       plan_text(*session.backend, grid, {config, *task, shape, has_current}, free));
 }
 
 }  // namespace
 
 int info(const InfoCommand& command) {
     Config config;
+    GridShape grid;
+    ParallelChoice choice = command.parallel;
+    bool there = true;  // the ranks of the grid that is planned for
     alike([&] {
-        require(!command.config.empty() || command.assignments.empty(), Exit::usage,
+        require(!command.plan.empty() || command.assignments.empty(), Exit::usage,
                 "--set changes a config, but none was named",
-                "name a config file: spikefloss info CONFIG --set section.key=value");
-        if (command.config.empty()) return;
-        config = config_of(command.config, command.assignments, command.parallel);
+                "name a config file: spikefloss info --plan CONFIG --set section.key=value");
+        if (command.plan.empty()) return;
+        config = config_of(command.plan, command.assignments, command.parallel);
         check_config(config);
+        choice = parallel_choice(config);
+        if (choice.grid == "auto") choice.grid = "";
+        grid = choice.grid.empty() ? GridShape{1, world_size()} : read_grid(choice.grid);
+        there = grid.neuron_shards * grid.batch_shards == world_size();
+        if (!there && world_size() == 1) choice.grid = "";
     });
-    const bool with_config = !command.config.empty();
-    const Session session(with_config ? parallel_choice(config) : command.parallel, sums_from_name(config.run.sums));
+    const Session session(choice, sums_from_name(config.run.sums));
     const std::string devices = session.devices_text();
-    std::optional<MemoryNeed> need;
-    if (with_config) need = need_of(session, config);
+    std::string plan;
+    session.grid.agree([&] {
+        if (!command.plan.empty() && is_first_rank())
+            plan = plan_of(session, config, grid, there ? session.memory_share() : 0);
+    });
     if (!is_first_rank()) return 0;
     char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
     int length = 0;
@@ -76,7 +83,7 @@ int info(const InfoCommand& command) {
     fmt::print("grid         {}x{} (neuron shards x batch shards)\n", session.grid.shape().neuron_shards,
                session.grid.shape().batch_shards);
     fmt::print("threads      {} per rank\n", session.threads);
-    if (need) fmt::print("memory that training {} takes on rank 0:\n{}", command.config, memory_table(*need));
+    if (!plan.empty()) fmt::print("plan of {} {}", command.plan, plan);
     return 0;
 }
 

@@ -18,12 +18,13 @@ std::string size_text(std::size_t bytes) {
 }
 
 // A network of this shape; only its size counts.
-TrainingState blank_state(const ProcessGrid& grid, const InitialNetwork& initial, const NetworkShape& shape,
-                          bool has_current) {
-    HostNetwork network{initial.model, ParameterLayout(shape, grid.shape().neuron_shards, grid.neuron_shard()), {}};
+TrainingState blank_state(const ProcessGrid& grid, const Workload& workload) {
+    const InitialNetwork initial = initial_settings(workload.config, workload.task);
+    HostNetwork network{
+        initial.model, ParameterLayout(workload.shape, grid.shape().neuron_shards, grid.neuron_shard()), {}};
     network.values.resize(static_cast<std::size_t>(network.layout.size()));
     const auto [offset, count] = network.layout.extent(Parameter::alpha);
-    std::fill_n(network.values.begin() + offset, count, has_current ? 0.5f : 0.0f);
+    std::fill_n(network.values.begin() + offset, count, workload.has_current ? 0.5f : 0.0f);
     return {std::move(network), {}, {}, {}};
 }
 
@@ -32,49 +33,86 @@ bool measures(const Config& config) {
     return config.diagnostics.every > 0 || std::find(schedule.begin(), schedule.end(), "adaptive") != schedule.end();
 }
 
+TrainerOptions without_flossing(TrainerOptions options) {
+    options.floss_schedule = {};
+    return options;
+}
+
+Communicators counting_communicators(GridShape shape, int rank, TrafficNeed& sent) {
+    const int P = shape.neuron_shards, Q = shape.batch_shards;
+    // Nothing in a step is sent to all ranks but by control().
+    return {std::make_unique<CountingCommunicator>(0, 1, sent.batch),
+            std::make_unique<CountingCommunicator>(rank % P, P, sent.neurons),
+            std::make_unique<CountingCommunicator>(rank / P, Q, sent.batch)};
+}
+
 }  // namespace
 
-MemoryNeed memory_need(const Session& session, const Config& config, const Task& task, const NetworkShape& shape,
-                       bool has_current) {
-    const ProcessGrid& grid = session.grid;
-    const InitialNetwork initial = initial_settings(config, task);
-    const TrainerOptions options = trainer_options(config, task);
+MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Workload& workload) {
+    const TrainerOptions options = trainer_options(workload.config, workload.task);
 
-    CountingBackend weights(*session.backend);
+    CountingBackend weights(backend), optimisers(backend);
     {
-        const TrainingState state = blank_state(grid, initial, shape, has_current);
+        const TrainingState state = blank_state(grid, workload);
         const Network network(weights, grid, state.network);
-        const Optimiser first(weights, grid, network.layout, options.optimiser);
-        const Optimiser second(weights, grid, network.layout, options.floss_optimiser);
+        const Optimiser first(optimisers, grid, network.layout, options.optimiser);
+        const Optimiser second(optimisers, grid, network.layout, options.floss_optimiser);
     }
-    CountingBackend plain(*session.backend);
-    TrainerOptions without = options;
-    without.floss_schedule = {};
-    const Trainer trainer(plain, grid, task, without, blank_state(grid, initial, shape, has_current));
+    CountingBackend plain(backend);
+    const Trainer trainer(plain, grid, workload.task, without_flossing(options), blank_state(grid, workload));
     const Tape& tape = trainer.tape();
     const std::size_t tape_bytes =
         tape.membrane.bytes() + tape.current.bytes() + tape.spikes.bytes() + tape.readout.bytes();
 
-    CountingBackend whole(*session.backend);
-    Trainer flossing(whole, grid, task, options, blank_state(grid, initial, shape, has_current));
+    CountingBackend whole(backend);
+    Trainer flossing(whole, grid, workload.task, options, blank_state(grid, workload));
     const std::size_t with_flossing = whole.bytes();
-    if (measures(config)) flossing.prepare_measurement();
+    if (measures(workload.config)) flossing.prepare_measurement();
 
     MemoryNeed need;
     need.parts = {
-        {"weights and optimisers", weights.bytes(), "fewer neurons, or more neuron shards (--grid PxQ, larger P)"},
+        {"weights", weights.bytes(), "fewer neurons, or more neuron shards (--grid PxQ, larger P)"},
+        {"optimisers", optimisers.bytes(), "fewer neurons, or more neuron shards (--grid PxQ, larger P)"},
         {"tape of states", tape_bytes, "a smaller train.batch, shorter sequences, or more ranks"},
-        {"batch and chunks of time", plain.bytes() - weights.bytes() - tape_bytes,
+        {"batch and chunks of time", plain.bytes() - weights.bytes() - optimisers.bytes() - tape_bytes,
          "a smaller train.batch, shorter sequences, or more ranks"},
         {"tangents of flossing", with_flossing - plain.bytes(),
          "fewer flossing.exponents, a shorter flossing.horizon, or a smaller flossing.batch"},
         {"diagnostics", whole.bytes() - with_flossing, "fewer diagnostics.exponents, or a smaller diagnostics.batch"}};
     need.arrays = whole.bytes();
     // Work space of the libraries, and operands that operations rearrange.
-    const bool on_gpu = session.backend->name() == "cuda";
+    const bool on_gpu = backend.name() == "cuda";
     need.scratch = need.arrays / (on_gpu ? 10 : 20) + (std::size_t{on_gpu ? 96u : 16u} << 20);
-    need.free = session.memory_share();
     return need;
+}
+
+std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape shape, int rank, const Workload& workload) {
+    TrafficNeed sent;
+    const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, sent));
+    CountingBackend counting(backend);
+    const TrainerOptions options = trainer_options(workload.config, workload.task);
+    // From zero, so that what making the objects sent is left out.
+    const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {
+        Trainer trainer(counting, grid, workload.task, chosen, blank_state(grid, workload));
+        sent.neurons = sent.batch = {};
+        work(trainer);
+        return TrafficNeed{name, sent.neurons, sent.batch};
+    };
+    const auto advance = [](Trainer& trainer) { trainer.advance(); };
+    std::vector<TrafficNeed> needs = {count("a training step", without_flossing(options), advance)};
+    TrainerOptions flossing = options;
+    if (options.floss_schedule.joint_weight > 0.0) {
+        flossing.floss_schedule = {};
+        flossing.floss_schedule.every = 1, flossing.floss_schedule.joint_weight = 1.0;
+        needs.push_back(count("with the penalty in it", flossing, advance));
+    } else if (!workload.config.flossing.schedule.empty()) {
+        flossing.floss_schedule = {};
+        flossing.floss_schedule.before = 1;
+        needs.push_back(count("a flossing step", flossing, advance));
+    }
+    if (measures(workload.config))
+        needs.push_back(count("a record of diagnostics", options, [](Trainer& trainer) { trainer.diagnose(); }));
+    return needs;
 }
 
 std::string memory_line(const MemoryNeed& need) {
@@ -85,14 +123,32 @@ std::string memory_line(const MemoryNeed& need) {
                        size_text(need.free), text, size_text(need.scratch));
 }
 
-std::string memory_table(const MemoryNeed& need) {
-    std::string text;
-    for (const MemoryNeed::Part& part : need.parts)
-        text += fmt::format("  {:26} {:>12}\n", part.name, size_text(part.bytes));
-    text += fmt::format("  {:26} {:>12}\n", "scratch, about", size_text(need.scratch));
-    text += fmt::format("  {:26} {:>12}\n", "in all", size_text(need.total()));
-    text += fmt::format("  {:26} {:>12}   {}\n", "free for this rank", size_text(need.free),
-                        need.fits() ? "it fits" : "IT DOES NOT FIT");
+std::string plan_text(const Backend& backend, GridShape shape, const Workload& workload, std::size_t free) {
+    const int P = shape.neuron_shards, Q = shape.batch_shards, last = P * Q - 1;
+    TrafficNeed none;
+    const ProcessGrid grid(shape, last, counting_communicators(shape, last, none));
+    MemoryNeed need = memory_need(backend, grid, workload);
+    need.free = free;
+    std::string text = fmt::format("  memory, in bytes\n");
+    const auto line = [&](const std::string& name, std::size_t bytes) {
+        text += fmt::format("    {:26} {:>15} {:>12}\n", name, bytes, size_text(bytes));
+    };
+    for (const MemoryNeed::Part& part : need.parts) line(part.name, part.bytes);
+    line("scratch, about", need.scratch);
+    line("in all", need.total());
+    if (free) {
+        line("free for this rank", free);
+        text += need.fits() ? "    it fits\n" : "    IT DOES NOT FIT\n";
+    }
+    if (P * Q == 1) return text + "  communication: none, there is one rank\n";
+    text += fmt::format(
+        "  communication: what the rank hands to collectives among the {} neuron shards and the {} batch "
+        "shards\n    {:26} {:>8} {:>15} {:>12} {:>8} {:>15} {:>12}\n",
+        P, Q, "", "calls", "bytes", "", "calls", "bytes", "");
+    for (const TrafficNeed& sent : traffic_need(backend, shape, last, workload))
+        text += fmt::format("    {:26} {:>8} {:>15} {:>12} {:>8} {:>15} {:>12}\n", sent.name, sent.neurons.calls,
+                            sent.neurons.bytes, size_text(static_cast<std::size_t>(sent.neurons.bytes)),
+                            sent.batch.calls, sent.batch.bytes, size_text(static_cast<std::size_t>(sent.batch.bytes)));
     return text;
 }
 
@@ -104,7 +160,7 @@ void require_memory(const Session& session, const MemoryNeed& need) {
         throw Error(
             Exit::usage,
             fmt::format("the run does not fit into the memory of rank {}: {}", session.grid.rank(), memory_line(need)),
-            fmt::format("the largest part is {}: use {}; spikefloss info CONFIG tries it out", largest->name,
+            fmt::format("the largest part is {}: use {}; spikefloss info --plan CONFIG tries it out", largest->name,
                         largest->remedy));
     });
 }

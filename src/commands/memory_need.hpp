@@ -1,9 +1,10 @@
-// What memory a training run takes on this rank, before it starts.
+// What memory a training run takes on a rank, and what the rank sends, before it starts.
 #pragma once
 
 #include "commands/session.hpp"
 #include "config/schema.hpp"
 #include "network/parameters.hpp"
+#include "parallel/counting_communicator.hpp"
 #include "tasks/task.hpp"
 
 #include <string>
@@ -25,14 +26,32 @@ struct MemoryNeed {
     bool fits() const { return total() <= free; }
 };
 
-// Counted by making the objects of the run without their memory. has_current: whether any alpha is not 0. Collective.
-MemoryNeed memory_need(const Session& session, const Config& config, const Task& task, const NetworkShape& shape,
-                       bool has_current);
+// What training a config works on, as far as sizes go.
+struct Workload {
+    const Config& config;
+    const Task& task;
+    NetworkShape shape;
+    bool has_current;  // whether any alpha is not 0
+};
+
+// Counted by making the objects of the run on `backend` without their memory; `free` is the caller's. Collective.
+MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Workload& workload);
+
+// What a unit of work hands to the collectives among the neuron shards and among the batch shards. A few numbers over
+// all ranks (losses, norms) come on top.
+struct TrafficNeed {
+    std::string name;
+    Traffic neurons, batch;
+};
+// Of rank `rank` of a grid that need not be there, counted by walking through each without computing. The first is a
+// training step.
+std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape grid, int rank, const Workload& workload);
 
 // "1.2 GiB of 70.1 GiB free (weights and optimisers 0.3, ...)"
 std::string memory_line(const MemoryNeed& need);
-// One line for each part.
-std::string memory_table(const MemoryNeed& need);
+// The memory of a rank of a grid that need not be there, and what it sends, one line for each part. free: this rank's
+// share of what is free, 0 where that says nothing about the grid.
+std::string plan_text(const Backend& backend, GridShape grid, const Workload& workload, std::size_t free);
 // Throws Error(Exit::usage) with the numbers and what to shrink on all ranks when it does not fit on one. Collective.
 void require_memory(const Session& session, const MemoryNeed& need);
 

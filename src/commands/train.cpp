@@ -270,7 +270,8 @@ int train(const TrainCommand& command) {
             fmt::format("{} is fine: {}: {}", command.config, config.task.name, sizes_text(config, *task, shape)));
         return 0;
     }
-    const MemoryNeed need = memory_need(session, config, *task, shape, D > shape.neurons);
+    MemoryNeed need = memory_need(*session.backend, grid, {config, *task, shape, D > shape.neurons});
+    need.free = session.memory_share();
     require_memory(session, need);
     const std::string devices = session.devices_text();
     // Only now, so that what cannot start leaves no directory behind.

@@ -24,14 +24,19 @@ bool parse_positive(const char* first, const char* last, int& value) {
 
 }  // namespace
 
-GridShape parse_grid(const std::string& text, int ranks) {
-    if (text.empty() || text == "auto") return {1, ranks};
+GridShape read_grid(const std::string& text) {
     const auto cross = text.find('x');
     GridShape shape;
     require(cross != std::string::npos && parse_positive(text.data(), text.data() + cross, shape.neuron_shards) &&
                 parse_positive(text.data() + cross + 1, text.data() + text.size(), shape.batch_shards),
             Exit::usage, fmt::format("grid '{}' is not of the form PxQ", text),
             "give P neuron shards and Q batch shards as in 2x2, or auto");
+    return shape;
+}
+
+GridShape parse_grid(const std::string& text, int ranks) {
+    if (text.empty() || text == "auto") return {1, ranks};
+    const GridShape shape = read_grid(text);
     require(static_cast<long>(shape.neuron_shards) * shape.batch_shards == ranks, Exit::usage,
             fmt::format("grid {} needs {} ranks, but {} running", text,
                         static_cast<long>(shape.neuron_shards) * shape.batch_shards,
@@ -53,6 +58,14 @@ ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape, double timeout)
     connect(host_communicators());
 }
 
+ProcessGrid::ProcessGrid(GridShape shape, int rank, Communicators communicators)
+    : shape_(shape),
+      neuron_shard_(rank % shape.neuron_shards),
+      batch_shard_(rank / shape.neuron_shards),
+      watch_(std::make_shared<Watch>(MPI_COMM_SELF, 0.0)),
+      control_(MPI_COMM_SELF, watch_),
+      communicators_(std::move(communicators)) {}
+
 Communicators ProcessGrid::host_communicators() const {
     const MPI_Comm all = control_.handle();
     return {std::make_unique<MpiCommunicator>(all, watch_), split(all, batch_shard_, neuron_shard_, watch_),
@@ -68,14 +81,15 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
     } catch (...) {
         fault = std::current_exception();
     }
-    int mine = fault ? rank() : ranks();
+    const int me = control_.rank(), all = control_.size();
+    int mine = fault ? me : all;
     int first = mine;
     control_.meet("MPI_Allreduce");
     check_mpi(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, control_.handle()), "MPI_Allreduce");
-    if (first == ranks()) return;
+    if (first == all) return;
     // The lowest failing rank keeps its text; the others learn the exit code and say nothing.
     int code = static_cast<int>(Exit::internal);
-    if (rank() == first) {
+    if (me == first) {
         try {
             std::rethrow_exception(fault);
         } catch (const Error& error) {
@@ -84,7 +98,7 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
         }
     }
     control_.broadcast(&code, sizeof code, first);
-    if (rank() == first) {
+    if (me == first) {
         try {
             std::rethrow_exception(fault);
         } catch (Error& error) {

@@ -18,7 +18,9 @@ struct GridShape {
     int batch_shards = 1;   // Q
 };
 
-// "PxQ" -> shape; "" or "auto" -> 1 x ranks. Throws Error(Exit::usage) when the text is malformed or P Q != ranks.
+// "PxQ" -> shape. Throws Error(Exit::usage) when the text is malformed.
+GridShape read_grid(const std::string& text);
+// The same for a run on `ranks` ranks; "" or "auto" -> 1 x ranks. Throws Error(Exit::usage) when P Q != ranks, too.
 GridShape parse_grid(const std::string& text, int ranks);
 
 // What carries arrays in backend memory between the ranks.
@@ -34,12 +36,15 @@ public:
     // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their
     // number. timeout: of a wait for other ranks, in seconds; 0: none.
     ProcessGrid(MPI_Comm comm, GridShape shape, double timeout = usual_timeout);
+    // A grid that is planned, as one of its ranks sees it, of which none but this process is there: collectives of
+    // `communicators` are theirs to pretend, and control() reaches nobody else.
+    ProcessGrid(GridShape shape, int rank, Communicators communicators);
 
     GridShape shape() const { return shape_; }
     int neuron_shard() const { return neuron_shard_; }  // p
     int batch_shard() const { return batch_shard_; }    // q
-    int rank() const { return control_.rank(); }
-    int ranks() const { return control_.size(); }
+    int rank() const { return neuron_shard_ + shape_.neuron_shards * batch_shard_; }
+    int ranks() const { return shape_.neuron_shards * shape_.batch_shards; }
 
     // The neurons and the sequences that this rank owns.
     BlockRange neurons_of(Index neurons) const { return block_range(neurons, shape_.neuron_shards, neuron_shard_); }

@@ -2,7 +2,9 @@
 
 #include "core/error.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace spikefloss {
 namespace {
@@ -102,7 +104,9 @@ float Trainer::adjoint_limit() const {
     const auto [offset, count] = network_.layout.extent(Parameter::w_out);
     double squares = grid_.batch_shard() == 0 ? squares_of(backend_, network_.values.data() + offset, count, square_) : 0.0;
     grid_.control().all_reduce_sum(&squares, Scalar::float64, 1);
-    return static_cast<float>(options_.adjoint_cap * 0.5 * std::sqrt(squares) / loss_.terms(options_.batch));
+    const double limit = options_.adjoint_cap * 0.5 * std::sqrt(squares) / loss_.terms(options_.batch);
+    // Above 0, which is off: with W_out = 0, too, all ranks go through the same collectives.
+    return std::max(static_cast<float>(limit), std::numeric_limits<float>::min());
 }
 
 StepReport Trainer::train_step() {

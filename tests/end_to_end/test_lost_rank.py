@@ -2,6 +2,7 @@
 that cannot work are errors; what memory a config takes is told, and one that does not fit is refused.
 """
 import os
+import re
 import signal
 import time
 from unittest import mock
@@ -65,25 +66,43 @@ class LaunchTest(program.ProgramTest):
 
 class MemoryTest(program.ProgramTest):
     def sizes(self, *arguments):
-        out = self.succeed("info", self.config(), *arguments).out
-        table = {}
-        for line in out[out.index("memory that training"):].splitlines()[1:]:
-            words = line.split()
-            unit = next(i for i, word in enumerate(words) if word in ("KiB", "MiB", "GiB"))
-            scale = {"KiB": 1, "MiB": 1024, "GiB": 1024**2}[words[unit]]
-            table[" ".join(words[:unit - 1])] = float(words[unit - 1]) * scale
-        return table
+        out = self.succeed("info", "--plan", self.config(), *arguments).out
+        rows = re.findall(r"^    (\w[\w ,]*?) +(\d+) +[\d.]+ [KMG]iB$", out, re.MULTILINE)
+        return {name: int(count) for name, count in rows}
 
     def test_known_sizes(self):
         # N = 400 neurons, 1 input and output: network and, for each of two optimisers, sums, gradient and two moments.
         table = self.sizes("--backend", "cpu", "--set", "network.neurons=400", "--set", "diagnostics.every=0")
         parameters = 400 * 400 + 7 * 400 + 2
-        self.assertAlmostEqual(table["weights and optimisers"], 9 * parameters * 4 / 1024, delta=60)
+        self.assertAlmostEqual(table["weights"], parameters * 4, delta=256)
+        self.assertAlmostEqual(table["optimisers"], 8 * parameters * 4, delta=8 * 256)
         # u of 13 times, one i, words of spikes of 13 times, y of 12 times; 4 sequences.
-        tape = 4 * (13 * 400 * 4 + 400 * 4 + 13 * 13 * 4 + 12 * 4) / 1024
-        self.assertAlmostEqual(table["tape of states"], tape, delta=2)
+        tape = 4 * (13 * 400 * 4 + 400 * 4 + 13 * 13 * 4 + 12 * 4)
+        self.assertEqual(table["tape of states"], tape)
         self.assertEqual(table["tangents of flossing"], 0)
         self.assertEqual(table["diagnostics"], 0)
+
+    def plan(self, *arguments, ranks=None):
+        out = self.succeed("info", "--backend", "cpu", "--plan", self.config(), *arguments, ranks=ranks).out
+        return out[out.index("plan of"):].splitlines()
+
+    def test_a_grid_need_not_be_there(self):
+        for grid in ("2x1", "1x2"):
+            alone, there = self.plan("--grid", grid), self.plan("--grid", grid, ranks=2)
+            free = next(i for i, line in enumerate(there) if "free for this rank" in line)
+            self.assertEqual(there[free + 1].strip(), "it fits")
+            self.assertEqual(there[:free] + there[free + 2:], alone)
+        # 5 of 10 neurons and all of 4 sequences: 12 + 1 gathers of a word for each, 12 sums of 10, and the readout of
+        # 12 steps; once a step its gradients, 5 (10 + 7) + 2 numbers.
+        self.assertRegex("\n".join(self.plan("--grid", "2x1")), rf"a training step +26 +{13 * 16 + 12 * 160 + 12 * 16} ")
+        self.assertRegex("\n".join(self.plan("--grid", "1x4")), rf"a training step .* 1 +{(10 * 17 + 2) * 4} ")
+
+    def test_a_grid_that_cannot_be(self):
+        config = self.config()
+        self.fail_with(program.USAGE, ["11x1", "network.neurons = 10"], "info", "--plan", config, "--grid", "11x1")
+        self.fail_with(program.USAGE, ["is not a process grid"], "info", "--plan", config, "--grid", "11")
+        self.fail_with(program.USAGE, ["needs 6 ranks, but 2 are"], "info", "--plan", config, "--grid", "3x2", ranks=2)
+        self.fail_with(program.USAGE, ["--plan CONFIG"], "info", "--set", "train.batch=3")
 
     def test_what_does_not_fit(self):
         self.fail_with(program.USAGE, ["does not fit", "GiB", "tape of states", "a smaller train.batch"], "train",

@@ -1,0 +1,175 @@
+// What `info --plan` tells of a grid is what a run on that grid allocates and sends: the plan is made in one process,
+// the run on all of them.
+#include "backend/cpu_backend.hpp"
+#include "commands/memory_need.hpp"
+#include "commands/setup.hpp"
+#include "network/initialise.hpp"
+
+#include <gtest/gtest.h>
+
+namespace spikefloss {
+namespace {
+
+// Adds up what is allocated, as the plan does: every array a multiple of 256 bytes.
+class MeasuredBackend final : public CpuBackend {
+public:
+    MeasuredBackend() : CpuBackend(1, Sums::float32) {}
+    void* allocate(std::size_t bytes) override {
+        allocated += (bytes + 255) / 256 * 256 + (bytes == 0 ? 256 : 0);
+        return CpuBackend::allocate(bytes);
+    }
+    std::size_t allocated = 0;
+};
+
+// Adds up what goes through another communicator.
+class MeasuredCommunicator final : public Communicator {
+public:
+    MeasuredCommunicator(std::unique_ptr<Communicator> real, Traffic& sent) : real_(std::move(real)), sent_(sent) {}
+    int rank() const override { return real_->rank(); }
+    int size() const override { return real_->size(); }
+    void all_gather(const void* send, void* receive, std::span<const Index> bytes) override {
+        count(bytes[static_cast<std::size_t>(rank())]);
+        real_->all_gather(send, receive, bytes);
+    }
+    void reduce_scatter_sum(const void* send, void* receive, Scalar type, std::span<const Index> counts) override {
+        Index elements = 0;
+        for (Index block : counts) elements += block;
+        count(elements * static_cast<Index>(size_of(type)));
+        real_->reduce_scatter_sum(send, receive, type, counts);
+    }
+    void all_reduce_sum(void* data, Scalar type, Index elements) override {
+        count(elements * static_cast<Index>(size_of(type)));
+        real_->all_reduce_sum(data, type, elements);
+    }
+    void broadcast(void* data, Index bytes, int root) override {
+        count(bytes);
+        real_->broadcast(data, bytes, root);
+    }
+    void barrier() override {
+        count(0);
+        real_->barrier();
+    }
+
+private:
+    void count(Index bytes) {
+        if (size() > 1) sent_.add(bytes);
+    }
+    std::unique_ptr<Communicator> real_;
+    Traffic& sent_;
+};
+
+Config small_config(const std::string& more) {
+    Config config;
+    read_config_text(R"([network]
+neurons = 23
+tau_syn = 2.0
+[task]
+name = "delayed_copy"
+duration = 30.0
+delay = 3.0
+[train]
+batch = 7
+steps = 4
+test_batches = 1
+[diagnostics]
+every = 1
+exponents = 3
+batch = 7
+warmup = 2
+)" + more,
+                     "small", config);
+    check_config(config);
+    return config;
+}
+
+void expect_equal(const Traffic& found, const Traffic& planned, const char* what) {
+    EXPECT_EQ(found.calls, planned.calls) << what;
+    EXPECT_EQ(found.bytes, planned.bytes) << what;
+}
+
+// Runs on `shape` and compares each rank with the plan for it.
+void compare(GridShape shape, const Config& config) {
+    SCOPED_TRACE(testing::Message() << shape.neuron_shards << "x" << shape.batch_shards);
+    TrafficNeed sent;
+    ProcessGrid grid(MPI_COMM_WORLD, shape);
+    Communicators real = grid.host_communicators();
+    grid.connect({std::move(real.world), std::make_unique<MeasuredCommunicator>(std::move(real.neurons), sent.neurons),
+                  std::make_unique<MeasuredCommunicator>(std::move(real.batch), sent.batch)});
+    const std::unique_ptr<Task> task = make_task(task_settings(config));
+    MeasuredBackend backend;
+    const InitialNetwork initial = initial_settings(config, *task);
+    const Workload workload{config, *task, initial.shape, true};
+    TrainingState start;
+    start.network = initial_network(initial, 1, shape.neuron_shards, grid.neuron_shard());
+    Trainer trainer(backend, grid, *task, trainer_options(config, *task), std::move(start));
+
+    const std::vector<TrafficNeed> planned = traffic_need(backend, shape, grid.rank(), workload);
+    const auto measured = [&](const auto& work) {
+        sent.neurons = sent.batch = {};
+        work();
+        return sent;
+    };
+    const bool joint = config.flossing.weight > 0.0, before = config.flossing.before > 0;
+    ASSERT_EQ(planned.size(), 2u + joint + before);
+    const auto check = [&](std::size_t at, const TrafficNeed& found) {
+        expect_equal(found.neurons, planned[at].neurons, planned[at].name.c_str());
+        expect_equal(found.batch, planned[at].batch, planned[at].name.c_str());
+        EXPECT_EQ(planned[at].neurons.calls > 0, shape.neuron_shards > 1);
+    };
+    if (before) check(1, measured([&] { trainer.advance(); }));
+    check(joint ? 1 : 0, measured([&] { trainer.advance(); }));
+    check(planned.size() - 1, measured([&] { trainer.diagnose(); }));
+
+    // The plan is made where the other ranks are not.
+    TrafficNeed none;
+    const ProcessGrid alone(
+        shape, grid.rank(),
+        {std::make_unique<CountingCommunicator>(0, 1, none.batch),
+         std::make_unique<CountingCommunicator>(grid.neuron_shard(), shape.neuron_shards, none.neurons),
+         std::make_unique<CountingCommunicator>(grid.batch_shard(), shape.batch_shards, none.batch)});
+    const MemoryNeed need = memory_need(backend, alone, workload);
+    EXPECT_EQ(need.arrays, backend.allocated);
+    std::size_t parts = 0;
+    for (const MemoryNeed::Part& part : need.parts) parts += part.bytes;
+    EXPECT_EQ(parts, need.arrays);
+}
+
+void compare_on_all_grids(const Config& config) {
+    int ranks = 1;
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    for (int P = 1; P <= ranks; ++P)
+        if (ranks % P == 0) compare({P, ranks / P}, config);
+}
+
+TEST(Plan, TrainingAndDiagnostics) { compare_on_all_grids(small_config("")); }
+
+TEST(Plan, FlossingStepsOfTheirOwn) {
+    compare_on_all_grids(small_config(R"([flossing]
+schedule = ["before"]
+before = 1
+exponents = 4
+batch = 7
+warmup = 2
+qr_interval = 3
+)"));
+}
+
+TEST(Plan, ThePenaltyInTheTrainingStep) {
+    compare_on_all_grids(small_config(R"([flossing]
+schedule = ["every"]
+weight = 0.3
+exponents = 4
+batch = 7
+warmup = 2
+)"));
+}
+
+TEST(Plan, SegmentsAndTheAdjointCap) {
+    Config config = small_config("");
+    config.train.tape = "segments";
+    config.train.adjoint_cap = 2.0;
+    compare_on_all_grids(config);
+}
+
+}  // namespace
+}  // namespace spikefloss
