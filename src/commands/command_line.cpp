@@ -105,6 +105,12 @@ int run_command_line(int argc, char** argv) {
                         "grid need not be there");
     add_assignments(info_app, info_command.assignments);
 
+    ReportCommand report_command;
+    CLI::App& report_app =
+        *app.add_subcommand("report", "a finished or half-finished run as one HTML file: curves, spectrum, settings");
+    report_app.add_option("run_directory", report_command.directory, "run directory of a training")->required();
+    report_app.add_option("-o,--output", report_command.output, "file to write (default RUN_DIR/report.html)");
+
     FileCommand file_command;
     CLI::App& spectrum_app = *app.add_subcommand("spectrum", "surrogate Lyapunov spectrum of a network file");
     add_file_options(spectrum_app, file_command);
@@ -135,6 +141,7 @@ int run_command_line(int argc, char** argv) {
     if (train_app.parsed()) return train(train_command);
     if (eval_app.parsed()) return evaluate(eval_command);
     if (info_app.parsed()) return info(info_command);
+    if (report_app.parsed()) return report(report_command);
     if (spectrum_app.parsed()) return spectrum(file_command);
     return gradients(file_command);
 }

@@ -41,6 +41,10 @@ struct InfoCommand {
     std::vector<std::string> assignments;  // --set section.key=value
 };
 
+struct ReportCommand {
+    std::string directory, output;  // "": report.html in the directory
+};
+
 // spectrum and gradients
 struct FileCommand {
     ParallelChoice parallel;
@@ -59,6 +63,7 @@ struct FileCommand {
 int train(const TrainCommand& command);
 int evaluate(const EvalCommand& command);
 int info(const InfoCommand& command);
+int report(const ReportCommand& command);
 int spectrum(const FileCommand& command);
 int gradients(const FileCommand& command);
 

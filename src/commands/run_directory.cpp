@@ -59,7 +59,8 @@ std::string check_run_directory(const ProcessGrid& grid, const std::string& dire
     return changed;
 }
 
-void start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config) {
+void start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
+                         const std::string& session) {
     grid.agree([&] {
         if (grid.rank() != 0) return;
         const fs::path folder(directory);
@@ -68,6 +69,7 @@ void start_run_directory(const ProcessGrid& grid, const std::string& directory, 
         require(!fault, Exit::storage, fmt::format("cannot make the run directory {}: {}", directory, fault.message()),
                 "choose one that you may write to, with --run-dir or run.directory");
         write_whole_file((folder / "build.txt").string(), build_text() + "\n");
+        write_whole_file((folder / "session.json").string(), session);
         write_whole_file((folder / "config.toml").string(), to_toml(config, true));
     });
 }

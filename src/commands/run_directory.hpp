@@ -12,9 +12,10 @@ namespace spikefloss {
 // or a run of another config (naming the keys that differ). Returns one line for each difference that may be. Collective.
 std::string check_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config, bool resume);
 
-// Makes the directory and writes the config and the build info into it. Throws Error(Exit::storage) when that fails.
-// Collective; rank 0 works.
-void start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config);
+// Makes the directory and writes the config, the build info and the record of the session (JSON) into it. Throws
+// Error(Exit::storage) when that fails. Collective; rank 0 works.
+void start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
+                         const std::string& session);
 
 // Keys that may change between the sessions of one run: how long, where, how often, and how far a step goes (what a run
 // that blew up needs to go on), but not what is learned from what.

@@ -1,11 +1,15 @@
 #include "commands/session.hpp"
 
 #include "config/schema.hpp"
+#include "io/build_text.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/ranges.h>
 #include <sched.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <ctime>
 #include <fstream>
 #include <thread>
 
@@ -103,22 +107,50 @@ Session::Session(const ParallelChoice& choice, Sums sums)
     connect(choice.comm.empty() ? "auto" : choice.comm, *backend, grid);
 }
 
-std::string Session::devices_text() const {
+// Of every rank. Collective.
+std::vector<std::string> Session::devices() const {
     constexpr std::size_t width = 160;
     std::string mine = device_;
     mine.resize(width, ' ');
     std::vector<char> all(width * static_cast<std::size_t>(grid.ranks()));
     grid.control().all_gather(mine.data(), all.data(),
                               std::vector<Index>(static_cast<std::size_t>(grid.ranks()), width));
+    std::vector<std::string> devices;
+    for (std::size_t at = 0; at < all.size(); at += width) {
+        std::string& device = devices.emplace_back(&all[at], width);
+        device.erase(device.find_last_not_of(' ') + 1);
+    }
+    return devices;
+}
+
+std::string Session::devices_text() const {
     std::string text = fmt::format("backend {}, {} products, communicator {}", backend->name(), precision_, comm_);
     std::string before;
-    for (std::size_t r = 0; r * width < all.size(); ++r) {
-        std::string device(&all[r * width], width);
-        device.erase(device.find_last_not_of(' ') + 1);
-        if (device != before) text += fmt::format("\n  from rank {}: {}", r, device);
+    int rank = 0;
+    for (const std::string& device : devices()) {
+        if (device != before) text += fmt::format("\n  from rank {}: {}", rank, device);
         before = device;
+        ++rank;
     }
     return text;
+}
+
+std::string Session::record() const {
+    nlohmann::ordered_json json;
+    json["started"] = fmt::format("{:%Y-%m-%d %H:%M:%S %z}", fmt::localtime(std::time(nullptr)));
+    json["build"] = build_text();
+    json["grid"] = fmt::format("{}x{}", grid.shape().neuron_shards, grid.shape().batch_shards);
+    json["threads"] = threads;
+    json["backend"] = backend->name();
+    json["precision"] = precision_;
+    json["communicator"] = comm_;
+    json["ranks"] = nlohmann::ordered_json::array();
+    int rank = 0;
+    for (const std::string& device : devices()) {
+        json["ranks"].push_back({{"host", grid.watch()->host_of(rank)}, {"device", device}});
+        ++rank;
+    }
+    return json.dump(1) + "\n";
 }
 
 ParallelChoice parallel_choice(const Config& config) {

@@ -44,10 +44,14 @@ public:
     // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for those that have the same.
     // Collective.
     std::string devices_text() const;
+    // Where and how this session runs, one JSON object. Collective.
+    std::string record() const;
     // This rank's share of the memory that is free where it computes.
     std::size_t memory_share() const { return backend->free_memory() / static_cast<std::size_t>(sharers_); }
 
 private:
+    std::vector<std::string> devices() const;
+
     std::string comm_, precision_, device_;
     int sharers_ = 1;  // ranks that share the memory
 };

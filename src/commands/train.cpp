@@ -1,17 +1,16 @@
 // `train`: from a config to a trained network in a run directory.
 #include "commands/memory_need.hpp"
+#include "commands/run.hpp"
 #include "commands/run_directory.hpp"
 #include "commands/session.hpp"
 #include "commands/setup.hpp"
 #include "commands/stop_signal.hpp"
 #include "io/build_text.hpp"
 #include "io/checkpoint.hpp"
-#include "io/metrics.hpp"
 #include "io/network_file.hpp"
 #include "io/progress.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -20,8 +19,6 @@
 
 namespace spikefloss {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 Config resolved_config(const TrainCommand& command) {
     Config config = config_of(command.config, command.assignments, command.parallel);
@@ -104,101 +101,6 @@ std::string session_text(const ProcessGrid& grid) {
     return fmt::format("--- {}, {} rank{}\n{}", date, grid.ranks(), grid.ranks() == 1 ? "" : "s", build_text());
 }
 
-// The records of one run and the measurements on the way.
-class Run {
-public:
-    // begun: the records of an earlier session belong to this run, up to the present step.
-    Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, bool begun)
-        : grid_(grid),
-          config_(config),
-          trainer_(trainer),
-          display_(display),
-          last_report_(Clock::now()),
-          last_unit_(last_report_) {
-        const Progress& p = trainer.progress();
-        grid.agree([&] {
-            if (begun) saved_ = position();
-            if (grid.rank() != 0) return;
-            const std::int64_t step = begun ? p.step : -1;
-            metrics_.emplace(config.run.directory + "/metrics.jsonl", step, p.floss_steps);
-            if (config.diagnostics.every > 0)
-                diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", step, p.floss_steps);
-        });
-        display.start(p.step);
-        if (!begun && config.diagnostics.every > 0) diagnose(nullptr);
-    }
-
-    void after(const StepReport& report) {
-        Progress& p = trainer_.progress();
-        const auto now = Clock::now();
-        p.seconds += std::chrono::duration<double>(now - last_unit_).count();
-        last_unit_ = now;
-        flossing_in_a_row_ = report.flossing ? flossing_in_a_row_ + 1 : 0;
-        MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, 0.0, std::nullopt};
-        sequences_ += report.flossing ? config_.flossing.batch : config_.train.batch;
-        display_.update(entry);
-        const std::int64_t count = report.flossing ? p.floss_steps : p.step;
-        const bool last = !report.flossing && p.step == config_.train.steps;
-        const bool test = !report.flossing && (last || due(config_.train.test_every, p.step));
-        if (test) entry.test = trainer_.evaluate();
-        if (test || last || due(config_.train.report_every, count)) {
-            entry.sequences_per_second =
-                static_cast<double>(sequences_) / std::chrono::duration<double>(now - last_report_).count();
-            record(metrics_, metrics_line(entry));
-            display_.report(entry);
-            sequences_ = 0;
-            last_report_ = Clock::now();
-        }
-        if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(&report.norms);
-        // A long stretch of flossing before one training step replaces that step's checkpoint as often.
-        if (due(config_.checkpoint.every, report.flossing ? flossing_in_a_row_ : p.step)) checkpoint();
-    }
-
-    void checkpoint() {
-        // Time spent by any rank counts the same for all: rank 0's clock.
-        grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
-        const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint", ranks_);
-        write_checkpoint(grid_, config_.run.directory, trainer_.state(), to_toml(config_, false), build_text(),
-                         static_cast<int>(config_.checkpoint.keep));
-        saved_ = position();
-    }
-    bool saved() const { return saved_ == position(); }
-    // What an error leaves.
-    std::string saved_text() const {
-        if (saved_.first < 0) return "no checkpoint had been written yet";
-        return fmt::format("the last checkpoint, after training step {} and flossing step {}, is whole", saved_.first,
-                           saved_.second);
-    }
-
-private:
-    static bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
-    std::pair<std::int64_t, std::int64_t> position() const {
-        return {trainer_.progress().step, trainer_.progress().floss_steps};
-    }
-    void diagnose(const GradientNorms* norms) {
-        const Diagnosis diagnosis = trainer_.diagnose();
-        display_.measured(diagnosis.spectrum.exponents[0]);
-        record(diagnostics_,
-               diagnostics_line(trainer_.progress().step, trainer_.progress().floss_steps, diagnosis, norms));
-    }
-    void record(std::optional<JsonLines>& lines, const std::string& line) {
-        grid_.agree([&] {
-            if (lines) lines->write(line);
-        });
-    }
-
-    const ProcessGrid& grid_;
-    const Config& config_;
-    Trainer& trainer_;
-    ProgressDisplay& display_;
-    std::optional<JsonLines> metrics_, diagnostics_;
-    Clock::time_point last_report_, last_unit_;
-    const std::string ranks_ = grid_.watch()->names_of(grid_.control().handle());  // the others
-    Index sequences_ = 0;
-    std::int64_t flossing_in_a_row_ = 0;
-    std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
-};
-
 // Trains until the end or a signal; returns the exit code.
 int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& trainer, Run& run,
                      ProgressDisplay& display) {
@@ -273,9 +175,9 @@ int train(const TrainCommand& command) {
     MemoryNeed need = memory_need(*session.backend, grid, {config, *task, shape, D > shape.neurons});
     need.free = session.memory_share();
     require_memory(session, need);
-    const std::string devices = session.devices_text();
+    const std::string devices = session.devices_text(), record = session.record();
     // Only now, so that what cannot start leaves no directory behind.
-    start_run_directory(grid, config.run.directory, config);
+    start_run_directory(grid, config.run.directory, config, record);
     display.log_to(log, session_text(grid));
     if (!changed.empty()) display.say("the config differs from that of the session before:" + changed);
     display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,

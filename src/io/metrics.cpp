@@ -96,6 +96,17 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
     return json.dump();
 }
 
+std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster& raster) {
+    Json json;
+    json["step"] = step;
+    json["floss_step"] = floss_step;
+    json["neurons"] = raster.neurons;
+    json["steps"] = raster.steps;
+    json["shown"] = raster.shown;
+    json["spikes"] = raster.spikes;
+    return json.dump() + "\n";
+}
+
 void write_whole_file(const std::string& path, const std::string& text) {
     const std::string partial = path + ".partial";
     const int file = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -1,4 +1,5 @@
-// The run's records, one JSON object a line: metrics.jsonl and diagnostics.jsonl in the run directory, written by rank 0.
+// The run's records, one JSON object a line: metrics.jsonl and diagnostics.jsonl in the run directory, written by rank 0;
+// and the spikes of one sequence, raster.json, written anew with every line of diagnostics.
 #pragma once
 
 #include "train/trainer.hpp"
@@ -37,6 +38,9 @@ std::string metrics_line(const MetricsEntry& entry);
 // norms: those of the training step before; null at the start of a run, which has none.
 std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const Diagnosis& diagnosis,
                              const GradientNorms* norms);
+
+// The content of raster.json.
+std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster& raster);
 
 // Writes a small text file so that a crash leaves the old one or the new one: under another name, flushed, renamed.
 // Throws Error(Exit::storage).

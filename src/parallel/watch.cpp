@@ -60,7 +60,7 @@ Watch::~Watch() {
 }
 
 std::string Watch::name_of(int rank) const {
-    return fmt::format("rank {} ({})", rank, hosts_[static_cast<std::size_t>(rank)]);
+    return fmt::format("rank {} ({})", rank, host_of(rank));
 }
 
 std::string Watch::names_of(MPI_Comm group) const {

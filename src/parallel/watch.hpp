@@ -34,6 +34,7 @@ public:
     double seconds() const { return seconds_; }
     // What the ranks are at ("training step 12"), for messages.
     void at(const std::string& place) { place_ = place; }
+    const std::string& host_of(int rank) const { return hosts_[static_cast<std::size_t>(rank)]; }
     // "rank 3 (node7)"
     std::string name_of(int rank) const;
     // The same of all ranks of `group`.

@@ -205,6 +205,39 @@ Diagnosis Trainer::diagnose() {
     return diagnosis;
 }
 
+Raster Trainer::raster(Index most) {
+    StatePass& state = measurement().state;
+    const Recurrence& recurrence = state.recurrence();
+    const Index T = state.steps(), N = network_.layout.shape().neurons, count = std::min(most, N);
+    // All neuron shards of a sequence hold the spikes of all neurons.
+    int owner = 0;
+    while (!block_range(options_.diagnostics.batch, grid_.shape().batch_shards, owner).contains(0)) ++owner;
+    std::vector<unsigned char> spiked(static_cast<std::size_t>(T * count), 0);  // [count][T]
+    if (grid_.batch_shard() == owner) {
+        const std::vector<std::uint32_t> words = state.tape().spikes.to_host();
+        const Index b = state.sequences(), step = recurrence.word_offset(b, recurrence.shards());
+        Index p = 0;
+        for (Index i = 0; i < count; ++i) {
+            const Index neuron = i * N / count;
+            while (!recurrence.block(p).contains(neuron)) ++p;
+            const Index j = neuron - recurrence.block(p).begin, word = recurrence.word_offset(b, p) + j / 32;
+            for (Index t = 1; t <= T; ++t)
+                spiked[static_cast<std::size_t>(i * T + t - 1)] =
+                    words[static_cast<std::size_t>(t * step + word)] >> (j % 32) & 1;
+        }
+    }
+    grid_.control().broadcast(spiked.data(), T * count, owner * grid_.shape().neuron_shards);
+    Raster raster{N, T, {}, {}};
+    if (grid_.rank() != 0) return raster;
+    for (Index i = 0; i < count; ++i) {
+        raster.shown.push_back(i * N / count);
+        std::vector<std::int64_t>& steps = raster.spikes.emplace_back();
+        for (Index t = 1; t <= T; ++t)
+            if (spiked[static_cast<std::size_t>(i * T + t - 1)]) steps.push_back(t);
+    }
+    return raster;
+}
+
 double Trainer::measure_adaptive() {
     const Diagnosis diagnosis = diagnose();
     if (options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent) return diagnosis.spectrum.exponents[0];

@@ -48,6 +48,13 @@ struct Diagnosis {
     double rate = 0.0;
 };
 
+// Spikes of one sequence: those of some neurons, evenly spaced, at the steps 1..T.
+struct Raster {
+    Index neurons = 0, steps = 0;                   // N, T
+    std::vector<Index> shown;                       // the neurons
+    std::vector<std::vector<std::int64_t>> spikes;  // the steps at which each of them spiked
+};
+
 class Trainer {
 public:
     Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, TrainerOptions options, TrainingState start);
@@ -61,6 +68,8 @@ public:
     Outcome evaluate();
     // Spectrum, gradient by lag and rate on data of their own; changes nothing. Collective.
     Diagnosis diagnose();
+    // The first of the sequences of the last diagnose(), of at most `most` neurons; none but on rank 0. Collective.
+    Raster raster(Index most);
     // Collective only in that every rank gets its own part.
     TrainingState state() const;
 

@@ -24,7 +24,8 @@ USES = {
     "tasks": ["parallel"],
     "train": ["lyapunov", "tasks"],
     "io": ["train", "config"],
-    "commands": ["io"],
+    "watching": ["io"],
+    "commands": ["watching"],
     "main": ["commands"],
 }
 DEVICE_HEADER = re.compile(r"^(cuda|cub/|cublas|cusolver|cusparse|curand|nccl|nvtx|thrust/|cooperative_groups)")

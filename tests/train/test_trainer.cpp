@@ -176,6 +176,35 @@ TEST(Trainer, MeasurementsChangeNothing) {
     });
 }
 
+// Neurons and steps of every spike that the rate counts, whichever ranks hold them.
+TEST(Trainer, TheRasterIsTheSpikesOfTheFirstSequence) {
+    TrainerOptions options = small_options(Flossing::none);
+    options.diagnostics.batch = 1;
+    SmallTraining single(alone(), Sums::float64, options);
+    const double rate = single.trainer.diagnose().rate;
+    const Raster expected = single.trainer.raster(100);
+    ASSERT_EQ(expected.spikes.size(), 13u);
+    std::size_t spikes = 0;
+    for (const auto& steps : expected.spikes) spikes += steps.size();
+    EXPECT_GT(spikes, 0u);
+    EXPECT_DOUBLE_EQ(static_cast<double>(spikes), rate * 13 * 24);
+    // Only the last ranks have sequences when there are few; more of them change nothing in the first.
+    for (const Index batch : {1, 2})
+        on_every_grid([&](const ProcessGrid& grid) {
+            options.diagnostics.batch = batch;
+            SmallTraining run(grid, Sums::float64, options);
+            run.trainer.diagnose();
+            const Raster raster = run.trainer.raster(100), some = run.trainer.raster(5);
+            EXPECT_EQ(raster.steps, 24);
+            EXPECT_EQ(raster.neurons, 13);
+            if (grid.rank() != 0) return;
+            EXPECT_EQ(raster.spikes, expected.spikes);
+            EXPECT_EQ(some.shown, (std::vector<Index>{0, 2, 5, 7, 10}));
+            for (std::size_t i = 0; i < some.shown.size(); ++i)
+                EXPECT_EQ(some.spikes[i], raster.spikes[static_cast<std::size_t>(some.shown[i])]);
+        });
+}
+
 // SGD at rate 1 without a cap: the change of the parameters is minus the gradient of the reference. With the penalty
 // joined, weight times the penalty's gradient comes on top.
 TEST(Trainer, OneStepIsTheGradientOfTheReference) {

@@ -1,0 +1,14 @@
+# cmake -DOUTPUT=file.cpp -DHEADER=header.hpp -DNAMES=a;b -DFILES=1;2 -P EmbedText.cmake: the text of each file as a
+# constant of namespace spikefloss, so that the program needs no file beside it. A name without a file (NONE) is empty.
+set(source "#include \"${HEADER}\"\n\nnamespace spikefloss {\n")
+foreach(name file IN ZIP_LISTS NAMES FILES)
+  set(text "")
+  if(NOT file STREQUAL NONE)
+    file(READ "${file}" text)
+    # Browsers would look for the map beside the page.
+    string(REGEX REPLACE "/[/*]# sourceMappingURL=[^\n]*" "" text "${text}")
+  endif()
+  string(APPEND source "const char* const ${name} = R\"~~~~(${text})~~~~\";\n")
+endforeach()
+string(APPEND source "}  // namespace spikefloss\n")
+file(WRITE "${OUTPUT}" "${source}")

@@ -1,0 +1,29 @@
+// `report`: a run directory as one HTML file.
+#include "commands/session.hpp"
+#include "io/metrics.hpp"
+#include "watching/page.hpp"
+#include "watching/run_records.hpp"
+
+#include <filesystem>
+
+namespace spikefloss {
+
+int report(const ReportCommand& command) {
+    const std::string output = command.output.empty() ? command.directory + "/report.html" : command.output;
+    alike([&] {
+        if (!is_first_rank()) return;
+        require(has_charts(), Exit::usage, why_no_charts, what_gives_charts);
+        require(std::filesystem::is_directory(command.directory), Exit::bad_file,
+                fmt::format("there is no run directory {}", command.directory),
+                "name the directory of a run, as --run-dir or run.directory had it");
+        RunRecords records(command.directory);
+        records.read();
+        require(records.count() > 0, Exit::bad_file, fmt::format("{} holds no records of a run", command.directory),
+                "name the directory of a training that has made its first report (train.report_every)");
+        write_whole_file(output, page_text(records.json(nullptr)));
+        fmt::print("{}\n", output);
+    });
+    return 0;
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,98 @@
+// The records of a run and the measurements on the way.
+#include "commands/run.hpp"
+
+#include "config/schema.hpp"
+#include "io/build_text.hpp"
+#include "io/checkpoint.hpp"
+
+namespace spikefloss {
+namespace {
+
+// Neurons whose spikes are recorded.
+constexpr Index most_shown = 256;
+
+bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
+
+}  // namespace
+
+Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, bool begun)
+    : grid_(grid),
+      config_(config),
+      trainer_(trainer),
+      display_(display),
+      last_report_(Clock::now()),
+      last_unit_(last_report_),
+      ranks_(grid.watch()->names_of(grid.control().handle())) {
+    const Progress& p = trainer.progress();
+    grid.agree([&] {
+        if (begun) saved_ = position();
+        if (grid.rank() != 0) return;
+        const std::int64_t step = begun ? p.step : -1;
+        metrics_.emplace(config.run.directory + "/metrics.jsonl", step, p.floss_steps);
+        if (config.diagnostics.every > 0)
+            diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", step, p.floss_steps);
+    });
+    display.start(p.step);
+    if (!begun && config.diagnostics.every > 0) diagnose(nullptr);
+}
+
+void Run::after(const StepReport& report) {
+    Progress& p = trainer_.progress();
+    const auto now = Clock::now();
+    p.seconds += std::chrono::duration<double>(now - last_unit_).count();
+    last_unit_ = now;
+    flossing_in_a_row_ = report.flossing ? flossing_in_a_row_ + 1 : 0;
+    MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, 0.0, std::nullopt};
+    sequences_ += report.flossing ? config_.flossing.batch : config_.train.batch;
+    display_.update(entry);
+    const std::int64_t count = report.flossing ? p.floss_steps : p.step;
+    const bool last = !report.flossing && p.step == config_.train.steps;
+    const bool test = !report.flossing && (last || due(config_.train.test_every, p.step));
+    if (test) entry.test = trainer_.evaluate();
+    if (test || last || due(config_.train.report_every, count)) {
+        entry.sequences_per_second =
+            static_cast<double>(sequences_) / std::chrono::duration<double>(now - last_report_).count();
+        grid_.agree([&] {
+            if (metrics_) metrics_->write(metrics_line(entry));
+        });
+        display_.report(entry);
+        sequences_ = 0;
+        last_report_ = Clock::now();
+    }
+    if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(&report.norms);
+    // A long stretch of flossing before one training step replaces that step's checkpoint as often.
+    if (due(config_.checkpoint.every, report.flossing ? flossing_in_a_row_ : p.step)) checkpoint();
+}
+
+void Run::checkpoint() {
+    // Time spent by any rank counts the same for all: rank 0's clock.
+    grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
+    const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint", ranks_);
+    write_checkpoint(grid_, config_.run.directory, trainer_.state(), to_toml(config_, false), build_text(),
+                     static_cast<int>(config_.checkpoint.keep));
+    saved_ = position();
+}
+
+std::string Run::saved_text() const {
+    if (saved_.first < 0) return "no checkpoint had been written yet";
+    return fmt::format("the last checkpoint, after training step {} and flossing step {}, is whole", saved_.first,
+                       saved_.second);
+}
+
+std::pair<std::int64_t, std::int64_t> Run::position() const {
+    return {trainer_.progress().step, trainer_.progress().floss_steps};
+}
+
+void Run::diagnose(const GradientNorms* norms) {
+    const Diagnosis diagnosis = trainer_.diagnose();
+    const Raster raster = trainer_.raster(most_shown);
+    const auto [step, floss_step] = position();
+    display_.measured(diagnosis.spectrum.exponents[0]);
+    grid_.agree([&] {
+        if (!diagnostics_) return;
+        diagnostics_->write(diagnostics_line(step, floss_step, diagnosis, norms));
+        write_whole_file(config_.run.directory + "/raster.json", raster_text(step, floss_step, raster));
+    });
+}
+
+}  // namespace spikefloss

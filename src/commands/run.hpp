@@ -1,0 +1,46 @@
+// A training run on its way: after each unit of work its records, measurements and checkpoints.
+#pragma once
+
+#include "config/config.hpp"
+#include "io/progress.hpp"
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace spikefloss {
+
+class Run {
+public:
+    // begun: the records of an earlier session belong to this run, up to the present step. Collective, as all of it.
+    Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, bool begun);
+
+    // To be called after each unit of work.
+    void after(const StepReport& report);
+
+    void checkpoint();
+    // Whether the newest checkpoint is of the present step.
+    bool saved() const { return saved_ == position(); }
+    // What an error leaves.
+    std::string saved_text() const;
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    std::pair<std::int64_t, std::int64_t> position() const;
+    void diagnose(const GradientNorms* norms);
+
+    const ProcessGrid& grid_;
+    const Config& config_;
+    Trainer& trainer_;
+    ProgressDisplay& display_;
+    std::optional<JsonLines> metrics_, diagnostics_;
+    Clock::time_point last_report_, last_unit_;
+    const std::string ranks_;  // names of the others
+    Index sequences_ = 0;
+    std::int64_t flossing_in_a_row_ = 0;
+    std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
+};
+
+}  // namespace spikefloss

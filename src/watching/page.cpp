@@ -1,0 +1,39 @@
+// Puts the page together.
+#include "watching/page.hpp"
+
+#include "watching/page_parts.hpp"
+
+#include <cstring>
+#include <stdexcept>
+
+namespace spikefloss {
+namespace {
+
+void put(std::string& page, const char* mark, const std::string& text) {
+    const std::size_t at = page.find(mark);
+    if (at == std::string::npos) throw std::logic_error(std::string("page.html has no ") + mark);
+    page.replace(at, std::strlen(mark), text);
+}
+
+}  // namespace
+
+bool has_charts() { return *chart_js != '\0'; }
+
+std::string page_text(const std::string& data) {
+    // Nothing in the data may end the script that holds it.
+    std::string safe;
+    for (char c : data) {
+        if (c == '<')
+            safe += "\\u003c";
+        else
+            safe += c;
+    }
+    std::string page = page_html;
+    put(page, "/*style*/", std::string(chart_css) + page_css);
+    put(page, "/*charts*/", chart_js);
+    put(page, "/*script*/", page_js);
+    put(page, "/*data*/", safe);
+    return page;
+}
+
+}  // namespace spikefloss

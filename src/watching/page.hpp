@@ -1,0 +1,18 @@
+// The page that shows a run: HTML with its style, its script, the chart library and the data, all in one text. The
+// same page is a file (`spikefloss report`) and live (serve.port); then it asks for more data itself.
+#pragma once
+
+#include <string>
+
+namespace spikefloss {
+
+// Whether this build has the chart library; if not, what is wrong and what to do.
+bool has_charts();
+inline constexpr const char* why_no_charts = "this build has no charts: dygraphs was not found when it was configured";
+inline constexpr const char* what_gives_charts =
+    "install libjs-dygraphs (or set SPIKEFLOSS_DYGRAPHS to the folder of dygraph.min.js) and build again";
+
+// data: a JSON object, from RunRecords::json.
+std::string page_text(const std::string& data);
+
+}  // namespace spikefloss

@@ -1,0 +1,341 @@
+// Draws a run from the data in the page and, where the page is live, from what it asks of the server afterwards.
+"use strict";
+(() => {
+  const run = JSON.parse(document.getElementById("data").textContent);
+  const charts = {};  // by name
+  const element = (id) => document.getElementById(id);
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const touch = matchMedia("(pointer: coarse)");
+  // From violet to green and yellow, as far as it shows on the ground.
+  const scale = (share) => `hsl(${270 - 215 * share} ${dark.matches ? "75% 66%" : "65% 42%"})`;
+
+  // ---- numbers as texts ----
+  const number = (x, digits = 4) =>
+    x === null || x === undefined || Number.isNaN(x) ? "–" : String(Number(x.toPrecision(digits)));
+  const percent = (x) => (x === null || x === undefined ? "–" : (100 * x).toFixed(1) + " %");
+  const duration = (s) => {
+    if (s === null || s === undefined) return "–";
+    if (s < 60) return Math.round(s) + " s";
+    const minutes = Math.floor(s / 60), two = (x) => String(Math.floor(x)).padStart(2, "0");
+    if (minutes < 60) return minutes + ":" + two(s % 60) + " min";
+    return Math.floor(minutes / 60) + ":" + two(minutes % 60) + " h";
+  };
+
+  // ---- the records, with their place on the axis of steps ----
+  const lines = (part) => (run[part].newest ? run[part].lines.concat([run[part].newest]) : run[part].lines);
+  function place(metrics, diagnostics) {
+    // A penalty that is part of a training step is no step of its own.
+    const joint = metrics.some((r) => r.kind === "training" && "floss_loss" in r);
+    let x = 0, step = 0, floss = 0;
+    const stretches = [];
+    const all = metrics.concat(diagnostics).sort((a, b) => a.step - b.step || a.floss_step - b.floss_step);
+    for (const r of all) {
+      const steps = r.step - step, flosses = r.floss_step - floss, before = x;
+      step = r.step; floss = r.floss_step;
+      x += joint ? Math.max(steps, flosses) : steps + flosses;
+      r.x = x;
+      if (joint || flosses <= steps) continue;
+      const last = stretches[stretches.length - 1];
+      if (last && last[1] === before && steps === 0) last[1] = x; else stretches.push([x - flosses, x]);
+    }
+    return stretches.length > 40 ? [] : stretches;  // more would be a grid of stripes
+  }
+
+  // ---- charts ----
+  function card(name, title, missing) {
+    let box = element(name);
+    if (!box) {
+      box = document.createElement("section");
+      box.id = name; box.className = "card";
+      box.innerHTML = "<h2></h2><div class='legend'></div><div class='chart'></div>";
+      element("charts").append(box);
+    }
+    box.querySelector("h2").textContent = title;
+    box.querySelector(".legend").style.display = missing ? "none" : "";
+    if (missing) {
+      if (charts[name]) { charts[name].destroy(); delete charts[name]; }
+      const note = document.createElement("p");
+      note.className = "missing"; note.textContent = missing;
+      box.querySelector(".chart").replaceChildren(note);
+    }
+    return box;
+  }
+
+  // Decades, and between them 2 and 5 where there are few.
+  function decades(low, high) {
+    const ticks = [], first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
+    const each = Math.max(1, Math.ceil((last - first) / 7));
+    for (let e = first; e <= last; ++e)
+      for (const m of last - first > 3 ? [1] : [1, 2, 5]) {
+        const v = m * 10 ** e;
+        if ((e - first) % each === 0 && v >= low && v <= high)
+          ticks.push({ v, label: v >= 0.001 && v < 1e4 ? String(Number(v.toPrecision(1))) : m + "e" + e });
+      }
+    return ticks;
+  }
+
+  // rows: [x, y1, y2, ...]; series: [{label, colour, width, dots}]. to: the axis reaches from 0 to there. still:
+  // no course of time, so that the last of the values is not the newest.
+  function chart(name, title, xlabel, rows, series, options = {}) {
+    if (!rows.length || !series.length) { card(name, title, options.missing || "No records yet."); return; }
+    const box = card(name, title), place = box.querySelector(".chart");
+    if (options.to) {
+      const none = series.map(() => null);
+      rows = [[0, ...none], ...rows.filter((row) => row[0] > 0 || row.some((y, i) => i && y !== null)), [options.to, ...none]];
+    }
+    const format = options.format || number;
+    const each = {};
+    for (const s of series)
+      each[s.label] = { color: s.colour, strokeWidth: s.width ?? 1.4, drawPoints: !!s.dots, pointSize: s.dots || 1,
+                        connectSeparatedPoints: !!s.connect };
+    const marks = (canvas, area, graph) => {
+      canvas.fillStyle = colour("shade");
+      for (const [from, to] of options.stretches || []) {
+        const a = Math.max(area.x, graph.toDomXCoord(from)), b = Math.min(area.x + area.w, graph.toDomXCoord(to));
+        if (b > a) canvas.fillRect(a, area.y, Math.max(1, b - a), area.h);
+      }
+      canvas.strokeStyle = colour("grey");
+      canvas.setLineDash([5, 4]);
+      for (const level of options.levels || []) {
+        const y = Math.round(graph.toDomYCoord(level)) + .5;
+        if (y < area.y || y > area.y + area.h) continue;
+        canvas.beginPath(); canvas.moveTo(area.x, y); canvas.lineTo(area.x + area.w, y); canvas.stroke();
+      }
+      canvas.setLineDash([]);
+    };
+    const legend = (data) => data.series.map((s) => {
+      let y = s.y;
+      if (data.x === undefined) {  // the newest
+        const column = data.dygraph.indexFromSetName(s.label);
+        for (let i = rows.length - 1; i >= 0 && (y === undefined || y === null); --i) y = rows[i][column];
+      }
+      if (y === undefined || y === null) return "";
+      const value = data.x === undefined && options.still ? "" : format(y);
+      return `<i style="--mark:${s.color}">${s.label} ${value}</i>`;
+    }).join("") + (data.x === undefined ? "" : `<span>${xlabel} ${data.x}</span>`);
+    const settings = {
+      file: rows, labels: [xlabel].concat(series.map((s) => s.label)), series: each, xlabel, legend: "always",
+      labelsDiv: box.querySelector(".legend"), legendFormatter: legend, underlayCallback: marks,
+      gridLineColor: colour("line"), axisLineColor: colour("line"), gridLineWidth: 1, xLabelHeight: 16,
+      logscale: !!options.log, highlightCircleSize: 3, rightGap: 8, xRangePad: options.pad || 3, yRangePad: 8,
+      axes: { y: { axisLabelWidth: 52, axisLabelFormatter: (v) => (options.axis || ((x) => number(x, 3)))(v) },
+              x: { pixelsPerLabel: 50 } },
+      includeZero: !!options.zero, valueRange: options.range || null,
+    };
+    if (options.log) settings.axes.y.ticker = decades;
+    // A finger shall scroll the page, not draw a rectangle.
+    if (touch.matches) settings.interactionModel = {};
+    if (charts[name]) { charts[name].updateOptions(settings); return; }
+    place.replaceChildren();
+    const { file, ...rest } = settings;
+    charts[name] = new Dygraph(place, file, rest);
+  }
+
+  // Nothing is drawn across the flossing that lies between two records.
+  const gaps = (rows, stretches) => rows.flatMap((row, i) => {
+    const cut = i && stretches.find(([from, to]) => from >= rows[i - 1][0] && to <= row[0]);
+    return cut ? [[(cut[0] + cut[1]) / 2, ...row.slice(1).map(() => null)], row] : [row];
+  });
+
+  function exponents(name, title, records, on, missing) {
+    const count = Math.max(0, ...records.map((r) => r.exponents.length));
+    const series = [];
+    for (let j = 0; j < count; ++j)
+      series.push({ label: "λ" + (j + 1), colour: scale(count > 1 ? j / (count - 1) : 0), width: j ? 1.1 : 2,
+                    dots: records.length < 40 && !j ? 2.5 : 0 });
+    const rows = records.map((r) => [r.x].concat(series.map((s, j) => r.exponents[j] ?? null)));
+    chart(name, title, "step", name === "exponents" ? gaps(rows, on.stretches) : rows, series,
+          { ...on, missing, levels: run.targets.slice(0, count) });
+  }
+
+  function lags() {
+    const most = 6, all = run.lags, picks = [];
+    for (let i = 0; i < Math.min(most, all.length); ++i)
+      picks.push(all[Math.round(i * (all.length - 1) / Math.max(1, Math.min(most, all.length) - 1))]);
+    const length = Math.max(0, ...picks.map((p) => p.norms.length)), rows = [];
+    for (let lag = 0; lag < length; ++lag) rows.push([lag].concat(picks.map((p) => (p.norms[lag] > 0 ? p.norms[lag] : null))));
+    const series = picks.map((p, i) => ({
+      label: "step " + p.step, width: i === picks.length - 1 ? 2 : 1.1,
+      colour: scale(picks.length > 1 ? 1 - i / (picks.length - 1) : 0) }));
+    chart("lags", "Gradient norm against lag", "steps before the end", rows, series,
+          { log: true, still: true, missing: "diagnostics.every is 0: no gradient was recorded at every lag." });
+  }
+
+  function raster() {
+    const r = run.raster;
+    const box = card("raster", "Spikes of one sequence" + (r ? `, step ${r.step}` : ""),
+                     r ? "" : "diagnostics.every is 0: no spikes were recorded.");
+    if (!r) return;
+    const count = r.spikes.reduce((sum, steps) => sum + steps.length, 0);
+    box.querySelector(".legend").textContent =
+      (r.shown.length < r.neurons ? `${r.shown.length} of ${r.neurons} neurons` : `${r.neurons} neurons`) +
+      `, ${r.steps} steps, ${count} spikes`;
+    let canvas = box.querySelector("canvas");
+    if (!canvas) { canvas = document.createElement("canvas"); box.querySelector(".chart").replaceChildren(canvas); }
+    const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    canvas.width = width * ratio; canvas.height = height * ratio;
+    const c = canvas.getContext("2d");
+    c.scale(ratio, ratio);
+    const left = 34, bottom = 20, w = width - left - 6, h = height - bottom - 4;
+    c.strokeStyle = colour("line"); c.strokeRect(left + .5, 4.5, w, h);
+    c.fillStyle = colour("text");
+    const dot = { x: Math.max(1, Math.min(3, w / r.steps)), y: Math.max(1, Math.min(4, .8 * h / r.shown.length)) };
+    r.spikes.forEach((steps, i) => {
+      const y = 5 + (h - 2) * (i + .5) / r.spikes.length - dot.y / 2;
+      for (const t of steps) c.fillRect(left + (w - dot.x) * t / r.steps, y, dot.x, dot.y);
+    });
+    c.fillStyle = colour("dim"); c.font = "11.5px system-ui, sans-serif";
+    c.textAlign = "right"; c.fillText("0", left - 5, 13); c.fillText(String(r.neurons - 1), left - 5, h + 4);
+    c.textAlign = "left"; c.fillText("0", left, height - 5);
+    c.textAlign = "center"; c.fillText("step of the sequence", left + w / 2, height - 5);
+    c.textAlign = "right"; c.fillText(String(r.steps), left + w, height - 5);
+  }
+
+  // ---- what is around the charts ----
+  function numbers(training, flossing, diagnostics) {
+    const t = training[training.length - 1] || {}, f = flossing[flossing.length - 1] || {};
+    const d = diagnostics[diagnostics.length - 1], newest = lines("metrics").slice(-1)[0] || {};
+    const test = training.filter((r) => "test_accuracy" in r).pop() || {};
+    const step = run.status ? run.status.step : newest.step ?? 0;
+    const floss = run.status ? run.status.floss_step : newest.floss_step ?? 0;
+    const first = (d && d.exponents) || f.exponents || t.exponents || [];
+    const tiles = [
+      ["step", `${step} / ${run.steps}`, "training step"], ["floss", floss || null, "flossing steps"],
+      ["loss", number(t.loss), "loss"], ["accuracy", percent(t.running_accuracy), "running accuracy"],
+      ["test", "test_accuracy" in test ? percent(test.test_accuracy) : null, "test accuracy"],
+      ["lambda", first.length ? number(first[0]) : null, "λ1 per step"],
+      ["dimension", d ? number(d.kaplan_yorke_dimension, 3) : null, "Kaplan–Yorke dimension"],
+      ["rate", number(newest.rate, 3), "spikes / neuron / step"],
+      ["speed", number(newest.sequences_per_second, 3), "sequences / s"],
+      ["seconds", duration(newest.seconds), "time taken"],
+      ["left", run.status ? duration(run.status.seconds_left) : null, "time left"]];
+    element("numbers").replaceChildren(...tiles.filter((tile) => tile[1] !== null).map(([id, value, label]) => {
+      const box = document.createElement("div");
+      box.id = "number-" + id;
+      box.innerHTML = "<b></b><span></span>";
+      box.firstChild.textContent = value;
+      box.lastChild.textContent = label;
+      return box;
+    }));
+    element("progress").firstElementChild.style.width = run.steps ? Math.min(100, 100 * step / run.steps) + "%" : "0";
+    return step;
+  }
+
+  function ranks() {
+    const place = element("ranks").querySelector("div"), session = run.session;
+    if (!session) { place.textContent = "There is no session.json in the run directory."; return; }
+    const text = document.createElement("p");
+    text.textContent = `${session.ranks.length} rank${session.ranks.length > 1 ? "s" : ""}, grid ${session.grid}, ` +
+      `${session.threads} thread${session.threads > 1 ? "s" : ""} a rank, backend ${session.backend} (${session.precision}), ` +
+      `communicator ${session.communicator}, started ${session.started}`;
+    const table = document.createElement("table");
+    table.innerHTML = "<tr><th>ranks</th><th>host</th><th>device</th></tr>";
+    // Neighbours that have the same are one row.
+    for (let i = 0; i < session.ranks.length;) {
+      let end = i + 1;
+      const { host, device } = session.ranks[i];
+      while (end < session.ranks.length && session.ranks[end].host === host && session.ranks[end].device === device) ++end;
+      const row = table.insertRow();
+      for (const cell of [end - 1 > i ? `${i}–${end - 1}` : String(i), host, device]) row.insertCell().textContent = cell;
+      i = end;
+    }
+    const box = document.createElement("div");
+    box.className = "scroll"; box.append(table);
+    place.replaceChildren(text, box);
+  }
+
+  function settings() {
+    const place = element("settings").querySelector("div");
+    place.replaceChildren();
+    for (const [section, keys] of Object.entries(run.settings)) {
+      const heading = document.createElement("h3");
+      heading.textContent = section;
+      place.append(heading);
+      for (const [key, [value, changed]] of Object.entries(keys)) {
+        const line = document.createElement("p"), code = document.createElement("code");
+        if (changed) line.className = "changed";
+        code.textContent = `${key} = ${value}`;
+        line.append(code);
+        place.append(line);
+      }
+    }
+  }
+
+  // ---- all of it ----
+  function draw() {
+    const metrics = lines("metrics"), diagnostics = lines("diagnostics"), stretches = place(metrics, diagnostics);
+    const training = metrics.filter((r) => r.kind === "training"), flossing = metrics.filter((r) => r.kind === "flossing");
+    const blue = colour("blue"), orange = colour("orange"), grey = colour("grey");
+    const on = { stretches, to: Math.max(0, ...metrics.slice(-1).map((r) => r.x), ...diagnostics.slice(-1).map((r) => r.x)) };
+    const step = numbers(training, flossing, diagnostics);
+    document.title = `${run.name} – spikefloss`;
+    element("name").textContent = run.name;
+    if (!run.lost) {
+      element("state").className = "";
+      element("state").textContent = run.status ? "running" :
+        step >= run.steps ? `finished: ${step} training steps` : `step ${step} of ${run.steps} at the last record`;
+    }
+    chart("loss", "Loss", "step", training.map((r) => [r.x, r.loss, r.test_loss ?? null]),
+          [{ label: "batch", colour: blue }, { label: "test", colour: orange, width: 0, dots: 3 }], { ...on, zero: true });
+    chart("accuracy", "Accuracy", "step",
+          training.map((r) => [r.x, r.accuracy, r.running_accuracy, r.test_accuracy ?? null]),
+          [{ label: "batch", colour: grey, width: .7 }, { label: "running", colour: blue, width: 1.8 },
+           { label: "test", colour: orange, width: 0, dots: 3 }], { ...on, format: percent, axis: (v) => Math.round(100 * v) + " %" });
+    exponents("exponents", "Leading exponents over training", diagnostics.filter((r) => r.exponents), on,
+              "diagnostics.every is 0: no exponents were measured beside training.");
+    const flossed = metrics.filter((r) => r.exponents);
+    if (flossed.length) exponents("flossed", "Leading exponents while flossing", flossed, on);
+    const spectrum = run.spectrum ? run.spectrum.exponents.map((value, j) => [j + 1, value]) : [];
+    chart("spectrum", "Spectrum" + (run.spectrum ? `, step ${run.spectrum.step}` : ""), "exponent", spectrum,
+          [{ label: "λ", colour: blue, width: 1, dots: 2.5 }],
+          { pad: 10, still: true, zero: true, levels: [0], missing: "diagnostics.every is 0: no spectrum was measured." });
+    lags();
+    raster();
+    chart("gradient", "Gradient norm", "step", metrics.map((r) => [r.x, r.gradient_norm > 0 ? r.gradient_norm : null]),
+          [{ label: "all parameters", colour: blue }], { ...on, log: true });
+    chart("rate", "Firing rate", "step", metrics.map((r) => [r.x, r.rate]),
+          [{ label: "spikes per neuron and step", colour: blue }], { ...on, zero: true });
+    chart("speed", "Throughput", "step", metrics.map((r) => [r.x, r.sequences_per_second]),
+          [{ label: "sequences per second", colour: blue }], { ...on, zero: true });
+    ranks();
+    settings();
+    element("log").querySelector("pre").textContent = run.log.join("\n");
+    const pre = element("log").querySelector("pre");
+    pre.scrollTop = pre.scrollHeight;
+  }
+
+  // ---- live ----
+  function merge(more) {
+    for (const part of ["metrics", "diagnostics"]) {
+      const known = more.generation === run.generation ? run[part].lines.slice(0, more[part].from) : [];
+      more[part].lines = known.concat(more[part].lines);
+    }
+    Object.assign(run, more);
+  }
+  async function follow() {
+    const query = new URLSearchParams(location.search);
+    query.set("generation", run.generation);
+    query.set("metrics", run.metrics.lines.length);
+    query.set("diagnostics", run.diagnostics.lines.length);
+    try {
+      const answer = await fetch("data?" + query, { cache: "no-store" });
+      if (!answer.ok) throw new Error(answer.status);
+      merge(await answer.json());
+      run.lost = false;
+      draw();
+    } catch (fault) {
+      run.lost = true;
+      element("state").className = "lost";
+      element("state").textContent = "no answer any more: the run has ended, or cannot be reached";
+    }
+    setTimeout(follow, run.lost ? 10000 : 2000);
+  }
+
+  draw();
+  dark.addEventListener("change", draw);
+  let resized = 0;
+  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(raster, 100); });
+  if (run.status) setTimeout(follow, 2000);
+  window.spikefloss = { run, charts };  // for whoever looks from the console, and for the tests
+})();

@@ -1,0 +1,12 @@
+// Files that are compiled into the program (cmake/EmbedText.cmake).
+#pragma once
+
+namespace spikefloss {
+
+extern const char* const page_html;
+extern const char* const page_css;
+extern const char* const page_js;
+extern const char* const chart_css;  // empty when the library was not found
+extern const char* const chart_js;
+
+}  // namespace spikefloss

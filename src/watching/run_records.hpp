@@ -1,0 +1,84 @@
+// What is known of a run from its directory, kept up to date while the run goes on: the records that the page and
+// /metrics show.
+#pragma once
+
+#include <cstdint>
+#include <iosfwd>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace spikefloss {
+
+// At most `most` of what is added, evenly spaced from the first on, and the newest.
+template <class T>
+class Thinned {
+public:
+    explicit Thinned(std::size_t most) : most_(most) {}
+
+    void add(T value) {
+        if (added_++ % every_ == 0) kept_.push_back(value);
+        newest_ = std::move(value);
+        if (kept_.size() <= most_) return;
+        for (std::size_t i = 1; 2 * i < kept_.size(); ++i) kept_[i] = std::move(kept_[2 * i]);
+        kept_.resize((kept_.size() + 1) / 2);
+        every_ *= 2;
+    }
+    const std::vector<T>& kept() const { return kept_; }
+    const T& newest() const { return newest_; }
+    std::size_t added() const { return added_; }
+    std::size_t every() const { return every_; }
+    bool newest_is_kept() const { return added_ > 0 && (added_ - 1) % every_ == 0; }
+
+private:
+    std::size_t most_, every_ = 1, added_ = 0;
+    std::vector<T> kept_;
+    T newest_{};
+};
+
+// Where somebody who has read up to here goes on. Another generation: from the start.
+struct ReadUpTo {
+    std::size_t generation = 0, metrics = 0, diagnostics = 0;
+};
+
+class RunRecords {
+public:
+    using Json = nlohmann::ordered_json;
+
+    explicit RunRecords(std::string directory);
+
+    // Takes in what has been written since the last call. Lines cut off by a crash are skipped.
+    void read();
+
+    // Lines of either file.
+    std::size_t count() const { return metrics_.added() + diagnostics_.added(); }
+    // The newest line of its kind, null before the first.
+    const Json& training() const { return training_; }
+    const Json& flossing() const { return flossing_; }
+    const Json& diagnosis() const { return diagnosis_; }
+
+    // One JSON object with everything the page shows. status: what only a live run knows, null otherwise.
+    std::string json(const Json& status, ReadUpTo from = {}) const;
+
+private:
+    // One of the files of lines, and how far it has been read.
+    struct Tail {
+        std::string path;
+        std::int64_t offset = 0;
+    };
+    template <class Function>
+    void read_lines(Tail& tail, Function&& function);
+    void forget();
+    Json settings() const;
+
+    static constexpr std::size_t most_lines = 20000, most_lags = 12;
+
+    std::string directory_;
+    Tail metrics_file_, diagnostics_file_;
+    std::size_t generation_ = 1;
+    Thinned<std::string> metrics_{most_lines}, diagnostics_{most_lines};  // as the page gets them
+    Thinned<std::string> lags_{most_lags};
+    Json training_, flossing_, diagnosis_;
+};
+
+}  // namespace spikefloss

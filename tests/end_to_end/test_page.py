@@ -1,0 +1,162 @@
+"""The page of a run in a real browser, as a file: what it shows is what the records hold, on a phone and in the
+dark, with few records, many and none of some kind; and nothing is fetched or goes wrong.
+"""
+import json
+import re
+
+import browser
+import program
+
+CHROMIUM = browser.find()
+PHONE = {"width": 390, "height": 844, "phone": True, "dark": True}
+DESKTOP = {"width": 1280, "height": 900}
+
+FLOSSING = ["--set", 'flossing.schedule=["before", "every"]', "--set", "flossing.before=6", "--set", "flossing.every=4",
+            "--set", "flossing.exponents=3", "--set", "flossing.warmup=2", "--set", "train.test_every=7"]
+
+
+def rows(page, chart):
+    """What a chart holds, without the rows that only widen the axis."""
+    found = page.value(f"""(() => {{
+        const chart = spikefloss.charts["{chart}"], rows = [];
+        for (let i = 0; i < chart.numRows(); ++i)
+            rows.push([...Array(chart.numColumns()).keys()].map((j) => chart.getValue(i, j)));
+        return rows;
+    }})()""")
+    return [row for row in found if any(value is not None for value in row[1:])]
+
+
+def positions(records):
+    """step + floss_step: these runs floss in steps of their own."""
+    return [r["step"] + r["floss_step"] for r in records]
+
+
+class PageTest(program.ProgramTest):
+    def train(self, *arguments):
+        directory = self.folder / "run"
+        self.succeed("train", self.config(), "--run-dir", directory, *arguments)
+        return directory
+
+    def report(self, directory):
+        self.succeed("report", directory)
+        return (directory / "report.html").resolve().as_uri()
+
+    def check_page(self, page, address):
+        """What holds of every page."""
+        self.assertEqual(page.faults, [])
+        self.assertEqual(page.requests, [address])
+        self.assertLessEqual(page.value("document.documentElement.scrollWidth"), page.value("innerWidth"))
+
+    def check_values(self, page, directory):
+        metrics = program.read_lines(directory / "metrics.jsonl")
+        training = [m for m in metrics if m["kind"] == "training"]
+        flossing = [m for m in metrics if m["kind"] == "flossing"]
+        diagnostics = program.read_lines(directory / "diagnostics.jsonl")
+        self.assertGreater(min(map(len, (training, flossing, diagnostics))), 3)
+        expected = {
+            "loss": [[x, m["loss"], m.get("test_loss")] for x, m in zip(positions(training), training)],
+            "accuracy": [[x, m["accuracy"], m["running_accuracy"], m.get("test_accuracy")]
+                         for x, m in zip(positions(training), training)],
+            "exponents": [[x, *d["exponents"]] for x, d in zip(positions(diagnostics), diagnostics)],
+            "flossed": [[x, *m["exponents"]] for x, m in zip(positions(flossing), flossing)],
+            "spectrum": [[j + 1, value] for j, value in enumerate(diagnostics[-1]["exponents"])],
+            "gradient": [[x, m["gradient_norm"]] for x, m in zip(positions(metrics), metrics)],
+            "rate": [[x, m["rate"]] for x, m in zip(positions(metrics), metrics)],
+            "speed": [[x, m["sequences_per_second"]] for x, m in zip(positions(metrics), metrics)]}
+        for chart, values in expected.items():
+            self.assertEqual(rows(page, chart), values, chart)
+        lags = rows(page, "lags")
+        for column in (1, -1):  # the first record and the newest
+            norms = diagnostics[0 if column == 1 else -1]["state_gradient_norm_by_lag"]
+            self.assertEqual([row[column] for row in lags], [norm if norm > 0 else None for norm in norms])
+        # The numbers at the top are rounded.
+        self.assertEqual(self.tile(page, "step"), f"{training[-1]['step']} / {training[-1]['step']}")
+        self.assertAlmostEqual(float(self.tile(page, "loss")), training[-1]["loss"], delta=1e-3)
+        self.assertAlmostEqual(float(self.tile(page, "lambda")), diagnostics[-1]["exponents"][0], delta=1e-3)
+        tests = [m for m in training if "test_accuracy" in m]
+        self.assertEqual(self.tile(page, "test"), f"{100 * tests[-1]['test_accuracy']:.1f} %")
+
+    def check_raster(self, page, directory):
+        raster = json.loads((directory / "raster.json").read_text())
+        last = program.read_lines(directory / "diagnostics.jsonl")[-1]
+        spikes = sum(map(len, raster["spikes"]))
+        self.assertAlmostEqual(spikes / (raster["neurons"] * raster["steps"]), last["rate"], delta=1e-9)
+        self.assertIn(f"{spikes} spikes", page.value("document.querySelector('#raster .legend').textContent"))
+        # A spike is drawn where there was one, and no other darkens the place of one that was not.
+        drawn = page.value("""(() => {
+            const canvas = document.querySelector("#raster canvas"), left = 34, h = canvas.clientHeight - 24;
+            const w = canvas.clientWidth - left - 6, run = spikefloss.run.raster;
+            const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            return run.spikes.map((_, i) => [...Array(run.steps).keys()].map((t) => {
+                const dot = Math.max(1, Math.min(3, w / run.steps));
+                const x = Math.floor(left + (w - dot) * (t + 1) / run.steps + dot / 2);
+                const y = Math.floor(5 + (h - 2) * (i + .5) / run.spikes.length);
+                return pixels[4 * (y * canvas.width + x) + 3] > 100;
+            }));
+        })()""")
+        expected = [[t + 1 in steps for t in range(raster["steps"])] for steps in raster["spikes"]]
+        self.assertEqual(drawn, expected)
+        self.assertGreater(spikes, 0)
+
+    def tile(self, page, name):
+        return page.value(f"document.querySelector('#number-{name} b').textContent")
+
+    def test_values_are_those_of_the_records(self):
+        directory = self.train(*FLOSSING)
+        address = self.report(directory)
+        for look in (PHONE, DESKTOP):
+            with self.subTest(**look), browser.Browser(CHROMIUM, **look) as page:
+                page.open(address)
+                self.check_values(page, directory)
+                self.check_raster(page, directory)
+                self.check_page(page, address)
+                ground = page.value("getComputedStyle(document.body).backgroundColor")
+                brightness = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
+                self.assertEqual(brightness < 60, look.get("dark", False), ground)
+                self.assertIn("neurons = 10", page.value("document.querySelector('#settings').textContent"))
+                self.assertIn("1 rank, grid 1x1", page.value("document.querySelector('#ranks').textContent"))
+
+    def test_half_finished_and_without_diagnostics(self):
+        directory = self.train("--set", "diagnostics.every=0")
+        records = directory / "metrics.jsonl"
+        lines = records.read_text().splitlines()
+        # As a crash leaves it, in the middle of a line; and with a log that would like to be a script.
+        records.write_text("\n".join(lines[:12]) + "\n" + lines[12][:40])
+        (directory / "log.txt").write_text("</script><script>console.error('from the log')</script> <b>bold</b>\n")
+        (directory / "session.json").unlink()
+        address = self.report(directory)
+        with browser.Browser(CHROMIUM, **PHONE) as page:
+            page.open(address)
+            self.check_page(page, address)
+            self.assertEqual(len(rows(page, "loss")), 12)
+            self.assertEqual(page.value("document.querySelector('#state').textContent"), "step 12 of 20 at the last record")
+            self.assertIn("diagnostics.every is 0", page.value("document.querySelector('#lags').textContent"))
+            self.assertIn("<b>bold</b>", page.value("document.querySelector('#log pre').textContent"))
+
+    def test_ten_thousand_points_and_more(self):
+        directory = self.train()
+        records = directory / "metrics.jsonl"
+        line = program.read_lines(records)[-1]
+        with records.open("w") as file:
+            for step in range(1, 10001):
+                file.write(json.dumps({**line, "step": step, "loss": 1 / step}) + "\n")
+        address = self.report(directory)
+        with browser.Browser(CHROMIUM, **PHONE) as page:
+            page.open(address)
+            self.check_page(page, address)
+            self.assertEqual([row[1] for row in rows(page, "loss")], [1 / step for step in range(1, 10001)])
+        # Beyond 20 000 every second is left out, and so on, but never the newest.
+        with records.open("a") as file:
+            for step in range(10001, 50001):
+                file.write(json.dumps({**line, "step": step, "loss": 1 / step}) + "\n")
+        address = self.report(directory)
+        with browser.Browser(CHROMIUM, **DESKTOP) as page:
+            page.open(address)
+            self.check_page(page, address)
+            self.assertEqual([row[1] for row in rows(page, "loss")], [1 / step for step in [*range(1, 50001, 4), 50000]])
+
+
+if __name__ == "__main__":
+    if CHROMIUM is None:
+        program.skip("no Chromium that starts was found (package chromium)")
+    program.main()
