@@ -86,7 +86,7 @@ class LearningTest(program.ProgramTest):
             self.assertEqual([line["gradient_norms"]] if line["step"] else [], norms)
         self.assertEqual(sorted(path.name for path in directory.iterdir()),
                          ["build.txt", "checkpoint_000000100.h5", "checkpoint_000000200.h5", "config.toml",
-                          "diagnostics.jsonl", "log.txt", "metrics.jsonl"])
+                          "diagnostics.jsonl", "log.txt", "metrics.jsonl", "raster.json", "session.json"])
         # What is no terminal gets plain lines, and the log the same.
         self.assertNotRegex(result.out, r"[\r\x1b]")
         reports = re.findall(r"^step \d+/200  loss [\d.]+  accuracy [\d.]+ %", result.out, re.MULTILINE)
@@ -169,7 +169,7 @@ class ConfigTest(program.ProgramTest):
         self.assertEqual(len(re.findall("^ranks", shown, re.MULTILINE)), 1)
 
     def test_help(self):
-        for command, texts in (([], ["train", "eval", "info", "spectrum", "gradients", "85"]),
+        for command, texts in (([], ["train", "eval", "info", "report", "spectrum", "gradients", "85"]),
                                (["train"], ["--set", "--resume", "--grid", "--print-config", "--check", "--run-dir"]),
                                (["spectrum"], ["--network", "--exponents", "--warmup", "--qr-interval",
                                                "--jacobian-reset"])):
