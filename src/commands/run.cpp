@@ -15,11 +15,13 @@ bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % eve
 
 }  // namespace
 
-Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, bool begun)
+Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, LiveServer* server,
+         bool begun)
     : grid_(grid),
       config_(config),
       trainer_(trainer),
       display_(display),
+      server_(server),
       last_report_(Clock::now()),
       last_unit_(last_report_),
       ranks_(grid.watch()->names_of(grid.control().handle())) {
@@ -33,6 +35,7 @@ Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, Progre
             diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", step, p.floss_steps);
     });
     display.start(p.step);
+    if (server) server->start(config.run.directory, p.step, config.train.steps, grid.ranks());
     if (!begun && config.diagnostics.every > 0) diagnose(nullptr);
 }
 
@@ -45,6 +48,7 @@ void Run::after(const StepReport& report) {
     MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, 0.0, std::nullopt};
     sequences_ += report.flossing ? config_.flossing.batch : config_.train.batch;
     display_.update(entry);
+    if (server_) server_->at(p.step, p.floss_steps);
     const std::int64_t count = report.flossing ? p.floss_steps : p.step;
     const bool last = !report.flossing && p.step == config_.train.steps;
     const bool test = !report.flossing && (last || due(config_.train.test_every, p.step));

@@ -3,6 +3,7 @@
 
 #include "config/config.hpp"
 #include "io/progress.hpp"
+#include "watching/live_server.hpp"
 
 #include <chrono>
 #include <optional>
@@ -14,7 +15,9 @@ namespace spikefloss {
 class Run {
 public:
     // begun: the records of an earlier session belong to this run, up to the present step. Collective, as all of it.
-    Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, bool begun);
+    // server: on rank 0 of a run that is served, else null.
+    Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, LiveServer* server,
+        bool begun);
 
     // To be called after each unit of work.
     void after(const StepReport& report);
@@ -35,6 +38,7 @@ private:
     const Config& config_;
     Trainer& trainer_;
     ProgressDisplay& display_;
+    LiveServer* server_;
     std::optional<JsonLines> metrics_, diagnostics_;
     Clock::time_point last_report_, last_unit_;
     const std::string ranks_;  // names of the others

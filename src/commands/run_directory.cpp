@@ -34,7 +34,7 @@ bool may_change(const std::string& key) {
         "train.test_every",       "train.stop_accuracy", "train.test_batches",
         "train.learning_rate",    "train.clip",          "train.adjoint_cap",
         "flossing.learning_rate", "flossing.clip",       "train.tape"};
-    for (std::string_view section : {"diagnostics.", "checkpoint.", "parallel."})
+    for (std::string_view section : {"diagnostics.", "checkpoint.", "serve.", "parallel."})
         if (key.rfind(section, 0) == 0) return true;
     return std::find(keys.begin(), keys.end(), key) != keys.end();
 }

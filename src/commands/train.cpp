@@ -153,6 +153,11 @@ int train(const TrainCommand& command) {
         task = make_task(task_settings(config));
     });
     ProgressDisplay display(grid.rank() != 0, config.train.steps);
+    std::optional<LiveServer> server;
+    grid.agree([&] {
+        if (grid.rank() == 0 && config.serve.port > 0 && !command.check) server.emplace(config.serve);
+    });
+    config.serve.token.clear();  // the server has it; it is not for files and logs
 
     std::string changed;
     const std::string log = config.run.directory + "/log.txt";
@@ -185,12 +190,13 @@ int train(const TrainCommand& command) {
                             counted(session.threads, "thread"), config.run.directory));
     display.say(devices);
     display.say(memory_line(need));
+    if (server) display.say("live at " + server->address());
     std::optional<Trainer> trainer;
     std::optional<Run> run;
     try {
         session.backend->reserve(need.arrays);
         trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
-        run.emplace(grid, config, *trainer, display, begun);
+        run.emplace(grid, config, *trainer, display, server ? &*server : nullptr, begun);
         return train_to_the_end(grid, config, *trainer, *run, display);
     } catch (const std::exception& fault) {
         // The rank that tells it may be any.

@@ -232,6 +232,21 @@ bool is_grid(const std::string& text) {
     return is_count(text.substr(0, x)) && is_count(text.substr(x + 1));
 }
 
+void check_serve(const ServeConfig& serve) {
+    if (serve.port == 0) return;
+    if (serve.token.empty() && !is_loopback(serve.address)) {
+        contradiction(
+            fmt::format("serve.address = \"{}\" can be reached by others, but serve.token is empty", serve.address),
+            "set a serve.token that only those know who may look, or leave serve.address at 127.0.0.1");
+    }
+    const auto visible = [](char c) { return c > ' ' && c < 127; };
+    if (!serve.token.empty() &&
+        (serve.token.size() < 8 || !std::all_of(serve.token.begin(), serve.token.end(), visible))) {
+        contradiction("serve.token is easy to guess, or cannot be part of an address",
+                      "take at least 8 letters and digits, for example from: openssl rand -hex 16");
+    }
+}
+
 }  // namespace
 
 std::int64_t whole_steps(double time, double dt, const std::string& key) {
@@ -246,6 +261,11 @@ std::int64_t whole_steps(double time, double dt, const std::string& key) {
                       fmt::format("choose for example {}", std::max(1.0, steps) * dt));
     }
     return static_cast<std::int64_t>(steps);
+}
+
+bool is_loopback(const std::string& address) {
+    const bool number = address.find_first_not_of("0123456789.") == std::string::npos;  // 127.example.org is none
+    return address == "localhost" || address == "::1" || (number && address.rfind("127.", 0) == 0);
 }
 
 void check_config(const Config& config) {
@@ -264,6 +284,7 @@ void check_config(const Config& config) {
                       "write PxQ, for example 2x4 for 2 groups of neurons times 4 of sequences, or auto");
     }
     check_comm(config.parallel.backend, config.parallel.comm);
+    check_serve(config.serve);
 }
 
 void check_comm(const std::string& backend, const std::string& comm) {
@@ -275,9 +296,10 @@ void check_comm(const std::string& backend, const std::string& comm) {
                       "choose comm auto or mpi, or backend cuda");
     }
     if (backend == "cuda" && comm == "mpi") {
-        contradiction("parallel.comm = \"mpi\" carries data in the memory of CPUs, but parallel.backend = \"cuda\" "
-                      "computes on GPUs",
-                      "choose comm auto or nccl, or staged for several ranks on one GPU");
+        contradiction(
+            "parallel.comm = \"mpi\" carries data in the memory of CPUs, but parallel.backend = \"cuda\" "
+            "computes on GPUs",
+            "choose comm auto or nccl, or staged for several ranks on one GPU");
     }
 }
 

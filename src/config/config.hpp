@@ -121,6 +121,12 @@ struct CheckpointConfig {
     std::int64_t keep = 2;
 };
 
+struct ServeConfig {
+    std::int64_t port = 0;               // 0: do not serve
+    std::string address = "127.0.0.1";
+    std::string token = "";              // wanted of every visitor; must not be empty where others can reach the address
+};
+
 struct ParallelConfig {
     std::string grid = "auto";           // PxQ | auto (1 x ranks)
     std::string backend = "auto";        // auto | cpu | cuda
@@ -137,6 +143,7 @@ struct Config {
     FlossingConfig flossing;
     DiagnosticsConfig diagnostics;
     CheckpointConfig checkpoint;
+    ServeConfig serve;
     ParallelConfig parallel;
 };
 

@@ -268,6 +268,18 @@ void add_rest(std::vector<Key>& keys, Config& config) {
                    {0, many});
     checkpoint.add("keep", config.checkpoint.keep, "Number of newest checkpoints that are kept.", {1, many});
 
+    Section serve(keys, "serve");
+    ServeConfig& w = config.serve;
+    serve.add("port", w.port,
+              "Port at which rank 0 shows the run while it goes on: / a page for people, /metrics for Prometheus; 0: off.",
+              {0, 65535});
+    serve.add("address", w.address,
+              "Address to listen at. 127.0.0.1: only this machine; 0.0.0.0: every machine that can reach this one, which "
+              "needs serve.token.");
+    serve.add("token", w.token,
+              "Secret of at least 8 characters that a visitor must show (?token=..., or Authorization: Bearer ...). It is "
+              "kept out of run directories and checkpoints. Empty: whoever reaches the address may look.");
+
     Section parallel(keys, "parallel");
     ParallelConfig& p = config.parallel;
     parallel.add(

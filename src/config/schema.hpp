@@ -56,6 +56,8 @@ std::int64_t whole_steps(double time, double dt, const std::string& key);
 void check_config(const Config& config);
 // Whether the communicator `comm` can carry what `backend` computes; names as in the config, auto among them.
 void check_comm(const std::string& backend, const std::string& comm);
+// Whether only this machine can reach an address to listen at.
+bool is_loopback(const std::string& address);
 void check_grid(const Config& config, int neuron_shards, int batch_shards);
 // The whole config as TOML with the description of each key as a comment (comments = true), or bare.
 std::string to_toml(const Config& config, bool comments);

@@ -90,7 +90,7 @@ void RunRecords::forget() {
     metrics_ = Thinned<std::string>(most_lines);
     diagnostics_ = Thinned<std::string>(most_lines);
     lags_ = Thinned<std::string>(most_lags);
-    training_ = flossing_ = diagnosis_ = Json();
+    training_ = flossing_ = diagnosis_ = test_ = Json();
 }
 
 void RunRecords::read() {
@@ -102,6 +102,7 @@ void RunRecords::read() {
     const std::size_t every = metrics_.every() + diagnostics_.every();
     read_lines(metrics_file_, [&](const Json& line) {
         (line.value("kind", "") == "flossing" ? flossing_ : training_) = line;
+        if (line.contains("test_loss")) test_ = line;
         metrics_.add(reduced(
             line, {"step", "floss_step", "kind", "loss", "accuracy", "running_accuracy", "gradient_norm", "floss_loss",
                    "exponents", "rate", "test_loss", "test_accuracy", "seconds", "sequences_per_second"}));

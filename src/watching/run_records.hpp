@@ -56,6 +56,7 @@ public:
     const Json& training() const { return training_; }
     const Json& flossing() const { return flossing_; }
     const Json& diagnosis() const { return diagnosis_; }
+    const Json& test() const { return test_; }  // a training line with a test in it
 
     // One JSON object with everything the page shows. status: what only a live run knows, null otherwise.
     std::string json(const Json& status, ReadUpTo from = {}) const;
@@ -78,7 +79,7 @@ private:
     std::size_t generation_ = 1;
     Thinned<std::string> metrics_{most_lines}, diagnostics_{most_lines};  // as the page gets them
     Thinned<std::string> lags_{most_lags};
-    Json training_, flossing_, diagnosis_;
+    Json training_, flossing_, diagnosis_, test_;
 };
 
 }  // namespace spikefloss

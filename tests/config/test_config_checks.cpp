@@ -33,6 +33,22 @@ void expect(const std::vector<Case>& cases, const Settings& before = {}) {
     }
 }
 
+TEST(ConfigChecks, Serving) {
+    expect({
+        {{"serve.address=0.0.0.0"}, {}},  // nothing is served
+        {{"serve.port=8080"}, {}},
+        {{"serve.port=8080", "serve.address=localhost"}, {}},
+        {{"serve.port=8080", "serve.address=127.0.0.5"}, {}},
+        {{"serve.port=8080", "serve.address=0.0.0.0"},
+         {"serve.address = \"0.0.0.0\" can be reached by others", "serve.token is empty"}},
+        {{"serve.port=8080", "serve.address=12.7.0.1"}, {"serve.token is empty"}},
+        {{"serve.port=8080", "serve.address=127.example.org"}, {"serve.token is empty"}},
+        {{"serve.port=8080", "serve.address=0.0.0.0", "serve.token=longenough"}, {}},
+        {{"serve.port=8080", "serve.token=short12"}, {"serve.token is easy to guess"}},
+        {{"serve.port=8080", "serve.token=\"with a blank\""}, {"serve.token is easy to guess"}},
+    });
+}
+
 TEST(ConfigChecks, DelayedBits) {
     expect({
         {{"task.delay=300"}, {"task.delay = 300 ms is 300 steps", "has only 300", "no step has a target"}},

@@ -1,4 +1,4 @@
-"""The page of a run in a real browser, as a file: what it shows is what the records hold, on a phone and in the
+"""The page of a run in a real browser, as a file and live: what it shows is what the records hold, on a phone and in the
 dark, with few records, many and none of some kind; and nothing is fetched or goes wrong.
 """
 import json
@@ -6,6 +6,7 @@ import re
 
 import browser
 import program
+import test_live
 
 CHROMIUM = browser.find()
 PHONE = {"width": 390, "height": 844, "phone": True, "dark": True}
@@ -154,6 +155,38 @@ class PageTest(program.ProgramTest):
             page.open(address)
             self.check_page(page, address)
             self.assertEqual([row[1] for row in rows(page, "loss")], [1 / step for step in [*range(1, 50001, 4), 50000]])
+
+
+class LivePageTest(test_live.ServedTest):
+    def test_it_follows_the_run(self):
+        for look, token in ((PHONE, ""), (DESKTOP, test_live.TOKEN)):
+            with self.subTest(**look), browser.Browser(CHROMIUM, **look) as page:
+                process = self.start(*(["--set", f"serve.token={token}"] if token else []))
+                address = f"http://127.0.0.1:{self.port}/" + (f"?token={token}" if token else "")
+                page.open(address)
+                self.assertEqual(page.value("document.querySelector('#state').textContent"), "running")
+                # At least two times more records than at first, by way of /data.
+                first = page.value("spikefloss.run.metrics.lines.length")
+                page.wait_for(f"spikefloss.run.metrics.lines.length > {first} + 1")
+                first = page.value("spikefloss.run.metrics.lines.length")
+                page.wait_for(f"spikefloss.run.metrics.lines.length > {first} + 1")
+                self.assertEqual(page.faults, [])
+                self.assertTrue(all(url.startswith(f"http://127.0.0.1:{self.port}/") for url in page.requests))
+                self.assertLessEqual(page.value("document.documentElement.scrollWidth"), page.value("innerWidth"))
+                self.assertRegex(page.value("document.querySelector('#number-left').textContent"), r"\d.*time left")
+                self.stop(process)
+                page.wait_for("document.querySelector('#state').className === 'lost'")
+                # What stays on the screen is what the run has recorded.
+                training = [m for m in program.read_lines(self.directory / "metrics.jsonl") if m["kind"] == "training"]
+                shown = rows(page, "loss")
+                self.assertGreater(len(shown), 3)
+                self.assertEqual(shown, [[m["step"], m["loss"], m.get("test_loss")] for m in training][:len(shown)])
+                diagnostics = program.read_lines(self.directory / "diagnostics.jsonl")
+                shown = rows(page, "exponents")
+                self.assertEqual(shown, [[d["step"], *d["exponents"]] for d in diagnostics][:len(shown)])
+                self.assertIn([[j + 1, value] for j, value in enumerate(diagnostics[len(shown) - 1]["exponents"])],
+                              [rows(page, "spectrum")])
+                self.directory.rename(self.folder / f"done_{look['width']}")
 
 
 if __name__ == "__main__":
