@@ -33,6 +33,7 @@ Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, Progre
         metrics_.emplace(config.run.directory + "/metrics.jsonl", step, p.floss_steps);
         if (config.diagnostics.every > 0)
             diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", step, p.floss_steps);
+        if (config.metrics.tensorboard) events_.emplace(config.run.directory + "/tensorboard");
     });
     display.start(p.step);
     if (server) server->start(config.run.directory, p.step, config.train.steps, grid.ranks());
@@ -58,6 +59,7 @@ void Run::after(const StepReport& report) {
             static_cast<double>(sequences_) / std::chrono::duration<double>(now - last_report_).count();
         grid_.agree([&] {
             if (metrics_) metrics_->write(metrics_line(entry));
+            if (events_) events_->add_line(metrics_line(entry));
         });
         display_.report(entry);
         sequences_ = 0;
@@ -72,9 +74,16 @@ void Run::checkpoint() {
     // Time spent by any rank counts the same for all: rank 0's clock.
     grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
     const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint", ranks_);
-    write_checkpoint(grid_, config_.run.directory, trainer_.state(), to_toml(config_, false), build_text(),
+    const TrainingState state = trainer_.state();
+    write_checkpoint(grid_, config_.run.directory, state, to_toml(config_, false), build_text(),
                      static_cast<int>(config_.checkpoint.keep));
     saved_ = position();
+    if (!config_.metrics.tensorboard) return;
+    const auto histograms = parameter_histograms(grid_, state.network);
+    grid_.agree([&] {
+        for (const auto& [name, histogram] : histograms)
+            if (events_) events_->add(state.progress.step, "parameters/" + name, histogram);
+    });
 }
 
 std::string Run::saved_text() const {
@@ -94,7 +103,12 @@ void Run::diagnose(const GradientNorms* norms) {
     display_.measured(diagnosis.spectrum.exponents[0]);
     grid_.agree([&] {
         if (!diagnostics_) return;
-        diagnostics_->write(diagnostics_line(step, floss_step, diagnosis, norms));
+        const std::string line = diagnostics_line(step, floss_step, diagnosis, norms);
+        diagnostics_->write(line);
+        if (events_) {
+            events_->add_line(line);
+            events_->add(step, "diagnostics/exponents", Histogram(diagnosis.spectrum.exponents));
+        }
         write_whole_file(config_.run.directory + "/raster.json", raster_text(step, floss_step, raster));
     });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config/config.hpp"
+#include "io/event_file.hpp"
 #include "io/progress.hpp"
 #include "watching/live_server.hpp"
 
@@ -40,6 +41,7 @@ private:
     ProgressDisplay& display_;
     LiveServer* server_;
     std::optional<JsonLines> metrics_, diagnostics_;
+    std::optional<EventFile> events_;
     Clock::time_point last_report_, last_unit_;
     const std::string ranks_;  // names of the others
     Index sequences_ = 0;

@@ -29,12 +29,13 @@ std::string differences(Config now, Config before, bool allowed) {
 }  // namespace
 
 bool may_change(const std::string& key) {
-    static constexpr std::array<std::string_view, 12> keys = {
-        "run.directory",          "train.steps",         "train.report_every",
-        "train.test_every",       "train.stop_accuracy", "train.test_batches",
-        "train.learning_rate",    "train.clip",          "train.adjoint_cap",
-        "flossing.learning_rate", "flossing.clip",       "train.tape"};
-    for (std::string_view section : {"diagnostics.", "checkpoint.", "serve.", "parallel."})
+    static constexpr std::array<std::string_view, 13> keys = {
+        "run.directory",      "run.stop_signals",       "train.steps",
+        "train.report_every", "train.test_every",       "train.stop_accuracy",
+        "train.test_batches", "train.learning_rate",    "train.clip",
+        "train.adjoint_cap",  "flossing.learning_rate", "flossing.clip",
+        "train.tape"};
+    for (std::string_view section : {"diagnostics.", "metrics.", "checkpoint.", "serve.", "parallel."})
         if (key.rfind(section, 0) == 0) return true;
     return std::find(keys.begin(), keys.end(), key) != keys.end();
 }

@@ -1,5 +1,6 @@
 #include "commands/stop_signal.hpp"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 
@@ -10,9 +11,16 @@ namespace {
 
 volatile std::sig_atomic_t asked = 0;
 
+struct Signal {
+    const char* name;
+    int number;
+};
+constexpr Signal known[] = {
+    {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"HUP", SIGHUP}, {"XCPU", SIGXCPU}};
+
 // Only sets a flag: everything else waits for the end of the step.
 void on_signal(int signal) {
-    if (asked && signal != SIGUSR1) _exit(128 + signal);
+    if (asked && (signal == SIGTERM || signal == SIGINT)) _exit(128 + signal);
     asked = 1;
 }
 
@@ -20,6 +28,14 @@ void on_signal(int signal) {
 
 void listen_for_stop() {
     for (int signal : {SIGTERM, SIGINT, SIGUSR1}) std::signal(signal, on_signal);
+}
+
+void listen_for_stop(const std::vector<std::string>& signals) {
+    for (const Signal& signal : known)
+        if (std::find(signals.begin(), signals.end(), signal.name) != signals.end())
+            std::signal(signal.number, on_signal);
+        else if (signal.number == SIGTERM || signal.number == SIGUSR1)
+            std::signal(signal.number, SIG_DFL);
 }
 
 bool stop_asked(const ProcessGrid& grid) {

@@ -1,14 +1,19 @@
-// SIGTERM, SIGINT and SIGUSR1 ask a run to finish its step, write a checkpoint and exit with Exit::stopped. A second
-// SIGTERM or SIGINT ends the process at once.
+// SIGINT and the signals of run.stop_signals (by default SIGUSR1 and SIGTERM) ask a run to finish its step, write a
+// checkpoint and exit with Exit::stopped. A second SIGTERM or SIGINT ends the process at once.
 #pragma once
 
 #include "parallel/process_grid.hpp"
 
+#include <string>
+#include <vector>
+
 namespace spikefloss {
 
-// Installs the handlers, until the process ends. To be called before anything that takes time, MPI_Init too: a
-// scheduler may signal at any moment.
+// Installs the handlers of the default signals. To be called before anything that takes time, MPI_Init too: a scheduler
+// may signal at any moment.
 void listen_for_stop();
+// From now on for SIGINT and these signals ("USR1"), until the process ends; others do what they do by default.
+void listen_for_stop(const std::vector<std::string>& signals);
 
 // Whether any rank was asked to stop. Collective, so that all ranks stop after the same step.
 bool stop_asked(const ProcessGrid& grid);

@@ -136,6 +136,7 @@ int train(const TrainCommand& command) {
     alike([&] {
         check_launch();
         config = resolved_config(command);
+        listen_for_stop(config.run.stop_signals);
     });
     if (command.print_config) {
         alike([&] {

@@ -13,6 +13,7 @@ struct RunConfig {
     std::string directory = "";          // "": runs/<name of the config file>
     std::string precision = "fp32";      // fp32 | tf32 | bf16
     std::string sums = "float32";        // float32 | float64
+    std::vector<std::string> stop_signals = {"USR1", "TERM"};
 };
 
 struct NetworkConfig {
@@ -116,6 +117,10 @@ struct DiagnosticsConfig {
     std::int64_t warmup = 10;
 };
 
+struct MetricsConfig {
+    bool tensorboard = false;
+};
+
 struct CheckpointConfig {
     std::int64_t every = 100;            // training steps; 0: only at the end
     std::int64_t keep = 2;
@@ -142,6 +147,7 @@ struct Config {
     TrainConfig train;
     FlossingConfig flossing;
     DiagnosticsConfig diagnostics;
+    MetricsConfig metrics;
     CheckpointConfig checkpoint;
     ServeConfig serve;
     ParallelConfig parallel;

@@ -50,6 +50,10 @@ void add_run(Section s, RunConfig& c) {
           "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "
           "closer to the exact sum.",
           Choices{"float32", "float64"});
+    s.add("stop_signals", c.stop_signals,
+          "Signals that ask the run to stop after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always does. A "
+          "second TERM or INT ends it at once.",
+          Choices{"USR1", "USR2", "TERM", "HUP", "XCPU"});
 }
 
 void add_network(Section s, NetworkConfig& c) {
@@ -262,6 +266,11 @@ void add_rest(std::vector<Key>& keys, Config& config) {
     diagnostics.add("batch", d.batch, "Number of sequences to average over.", {1, many});
     diagnostics.add("warmup", d.warmup, "Steps at the start of a sequence that do not count for the exponents.",
                     {0, many});
+
+    Section metrics(keys, "metrics");
+    metrics.add("tensorboard", config.metrics.tensorboard,
+                "Write the records for TensorBoard too, into the folder tensorboard of the run directory, with histograms of "
+                "the parameters at every checkpoint and of the exponents at every record of diagnostics.");
 
     Section checkpoint(keys, "checkpoint");
     checkpoint.add("every", config.checkpoint.every, "Training steps between checkpoints; 0: only at the end.",

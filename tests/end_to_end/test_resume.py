@@ -126,6 +126,18 @@ class ResumeTest(program.ProgramTest):
         self.assertEqual(self.check_stop(4, "2x2", signal.SIGUSR1, 5), "flossing")
         self.check_stop(4, "2x2", signal.SIGUSR1, 200)
 
+    def test_signals_of_the_config(self):
+        chosen = ["--set", 'run.stop_signals=["HUP", "USR2"]']
+        for sign, code in ((signal.SIGHUP, program.STOPPED), (signal.SIGUSR2, program.STOPPED),
+                           (signal.SIGINT, program.STOPPED), (signal.SIGTERM, -signal.SIGTERM),
+                           (signal.SIGUSR1, -signal.SIGUSR1)):
+            with self.subTest(sign=sign.name):
+                directory = self.folder / sign.name
+                arguments = self.arguments(directory, "1x1") + chosen + ["--set", "train.steps=1000000"]
+                result = self.stop_at(100, arguments, None, sign)
+                self.assertEqual(result.code, code, str(result))
+                self.assertEqual("stopped as asked" in result.out, code == program.STOPPED)
+
     def test_stopped_again_and_again(self):
         for attempt in range(ATTEMPTS):
             directory = self.folder / f"often_{attempt}"
