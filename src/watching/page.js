@@ -113,7 +113,7 @@
       if (y === undefined || y === null) return "";
       const value = data.x === undefined && options.still ? "" : format(y);
       return `<i style="--mark:${s.color}">${s.label} ${value}</i>`;
-    }).join("") + (data.x === undefined ? "" : `<span>${xlabel} ${data.x}</span>`);
+    }).join(" ") + (data.x === undefined ? "" : `<span>${xlabel} ${data.x}</span>`);
     const settings = {
       file: rows, labels: [xlabel].concat(series.map((s) => s.label)), series: each, xlabel, legend: "always",
       labelsDiv: box.querySelector(".legend"), legendFormatter: legend, underlayCallback: marks,
@@ -269,6 +269,9 @@
     const blue = colour("blue"), orange = colour("orange"), grey = colour("grey");
     const on = { stretches, to: Math.max(0, ...metrics.slice(-1).map((r) => r.x), ...diagnostics.slice(-1).map((r) => r.x)) };
     const step = numbers(training, flossing, diagnostics);
+    // All places first: a chart takes the width that its own has at that moment.
+    const names = ["loss", "accuracy", "exponents", "flossed", "spectrum", "lags", "raster", "gradient", "rate", "speed"];
+    for (const name of names) if (name !== "flossed" || metrics.some((r) => r.exponents)) card(name, "");
     document.title = `${run.name} – spikefloss`;
     element("name").textContent = run.name;
     if (!run.lost) {
@@ -334,8 +337,11 @@
 
   draw();
   dark.addEventListener("change", draw);
-  let resized = 0;
-  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(raster, 100); });
+  // The window, or a scroll bar that came.
+  new ResizeObserver(() => {
+    for (const graph of Object.values(charts)) graph.resize();
+    raster();
+  }).observe(element("charts"));
   if (run.status) setTimeout(follow, 2000);
   window.spikefloss = { run, charts };  // for whoever looks from the console, and for the tests
 })();

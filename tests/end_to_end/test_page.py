@@ -32,6 +32,16 @@ def positions(records):
     return [r["step"] + r["floss_step"] for r in records]
 
 
+def check_layout(test, page):
+    """Nothing reaches beyond the page, and no picture beyond its card or far from filling it."""
+    test.assertLessEqual(page.value("document.documentElement.scrollWidth"), page.value("innerWidth"))
+    widths = page.value("""[...document.querySelectorAll(".chart canvas")].map((canvas) =>
+        [canvas.getBoundingClientRect().width, canvas.closest(".chart").getBoundingClientRect().width])""")
+    test.assertGreater(len(widths), 8)
+    for canvas, place in widths:
+        test.assertAlmostEqual(canvas, place, delta=2)
+
+
 class PageTest(program.ProgramTest):
     def train(self, *arguments):
         directory = self.folder / "run"
@@ -46,7 +56,7 @@ class PageTest(program.ProgramTest):
         """What holds of every page."""
         self.assertEqual(page.faults, [])
         self.assertEqual(page.requests, [address])
-        self.assertLessEqual(page.value("document.documentElement.scrollWidth"), page.value("innerWidth"))
+        check_layout(self, page)
 
     def check_values(self, page, directory):
         metrics = program.read_lines(directory / "metrics.jsonl")
@@ -172,7 +182,7 @@ class LivePageTest(test_live.ServedTest):
                 page.wait_for(f"spikefloss.run.metrics.lines.length > {first} + 1")
                 self.assertEqual(page.faults, [])
                 self.assertTrue(all(url.startswith(f"http://127.0.0.1:{self.port}/") for url in page.requests))
-                self.assertLessEqual(page.value("document.documentElement.scrollWidth"), page.value("innerWidth"))
+                check_layout(self, page)
                 self.assertRegex(page.value("document.querySelector('#number-left').textContent"), r"\d.*time left")
                 self.stop(process)
                 page.wait_for("document.querySelector('#state').className === 'lost'")
