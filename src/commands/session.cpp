@@ -29,6 +29,20 @@ bool is_first_rank() {
 
 namespace {
 
+// The lowest rank on the machine of each rank, by MPI. Collective.
+std::vector<int> machines() {
+    MPI_Comm node = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
+              "MPI_Comm_split_type");
+    int mine = 0, lowest = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &mine);
+    check_mpi(MPI_Allreduce(&mine, &lowest, 1, MPI_INT, MPI_MIN, node), "MPI_Allreduce");
+    MPI_Comm_free(&node);
+    std::vector<int> all(static_cast<std::size_t>(world_size()));
+    check_mpi(MPI_Allgather(&lowest, 1, MPI_INT, all.data(), 1, MPI_INT, MPI_COMM_WORLD), "MPI_Allgather");
+    return all;
+}
+
 // The ranks on this machine, those that see the same devices only.
 Place place_among(const std::string& seen) {
     MPI_Comm node = MPI_COMM_NULL, same = MPI_COMM_NULL;
@@ -61,6 +75,24 @@ int threads_per_rank(std::int64_t asked) {
     const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int bound = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : cores;
     return std::max(1, std::min(bound, cores / ranks_here));
+}
+
+std::string contradiction_of(const std::vector<std::string>& hosts, const std::vector<int>& machines) {
+    for (std::size_t r = 0; r < hosts.size(); ++r)
+        for (std::size_t before = 0; before < r; ++before) {
+            if ((hosts[r] == hosts[before]) == (machines[r] == machines[before])) continue;
+            const std::string who = fmt::format("rank {} ({}) and rank {} ({})", before, hosts[before], r, hosts[r]);
+            return hosts[r] == hosts[before]
+                       ? fmt::format(
+                             "for MPI {} are on two machines, yet these have one name: should they be one, its "
+                             "cores and GPUs are given out twice",
+                             who)
+                       : fmt::format(
+                             "for MPI {} are on one machine, yet it has two names: should they be two, cores and "
+                             "GPUs are left out",
+                             who);
+        }
+    return "";
 }
 
 void alike(const std::function<void()>& work) { ProcessGrid(MPI_COMM_WORLD, {1, world_size()}).agree(work); }
@@ -97,6 +129,9 @@ Session::Session(const ParallelChoice& choice, Sums sums)
                                 .share_device = comm_ == "staged"});
         check_comm(backend->name(), comm_);
     });
+    std::vector<std::string> hosts;
+    for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watch()->host_of(rank));
+    contradiction_ = contradiction_of(hosts, machines());
     const bool on_gpu = backend->name() == "cuda";
     const auto gpus = static_cast<int>(devices.size());
     sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among("").local_ranks;
@@ -132,6 +167,7 @@ std::string Session::devices_text() const {
         before = device;
         ++rank;
     }
+    if (!contradiction_.empty()) text += "\n  warning: " + contradiction_;
     return text;
 }
 
@@ -144,6 +180,7 @@ std::string Session::record() const {
     json["backend"] = backend->name();
     json["precision"] = precision_;
     json["communicator"] = comm_;
+    if (!contradiction_.empty()) json["warning"] = contradiction_;
     json["ranks"] = nlohmann::ordered_json::array();
     int rank = 0;
     for (const std::string& device : devices()) {

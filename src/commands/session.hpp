@@ -29,6 +29,10 @@ struct Place {
     int local_rank = 0, local_ranks = 1;
 };
 
+// Where MPI's view of the machines and their names contradict each other, in one sentence; "" where they agree. hosts:
+// host name of every rank; machines: the lowest rank on the machine of each, as MPI sees it.
+std::string contradiction_of(const std::vector<std::string>& hosts, const std::vector<int>& machines);
+
 class Session {
 public:
     ProcessGrid grid;
@@ -41,7 +45,8 @@ public:
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for those that have the same.
+    // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for those that have the same; and
+    // the contradiction about machines, if there is one.
     // Collective.
     std::string devices_text() const;
     // Where and how this session runs, one JSON object. Collective.
@@ -52,7 +57,7 @@ public:
 private:
     std::vector<std::string> devices() const;
 
-    std::string comm_, precision_, device_;
+    std::string comm_, precision_, device_, contradiction_;
     int sharers_ = 1;  // ranks that share the memory
 };
 

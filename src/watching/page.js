@@ -243,6 +243,11 @@
     const box = document.createElement("div");
     box.className = "scroll"; box.append(table);
     place.replaceChildren(text, box);
+    if (session.warning) {
+      const warning = document.createElement("p");
+      warning.className = "warning"; warning.textContent = session.warning;
+      text.after(warning);
+    }
   }
 
   function settings() {
