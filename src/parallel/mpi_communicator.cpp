@@ -78,13 +78,9 @@ MpiCommunicator::~MpiCommunicator() {
     if (!finalized && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
 }
 
-void MpiCommunicator::meet(const char* call) {
-    if (watch_) watch_->meet(comm_, rank_, size_, call);
-}
-
 template <class Function>
 void MpiCommunicator::collective(const char* call, Function&& function) {
-    meet(call);
+    if (watch_) watch_->meet(comm_, rank_, size_, call);
     const Watch::Blocking blocking(watch_.get(), call, others_);
     check_mpi(function(), call);
 }
@@ -118,6 +114,11 @@ void MpiCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {
 void MpiCommunicator::broadcast(void* data, Index bytes, int root) {
     const int count = to_count(bytes);
     collective("MPI_Bcast", [&] { return MPI_Bcast(data, count, MPI_BYTE, root, comm_); });
+}
+
+int MpiCommunicator::lowest(int value) {
+    collective("MPI_Allreduce", [&] { return MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT, MPI_MIN, comm_); });
+    return value;
 }
 
 void MpiCommunicator::barrier() {

@@ -39,14 +39,14 @@ public:
     void broadcast(void* data, Index bytes, int root) override;
     void barrier() override;
 
-    // Waits until all ranks of the group have come to `call`, which the caller makes itself.
-    void meet(const char* call);
+    // The smallest `value` of all ranks of the group.
+    int lowest(int value);
 
     MPI_Comm handle() const { return comm_; }
     Watch* watch() const { return watch_.get(); }
 
 private:
-    // Meets, then makes the MPI call `function`.
+    // Waits until all ranks have come, then makes the MPI call `function` under the eyes of the watch.
     template <class Function>
     void collective(const char* call, Function&& function);
 

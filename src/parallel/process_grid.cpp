@@ -82,10 +82,7 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
         fault = std::current_exception();
     }
     const int me = control_.rank(), all = control_.size();
-    int mine = fault ? me : all;
-    int first = mine;
-    control_.meet("MPI_Allreduce");
-    check_mpi(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, control_.handle()), "MPI_Allreduce");
+    const int first = control_.lowest(fault ? me : all);
     if (first == all) return;
     // The lowest failing rank keeps its text; the others learn the exit code and say nothing.
     int code = static_cast<int>(Exit::internal);
