@@ -142,8 +142,7 @@ std::uint64_t share_checksum(const InputFile& file, const std::string& name, con
 // The text of the lowest rank whose text is not empty, on every rank.
 std::string first_text(const std::string& mine, const ProcessGrid& grid) {
     const int none = grid.ranks();
-    int rank = mine.empty() ? none : grid.rank();
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &rank, 1, MPI_INT, MPI_MIN, grid.control().handle()), "MPI_Allreduce");
+    const int rank = grid.control().lowest(mine.empty() ? none : grid.rank());
     if (rank == none) return "";
     std::int64_t size = static_cast<std::int64_t>(mine.size());
     grid.control().broadcast(&size, sizeof size, rank);
