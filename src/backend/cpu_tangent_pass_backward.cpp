@@ -37,18 +37,20 @@ struct Shared {
 
 struct Private {
     StepFactors factors;
-    float *sum, *c;       // [width]; C [k, k]
-    double *r, *scratch;  // R [padded k, padded k]; for gram and substitute
+    float *sum, *c, *inverse;  // [width]; C [k, k]; of R' [padded k, padded k]
+    double *r, *scratch;       // R likewise; for cpu_basis
 
     Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
         : factors(arena, shape, neurons),
           sum(arena.take<float>(shape.width)),
           c(arena.take<float>(shape.k * shape.k)),
+          inverse(arena.take<float>(padded_k(shape.k) * padded_k(shape.k))),
           r(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
           scratch(arena.take<double>(basis_scratch(shape.k))) {}
     static Index bytes(const BasisShape& shape) {
-        return 4 * (StepFactors::floats(shape) + shape.width + shape.k * shape.k) +
-               8 * (padded_k(shape.k) * padded_k(shape.k) + basis_scratch(shape.k)) + 4 * 64;
+        const Index square = padded_k(shape.k) * padded_k(shape.k);
+        return 4 * (StepFactors::floats(shape) + shape.width + shape.k * shape.k + square) +
+               8 * (square + basis_scratch(shape.k)) + 5 * 64;
     }
 };
 
@@ -90,15 +92,16 @@ private:
         load_rows(shape_, rows_, pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr,
                   q_membrane(t), shared_.q);
         member_.meet();
-        gram(k, shape_.D, shape_.stride, shared_.q, shared_.a, shared_.gram, own_.scratch, member_.index,
-             member_.members);
+        gram(GramSums::float32, k, shape_.D, shape_.stride, shared_.q, shared_.a, shared_.gram, own_.scratch,
+             member_.index, member_.members);
         member_.meet();
         set_c(index >= pass_.first_counted ? pass_.weight + s_ * k : nullptr);
         const auto columns = member_.share(shape_.D, tile);
         multiply(k, columns.end - columns.begin, k, {own_.c, k, 1}, {shared_.q + columns.begin, shape_.stride},
                  shared_.a + columns.begin, shape_.stride, true);
-        const LowerTriangle l = reverse_of(k, pass_.r + (index * b_ + s_) * k * k, own_.r);
-        substitute(k, l, shared_.a, shape_.stride, columns.begin, columns.end, own_.scratch);
+        pad(k, pass_.r + (index * b_ + s_) * k * k, own_.r);
+        invert(k, own_.r, own_.inverse, own_.scratch);
+        divide(k, Transpose::yes, own_.inverse, shared_.a, shape_.stride, columns.begin, columns.end);
         member_.meet();
     }
 

@@ -42,6 +42,10 @@ inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
     const WideLane ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);  // a01 b01 a23 b23, c01 d01 c23 d23
     return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
 }
+inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
+    const Lane halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));  // of a b c d, twice
+    return _mm256_cvtps_pd(_mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+}
 
 #else
 
@@ -75,6 +79,10 @@ inline WideLane multiply_add(WideLane a, WideLane b, WideLane c) { return a * b 
 inline WideLane subtract_product(WideLane a, WideLane b, WideLane c) { return c - a * b; }
 inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
     const auto sum = [](WideLane v) { return (v[0] + v[1]) + (v[2] + v[3]); };
+    return WideLane{sum(a), sum(b), sum(c), sum(d)};
+}
+inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
+    const auto sum = [](Lane v) { return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])); };
     return WideLane{sum(a), sum(b), sum(c), sum(d)};
 }
 
