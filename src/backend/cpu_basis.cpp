@@ -220,8 +220,8 @@ double invert(Index k, const double* r, float* inverse, double* scratch) {
     return largest;
 }
 
-// In place, as a row of the result replaces one that no later row needs: from below for a lower triangle, from above for
-// an upper one.
+// In place, as a row of the result replaces one that no later row needs: from below for a lower triangle, from above
+// for an upper one.
 void divide(Index k, Transpose op, const float* inverse, float* x, Index stride, Index begin, Index end) {
     const Index width = padded_k(k), groups = (k + tile_rows - 1) / tile_rows;
     for (Index at = begin; at < end; at += tile)

@@ -3,8 +3,8 @@
 //   factorise   g = R' R
 //   invert      L^-1, for L = R'
 //   divide      x <- R^-T x, or R^-1 x, as a product with that inverse; substitute is the same in double
-// Gram matrices, R and its inverse are computed in double. They have rows of padded_k(k), the padding an identity. D is a
-// multiple of 16. Every element is computed alike however rows (gram) and columns (divide, substitute) are shared out
+// Gram matrices, R and its inverse are computed in double. They have rows of padded_k(k), the padding an identity. D is
+// a multiple of 16. Every element is computed alike however rows (gram) and columns (divide, substitute) are shared out
 // over threads.
 #pragma once
 
@@ -31,8 +31,9 @@ Index factorise(Index k, double* g);
 // R [k, k] with padded rows, the padding an identity.
 void pad(Index k, const double* r, double* padded);
 
-// inverse [padded k, padded k] = L^-1 rounded to float, L = R', with zeros above its diagonal. Returns how much an error
-// in the columns of A may grow in Q = A R^-1, compared with |Q_j| = 1: the largest sum over p <= j of |L^-1_jp| |A_p|.
+// inverse [padded k, padded k] = L^-1 rounded to float, L = R', with zeros above its diagonal. Returns how much an
+// error in the columns of A may grow in Q = A R^-1, compared with |Q_j| = 1: the largest sum over p <= j of |L^-1_jp|
+// |A_p|.
 double invert(Index k, const double* r, float* inverse, double* scratch);
 
 // Columns [begin, end), multiples of 16, of x <- L^-1 x = R^-T x, or (Transpose::yes) of x <- R^-1 x.

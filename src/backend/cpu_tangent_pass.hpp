@@ -2,30 +2,14 @@
 // scratch as k rows [current | membrane], each part padded to a multiple of 16 floats with zeros that stay zero.
 #pragma once
 
+#include "backend/arena.hpp"
 #include "backend/backend.hpp"
 #include "backend/cpu_product.hpp"
 #include "backend/cpu_team.hpp"
 
 #include <algorithm>
-#include <cstdint>
 
 namespace spikefloss {
-
-// Hands out parts of one allocation, each at the beginning of a cache line.
-class Arena {
-public:
-    template <class T>
-    T* take(Index count) {
-        T* at = reinterpret_cast<T*>(next_);
-        next_ += (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
-        return at;
-    }
-    explicit Arena(void* begin) : next_((reinterpret_cast<std::uintptr_t>(begin) + 63) / 64 * 64) {}
-    std::uintptr_t end() const { return next_; }
-
-private:
-    std::uintptr_t next_;
-};
 
 struct BasisShape {
     Index k, N, width, D, stride;  // width: padded N; D: 2 width, or width without a current; stride of rows

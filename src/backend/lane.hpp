@@ -24,6 +24,10 @@ inline Lane multiply_add(Lane a, Lane b, Lane c) { return _mm256_fmadd_ps(a, b, 
 inline unsigned nonzero(Lane a) {
     return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
 }
+// Bit l: lane l of a is greater than that of b.
+inline unsigned greater(Lane a, Lane b) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
+}
 
 using WideLane = __m256d;
 inline WideLane load(const double* p) { return _mm256_loadu_pd(p); }
@@ -60,6 +64,11 @@ inline Lane multiply_add(Lane a, Lane b, Lane c) { return a * b + c; }
 inline unsigned nonzero(Lane a) {
     unsigned bits = 0;
     for (int l = 0; l < lane_size; ++l) bits |= static_cast<unsigned>(a[l] != 0.0f) << l;
+    return bits;
+}
+inline unsigned greater(Lane a, Lane b) {
+    unsigned bits = 0;
+    for (int l = 0; l < lane_size; ++l) bits |= static_cast<unsigned>(a[l] > b[l]) << l;
     return bits;
 }
 
