@@ -19,15 +19,16 @@ Index block_columns(Index k, std::size_t bytes) {
 }
 
 // to[row, 0 .. columns) = x[row, 0 .. columns), zero rows up to padded_k.
-template <class T>
-void copy_block(Index k, const float* x, Index stride, Index columns, T* to) {
-    for (Index row = 0; row < k; ++row) std::copy_n(x + row * stride, columns, to + row * columns);
-    std::fill(to + k * columns, to + padded_k(k) * columns, T(0));
+void widen_block(Index k, const float* x, Index stride, Index columns, double* to) {
+    for (Index row = 0; row < k; ++row)
+        for (Index c = 0; c < columns; c += wide_lane_size)
+            store(to + row * columns + c, load_wide(x + row * stride + c));
+    std::fill(to + k * columns, to + padded_k(k) * columns, 0.0);
 }
 
-// g[r, 0..4) (+)= x_r . y_c over `columns` columns.
+// g[r, 0..4) (+)= x_r . y_c over `columns` columns; rows of x and y are `stride` apart.
 template <int R, class T>
-void gram_tile(const T* x, const T* y, Index columns, double* g, Index g_stride, bool accumulate) {
+void gram_tile(const T* x, const T* y, Index stride, Index columns, double* g, Index g_stride, bool accumulate) {
     using Lanes = decltype(load(x));
     constexpr Index size = sizeof(Lanes) / sizeof(T);
     Lanes sum[R][4];
@@ -38,10 +39,10 @@ void gram_tile(const T* x, const T* y, Index columns, double* g, Index g_stride,
     for (Index d = 0; d < columns; d += size) {
         Lanes x_d[R];
 #pragma GCC unroll 3
-        for (int r = 0; r < R; ++r) x_d[r] = load(x + r * columns + d);
+        for (int r = 0; r < R; ++r) x_d[r] = load(x + r * stride + d);
 #pragma GCC unroll 4
         for (int c = 0; c < 4; ++c) {
-            const Lanes y_d = load(y + c * columns + d);
+            const Lanes y_d = load(y + c * stride + d);
 #pragma GCC unroll 3
             for (int r = 0; r < R; ++r) sum[r][c] = multiply_add(x_d[r], y_d, sum[r][c]);
         }
@@ -53,28 +54,22 @@ void gram_tile(const T* x, const T* y, Index columns, double* g, Index g_stride,
     }
 }
 
-// As gram, with sums in T.
+// Member's share of g (+)= x y' over a block of columns.
 template <class T>
-void gram_in(Index k, Index D, Index stride, const float* x, const float* y, double* g, T* scratch, Index member,
-             Index members) {
-    const Index g_stride = padded_k(k), size = block_columns(k, sizeof(T) * (x == y ? 1 : 2));
-    T *x_block = scratch, *y_block = x == y ? x_block : scratch + padded_k(k) * size;
-    for (Index first = 0; first < D; first += size) {
-        const Index columns = std::min(size, D - first);
-        copy_block(k, x + first, stride, columns, x_block);
-        if (x != y) copy_block(k, y + first, stride, columns, y_block);
-        for (Index i = 3 * member; i < k; i += 3 * members)
-            for (Index j = i / 4 * 4; j < k; j += 4) {
-                const T *x_i = x_block + i * columns, *y_j = y_block + j * columns;
-                double* g_ij = g + i * g_stride + j;
-                if (k - i >= 3)
-                    gram_tile<3>(x_i, y_j, columns, g_ij, g_stride, first > 0);
-                else if (k - i == 2)
-                    gram_tile<2>(x_i, y_j, columns, g_ij, g_stride, first > 0);
-                else
-                    gram_tile<1>(x_i, y_j, columns, g_ij, g_stride, first > 0);
-            }
-    }
+void gram_block(Index k, const T* x, const T* y, Index stride, Index columns, double* g, bool accumulate, Index member,
+                Index members) {
+    const Index g_stride = padded_k(k);
+    for (Index i = 3 * member; i < k; i += 3 * members)
+        for (Index j = i / 4 * 4; j < k; j += 4) {
+            const T *x_i = x + i * stride, *y_j = y + j * stride;
+            double* g_ij = g + i * g_stride + j;
+            if (k - i >= 3)
+                gram_tile<3>(x_i, y_j, stride, columns, g_ij, g_stride, accumulate);
+            else if (k - i == 2)
+                gram_tile<2>(x_i, y_j, stride, columns, g_ij, g_stride, accumulate);
+            else
+                gram_tile<1>(x_i, y_j, stride, columns, g_ij, g_stride, accumulate);
+        }
 }
 
 // a[r, lane] = rows j .. j + 3 of x minus what rows first .. j - 1 of L^-1 x take away; L = R'.
@@ -154,10 +149,19 @@ Index basis_scratch(Index k) {
 
 void gram(GramSums sums, Index k, Index D, Index stride, const float* x, const float* y, double* g, double* scratch,
           Index member, Index members) {
-    if (sums == GramSums::float64)
-        gram_in(k, D, stride, x, y, g, scratch, member, members);
-    else
-        gram_in(k, D, stride, x, y, g, reinterpret_cast<float*>(scratch), member, members);
+    const bool one = x == y, widen = sums == GramSums::float64;
+    const Index size = block_columns(k, one ? 8 : widen ? 16 : 8);
+    double *wide_x = scratch, *wide_y = one ? wide_x : scratch + padded_k(k) * size;
+    for (Index first = 0; first < D; first += size) {
+        const Index columns = std::min(size, D - first);
+        if (widen) {
+            widen_block(k, x + first, stride, columns, wide_x);
+            if (!one) widen_block(k, y + first, stride, columns, wide_y);
+            gram_block(k, wide_x, wide_y, columns, columns, g, first > 0, member, members);
+        } else {
+            gram_block(k, x + first, y + first, stride, columns, g, first > 0, member, members);
+        }
+    }
 }
 
 // The rows of R are those of G substituted by themselves: R = R^-T G.

@@ -20,7 +20,8 @@ Index basis_scratch(Index k);
 // Products of two floats are exact in double; sums of floats, a few at a time, do where no cancellation is at stake.
 enum class GramSums { float64, float32 };
 
-// Member `member` of `members` computes its share of g[i, j], j >= i; rows of x and y are `stride` apart.
+// Member `member` of `members` computes its share of g[i, j], j >= i; rows of x and y are `stride` apart, padded_k(k)
+// of them, the last ones finite.
 void gram(GramSums sums, Index k, Index D, Index stride, const float* x, const float* y, double* g, double* scratch,
           Index member, Index members);
 

@@ -198,7 +198,7 @@ bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& ne
         shared.emplace_back(arena, shape);
         own.emplace_back(arena, shape, neurons);
     }
-    for_every_team(threads_, b, [&](Index s, const Member& member) {
+    for_every_team(tangent_threads(shape, threads_, b), b, [&](Index s, const Member& member) {
         ForwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
                     own[static_cast<std::size_t>(member.thread)])
             .run();

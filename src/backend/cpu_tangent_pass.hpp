@@ -4,6 +4,7 @@
 
 #include "backend/arena.hpp"
 #include "backend/backend.hpp"
+#include "backend/cpu_basis.hpp"
 #include "backend/cpu_product.hpp"
 #include "backend/cpu_team.hpp"
 
@@ -16,9 +17,18 @@ struct BasisShape {
 
     BasisShape(Index k_, Index N_, bool has_current)
         : k(k_), N(N_), width(padded(N_)), D(has_current ? 2 * width : width), stride(D + tile) {}
-    Index size() const { return k * stride; }
+    Index size() const { return padded_k(k) * stride; }
     Index membrane() const { return D - width; }  // where the membrane part of a row begins
 };
+
+// Threads for b sequences. Several share one only where its products are long beside what each then reads of the
+// others' lines of the basis, which between cores costs about as much as 100 multiply-adds a float.
+inline int tangent_threads(const BasisShape& shape, int threads, Index b) {
+    constexpr Index least_products =
+        600;  // multiply-adds with an element of the basis in a step, half of them by another
+    const bool shared = shape.N + 2 * shape.k > least_products;
+    return shared ? threads : static_cast<int>(std::clamp<Index>(b, 1, threads));
+}
 
 // The factors of the tangent map at one step, for the neurons of one sequence, padded with zeros.
 struct StepFactors {

@@ -119,12 +119,23 @@ private:
         float *x = shared_.x[slot], *g = shared_.g[slot], *back = shared_.back[slot];
         const float *u = pass_.u + (t * b_ + s_) * shape_.N, *q = q_membrane(t);
         own_.factors.set(model_, pass_.reset, shape_.N, u);
+        if (t > 0) prefetch_rows(t - 1);
         step_rows(q, x, g, back);
         member_.meet();
         const auto columns = member_.share(shape_.N, tile);
         add_through_psi(u, q, back, columns, pass_.e + (t * b_ + s_) * shape_.N);
         multiply(columns.end - columns.begin, shape_.width, shape_.k, {g + columns.begin, 1, shape_.width},
                  {x, shape_.width}, dw_ + columns.begin * shape_.width, shape_.width, true);
+    }
+
+    // Bases come from memory, where they were written long ago: asked for a step early.
+    void prefetch_rows(Index t) const {
+        const Index begin = rows_.begin * shape_.N, end = rows_.end * shape_.N;
+        const float* current = pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr;
+        for (Index j = begin; j < end; j += 16) {
+            if (current) __builtin_prefetch(current + j);
+            __builtin_prefetch(q_membrane(t) + j);
+        }
     }
 
     // My rows of x, g and back; A becomes the adjoint of Q(t).
@@ -206,7 +217,7 @@ bool CpuBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVe
         shared.emplace_back(arena, shape);
         own.emplace_back(arena, shape, neurons);
     }
-    for_every_team(threads_, parts, [&](Index part, const Member& member) {
+    for_every_team(tangent_threads(shape, threads_, parts), parts, [&](Index part, const Member& member) {
         for (Index s = b * part / parts; s < b * (part + 1) / parts; ++s)
             BackwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
                          own[static_cast<std::size_t>(member.thread)], gradients + part * size)
