@@ -196,10 +196,12 @@ done
 [ -n "$sign" ] || stop 2 "run.stop_signals =$wanted has no signal that mpirun hands on to the ranks" "add USR1, USR2 or XCPU"
 [ $sign != XCPU ] || export OMPI_MCA_ess_base_forward_signals=SIGXCPU
 
-# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes first.
+# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes first:
+# it takes watchdog.seconds and up to 10 s.
 watchdog=$(printf '%.0f' "$(setting watchdog seconds)")
 if [ "$watchdog" -gt 0 ]; then
-    export OMPI_MCA_oob_tcp_keepalive_time=$watchdog OMPI_MCA_oob_tcp_keepalive_intvl=$((watchdog / 8 + 1))
+    interval=$(((watchdog + 10) / 4 + 1))
+    export OMPI_MCA_oob_tcp_keepalive_time=$interval OMPI_MCA_oob_tcp_keepalive_intvl=$interval
     export OMPI_MCA_oob_tcp_keepalive_probes=4
 fi
 

@@ -96,15 +96,18 @@ def newest_step(directory):
 
 
 class LaunchedTest(program.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        # What mpirun leaves when it is killed goes with the folder.
+        os.environ["TMPDIR"] = str(self.folder)
+
     def arguments(self, directory, *extra, steps=ENDLESS, ranks=2):
         return [self.config(CONFIG), *([ranks] if ranks else []), "--run-dir", directory, "--threads", 1, "--set",
                 f"train.steps={steps}", *extra]
 
     def start(self, *arguments, prefix=(), **options):
         command = [*prefix, LAUNCHER, *map(str, arguments)]
-        # What mpirun leaves when it is killed goes with the test's folder.
-        environment = {"TMPDIR": str(self.folder), **options.pop("env", os.environ)}
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
                                    **options)
         self.addCleanup(end, process)
