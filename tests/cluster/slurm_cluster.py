@@ -1,11 +1,12 @@
-"""A real Slurm of one node for a test: munged, slurmctld and slurmd as child processes on loopback, without systemd,
-cgroups or a database, and without touching the machine's own munge and Slurm.
+"""A real Slurm for a test: munged, slurmctld and slurmd as child processes on loopback, without systemd, cgroups or a
+database, and without touching the machine's own munge and Slurm.
 
     with SlurmCluster(slots=8, gpus=2) as cluster:
         job = cluster.submit("launch/slurm/train.sbatch", "configs/tiny.toml", options=["--ntasks=2"])
         cluster.wait_for(job, "COMPLETED", limit=60)
 
-The node pretends to have `slots` cores and `gpus` GPUs, so that ordinary requests are accepted on any machine. Jobs of
+A node pretends to have `slots` cores and `gpus` GPUs, so that ordinary requests are accepted on any machine. More than one
+node means a slurmd for each, in namespaces of its own: MPI then sees machines of different names that share no memory. Jobs of
 partition `high` preempt those of `low` (the default), which are requeued after a grace time. State, keys, logs and sockets lie in
 a folder of their own and ports are chosen at run time, so several clusters can run side by side. What was started is ended
 by process id when the block is left, however it is left; what a killed test has left is ended by the next cluster.
@@ -39,11 +40,11 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.sock,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool_%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd_%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd_%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -65,12 +66,19 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 NodeHostname={host} Port={node_port} CPUs={slots} Boards=1 SocketsPerBoard=1 \
-CoresPerSocket={slots} ThreadsPerCore=1 RealMemory=2000 Gres=gpu:{gpus} State=UNKNOWN
+NodeName=DEFAULT CPUs={slots} Boards=1 SocketsPerBoard=1 CoresPerSocket={slots} ThreadsPerCore=1 RealMemory=2000 \
+Gres=gpu:{gpus} State=UNKNOWN
+{nodes}
 PartitionName=low  Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=1 PreemptMode=REQUEUE \
 GraceTime={grace}
 PartitionName=high Nodes=ALL Default=NO MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=10 PreemptMode=OFF
 {more}
+"""
+
+# The life of a node of several: a name of its own, which it can resolve, and a folder of its own for PMIx.
+NODE = """\
+hostname {name} && mount --bind {folder}/hosts /etc/hosts && mount -t tmpfs -o mode=1777 tmpfs {folder}/pmix &&
+exec slurmd -D -N {name}
 """
 
 
@@ -123,9 +131,10 @@ class SlurmCluster:
     """`more`: further lines of slurm.conf. `grace`: seconds that a preempted job is given, `kill_wait`: seconds between
     SIGTERM and SIGKILL."""
 
-    def __init__(self, slots=8, gpus=2, grace=20, kill_wait=15, more=""):
+    def __init__(self, nodes=1, slots=8, gpus=2, grace=20, kill_wait=15, more=""):
         self.slots, self.gpus, self.grace, self.kill_wait, self.more = slots, gpus, grace, kill_wait, more
         self.host = socket.gethostname().split(".")[0]
+        self.nodes = [self.host] if nodes == 1 else [f"node{number}" for number in range(1, nodes + 1)]
         self.folder = None
         self.daemons = {}
 
@@ -156,38 +165,52 @@ class SlurmCluster:
                             "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
         for name in [name for name in self.environment if name.startswith(("SLURM_JOB", "SLURM_STEP", "SBATCH_"))]:
             del self.environment[name]
+        if len(self.nodes) > 1:
+            self.environment.update(OMPI_MCA_btl_tcp_if_include="lo", OMPI_MCA_oob_tcp_if_include="lo")
         self.configure()
-        self.start_daemon("munged", "--foreground", "--force", f"--socket={self.folder}/munge.sock",
+        self.start_daemon("munged", "munged", "--foreground", "--force", f"--socket={self.folder}/munge.sock",
                           f"--key-file={self.folder}/munge.key", f"--pid-file={self.folder}/munged.pid",
                           f"--log-file={self.folder}/munged.log", f"--seed-file={self.folder}/munge.seed",
                           "--num-threads=2")
         self.wait_until(lambda: (self.folder / "munge.sock").exists(), "munged listens")
-        self.start_daemon("slurmctld", "-D")
-        self.start_daemon("slurmd", "-D")
-        self.wait_until(lambda: self.command("sinfo", "-h", "-p", "low", "-o", "%T", check=False).stdout == "idle\n",
-                        "the node is idle")
+        self.start_daemon("slurmctld", "slurmctld", "-D")
+        for node in self.nodes:
+            self.start_node(node)
+        ready = f"{len(self.nodes)} idle\n"
+        self.wait_until(lambda: self.command("sinfo", "-h", "-p", "low", "-o", "%D %T", check=False).stdout == ready,
+                        "all nodes are idle")
+
+    def start_node(self, name):
+        if len(self.nodes) == 1:
+            return self.start_daemon(name, "slurmd", "-D")
+        namespaces = ["--uts", "--mount"] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps", "--uts",
+                                                                     "--mount"]
+        return self.start_daemon(name, "unshare", *namespaces, "sh", "-c", NODE.format(name=name, folder=self.folder))
 
     def configure(self):
-        for name in ("state", "spool", "pmix"):
+        for name in ("state", "pmix", *(f"spool_{node}" for node in self.nodes)):
             (self.folder / name).mkdir()
         (self.folder / "pmix").chmod(0o1777)
         (self.folder / "munge.key").write_bytes(os.urandom(1024))
         (self.folder / "munge.key").chmod(0o400)
-        controller_port, node_port = free_ports(2)
+        controller_port, *ports = free_ports(1 + len(self.nodes))
+        nodes = [f"NodeName={node} NodeAddr=127.0.0.1 NodeHostname={node} Port={port}"
+                 for node, port in zip(self.nodes, ports)]
         user = self.command("id", "-un").stdout.strip()
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(
-            folder=self.folder, host=self.host, user=user, controller_port=controller_port, node_port=node_port,
+            folder=self.folder, host=self.host, user=user, controller_port=controller_port, nodes="\n".join(nodes),
             first_job=1000 + int(time.time() * 10) % 60000000, slots=self.slots, gpus=self.gpus, grace=self.grace,
             kill_wait=self.kill_wait, more=self.more))
         for number in range(self.gpus):  # Slurm wants devices, and does not look which
             (self.folder / f"gpu{number}").symlink_to("/dev/null")
         (self.folder / "gres.conf").write_text(
             "".join(f"Name=gpu File={self.folder}/gpu{number}\n" for number in range(self.gpus)))
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost {self.host} {' '.join(self.nodes)}\n")
         (self.folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={self.folder}/pmix\n")
 
-    def start_daemon(self, name, *arguments):
+    def start_daemon(self, name, *command):
         with open(self.folder / f"{name}.out", "w") as out:
-            self.daemons[name] = subprocess.Popen([name, *arguments], env=self.environment, cwd=self.folder,
+            self.daemons[name] = subprocess.Popen(command, env=self.environment, cwd=self.folder,
                                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def wait_until(self, condition, what, limit=60):
@@ -210,9 +233,8 @@ class SlurmCluster:
         if self.folder is None:
             return
         try:
-            for name in ("slurmd", "slurmctld", "munged"):
-                if process := self.daemons.get(name):
-                    process.terminate()
+            for process in reversed(self.daemons.values()):
+                process.terminate()
             for process in self.daemons.values():
                 try:
                     process.wait(20)
