@@ -152,9 +152,8 @@ class SlurmCluster:
     def start(self):
         assert not missing(), f"not installed: {missing()}"
         # Names of sockets in it may have 107 characters.
-        beside = Path(program.PROGRAM).resolve().parent / "tests"
-        base = beside if len(str(beside)) < 60 else Path(tempfile.gettempdir())
-        base.mkdir(parents=True, exist_ok=True)
+        beside = Path(program.PROGRAM).parent / "tests"
+        base = beside if len(str(beside)) < 60 and os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
         for left in base.glob("slurm_*_*"):
             if not Path("/proc", left.name.split("_")[1]).exists():
                 kill_all(f"SLURM_CONF={left}/slurm.conf")
@@ -196,9 +195,9 @@ class SlurmCluster:
         controller_port, *ports = free_ports(1 + len(self.nodes))
         nodes = [f"NodeName={node} NodeAddr=127.0.0.1 NodeHostname={node} Port={port}"
                  for node, port in zip(self.nodes, ports)]
-        user = self.command("id", "-un").stdout.strip()
+        self.user = self.command("id", "-un").stdout.strip()
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(
-            folder=self.folder, host=self.host, user=user, controller_port=controller_port, nodes="\n".join(nodes),
+            folder=self.folder, host=self.host, user=self.user, controller_port=controller_port, nodes="\n".join(nodes),
             first_job=1000 + int(time.time() * 10) % 60000000, slots=self.slots, gpus=self.gpus, grace=self.grace,
             kill_wait=self.kill_wait, more=self.more))
         for number in range(self.gpus):  # Slurm wants devices, and does not look which
