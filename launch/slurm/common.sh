@@ -92,9 +92,9 @@ leave_or_requeue() { # CODE
     [ "$state" = RUNNING ] || { say "exit code $1; Slurm ends this job itself ($state)"; exit "$1"; }
     # From here on a signal ends this shell, which is what Slurm does after the requeue.
     trap - USR1 TERM
+    say "$(date +%T) back into the queue: scontrol requeue $SLURM_JOB_ID"
     if scontrol requeue "$SLURM_JOB_ID"; then
-        say "$(date +%T) job $SLURM_JOB_ID is back in the queue; it goes on from its checkpoint"
-        # Slurm's answer comes before its kill; a script that ends by itself would make the job a failed one.
+        # Slurm ends this shell now; a script that ends by itself first would make the job a failed one.
         sleep 600
     fi
     give_up "$1" "job $SLURM_JOB_ID could not be requeued, see above" "submit it again with --resume"

@@ -51,10 +51,11 @@ class JobTest(program.ProgramTest):
         self.config(text.replace("report_every = 1", "report_every = 1000"))
 
     def submit(self, name, *arguments, script="train", config="small.toml", options=(), environment=None):
-        """A job whose log and run directory have this name, on two ranks unless options say otherwise."""
+        """A job whose log and run directory have this name, on two ranks unless the options begin with -N."""
+        ranks = [] if options and options[0].startswith("-N") else ["--ntasks=2"]
         return self.cluster.submit(
             self.clone / "launch" / "slurm" / f"{script}.sbatch", config, "--run-dir", name, "--threads", 1, *arguments,
-            options=["--ntasks=2", f"--job-name={name}", f"--output={name}.log", *options], environment=environment,
+            options=[*ranks, f"--job-name={name}", f"--output={name}.log", *options], environment=environment,
             cwd=self.folder)
 
     def log(self, name):
@@ -67,20 +68,18 @@ class JobTest(program.ProgramTest):
         except AssertionError as fault:
             raise AssertionError(f"{fault}\n--- {name}.log\n{self.log(name)}") from None
 
-    def wait_for_log(self, name, pattern, limit=120):
-        """The match of the pattern in the log, once it is there."""
+    def wait_until(self, condition, what, name, limit=120):
         try:
-            self.cluster.wait_until(lambda: re.search(pattern, self.log(name)), f"'{pattern}' in the log of {name}", limit)
+            self.cluster.wait_until(condition, what, limit)
         except AssertionError as fault:
             raise AssertionError(f"{fault}\n--- {name}.log\n{self.log(name)}") from None
-        return re.search(pattern, self.log(name))
+
+    def wait_for_log(self, name, pattern, limit=120):
+        self.wait_until(lambda: re.search(pattern, self.log(name)), f"'{pattern}' in the log of {name}", name, limit)
 
     def wait_for_checkpoints(self, *names):
         for name in names:
-            try:
-                self.cluster.wait_until(lambda: len(program.checkpoints(self.folder / name)) >= 2, "two checkpoints", 120)
-            except AssertionError as fault:
-                raise AssertionError(f"{fault}\n--- {name}.log\n{self.log(name)}") from None
+            self.wait_until(lambda: len(program.checkpoints(self.folder / name)) >= 2, "two checkpoints are there", name)
 
     def last_step(self, name):
         return int(program.checkpoints(self.folder / name)[-1].stem.split("_")[1])
@@ -97,7 +96,7 @@ class JobTest(program.ProgramTest):
                 found.append(process)
         return found
 
-    def finish(self, jobs, ranks=2):
+    def finish(self, jobs, ranks=2, grid="1x2"):
         """Lets the interrupted jobs (by name) go on some steps, and compares their end with that of one run."""
         steps = max(self.last_step(name) for name in jobs) + 10
         self.train_steps(steps)
@@ -105,12 +104,12 @@ class JobTest(program.ProgramTest):
         for name, job in jobs.items():
             self.wait_for(job, "COMPLETED", name)
             self.assertEqual(self.last_step(name), steps, self.log(name))
-        self.same_as_one_run(*jobs, ranks=ranks)
+        self.same_as_one_run(*jobs, ranks=ranks, grid=grid)
 
-    def same_as_one_run(self, *names, ranks=2):
+    def same_as_one_run(self, *names, ranks=2, grid="1x2"):
         whole = self.folder / "whole"
-        self.succeed("train", self.folder / "small.toml", "--run-dir", whole, "--threads", 1, "--set", "checkpoint.every=0",
-                     ranks=ranks, limit=120)
+        self.succeed("train", self.folder / "small.toml", "--run-dir", whole, "--threads", 1, "--grid", grid, "--set",
+                     "checkpoint.every=0", ranks=ranks, limit=120)
         expected = program.trained_state(program.checkpoints(whole)[-1])
         for name in names:
             state = program.trained_state(program.checkpoints(self.folder / name)[-1])
@@ -119,6 +118,9 @@ class JobTest(program.ProgramTest):
                 np.testing.assert_array_equal(state[key], value, f"{name}: {key}")
 
 
-def skip_without_slurm():
-    if slurm_cluster.missing():
-        program.skip(f"not installed: {slurm_cluster.missing()} (launch/packages_for_tests)")
+def main(nodes=1):
+    """program.main, where such a cluster can be started."""
+    lacking = slurm_cluster.missing(nodes)
+    if lacking:
+        program.skip(f"no Slurm here: {lacking}")
+    program.main()

@@ -95,7 +95,7 @@ class TrainTest(batch_jobs.JobTest):
                 for name, environment in (("by_srun", {}), ("by_mpirun", MPIRUN))}
         for name in jobs:
             self.wait_for_log(name, r"USR1: stopping after this step with a checkpoint")
-            self.wait_for_log(name, r"exit code 85\n(.*\n)*.*job \d+ is back in the queue")
+            self.wait_for_log(name, r"exit code 85\n.*scontrol requeue \d+")
         for job in jobs.values():
             self.cluster.command("scontrol", "update", f"JobId={job}", "TimeLimit=10")
         self.finish(jobs)
@@ -126,7 +126,7 @@ class TrainTest(batch_jobs.JobTest):
             self.cluster.wait_until(lambda: not self.cluster.processes(job), f"nothing of job {job} is left")
             stopped = re.search(r"stopped as asked after training step (\d+)", self.log(name) + self.record(name))
             self.assertEqual(self.last_step(name), int(stopped[1]))
-            self.assertNotIn("back in the queue", self.log(name))
+            self.assertNotIn("scontrol requeue", self.log(name))
             self.assertEqual(self.cluster.fields(job)["Restarts"], "0")
 
     def record(self, name):
@@ -229,7 +229,7 @@ class ContainerTest(batch_jobs.JobTest):
                           environment={**self.environment, "MOUNTS": "/usr/share,/var"})
         self.wait_for_checkpoints("contained")
         self.cluster.command("scancel", "--signal=USR1", "--batch", job)
-        self.wait_for_log("contained", r"exit code 85\n(.*\n)*.*back in the queue")
+        self.wait_for_log("contained", r"exit code 85\n.*scontrol requeue \d+")
         self.finish({"contained": job})
         command = (f"apptainer exec --pwd {self.folder} --nv --bind {self.folder} --bind /usr/share --bind /var "
                    f"{self.folder}/image.sif {self.environment['PROGRAM']}")
@@ -278,5 +278,4 @@ class ContainerTest(batch_jobs.JobTest):
 
 
 if __name__ == "__main__":
-    batch_jobs.skip_without_slurm()
-    program.main()
+    batch_jobs.main()

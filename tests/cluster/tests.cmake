@@ -1,2 +1,3 @@
-spikefloss_python_test(cluster/test_slurm TIMEOUT 600 LABEL cluster)
-set_tests_properties(test_slurm PROPERTIES RESOURCE_LOCK slurm)
+spikefloss_python_test(cluster/test_slurm TIMEOUT 900 LABEL cluster)
+spikefloss_python_test(cluster/test_slurm_nodes TIMEOUT 600 LABEL cluster)
+set_tests_properties(test_slurm test_slurm_nodes PROPERTIES RESOURCE_LOCK slurm)
