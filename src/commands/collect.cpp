@@ -152,7 +152,7 @@ std::vector<std::string> summary_line(const Sweep& sweep, const std::vector<cons
     const auto judged = static_cast<std::int64_t>(losses.size());
     const Interval interval = exact_interval(successes, judged);
     cells.push_back(
-        judged == 0 ? "-" : fmt::format("{}/{} [{:.2f}, {:.2f}]", successes, judged, interval.low, interval.high));
+        judged == 0 ? "-" : fmt::format("{}/{} [{:.3f}, {:.3f}]", successes, judged, interval.low, interval.high));
     cells.push_back(quartile_text(steps, "{:.0f}"));
     return cells;
 }
