@@ -240,12 +240,11 @@ int collect(const CollectCommand& command) {
             std::count_if(rows.begin(), rows.end(), [](const Row& row) { return row.status.state == RunState::done; });
         fmt::print("{}: {} of {} runs are done\n", sweep.name, done, rows.size());
         print_exceptions(rows, command.directory);
-        fmt::print("\nmedian [quartiles] over seeds; loss and accuracy are means over the last {} reports{}\n",
-                   sweep.success.reports,
-                   sweep.success.accuracy > 0.0
-                       ? fmt::format("; success: an accuracy of at least {} there, with its exact 95 % interval",
-                                     sweep.success.accuracy)
-                       : "");
+        fmt::print("\nmedian [quartiles] over seeds; loss and accuracy: means over the last {} reports\n",
+                   sweep.success.reports);
+        if (sweep.success.accuracy > 0.0)
+            fmt::print("success: an accuracy of at least {} there, with the exact 95 % interval of its probability\n",
+                       sweep.success.accuracy);
         print_summary(sweep, rows);
         fmt::print("\n{}\n", output);
     });
