@@ -23,7 +23,10 @@ give_up() { # CODE PROBLEM ADVICE
 }
 
 begin_job() { # SCRIPT CONFIG [ARGUMENT...]
-    script=$1 child="" asked=""
+    script=$1 child="" asked="" resume_option=--resume
+    # A task of an array goes by this name: the id of one of them is that of the whole array as well.
+    job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    job=${job:-$SLURM_JOB_ID}
     trap 'pass_on USR1' USR1
     trap 'pass_on TERM' TERM
     if [ -z "${2:-}" ] || [ "${2#-}" != "$2" ]; then
@@ -61,19 +64,19 @@ choose_launcher() {
 }
 
 field() { # NAME: of what Slurm knows about this job
-    scontrol show job "$SLURM_JOB_ID" | sed -n "s|^ *$1=||p"
+    scontrol show job "$job" | sed -n "s|^ *$1=||p"
 }
 
 show_job() {
     local words
-    say "job $SLURM_JOB_ID ($SLURM_JOB_NAME), partition $SLURM_JOB_PARTITION, start $((${SLURM_RESTART_COUNT:-0} + 1))"
+    say "job $job ($SLURM_JOB_NAME), partition $SLURM_JOB_PARTITION, start $((${SLURM_RESTART_COUNT:-0} + 1))"
     say "nodes: $(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' '); $ranks ranks${SLURM_JOB_GPUS:+; GPUs \
 $SLURM_JOB_GPUS on the first node}"
     say "$("${launch[0]}" --version | head -n 1)"
     "$@" </dev/null || say "'$*' does not work here, see above"
     printf -v words ' %q' "$script" "${arguments[@]}"
-    say "follow: tail -F $(field StdOut) | stop, with a checkpoint: scancel $SLURM_JOB_ID |" \
-        "go on after that: sbatch [the same options]${words% --resume} --resume"
+    say "follow: tail -F $(field StdOut) | stop, with a checkpoint: scancel $job |" \
+        "go on after that: sbatch [the same options]${words% "$resume_option"} $resume_option"
 }
 
 pass_on() {
@@ -84,22 +87,22 @@ pass_on() {
 
 leave_or_requeue() { # CODE
     local state
-    state=$(squeue -h -j "$SLURM_JOB_ID" -o %T) || state=unknown
+    state=$(squeue -h -j "$job" -o %T) || state=unknown
     [ "$state" = RUNNING ] || { say "exit code $1; Slurm ends this job itself ($state)"; exit "$1"; }
     # From here on a signal ends this shell, which is what Slurm does after the requeue.
     trap - USR1 TERM
-    if scontrol requeue "$SLURM_JOB_ID"; then
-        say "$(date +%T) job $SLURM_JOB_ID is back in the queue; it goes on from its checkpoint"
+    if scontrol requeue "$job"; then
+        say "$(date +%T) job $job is back in the queue; it goes on from its checkpoint"
         # Slurm's answer comes before its kill; a script that ends by itself would make the job a failed one.
         sleep 600
     fi
-    give_up "$1" "job $SLURM_JOB_ID could not be requeued, see above" "submit it again with --resume"
+    give_up "$1" "job $job could not be requeued, see above" "submit it again with --resume"
 }
 
 run_job() {
     local attempt=0 resume=() code
     [ -z "$asked" ] || leave_or_requeue 85
-    [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || resume=(--resume)
+    [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || resume=("$resume_option")
     while true; do
         say "$(date +%T) $(printf '%q ' "$@" "${resume[@]}")"
         "$@" "${resume[@]}" </dev/null &
@@ -118,6 +121,6 @@ run_job() {
             give_up $code "the run has ended with $code $attempt times" "see above and docs/cluster.md"
         fi
         say "retry $attempt of $RETRIES, from the newest checkpoint"
-        resume=(--resume)
+        resume=("$resume_option")
     done
 }

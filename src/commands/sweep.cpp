@@ -88,7 +88,7 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
                 fmt::format("{} holds a run of another config: {}", directory, status.reason),
                 "collect what is there and choose another --run-dir for the changed sweep, or remove that run");
         const bool ended = status.state == RunState::failed || status.state == RunState::diverged;
-        require(!ended || command.retry, ended ? static_cast<Exit>(status.outcome->exit_code) : Exit::usage,
+        require(!ended || command.retry, Exit::usage,
                 fmt::format("{} has {} before: {}", directory, name_of(status.state), status.reason),
                 "mend the cause, then --retry goes on from its last checkpoint; remove the directory to start anew");
         if (status.state == RunState::done) fmt::print("{} is done already\n", directory);

@@ -274,7 +274,7 @@ train.learning_rate = 1e6
         self.succeed(*self.run_number(2))
         self.assertEqual(self.states(), ["failed", "diverged", "done", "new"])
         for number, code in ((0, program.STORAGE), (1, program.NUMERICS)):
-            self.fail_with(code, [f"{names[number]} has ", "before: exit code ", "--retry"], *self.run_number(number))
+            self.fail_with(program.USAGE, [f"{names[number]} has ", f"before: exit code {code}: ", "--retry"], *self.run_number(number))
         out, rows = self.collect()
         self.assertEqual([row["state"] for row in rows], ["failed", "diverged", "done", "new"])
         self.assertEqual([row["success"] for row in rows][:2], ["", "0"])
