@@ -37,12 +37,14 @@ void list(const SweepCommand& command, const Sweep& sweep) {
     for (const auto& [state, number] : count)
         counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", number, state);
     fmt::print("\n{} runs: {}\n", points.size(), counts);
+    const std::string arguments =
+        command.file + (command.run_directory.empty() ? "" : fmt::format(" --run-dir {}", command.run_directory));
     fmt::print(
         "  here:         launch/sweep {0}\n"
         "  with Slurm:   sbatch --array=0-{1} launch/slurm/sweep.sbatch {0}\n"
         "  one of them:  spikefloss sweep {0} --run 0\n"
         "  the results:  spikefloss collect {2}\n",
-        command.file, points.size() - 1, directory);
+        arguments, points.size() - 1, directory);
 }
 
 // All that `collect` needs to know, whatever becomes of the files. Many runs may start at once: each writes a file of

@@ -474,6 +474,24 @@ class LaunchTest(SweepTest):
         for row in rows:
             self.assert_row(row, self.expected(row["run"], "done"))
 
+    def test_another_process_comes_first(self):
+        self.file = self.sweep_file(SWEEP + f"[set]\ntrain.steps = {ENDLESS}\n")
+        self.addCleanup(self.end_all)
+        by_hand = [self.begin(1, 20)]
+        process = self.start("--jobs", 1)
+        pid = until(lambda: process.poll() is not None or self.pids().get(NAMES[0]), "run 0 on its way")
+        by_hand.append(self.begin(2, 20))
+        os.kill(pid, signal.SIGUSR1)
+        until(lambda: process.poll() is not None or self.pids().get(NAMES[3]), "run 3 on its way")
+        process.send_signal(signal.SIGTERM)
+        result = program.wait(process, time.monotonic(), 120)
+        self.assertEqual(result.code, program.STOPPED, str(result))
+        self.assertIn("4 runs, 0 are done, 3 to do", result.out)
+        self.assertRegex(result.out,
+                         rf"running +{NAMES[2]}  [\d.]+ s  exit code 2: \S+ is in use by process {by_hand[1].pid} ")
+        self.assertIn("0 of 4 runs are done, 2 running, 2 stopped\n", result.out)
+        self.assertEqual([each.poll() for each in by_hand], [None, None])
+
     def test_wrong_calls(self):
         for extra, fragments in (([], ["name the sweep file first"]), (["--jobs", "2"], ["name the sweep file first"]),
                                  (["none.toml"], ["there is no sweep file none.toml"]),
