@@ -9,7 +9,10 @@
 # |-------------------|--------------------------------------------------------------------------------------------|
 # | 0, 2, 3           | leaves: done, wrong input, not finite                                                      |
 # | 85                | stopped with a checkpoint: puts the job back into the queue, where it resumes              |
-# | anything else     | runs it again with --resume, up to RETRIES times; if a stop was asked for, as with 85      |
+# | anything else     | runs it again with --resume (a sweep: --retry), up to RETRIES times; after a stop, as with 85 |
+#
+# The first retry comes at once, those after it RETRY_WAIT seconds later each time: after some 5 minutes Slurm knows that a
+# node is gone, and requeues the job itself.
 #
 # A signal to this shell (--signal=B:USR1@..., scancel) reaches COMMAND as SIGUSR1: mpirun would answer SIGTERM by killing its
 # ranks a second later, and srun and mpirun alike hand SIGUSR1 on. A second one does no harm to ranks that had the first
@@ -37,6 +40,7 @@ begin_job() { # SCRIPT CONFIG [ARGUMENT...]
     fi
     arguments=("${@:2}")
     [[ ${RETRIES:=3} =~ ^[0-9]+$ ]] || give_up 2 "RETRIES=$RETRIES is not a number" "use 0, 1, 2, ..."
+    [[ ${RETRY_WAIT:=150} =~ ^[0-9]+$ ]] || give_up 2 "RETRY_WAIT=$RETRY_WAIT is not a number" "use seconds: 0, 1, 2, ..."
     ranks=${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}
     # srun does not take this from sbatch any more (since Slurm 22.05).
     if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
@@ -91,12 +95,18 @@ leave_or_requeue() { # CODE
     [ "$state" = RUNNING ] || { say "exit code $1; Slurm ends this job itself ($state)"; exit "$1"; }
     # From here on a signal ends this shell, which is what Slurm does after the requeue.
     trap - USR1 TERM
+    say "$(date +%T) back into the queue: scontrol requeue $job"
     if scontrol requeue "$job"; then
-        say "$(date +%T) job $job is back in the queue; it goes on from its checkpoint"
-        # Slurm's answer comes before its kill; a script that ends by itself would make the job a failed one.
+        # Slurm ends this shell now; a script that ends by itself first would make the job a failed one.
         sleep 600
     fi
     give_up "$1" "job $job could not be requeued, see above" "submit it again with --resume"
+}
+
+# Waits for the background process `child`, and returns its exit code. A trapped signal ends bash's own wait early.
+wait_for_child() {
+    while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
+    wait "$child"
 }
 
 run_job() {
@@ -108,10 +118,8 @@ run_job() {
         "$@" "${resume[@]}" </dev/null &
         child=$!
         [ -z "$asked" ] || kill -USR1 $child 2>/dev/null || true
-        # A trapped signal ends wait early; only the status of the child's own end counts.
-        while kill -0 $child 2>/dev/null; do wait $child || true; done
         code=0
-        wait $child || code=$?
+        wait_for_child || code=$?
         child=""
         say "$(date +%T) exit code $code"
         case $code in 0 | 2 | 3) exit $code ;; esac
@@ -120,7 +128,12 @@ run_job() {
         elif [ $((attempt += 1)) -gt "$RETRIES" ]; then
             give_up $code "the run has ended with $code $attempt times" "see above and docs/cluster.md"
         fi
-        say "retry $attempt of $RETRIES, from the newest checkpoint"
+        say "retry $attempt of $RETRIES, from the newest checkpoint, in $(((attempt - 1) * RETRY_WAIT)) s"
+        sleep $(((attempt - 1) * RETRY_WAIT)) &
+        child=$!
+        wait_for_child || true
+        child=""
+        [ -z "$asked" ] || leave_or_requeue $code
         resume=("$resume_option")
     done
 }

@@ -68,7 +68,7 @@ class SlurmSweepTest(program.ProgramTest):
         log = self.log(f"{array}_{LONG}")
         self.assertEqual([each["Restarts"] for each in fields], ["0", "0", "1", "0"], log)
         self.assertIn("exit code 85", log)
-        self.assertIn(f"job {array}_{LONG} is back in the queue", log)
+        self.assertIn(f"back into the queue: scontrol requeue {array}_{LONG}", log)
         self.assertIn("going on from ", log)
         self.assertIn(f"stop, with a checkpoint: scancel {array}_{LONG} |", log)
 
