@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # launch/slurm/common.sh: what the batch scripts of this folder have in common. They source it, and call
-#   begin_job SCRIPT "$@"    checks that this is a job with a config; CPUs of a rank
+#   begin_job SCRIPT "$@"    checks that this is a job with a config; CPUs of a rank; sets the array `arguments`,
+#                            and, for the script to change, `work`, the command of spikefloss, and `resume_option`
 #   choose_launcher          sets the array `launch`: srun, or mpirun
-#   show_job COMMAND...      tells job, nodes, versions, and how to follow, stop and resume; COMMAND: `spikefloss info`
+#   show_job PROGRAM...      tells job, nodes, versions, and how to follow, stop and resume; reads the config. PROGRAM:
+#                            the command that starts one process of spikefloss
 #   run_job COMMAND...       runs COMMAND (launcher, program, arguments) to the end, and leaves with its exit code:
 #
 # | COMMAND ends with | run_job                                                                                    |
@@ -14,9 +16,11 @@
 # The first retry comes at once, those after it RETRY_WAIT seconds later each time: after some 5 minutes Slurm knows that a
 # node is gone, and requeues the job itself.
 #
-# A signal to this shell (--signal=B:USR1@..., scancel) reaches COMMAND as SIGUSR1: mpirun would answer SIGTERM by killing its
-# ranks a second later, and srun and mpirun alike hand SIGUSR1 on. A second one does no harm to ranks that had the first
-# from Slurm itself. A job that someone cancels or requeues meanwhile is left to Slurm.
+# A signal to this shell (--signal=B:USR1@..., scancel) reaches COMMAND as USR1, or as USR2 where run.stop_signals has no
+# USR1: mpirun would answer TERM by killing its ranks a second later, and srun and mpirun alike hand these on. A second one
+# does no harm to ranks that had the first from Slurm itself. A job that someone cancels or requeues meanwhile is left to Slurm.
+
+signals=(USR1 USR2 TERM HUP XCPU)
 
 say() { echo "spikefloss: $*"; }
 
@@ -26,12 +30,14 @@ give_up() { # CODE PROBLEM ADVICE
 }
 
 begin_job() { # SCRIPT CONFIG [ARGUMENT...]
-    script=$1 child="" asked="" resume_option=--resume
+    script=$1 child="" asked="" stop_signal=USR1 work=(train) resume_option=--resume
     # A task of an array goes by this name: the id of one of them is that of the whole array as well.
     job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     job=${job:-$SLURM_JOB_ID}
-    trap 'pass_on USR1' USR1
-    trap 'pass_on TERM' TERM
+    for name in "${signals[@]}"; do
+        # shellcheck disable=SC2064  # its name now
+        trap "pass_on $name" "$name"
+    done
     if [ -z "${2:-}" ] || [ "${2#-}" != "$2" ]; then
         give_up 2 "no config is named" "sbatch [options of sbatch] $script CONFIG [arguments of spikefloss train]"
     elif [ ! -r "$2" ]; then
@@ -49,7 +55,7 @@ begin_job() { # SCRIPT CONFIG [ARGUMENT...]
     fi
     # Threads and ranks that wait give their core away soon; ranks only where there are more of them than cores.
     export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
-    if [ "${SLURM_TASKS_PER_NODE%%[(,]*}" -gt "$(nproc)" ]; then
+    if [ "${SLURM_TASKS_PER_NODE%%[(,]*}" -gt "$(env -u OMP_NUM_THREADS nproc)" ]; then
         export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
     fi
 }
@@ -72,12 +78,21 @@ field() { # NAME: of what Slurm knows about this job
 }
 
 show_job() {
-    local words
+    local words settings code=0
     say "job $job ($SLURM_JOB_NAME), partition $SLURM_JOB_PARTITION, start $((${SLURM_RESTART_COUNT:-0} + 1))"
     say "nodes: $(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' '); $ranks ranks${SLURM_JOB_GPUS:+; GPUs \
 $SLURM_JOB_GPUS on the first node}"
     say "$("${launch[0]}" --version | head -n 1)"
-    "$@" </dev/null || say "'$*' does not work here, see above"
+    "$@" info </dev/null || say "'$* info' does not work here, see above"
+    # What is wrong with the config is told here, once. (This is no task of Slurm.)
+    settings=$(env -u SLURM_NTASKS "$@" "${work[@]}" "${arguments[@]}" --print-config </dev/null) || code=$?
+    [ $code -ne 2 ] || exit 2
+    case $code$(sed -n '/^stop_signals *=/p' <<<"$settings") in
+        0*'"USR1"'*) ;;
+        0*'"USR2"'*) stop_signal=USR2 ;;
+        0*) give_up 2 "run.stop_signals has no signal that srun and mpirun hand on to the ranks" "add USR1 or USR2" ;;
+        *) say "reading the config alone ended with $code" ;;
+    esac
     printf -v words ' %q' "$script" "${arguments[@]}"
     say "follow: tail -F $(field StdOut) | stop, with a checkpoint: scancel $job |" \
         "go on after that: sbatch [the same options]${words% "$resume_option"} $resume_option"
@@ -86,7 +101,7 @@ $SLURM_JOB_GPUS on the first node}"
 pass_on() {
     asked=$1
     say "$(date +%T) $1: stopping after this step with a checkpoint"
-    [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true
+    [ -z "$child" ] || kill -"$stop_signal" "$child" 2>/dev/null || true
 }
 
 leave_or_requeue() { # CODE
@@ -94,7 +109,7 @@ leave_or_requeue() { # CODE
     state=$(squeue -h -j "$job" -o %T) || state=unknown
     [ "$state" = RUNNING ] || { say "exit code $1; Slurm ends this job itself ($state)"; exit "$1"; }
     # From here on a signal ends this shell, which is what Slurm does after the requeue.
-    trap - USR1 TERM
+    trap - "${signals[@]}"
     say "$(date +%T) back into the queue: scontrol requeue $job"
     if scontrol requeue "$job"; then
         # Slurm ends this shell now; a script that ends by itself first would make the job a failed one.
@@ -117,7 +132,7 @@ run_job() {
         say "$(date +%T) $(printf '%q ' "$@" "${resume[@]}")"
         "$@" "${resume[@]}" </dev/null &
         child=$!
-        [ -z "$asked" ] || kill -USR1 $child 2>/dev/null || true
+        [ -z "$asked" ] || kill -"$stop_signal" $child 2>/dev/null || true
         code=0
         wait_for_child || code=$?
         child=""

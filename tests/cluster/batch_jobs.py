@@ -10,10 +10,10 @@ import slurm_cluster  # finds the next one
 import program
 
 ENDLESS = 1000000000
+WATCHDOG = "--timeout"  # the option for the seconds after which a rank counts as lost
 
 # Goes on from a checkpoint only when the test has said how far.
 WRAPPER = """\
-#!/bin/sh
 case " $* " in *" --resume"*) until [ -e {folder}/go ]; do sleep 0.1; done ;; esac
 exec {program} "$@"
 """
@@ -42,8 +42,10 @@ class JobTest(program.ProgramTest):
         self.cluster.wait_until(lambda: self.cluster.command("squeue", "-h").stdout == "", "no job is left")
 
     def program_is(self, text):
+        """What stands in the place of the program when it trains: lines of a shell script."""
         path = self.clone / "build" / "cpu-release" / "spikefloss"
-        path.write_text(text)
+        path.write_text('#!/bin/sh\ncase "$*" in info* | *--print-config) exec %s "$@" ;; esac\n%s' %
+                        (program.PROGRAM, text))
         path.chmod(0o755)
 
     def train_steps(self, steps):

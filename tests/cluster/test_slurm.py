@@ -44,6 +44,7 @@ class TrainTest(batch_jobs.JobTest):
             "launcher": (["sbatch", script, "small.toml"], {"LAUNCHER": "ssh"}, "LAUNCHER=ssh is not known"),
             "not_built": (["sbatch", script, "small.toml"], {"PRESET": "gpu-release"},
                           "PRESET=gpu-release '?%s/launch/build'? spikefloss" % re.escape(str(self.clone))),
+            "signals": (["sbatch", script, "small.toml", "--set", 'run.stop_signals=["TERM"]'], {}, "no signal that srun"),
             "root": (["sbatch", script, "small.toml"], {"SPIKEFLOSS_ROOT": "/nowhere"}, "is not at /nowhere"),
         }
         jobs = {}
@@ -64,9 +65,10 @@ class TrainTest(batch_jobs.JobTest):
 
     def test_exit_codes(self):
         """Which ends are retried, how often, and with what."""
-        self.program_is('#!/bin/sh\n[ "$1" = train ] || exit 0\necho "called: $*"\nexit "$CODE"\n')
+        self.program_is('echo "called: $*"\nexit "$CODE"\n')
         expected = {"0": ("COMPLETED", 1), "3": ("FAILED", 1), "75": ("FAILED", 3), "137": ("FAILED", 3)}
-        jobs = {code: self.submit(f"code_{code}", options=["--ntasks=1"], environment={"CODE": code, "RETRIES": "2"})
+        jobs = {code: self.submit(f"code_{code}", options=["--ntasks=1"], 
+                                   environment={"CODE": code, "RETRIES": "2", "RETRY_WAIT": "1"})
                 for code in expected}
         for code, (state, calls) in expected.items():
             fields = self.wait_for(jobs[code], state, f"code_{code}")
@@ -134,7 +136,7 @@ class TrainTest(batch_jobs.JobTest):
 
     def test_lost_rank(self):
         """One is killed, another hangs: the step ends, and the next one goes on from the checkpoint."""
-        jobs = {"killed": self.submit("killed"), "stopped": self.submit("stopped", "--timeout", 5)}
+        jobs = {"killed": self.submit("killed"), "stopped": self.submit("stopped", batch_jobs.WATCHDOG, 5)}
         self.wait_for_checkpoints(*jobs)
         os.kill(self.ranks(jobs["killed"])[1], signal.SIGKILL)
         os.kill(self.ranks(jobs["stopped"])[0], signal.SIGSTOP)
@@ -145,9 +147,11 @@ class TrainTest(batch_jobs.JobTest):
         self.finish(jobs)
 
     def test_signals_by_hand(self):
-        """scancel --signal checkpoints and requeues, whomever it reaches."""
-        cases = {"steps": ([], {}), "batch": (["--batch"], MPIRUN), "full": (["--full"], {})}
-        jobs = {name: self.submit(name, environment=environment) for name, (_, environment) in cases.items()}
+        """scancel --signal checkpoints and requeues, whomever it reaches, by the signal that the program listens to."""
+        cases = {"steps": ([], {}, []), "batch": (["--batch"], MPIRUN, []),
+                 "full": (["--full"], {}, []), "other": (["--batch"], {}, ["--set", 'run.stop_signals=["USR2"]'])}
+        jobs = {name: self.submit(name, *arguments, environment=environment)
+                for name, (_, environment, arguments) in cases.items()}
         self.wait_for_checkpoints(*jobs)
         for name, job in jobs.items():
             self.cluster.command("scancel", "--signal=USR1", *cases[name][0], job)
@@ -158,8 +162,7 @@ class TrainTest(batch_jobs.JobTest):
 
     def test_gpu_flags(self):
         """The node's GPUs are none, so the program says what it sees of Slurm's choice."""
-        self.program_is('#!/bin/sh\n[ "$1" = train ] || exit 0\n'
-                        'echo "rank $SLURM_PROCID sees GPU $CUDA_VISIBLE_DEVICES"\nexec %s "$@"\n' % program.PROGRAM)
+        self.program_is('echo "rank $SLURM_PROCID sees GPU $CUDA_VISIBLE_DEVICES"\nexec %s "$@"\n' % program.PROGRAM)
         self.train_steps(2)
         cases = {"gres": (["--gres=gpu:2"], {"0": "0,1", "1": "0,1"}),
                  "per_task": (["--gpus-per-task=1"], {"0": "0", "1": "0|1"}),
@@ -233,7 +236,7 @@ class ContainerTest(batch_jobs.JobTest):
         self.finish({"contained": job})
         command = (f"apptainer exec --pwd {self.folder} --nv --bind {self.folder} --bind /usr/share --bind /var "
                    f"{self.folder}/image.sif {self.environment['PROGRAM']}")
-        self.assertEqual(self.log("contained").count(command + " train small.toml"), 4, self.log("contained"))
+        self.assertEqual(self.log("contained").count(command + " train small.toml"), 6, self.log("contained"))
         self.assertEqual(self.log("contained").count(command + " info\n"), 2)
 
     def test_apptainer_under_mpirun(self):

@@ -34,7 +34,7 @@ class NodesTest(batch_jobs.JobTest):
 
     def test_node_failure(self):
         """The program or the launcher may see it before Slurm does; the job goes on elsewhere all the same."""
-        job = self.submit("lost", "--timeout", 3, options=["-N2", "--ntasks-per-node=1"], environment={"RETRY_WAIT": "20"})
+        job = self.submit("lost", batch_jobs.WATCHDOG, 3, options=["-N2", "--ntasks-per-node=1"], environment={"RETRY_WAIT": "20"})
         self.wait_for_checkpoints("lost")
         self.assertEqual(self.cluster.fields(job)["NodeList"], "node[1-2]")
         self.cluster.kill_node("node2")
