@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # launch/slurm/common.sh: what the batch scripts of this folder have in common. They source it, and call
-#   begin_job SCRIPT "$@"    checks that this is a job with a config; CPUs of a rank; sets the array `arguments`
+#   begin_job SCRIPT "$@"    checks that this is a job with a config; CPUs of a rank; sets the array `arguments`,
+#                            and, for the script to change, `work`, the command of spikefloss, and `resume_option`
 #   choose_launcher          sets the array `launch`: srun, or mpirun
 #   show_job PROGRAM...      tells job, nodes, versions, and how to follow, stop and resume; reads the config. PROGRAM:
 #                            the command that starts one process of spikefloss
@@ -10,7 +11,7 @@
 # |-------------------|--------------------------------------------------------------------------------------------|
 # | 0, 2, 3           | leaves: done, wrong input, not finite                                                      |
 # | 85                | stopped with a checkpoint: puts the job back into the queue, where it resumes              |
-# | anything else     | runs it again with --resume, up to RETRIES times; if a stop was asked for, as with 85      |
+# | anything else     | runs it again with --resume (a sweep: --retry), up to RETRIES times; after a stop, as with 85 |
 #
 # The first retry comes at once, those after it RETRY_WAIT seconds later each time: after some 5 minutes Slurm knows that a
 # node is gone, and requeues the job itself.
@@ -29,7 +30,10 @@ give_up() { # CODE PROBLEM ADVICE
 }
 
 begin_job() { # SCRIPT CONFIG [ARGUMENT...]
-    script=$1 child="" asked="" stop_signal=USR1
+    script=$1 child="" asked="" stop_signal=USR1 work=(train) resume_option=--resume
+    # A task of an array goes by this name: the id of one of them is that of the whole array as well.
+    job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    job=${job:-$SLURM_JOB_ID}
     for name in "${signals[@]}"; do
         # shellcheck disable=SC2064  # its name now
         trap "pass_on $name" "$name"
@@ -70,18 +74,18 @@ choose_launcher() {
 }
 
 field() { # NAME: of what Slurm knows about this job
-    scontrol show job "$SLURM_JOB_ID" | sed -n "s|^ *$1=||p"
+    scontrol show job "$job" | sed -n "s|^ *$1=||p"
 }
 
 show_job() {
     local words settings code=0
-    say "job $SLURM_JOB_ID ($SLURM_JOB_NAME), partition $SLURM_JOB_PARTITION, start $((${SLURM_RESTART_COUNT:-0} + 1))"
+    say "job $job ($SLURM_JOB_NAME), partition $SLURM_JOB_PARTITION, start $((${SLURM_RESTART_COUNT:-0} + 1))"
     say "nodes: $(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' '); $ranks ranks${SLURM_JOB_GPUS:+; GPUs \
 $SLURM_JOB_GPUS on the first node}"
     say "$("${launch[0]}" --version | head -n 1)"
     "$@" info </dev/null || say "'$* info' does not work here, see above"
     # What is wrong with the config is told here, once. (This is no task of Slurm.)
-    settings=$(env -u SLURM_NTASKS "$@" train "${arguments[@]}" --print-config </dev/null) || code=$?
+    settings=$(env -u SLURM_NTASKS "$@" "${work[@]}" "${arguments[@]}" --print-config </dev/null) || code=$?
     [ $code -ne 2 ] || exit 2
     case $code$(sed -n '/^stop_signals *=/p' <<<"$settings") in
         0*'"USR1"'*) ;;
@@ -90,8 +94,8 @@ $SLURM_JOB_GPUS on the first node}"
         *) say "reading the config alone ended with $code" ;;
     esac
     printf -v words ' %q' "$script" "${arguments[@]}"
-    say "follow: tail -F $(field StdOut) | stop, with a checkpoint: scancel $SLURM_JOB_ID |" \
-        "go on after that: sbatch [the same options]${words% --resume} --resume"
+    say "follow: tail -F $(field StdOut) | stop, with a checkpoint: scancel $job |" \
+        "go on after that: sbatch [the same options]${words% "$resume_option"} $resume_option"
 }
 
 pass_on() {
@@ -102,16 +106,16 @@ pass_on() {
 
 leave_or_requeue() { # CODE
     local state
-    state=$(squeue -h -j "$SLURM_JOB_ID" -o %T) || state=unknown
+    state=$(squeue -h -j "$job" -o %T) || state=unknown
     [ "$state" = RUNNING ] || { say "exit code $1; Slurm ends this job itself ($state)"; exit "$1"; }
     # From here on a signal ends this shell, which is what Slurm does after the requeue.
     trap - "${signals[@]}"
-    say "$(date +%T) back into the queue: scontrol requeue $SLURM_JOB_ID"
-    if scontrol requeue "$SLURM_JOB_ID"; then
+    say "$(date +%T) back into the queue: scontrol requeue $job"
+    if scontrol requeue "$job"; then
         # Slurm ends this shell now; a script that ends by itself first would make the job a failed one.
         sleep 600
     fi
-    give_up "$1" "job $SLURM_JOB_ID could not be requeued, see above" "submit it again with --resume"
+    give_up "$1" "job $job could not be requeued, see above" "submit it again with --resume"
 }
 
 # Waits for the background process `child`, and returns its exit code. A trapped signal ends bash's own wait early.
@@ -123,7 +127,7 @@ wait_for_child() {
 run_job() {
     local attempt=0 resume=() code
     [ -z "$asked" ] || leave_or_requeue 85
-    [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || resume=(--resume)
+    [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || resume=("$resume_option")
     while true; do
         say "$(date +%T) $(printf '%q ' "$@" "${resume[@]}")"
         "$@" "${resume[@]}" </dev/null &
@@ -145,6 +149,6 @@ run_job() {
         wait_for_child || true
         child=""
         [ -z "$asked" ] || leave_or_requeue $code
-        resume=(--resume)
+        resume=("$resume_option")
     done
 }
