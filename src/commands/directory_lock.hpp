@@ -1,5 +1,5 @@
-// Keeps two processes out of one run directory, and tells others that a run goes on: a lock on the file `lock` in it, which
-// the system takes away when its holder ends, however it ends. On a file system without locks nothing is kept out.
+// Keeps two processes out of one run directory, and tells others that a run goes on: a lock on the file `lock` in it,
+// which the system takes away when its holder ends, however it ends. A file system without locks keeps nothing out.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@ namespace spikefloss {
 class DirectoryLock {
 public:
     DirectoryLock() = default;  // holds none
-    // Throws Error(Exit::usage) when another process holds the directory, Error(Exit::storage) when the file cannot be made.
+    // Throws Error(Exit::usage) when another process holds the directory, Error(Exit::storage) without a file.
     explicit DirectoryLock(const std::string& directory);
     ~DirectoryLock();
     DirectoryLock(DirectoryLock&& other) noexcept;

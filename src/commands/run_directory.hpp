@@ -10,7 +10,8 @@
 namespace spikefloss {
 
 // Whether the directory may be used for this config. Throws Error(Exit::usage) when it holds a run and resume is false,
-// or a run of another config (naming the keys that differ), or is in use by another process. Returns one line for each difference that may be. Collective.
+// or a run of another config (naming the keys that differ), or is in use by another process. Returns one line for each
+// difference that may be. Collective.
 std::string check_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config, bool resume);
 
 // Makes the directory, takes its lock, forgets the outcome of a session before, and writes the config, the build info and

@@ -14,7 +14,7 @@ namespace spikefloss {
 
 struct RunOutcome {
     int exit_code = 0;
-    std::string message;            // of a failure
+    std::string message;  // of a failure
     // Of a run that is done:
     std::int64_t step = 0, floss_step = 0;
     double seconds = 0.0;
@@ -32,9 +32,9 @@ void record_failure(const std::string& directory, const std::exception& fault) n
 std::optional<RunOutcome> read_outcome(const std::string& directory);
 
 enum class RunState {
-    fresh,     // not begun
-    running,   // a process holds the directory
-    stopped,   // begun, and not at its end: stopped or killed; --resume goes on
+    fresh,    // not begun
+    running,  // a process holds the directory
+    stopped,  // begun, and not at its end: stopped or killed; --resume goes on
     done,
     failed,    // ended with an error
     diverged,  // ended because something was not finite
@@ -44,7 +44,7 @@ const char* name_of(RunState state);
 
 struct RunStatus {
     RunState state = RunState::fresh;
-    std::string reason;             // of failed, diverged, differs, running; one line
+    std::string reason;  // of failed, diverged, differs, running; one line
     std::optional<RunOutcome> outcome;
 };
 // Of the run of this config in this directory.

@@ -1,5 +1,5 @@
-// A sweep: one base config, and what varies over it, from a TOML file (docs/sweep.md). Every combination is a point: the
-// base config with assignments such as --set takes, and a name made of what varies.
+// A sweep: one base config, and what varies over it, from a TOML file (docs/sweep.md). Every combination is a point:
+// the base config with assignments such as --set takes, and a name made of what varies.
 #pragma once
 
 #include "config/config.hpp"
@@ -18,27 +18,27 @@ struct SweepAxis {
         std::string text;                      // "14", "flossed"
         std::vector<std::string> assignments;  // "task.delay=14.0"
     };
-    std::string name;                          // "task.delay", "method", "seed"
+    std::string name;  // "task.delay", "method", "seed"
     std::vector<Choice> choices;
 };
 
 struct SweepSuccess {
-    double accuracy = 0.0;                     // mean over the last reports that a run must reach; 0: not asked
-    std::int64_t reports = 10;                 // of metrics.jsonl, over which loss and accuracy are averaged
+    double accuracy = 0.0;      // mean over the last reports that a run must reach; 0: not asked
+    std::int64_t reports = 10;  // of metrics.jsonl, over which loss and accuracy are averaged
 };
 
 struct Sweep {
-    std::string name;                          // of the file, without its ending
+    std::string name;  // of the file, without its ending
     std::string base_path;
     Config base;
-    std::vector<std::string> common;           // assignments of every point
-    std::vector<SweepAxis> axes;               // keys in the order of docs/config.md, groups by name, the seed
+    std::vector<std::string> common;  // assignments of every point
+    std::vector<SweepAxis> axes;      // keys in the order of docs/config.md, groups by name, the seed
     SweepSuccess success;
 };
 
 struct SweepPoint {
-    std::string name;                          // "task.delay=14,method=flossed,seed=3": a folder
-    std::vector<std::string> values;           // the chosen text of each axis
+    std::string name;                 // "task.delay=14,method=flossed,seed=3": a folder
+    std::vector<std::string> values;  // the chosen text of each axis
     std::vector<std::string> assignments;
 };
 
@@ -46,8 +46,8 @@ struct SweepPoint {
 inline constexpr std::array<std::string_view, 10> sweep_columns = {
     "run", "seed", "state", "steps", "loss", "accuracy", "test_accuracy", "success", "steps_to_success", "seconds"};
 
-// Throws Error(Exit::usage) with file and line, as read_config does; also when a point is a contradiction (check_config),
-// or has too few reports to be a success.
+// Throws Error(Exit::usage) with file and line, as read_config does; also when a point is a contradiction
+// (check_config), or has too few reports to be a success.
 Sweep read_sweep(const std::string& path);
 Sweep read_sweep_text(const std::string& text, const std::string& path);
 

@@ -23,8 +23,8 @@ inline std::string at_line(const std::string& origin, const toml::source_region&
 }
 // "a list", "an integer".
 std::string type_name(const toml::node& node);
-// Puts the node's value into the key's when it is of its type, in its range and among its choices. where: "file:line: " or
-// "--set argument: ".
+// Puts the node's value into the key's when it is of its type, in its range and among its choices.
+// where: "file:line: " or "--set argument: ".
 void assign(const Key& key, const toml::node& node, const std::string& where);
 
 }  // namespace spikefloss

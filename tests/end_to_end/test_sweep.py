@@ -1,5 +1,5 @@
-"""A sweep from its file to its table: runs that are done, stopped, killed, failed or diverged are known as such and go on as
-they should; the table is what Python reads from the run directories; launch/sweep runs all of it and survives signals.
+"""A sweep from its file to its table: runs that are done, stopped, killed, failed or diverged are known as such and go on
+as they should; the table is what Python reads from the run directories; launch/sweep runs all of it and survives signals.
 """
 import csv
 import json
@@ -140,7 +140,8 @@ class SweepTest(program.ProgramTest):
                 "steps": training[-1]["step"], "loss": np.mean([line["loss"] for line in training[-reports:]]),
                 "accuracy": np.mean(accuracies[-reports:]), "test_accuracy": tested[-1] if tested else None,
                 "success": int(means[-1] >= accuracy) if state == "done" else None,
-                "steps_to_success": None if first is None else training[first + reports - 1]["step"], "seconds": seconds}
+                "steps_to_success": None if first is None else training[first + reports - 1]["step"],
+                "seconds": seconds}
 
     def assert_row(self, row, expected):
         self.assertEqual(list(row), COLUMNS)
@@ -274,7 +275,8 @@ train.learning_rate = 1e6
         self.succeed(*self.run_number(2))
         self.assertEqual(self.states(), ["failed", "diverged", "done", "new"])
         for number, code in ((0, program.STORAGE), (1, program.NUMERICS)):
-            self.fail_with(program.USAGE, [f"{names[number]} has ", f"before: exit code {code}: ", "--retry"], *self.run_number(number))
+            self.fail_with(program.USAGE, [f"{names[number]} has ", f"before: exit code {code}: ", "--retry"],
+                           *self.run_number(number))
         out, rows = self.collect()
         self.assertEqual([row["state"] for row in rows], ["failed", "diverged", "done", "new"])
         self.assertEqual([row["success"] for row in rows][:2], ["", "0"])
