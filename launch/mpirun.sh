@@ -9,8 +9,8 @@
 #                 under the same paths: on many hosts they must be on a shared file system. They are reached by ssh
 #                 without a password; where they have several networks, name one: OMPI_MCA_btl_tcp_if_include=10.0.0.0/8
 #
-# Signals, to this script: the first USR1, TERM, INT (Ctrl-C), HUP, USR2 or XCPU asks the ranks for a checkpoint and an end
-# after their step, by a signal of run.stop_signals; another TERM, INT or HUP ends the job at once.
+# Signals, to this script: the first USR1, TERM, INT (Ctrl-C), HUP, USR2 or XCPU asks the ranks for a checkpoint and an
+# end after their step, by a signal of run.stop_signals; another TERM, INT or HUP ends the job at once.
 # Exit codes: the program's, docs/exit_codes.md (85: stopped with a checkpoint; 75: a rank or a host is lost, also to
 # kill -9; 2: called wrongly), 128 + n for a crash by signal n or when signal n ended the job at once.
 # Environment: PRESET of CMakePresets.json (default cpu-release) or SPIKEFLOSS, the program; BIND=none: leave it to the
@@ -57,9 +57,12 @@ while [ $# -gt 0 ]; do
 done
 [ -r "$config" ] || stop 2 "there is no config file $config that can be read here ($PWD)" \
     "name it first, as in launch/mpirun.sh $root/configs/tiny.toml"
-[ -z "$hostfile" ] || [ -r "$hostfile" ] || stop 2 "the hostfile $hostfile cannot be read" "name a file with one host a line"
-[ -x "$program" ] || stop 2 "there is no program $program" "build it with launch/build spikefloss, or name it: SPIKEFLOSS=..."
-mpirun=$(command -v mpirun) || stop 1 "mpirun is not installed" "install openmpi-bin (launch/packages), or load its module"
+[ -z "$hostfile" ] || [ -r "$hostfile" ] ||
+    stop 2 "the hostfile $hostfile cannot be read" "name a file with one host a line"
+[ -x "$program" ] ||
+    stop 2 "there is no program $program" "build it with launch/build spikefloss, or name it: SPIKEFLOSS=..."
+mpirun=$(command -v mpirun) ||
+    stop 1 "mpirun is not installed" "install openmpi-bin (launch/packages), or load its module"
 
 # The first signal may come at any time.
 asked=0
@@ -88,7 +91,7 @@ export OMPI_MCA_btl_base_warn_component_unused=0
 # made a run on two threads seven times slower.
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
 
-# The program reads its config once more, alone: what is wrong with it shows here, in one message. It is no task of Slurm.
+# The program reads its config once more, alone: what is wrong with it shows here, in one message. No task of Slurm.
 settings=$(env -u SLURM_NTASKS "$program" train "$config" "${arguments[@]}" --print-config) || exit $?
 setting() {  # section, key
     awk -v section="[$1]" -v key="$2" '/^\[/ { here = $0 == section }
@@ -122,11 +125,13 @@ where="this machine"
 slots=      # of all hosts, and of the host with most
 most=
 if [ -n "$hostfile" ]; then
-    mapfile -t per_host < <(sed -nE 's/#.*//; s/^.*[[:space:]]slots[[:space:]]*=[[:space:]]*([0-9]+).*$/\1/p' "$hostfile")
+    mapfile -t per_host < <(
+        sed -nE 's/#.*//; s/^.*[[:blank:]]slots[[:blank:]]*=[[:blank:]]*([0-9]+).*$/\1/p' "$hostfile")
     if [ ${#per_host[@]} -gt 0 ]; then
         [ ${#per_host[@]} -eq "$(grep -cE '^[[:space:]]*[^#[:space:]]' "$hostfile")" ] ||
             stop 2 "some hosts of $hostfile have slots=N, others have not" "give every host its slots, or none"
-        read -r slots most < <(printf '%s\n' "${per_host[@]}" | awk '{ n += $1; if ($1 > m) m = $1 } END { print n, m }')
+        read -r slots most < <(printf '%s\n' "${per_host[@]}" |
+            awk '{ n += $1; if ($1 > m) m = $1 } END { print n, m }')
     fi
 elif [ -n "${SLURM_NTASKS:-}" ]; then
     slots=$SLURM_NTASKS
@@ -176,7 +181,8 @@ elif [ -n "$many" ]; then
 fi
 threads=$(setting parallel threads)
 [ "$threads" -gt 0 ] || threads=$((cores_least > each ? cores_least / each : 1))
-if [ "${BIND:-}" != none ] && [ $((each * threads)) -le "$cores_least" ] && [ $(((each + 1) * threads)) -gt "$cores_least" ]; then
+if [ "${BIND:-}" != none ] && [ $((each * threads)) -le "$cores_least" ] &&
+    [ $(((each + 1) * threads)) -gt "$cores_least" ]; then
     launch+=(--map-by "$map:PE=$threads" --bind-to core)
     bound="bound to $(counted "$threads" core)"
 else
@@ -193,11 +199,12 @@ sign=
 for name in XCPU USR2 USR1; do
     case $wanted in *" $name "*) sign=$name ;; esac
 done
-[ -n "$sign" ] || stop 2 "run.stop_signals =$wanted has no signal that mpirun hands on to the ranks" "add USR1, USR2 or XCPU"
+[ -n "$sign" ] ||
+    stop 2 "run.stop_signals =$wanted has no signal that mpirun hands on to the ranks" "add USR1, USR2 or XCPU"
 [ $sign != XCPU ] || export OMPI_MCA_ess_base_forward_signals=SIGXCPU
 
-# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes first:
-# it takes watchdog.seconds and up to 10 s.
+# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes
+# first: it takes watchdog.seconds and up to 10 s.
 watchdog=$(printf '%.0f' "$(setting watchdog seconds)")
 if [ "$watchdog" -gt 0 ]; then
     interval=$(((watchdog + 10) / 4 + 1))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# launch/mpirun/rank.sh SIGNAL PROGRAM [ARGUMENTS...]: one rank of launch/mpirun.sh. Tells it, on standard error, when the
-# rank may be signalled and how it ended, which mpirun does not tell when a host is cut off:
+# launch/mpirun/rank.sh SIGNAL PROGRAM [ARGUMENTS...]: one rank of launch/mpirun.sh. Tells it, on standard error, when
+# the rank may be signalled and how it ended, which mpirun does not tell when a host is cut off:
 #   spikefloss-rank RANK HOST started
 #   spikefloss-rank RANK HOST ended CODE
 set -u
@@ -14,8 +14,8 @@ echo "spikefloss-rank $OMPI_COMM_WORLD_RANK $HOSTNAME started" >&2
 code=$?
 echo "spikefloss-rank $OMPI_COMM_WORLD_RANK $HOSTNAME ended $code" >&2
 
-# Lost is what the watchdog says. If it is this host that was cut off, its daemon of mpirun (orted) would go on trying to
-# reach mpirun for a quarter of an hour.
+# Lost is what the watchdog says. If it is this host that was cut off, its daemon of mpirun (orted) would go on trying
+# to reach mpirun for a quarter of an hour.
 if [ $code -eq 75 ]; then
     # shellcheck disable=SC2016  # for the inner shell
     setsid bash -c '

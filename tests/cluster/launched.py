@@ -158,7 +158,8 @@ class LaunchedTest(program.ProgramTest):
         for name, value in expected.items():
             np.testing.assert_array_equal(state[name], value, name)
         for records in ("metrics.jsonl", "diagnostics.jsonl"):
-            mine, theirs = (program.without_times(program.read_lines(folder / records)) for folder in (directory, whole))
+            mine, theirs = (program.without_times(program.read_lines(folder / records))
+                            for folder in (directory, whole))
             self.assertEqual(mine, theirs, records)
 
 

@@ -1,5 +1,5 @@
-"""A clock that is set back by days in mid-run (as by NTP on a machine that has booted with a wrong one): training goes on,
-times of the run never run backwards, and --resume takes the newest step, whatever the times of files say.
+"""A clock that is set back by days in mid-run (as by NTP on a machine that has booted with a wrong one): training goes
+on, times of the run never run backwards, and --resume takes the newest step, whatever the times of files say.
 
 A small library in front of the C library's pretends the clock, for the launcher, mpirun and the ranks.
 """

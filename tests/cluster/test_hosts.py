@@ -69,9 +69,9 @@ class HostsTest(launched.LaunchedTest):
                 host.run("ip", "link", "set", device, "up")
         # ssh [options] HOST COMMAND...
         agent = self.folder / "agent"
+        cases = [f"{host.address}) exec {' '.join(host.enter())} sh -c \"$*\" ;;\n" for host in self.hosts]
         agent.write_text("#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nhost=$1\nshift\ncase $host in\n" +
-                         "".join(f"{host.address}) exec {' '.join(host.enter())} sh -c \"$*\" ;;\n" for host in self.hosts) +
-                         "esac\necho \"no host $host\" >&2\nexit 255\n")
+                         "".join(cases) + "esac\necho \"no host $host\" >&2\nexit 255\n")
         agent.chmod(0o755)
         self.environment = {**os.environ, "OMPI_MCA_plm_rsh_agent": str(agent)}
         self.hostfile = self.folder / "hosts"
