@@ -10,7 +10,7 @@ import slurm_cluster  # finds the next one
 import program
 
 ENDLESS = 1000000000
-WATCHDOG = "--timeout"  # the option for the seconds after which a rank counts as lost
+WATCHDOG = "--watchdog"  # the option for the seconds after which a rank counts as lost
 
 # Goes on from a checkpoint only when the test has said how far.
 WRAPPER = """\
