@@ -1,0 +1,2 @@
+spikefloss_python_test(cluster/test_docker_run TIMEOUT 120)
+set_tests_properties(test_docker_run PROPERTIES LABELS cluster)
