@@ -49,6 +49,8 @@ RUN groupadd --gid 10001 spikefloss \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp spikefloss \
     && install --directory --mode 1777 /work
 COPY --from=build /out/bin/spikefloss /usr/local/bin/spikefloss
+COPY launch/mpirun.sh launch/
+COPY launch/mpirun/ launch/mpirun/
 COPY docker/entrypoint docker/
 COPY configs/ /work/configs/
 RUN chmod -R a+rX /opt/spikefloss /work/configs \

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -30,6 +31,8 @@ int main(int argc, char** argv) {
     if (argc > 1 && std::strcmp(argv[1], "train") == 0) spikefloss::listen_for_stop();
     // A file-size limit shall be an error that can be told, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);
+    for (int i = 1; i + 1 < argc; ++i)  // the limit of the watchdog holds before the options are read
+        if (std::strcmp(argv[i], "--watchdog") == 0) spikefloss::Watch::default_seconds = std::atof(argv[i + 1]);
     try {
         spikefloss::MpiSession mpi(&argc, &argv);
         try {

@@ -11,6 +11,16 @@
 namespace spikefloss {
 namespace {
 
+constexpr const char* exit_codes = R"(Exit codes (more in docs/exit_codes.md):
+   0  done
+   2  bad input: command line, config or file
+   3  not finite: the loss or the state blew up
+  75  a rank is lost or stuck (named, with the collective and the step); go on with --resume
+  85  stopped by a signal after a checkpoint; go on with --resume
+   1  anything else: a full disk, a defect
+Signals to `train`: USR1, TERM (run.stop_signals) and INT ask for a checkpoint and an end after the present step; a
+second TERM or INT ends at once.)";
+
 // A whole number, with a range that can be read.
 CLI::Range whole_number(std::int64_t least) { return {least, std::int64_t{1'000'000'000}}; }
 
@@ -27,7 +37,8 @@ void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     command.add_option("--precision", choice.precision, "of products on a GPU: fp32 (default, exact), tf32 or bf16")
         ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
     command
-        .add_option("--timeout", choice.timeout, "seconds that a rank waits for the others (default 600; 0: for ever)")
+        .add_option("--watchdog", choice.watchdog_seconds,
+                    "seconds that a rank waits for the others before the job ends with 75 (default 600; 0: for ever)")
         ->check(CLI::Range(0.0, 1e7));
 }
 
@@ -73,13 +84,14 @@ void require_command(const CLI::App& app, int argc, char** argv) {
 int run_command_line(int argc, char** argv) {
     CLI::App app{
         "Trains recurrent spiking networks with surrogate gradients, measures their surrogate Lyapunov spectra, and "
-        "flosses them.\nExit codes: 0 done, 2 bad input, 3 not finite, 75 a rank is lost or stuck, 85 stopped by a "
-        "signal after a checkpoint, 1 anything else."};
+        "flosses them."};
     app.require_subcommand(1);
     app.name("spikefloss");
+    app.footer(exit_codes);
 
     TrainCommand train_command;
     CLI::App& train_app = *app.add_subcommand("train", "train the network of a config file");
+    train_app.footer(exit_codes);
     add_parallel_options(train_app, train_command.parallel);
     train_app.add_option("config", train_command.config, "TOML file (docs/config.md)")->required();
     add_assignments(train_app, train_command.assignments);

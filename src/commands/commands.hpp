@@ -18,7 +18,7 @@ struct ParallelChoice {
     std::string backend = "";   // "": from the config, or auto
     std::string comm = "";      // "": from the config, or auto
     std::string precision = ""; // "": from the config, or fp32
-    std::optional<double> timeout;  // seconds; none: from the config, or 600
+    std::optional<double> watchdog_seconds;  // none: from the config, or 600
 };
 
 struct TrainCommand {

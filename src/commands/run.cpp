@@ -23,8 +23,7 @@ Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, Progre
       display_(display),
       server_(server),
       last_report_(Clock::now()),
-      last_unit_(last_report_),
-      ranks_(grid.watch()->names_of(grid.control().handle())) {
+      last_unit_(last_report_) {
     const Progress& p = trainer.progress();
     grid.agree([&] {
         if (begun) saved_ = position();
@@ -73,7 +72,7 @@ void Run::after(const StepReport& report) {
 void Run::checkpoint() {
     // Time spent by any rank counts the same for all: rank 0's clock.
     grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
-    const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint", ranks_);
+    const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint");
     const TrainingState state = trainer_.state();
     write_checkpoint(grid_, config_.run.directory, state, to_toml(config_, false), build_text(),
                      static_cast<int>(config_.checkpoint.keep));

@@ -43,7 +43,6 @@ private:
     std::optional<JsonLines> metrics_, diagnostics_;
     std::optional<EventFile> events_;
     Clock::time_point last_report_, last_unit_;
-    const std::string ranks_;  // names of the others
     Index sequences_ = 0;
     std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};

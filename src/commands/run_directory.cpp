@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 namespace spikefloss {
 namespace {
@@ -35,7 +37,7 @@ bool may_change(const std::string& key) {
         "train.test_batches", "train.learning_rate",    "train.clip",
         "train.adjoint_cap",  "flossing.learning_rate", "flossing.clip",
         "train.tape"};
-    for (std::string_view section : {"diagnostics.", "metrics.", "checkpoint.", "serve.", "parallel."})
+    for (std::string_view section : {"diagnostics.", "metrics.", "checkpoint.", "serve.", "parallel.", "watchdog."})
         if (key.rfind(section, 0) == 0) return true;
     return std::find(keys.begin(), keys.end(), key) != keys.end();
 }
@@ -72,6 +74,17 @@ void start_run_directory(const ProcessGrid& grid, const std::string& directory, 
         write_whole_file((folder / "build.txt").string(), build_text() + "\n");
         write_whole_file((folder / "session.json").string(), session);
         write_whole_file((folder / "config.toml").string(), to_toml(config, true));
+    });
+    // Otherwise the first checkpoint would find out. A network file system may show a new file a little later.
+    grid.agree([&] {
+        const fs::path written = fs::path(directory) / "config.toml";
+        std::error_code fault;
+        for (int tries = 0; tries < 50 && !fs::exists(written, fault); ++tries)
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        require(fs::exists(written, fault), Exit::usage,
+                fmt::format("{} does not see {}, which rank 0 has written", grid.watch()->name_of(grid.rank()),
+                            fs::absolute(written, fault).string()),
+                "all machines must share the run directory: put it on a shared file system (--run-dir)");
     });
 }
 

@@ -30,7 +30,8 @@ bool is_first_rank() {
 namespace {
 
 // The lowest rank on the machine of each rank, by MPI. Collective.
-std::vector<int> machines() {
+std::vector<int> machines(const ProcessGrid& grid) {
+    const Watch::Blocking blocking(grid.watch().get(), "MPI_Comm_split_type");
     MPI_Comm node = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
               "MPI_Comm_split_type");
@@ -44,7 +45,8 @@ std::vector<int> machines() {
 }
 
 // The ranks on this machine, those that see the same devices only.
-Place place_among(const std::string& seen) {
+Place place_among(const ProcessGrid& grid, const std::string& seen) {
+    const Watch::Blocking blocking(grid.watch().get(), "MPI_Comm_split_type");
     MPI_Comm node = MPI_COMM_NULL, same = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
               "MPI_Comm_split_type");
@@ -67,9 +69,9 @@ std::string processor_name() {
 
 }  // namespace
 
-int threads_per_rank(std::int64_t asked) {
+int threads_per_rank(const ProcessGrid& grid, std::int64_t asked) {
     if (asked > 0) return static_cast<int>(asked);
-    const int ranks_here = place_among("").local_ranks;
+    const int ranks_here = place_among(grid, "").local_ranks;
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -108,8 +110,9 @@ GridShape shape_of(const ParallelChoice& choice) {
 }  // namespace
 
 Session::Session(const ParallelChoice& choice, Sums sums)
-    : grid(MPI_COMM_WORLD, shape_of(choice), choice.timeout.value_or(ProcessGrid::usual_timeout)),
-      threads(threads_per_rank(choice.threads)),
+    : grid(MPI_COMM_WORLD, shape_of(choice),
+           Watch::default_seconds = choice.watchdog_seconds.value_or(Watch::default_seconds)),
+      threads(threads_per_rank(grid, choice.threads)),
       comm_(choice.comm.empty() ? "auto" : choice.comm),
       precision_(choice.precision.empty() ? "fp32" : choice.precision) {
     const std::string name = choice.backend.empty() ? "auto" : choice.backend;
@@ -118,7 +121,7 @@ Session::Session(const ParallelChoice& choice, Sums sums)
         check_comm(name, comm_);
         if (name != "cpu" && why_no_cuda().empty()) devices = device_texts();
     });
-    const Place place = place_among(fmt::format("{}", fmt::join(devices, "\n")));
+    const Place place = place_among(grid, fmt::format("{}", fmt::join(devices, "\n")));
     grid.agree([&] {
         backend = make_backend({.name = name,
                                 .threads = threads,
@@ -131,10 +134,10 @@ Session::Session(const ParallelChoice& choice, Sums sums)
     });
     std::vector<std::string> hosts;
     for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watch()->host_of(rank));
-    contradiction_ = contradiction_of(hosts, machines());
+    contradiction_ = contradiction_of(hosts, machines(grid));
     const bool on_gpu = backend->name() == "cuda";
     const auto gpus = static_cast<int>(devices.size());
-    sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among("").local_ranks;
+    sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among(grid, "").local_ranks;
     device_ = on_gpu ? devices[static_cast<std::size_t>(place.local_rank % gpus)]
                      : fmt::format("{}, {} thread{}", processor_name(), threads, threads == 1 ? "" : "s");
     if (comm_ == "auto") comm_ = on_gpu ? "nccl" : "mpi";
@@ -192,7 +195,7 @@ std::string Session::record() const {
 
 ParallelChoice parallel_choice(const Config& config) {
     const ParallelConfig& p = config.parallel;
-    return {p.grid, p.threads, p.backend, p.comm, config.run.precision, p.timeout};
+    return {p.grid, p.threads, p.backend, p.comm, config.run.precision, config.watchdog.seconds};
 }
 
 Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice) {
@@ -205,7 +208,7 @@ Config config_of(const std::string& path, const std::vector<std::string>& assign
     if (!choice.comm.empty()) p.comm = choice.comm;
     if (!choice.precision.empty()) config.run.precision = choice.precision;
     if (choice.threads > 0) p.threads = choice.threads;
-    if (choice.timeout) p.timeout = *choice.timeout;
+    if (choice.watchdog_seconds) config.watchdog.seconds = *choice.watchdog_seconds;
     return config;
 }
 

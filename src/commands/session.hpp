@@ -17,7 +17,7 @@ bool is_first_rank();
 
 // Threads for each rank of this machine: what was asked for, or its cores shared among the ranks on it (fewer when the
 // launcher has bound the rank to fewer).
-int threads_per_rank(std::int64_t asked);
+int threads_per_rank(const ProcessGrid& grid, std::int64_t asked);
 
 // Runs work that all ranks do alike and that makes no collective call (parsing, reading a config): if it throws
 // anywhere, one rank tells and all leave in order.

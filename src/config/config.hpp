@@ -137,7 +137,10 @@ struct ParallelConfig {
     std::string backend = "auto";        // auto | cpu | cuda
     std::string comm = "auto";           // auto | mpi | nccl | staged
     std::int64_t threads = 0;            // per rank; 0: cores / ranks
-    double timeout = 600.0;              // s that a rank waits for the others; 0: forever
+};
+
+struct WatchdogConfig {
+    double seconds = 600.0;              // that a rank waits for the others; 0: forever
 };
 
 struct Config {
@@ -151,6 +154,7 @@ struct Config {
     CheckpointConfig checkpoint;
     ServeConfig serve;
     ParallelConfig parallel;
+    WatchdogConfig watchdog;
 };
 
 }  // namespace spikefloss

@@ -62,6 +62,9 @@ std::vector<std::string> sections_of(const std::vector<Key>& keys) {
 
 constexpr const char* all_keys = "docs/config.md lists all keys";
 
+// Keys of earlier versions, whose new names nobody would guess.
+constexpr std::pair<const char*, const char*> renamed[] = {{"parallel.timeout", "watchdog.seconds"}};
+
 }  // namespace
 
 void check_section(const std::vector<Key>& keys, const std::string& section, const std::string& where) {
@@ -79,6 +82,10 @@ const Key& find_key(const std::vector<Key>& keys, const std::string& section, co
     const auto found = std::find_if(keys.begin(), keys.end(),
                                     [&](const Key& key) { return key.section == section && key.name == name; });
     if (found != keys.end()) return *found;
+    for (const auto& [before, now] : renamed)
+        if (section + "." + name == before)
+            throw Error(Exit::usage, fmt::format("{}unknown key {}", where, before),
+                        fmt::format("it is now called {}; {}", now, all_keys));
     throw Error(Exit::usage, fmt::format("{}unknown key {}.{}", where, section, name),
                 fmt::format("did you mean {}? {}", nearest_key(keys, section, name), all_keys));
 }

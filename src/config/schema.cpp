@@ -301,9 +301,11 @@ void add_rest(std::vector<Key>& keys, Config& config) {
                  "by way of the CPUs' memory, which lets ranks share a GPU; auto: mpi with cpu, nccl with cuda.",
                  Choices{"auto", "mpi", "nccl", "staged"});
     parallel.add("threads", p.threads, "Threads per rank; 0: the machine's cores divided by its ranks.", {0, 4096});
-    parallel.add("timeout", p.timeout,
-                 "Seconds that a rank waits for the others before the job ends with the names of those that are lost or "
-                 "stuck; more than the longest step takes; 0: for ever.",
+
+    Section watchdog(keys, "watchdog");
+    watchdog.add("seconds", config.watchdog.seconds,
+                 "Seconds that a rank waits for the others before the job ends with exit code 75 and the names of those "
+                 "that are lost or stuck; more than the longest step takes; 0: for ever.",
                  {0, 1e7});
 }
 

@@ -53,6 +53,7 @@ void check_mpi(int result, const char* call, std::source_location place) {
 
 MpiSession::MpiSession(int* argc, char*** argv) {
     int provided = 0;
+    const TimeLimit limit("MPI_Init");
     check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
     // Without this MPI ends the process itself and no error text of ours is ever seen.
     check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -61,10 +62,13 @@ MpiSession::MpiSession(int* argc, char*** argv) {
 MpiSession::~MpiSession() {
     int finalized = 0;
     MPI_Finalized(&finalized);
-    if (!finalized) MPI_Finalize();
+    if (finalized) return;
+    const TimeLimit limit("MPI_Finalize");
+    MPI_Finalize();
 }
 
 MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch) : watch_(std::move(watch)) {
+    const Watch::Blocking blocking(watch_.get(), "MPI_Comm_dup");
     check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
@@ -81,7 +85,7 @@ MpiCommunicator::~MpiCommunicator() {
 template <class Function>
 void MpiCommunicator::collective(const char* call, Function&& function) {
     if (watch_) watch_->meet(comm_, rank_, size_, call);
-    const Watch::Blocking blocking(watch_.get(), call, others_);
+    const Watch::Blocking blocking(watch_.get(), call, &others_);
     check_mpi(function(), call);
 }
 

@@ -11,6 +11,7 @@ namespace {
 
 std::unique_ptr<MpiCommunicator> split(MPI_Comm comm, int color, int key, const std::shared_ptr<Watch>& watch) {
     MPI_Comm part = MPI_COMM_NULL;
+    const Watch::Blocking blocking(watch.get(), "MPI_Comm_split");
     check_mpi(MPI_Comm_split(comm, color, key, &part), "MPI_Comm_split");
     auto communicator = std::make_unique<MpiCommunicator>(part, watch);
     MPI_Comm_free(&part);
@@ -46,8 +47,8 @@ GridShape parse_grid(const std::string& text, int ranks) {
     return shape;
 }
 
-ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape, double timeout)
-    : shape_(shape), watch_(std::make_shared<Watch>(comm, timeout)), control_(comm, watch_) {
+ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape, double watchdog_seconds)
+    : shape_(shape), watch_(std::make_shared<Watch>(comm, watchdog_seconds)), control_(comm, watch_) {
     require(
         shape.neuron_shards >= 1 && shape.batch_shards >= 1 &&
             shape.neuron_shards * shape.batch_shards == control_.size(),

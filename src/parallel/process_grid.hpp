@@ -30,12 +30,9 @@ struct Communicators {
 
 class ProcessGrid {
 public:
-    // The time limit of a wait for other ranks unless another is given, in seconds.
-    static constexpr double usual_timeout = 600.0;
-
     // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their
-    // number. timeout: of a wait for other ranks, in seconds; 0: none.
-    ProcessGrid(MPI_Comm comm, GridShape shape, double timeout = usual_timeout);
+    // number. watchdog_seconds: limit of a wait for other ranks; 0: none.
+    ProcessGrid(MPI_Comm comm, GridShape shape, double watchdog_seconds = Watch::default_seconds);
     // A grid that is planned, as one of its ranks sees it, of which none but this process is there: collectives of
     // `communicators` are theirs to pretend, and control() reaches nobody else.
     ProcessGrid(GridShape shape, int rank, Communicators communicators);

@@ -25,6 +25,15 @@ void sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<d
 // How long the roll call waits for answers.
 double roll_seconds(double limit) { return std::clamp(limit, 1.0, 5.0); }
 
+// Says why and ends the process, from a thread that must not throw.
+[[noreturn]] void end_stuck(const std::string& who, const std::string& problem) {
+    const std::string text = fmt::format(
+        "{}: error: {}\n  what to do: look at that machine, then go on from the last checkpoint with --resume\n", who,
+        problem);
+    [[maybe_unused]] const auto written = write(STDERR_FILENO, text.data(), text.size());
+    _exit(static_cast<int>(Exit::lost));
+}
+
 std::string joined(const std::vector<std::string>& texts) {
     constexpr std::size_t most = 8;
     std::string all;
@@ -34,11 +43,31 @@ std::string joined(const std::vector<std::string>& texts) {
 
 }  // namespace
 
+TimeLimit::TimeLimit(const char* what) {
+    if (Watch::default_seconds <= 0.0) return;
+    thread_ = std::jthread([what, seconds = Watch::default_seconds](const std::stop_token& stop) {
+        std::mutex mutex;
+        std::condition_variable_any wake;
+        std::unique_lock lock(mutex);
+        wake.wait_for(lock, stop, std::chrono::duration<double>(seconds), [] { return false; });
+        if (stop.stop_requested()) return;
+        char host[64] = "";
+        gethostname(host, sizeof host - 1);
+        end_stuck(
+            "spikefloss",
+            fmt::format("{} on {} has not come back for {:.0f} s: a rank does not start, or the machines cannot reach "
+                        "each other",
+                        what, host, seconds));
+    });
+}
+
 Watch::Watch(MPI_Comm comm, double seconds) : seconds_(seconds) {
+    check_mpi(MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm, &size_), "MPI_Comm_size");
+    if (seconds_ > 0.0 && size_ > 1) guard_ = std::jthread([this](std::stop_token stop) { guard(stop); });
+    const Blocking blocking(this, "setting up the communicators");
     check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
-    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
     constexpr int width = 64;
     char host[MPI_MAX_PROCESSOR_NAME] = "";
     int length = 0;
@@ -46,7 +75,9 @@ Watch::Watch(MPI_Comm comm, double seconds) : seconds_(seconds) {
     std::vector<char> all(static_cast<std::size_t>(width * size_));
     check_mpi(MPI_Allgather(host, width, MPI_CHAR, all.data(), width, MPI_CHAR, comm_), "MPI_Allgather");
     for (auto name = all.begin(); name != all.end(); name += width) hosts_.emplace_back(&*name, strnlen(&*name, width));
-    if (seconds_ > 0.0 && size_ > 1) guard_ = std::jthread([this](std::stop_token stop) { guard(stop); });
+    std::string others = names_of(comm_);
+    const std::lock_guard lock(mutex_);
+    others_ = std::move(others);
 }
 
 Watch::~Watch() {
@@ -59,9 +90,12 @@ Watch::~Watch() {
     if (!finalized && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
 }
 
-std::string Watch::name_of(int rank) const {
-    return fmt::format("rank {} ({})", rank, host_of(rank));
+void Watch::at(const std::string& place) {
+    const std::lock_guard lock(mutex_);
+    place_ = place;
 }
+
+std::string Watch::name_of(int rank) const { return fmt::format("rank {} ({})", rank, host_of(rank)); }
 
 std::string Watch::names_of(MPI_Comm group) const {
     MPI_Group all = MPI_GROUP_NULL, some = MPI_GROUP_NULL;
@@ -193,31 +227,33 @@ void Watch::roll(double waited, const char* call, const std::function<bool()>& d
         throw Error(Exit::lost,
                     fmt::format("the ranks have waited {:.0f} s for each other, though all are alive ({})", waited,
                                 joined(waiting)),
-                    "if a step takes longer than this, raise parallel.timeout (--timeout); otherwise report it, with "
+                    "if a step takes longer than this, raise watchdog.seconds (--watchdog); otherwise report it, with "
                     "the log of the run directory");
     throw Error(Exit::lost,
                 fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
                             lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
                 "look at that machine (memory, GPU, network), then go on from the last checkpoint with --resume; if it "
-                "only computes for longer than this, raise parallel.timeout (--timeout)");
+                "only computes for longer than this, raise watchdog.seconds (--watchdog)");
 }
 
-Watch::Blocking::Blocking(Watch* watch, const char* call, const std::string& others) : watch_(watch) {
+Watch::Blocking::Blocking(Watch* watch, const char* call, const std::string* met) : watch_(watch) {
     if (!watch_) return;
-    watch_->blocking_call_.store(call, std::memory_order_relaxed);
-    watch_->blocking_others_.store(&others, std::memory_order_relaxed);
+    outer_call_ = watch_->blocking_call_.exchange(call, std::memory_order_relaxed);
+    outer_met_ = watch_->blocking_met_.exchange(met, std::memory_order_relaxed);
     watch_->depth_.fetch_add(1, std::memory_order_relaxed);
     watch_->blocked_.fetch_add(1, std::memory_order_release);
 }
 
 Watch::Blocking::~Blocking() {
     if (!watch_) return;
+    watch_->blocking_call_.store(outer_call_, std::memory_order_relaxed);
+    watch_->blocking_met_.store(outer_met_, std::memory_order_relaxed);
     watch_->depth_.fetch_sub(1, std::memory_order_relaxed);
     watch_->blocked_.fetch_add(1, std::memory_order_release);
 }
 
-// Ends the process when it has been in one blocking call, all ranks having come to it, for longer than the time limit,
-// or has not ended by itself after an error that lost ranks have caused. mpirun then ends the others.
+// Ends the process when it has been in one blocking call for longer than the time limit, or has not ended by itself
+// after an error that lost ranks have caused. mpirun then ends the others.
 void Watch::guard(const std::stop_token& stop) {
     const auto tick = std::chrono::duration<double>(std::min(0.25, seconds_ / 4.0));
     std::uint64_t seen = 0;
@@ -235,16 +271,14 @@ void Watch::guard(const std::stop_token& stop) {
         }
         const double waited = since(changed);
         if (waited < (failed_ ? 20.0 : seconds_ + roll_seconds(seconds_))) continue;
-        const std::string* others = blocking_others_.load();
-        std::string text;
-        if (!failed_)
-            text = fmt::format(
-                "spikefloss [rank {}]: error: {} has not come back for {:.0f} s, though all ranks had come to it: {} "
-                "stopped in the middle of it\n  what to do: look at that machine, then go on from the last checkpoint "
-                "with --resume\n",
-                rank_, blocking_call_.load(), waited, others ? *others : "a rank");
-        [[maybe_unused]] const auto written = write(STDERR_FILENO, text.data(), text.size());
-        _exit(static_cast<int>(Exit::lost));
+        if (failed_) _exit(static_cast<int>(Exit::lost));
+        const std::string* met = blocking_met_.load();
+        end_stuck(
+            fmt::format("spikefloss [rank {}]", rank_),
+            fmt::format("{}{}{} has not come back for {:.0f} s{}", blocking_call_.load(), place_.empty() ? "" : ", ",
+                        place_, waited,
+                        met ? fmt::format(", though all ranks had come to it: {} stopped in the middle of it", *met)
+                            : fmt::format(": {} did not come to it, or stopped in the middle of it", others_)));
     }
 }
 

@@ -4,7 +4,7 @@
 //
 // The meeting costs less than a microsecond (docs/parallelism.md) and leaves the collective itself to MPI's blocking
 // call, which is twice as fast as its polled counterpart. A rank that stops in the middle of that call is seen by a
-// thread that makes no MPI call.
+// thread that makes no MPI call; so is one that does not come to a call without a meeting, as those that set up MPI.
 #pragma once
 
 #include <mpi.h>
@@ -23,8 +23,22 @@
 
 namespace spikefloss {
 
+// Ends the process with Exit::lost when it lives longer than Watch::default_seconds: for calls at a time when nothing
+// can be asked of the other ranks. what: the call, for the message.
+class TimeLimit {
+public:
+    explicit TimeLimit(const char* what);
+
+private:
+    std::jthread thread_;
+};
+
 class Watch {
 public:
+    // The time limit of everything outside a Session, from MPI_Init, when no config is known, to MPI_Finalize. main
+    // sets it to what --watchdog says, a Session to what its config says.
+    static inline double default_seconds = 600.0;
+
     // Over all ranks of `comm`; seconds: the time limit, 0: none. Collective.
     Watch(MPI_Comm comm, double seconds);
     ~Watch();
@@ -33,7 +47,7 @@ public:
 
     double seconds() const { return seconds_; }
     // What the ranks are at ("training step 12"), for messages.
-    void at(const std::string& place) { place_ = place; }
+    void at(const std::string& place);
     const std::string& host_of(int rank) const { return hosts_[static_cast<std::size_t>(rank)]; }
     // "rank 3 (node7)"
     std::string name_of(int rank) const;
@@ -46,16 +60,19 @@ public:
     // To be called several times a second in any other wait (for a device) that has lasted `waited` seconds.
     void waiting(double waited, const char* what);
 
-    // Stands around a blocking MPI call, or work that makes some. others: names of the ranks in it; outlives it.
+    // Stands around a blocking MPI call, or work that makes some. met: names of the ranks that have all come to it, the
+    // caller keeps them; null: any rank may be missing. No watch, nothing done.
     class Blocking {
     public:
-        Blocking(Watch* watch, const char* call, const std::string& others);
+        Blocking(Watch* watch, const char* call, const std::string* met = nullptr);
         ~Blocking();
         Blocking(const Blocking&) = delete;
         Blocking& operator=(const Blocking&) = delete;
 
     private:
         Watch* watch_;
+        const char* outer_call_ = "";  // of the one around this one
+        const std::string* outer_met_ = nullptr;
     };
 
 private:
@@ -74,16 +91,16 @@ private:
     MPI_Comm comm_ = MPI_COMM_NULL;
     int rank_ = 0, size_ = 1;
     double seconds_ = 0.0;
-    std::string place_;
+    std::string place_, others_ = "a rank";  // others_: the names of all others
     std::vector<std::string> hosts_;
     int round_ = 0;                                      // of my roll calls
     std::list<std::pair<MPI_Request, Answer>> answers_;  // sent; the few there are live on
-    std::atomic<std::uint64_t> blocked_ = 0;  // counts entering and leaving blocking calls
-    std::atomic<int> depth_ = 0;              // of such calls
+    std::atomic<std::uint64_t> blocked_ = 0;             // counts entering and leaving blocking calls
+    std::atomic<int> depth_ = 0;                         // of such calls
     std::atomic<const char*> blocking_call_ = "";
-    std::atomic<const std::string*> blocking_others_ = nullptr;
+    std::atomic<const std::string*> blocking_met_ = nullptr;
     std::atomic<bool> failed_ = false;  // the roll was called: the process has to end soon
-    std::mutex mutex_;
+    std::mutex mutex_;                  // of what the guard reads: place_, others_
     std::condition_variable_any wake_;
     std::jthread guard_;
 };

@@ -5,12 +5,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "end_to_end"))
-import program  # noqa: E402
+import program
 
 SCRIPT = program.SOURCE / "launch/docker_run.sh"
 TOOLS = ("bash", "basename", "cat", "dirname", "grep", "id", "mkdir", "readlink", "realpath", "sleep")

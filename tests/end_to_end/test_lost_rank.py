@@ -18,7 +18,7 @@ class LostRankTest(program.ProgramTest):
         for victim in (0, 1):
             with self.subTest(victim=victim):
                 directory = self.folder / f"victim_{victim}"
-                process = program.start(["train", self.config(), "--run-dir", directory, "--threads", 1, "--timeout", 2,
+                process = program.start(["train", self.config(), "--run-dir", directory, "--threads", 1, "--watchdog", 2,
                                          "--set", f"train.steps={ENDLESS}", "--set", "checkpoint.every=10"], ranks=2)
                 self.addCleanup(program.end, process)
                 limit = time.monotonic() + 60
@@ -48,7 +48,7 @@ class ChoiceTest(program.ProgramTest):
         self.refuse(['parallel.comm = "mpi"', "staged"], "--backend", "cuda", "--comm", "mpi")
         self.refuse(["--comm", "tcp"], "--comm", "tcp")
         self.refuse(["--precision", "fp8"], "--precision", "fp8")
-        self.refuse(["--timeout"], "--timeout", "-1")
+        self.refuse(["--watchdog"], "--watchdog", "-1")
 
 
 class LaunchTest(program.ProgramTest):

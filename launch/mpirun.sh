@@ -1,0 +1,315 @@
+#!/usr/bin/env bash
+# launch/mpirun.sh CONFIG [RANKS] [--hostfile F] [ARGUMENTS of 'spikefloss train'...]
+# trains on MPI ranks, on this machine, on the hosts of an Open MPI hostfile, or on those of the Slurm job it runs in.
+#
+#   RANKS         MPI processes. Without it: P times Q of a PxQ grid; in a Slurm job its tasks; the slots of a hostfile
+#                 that has them; else one for each GPU (nvidia-smi -L) when the program is built with CUDA, else one for
+#                 each physical core, on all hosts, but not more than train.batch sequences.
+#   --hostfile F  one host a line, with or without slots=N. All hosts need the same program, config and run directory
+#                 under the same paths: on many hosts they must be on a shared file system. They are reached by ssh
+#                 without a password; where they have several networks, name one: OMPI_MCA_btl_tcp_if_include=10.0.0.0/8
+#
+# Signals, to this script: the first USR1, TERM, INT (Ctrl-C) or HUP asks the ranks for a checkpoint and an end after
+# their step; another one, but USR1, ends the job at once.
+# Exit codes: the program's, docs/exit_codes.md (85: stopped with a checkpoint; 75: a rank or a host is lost, also to
+# kill -9; 2: called wrongly), 128 + n for a crash by signal n or when signal n ended the job at once.
+# Environment: PRESET of CMakePresets.json (default cpu-release) or SPIKEFLOSS, the program; BIND=none: leave it to the
+# system where ranks run (a job that takes all cores of its hosts is bound to them, any other is not).
+set -eu
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+program=${SPIKEFLOSS:-$root/build/${PRESET:-cpu-release}/spikefloss}
+
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$root/launch/mpirun.sh"; }
+say() { echo "spikefloss: $*" >&2; }
+counted() { if [ "$1" -eq 1 ]; then echo "1 $2"; else echo "$1 $2s"; fi; }
+stop() {  # code, problem, what to do
+    printf 'spikefloss: error: %s\n  what to do: %s\n' "$2" "$3" >&2
+    exit "$1"
+}
+
+# --- what is asked for
+case ${1:-} in
+    "") usage >&2; exit 2 ;;
+    -h | --help) usage; exit 0 ;;
+esac
+config=$1
+shift
+ranks=
+if [[ ${1:-} =~ ^[0-9]+$ ]]; then
+    ranks=$1
+    shift
+    [ "$ranks" -gt 0 ] || stop 2 "0 ranks cannot train" "give a number of MPI processes, or none to have it chosen"
+fi
+hostfile=
+arguments=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --hostfile=*) hostfile=${1#*=} ;;
+        --hostfile)
+            [ $# -gt 1 ] || stop 2 "--hostfile has no file" "name an Open MPI hostfile: one host a line"
+            shift
+            hostfile=$1
+            ;;
+        -h | --help) usage; exit 0 ;;
+        *) arguments+=("$1") ;;
+    esac
+    shift
+done
+[ -r "$config" ] || stop 2 "there is no config file $config that can be read here ($PWD)" \
+    "name it first, as in launch/mpirun.sh $root/configs/tiny.toml"
+[ -z "$hostfile" ] || [ -r "$hostfile" ] || stop 2 "the hostfile $hostfile cannot be read" "name a file with one host a line"
+[ -x "$program" ] || stop 2 "there is no program $program" "build it with launch/build spikefloss, or name it: SPIKEFLOSS=..."
+mpirun=$(command -v mpirun) || stop 1 "mpirun is not installed" "install openmpi-bin (launch/packages), or load its module"
+
+# The first signal may come at any time.
+asked=0
+at_once=
+killed=
+# shellcheck disable=SC2317  # traps call it
+on_signal() {  # name, number
+    if [ "$asked" -eq 0 ]; then
+        asked=1
+        say "$1: stopping after this step with a checkpoint (TERM or Ctrl-C now: at once)"
+    elif [ "$1" != USR1 ]; then
+        at_once=$2
+    fi
+}
+trap 'on_signal HUP 1' HUP
+trap 'on_signal INT 2' INT
+trap 'on_signal USR1 10' USR1
+trap 'on_signal TERM 15' TERM
+
+# Open MPI refuses root, and more ranks than cores, unless told.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_btl_base_warn_component_unused=0
+# Idle threads give up their core after about 0.1 ms instead of 10 ms: with another program on the machine the default
+# made a run on two threads seven times slower.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
+
+# The program reads its config once more, alone: what is wrong with it shows here, in one message. It is no task of Slurm.
+settings=$(env -u SLURM_NTASKS "$program" train "$config" "${arguments[@]}" --print-config) || exit $?
+setting() {  # section, key
+    awk -v section="[$1]" -v key="$2" '/^\[/ { here = $0 == section }
+        here && $1 == key { sub(/^[^=]*= */, ""); gsub(/"/, ""); print; exit }' <<<"$settings"
+}
+
+# --- where: one line "host NAME CORES GPUS" for each machine
+program=$(readlink -f "$program")
+many=
+[ -z "$hostfile" ] && [ "${SLURM_JOB_NUM_NODES:-1}" -le 1 ] || many=1
+if [ -n "$many" ]; then
+    on_hosts=("$mpirun")
+    [ -z "$hostfile" ] || on_hosts+=(--hostfile "$hostfile")
+    hosts=$("${on_hosts[@]}" --map-by ppr:1:node --bind-to none "$root/launch/mpirun/host.sh" "$program" \
+        "$(readlink -f "$config")" </dev/null) ||
+        stop 1 "mpirun could not start a command on every host; what it said is above" \
+            "see that every host of ${hostfile:-the job} can be reached by ssh without a password and has Open MPI"
+    missing=$(sed -n 's/^missing //p' <<<"$hosts")
+    [ -z "$missing" ] || stop 2 "not on every host: ${missing//$'\n'/, }" \
+        "put program and config on a shared file system, under the same path on all hosts"
+else
+    hosts=$("$root/launch/mpirun/host.sh")
+fi
+read -r count cores_least cores_all gpus_least gpus_all < <(awk '$1 == "host" {
+        if (!n++ || $3 < c) c = $3; C += $3; if (n == 1 || $4 < g) g = $4; G += $4
+    } END { print n + 0, c, C, g, G }' <<<"$hosts")
+where="this machine"
+[ -z "$many" ] || where="$count hosts"
+
+# --- how many ranks, and why
+slots=      # of all hosts, and of the host with most
+most=
+if [ -n "$hostfile" ]; then
+    mapfile -t per_host < <(sed -nE 's/#.*//; s/^.*[[:space:]]slots[[:space:]]*=[[:space:]]*([0-9]+).*$/\1/p' "$hostfile")
+    if [ ${#per_host[@]} -gt 0 ]; then
+        [ ${#per_host[@]} -eq "$(grep -cE '^[[:space:]]*[^#[:space:]]' "$hostfile")" ] ||
+            stop 2 "some hosts of $hostfile have slots=N, others have not" "give every host its slots, or none"
+        read -r slots most < <(printf '%s\n' "${per_host[@]}" | awk '{ n += $1; if ($1 > m) m = $1 } END { print n, m }')
+    fi
+elif [ -n "${SLURM_NTASKS:-}" ]; then
+    slots=$SLURM_NTASKS
+    most=$(((slots + count - 1) / count))
+fi
+on_gpus=
+if [ "$gpus_all" -gt 0 ] && [ "$(setting parallel backend)" != cpu ] &&
+    "$program" info 2>/dev/null | grep -q '^backends.*cuda'; then
+    on_gpus=1
+fi
+grid=$(setting parallel grid)
+batch=$(setting train batch)
+if [ -n "$ranks" ]; then
+    why="as asked"
+elif [[ $grid =~ ^[0-9]+x[0-9]+$ ]]; then
+    ranks=$((${grid%x*} * ${grid#*x}))
+    why="for the grid $grid"
+elif [ -n "$slots" ]; then
+    ranks=$slots
+    why="the slots of ${hostfile:-the Slurm job}"
+elif [ -n "$on_gpus" ]; then
+    [ $((gpus_least * count)) -eq "$gpus_all" ] ||
+        stop 2 "the hosts have different numbers of GPUs" "give each its slots=N in the hostfile"
+    ranks=$gpus_all
+    why="one for each GPU"
+else
+    ranks=$cores_all
+    why="one for each physical core"
+fi
+if [ "$why" != "as asked" ] && [ "$grid" = auto ] && [ "$ranks" -gt "$batch" ]; then
+    why="one for each of train.batch sequences ($ranks would be $why)"
+    ranks=$batch
+fi
+
+# --- where each of them runs: neighbours on one host, as many on each as its slots or, without these, the same number;
+# bound to cores when the job takes all of them, as two jobs bound to the same cores would share these and leave others
+# idle.
+launch=("$mpirun" -n "$ranks")
+[ -z "$hostfile" ] || launch+=(--hostfile "$hostfile")
+map=slot
+each=$(((ranks + count - 1) / count))  # at most, on a host
+if [ -n "$slots" ]; then
+    each=$((ranks < most || count == 1 ? ranks : ranks > slots ? each : most))
+elif [ -n "$many" ]; then
+    map=ppr:$each:node
+fi
+threads=$(setting parallel threads)
+[ "$threads" -gt 0 ] || threads=$((cores_least > each ? cores_least / each : 1))
+if [ "${BIND:-}" != none ] && [ $((each * threads)) -le "$cores_least" ] && [ $(((each + 1) * threads)) -gt "$cores_least" ]; then
+    launch+=(--map-by "$map:PE=$threads" --bind-to core)
+    bound="bound to $(counted "$threads" core)"
+else
+    launch+=(--map-by "$map" --bind-to none)
+    bound="not bound to a core"
+fi
+with="$(counted "$cores_all" "physical core")"
+[ -z "$on_gpus" ] || with+=" and $(counted "$gpus_all" GPU)"
+say "$(counted "$ranks" rank) on $where with $with: $why; $(counted "$threads" thread) each, $bound"
+
+# Which signal asks the ranks: mpirun hands on USR1, USR2 and whatever else it is told to, but TERM, INT and HUP never.
+wanted=" $(setting run stop_signals | tr -d '[],') "
+sign=
+for name in XCPU USR2 USR1; do
+    case $wanted in *" $name "*) sign=$name ;; esac
+done
+[ -n "$sign" ] || stop 2 "run.stop_signals =$wanted has no signal that mpirun hands on to the ranks" "add USR1, USR2 or XCPU"
+[ $sign != XCPU ] || export OMPI_MCA_ess_base_forward_signals=SIGXCPU
+
+# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes first.
+watchdog=$(printf '%.0f' "$(setting watchdog seconds)")
+if [ "$watchdog" -gt 0 ]; then
+    export OMPI_MCA_oob_tcp_keepalive_time=$watchdog OMPI_MCA_oob_tcp_keepalive_intvl=$((watchdog / 8 + 1))
+    export OMPI_MCA_oob_tcp_keepalive_probes=4
+fi
+
+# --- the ranks, each with launch/mpirun/rank.sh around it.
+# What the ranks and mpirun write as errors. The lines of rank.sh become files of the folder $state; that a program
+# ended with another code than 0 is no news that needs mpirun's ten lines.
+state=$(mktemp -d "${TMPDIR:-/tmp}/spikefloss.XXXXXX")
+trap 'rm -rf "$state"' EXIT
+follow() {
+    trap '' HUP INT TERM USR1
+    local line block="" inside="" started=0 rank host what code
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+            "mpirun: Forwarding signal "* | *"/launch/mpirun/rank.sh: line "*) ;;  # the latter: "Killed"
+            *"spikefloss-rank "*)
+                [ -z "${line%%spikefloss-rank *}" ] || echo "${line%%spikefloss-rank *}"
+                read -r rank host what code <<<"${line#*spikefloss-rank }"
+                if [ "$what" = started ]; then
+                    started=$((started + 1))
+                    [ $started -lt "$ranks" ] || : >"$state/started"
+                elif [ "$code" -ne 0 ]; then
+                    echo "$rank $host $code" >>"$state/ended"
+                fi
+                ;;
+            --------------------*)
+                block+=$line$'\n'
+                if [ -n "$inside" ]; then
+                    case $block in
+                        *"Primary job "* | *"exited with non-zero status"*) ;;
+                        *) printf %s "$block" ;;
+                    esac
+                    block="" inside=""
+                else
+                    inside=1
+                fi
+                ;;
+            *) if [ -n "$inside" ]; then block+=$line$'\n'; else printf '%s\n' "$line"; fi ;;
+        esac
+    done
+    printf %s "$block"
+}
+exec {errors}> >(follow >&2)
+follower=$!
+
+[ $asked -eq 0 ] || { say "stopped before the training began"; exit 85; }
+# A process group of its own, where Ctrl-C does not reach it.
+set -m
+"${launch[@]}" -x GOMP_SPINCOUNT "$root/launch/mpirun/rank.sh" "$sign" "$program" train "$config" "${arguments[@]}" \
+    </dev/null 2>&"$errors" {errors}>&- &
+job=$!
+set +m
+exec {errors}>&-
+
+# Every second, and at a signal: hands on what was asked for (now and then again, as a rank may have missed it while it
+# started), and sees whether mpirun still waits although a rank has ended the job: for a host that is cut off it waits
+# for a quarter of an hour.
+status=
+round=0
+left=  # rounds of a second each that mpirun still has; the clock may be set, and so is none to count by
+while [ -z "$status" ] && [ "${left:-1}" -gt 0 ]; do
+    [ -z "$left" ] || left=$((left - 1))
+    if [ -n "$at_once" ] && [ -z "$killed" ]; then
+        killed=1
+        left=5
+        kill -TERM $job 2>/dev/null || true
+    elif [ -e "$state/ended" ]; then
+        left=${left:-10}
+    elif [ $asked -eq 1 ] && [ -e "$state/started" ]; then
+        [ $((round++ % 5)) -ne 0 ] || kill "-$sign" $job 2>/dev/null || true
+    fi
+    sleep 1 &
+    tick=$!
+    waited=0
+    wait -n -p ended $job $tick || waited=$?
+    kill $tick 2>/dev/null || true
+    [ "${ended:-}" != $job ] || status=$waited
+done
+family() {  # a process and all that come from it
+    local child children
+    echo "$1"
+    read -ra children <"/proc/$1/task/$1/children" || return 0
+    for child in "${children[@]}"; do family "$child"; done
+}
+if [ -z "$status" ]; then
+    [ -n "$at_once" ] || say "mpirun still waits, for a host that does not answer: ending it"
+    mapfile -t all < <(family $job 2>/dev/null)
+    kill -KILL "${all[@]}" 2>/dev/null || true
+    wait $job 2>/dev/null || status=$?
+fi
+for _ in {1..20}; do  # for what was still on its way; a process on a lost host may keep the pipe open
+    kill -0 $follower 2>/dev/null || break
+    sleep 0.1
+done
+
+# --- how it ended. A killed rank, then a lost one, tells more than those that ended because of it.
+if [ -n "$at_once" ]; then
+    say "ended at once, by the second signal; the last checkpoint is whole"
+    exit $((128 + at_once))
+fi
+if [ -e "$state/ended" ]; then
+    read -r rank host code < <(awk 'function weight(c) { return c == 137 ? 2 : c == 75 }
+        NR == 1 || weight($3) > weight(c) { r = $1; h = $2; c = $3 } END { print r, h, c }' "$state/ended")
+    if [ "$code" -eq 137 ]; then
+        say "rank $rank ($host) was killed (kill -9, or no memory left); go on with --resume"
+        exit 75
+    fi
+    [ "$code" -lt 128 ] || say "rank $rank ($host) was ended by signal $((code - 128)); what it said is above"
+    exit "$code"
+fi
+[ "$status" -ne 0 ] || exit 0
+if [ "$status" -eq 205 ]; then
+    say "mpirun has lost a host; look at it, then go on with --resume"
+    exit 75
+fi
+say "mpirun failed, with code $status; what it said is above"
+exit 1

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# launch/mpirun/host.sh [FILE...]: one line about this machine for launch/mpirun.sh: "host NAME CORES GPUS"; before it
+# "missing NAME FILE" for each FILE that cannot be read here. CORES are the physical ones that this process may use.
+set -eu
+allowed=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+cores=$(for range in ${allowed//,/ }; do seq "${range%-*}" "${range#*-}"; done | while read -r cpu; do
+    cat "/sys/devices/system/cpu/cpu$cpu/topology/thread_siblings_list" 2>/dev/null || echo "$cpu"
+done | sort -u | wc -l)
+gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
+for file in "$@"; do
+    [ -r "$file" ] || echo "missing $HOSTNAME $file"
+done
+echo "host $HOSTNAME $cores $gpus"

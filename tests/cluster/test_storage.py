@@ -1,0 +1,91 @@
+"""A full disk and a read-only one, as small file systems of this test's own: the run ends with code 1 and says why, what
+was written before stays whole, and --resume goes on once there is room again.
+"""
+import os
+import subprocess
+
+import launched
+import program
+
+
+def mount(*arguments):
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+class StorageTest(launched.LaunchedTest):
+    def disk(self, size):
+        place = self.folder / "disk"
+        place.mkdir()
+        mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", place)
+        self.addCleanup(subprocess.run, ["umount", "-l", place], check=True)
+        return place
+
+    def fill(self, place, leave):
+        """Takes all space of the disk but about `leave` bytes."""
+        filler = place / "filler"
+        free = os.statvfs(place)
+        with open(filler, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - leave))
+        return filler
+
+    def check_told(self, result, problem):
+        self.assertEqual(result.code, program.STORAGE, str(result))
+        self.assertEqual(len(result.errors()), 1, str(result))
+        self.assertIn("cannot write", result.errors()[0])
+        self.assertIn(problem, result.errors()[0])
+        self.assertIn("\n  what to do: ", result.err)
+
+    def test_full_disk(self):
+        place = self.disk("8m")
+        # Without room for a checkpoint; without room for a line of metrics.
+        for leave in (100000, 0):
+            with self.subTest(leave=leave):
+                directory = place / f"run_{leave}"
+                process = self.begin(directory)
+                filler = self.fill(place, leave)
+                result = self.finish(process)
+                self.check_told(result, "No space left on device")
+                self.assertIn("is whole", result.out)  # the last checkpoint
+                self.assert_nothing_left(directory)
+                self.assertEqual(list(directory.glob("*.partial")), [])
+                step = launched.newest_step(directory)
+                self.assertGreaterEqual(step, 10)
+                self.assertEqual(len(program.checkpoints(directory)), 2)
+                for kept in program.checkpoints(directory):
+                    self.succeed("eval", kept)
+                # Still no room: told again, and nothing is lost by trying.
+                result = self.launch(*self.arguments(directory, "--resume"), code=program.STORAGE)
+                self.check_told(result, "No space left on device")
+                self.assertEqual(launched.newest_step(directory), step)
+                filler.unlink()
+                self.assert_goes_on(directory)
+                launched.shutil.rmtree(directory)
+
+    def test_full_from_the_start(self):
+        place = self.disk("1m")
+        self.fill(place, 0)
+        self.check_told(self.launch(*self.arguments(place / "run"), code=program.STORAGE), "No space left on device")
+
+    def test_read_only(self):
+        place = self.disk("8m")
+        directory = place / "run"
+        process = self.begin(directory)
+        process.send_signal(launched.signal.SIGUSR1)
+        self.assertEqual(self.finish(process).code, program.STOPPED)
+        kept = program.checkpoints(directory)
+        mount("-o", "remount,ro", place)
+        result = self.launch(*self.arguments(directory, "--resume"), code=program.STORAGE)
+        self.check_told(result, "Read-only file system")
+        result = self.launch(*self.arguments(place / "new"), code=program.STORAGE)
+        self.assertIn("cannot make the run directory", result.errors()[0])
+        self.assertIn("Read-only file system", result.errors()[0])
+        # To look at a run takes no writing.
+        self.succeed("eval", directory)
+        mount("-o", "remount,rw", place)
+        self.assertEqual(program.checkpoints(directory), kept)
+        self.assert_goes_on(directory)
+
+
+if __name__ == "__main__":
+    launched.in_namespaces("--mount")
+    program.main()
