@@ -6,11 +6,13 @@
 #include <unistd.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -79,6 +81,19 @@ void add_scalars(const std::string& tag, const nlohmann::json& value, std::strin
 
 double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
+// Later than that of any other file of the folder: TensorBoard reads them in the order of their names, and the clock
+// may have been set back.
+double time_for_name(const std::string& folder) {
+    const std::string before = "events.out.tfevents.";
+    double time = now();
+    std::error_code fault;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, fault)) {
+        const std::string name = entry.path().filename().string();
+        if (name.starts_with(before)) time = std::max(time, std::atof(name.c_str() + before.size()) + 1e-6);
+    }
+    return time;
+}
+
 }  // namespace
 
 EventFile::EventFile(const std::string& folder) {
@@ -87,7 +102,7 @@ EventFile::EventFile(const std::string& folder) {
     char host[64] = "host";
     gethostname(host, sizeof host - 1);
     // The name that TensorBoard looks for; unique, because a session may follow within a second.
-    path_ = fmt::format("{}/events.out.tfevents.{:.6f}.{}.{}", folder, now(), host, getpid());
+    path_ = fmt::format("{}/events.out.tfevents.{:.6f}.{}.{}", folder, time_for_name(folder), host, getpid());
     file_.open(path_, std::ios::binary);
     require(static_cast<bool>(file_), Exit::storage, fmt::format("cannot write {}: {}", path_, std::strerror(errno)),
             "choose a run directory that you may write to (--run-dir), or set metrics.tensorboard = false");

@@ -79,6 +79,11 @@ class ClockTest(launched.LaunchedTest):
             os.utime(path, (now, now - 3600 * age))
         self.assert_goes_on(directory, env=environment)
 
+        # TensorBoard reads the sessions in the order of these names.
+        events = sorted((directory / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime)
+        self.assertEqual(len(events), 2)
+        self.assertEqual(events, sorted(events))
+
         first, second = self.days((directory / "log.txt").read_text())[:2]
         self.assertLess(second, first - 86400, "the clock was set back")
         lines = program.read_lines(directory / "metrics.jsonl")
