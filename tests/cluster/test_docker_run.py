@@ -1,7 +1,6 @@
 """launch/docker_run.sh with a stub in place of docker: the command line it makes, who gets its signals, whose exit code it
 hands back, and what it says when something is missing. tests/container/run tests the images themselves.
 """
-import os
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import time
 import program
 
 SCRIPT = program.SOURCE / "launch/docker_run.sh"
-TOOLS = ("bash", "basename", "cat", "dirname", "grep", "id", "mkdir", "readlink", "realpath", "sleep")
+TOOLS = ("bash", "basename", "cat", "dirname", "grep", "mkdir", "mv", "readlink", "realpath", "sleep")
 
 # Knows the images named in $IMAGES; writes the words of `run` to a file, one a line, and then is the container: ends with
 # $CODE at once or, when that is "signal", with 85 after one of the signals that stop a run.
@@ -40,14 +39,14 @@ class DockerRunTest(program.ProgramTest):
         self.bin = self.folder / "bin"
         self.bin.mkdir()
         # Nothing else is found, whatever this machine has.
-        for name in (*TOOLS, "mv"):
+        for name in TOOLS:
             (self.bin / name).symlink_to(shutil.which(name))
+        self.tool("id", "#!/usr/bin/env bash\n[ $1 = -u ] && echo ${CALLER:-1234} || echo ${CALLER:-5678}\n")
         self.here = self.folder / "a place"
         self.here.mkdir()
         (self.here / "small.toml").write_text(program.SMALL_CONFIG)
         self.environment = {"PATH": str(self.bin), "FOLDER": str(self.folder), "CODE": "0",
                             "IMAGES": "spikefloss:cpu spikefloss:cuda"}
-        self.user = f"{os.getuid()}:{os.getgid()}"
 
     def tool(self, name, text):
         path = self.bin / name
@@ -82,11 +81,11 @@ class DockerRunTest(program.ProgramTest):
         self.assertEqual(words[image + 1:], ["train", "small.toml", "--set", "train.steps=7", "--resume"])
         options = words[:image]
         self.assertEqual(self.following(options, "--workdir"), [str(self.here)])
-        self.assertEqual(self.following(options, "--user"), [self.user])
+        self.assertEqual(self.following(options, "--user"), ["1234:5678"])
         self.assertEqual(self.following(options, "--mount"),
                          [self.mount(self.here / "runs"), self.mount(self.here / "small.toml", ",readonly")])
         self.assertIn("RANKS=3", self.following(options, "--env"))
-        self.assertEqual("OMPI_ALLOW_RUN_AS_ROOT=1" in options, self.user == "0:0")
+        self.assertNotIn("OMPI_ALLOW_RUN_AS_ROOT=1", options)
         self.assertEqual(self.following(options, "--shm-size"), ["1g"])
         self.assertEqual(self.following(options, "--network"), ["host"])
         self.assertEqual(self.following(options, "--stop-timeout"), ["120"])
@@ -130,17 +129,20 @@ class DockerRunTest(program.ProgramTest):
 
     def test_users(self):
         self.tool("docker", ENGINE)
-        words = self.words("small.toml", ROOTLESS="name=rootless")
-        self.assertEqual(self.following(words, "--user"), ["0:0"])
-        self.assertIn("OMPI_ALLOW_RUN_AS_ROOT=1", words)
-        (self.bin / "docker").unlink()
-        self.tool("podman", ENGINE)
+        # Root, and who is root only inside.
+        for environment in ({"CALLER": "0"}, {"ROOTLESS": "name=rootless"}):
+            words = self.words("small.toml", **environment)
+            self.assertEqual(self.following(words, "--user"), ["0:0"])
+            self.assertEqual(self.following(words, "--env")[1:],
+                             ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"])
+        (self.bin / "docker").rename(self.bin / "podman")
         words = self.words("small.toml", GPUS="device=0,2")
-        self.assertEqual(self.following(words, "--user"), [self.user])
-        self.assertEqual(self.following(words, "--userns"), [] if self.user == "0:0" else ["keep-id"])
+        self.assertEqual(self.following(words, "--user"), ["1234:5678"])
+        self.assertEqual(self.following(words, "--userns"), ["keep-id"])
         self.assertEqual([w for w in words if w.startswith("--device")],
                          ["--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=2"])
         self.assertNotIn("--gpus", words)
+        self.assertNotIn("--userns", self.words("small.toml", CALLER="0"))
 
     def test_exit_codes_are_handed_back(self):
         self.tool("docker", ENGINE)
