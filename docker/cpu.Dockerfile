@@ -23,12 +23,12 @@ ENV PRESET=cpu-release
 RUN cmake --preset $PRESET -DSPIKEFLOSS_CUDA=OFF -DSPIKEFLOSS_BENCH=OFF -DSPIKEFLOSS_COMMIT="$COMMIT" \
     && launch/build
 COPY docker/ docker/
-# What the next stages take: program and tests, without symbols, and the lists of ctest and of packages.
+# What the next stages take: the program without symbols, the tests with them (reports of the emulated device name
+# kernels by these), the lists of ctest and of packages.
 RUN cd build/$PRESET && mkdir -p /out/tests /out/bin \
     && find . -name CTestTestfile.cmake -exec cp --parents -t /out/tests {} + \
-    && find . -name CMakeFiles -prune -o -type f -perm -u=x -print | xargs strip \
     && find . -name CMakeFiles -prune -o -type f -perm -u=x ! -path ./spikefloss -print | xargs cp --parents -t /out/tests \
-    && cp spikefloss /out/bin/ \
+    && strip -o /out/bin/spikefloss spikefloss \
     && ../../docker/libraries spikefloss >/out/packages && cat ../../docker/packages >>/out/packages
 
 FROM ${RUNTIME_IMAGE} AS run
