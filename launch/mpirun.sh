@@ -9,8 +9,8 @@
 #                 under the same paths: on many hosts they must be on a shared file system. They are reached by ssh
 #                 without a password; where they have several networks, name one: OMPI_MCA_btl_tcp_if_include=10.0.0.0/8
 #
-# Signals, to this script: the first USR1, TERM, INT (Ctrl-C) or HUP asks the ranks for a checkpoint and an end after
-# their step; another one, but USR1, ends the job at once.
+# Signals, to this script: the first USR1, TERM, INT (Ctrl-C), HUP, USR2 or XCPU asks the ranks for a checkpoint and an end
+# after their step, by a signal of run.stop_signals; another TERM, INT or HUP ends the job at once.
 # Exit codes: the program's, docs/exit_codes.md (85: stopped with a checkpoint; 75: a rank or a host is lost, also to
 # kill -9; 2: called wrongly), 128 + n for a crash by signal n or when signal n ended the job at once.
 # Environment: PRESET of CMakePresets.json (default cpu-release) or SPIKEFLOSS, the program; BIND=none: leave it to the
@@ -70,13 +70,15 @@ on_signal() {  # name, number
     if [ "$asked" -eq 0 ]; then
         asked=1
         say "$1: stopping after this step with a checkpoint (TERM or Ctrl-C now: at once)"
-    elif [ "$1" != USR1 ]; then
+    elif [ "$2" -ne 10 ] && [ "$2" -ne 12 ] && [ "$2" -ne 24 ]; then
         at_once=$2
     fi
 }
 trap 'on_signal HUP 1' HUP
 trap 'on_signal INT 2' INT
 trap 'on_signal USR1 10' USR1
+trap 'on_signal USR2 12' USR2
+trap 'on_signal XCPU 24' XCPU
 trap 'on_signal TERM 15' TERM
 
 # Open MPI refuses root, and more ranks than cores, unless told.
@@ -144,7 +146,8 @@ elif [[ $grid =~ ^[0-9]+x[0-9]+$ ]]; then
     why="for the grid $grid"
 elif [ -n "$slots" ]; then
     ranks=$slots
-    why="the slots of ${hostfile:-the Slurm job}"
+    why="the slots of $hostfile"
+    [ -n "$hostfile" ] || why="the tasks of the Slurm job"
 elif [ -n "$on_gpus" ]; then
     [ $((gpus_least * count)) -eq "$gpus_all" ] ||
         stop 2 "the hosts have different numbers of GPUs" "give each its slots=N in the hostfile"
@@ -193,10 +196,12 @@ done
 [ -n "$sign" ] || stop 2 "run.stop_signals =$wanted has no signal that mpirun hands on to the ranks" "add USR1, USR2 or XCPU"
 [ $sign != XCPU ] || export OMPI_MCA_ess_base_forward_signals=SIGXCPU
 
-# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes first.
+# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes first:
+# it takes watchdog.seconds and up to 10 s.
 watchdog=$(printf '%.0f' "$(setting watchdog seconds)")
 if [ "$watchdog" -gt 0 ]; then
-    export OMPI_MCA_oob_tcp_keepalive_time=$watchdog OMPI_MCA_oob_tcp_keepalive_intvl=$((watchdog / 8 + 1))
+    interval=$(((watchdog + 10) / 4 + 1))
+    export OMPI_MCA_oob_tcp_keepalive_time=$interval OMPI_MCA_oob_tcp_keepalive_intvl=$interval
     export OMPI_MCA_oob_tcp_keepalive_probes=4
 fi
 
@@ -206,7 +211,7 @@ fi
 state=$(mktemp -d "${TMPDIR:-/tmp}/spikefloss.XXXXXX")
 trap 'rm -rf "$state"' EXIT
 follow() {
-    trap '' HUP INT TERM USR1
+    trap '' HUP INT TERM USR1 USR2 XCPU
     local line block="" inside="" started=0 rank host what code
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in
@@ -253,6 +258,9 @@ exec {errors}>&-
 # Every second, and at a signal: hands on what was asked for (now and then again, as a rank may have missed it while it
 # started), and sees whether mpirun still waits although a rank has ended the job: for a host that is cut off it waits
 # for a quarter of an hour.
+trap : ALRM
+while sleep 1 && kill -ALRM $$; do :; done </dev/null >/dev/null 2>&1 &
+ticker=$!
 status=
 round=0
 left=  # rounds of a second each that mpirun still has; the clock may be set, and so is none to count by
@@ -267,13 +275,10 @@ while [ -z "$status" ] && [ "${left:-1}" -gt 0 ]; do
     elif [ $asked -eq 1 ] && [ -e "$state/started" ]; then
         [ $((round++ % 5)) -ne 0 ] || kill "-$sign" $job 2>/dev/null || true
     fi
-    sleep 1 &
-    tick=$!
-    waited=0
-    wait -n -p ended $job $tick || waited=$?
-    kill $tick 2>/dev/null || true
-    [ "${ended:-}" != $job ] || status=$waited
+    wait $job || true  # or until a signal
+    kill -0 $job 2>/dev/null || { wait $job && status=0 || status=$?; }
 done
+kill $ticker 2>/dev/null || true
 family() {  # a process and all that come from it
     local child children
     echo "$1"
@@ -293,7 +298,7 @@ done
 
 # --- how it ended. A killed rank, then a lost one, tells more than those that ended because of it.
 if [ -n "$at_once" ]; then
-    say "ended at once, by the second signal; the last checkpoint is whole"
+    say "ended at once, by the second signal; checkpoints written before stay whole"
     exit $((128 + at_once))
 fi
 if [ -e "$state/ended" ]; then
@@ -303,13 +308,13 @@ if [ -e "$state/ended" ]; then
         say "rank $rank ($host) was killed (kill -9, or no memory left); go on with --resume"
         exit 75
     fi
-    [ "$code" -lt 128 ] || say "rank $rank ($host) was ended by signal $((code - 128)); what it said is above"
+    [ "$code" -le 128 ] || say "rank $rank ($host) was ended by signal $((code - 128)); what it said is above"
     exit "$code"
 fi
 [ "$status" -ne 0 ] || exit 0
-if [ "$status" -eq 205 ]; then
-    say "mpirun has lost a host; look at it, then go on with --resume"
+if [ -e "$state/started" ]; then
+    say "mpirun has lost a host, or was killed itself (code $status), with its ranks; go on with --resume"
     exit 75
 fi
-say "mpirun failed, with code $status; what it said is above"
+say "mpirun could not start the ranks (code $status); what it said is above"
 exit 1

@@ -28,7 +28,7 @@ int leave(const spikefloss::Error& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc > 1 && std::strcmp(argv[1], "train") == 0) spikefloss::listen_for_stop();
+    if (argc > 1 && (!std::strcmp(argv[1], "train") || !std::strcmp(argv[1], "sweep"))) spikefloss::listen_for_stop();
     // A file-size limit shall be an error that can be told, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);
     for (int i = 1; i + 1 < argc; ++i)  // the limit of the watchdog holds before the options are read

@@ -57,6 +57,29 @@ struct StepsBackward {
     SumMatrix d_w_rec;              // [N, N] += sum of g s'
 };
 
+// What Backend::forward_network works on: forward_steps with the products around it, input = W_in x and y = W_out z.
+struct NetworkForward {
+    Index steps, M, O;
+    const float *x, *w_in;          // [steps, b, M]; [N, M]
+    float* i;                       // as of forward_steps, likewise i_stride, u and bits
+    Index i_stride;
+    float* u;
+    std::uint32_t* bits;
+    Readout readout;
+    const float* w_out;             // [O, N]
+    float* y;                       // [steps, b, O], written; null: not wanted
+};
+
+// What Backend::backward_network works on: backward_steps with from_readout = dz W_out, and all other gradients.
+struct NetworkBackward {
+    StepsBackward recurrent;        // without from_readout and g
+    Index M, O;
+    const float *x, *w_out;         // [steps, b, M]; [O, N]
+    const float* dz;                // [steps, b, O]; null: no readout part
+    SumMatrix d_w_in, d_bias;       // [N, M] += sum of g x'; [1, N] += sum of g
+    SumMatrix d_w_out;              // [O, N] += sum of dz z'
+};
+
 // What Backend::tangent_steps works on: steps t = 0..steps-1, with a QR after every qr_interval of them.
 struct TangentSteps {
     Index steps, qr_interval;       // steps a multiple of qr_interval
@@ -171,6 +194,16 @@ public:
     // The adjoint: from (di, du) of the last step, before the readout's part is added, to those of the first.
     virtual bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                 const float* w_rec, const StepsBackward& pass) = 0;
+
+    // The same for a whole network, where it is small enough that its inputs and readout are better taken along.
+    virtual bool forward_network(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*N*/,
+                                 const float* /*w_rec*/, const NetworkForward&) {
+        return false;
+    }
+    virtual bool backward_network(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*N*/,
+                                  const float* /*w_rec*/, const NetworkBackward&) {
+        return false;
+    }
 
     // steps times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. Where one fails the sequence's
     // results are undefined; the caller then takes the loop, which knows a way out or the error to throw.

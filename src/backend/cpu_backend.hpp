@@ -60,6 +60,10 @@ public:
                        std::uint32_t* bits) override;
     bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                         const StepsBackward& pass) override;
+    bool forward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
+                         const NetworkForward& pass) override;
+    bool backward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
+                          const NetworkBackward& pass) override;
     bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
                        const float* w_rec, const TangentSteps& pass) override;
     bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
@@ -107,6 +111,7 @@ public:
 
 private:
     bool takes_whole_passes(Index N) const;
+    bool takes_networks(Index N, Index M, Index O) const;
     // W in a core's second-level cache; beyond it, products of all sequences' vectors at once are better.
     bool takes_whole_tangents(Index N) const { return sums_ == Sums::float32 && N <= 512; }
     // cpu_sparse.cpp

@@ -1,6 +1,6 @@
 #include "backend/cpu_basis.hpp"
 
-#include "backend/lane.hpp"
+#include "backend/cpu_product.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,37 +8,41 @@
 namespace spikefloss {
 namespace {
 
-// A block of a basis widened to double is to fit into the first-level cache.
-constexpr Index block_doubles = 3328;
+// A block of a basis, or of two, is to fit into the first-level cache.
+constexpr Index block_bytes = 26624;
 
 // Lanes of columns that are substituted together.
 constexpr int tile_lanes = 3;
 
-Index block_columns(Index k) { return std::max<Index>(16, block_doubles / padded_k(k) / 16 * 16); }
+Index block_columns(Index k, std::size_t bytes) {
+    return std::max<Index>(16, block_bytes / static_cast<Index>(bytes) / padded_k(k) / 16 * 16);
+}
 
-// to[row, 0 .. columns) = x[row, first .. first + columns), zero rows up to padded_k.
-void widen_block(Index k, const float* x, Index stride, Index first, Index columns, double* to) {
+// to[row, 0 .. columns) = x[row, 0 .. columns), zero rows up to padded_k.
+void widen_block(Index k, const float* x, Index stride, Index columns, double* to) {
     for (Index row = 0; row < k; ++row)
         for (Index c = 0; c < columns; c += wide_lane_size)
-            store(to + row * columns + c, load_wide(x + row * stride + first + c));
+            store(to + row * columns + c, load_wide(x + row * stride + c));
     std::fill(to + k * columns, to + padded_k(k) * columns, 0.0);
 }
 
-// g[r, 0..4) (+)= x_r . y_c over `columns` columns.
-template <int R>
-void gram_tile(const double* x, const double* y, Index columns, double* g, Index g_stride, bool accumulate) {
-    WideLane sum[R][4];
+// g[r, 0..4) (+)= x_r . y_c over `columns` columns; rows of x and y are `stride` apart.
+template <int R, class T>
+void gram_tile(const T* x, const T* y, Index stride, Index columns, double* g, Index g_stride, bool accumulate) {
+    using Lanes = decltype(load(x));
+    constexpr Index size = sizeof(Lanes) / sizeof(T);
+    Lanes sum[R][4];
 #pragma GCC unroll 3
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int c = 0; c < 4; ++c) sum[r][c] = zero_wide_lane();
-    for (Index d = 0; d < columns; d += wide_lane_size) {
-        WideLane x_d[R];
+        for (int c = 0; c < 4; ++c) sum[r][c] = Lanes{};
+    for (Index d = 0; d < columns; d += size) {
+        Lanes x_d[R];
 #pragma GCC unroll 3
-        for (int r = 0; r < R; ++r) x_d[r] = load(x + r * columns + d);
+        for (int r = 0; r < R; ++r) x_d[r] = load(x + r * stride + d);
 #pragma GCC unroll 4
         for (int c = 0; c < 4; ++c) {
-            const WideLane y_d = load(y + c * columns + d);
+            const Lanes y_d = load(y + c * stride + d);
 #pragma GCC unroll 3
             for (int r = 0; r < R; ++r) sum[r][c] = multiply_add(x_d[r], y_d, sum[r][c]);
         }
@@ -50,36 +54,56 @@ void gram_tile(const double* x, const double* y, Index columns, double* g, Index
     }
 }
 
-// a[r, lane] = rows j .. j + 3 of x minus what the rows before them take away.
+// Member's share of g (+)= x y' over a block of columns.
+template <class T>
+void gram_block(Index k, const T* x, const T* y, Index stride, Index columns, double* g, bool accumulate, Index member,
+                Index members) {
+    const Index g_stride = padded_k(k);
+    for (Index i = 3 * member; i < k; i += 3 * members)
+        for (Index j = i / 4 * 4; j < k; j += 4) {
+            const T *x_i = x + i * stride, *y_j = y + j * stride;
+            double* g_ij = g + i * g_stride + j;
+            if (k - i >= 3)
+                gram_tile<3>(x_i, y_j, stride, columns, g_ij, g_stride, accumulate);
+            else if (k - i == 2)
+                gram_tile<2>(x_i, y_j, stride, columns, g_ij, g_stride, accumulate);
+            else
+                gram_tile<1>(x_i, y_j, stride, columns, g_ij, g_stride, accumulate);
+        }
+}
+
+// a[r, lane] = rows j .. j + 3 of x minus what rows first .. j - 1 of L^-1 x take away; L = R'.
 template <int lanes>
-inline void subtract_rows(const LowerTriangle& l, Index j, const double* x, Index x_stride, WideLane (&a)[4][lanes]) {
+inline void subtract_rows(const double* r, Index r_stride, Index first, Index j, const double* x, Index x_stride,
+                          WideLane (&a)[4][lanes]) {
 #pragma GCC unroll 4
     for (int row = 0; row < 4; ++row)
 #pragma GCC unroll 3
         for (int c = 0; c < lanes; ++c) a[row][c] = load(x + (j + row) * x_stride + c * wide_lane_size);
-    for (Index p = 0; p < j; ++p) {
+    for (Index p = first; p < j; ++p) {
         WideLane x_p[lanes];
 #pragma GCC unroll 3
         for (int c = 0; c < lanes; ++c) x_p[c] = load(x + p * x_stride + c * wide_lane_size);
 #pragma GCC unroll 4
         for (int row = 0; row < 4; ++row) {
-            const WideLane factor = repeat(l.data[p * l.inner + (j + row) * l.outer]);
+            const WideLane factor = repeat(r[p * r_stride + j + row]);
 #pragma GCC unroll 3
             for (int c = 0; c < lanes; ++c) a[row][c] = subtract_product(factor, x_p[c], a[row][c]);
         }
     }
 }
 
-// Rows j .. j + 3 of L^-1 x, given those before, with 1 / L_jj of the four in `inverse`.
+// Rows j .. j + 3 of L^-1 x, given those from `first` on (the others are zero), with 1 / L_jj of the four in `inverse`.
 template <int lanes>
-void substitute_rows(const LowerTriangle& l, const double* inverse, Index j, double* x, Index x_stride) {
+void substitute_rows(const double* r, Index r_stride, const double* inverse, Index first, Index j, double* x,
+                     Index x_stride) {
     WideLane a[4][lanes];
-    subtract_rows(l, j, x, x_stride, a);
+    subtract_rows(r, r_stride, first, j, x, x_stride, a);
 #pragma GCC unroll 4
     for (int row = 0; row < 4; ++row) {
 #pragma GCC unroll 4
         for (int before = 0; before < row; ++before) {
-            const WideLane factor = repeat(l.data[(j + before) * l.inner + (j + row) * l.outer]);
+            const WideLane factor = repeat(r[(j + before) * r_stride + j + row]);
 #pragma GCC unroll 3
             for (int c = 0; c < lanes; ++c) a[row][c] = subtract_product(factor, a[before][c], a[row][c]);
         }
@@ -93,35 +117,50 @@ void substitute_rows(const LowerTriangle& l, const double* inverse, Index j, dou
 }
 
 // At most tile_lanes lanes of them.
-void substitute_rows(Index lanes, const LowerTriangle& l, const double* inverse, Index j, double* x, Index x_stride) {
-    if (lanes >= 3) return substitute_rows<3>(l, inverse, j, x, x_stride);
-    if (lanes == 2) return substitute_rows<2>(l, inverse, j, x, x_stride);
-    substitute_rows<1>(l, inverse, j, x, x_stride);
+void substitute_rows(Index lanes, const double* r, Index r_stride, const double* inverse, Index first, Index j,
+                     double* x, Index x_stride) {
+    if (lanes >= 3) return substitute_rows<3>(r, r_stride, inverse, first, j, x, x_stride);
+    if (lanes == 2) return substitute_rows<2>(r, r_stride, inverse, first, j, x, x_stride);
+    substitute_rows<1>(r, r_stride, inverse, first, j, x, x_stride);
+}
+
+void invert_diagonal(Index k, const double* r, double* inverse) {
+    for (Index j = 0; j < padded_k(k); ++j) inverse[j] = 1.0 / r[j * (padded_k(k) + 1)];
+}
+
+// Rows [first, first + count) of x <- a x for `tile` columns of x; a has zeros beyond its triangle.
+void multiply_rows(Index count, Index inner, LeftFactor a, const float* x, Index stride, float* out) {
+    switch (count) {
+        case 1: return multiply_tile<1>(inner, a, x, stride, out, stride, false);
+        case 2: return multiply_tile<2>(inner, a, x, stride, out, stride, false);
+        case 3: return multiply_tile<3>(inner, a, x, stride, out, stride, false);
+        case 4: return multiply_tile<4>(inner, a, x, stride, out, stride, false);
+        case 5: return multiply_tile<5>(inner, a, x, stride, out, stride, false);
+        default: return multiply_tile<6>(inner, a, x, stride, out, stride, false);
+    }
 }
 
 }  // namespace
 
-Index basis_scratch(Index k) { return padded_k(k) * (2 * block_columns(k) + tile_lanes * wide_lane_size + 1); }
+Index basis_scratch(Index k) {
+    const Index rows = padded_k(k), blocks = rows * std::max(block_columns(k, 8), 2 * block_columns(k, 16));
+    return rows + std::max({blocks, rows * rows, rows * tile_lanes * wide_lane_size});
+}
 
-void gram(Index k, Index D, Index stride, const float* x, const float* y, double* g, double* scratch, Index member,
-          Index members) {
-    const Index g_stride = padded_k(k), size = block_columns(k);
-    double *x_block = scratch, *y_block = x == y ? x_block : scratch + padded_k(k) * size;
+void gram(GramSums sums, Index k, Index D, Index stride, const float* x, const float* y, double* g, double* scratch,
+          Index member, Index members) {
+    const bool one = x == y, widen = sums == GramSums::float64;
+    const Index size = block_columns(k, one ? 8 : widen ? 16 : 8);
+    double *wide_x = scratch, *wide_y = one ? wide_x : scratch + padded_k(k) * size;
     for (Index first = 0; first < D; first += size) {
         const Index columns = std::min(size, D - first);
-        widen_block(k, x, stride, first, columns, x_block);
-        if (x != y) widen_block(k, y, stride, first, columns, y_block);
-        for (Index i = 3 * member; i < k; i += 3 * members)
-            for (Index j = i / 4 * 4; j < k; j += 4) {
-                const double *x_i = x_block + i * columns, *y_j = y_block + j * columns;
-                double* g_ij = g + i * g_stride + j;
-                if (k - i >= 3)
-                    gram_tile<3>(x_i, y_j, columns, g_ij, g_stride, first > 0);
-                else if (k - i == 2)
-                    gram_tile<2>(x_i, y_j, columns, g_ij, g_stride, first > 0);
-                else
-                    gram_tile<1>(x_i, y_j, columns, g_ij, g_stride, first > 0);
-            }
+        if (widen) {
+            widen_block(k, x + first, stride, columns, wide_x);
+            if (!one) widen_block(k, y + first, stride, columns, wide_y);
+            gram_block(k, wide_x, wide_y, columns, columns, g, first > 0, member, members);
+        } else {
+            gram_block(k, x + first, y + first, stride, columns, g, first > 0, member, members);
+        }
     }
 }
 
@@ -133,7 +172,7 @@ Index factorise(Index k, double* g) {
     double inverse[4];
     for (Index j = 0; j < stride; j += 4) {
         WideLane a[4][1];
-        subtract_rows(transpose_of(k, g), j, g + j, stride, a);
+        subtract_rows(g, stride, 0, j, g + j, stride, a);
         double d[4][4];
         for (int row = 0; row < 4; ++row) store(d[row], a[row][0]);
         for (int row = 0; row < 4; ++row) {
@@ -147,35 +186,74 @@ Index factorise(Index k, double* g) {
         }
         for (int row = 0; row < 4; ++row) std::copy(d[row], d[row] + 4, g + (j + row) * stride + j);
         for (Index c = j + 4; c < stride; c += tile_lanes * wide_lane_size)
-            substitute_rows((stride - c) / wide_lane_size, transpose_of(k, g), inverse, j, g + c, stride);
+            substitute_rows((stride - c) / wide_lane_size, g, stride, inverse, 0, j, g + c, stride);
     }
     return 0;
 }
 
-LowerTriangle reverse_of(Index k, const double* r, double* padded) {
-    const Index stride = padded_k(k), pad = stride - k;
-    for (Index i = 0; i < pad; ++i)
-        for (Index j = 0; j < stride; ++j) padded[i * stride + j] = i == j ? 1.0 : 0.0;
-    for (Index i = 0; i < k; ++i) std::copy_n(r + i * k, k, padded + (pad + i) * stride + pad);
-    return {padded + stride * stride - 1, -1, -stride};
+void pad(Index k, const double* r, double* padded) {
+    const Index stride = padded_k(k);
+    std::fill_n(padded, stride * stride, 0.0);
+    for (Index i = 0; i < k; ++i) std::copy_n(r + i * k, k, padded + i * stride);
+    for (Index i = k; i < stride; ++i) padded[i * (stride + 1)] = 1.0;
 }
 
-void substitute(Index k, const LowerTriangle& l, float* x, Index stride, Index begin, Index end, double* scratch) {
+double invert(Index k, const double* r, float* inverse, double* scratch) {
+    const Index stride = padded_k(k);
+    double *diagonal = scratch, *x = scratch + stride;
+    invert_diagonal(k, r, diagonal);
+    std::fill_n(x, stride * stride, 0.0);
+    for (Index j = 0; j < stride; ++j) x[j * (stride + 1)] = 1.0;
+    // Column c of L^-1 is zero above row c.
+    for (Index j = 0; j < stride; j += 4)
+        for (Index c = 0; c < j + 4; c += tile_lanes * wide_lane_size)
+            substitute_rows((j + 4 - c) / wide_lane_size, r, stride, diagonal + j, c, j, x + c, stride);
+    std::copy_n(x, stride * stride, inverse);
+    double* norms = diagonal;  // |A_p| = |R_p|
+    std::fill_n(norms, stride, 0.0);
+    for (Index p = 0; p < k; ++p)
+        for (Index j = p; j < k; ++j) norms[j] += r[p * stride + j] * r[p * stride + j];
+    for (Index p = 0; p < k; ++p) norms[p] = std::sqrt(norms[p]);
+    double largest = 0.0;
+    for (Index j = 0; j < k; ++j) {
+        double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+        for (Index p = 0; p <= j; ++p) sum += std::abs(x[j * stride + p]) * norms[p];
+        largest = std::max(largest, sum);
+    }
+    return largest;
+}
+
+// In place, as a row of the result replaces one that no later row needs: from below for a lower triangle, from above
+// for an upper one.
+void divide(Index k, Transpose op, const float* inverse, float* x, Index stride, Index begin, Index end) {
+    const Index width = padded_k(k), groups = (k + tile_rows - 1) / tile_rows;
+    for (Index at = begin; at < end; at += tile)
+        for (Index i = 0; i < groups; ++i) {
+            const Index group = op == Transpose::no ? groups - 1 - i : i;
+            const Index first = k * group / groups, last = k * (group + 1) / groups;
+            float* const column = x + at;
+            if (op == Transpose::no)
+                multiply_rows(last - first, last, {inverse + first * width, width, 1}, column, stride,
+                              column + first * stride);
+            else
+                multiply_rows(last - first, k - first, {inverse + first * (width + 1), 1, width},
+                              column + first * stride, stride, column + first * stride);
+        }
+}
+
+void substitute(Index k, const double* r, float* x, Index stride, Index begin, Index end, double* scratch) {
     constexpr Index width = tile_lanes * wide_lane_size;
     const Index rows = padded_k(k);
     double *inverse = scratch, *columns = scratch + rows;
-    for (Index j = 0; j < rows; ++j) inverse[j] = 1.0 / l.data[j * (l.inner + l.outer)];
+    invert_diagonal(k, r, inverse);
     std::fill(columns + k * width, columns + rows * width, 0.0);
-    if (l.inner < 0) {
-        x += (k - 1) * stride;
-        stride = -stride;
-    }
     for (Index at = begin; at < end; at += width) {
         const Index lanes = std::min<Index>(tile_lanes, (end - at) / wide_lane_size);
         for (Index row = 0; row < k; ++row)
             for (Index c = 0; c < lanes * wide_lane_size; c += wide_lane_size)
                 store(columns + row * width + c, load_wide(x + row * stride + at + c));
-        for (Index j = 0; j < rows; j += 4) substitute_rows(lanes, l, inverse + j, j, columns, width);
+        for (Index j = 0; j < rows; j += 4) substitute_rows(lanes, r, rows, inverse + j, 0, j, columns, width);
         for (Index row = 0; row < k; ++row)
             for (Index c = 0; c < lanes * wide_lane_size; c += wide_lane_size)
                 store(x + row * stride + at + c, load(columns + row * width + c));

@@ -44,17 +44,20 @@ bool list_entries(Matrix<const float> x, SparseRows& list) {
     return true;
 }
 
-// sum += panel', 16 x 16 at a time: both sides stay in cache.
+}  // namespace
+
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride) {
     for (Index first = 0; first < m; first += tile)
         for (Index c = 0; c < columns; ++c)
             for (Index j = first; j < std::min(m, first + tile); ++j) sum[c * stride + j] += panel[j * size + c];
 }
 
-}  // namespace
-
 void pack_transposed(int threads, Matrix<const float> w, float* panels) {
-    const Index n = w.rows, m = w.cols, width = padded(n), parts = panels_of(width);
+    pack_transposed(threads, w, panels_of(padded(w.rows)), panels);
+}
+
+void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels) {
+    const Index n = w.rows, m = w.cols, width = padded(n);
     constexpr Index piece = 8;  // of a row of W: with a large stride, rows soon crowd each other out of the cache
 #pragma omp parallel for num_threads(threads) if (threads > 1 && n * m >= 65536)
     for (Index part = 0; part < parts; ++part) {

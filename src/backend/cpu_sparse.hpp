@@ -124,6 +124,10 @@ inline Index panels_size(Index m, Index n) { return m * padded(n); }
 
 // W' of W [n, m] in panels of its n columns, each [m, its size], padded with zeros.
 void pack_transposed(int threads, Matrix<const float> w, float* panels);
+void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels);  // of so many panels
+
+// sum += panel', 16 x 16 at a time: both sides stay in cache. panel [m, size], of which `columns` count.
+void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride);
 
 // out [rows, n] = X W', X [rows, m] and W' [m, n] in panels, for the rows from `first` on; n columns are written.
 void gather_rows(const SparseRows& x, const float* panels, Index n, Matrix<float> out);

@@ -17,6 +17,9 @@ namespace {
 // As in lyapunov/qr.cpp.
 constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
 
+// Q = R^-T P is a float product where that costs less than 6 bits of a float, else substitution in double.
+constexpr double largest_growth = 64.0;
+
 struct Shared {
     float *q, *x, *wx;  // [k, stride]; [k, width] twice
     double* g;          // [padded k, padded k]
@@ -33,16 +36,18 @@ struct Shared {
 
 struct Private {
     StepFactors factors;
-    double *r, *total, *scratch;  // R of this round, of both [padded k, padded k]; for gram and substitute
+    double *r, *total, *scratch;  // R of this round, of both [padded k, padded k]; for cpu_basis
+    float* inverse;               // of R', likewise
 
     Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
         : factors(arena, shape, neurons),
           r(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
           total(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
-          scratch(arena.take<double>(basis_scratch(shape.k))) {}
+          scratch(arena.take<double>(basis_scratch(shape.k))),
+          inverse(arena.take<float>(padded_k(shape.k) * padded_k(shape.k))) {}
     static Index bytes(const BasisShape& shape) {
-        return 4 * StepFactors::floats(shape) +
-               8 * (2 * padded_k(shape.k) * padded_k(shape.k) + basis_scratch(shape.k)) + 256;
+        return 4 * (StepFactors::floats(shape) + padded_k(shape.k) * padded_k(shape.k)) +
+               8 * (2 * padded_k(shape.k) * padded_k(shape.k) + basis_scratch(shape.k)) + 5 * 64;
     }
 };
 
@@ -113,8 +118,8 @@ private:
         const Index k = shape_.k, stride = padded_k(k);
         for (int round = 0;; ++round) {
             member_.meet();
-            gram(k, shape_.D, shape_.stride, shared_.q, shared_.q, shared_.g, own_.scratch, member_.index,
-                 member_.members);
+            gram(GramSums::float64, k, shape_.D, shape_.stride, shared_.q, shared_.q, shared_.g, own_.scratch,
+                 member_.index, member_.members);
             member_.meet();
             std::copy_n(shared_.g, k * stride, own_.r);
             if (const Index column = factorise(k, own_.r)) return column;
@@ -125,8 +130,11 @@ private:
                     if (!(own_.r[j * stride + j] >= lost_rank)) return j + 1;
                 multiply_total();
             }
-            const auto columns = member_.share(shape_.D, 12);
-            substitute(k, transpose_of(k, own_.r), shared_.q, shape_.stride, columns.begin, columns.end, own_.scratch);
+            const auto columns = member_.share(shape_.D, tile);
+            if (invert(k, own_.r, own_.inverse, own_.scratch) <= largest_growth)
+                divide(k, Transpose::no, own_.inverse, shared_.q, shape_.stride, columns.begin, columns.end);
+            else
+                substitute(k, own_.r, shared_.q, shape_.stride, columns.begin, columns.end, own_.scratch);
             double low = HUGE_VAL, high = 0.0;
             for (Index j = 0; j < k; ++j) {
                 low = std::min(low, own_.total[j * stride + j]);
@@ -190,7 +198,7 @@ bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& ne
         shared.emplace_back(arena, shape);
         own.emplace_back(arena, shape, neurons);
     }
-    for_every_team(threads_, b, [&](Index s, const Member& member) {
+    for_every_team(tangent_threads(shape, threads_, b), b, [&](Index s, const Member& member) {
         ForwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
                     own[static_cast<std::size_t>(member.thread)])
             .run();

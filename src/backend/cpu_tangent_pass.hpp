@@ -2,39 +2,33 @@
 // scratch as k rows [current | membrane], each part padded to a multiple of 16 floats with zeros that stay zero.
 #pragma once
 
+#include "backend/arena.hpp"
 #include "backend/backend.hpp"
+#include "backend/cpu_basis.hpp"
 #include "backend/cpu_product.hpp"
 #include "backend/cpu_team.hpp"
 
 #include <algorithm>
-#include <cstdint>
 
 namespace spikefloss {
-
-// Hands out parts of one allocation, each at the beginning of a cache line.
-class Arena {
-public:
-    template <class T>
-    T* take(Index count) {
-        T* at = reinterpret_cast<T*>(next_);
-        next_ += (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
-        return at;
-    }
-    explicit Arena(void* begin) : next_((reinterpret_cast<std::uintptr_t>(begin) + 63) / 64 * 64) {}
-    std::uintptr_t end() const { return next_; }
-
-private:
-    std::uintptr_t next_;
-};
 
 struct BasisShape {
     Index k, N, width, D, stride;  // width: padded N; D: 2 width, or width without a current; stride of rows
 
     BasisShape(Index k_, Index N_, bool has_current)
         : k(k_), N(N_), width(padded(N_)), D(has_current ? 2 * width : width), stride(D + tile) {}
-    Index size() const { return k * stride; }
+    Index size() const { return padded_k(k) * stride; }
     Index membrane() const { return D - width; }  // where the membrane part of a row begins
 };
+
+// Threads for b sequences. Several share one only where its products are long beside what each then reads of the
+// others' lines of the basis, which between cores costs about as much as 100 multiply-adds a float.
+inline int tangent_threads(const BasisShape& shape, int threads, Index b) {
+    constexpr Index least_products =
+        600;  // multiply-adds with an element of the basis in a step, half of them by another
+    const bool shared = shape.N + 2 * shape.k > least_products;
+    return shared ? threads : static_cast<int>(std::clamp<Index>(b, 1, threads));
+}
 
 // The factors of the tangent map at one step, for the neurons of one sequence, padded with zeros.
 struct StepFactors {

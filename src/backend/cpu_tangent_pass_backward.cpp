@@ -37,18 +37,20 @@ struct Shared {
 
 struct Private {
     StepFactors factors;
-    float *sum, *c;       // [width]; C [k, k]
-    double *r, *scratch;  // R [padded k, padded k]; for gram and substitute
+    float *sum, *c, *inverse;  // [width]; C [k, k]; of R' [padded k, padded k]
+    double *r, *scratch;       // R likewise; for cpu_basis
 
     Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
         : factors(arena, shape, neurons),
           sum(arena.take<float>(shape.width)),
           c(arena.take<float>(shape.k * shape.k)),
+          inverse(arena.take<float>(padded_k(shape.k) * padded_k(shape.k))),
           r(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
           scratch(arena.take<double>(basis_scratch(shape.k))) {}
     static Index bytes(const BasisShape& shape) {
-        return 4 * (StepFactors::floats(shape) + shape.width + shape.k * shape.k) +
-               8 * (padded_k(shape.k) * padded_k(shape.k) + basis_scratch(shape.k)) + 4 * 64;
+        const Index square = padded_k(shape.k) * padded_k(shape.k);
+        return 4 * (StepFactors::floats(shape) + shape.width + shape.k * shape.k + square) +
+               8 * (square + basis_scratch(shape.k)) + 5 * 64;
     }
 };
 
@@ -90,15 +92,16 @@ private:
         load_rows(shape_, rows_, pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr,
                   q_membrane(t), shared_.q);
         member_.meet();
-        gram(k, shape_.D, shape_.stride, shared_.q, shared_.a, shared_.gram, own_.scratch, member_.index,
-             member_.members);
+        gram(GramSums::float32, k, shape_.D, shape_.stride, shared_.q, shared_.a, shared_.gram, own_.scratch,
+             member_.index, member_.members);
         member_.meet();
         set_c(index >= pass_.first_counted ? pass_.weight + s_ * k : nullptr);
         const auto columns = member_.share(shape_.D, tile);
         multiply(k, columns.end - columns.begin, k, {own_.c, k, 1}, {shared_.q + columns.begin, shape_.stride},
                  shared_.a + columns.begin, shape_.stride, true);
-        const LowerTriangle l = reverse_of(k, pass_.r + (index * b_ + s_) * k * k, own_.r);
-        substitute(k, l, shared_.a, shape_.stride, columns.begin, columns.end, own_.scratch);
+        pad(k, pass_.r + (index * b_ + s_) * k * k, own_.r);
+        invert(k, own_.r, own_.inverse, own_.scratch);
+        divide(k, Transpose::yes, own_.inverse, shared_.a, shape_.stride, columns.begin, columns.end);
         member_.meet();
     }
 
@@ -116,12 +119,23 @@ private:
         float *x = shared_.x[slot], *g = shared_.g[slot], *back = shared_.back[slot];
         const float *u = pass_.u + (t * b_ + s_) * shape_.N, *q = q_membrane(t);
         own_.factors.set(model_, pass_.reset, shape_.N, u);
+        if (t > 0) prefetch_rows(t - 1);
         step_rows(q, x, g, back);
         member_.meet();
         const auto columns = member_.share(shape_.N, tile);
         add_through_psi(u, q, back, columns, pass_.e + (t * b_ + s_) * shape_.N);
         multiply(columns.end - columns.begin, shape_.width, shape_.k, {g + columns.begin, 1, shape_.width},
                  {x, shape_.width}, dw_ + columns.begin * shape_.width, shape_.width, true);
+    }
+
+    // Bases come from memory, where they were written long ago: asked for a step early.
+    void prefetch_rows(Index t) const {
+        const Index begin = rows_.begin * shape_.N, end = rows_.end * shape_.N;
+        const float* current = pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr;
+        for (Index j = begin; j < end; j += 16) {
+            if (current) __builtin_prefetch(current + j);
+            __builtin_prefetch(q_membrane(t) + j);
+        }
     }
 
     // My rows of x, g and back; A becomes the adjoint of Q(t).
@@ -203,7 +217,7 @@ bool CpuBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVe
         shared.emplace_back(arena, shape);
         own.emplace_back(arena, shape, neurons);
     }
-    for_every_team(threads_, parts, [&](Index part, const Member& member) {
+    for_every_team(tangent_threads(shape, threads_, parts), parts, [&](Index part, const Member& member) {
         for (Index s = b * part / parts; s < b * (part + 1) / parts; ++s)
             BackwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
                          own[static_cast<std::size_t>(member.thread)], gradients + part * size)

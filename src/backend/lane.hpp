@@ -24,6 +24,10 @@ inline Lane multiply_add(Lane a, Lane b, Lane c) { return _mm256_fmadd_ps(a, b, 
 inline unsigned nonzero(Lane a) {
     return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
 }
+// Bit l: lane l of a is greater than that of b.
+inline unsigned greater(Lane a, Lane b) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
+}
 
 using WideLane = __m256d;
 inline WideLane load(const double* p) { return _mm256_loadu_pd(p); }
@@ -42,6 +46,10 @@ inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
     const WideLane ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);  // a01 b01 a23 b23, c01 d01 c23 d23
     return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
 }
+inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
+    const Lane halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));  // of a b c d, twice
+    return _mm256_cvtps_pd(_mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+}
 
 #else
 
@@ -56,6 +64,11 @@ inline Lane multiply_add(Lane a, Lane b, Lane c) { return a * b + c; }
 inline unsigned nonzero(Lane a) {
     unsigned bits = 0;
     for (int l = 0; l < lane_size; ++l) bits |= static_cast<unsigned>(a[l] != 0.0f) << l;
+    return bits;
+}
+inline unsigned greater(Lane a, Lane b) {
+    unsigned bits = 0;
+    for (int l = 0; l < lane_size; ++l) bits |= static_cast<unsigned>(a[l] > b[l]) << l;
     return bits;
 }
 
@@ -75,6 +88,10 @@ inline WideLane multiply_add(WideLane a, WideLane b, WideLane c) { return a * b 
 inline WideLane subtract_product(WideLane a, WideLane b, WideLane c) { return c - a * b; }
 inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
     const auto sum = [](WideLane v) { return (v[0] + v[1]) + (v[2] + v[3]); };
+    return WideLane{sum(a), sum(b), sum(c), sum(d)};
+}
+inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
+    const auto sum = [](Lane v) { return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])); };
     return WideLane{sum(a), sum(b), sum(c), sum(d)};
 }
 

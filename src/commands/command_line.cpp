@@ -123,6 +123,31 @@ int run_command_line(int argc, char** argv) {
     report_app.add_option("run_directory", report_command.directory, "run directory of a training")->required();
     report_app.add_option("-o,--output", report_command.output, "file to write (default RUN_DIR/report.html)");
 
+    SweepCommand sweep_command;
+    CLI::App& sweep_app = *app.add_subcommand(
+        "sweep", "the runs of a sweep file: lists them with their states, or trains one of them (launch/sweep: all)");
+    add_parallel_options(sweep_app, sweep_command.parallel);
+    sweep_app.add_option("file", sweep_command.file, "sweep file, TOML (docs/sweep.md)")->required();
+    sweep_app.add_option("--run-dir", sweep_command.run_directory,
+                         "where the directories of its runs go (default runs/<name of the sweep file>)");
+    CLI::Option& sweep_run = *sweep_app.add_option(
+        "--run", sweep_command.run,
+        "train run number n (from 0) as train would, or go on with it; nothing is done when it is done");
+    sweep_run.check(whole_number(0));
+    sweep_app.add_flag("--retry", sweep_command.retry, "with --run: also when it has failed or diverged before")
+        ->needs(&sweep_run);
+    sweep_app.add_flag("--print-config", sweep_command.print_config, "with --run: print its config and stop")
+        ->needs(&sweep_run);
+    sweep_app.add_flag("--check", sweep_command.check, "with --run: check its config and stop")->needs(&sweep_run);
+    sweep_app.add_flag("--count", sweep_command.count, "print the number of runs")->excludes(&sweep_run);
+
+    CollectCommand collect_command;
+    CLI::App& collect_app = *app.add_subcommand(
+        "collect", "a finished or half-finished sweep as one table (CSV), and a summary over its seeds");
+    collect_app.add_option("directory", collect_command.directory, "directory of a sweep, such as runs/delayed_xor")
+        ->required();
+    collect_app.add_option("-o,--output", collect_command.output, "file to write (default DIR/table.csv)");
+
     FileCommand file_command;
     CLI::App& spectrum_app = *app.add_subcommand("spectrum", "surrogate Lyapunov spectrum of a network file");
     add_file_options(spectrum_app, file_command);
@@ -154,6 +179,8 @@ int run_command_line(int argc, char** argv) {
     if (eval_app.parsed()) return evaluate(eval_command);
     if (info_app.parsed()) return info(info_command);
     if (report_app.parsed()) return report(report_command);
+    if (sweep_app.parsed()) return sweep(sweep_command);
+    if (collect_app.parsed()) return collect(collect_command);
     if (spectrum_app.parsed()) return spectrum(file_command);
     return gradients(file_command);
 }

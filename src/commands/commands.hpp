@@ -45,6 +45,18 @@ struct ReportCommand {
     std::string directory, output;  // "": report.html in the directory
 };
 
+struct SweepCommand {
+    ParallelChoice parallel;
+    std::string file;
+    std::string run_directory;             // of all its runs; "": runs/<name of the file>
+    std::optional<std::int64_t> run;       // which of its runs; none: list them
+    bool count = false, retry = false, print_config = false, check = false;
+};
+
+struct CollectCommand {
+    std::string directory, output;         // "": table.csv in the directory
+};
+
 // spectrum and gradients
 struct FileCommand {
     ParallelChoice parallel;
@@ -64,6 +76,8 @@ int train(const TrainCommand& command);
 int evaluate(const EvalCommand& command);
 int info(const InfoCommand& command);
 int report(const ReportCommand& command);
+int sweep(const SweepCommand& command);
+int collect(const CollectCommand& command);
 int spectrum(const FileCommand& command);
 int gradients(const FileCommand& command);
 

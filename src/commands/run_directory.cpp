@@ -8,6 +8,7 @@
 #include <array>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <thread>
 
 namespace spikefloss {
@@ -15,15 +16,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "train.batch is 16, but the run has 32" on a line of its own, for every key that differs and may (or may not) change.
-std::string differences(Config now, Config before, bool allowed) {
+// How far a step goes: what a run that blew up needs to go on. It changes what is learned all the same.
+constexpr std::array<std::string_view, 5> step_lengths = {"train.learning_rate", "train.clip", "train.adjoint_cap",
+                                                          "flossing.learning_rate", "flossing.clip"};
+
+template <class List>
+bool has(const List& list, const std::string& key) {
+    return std::find(list.begin(), list.end(), key) != list.end();
+}
+
+// A text from `format` (key, now, before) for every key that differs and is asked for.
+template <class Asked>
+std::string differences(Config now, Config before, const char* format, Asked&& asked) {
     std::string text;
     const std::vector<Key> mine = keys_of(now), theirs = keys_of(before);
     for (std::size_t i = 0; i < mine.size(); ++i) {
         const std::string key = mine[i].path(), a = value_text(mine[i]), b = value_text(theirs[i]);
-        if (a == b || may_change(key) != allowed) continue;
-        text += allowed ? fmt::format("\n  {} is now {}, it was {}", key, a, b)
-                        : fmt::format("\n  {} is {}, but the run has {}", key, a, b);
+        if (a != b && asked(key)) text += fmt::format(fmt::runtime(format), key, a, b);
     }
     return text;
 }
@@ -31,15 +40,19 @@ std::string differences(Config now, Config before, bool allowed) {
 }  // namespace
 
 bool may_change(const std::string& key) {
-    static constexpr std::array<std::string_view, 13> keys = {
-        "run.directory",      "run.stop_signals",       "train.steps",
-        "train.report_every", "train.test_every",       "train.stop_accuracy",
-        "train.test_batches", "train.learning_rate",    "train.clip",
-        "train.adjoint_cap",  "flossing.learning_rate", "flossing.clip",
-        "train.tape"};
+    static constexpr std::array<std::string_view, 8> keys = {
+        "run.directory",    "run.stop_signals",    "train.steps",        "train.report_every",
+        "train.test_every", "train.stop_accuracy", "train.test_batches", "train.tape"};
     for (std::string_view section : {"diagnostics.", "metrics.", "checkpoint.", "serve.", "parallel.", "watchdog."})
         if (key.rfind(section, 0) == 0) return true;
-    return std::find(keys.begin(), keys.end(), key) != keys.end();
+    return has(keys, key) || has(step_lengths, key);
+}
+
+std::string result_differences(const Config& now, const Config& before) {
+    const std::string text = differences(now, before, ", {} is {}, but the run has {}", [](const std::string& key) {
+        return !may_change(key) || has(step_lengths, key);
+    });
+    return text.empty() ? "" : text.substr(2);
 }
 
 std::string check_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
@@ -49,21 +62,24 @@ std::string check_run_directory(const ProcessGrid& grid, const std::string& dire
         const fs::path saved = fs::path(directory) / "config.toml";
         std::error_code fault;
         if (grid.rank() != 0 || !fs::exists(saved, fault)) return;
+        require_free(directory);
         require(resume, Exit::usage, fmt::format("{} already holds a run", directory),
                 "go on with it by --resume, or choose another directory with --run-dir");
         Config before;
         read_config(saved.string(), before);
-        const std::string forbidden = differences(config, before, false);
+        const std::string forbidden =
+            differences(config, before, "\n  {} is {}, but the run has {}", std::not_fn(may_change));
         require(forbidden.empty(), Exit::usage,
                 fmt::format("{} holds a run of another config:{}", directory, forbidden),
                 "resume with the config of that run, or start anew with another --run-dir");
-        changed = differences(config, before, true);
+        changed = differences(config, before, "\n  {} is now {}, it was {}", may_change);
     });
     return changed;
 }
 
-void start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
-                         const std::string& session) {
+DirectoryLock start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
+                                  const std::string& session) {
+    DirectoryLock lock;
     grid.agree([&] {
         if (grid.rank() != 0) return;
         const fs::path folder(directory);
@@ -71,6 +87,8 @@ void start_run_directory(const ProcessGrid& grid, const std::string& directory, 
         fs::create_directories(folder, fault);
         require(!fault, Exit::storage, fmt::format("cannot make the run directory {}: {}", directory, fault.message()),
                 "choose one that you may write to, with --run-dir or run.directory");
+        lock = DirectoryLock(directory);
+        fs::remove(folder / "outcome.json", fault);  // of a session before
         write_whole_file((folder / "build.txt").string(), build_text() + "\n");
         write_whole_file((folder / "session.json").string(), session);
         write_whole_file((folder / "config.toml").string(), to_toml(config, true));
@@ -86,6 +104,7 @@ void start_run_directory(const ProcessGrid& grid, const std::string& directory, 
                             fs::absolute(written, fault).string()),
                 "all machines must share the run directory: put it on a shared file system (--run-dir)");
     });
+    return lock;
 }
 
 }  // namespace spikefloss

@@ -2,6 +2,7 @@
 #include "commands/memory_need.hpp"
 #include "commands/run.hpp"
 #include "commands/run_directory.hpp"
+#include "commands/run_state.hpp"
 #include "commands/session.hpp"
 #include "commands/setup.hpp"
 #include "commands/stop_signal.hpp"
@@ -123,6 +124,11 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
     if (good_enough()) display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
     const Outcome outcome = trainer.evaluate();
     if (!run.saved()) run.checkpoint();
+    grid.agree([&] {
+        if (grid.rank() == 0)
+            write_outcome(config.run.directory, {0, "", progress.step, progress.floss_steps, progress.seconds, outcome,
+                                                 config.train.steps, config.train.stop_accuracy});
+    });
     display.say(fmt::format("done: {}, {}, {:.1f} s; test loss {:.4f}, test accuracy {:.2f} %",
                             counted(progress.step, "training step"), counted(progress.floss_steps, "flossing step"),
                             progress.seconds, outcome.loss, 100.0 * outcome.accuracy));
@@ -183,7 +189,7 @@ int train(const TrainCommand& command) {
     require_memory(session, need);
     const std::string devices = session.devices_text(), record = session.record();
     // Only now, so that what cannot start leaves no directory behind.
-    start_run_directory(grid, config.run.directory, config, record);
+    const DirectoryLock lock = start_run_directory(grid, config.run.directory, config, record);
     display.log_to(log, session_text(grid));
     if (!changed.empty()) display.say("the config differs from that of the session before:" + changed);
     display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,
@@ -201,7 +207,10 @@ int train(const TrainCommand& command) {
         return train_to_the_end(grid, config, *trainer, *run, display);
     } catch (const std::exception& fault) {
         // The rank that tells it may be any.
-        if (*fault.what()) std::ofstream(log, std::ios::app) << "error: " << fault.what() << std::endl;
+        if (*fault.what()) {
+            std::ofstream(log, std::ios::app) << "error: " << fault.what() << std::endl;
+            record_failure(config.run.directory, fault);
+        }
         // No checkpoint is ever changed once it is written.
         if (run) display.say(run->saved_text());
         throw;

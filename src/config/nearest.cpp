@@ -67,14 +67,18 @@ constexpr std::pair<const char*, const char*> renamed[] = {{"parallel.timeout", 
 
 }  // namespace
 
+std::string nearest_name(const std::string& unknown, const std::vector<std::string>& names) {
+    return *std::min_element(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
+        return name_distance(unknown, a) < name_distance(unknown, b);
+    });
+}
+
 void check_section(const std::vector<Key>& keys, const std::string& section, const std::string& where) {
     const auto sections = sections_of(keys);
     if (std::find(sections.begin(), sections.end(), section) != sections.end()) return;
-    const auto nearest = *std::min_element(sections.begin(), sections.end(), [&](const auto& a, const auto& b) {
-        return edit_distance(section, a) < edit_distance(section, b);
-    });
     throw Error(Exit::usage, fmt::format("{}unknown section [{}]", where, section),
-                fmt::format("did you mean [{}]? The sections are {}", nearest, fmt::join(sections, ", ")));
+                fmt::format("did you mean [{}]? The sections are {}", nearest_name(section, sections),
+                            fmt::join(sections, ", ")));
 }
 
 const Key& find_key(const std::vector<Key>& keys, const std::string& section, const std::string& name,

@@ -6,7 +6,10 @@
 
 namespace spikefloss {
 
-// All three take `where`, the beginning of the message ("file:line: "), and raise Error(Exit::usage).
+// That of the names (at least one) which was probably meant.
+std::string nearest_name(const std::string& unknown, const std::vector<std::string>& names);
+
+// The others take `where`, the beginning of the message ("file:line: "), and raise Error(Exit::usage).
 
 // Throws unless the schema has the section.
 void check_section(const std::vector<Key>& keys, const std::string& section, const std::string& where);

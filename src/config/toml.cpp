@@ -1,10 +1,8 @@
-// Fills a Config from TOML text or from one --set argument. The only file that includes toml++ (it compiles slowly).
-// TOML itself is strict about syntax; what is added here is that every name and type must be one of the schema's.
+// Fills a Config from TOML text or from one --set argument. TOML itself is strict about syntax; what is added here is
+// that every name and type must be one of the schema's.
 #include "config/nearest.hpp"
-#include "config/schema.hpp"
+#include "config/toml_node.hpp"
 #include "core/error.hpp"
-
-#include <toml++/toml.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,7 +11,6 @@
 #include <string_view>
 
 namespace spikefloss {
-namespace {
 
 std::string type_name(const toml::node& node) {
     switch (node.type()) {
@@ -26,6 +23,8 @@ std::string type_name(const toml::node& node) {
         default: return "a date or time";
     }
 }
+
+namespace {
 
 // The value of a scalar node, or nothing when it has another type. Integers are taken where floats are expected.
 bool take(const toml::node& node, bool& target) {
@@ -61,7 +60,8 @@ bool take(const toml::node& node, std::vector<T>& target) {
     return true;
 }
 
-// where: "file:line: " or "--set argument: ".
+}  // namespace
+
 void assign(const Key& key, const toml::node& node, const std::string& where) {
     const bool taken = std::visit([&](auto* target) { return take(node, *target); }, key.value);
     if (!taken) {
@@ -75,57 +75,50 @@ void assign(const Key& key, const toml::node& node, const std::string& where) {
     check_value(key, where);
 }
 
-std::string at_line(const std::string& origin, const toml::source_region& source) {
-    return fmt::format("{}:{}: ", origin, source.begin.line);
+std::string read_text_file(const std::string& path, const char* kind) {
+    const auto unreadable = [&](const char* why) {
+        return Error(Exit::usage, fmt::format("cannot read the {} file {}: {}", kind, path, why),
+                     "check the path; the folder configs/ of the source has examples");
+    };
+    std::error_code failure;
+    const auto status = std::filesystem::status(path, failure);
+    if (failure || !std::filesystem::exists(status)) throw unreadable("there is no such file");
+    if (std::filesystem::is_directory(status)) throw unreadable("it is a folder");
+    std::ifstream file(path, std::ios::binary);
+    std::string text{std::istreambuf_iterator<char>(file), {}};
+    if (!file) throw unreadable("reading failed; is it readable by you?");
+    return text;
 }
 
-void read_section(const std::string& name, const toml::table& section, const std::string& origin,
-                  const std::vector<Key>& keys) {
-    for (const auto& [key_name, node] : section) {
-        const std::string where = at_line(origin, key_name.source());
-        assign(find_key(keys, name, std::string(key_name.str()), where), node, where);
-    }
-}
-
-[[noreturn]] void unreadable(const std::string& path, const std::string& why) {
-    throw Error(Exit::usage, fmt::format("cannot read the config file {}: {}", path, why),
-                "check the path; the folder configs/ of the source has examples");
-}
-
-}  // namespace
-
-void read_config_text(const std::string& text, const std::string& origin, Config& config) {
-    toml::table document;
+toml::table parse_toml(const std::string& text, const std::string& origin) {
     try {
-        document = toml::parse(std::string_view(text), std::string_view(origin));
+        return toml::parse(std::string_view(text), std::string_view(origin));
     } catch (const toml::parse_error& error) {
         throw Error(Exit::usage,
                     fmt::format("{}:{}:{}: not valid TOML: {}", origin, error.source().begin.line,
                                 error.source().begin.column, error.description()),
                     "a line is a [section], key = value, or a # comment; strings need quotes");
     }
+}
+
+void read_config_text(const std::string& text, const std::string& origin, Config& config) {
+    const toml::table document = parse_toml(text, origin);
     const std::vector<Key> keys = keys_of(config);
     for (const auto& [name, node] : document) {
         const std::string where = at_line(origin, name.source());
         const std::string section(name.str());
-        if (const toml::table* table = node.as_table()) {
-            check_section(keys, section, where);
-            read_section(section, *table, origin, keys);
-        } else {
-            throw not_in_section(keys, section, where);
+        const toml::table* table = node.as_table();
+        if (!table) throw not_in_section(keys, section, where);
+        check_section(keys, section, where);
+        for (const auto& [key_name, value] : *table) {
+            const std::string line = at_line(origin, key_name.source());
+            assign(find_key(keys, section, std::string(key_name.str()), line), value, line);
         }
     }
 }
 
 void read_config(const std::string& path, Config& config) {
-    std::error_code failure;
-    const auto status = std::filesystem::status(path, failure);
-    if (failure || !std::filesystem::exists(status)) unreadable(path, "there is no such file");
-    if (std::filesystem::is_directory(status)) unreadable(path, "it is a folder");
-    std::ifstream file(path, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (!file) unreadable(path, "reading failed; is it readable by you?");
-    read_config_text(text, path, config);
+    read_config_text(read_text_file(path, "config"), path, config);
 }
 
 namespace {

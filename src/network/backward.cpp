@@ -32,6 +32,7 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
     const Index O = shape_.outputs, begin = first_of(held_), end = end_of(held_);
     for (Index first = begin + (end - begin - 1) / chunk_ * chunk_; first >= begin; first -= chunk_) {
         const Index steps = std::min(chunk_, end - first);
+        if (network_backward(network, x, options, first, steps, gradient)) continue;
         if (options.dy) {
             readout_backward(network, first, steps, gradient);
             // What the readout sends back to the chunk: dz W_out [steps b, n].
@@ -80,6 +81,23 @@ void StatePass::loop_backward(const Network& network, const BackwardOptions& opt
     }
 }
 
+// What a whole pass over these steps works on; `bits` are those of steps first .. first + steps.
+StepsBackward StatePass::whole_pass(const Network& network, const BackwardOptions& options, Index first, Index steps,
+                                    const std::uint32_t* bits, SumBuffer& gradient) {
+    return {.steps = steps,
+            .u = membrane(first),
+            .bits = bits,
+            .from_readout = nullptr,
+            .readout = network.model.readout,
+            .extra = options.extra ? options.extra + first * b_ * n_ : nullptr,
+            .squares = options.state_norms ? squares_.data() + first * b_ : nullptr,
+            .adjoint_limit = options.adjoint_limit,
+            .di = di_.data(),
+            .du = du_.data(),
+            .g = nullptr,
+            .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset)};
+}
+
 // The same, with dW_rec, as one operation of the backend, where it takes the shape.
 bool StatePass::whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                                SumBuffer& gradient) {
@@ -88,19 +106,29 @@ bool StatePass::whole_backward(const Network& network, const BackwardOptions& op
     if (aside)
         backend_.copy(chunk_bits_.data(), spikes(first),
                       static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
-    const StepsBackward pass{.steps = steps,
-                             .u = membrane(first),
-                             .bits = aside ? chunk_bits_.data() : spikes(first),
-                             .from_readout = options.dy ? input_.data() : nullptr,
-                             .readout = network.model.readout,
-                             .extra = options.extra ? options.extra + first * b_ * n_ : nullptr,
-                             .squares = options.state_norms ? squares_.data() + first * b_ : nullptr,
-                             .adjoint_limit = options.adjoint_limit,
-                             .di = di_.data(),
-                             .du = du_.data(),
-                             .g = adjoint_.data(),
-                             .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset)};
+    StepsBackward pass =
+        whole_pass(network, options, first, steps, aside ? chunk_bits_.data() : spikes(first), gradient);
+    pass.from_readout = options.dy ? input_.data() : nullptr;
+    pass.g = adjoint_.data();
     return backend_.backward_steps(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
+}
+
+// All of it, where the backend takes the whole network.
+bool StatePass::network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
+                                 Index steps, SumBuffer& gradient) {
+    if (!whole_passes_ || recurrence_.shards() > 1 || options.time_constants) return false;
+    const Index M = shape_.inputs, O = shape_.outputs;
+    const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
+    const NetworkBackward pass{.recurrent = whole_pass(network, options, first, steps, spikes(first), gradient),
+                               .M = M,
+                               .O = O,
+                               .x = x + first * b_ * M,
+                               .w_out = network[Parameter::w_out],
+                               .dz = options.dy ? dz_.data() + first * b_ * O : nullptr,
+                               .d_w_in = gradient.matrix(n_, M, at(Parameter::w_in)),
+                               .d_bias = gradient.matrix(1, n_, at(Parameter::bias)),
+                               .d_w_out = gradient.matrix(O, n_, at(Parameter::w_out))};
+    return backend_.backward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
 }
 
 // dz of all steps, and the gradients of b_out and kappa.

@@ -131,6 +131,7 @@ void StatePass::forward_segment(const Network& network, const float* x, Run run)
     const Matrix<const float> w_in(network[Parameter::w_in], n_, M);
     for (Index t = first_of(held_); t < end_of(held_); t += chunk_) {
         const Index steps = std::min(chunk_, end_of(held_) - t);
+        if (network_forward(network, x, t, steps, run)) continue;
         // W_in x of the whole chunk at once
         backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, steps * b_, M}, w_in,
                       Matrix<float>(input_.data(), steps * b_, n_), false);
@@ -169,6 +170,26 @@ bool StatePass::whole_forward(const Network& network, Index first, Index steps, 
     if (done && aside && run == Run::first)
         backend_.copy(spikes_(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
     return done;
+}
+
+// The same with input and readout, where the backend takes the whole network.
+bool StatePass::network_forward(const Network& network, const float* x, Index first, Index steps, Run run) {
+    if (!whole_passes_ || recurrence_.shards() > 1) return false;
+    const Index M = shape_.inputs, O = shape_.outputs, at = first * b_ * O;
+    const NetworkForward pass{
+        .steps = steps,
+        .M = M,
+        .O = O,
+        .x = x + first * b_ * M,
+        .w_in = network[Parameter::w_in],
+        .i = current_(first),
+        .i_stride = keep_current_ ? b_ * n_ : 0,
+        .u = membrane_(first),
+        .bits = spikes_(first),
+        .readout = network.model.readout,
+        .w_out = network[Parameter::w_out],
+        .y = run == Run::first ? static_cast<float*>(readout_sums_.matrix(steps * b_, O, at).data) : nullptr};
+    return backend_.forward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
 }
 
 // The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p] in chunk_spikes_.

@@ -85,11 +85,16 @@ private:
     void forward_segment(const Network& network, const float* x, Run run);
     void loop_forward(const Network& network, Index first, Index steps, Run run);
     bool whole_forward(const Network& network, Index first, Index steps, Run run);
+    bool network_forward(const Network& network, const float* x, Index first, Index steps, Run run);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
     void loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                        SumBuffer& gradient);
+    StepsBackward whole_pass(const Network& network, const BackwardOptions& options, Index first, Index steps,
+                             const std::uint32_t* bits, SumBuffer& gradient);
     bool whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                         SumBuffer& gradient);
+    bool network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
+                          Index steps, SumBuffer& gradient);
     void add_extra(const BackwardOptions& options, Index t);
     void sum_readout(const Network& network, Index first, Index steps);
     void finish_readout(const Network& network);

@@ -96,14 +96,20 @@ def newest_step(directory):
 
 
 class LaunchedTest(program.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        # What mpirun leaves when it is killed goes with the folder.
+        os.environ["TMPDIR"] = str(self.folder)
+
     def arguments(self, directory, *extra, steps=ENDLESS, ranks=2):
         return [self.config(CONFIG), *([ranks] if ranks else []), "--run-dir", directory, "--threads", 1, "--set",
                 f"train.steps={steps}", *extra]
 
     def start(self, *arguments, prefix=(), **options):
         command = [*prefix, LAUNCHER, *map(str, arguments)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   text=True, start_new_session=True, **options)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                   **options)
         self.addCleanup(end, process)
         return process
 
@@ -132,10 +138,10 @@ class LaunchedTest(program.ProgramTest):
     def assert_nothing_left(self, directory):
         wait_until(lambda: not all_of(directory), f"the end of all that ran on {directory}")
 
-    def assert_goes_on(self, directory, **options):
+    def assert_goes_on(self, directory, *extra, **options):
         """--resume goes on from the newest checkpoint and reaches, bit for bit, what an undisturbed run does."""
         step = newest_step(directory)
-        result = self.launch(*self.arguments(directory, "--resume", steps=step + 5), **options)
+        result = self.launch(*self.arguments(directory, "--resume", *extra, steps=step + 5), **options)
         self.assertIn(f"going on from {directory}/checkpoint_{step:09d}.h5", result.out)
         self.assert_undisturbed(directory, step + 5)
         self.assert_nothing_left(directory)

@@ -78,7 +78,7 @@ class ClockTest(launched.LaunchedTest):
         now = time.time()
         for age, path in enumerate(kept):
             os.utime(path, (now, now - 3600 * age))
-        self.assert_goes_on(directory, env=environment)
+        self.assert_goes_on(directory, *more, env=environment)
 
         # TensorBoard reads the sessions in the order of these names.
         events = sorted((directory / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime)

@@ -130,12 +130,14 @@ class LostRankTest(launched.LaunchedTest):
     def test_mpirun_killed(self):
         """As by somebody who tidies up: the ranks end too."""
         directory = self.folder / "orphans"
-        process = self.begin(directory)
+        # Their shared memory, which nobody tidies up then, not in /dev/shm.
+        process = self.begin(directory, env={**os.environ, "OMPI_MCA_btl_vader_backing_directory": str(self.folder)})
         mpirun = [pid for pid, words in launched.all_of(directory) if os.path.basename(words[0]) == "mpirun"]
         self.assertEqual(len(mpirun), 1)
         launched.kill(mpirun[0])
         result = self.finish(process)
-        self.assertEqual(result.code, program.INTERNAL, str(result))
+        self.assertEqual(result.code, program.LOST, str(result))
+        self.assertIn("was killed itself", result.err)
         self.assert_nothing_left(directory)
         self.assert_goes_on(directory)
 
@@ -158,6 +160,9 @@ class ChoiceTest(launched.LaunchedTest):
         result = self.choice("--set", "train.batch=1")
         self.assertIn("1 rank on", result.err)
         self.assertIn("one for each of train.batch", result.err)
+        result = self.choice(env={**os.environ, "SLURM_NTASKS": "2"})
+        self.assertIn("2 ranks", result.err)
+        self.assertIn("the tasks of the Slurm job", result.err)
         self.assertIn("on a 1x4 grid", self.launch(*self.arguments(self.folder / "four", steps=1, ranks=4)).out)
 
     def test_a_job_that_takes_all_cores_is_bound(self):

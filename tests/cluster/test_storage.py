@@ -73,7 +73,7 @@ class StorageTest(launched.LaunchedTest):
         process.send_signal(launched.signal.SIGUSR1)
         self.assertEqual(self.finish(process).code, program.STOPPED)
         kept = program.checkpoints(directory)
-        mount("-o", "remount,ro", place)
+        mount("-o", "remount,bind,ro", place)
         result = self.launch(*self.arguments(directory, "--resume"), code=program.STORAGE)
         self.check_told(result, "Read-only file system")
         result = self.launch(*self.arguments(place / "new"), code=program.STORAGE)
@@ -81,7 +81,7 @@ class StorageTest(launched.LaunchedTest):
         self.assertIn("Read-only file system", result.errors()[0])
         # To look at a run takes no writing.
         self.succeed("eval", directory)
-        mount("-o", "remount,rw", place)
+        mount("-o", "remount,bind,rw", place)
         self.assertEqual(program.checkpoints(directory), kept)
         self.assert_goes_on(directory)
 

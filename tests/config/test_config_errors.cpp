@@ -40,7 +40,6 @@ TEST(ConfigErrors, UnknownNamesFindTheNearest) {
         {"[train]\noptimizer = 'adam'\n", {"unknown key train.optimizer", "did you mean train.optimiser?"}},
         {"[train]\nexponents = 3\n", {"unknown key train.exponents", ".exponents?"}},
         {"[parallel]\ntimeout = 60\n", {"my.toml:2: unknown key parallel.timeout", "now called watchdog.seconds"}},
-        {"[watchdog]\ntimeout = 60\n", {"unknown key watchdog.timeout", "did you mean watchdog.seconds?"}},
         {"[run]\nseed = 1\n[run.more]\nx = 1\n", {"my.toml:3: unknown key run.more"}},
         {"[trian]\nsteps = 1\n", {"my.toml:1: unknown section [trian]", "did you mean [train]?", "diagnostics"}},
         {"seed = 3\n", {"my.toml:1: the key seed is in no section", "did you mean run.seed?"}},

@@ -1,3 +1,4 @@
 spikefloss_test(config/test_config_text LINK spikefloss_config)
 spikefloss_test(config/test_config_errors LINK spikefloss_config)
 spikefloss_test(config/test_config_checks LINK spikefloss_config)
+spikefloss_test(config/test_sweep_file LINK spikefloss_config)

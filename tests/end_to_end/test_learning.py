@@ -86,7 +86,8 @@ class LearningTest(program.ProgramTest):
             self.assertEqual([line["gradient_norms"]] if line["step"] else [], norms)
         self.assertEqual(sorted(path.name for path in directory.iterdir()),
                          ["build.txt", "checkpoint_000000100.h5", "checkpoint_000000200.h5", "config.toml",
-                          "diagnostics.jsonl", "log.txt", "metrics.jsonl", "raster.json", "session.json"])
+                          "diagnostics.jsonl", "lock", "log.txt", "metrics.jsonl", "outcome.json", "raster.json",
+                          "session.json"])
         # What is no terminal gets plain lines, and the log the same.
         self.assertNotRegex(result.out, r"[\r\x1b]")
         reports = re.findall(r"^step \d+/200  loss [\d.]+  accuracy [\d.]+ %", result.out, re.MULTILINE)

@@ -1,40 +1,11 @@
-"""A rank that hangs ends the job within the time limit, and is named; combinations of backend, communicator and devices
-that cannot work are errors; what memory a config takes is told, and one that does not fit is refused.
+"""Combinations of backend, communicator, devices and launcher that cannot work are errors; what memory a config takes is
+told, and one that does not fit is refused.
 """
 import os
 import re
-import signal
-import time
 from unittest import mock
 
 import program
-from test_kill import processes_of
-
-ENDLESS = 1000000000
-
-
-class LostRankTest(program.ProgramTest):
-    def test_stopped_rank_is_named(self):
-        for victim in (0, 1):
-            with self.subTest(victim=victim):
-                directory = self.folder / f"victim_{victim}"
-                process = program.start(["train", self.config(), "--run-dir", directory, "--threads", 1, "--watchdog", 2,
-                                         "--set", f"train.steps={ENDLESS}", "--set", "checkpoint.every=10"], ranks=2)
-                self.addCleanup(program.end, process)
-                limit = time.monotonic() + 60
-                while len(program.checkpoints(directory)) < 2 and process.poll() is None and time.monotonic() < limit:
-                    time.sleep(0.01)
-                ranks = sorted(processes_of(program.PROGRAM, directory))
-                self.assertEqual(len(ranks), 2)
-                stopped = time.monotonic()
-                os.kill(ranks[victim], signal.SIGSTOP)
-                result = program.wait(process, stopped, 30)
-                self.assertEqual(result.code, program.LOST, str(result))
-                # In the middle of a collective it is named as one of the ranks in it.
-                self.assertIn(f"rank {victim} (", result.err, str(result))
-                self.assertIn("[rank %d]: error: " % (1 - victim), result.err, str(result))
-                self.assertIn("--resume", result.err, str(result))
-                self.assertEqual(processes_of(program.PROGRAM, directory), [])
 
 
 class ChoiceTest(program.ProgramTest):

@@ -1,0 +1,25 @@
+// Parts of one allocation, for the scratch of passes over time.
+#pragma once
+
+#include "core/view.hpp"
+
+#include <cstdint>
+
+namespace spikefloss {
+
+// Hands out parts of one allocation, each at the beginning of a cache line.
+class Arena {
+public:
+    template <class T>
+    T* take(Index count) {
+        T* at = reinterpret_cast<T*>(next_);
+        next_ += (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
+        return at;
+    }
+    explicit Arena(void* begin) : next_((reinterpret_cast<std::uintptr_t>(begin) + 63) / 64 * 64) {}
+
+private:
+    std::uintptr_t next_;
+};
+
+}  // namespace spikefloss

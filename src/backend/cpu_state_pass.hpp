@@ -1,0 +1,88 @@
+// One step of the state of one sequence, forwards and backwards, as the whole passes on the CPU take it; [N] arrays.
+#pragma once
+
+#include "backend/cpu_backend.hpp"
+#include "backend/cpu_sparse.hpp"
+
+#include <cmath>
+
+namespace spikefloss {
+
+// Sequences that a thread takes through the steps together at most, so that their states stay in cache.
+inline constexpr Index largest_group = 32;
+
+inline void pack_row(const float* u, Index n, float theta, std::uint32_t* bits) {
+    const Lane threshold = repeat(theta);
+    std::fill_n(bits, spike_words(n), 0u);
+    Index j = 0;
+    for (; j + lane_size <= n; j += lane_size) bits[j / 32] |= greater(load(u + j), threshold) << (j % 32);
+    for (; j < n; ++j) bits[j / 32] |= static_cast<std::uint32_t>(u[j] > theta) << (j % 32);
+}
+
+// sums [rows, width] of one panel: for every row the sum over its spikes j of the panel's w[j].
+inline void add_spikes(const SparseRows& spikes, Columns columns, const float* panels, float* sums, Index width) {
+    const float* panel = panels + columns.begin * spikes.columns;
+    with_lanes(columns.size / lane_size, [&](auto lanes) {
+        for (Index c = 0; c < spikes.blocks(); ++c)
+            for (Index r = 0; r < spikes.rows; ++r)
+                gather<lanes, false>(spikes, c, r, panel + c * spikes.block * columns.size, c > 0,
+                                     sums + r * width + columns.begin);
+    });
+}
+
+inline void take_step(const NeuronModel& model, const NeuronVectors& neurons, Index N, const float* input,
+                      const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) {
+    const float theta = model.threshold;
+    const Reset reset = model.reset;
+#pragma omp simd
+    for (Index j = 0; j < N; ++j) {
+        const float total = (input[j] + recurrent[j]) + neurons.bias[j];
+        const float current = next_current(neurons.alpha[j], i[j], total);
+        const float v = leaky(neurons.beta[j], u[j], current);
+        i_next[j] = current;
+        u_next[j] = after_reset(reset, v, spike(u[j], theta), theta);
+    }
+}
+
+// Adjoints of sequence s at step t of the pass: what comes from outside is added, then the step is taken back but for
+// the recurrence. from_readout may be null; g is written.
+template <class S>
+void take_step_back(CpuBackend& backend, const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
+                    const StepsBackward& pass, Index t, Index s, const float* from_readout, float* g) {
+    const float theta = model.threshold, sharpness = model.sharpness;
+    const Reset reset = model.reset;
+    const Index now = (t * b + s) * N, before = now - b * N;
+    float *di = pass.di + s * N, *du = pass.du + s * N;
+    if (from_readout && pass.readout == Readout::membrane)
+#pragma omp simd
+        for (Index j = 0; j < N; ++j) du[j] += from_readout[j];
+    if (from_readout && pass.readout == Readout::spikes)
+#pragma omp simd
+        for (Index j = 0; j < N; ++j) du[j] = fmaf(S::psi(pass.u[now + j] - theta, sharpness), from_readout[j], du[j]);
+    if (pass.extra)
+#pragma omp simd
+        for (Index j = 0; j < N; ++j) du[j] += pass.extra[now + j];
+    if (pass.squares || pass.adjoint_limit > 0.0f) {
+        double square = 0.0;
+        backend.row_sum_squares(1, N, di, du, &square);
+        if (pass.squares) pass.squares[t * b + s] = square;
+        if (pass.adjoint_limit > 0.0f) backend.cap_rows(1, N, &square, pass.adjoint_limit, di, du);
+    }
+#pragma omp simd
+    for (Index j = 0; j < N; ++j) {
+        const float dv = du[j] * reset_factor(reset, spike(pass.u[before + j], theta));
+        const float current = fmaf(1.0f - neurons.beta[j], dv, di[j]);
+        g[j] = current;
+        di[j] = neurons.alpha[j] * current;
+        du[j] = neurons.beta[j] * dv;
+    }
+}
+
+// du += psi(u - theta) back.
+template <class S>
+void add_through_psi(const NeuronModel& model, Index N, const float* u, const float* back, float* du) {
+#pragma omp simd
+    for (Index j = 0; j < N; ++j) du[j] = fmaf(S::psi(u[j] - model.threshold, model.sharpness), back[j], du[j]);
+}
+
+}  // namespace spikefloss

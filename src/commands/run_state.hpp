@@ -1,0 +1,53 @@
+// What has become of a run, from its directory alone. The last thing a run writes, after its last checkpoint, is
+// outcome.json; a run without one goes on, or was stopped or killed. The next session removes it first.
+#pragma once
+
+#include "config/config.hpp"
+#include "train/trainer.hpp"
+
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+
+namespace spikefloss {
+
+struct RunOutcome {
+    int exit_code = 0;
+    std::string message;            // of a failure
+    // Of a run that is done:
+    std::int64_t step = 0, floss_step = 0;
+    double seconds = 0.0;
+    std::optional<Outcome> test;
+    // What it was asked for; a run that is asked for more goes on.
+    std::int64_t steps = 0;
+    double stop_accuracy = 0.0;
+};
+
+// Written by one rank. Throws Error(Exit::storage).
+void write_outcome(const std::string& directory, const RunOutcome& outcome);
+// What a fault leaves; nothing when another session mends it (a rank was lost), or when it cannot be written.
+void record_failure(const std::string& directory, const std::exception& fault) noexcept;
+// None when there is none, or a damaged one.
+std::optional<RunOutcome> read_outcome(const std::string& directory);
+
+enum class RunState {
+    fresh,     // not begun
+    running,   // a process holds the directory
+    stopped,   // begun, and not at its end: stopped or killed; --resume goes on
+    done,
+    failed,    // ended with an error
+    diverged,  // ended because something was not finite
+    differs,   // the directory holds a run of another config
+};
+const char* name_of(RunState state);
+
+struct RunStatus {
+    RunState state = RunState::fresh;
+    std::string reason;             // of failed, diverged, differs, running; one line
+    std::optional<RunOutcome> outcome;
+};
+// Of the run of this config in this directory.
+RunStatus status_of(const std::string& directory, const Config& config);
+
+}  // namespace spikefloss

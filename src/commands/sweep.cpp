@@ -1,0 +1,125 @@
+// `sweep`: lists the runs of a sweep file, or trains one of them.
+#include "config/sweep.hpp"
+#include "commands/run_state.hpp"
+#include "commands/session.hpp"
+#include "io/metrics.hpp"
+
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+
+#include <unistd.h>
+
+namespace spikefloss {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string directory_of(const SweepCommand& command, const Sweep& sweep) {
+    return command.run_directory.empty() ? "runs/" + sweep.name : command.run_directory;
+}
+
+void list(const SweepCommand& command, const Sweep& sweep) {
+    const std::vector<SweepPoint> points = points_of(sweep);
+    const std::string directory = directory_of(command, sweep);
+    std::map<std::string, int> count;
+    fmt::print("run  state     directory\n");
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        const std::string place = directory + "/" + points[i].name;
+        const RunStatus status = status_of(place, config_of(sweep, points[i]));
+        ++count[name_of(status.state)];
+        fmt::print("{:<4} {:<9} {}\n", i, name_of(status.state), place);
+    }
+    std::string counts;
+    for (const auto& [state, number] : count)
+        counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", number, state);
+    fmt::print("\n{} runs: {}\n", points.size(), counts);
+    const std::string arguments =
+        command.file + (command.run_directory.empty() ? "" : fmt::format(" --run-dir {}", command.run_directory));
+    fmt::print(
+        "  here:         launch/sweep {0}\n"
+        "  with Slurm:   sbatch --array=0-{1} launch/slurm/sweep.sbatch {0}\n"
+        "  one of them:  spikefloss sweep {0} --run 0\n"
+        "  the results:  spikefloss collect {2}\n",
+        arguments, points.size() - 1, directory);
+}
+
+// All that `collect` needs to know, whatever becomes of the files. Many runs may start at once: each writes a file of
+// its own, and the last one stays.
+void write_record(const std::string& directory, const Sweep& sweep) {
+    const fs::path record = fs::path(directory) / "sweep.json";
+    const std::string text = sweep_to_json(sweep);
+    std::ifstream file(record, std::ios::binary);
+    if (file && std::string{std::istreambuf_iterator<char>(file), {}} == text) return;
+    std::error_code fault;
+    fs::create_directories(directory, fault);
+    char host[256] = "";
+    ::gethostname(host, sizeof host - 1);
+    const fs::path mine = fs::path(directory) / fmt::format(".sweep.{}.{}.json", host, ::getpid());
+    write_whole_file(mine.string(), text);
+    fs::rename(mine, record, fault);
+    require(!fault, Exit::storage, fmt::format("cannot write {}: {}", record.string(), fault.message()),
+            "choose a folder that you may write to (--run-dir)");
+}
+
+int run_point(const SweepCommand& command, const Sweep& sweep) {
+    const std::vector<SweepPoint> points = points_of(sweep);
+    SweepPoint point;
+    alike([&] {
+        const auto count = static_cast<std::int64_t>(points.size());
+        require(*command.run < count, Exit::usage,
+                fmt::format("there is no run {}: {} has the runs 0 to {}", *command.run, command.file, count - 1),
+                fmt::format("spikefloss sweep {} lists them", command.file));
+        point = points[static_cast<std::size_t>(*command.run)];
+    });
+    const std::string directory = directory_of(command, sweep) + "/" + point.name;
+    TrainCommand training{command.parallel,     sweep.base_path, point.assignments, directory, false,
+                          command.print_config, command.check};
+    if (command.print_config || command.check) return train(training);
+
+    // Rank 0 looks, so that all do the same whatever they see of the file system.
+    int state = 0;
+    alike([&] {
+        if (!is_first_rank()) return;
+        const RunStatus status = status_of(directory, config_of(sweep, point));
+        state = static_cast<int>(status.state);
+        require(status.state != RunState::differs, Exit::usage,
+                fmt::format("{} holds a run of another config: {}", directory, status.reason),
+                "collect what is there and choose another --run-dir for the changed sweep, or remove that run");
+        const bool ended = status.state == RunState::failed || status.state == RunState::diverged;
+        require(!ended || command.retry, Exit::usage,
+                fmt::format("{} has {} before: {}", directory, name_of(status.state), status.reason),
+                "mend the cause, then --retry goes on from its last checkpoint; remove the directory to start anew");
+        if (status.state == RunState::done) fmt::print("{} is done already\n", directory);
+        if (status.state != RunState::done) write_record(directory_of(command, sweep), sweep);
+    });
+    check_mpi(MPI_Bcast(&state, 1, MPI_INT, 0, MPI_COMM_WORLD), "MPI_Bcast");
+    if (static_cast<RunState>(state) == RunState::done) return 0;
+    training.resume = static_cast<RunState>(state) != RunState::fresh;
+    return train(training);
+}
+
+}  // namespace
+
+int sweep(const SweepCommand& command) {
+    Sweep file;
+    alike([&] {
+        file = read_sweep(command.file);
+        // Options count as if the base had them.
+        file.base = config_of(file.base_path, {}, command.parallel);
+    });
+    if (command.run) return run_point(command, file);
+    alike([&] {
+        if (!is_first_rank()) return;
+        if (command.count)
+            fmt::print("{}\n", points_of(file).size());
+        else
+            list(command, file);
+    });
+    return 0;
+}
+
+}  // namespace spikefloss

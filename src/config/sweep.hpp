@@ -1,0 +1,63 @@
+// A sweep: one base config, and what varies over it, from a TOML file (docs/sweep.md). Every combination is a point: the
+// base config with assignments such as --set takes, and a name made of what varies.
+#pragma once
+
+#include "config/config.hpp"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace spikefloss {
+
+// Something that varies: a key of the config, a group of variants that set several keys each, or the seed.
+struct SweepAxis {
+    struct Choice {
+        std::string text;                      // "14", "flossed"
+        std::vector<std::string> assignments;  // "task.delay=14.0"
+    };
+    std::string name;                          // "task.delay", "method", "seed"
+    std::vector<Choice> choices;
+};
+
+struct SweepSuccess {
+    double accuracy = 0.0;                     // mean over the last reports that a run must reach; 0: not asked
+    std::int64_t reports = 10;                 // of metrics.jsonl, over which loss and accuracy are averaged
+};
+
+struct Sweep {
+    std::string name;                          // of the file, without its ending
+    std::string base_path;
+    Config base;
+    std::vector<std::string> common;           // assignments of every point
+    std::vector<SweepAxis> axes;               // keys in the order of docs/config.md, groups by name, the seed
+    SweepSuccess success;
+};
+
+struct SweepPoint {
+    std::string name;                          // "task.delay=14,method=flossed,seed=3": a folder
+    std::vector<std::string> values;           // the chosen text of each axis
+    std::vector<std::string> assignments;
+};
+
+// Columns of a table of runs that no group of variants may be named like.
+inline constexpr std::array<std::string_view, 10> sweep_columns = {
+    "run", "seed", "state", "steps", "loss", "accuracy", "test_accuracy", "success", "steps_to_success", "seconds"};
+
+// Throws Error(Exit::usage) with file and line, as read_config does; also when a point is a contradiction (check_config),
+// or has too few reports to be a success.
+Sweep read_sweep(const std::string& path);
+Sweep read_sweep_text(const std::string& text, const std::string& path);
+
+// All of them. Seeds vary slowest, so that a half-finished sweep has every setting, and further seeds keep the others'
+// places.
+std::vector<SweepPoint> points_of(const Sweep& sweep);
+Config config_of(const Sweep& sweep, const SweepPoint& point);
+
+// The sweep as JSON and back, for its own directory. Throws Error(Exit::bad_file) for another text; origin: its file.
+std::string sweep_to_json(const Sweep& sweep);
+Sweep sweep_from_json(const std::string& text, const std::string& origin);
+
+}  // namespace spikefloss
