@@ -5,6 +5,7 @@ A small library in front of the C library's pretends the clock, for the launcher
 """
 import os
 import re
+import shutil
 import subprocess
 import time
 
@@ -108,4 +109,6 @@ class ClockTest(launched.LaunchedTest):
 
 
 if __name__ == "__main__":
+    if shutil.which("gcc") is None:
+        program.skip("no C compiler for the library that pretends the clock")
     program.main()

@@ -1,0 +1,7 @@
+# Builds both container images and runs what is in them: takes about an hour, root, the network and some 15 GB, so it is only
+# there where it is asked for. `tests/container/run` is the same by hand.
+option(SPIKEFLOSS_CONTAINER_TEST "Add the test that builds the container images" OFF)
+if(SPIKEFLOSS_CONTAINER_TEST)
+  add_test(NAME container COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/container/run)
+  set_tests_properties(container PROPERTIES LABELS container TIMEOUT 14400 RUN_SERIAL TRUE SKIP_RETURN_CODE 77)
+endif()
