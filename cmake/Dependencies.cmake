@@ -19,17 +19,29 @@ if(NOT RANDOM123_INCLUDE)
   message(FATAL_ERROR "Random123/philox.h not found; ${_hint}")
 endif()
 
-# OpenBLAS serves CBLAS and LAPACK, LAPACKE the C interface of the latter.
+# OpenBLAS serves CBLAS and LAPACK, LAPACKE the C interface of the latter (which other builds of OpenBLAS have in them).
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
-find_library(LAPACKE_LIBRARY lapacke REQUIRED)
-find_path(LAPACKE_INCLUDE lapacke.h REQUIRED)
+find_library(LAPACKE_LIBRARY NAMES lapacke openblas HINTS ${OPENBLAS_LIBRARY_DIRS} REQUIRED)
+find_path(LAPACKE_INCLUDE lapacke.h HINTS ${OPENBLAS_INCLUDE_DIRS} REQUIRED)
 add_library(spikefloss_blas INTERFACE)
 add_library(spikefloss::blas ALIAS spikefloss_blas)
 target_include_directories(spikefloss_blas SYSTEM INTERFACE ${LAPACKE_INCLUDE})
 target_link_libraries(spikefloss_blas INTERFACE ${LAPACKE_LIBRARY} PkgConfig::OPENBLAS)
 
-# HDF5 must be the parallel build for Open MPI (it lives beside the serial one in Debian and Ubuntu).
-pkg_search_module(HDF5 REQUIRED IMPORTED_TARGET hdf5-openmpi)
+# HDF5 must be the parallel build for Open MPI. It lives beside the serial one in Debian and Ubuntu; elsewhere, as in the
+# modules of a cluster, it is asked what it is.
 add_library(spikefloss_hdf5 INTERFACE)
 add_library(spikefloss::hdf5 ALIAS spikefloss_hdf5)
-target_link_libraries(spikefloss_hdf5 INTERFACE PkgConfig::HDF5 MPI::MPI_CXX)
+pkg_search_module(HDF5 IMPORTED_TARGET hdf5-openmpi)
+if(TARGET PkgConfig::HDF5)
+  target_link_libraries(spikefloss_hdf5 INTERFACE PkgConfig::HDF5 MPI::MPI_CXX)
+else()
+  enable_language(C)  # in which CMake tries it
+  set(HDF5_PREFER_PARALLEL ON)
+  find_package(HDF5 REQUIRED COMPONENTS C)
+  if(NOT HDF5_IS_PARALLEL)
+    message(FATAL_ERROR "the HDF5 of ${HDF5_INCLUDE_DIRS} is not built for MPI; ${_hint}, or set HDF5_ROOT to one that is")
+  endif()
+  target_include_directories(spikefloss_hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
+  target_link_libraries(spikefloss_hdf5 INTERFACE ${HDF5_LIBRARIES} MPI::MPI_CXX)
+endif()

@@ -36,7 +36,11 @@ int main(int argc, char** argv) {
     try {
         spikefloss::MpiSession mpi(&argc, &argv);
         try {
-            return spikefloss::run_command_line(argc, argv);
+            const int code = spikefloss::run_command_line(argc, argv);
+            // All is written. The first rank to leave with another code than 0 makes srun end the rest by SIGTERM; as none
+            // leaves before all have come to MPI_Finalize, this lets every rank leave with the code they share.
+            std::signal(SIGTERM, SIG_IGN);
+            return code;
         } catch (const spikefloss::Error& error) {
             return leave(error);
         } catch (const std::bad_alloc&) {

@@ -61,8 +61,14 @@ begin_job() { # SCRIPT CONFIG [ARGUMENT...]
 }
 
 choose_launcher() {
+    local mpi=${SLURM_MPI_TYPE:-pmix} known
     case ${LAUNCHER:=srun} in
-        srun) launch=(srun "--mpi=${SLURM_MPI_TYPE:-pmix}" "--ntasks=$ranks" --kill-on-bad-exit=1) ;;
+        srun)
+            known=$(srun --mpi=list 2>&1 | tail -n +2 | tr -s '[:space:],' ' ')
+            [[ " $known " == *" $mpi "* ]] || give_up 2 "this Slurm's srun has no --mpi=$mpi, but${known% }" \
+                "LAUNCHER=mpirun sbatch ..., or SLURM_MPI_TYPE=..., one that Open MPI is built for"
+            launch=(srun "--mpi=$mpi" "--ntasks=$ranks" --kill-on-bad-exit=1)
+            ;;
         mpirun)
             launch=(mpirun -n "$ranks" --bind-to none)
             # scancel sends SIGTERM to the ranks and to mpirun, which would kill them 1 s later, amid the checkpoint. mpirun

@@ -42,6 +42,7 @@ class TrainTest(batch_jobs.JobTest):
             "wrong_key": (["sbatch", script, "small.toml", "--set", "train.step=3"], {}, "train.step"),
             "retries": (["sbatch", script, "small.toml"], {"RETRIES": "often"}, "RETRIES=often is not a number"),
             "launcher": (["sbatch", script, "small.toml"], {"LAUNCHER": "ssh"}, "LAUNCHER=ssh is not known"),
+            "mpi": (["sbatch", script, "small.toml"], {"SLURM_MPI_TYPE": "pmi7"}, "no --mpi=pmi7, but .*pmix.*\n.*LAUNCHER=mpirun"),
             "not_built": (["sbatch", script, "small.toml"], {"PRESET": "gpu-release"},
                           "PRESET=gpu-release '?%s/launch/build'? spikefloss" % re.escape(str(self.clone))),
             "signals": (["sbatch", script, "small.toml", "--set", 'run.stop_signals=["TERM"]'], {}, "no signal that srun"),

@@ -32,6 +32,18 @@ class NodesTest(batch_jobs.JobTest):
             for node in self.cluster.nodes:
                 self.assertIn(f'"host": "{node}"', session)
 
+    def test_preemption(self):
+        """All ranks leave with 85, though srun ends the others as soon as the first has left."""
+        job = self.submit("low", options=["-N4", "--ntasks-per-node=1"])
+        self.wait_for_checkpoints("low")
+        high = self.folder / "high.sh"
+        high.write_text("#!/bin/sh\nsleep 1\n")
+        urgent = self.cluster.submit(high, options=["-p", "high", "-N4", "--exclusive", "--output=/dev/null"])
+        self.wait_for(urgent, "COMPLETED", "low")
+        self.assertRegex(self.log("low"), r"exit code 85\n.*scontrol requeue \d+")
+        self.assertNotIn("retry", self.log("low"))
+        self.finish({"low": job}, ranks=4, grid="1x4")
+
     def test_node_failure(self):
         """The program or the launcher may see it before Slurm does; the job goes on elsewhere all the same."""
         job = self.submit("lost", batch_jobs.WATCHDOG, 3, options=["-N2", "--ntasks-per-node=1"], environment={"RETRY_WAIT": "20"})
