@@ -37,8 +37,8 @@ int main(int argc, char** argv) {
         spikefloss::MpiSession mpi(&argc, &argv);
         try {
             const int code = spikefloss::run_command_line(argc, argv);
-            // All is written. The first rank to leave with another code than 0 makes srun end the rest by SIGTERM; as none
-            // leaves before all have come to MPI_Finalize, this lets every rank leave with the code they share.
+            // All is written. The first rank to leave with another code than 0 makes srun end the rest by SIGTERM; as
+            // none leaves before all have come to MPI_Finalize, this lets every rank leave with the code they share.
             std::signal(SIGTERM, SIG_IGN);
             return code;
         } catch (const spikefloss::Error& error) {
