@@ -36,8 +36,8 @@ Bounds host_bounds(const Workload& workload, double rate, const Limits& limits) 
     // W s, W' g, dW = g s'; W_in x, dW_in; y, W_out' dy, dW_out.
     bounds.operations = (2.0 * rate + 1.0) * recurrent + 2.0 * input_rate * input;
     if (workload.flossing()) {
-        // Forwards a product with W, half a Gram matrix in double, which takes twice as long, and Q = P / R, a triangular
-        // product; backwards two products with W, half a Gram matrix, Q C, and another division by R. D = 2N.
+        // Forwards a product with W, half a Gram matrix in double, which takes twice as long, and Q = P / R, a
+        // triangular product; backwards two products with W, half a Gram matrix, Q C, and a division by R. D = 2N.
         const double triangular = BT * 2.0 * N * k * k;
         bounds.operations += 3.0 * k * recurrent + (2.0 + 1.0 + 1.0 + 2.0 + 1.0) * triangular;
         bounds.bytes += 4.0 * 2.0 * BT * 2.0 * N * k;

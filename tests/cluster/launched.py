@@ -11,8 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 import program
 
 LAUNCHER = program.SOURCE / "launch" / "mpirun.sh"
@@ -151,16 +149,7 @@ class LaunchedTest(program.ProgramTest):
         whole = self.folder / f"undisturbed_{steps}"
         if not whole.exists():
             self.launch(*self.arguments(whole, "--set", "checkpoint.every=0", steps=steps))
-        newest, reference = program.checkpoints(directory)[-1], program.checkpoints(whole)[-1]
-        self.assertEqual(newest.name, reference.name)
-        state, expected = program.trained_state(newest), program.trained_state(reference)
-        self.assertEqual(set(state), set(expected))
-        for name, value in expected.items():
-            np.testing.assert_array_equal(state[name], value, name)
-        for records in ("metrics.jsonl", "diagnostics.jsonl"):
-            mine, theirs = (program.without_times(program.read_lines(folder / records))
-                            for folder in (directory, whole))
-            self.assertEqual(mine, theirs, records)
+        self.assert_same_run(directory, whole)
 
 
 def in_namespaces(*kinds):

@@ -136,6 +136,18 @@ class ProgramTest(unittest.TestCase):
             self.assertIn(fragment, result.err, str(result))
         self.assertLess(result.seconds, 15.0, str(result))
 
+    def assert_same_run(self, directory, reference, records=("metrics.jsonl", "diagnostics.jsonl")):
+        """Both runs have come to the same step, with the same state in every bit and the same records, times aside."""
+        newest, expected_newest = checkpoints(directory)[-1], checkpoints(reference)[-1]
+        self.assertEqual(newest.name, expected_newest.name)
+        state, expected = trained_state(newest), trained_state(expected_newest)
+        self.assertEqual(set(state), set(expected))
+        for name, value in expected.items():
+            np.testing.assert_array_equal(state[name], value, f"{directory}: {name}")
+        for name in records:
+            mine, theirs = (without_times(read_lines(Path(folder) / name)) for folder in (directory, reference))
+            self.assertEqual(mine, theirs, name)
+
 
 def read_lines(path):
     """The objects of a .jsonl file; every line must be whole."""

@@ -7,8 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
-
 import program
 
 ENDLESS = 1000000000
@@ -74,16 +72,7 @@ class KillTest(program.ProgramTest):
         self.assertEqual([path.name for path in directory.glob("*.partial")], [])
         whole = self.folder / "whole"
         self.succeed(*self.arguments(whole, steps, "--set", "checkpoint.every=0"))
-        newest, reference = program.checkpoints(directory)[-1], program.checkpoints(whole)[-1]
-        self.assertEqual(newest.name, reference.name)
-        state, expected = program.trained_state(newest), program.trained_state(reference)
-        self.assertEqual(set(state), set(expected))
-        for name, value in expected.items():
-            np.testing.assert_array_equal(state[name], value, name)
-        for records in ("metrics.jsonl", "diagnostics.jsonl"):
-            mine, theirs = (program.without_times(program.read_lines(folder / records))
-                            for folder in (directory, whole))
-            self.assertEqual(mine, theirs, records)
+        self.assert_same_run(directory, whole)
 
     def test_rank_that_is_killed_ends_the_job(self):
         for victim in (0, 3):
