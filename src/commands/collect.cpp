@@ -31,7 +31,7 @@ struct Row {
     RunStatus status;
     std::int64_t steps = 0;                // training steps done
     std::optional<double> loss, accuracy;  // means over the last reports
-    std::optional<double> test_accuracy, seconds;
+    std::optional<double> test_accuracy, seconds, flossing_seconds;
     std::optional<std::int64_t> steps_to_success;  // the first time, whether it lasted or not
     bool at_threshold = false;                     // over the last reports
     int damaged_lines = 0;
@@ -60,6 +60,7 @@ void read_metrics(const std::string& path, const SweepSuccess& success, Row& row
             continue;
         }
         row.seconds = seconds;
+        row.flossing_seconds = number(line, "flossing_seconds");
         if (line.value("kind", Json()) != "training") continue;
         row.steps = static_cast<std::int64_t>(*step);
         if (const auto test = number(line, "test_accuracy")) row.test_accuracy = test;
@@ -108,15 +109,15 @@ std::string csv_number(const std::optional<T>& value) {
 std::string csv_table(const Sweep& sweep, const std::vector<Row>& rows) {
     std::string text = "run";
     for (const SweepAxis& axis : sweep.axes) text += fmt::format(",{}", csv_cell(axis.name));
-    text += ",state,steps,loss,accuracy,test_accuracy,success,steps_to_success,seconds\n";
+    text += ",state,steps,loss,accuracy,test_accuracy,success,steps_to_success,seconds,flossing_seconds\n";
     for (const Row& row : rows) {
         text += csv_cell(row.point.name);
         for (const std::string& value : row.point.values) text += fmt::format(",{}", csv_cell(value));
         const bool judged = sweep.success.accuracy > 0.0 && row.counts();
-        text += fmt::format(",{},{},{},{},{},{},{},{}\n", name_of(row.status.state), row.steps, csv_number(row.loss),
+        text += fmt::format(",{},{},{},{},{},{},{},{},{}\n", name_of(row.status.state), row.steps, csv_number(row.loss),
                             csv_number(row.accuracy), csv_number(row.test_accuracy),
                             judged ? (row.success() ? "1" : "0") : "", csv_number(row.steps_to_success),
-                            csv_number(row.seconds));
+                            csv_number(row.seconds), csv_number(row.flossing_seconds));
     }
     return text;
 }

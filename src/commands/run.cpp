@@ -32,6 +32,7 @@ Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, Progre
         metrics_.emplace(config.run.directory + "/metrics.jsonl", step, p.floss_steps);
         if (config.diagnostics.every > 0)
             diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", step, p.floss_steps);
+        if (diagnostics_) diagnosed_ = diagnostics_->last_kept();
         if (config.metrics.tensorboard) events_.emplace(config.run.directory + "/tensorboard");
     });
     display.start(p.step);
@@ -43,9 +44,10 @@ void Run::after(const StepReport& report) {
     Progress& p = trainer_.progress();
     const auto now = Clock::now();
     p.seconds += std::chrono::duration<double>(now - last_unit_).count();
+    p.flossing_seconds += report.flossing_seconds;
     last_unit_ = now;
     flossing_in_a_row_ = report.flossing ? flossing_in_a_row_ + 1 : 0;
-    MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, 0.0, std::nullopt};
+    MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, p.flossing_seconds, 0.0, std::nullopt};
     sequences_ += report.flossing ? config_.flossing.batch : config_.train.batch;
     display_.update(entry);
     if (server_) server_->at(p.step, p.floss_steps);
@@ -69,9 +71,16 @@ void Run::after(const StepReport& report) {
     if (due(config_.checkpoint.every, report.flossing ? flossing_in_a_row_ : p.step)) checkpoint();
 }
 
+void Run::finish() {
+    bool missing = diagnostics_ && diagnosed_ != position();
+    grid_.control().broadcast(&missing, sizeof missing, 0);
+    if (missing) diagnose(nullptr);
+}
+
 void Run::checkpoint() {
     // Time spent by any rank counts the same for all: rank 0's clock.
     grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
+    grid_.control().broadcast(&trainer_.progress().flossing_seconds, sizeof(double), 0);
     const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint");
     const TrainingState state = trainer_.state();
     write_checkpoint(grid_, config_.run.directory, state, to_toml(config_, false), build_text(),
@@ -104,6 +113,7 @@ void Run::diagnose(const GradientNorms* norms) {
         if (!diagnostics_) return;
         const std::string line = diagnostics_line(step, floss_step, diagnosis, norms);
         diagnostics_->write(line);
+        diagnosed_ = {step, floss_step};
         if (events_) {
             events_->add_line(line);
             events_->add(step, "diagnostics/exponents", Histogram(diagnosis.spectrum.exponents));

@@ -22,6 +22,8 @@ public:
 
     // To be called after each unit of work.
     void after(const StepReport& report);
+    // To be called once training is done: records the diagnosis of the trained network, unless there is one. Collective.
+    void finish();
 
     void checkpoint();
     // Whether the newest checkpoint is of the present step.
@@ -46,6 +48,7 @@ private:
     Index sequences_ = 0;
     std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
+    std::pair<std::int64_t, std::int64_t> diagnosed_{-1, -1};  // rank 0
 };
 
 }  // namespace spikefloss

@@ -122,6 +122,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
         return static_cast<int>(Exit::stopped);
     }
     if (good_enough()) display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
+    run.finish();
     const Outcome outcome = trainer.evaluate();
     if (!run.saved()) run.checkpoint();
     grid.agree([&] {

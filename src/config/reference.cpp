@@ -39,6 +39,9 @@ const char* introduction(const std::string& section) {
         return "Regularisation of the surrogate Lyapunov exponents, with an optimiser of its own.";
     if (section == "diagnostics") return "What training records besides loss and accuracy.";
     if (section == "checkpoint") return "Checkpoints from which a run goes on after an interruption.";
+    if (section == "metrics") return "Where else the records of a run go.";
+    if (section == "serve") return "A page that shows the run while it goes on, and numbers for Prometheus.";
+    if (section == "watchdog") return "What happens when ranks wait too long for each other.";
     return "Ranks, threads and backends; results depend on these only by rounding.";
 }
 

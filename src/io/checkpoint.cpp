@@ -61,7 +61,8 @@ void remove_old(const std::string& folder, std::int64_t step, int keep) {
 // Progress grows, so that no new number is forgotten here.
 template <class State, class Visit>
 void visit_progress(State& progress, const Visit& visit) {
-    auto& [step, floss_steps, floss_pending, adaptive_pending, flossing_over, accuracy, loss, seconds] = progress;
+    auto& [step, floss_steps, floss_pending, adaptive_pending, flossing_over, accuracy, loss, seconds,
+          flossing_seconds] = progress;
     visit("step", step);
     visit("floss_steps", floss_steps);
     visit("floss_pending", floss_pending);
@@ -70,6 +71,7 @@ void visit_progress(State& progress, const Visit& visit) {
     visit("running_accuracy", accuracy);
     visit("running_loss", loss);
     visit("seconds", seconds);
+    visit("flossing_seconds", flossing_seconds);
 }
 
 void write_optimiser(OutputFile& file, const ProcessGrid& grid, const std::string& group, const ParameterLayout& layout,
@@ -168,6 +170,7 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
         state.floss = read_optimiser(file, "/optimiser/floss", state.network.layout);
         visit_progress(state.progress, [&](const char* name, auto& value) {
             using Value = std::remove_reference_t<decltype(value)>;
+            if (!file.has_attribute("/progress", name)) return;  // an older program did not count this
             if constexpr (std::is_same_v<Value, double>)
                 value = file.number_attribute("/progress", name);
             else

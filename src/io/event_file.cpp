@@ -114,7 +114,7 @@ void EventFile::add_line(const std::string& line) {
     const std::string kind = json.value("kind", "diagnostics");
     std::string summary;
     for (const auto& [name, value] : json.items())
-        if (name != "step" && name != "floss_step" && name != "seconds") add_scalars(kind + "/" + name, value, summary);
+        if (name != "step" && name != "floss_step" && !name.ends_with("seconds")) add_scalars(kind + "/" + name, value, summary);
     write(json[kind == "flossing" ? "floss_step" : "step"].get<std::int64_t>(), summary);
 }
 

@@ -24,11 +24,11 @@ Json norms_of(const GradientNorms& norms) {
     return json;
 }
 
-// Whether a line belongs to the part of the run that is kept. Damaged lines (a crash while writing) are not.
-bool kept(const std::string& line, std::int64_t step, std::int64_t floss_step) {
+// (step, floss_step) of a line; none of a damaged one (a crash while writing).
+std::optional<std::pair<std::int64_t, std::int64_t>> position_of(const std::string& line) {
     const Json json = Json::parse(line, nullptr, false);
-    return json.is_object() && json.contains("step") && json["step"].is_number() &&
-           json["step"].get<std::int64_t>() <= step && json.value("floss_step", std::int64_t(0)) <= floss_step;
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) return std::nullopt;
+    return std::pair(json["step"].get<std::int64_t>(), json.value("floss_step", std::int64_t(0)));
 }
 
 }  // namespace
@@ -37,7 +37,10 @@ JsonLines::JsonLines(std::string path, std::int64_t step, std::int64_t floss_ste
     std::string keep;
     if (std::ifstream before(path_); before)
         for (std::string line; std::getline(before, line);)
-            if (kept(line, step, floss_step)) keep += line + "\n";
+            if (const auto at = position_of(line); at && at->first <= step && at->second <= floss_step) {
+                keep += line + "\n";
+                last_kept_ = *at;
+            }
     write_whole_file(path_, keep);
     file_.open(path_, std::ios::app);
     require(static_cast<bool>(file_), Exit::storage, fmt::format("cannot write {}: {}", path_, std::strerror(errno)),
@@ -73,6 +76,7 @@ std::string metrics_line(const MetricsEntry& entry) {
         json["test_accuracy"] = entry.test->accuracy;
     }
     json["seconds"] = entry.seconds;
+    json["flossing_seconds"] = entry.flossing_seconds;
     json["sequences_per_second"] = entry.sequences_per_second;
     return json.dump();
 }

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace spikefloss {
 
@@ -18,10 +19,13 @@ public:
     JsonLines(std::string path, std::int64_t step, std::int64_t floss_step);
     // Throws Error(Exit::storage) when the line cannot be written, on a full disk for instance.
     void write(const std::string& line);
+    // (step, floss_step) of the last line that was kept from an earlier session; (-1, -1) without one.
+    std::pair<std::int64_t, std::int64_t> last_kept() const { return last_kept_; }
 
 private:
     std::string path_;
     std::ofstream file_;
+    std::pair<std::int64_t, std::int64_t> last_kept_{-1, -1};
 };
 
 // What has happened since the last report, for one line of metrics.jsonl.
@@ -30,6 +34,7 @@ struct MetricsEntry {
     std::int64_t floss_step = 0;
     double running_accuracy = 0.0;
     double seconds = 0.0;               // of the run so far
+    double flossing_seconds = 0.0;      // of them, in flossing
     double sequences_per_second = 0.0;  // since the last report
     std::optional<Outcome> test;
 };

@@ -3,11 +3,16 @@
 #include "core/error.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 
 namespace spikefloss {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 
 bool trains_time_constants(const Optimiser& optimiser) {
     return optimiser.trains(Parameter::alpha) || optimiser.trains(Parameter::beta);
@@ -54,20 +59,22 @@ bool Trainer::flossing_due() {
 }
 
 StepReport Trainer::advance() {
-    if (!flossing_due()) {
+    const Clock::time_point began = Clock::now();
+    const bool flossing = flossing_due();
+    const double deciding = seconds_since(began);
+    if (!flossing) {
         StepReport report = train_step();
+        if (schedule_.enabled()) report.flossing_seconds += deciding;
         progress_.floss_pending = -1;
         return report;
     }
-    if (progress_.floss_pending > 0) {
-        --progress_.floss_pending;
-        return floss_step();
-    }
-    --progress_.adaptive_pending;
+    const bool adaptive = progress_.floss_pending == 0;
+    --(adaptive ? progress_.adaptive_pending : progress_.floss_pending);
     StepReport report = floss_step();
     const bool by_exponent = options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent;
-    if (schedule_.settled(by_exponent ? report.penalty->spectrum.exponents[0] : measure_adaptive()))
+    if (adaptive && schedule_.settled(by_exponent ? report.penalty->spectrum.exponents[0] : measure_adaptive()))
         progress_.adaptive_pending = 0;
+    report.flossing_seconds = seconds_since(began);
     return report;
 }
 
@@ -117,8 +124,11 @@ StepReport Trainer::train_step() {
     pass_.backward(network_, loss_.x(),
                    {.dy = loss_.dy(), .adjoint_limit = adjoint_limit(), .time_constants = trains_time_constants(optimiser_)},
                    optimiser_.gradient());
-    if (schedule_.joint(progress_))
+    if (schedule_.joint(progress_)) {
+        const Clock::time_point began = Clock::now();
         report.penalty = add_penalty(options_.floss_schedule.joint_weight, optimiser_.gradient());
+        report.flossing_seconds = seconds_since(began);
+    }
     report.norms = optimiser_.reduce();
     check_finite(&report.outcome, report.norms, pass_, "training");
     report.rate = pass_.firing_rate();
@@ -189,20 +199,35 @@ Trainer::Measurement& Trainer::measurement() {
 }
 
 Diagnosis Trainer::diagnose() {
-    const DiagnosticsOptions& d = options_.diagnostics;
-    const BlockRange sequences = grid_.sequences_of(d.batch);
-    Measurement& m = measurement();
     Diagnosis diagnosis;
-    m.loss.load(task_.sample(Purpose::diagnose, progress_.step, d.batch, sequences));
+    measure_states(diagnosis);
+    measure_gradient(diagnosis);
+    measure_spectrum(diagnosis);
+    return diagnosis;
+}
+
+void Trainer::measure_states(Diagnosis& diagnosis) {
+    const Index batch = options_.diagnostics.batch;
+    Measurement& m = measurement();
+    m.loss.load(task_.sample(Purpose::diagnose, progress_.step, batch, grid_.sequences_of(batch)));
     m.state.forward(network_, m.loss.x());
     diagnosis.rate = m.state.firing_rate();
-    diagnosis.outcome = m.loss.evaluate(m.state.tape().readout.data(), d.batch);
+    diagnosis.outcome = m.loss.evaluate(m.state.tape().readout.data(), batch);
+}
+
+void Trainer::measure_gradient(Diagnosis& diagnosis) {
+    Measurement& m = measurement();
     m.gradient.zero();
     m.state.backward(network_, m.loss.x(), {.dy = m.loss.dy(), .state_norms = true}, m.gradient);
     diagnosis.state_gradient_norm = m.state.state_gradient_norm();
+}
+
+void Trainer::measure_spectrum(Diagnosis& diagnosis) {
+    const DiagnosticsOptions& d = options_.diagnostics;
+    const BlockRange sequences = grid_.sequences_of(d.batch);
+    Measurement& m = measurement();
     m.tangents.forward(network_, m.state, bases(options_.seed, d.exponents, network_, sequences), sequences.begin);
     diagnosis.spectrum = mean_spectrum(grid_, m.tangents, d.batch, network_.state_size());
-    return diagnosis;
 }
 
 Raster Trainer::raster(Index most) {
@@ -239,8 +264,13 @@ Raster Trainer::raster(Index most) {
 }
 
 double Trainer::measure_adaptive() {
-    const Diagnosis diagnosis = diagnose();
-    if (options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent) return diagnosis.spectrum.exponents[0];
+    Diagnosis diagnosis;
+    measure_states(diagnosis);
+    if (options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent) {
+        measure_spectrum(diagnosis);
+        return diagnosis.spectrum.exponents[0];
+    }
+    measure_gradient(diagnosis);
     return std::log10(diagnosis.state_gradient_norm.front() / diagnosis.state_gradient_norm.back());
 }
 

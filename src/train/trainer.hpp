@@ -39,6 +39,7 @@ struct StepReport {
     GradientNorms norms;
     std::optional<Penalty> penalty;    // of a flossing step, or of a training step that carries the penalty
     double rate = 0.0;                 // spikes per neuron and step
+    double flossing_seconds = 0.0;     // of this unit, in flossing and in the measurement that decided on it
 };
 
 struct Diagnosis {
@@ -86,6 +87,10 @@ private:
     Penalty add_penalty(double weight, SumBuffer& gradient);
     float adjoint_limit() const;
     double measure_adaptive();
+    // The parts of a diagnosis; the other two need the states.
+    void measure_states(Diagnosis& diagnosis);
+    void measure_gradient(Diagnosis& diagnosis);
+    void measure_spectrum(Diagnosis& diagnosis);
     void check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state, const char* what) const;
 
     Backend& backend_;

@@ -23,6 +23,7 @@ struct Progress {
     double running_accuracy = 0.0;     // exponential mean (0.95) over training steps
     double running_loss = 0.0;
     double seconds = 0.0;              // of training so far, over all sessions
+    double flossing_seconds = 0.0;     // of them, in flossing and in the measurements that decide on it
 };
 
 struct TrainingState {

@@ -157,8 +157,7 @@ def read_lines(path):
 
 
 def without_times(lines):
-    return [{key: value for key, value in line.items() if key not in ("seconds", "sequences_per_second")}
-            for line in lines]
+    return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
 
 
 def checkpoints(directory):
@@ -186,7 +185,7 @@ def trained_state(path):
     nor the checksums (of the config, which may name another folder)."""
     return {name: value for name, value in read_file(path).items()
             if name.split("/")[0].split("@")[0] in ("network", "optimiser", "progress")
-            and not name.endswith("@checksum") and name != "progress@seconds"}
+            and not name.endswith("@checksum") and name not in ("progress@seconds", "progress@flossing_seconds")}
 
 
 def difference(a, b):

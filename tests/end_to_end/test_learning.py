@@ -64,12 +64,13 @@ class LearningTest(program.ProgramTest):
         for line in metrics:
             self.assertEqual(line["kind"], "training")
             for key in ("loss", "accuracy", "running_accuracy", "gradient_norm", "rate", "seconds",
-                        "sequences_per_second"):
+                        "flossing_seconds", "sequences_per_second"):
                 self.assertTrue(math.isfinite(line[key]), key)
             parts = [line["gradient_norms"][name] for name in program.PARAMETERS]
             self.assertAlmostEqual(line["gradient_norm"], math.hypot(*parts), delta=1e-5 * line["gradient_norm"])
             self.assertEqual("test_accuracy" in line, line["step"] % 50 == 0)
             self.assertTrue(0 < line["rate"] < 1)
+            self.assertEqual(line["flossing_seconds"], 0)
         diagnostics = program.read_lines(directory / "diagnostics.jsonl")
         self.assertEqual([line["step"] for line in diagnostics], [0, 100, 200])
         for line in diagnostics:
@@ -108,6 +109,22 @@ class LearningTest(program.ProgramTest):
             self.assertEqual(len(line["exponents"]), 6)
             self.assertAlmostEqual(line["floss_loss"], sum(value**2 for value in line["exponents"]) / 6, delta=1e-6)
         self.assertLess(flossing[19]["floss_loss"], flossing[0]["floss_loss"])
+        spent = [line["flossing_seconds"] for line in lines]
+        self.assertEqual(spent, sorted(spent))
+        self.assertTrue(0 < spent[0] and spent[-1] < lines[-1]["seconds"])
+
+    def test_diagnosis_at_the_end(self):
+        directory = self.folder / "run"
+        settings = ["--set", 'flossing.schedule=["before"]', "--set", "flossing.before=5", "--set", "flossing.exponents=4",
+                    "--set", "flossing.warmup=4", "--set", "diagnostics.every=4"]
+        positions = lambda: [(line["step"], line["floss_step"])
+                             for line in program.read_lines(directory / "diagnostics.jsonl")]
+        self.succeed(*train(directory, "--set", "train.steps=0", *settings))
+        self.assertEqual(positions(), [(0, 0), (0, 5)])
+        self.succeed(*train(directory, "--set", "train.steps=0", *settings), "--resume")
+        self.assertEqual(positions(), [(0, 0), (0, 5)])
+        self.succeed(*train(directory, "--set", "train.steps=10", *settings), "--resume")
+        self.assertEqual(positions(), [(0, 0), (0, 5), (4, 5), (8, 5), (10, 5)])
 
     def test_terminal_gets_a_progress_bar(self):
         # Both streams at one pseudo-terminal, read to its end.

@@ -45,7 +45,7 @@ task.delay = [1, 3]
 """
 NAMES = ["task.delay=1,seed=1", "task.delay=3,seed=1", "task.delay=1,seed=2", "task.delay=3,seed=2"]
 COLUMNS = ["run", "task.delay", "seed", "state", "steps", "loss", "accuracy", "test_accuracy", "success",
-           "steps_to_success", "seconds"]
+           "steps_to_success", "seconds", "flossing_seconds"]
 ENDLESS = 1000000000
 ATTEMPTS = 5  # on a busy machine a signal may come after the end of such a short run
 
@@ -141,7 +141,7 @@ class SweepTest(program.ProgramTest):
                 "accuracy": np.mean(accuracies[-reports:]), "test_accuracy": tested[-1] if tested else None,
                 "success": int(means[-1] >= accuracy) if state == "done" else None,
                 "steps_to_success": None if first is None else training[first + reports - 1]["step"],
-                "seconds": seconds}
+                "seconds": seconds, "flossing_seconds": lines[-1]["flossing_seconds"]}
 
     def assert_row(self, row, expected):
         self.assertEqual(list(row), COLUMNS)

@@ -33,6 +33,7 @@ TrainingState example_state(const ProcessGrid& grid, std::int64_t step) {
     state.progress.running_accuracy = 0.1;
     state.progress.running_loss = 1.0 / 3.0;
     state.progress.seconds = 1e-3;
+    state.progress.flossing_seconds = 1e-4;
     return state;
 }
 
@@ -54,6 +55,7 @@ void expect_equal(const TrainingState& a, const TrainingState& b) {
     EXPECT_EQ(a.progress.running_accuracy, b.progress.running_accuracy);
     EXPECT_EQ(a.progress.running_loss, b.progress.running_loss);
     EXPECT_EQ(a.progress.seconds, b.progress.seconds);
+    EXPECT_EQ(a.progress.flossing_seconds, b.progress.flossing_seconds);
 }
 
 void write(const ProcessGrid& grid, const std::string& folder, std::int64_t step, int keep = 100) {
