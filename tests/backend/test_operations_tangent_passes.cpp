@@ -280,7 +280,9 @@ TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
         ASSERT_TRUE(whole_forward(backend, p, on, tape, true, 2));
         EXPECT_TRUE(all_equal(tape.failure.to_host(), std::vector<std::int32_t>(4, 0)));
         EXPECT_TRUE(close_to(tape.log_r.to_host(), expected.log_r.to_host(), 2e-2));
-        EXPECT_TRUE(near_in_norm(tape.r.to_host(), expected.r.to_host(), 1e-5));
+        // What is left of the last vector is 1e-4 of it, and known to a float's 6e-8: the two ways, which add in another order
+        // (and BLAS in one for each processor), agree to some 6e-4 in that direction.
+        EXPECT_TRUE(near_in_norm(tape.r.to_host(), expected.r.to_host(), 1e-3));
         Buffer<double> gram(backend, c.b * c.k * c.k);
         backend.gram(c.b, c.k, c.N, tape.basis(1).membrane, tape.basis(1).membrane, gram.data(), false);
         if (has_current) backend.gram(c.b, c.k, c.N, tape.basis(1).current, tape.basis(1).current, gram.data(), true);

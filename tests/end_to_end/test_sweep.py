@@ -188,7 +188,7 @@ class RunsTest(SweepTest):
         self.assertEqual([row["run"] for row in rows], NAMES)
         for row, state in zip(rows, ("done", "stopped", "stopped")):
             self.assert_row(row, self.expected(row["run"], state))
-        self.assertEqual(list(rows[3].values())[3:], ["new", "0"] + [""] * 6)
+        self.assertEqual(list(rows[3].values())[3:], ["new", "0"] + [""] * 7)
         self.assertIn("1 of 4 runs are done\nstopped: 2\n  " + "\n  ".join(NAMES[1:3]) + "\nnew: 1\n  " + NAMES[3], out)
         for number, damage in ((1, '{"step": 99'), (2, 'nonsense\n{"stop": 3}\n[]\n"step"\n')):
             with open(self.runs / NAMES[number] / "metrics.jsonl", "a") as file:
