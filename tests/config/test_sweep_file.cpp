@@ -40,6 +40,22 @@ protected:
 
 using Names = std::vector<std::string>;
 
+// Reading checks every point.
+TEST(SweepFiles, AllExamplesAreFine) {
+    std::size_t files = 0;
+    for (const char* folder : {"sweeps", "experiments"}) {
+        for (const auto& entry : std::filesystem::directory_iterator(std::string(SPIKEFLOSS_SOURCE_DIR "/configs/") + folder)) {
+            const std::string path = entry.path().string();
+            EXPECT_EQ(usage_error([&] { read_sweep(path); }), "") << path;
+            std::string first;
+            std::getline(std::ifstream(path), first);
+            EXPECT_TRUE(first.starts_with("# ")) << path << ": the first line says what the file shows";
+            ++files;
+        }
+    }
+    EXPECT_GE(files, 7u);
+}
+
 constexpr const char* whole = R"(
 seeds = {from = 3, to = 4}
 success = {accuracy = 0.9, reports = 2}
