@@ -27,6 +27,7 @@ def reader():
         try:
             subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", PACKAGES, "tensorboard"],
                            check=False, timeout=240, capture_output=True)
+            sys.path_importer_cache.pop(str(PACKAGES), None)  # the first attempt has learned that there is no such folder
         except (OSError, subprocess.TimeoutExpired):
             return None
     return None
