@@ -170,7 +170,8 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
         state.floss = read_optimiser(file, "/optimiser/floss", state.network.layout);
         visit_progress(state.progress, [&](const char* name, auto& value) {
             using Value = std::remove_reference_t<decltype(value)>;
-            if (!file.has_attribute("/progress", name)) return;  // an older program did not count this
+            // Checkpoints from before it was counted hold no time of flossing; all else must be there.
+            if (name == std::string_view("flossing_seconds") && !file.has_attribute("/progress", name)) return;
             if constexpr (std::is_same_v<Value, double>)
                 value = file.number_attribute("/progress", name);
             else

@@ -105,7 +105,7 @@ void RunRecords::read() {
         if (line.contains("test_loss")) test_ = line;
         metrics_.add(reduced(
             line, {"step", "floss_step", "kind", "loss", "accuracy", "running_accuracy", "gradient_norm", "floss_loss",
-                   "exponents", "rate", "test_loss", "test_accuracy", "seconds", "flossing_seconds", "sequences_per_second"}));
+                   "exponents", "rate", "test_loss", "test_accuracy", "seconds", "sequences_per_second"}));
     });
     read_lines(diagnostics_file_, [&](const Json& line) {
         diagnosis_ = line;
