@@ -39,6 +39,7 @@ FlossingScheduleOptions floss_schedule(const FlossingConfig& config) {
     if (scheduled("adaptive")) {
         options.adaptive_every = config.adaptive_every;
         options.adaptive_steps = config.adaptive_steps;
+        options.adaptive_progress = config.adaptive_progress;
         options.adaptive_band = band(config.adaptive_band);
         options.adaptive_quantity =
             config.adaptive_quantity == "gradient" ? AdaptiveQuantity::gradient : AdaptiveQuantity::exponent;

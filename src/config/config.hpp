@@ -105,6 +105,7 @@ struct FlossingConfig : OptimiserConfig {
     std::vector<double> adaptive_band = {-0.05, 0.05};
     std::int64_t adaptive_every = 10;    // training steps between measurements
     std::int64_t adaptive_steps = 20;    // flossing steps at most after one measurement
+    double adaptive_progress = 0.0;      // none when the running loss fell by more than this fraction; 0: off
     std::int64_t stop_step = 0;          // no flossing from this training step on; 0: never
     double stop_accuracy = 0.0;          // no flossing while the running accuracy exceeds this; 0: off
     std::vector<double> stop_band;       // end flossing for good once lambda_1 is inside; empty: off

@@ -245,6 +245,10 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("adaptive_every", c.adaptive_every, "schedule adaptive: training steps between measurements.", {1, many});
     s.add("adaptive_steps", c.adaptive_steps,
           "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
+    s.add("adaptive_progress", c.adaptive_progress,
+          "schedule adaptive: no measurement and no flossing when the running loss (mean with factor 0.95 per step) has fallen "
+          "by more than this fraction since the last time; 0: off.",
+          {0, 1});
     s.add("stop_step", c.stop_step, "No flossing from this training step on; 0: no such limit.", {0, many});
     s.add("stop_accuracy", c.stop_accuracy,
           "No flossing while the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",

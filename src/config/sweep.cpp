@@ -134,6 +134,8 @@ private:
         if (const auto found = own.find(key); found != own.end())
             throw Error(Exit::usage, fmt::format("{}a sweep cannot set {}", where, key), found->second);
         const auto [before, is_new] = owners_.emplace(key, owner);
+        // A variant wins over what [set] has for every run.
+        if (before->second == "set" && owner.starts_with("variants.")) before->second = owner;
         require(is_new || before->second == owner, Exit::usage,
                 fmt::format("{}{} is set by [{}] and by [{}]", where, key, before->second, owner),
                 "leave it in one of them: values of [values] are combined with every variant");

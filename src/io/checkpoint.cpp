@@ -61,12 +61,13 @@ void remove_old(const std::string& folder, std::int64_t step, int keep) {
 // Progress grows, so that no new number is forgotten here.
 template <class State, class Visit>
 void visit_progress(State& progress, const Visit& visit) {
-    auto& [step, floss_steps, floss_pending, adaptive_pending, flossing_over, accuracy, loss, seconds,
+    auto& [step, floss_steps, floss_pending, adaptive_pending, adaptive_loss, flossing_over, accuracy, loss, seconds,
           flossing_seconds] = progress;
     visit("step", step);
     visit("floss_steps", floss_steps);
     visit("floss_pending", floss_pending);
     visit("adaptive_pending", adaptive_pending);
+    visit("adaptive_loss", adaptive_loss);
     visit("flossing_over", flossing_over);
     visit("running_accuracy", accuracy);
     visit("running_loss", loss);
@@ -170,8 +171,9 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
         state.floss = read_optimiser(file, "/optimiser/floss", state.network.layout);
         visit_progress(state.progress, [&](const char* name, auto& value) {
             using Value = std::remove_reference_t<decltype(value)>;
-            // Checkpoints from before it was counted hold no time of flossing; all else must be there.
-            if (name == std::string_view("flossing_seconds") && !file.has_attribute("/progress", name)) return;
+            // Older checkpoints have no such numbers; all else must be there.
+            const bool newer = name == std::string_view("flossing_seconds") || name == std::string_view("adaptive_loss");
+            if (newer && !file.has_attribute("/progress", name)) return;
             if constexpr (std::is_same_v<Value, double>)
                 value = file.number_attribute("/progress", name);
             else

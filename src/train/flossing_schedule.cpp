@@ -13,6 +13,11 @@ bool FlossingSchedule::paused(const Progress& progress) const {
            (options_.stop_accuracy > 0.0 && progress.running_accuracy > options_.stop_accuracy);
 }
 
+// Whether the task's loss has fallen since the adaptive schedule last decided; before the first training step it has not.
+bool FlossingSchedule::learning(const Progress& progress) const {
+    return options_.adaptive_progress > 0.0 && progress.running_loss < (1.0 - options_.adaptive_progress) * progress.adaptive_loss;
+}
+
 void FlossingSchedule::decide(Progress& progress, const std::function<double()>& measure) const {
     progress.floss_pending = progress.adaptive_pending = 0;
     if (paused(progress)) return;
@@ -22,8 +27,10 @@ void FlossingSchedule::decide(Progress& progress, const std::function<double()>&
         progress.floss_pending += options_.at_steps;
     if (options_.every > 0 && options_.joint_weight == 0.0 && progress.step % options_.every == 0)
         progress.floss_pending += 1;
-    if (options_.adaptive_every > 0 && progress.step % options_.adaptive_every == 0 && !settled(measure()))
-        progress.adaptive_pending = options_.adaptive_steps;
+    if (options_.adaptive_every > 0 && progress.step % options_.adaptive_every == 0) {
+        if (!learning(progress) && !settled(measure())) progress.adaptive_pending = options_.adaptive_steps;
+        progress.adaptive_loss = progress.running_loss;
+    }
 }
 
 bool FlossingSchedule::joint(const Progress& progress) const {

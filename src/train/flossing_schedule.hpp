@@ -30,6 +30,7 @@ struct FlossingScheduleOptions {
     std::int64_t adaptive_steps = 0;     // flossing steps at most after one measurement
     AdaptiveQuantity adaptive_quantity = AdaptiveQuantity::exponent;
     Band adaptive_band;
+    double adaptive_progress = 0.0;      // no bout when the running loss fell by more than this fraction since the last decision; 0: off
     std::int64_t stop_step = 0;          // none from this training step on; 0: never
     double stop_accuracy = 0.0;          // none while the running accuracy exceeds this; 0: off
     bool has_stop_band = false;
@@ -41,8 +42,8 @@ public:
     explicit FlossingSchedule(FlossingScheduleOptions options) : options_(std::move(options)) {}
 
     bool enabled() const;
-    // Decides which flossing steps come before the next training step (progress.step are done): sets floss_pending and
-    // adaptive_pending. `measure` returns the adaptive quantity; it is called at most once, on all ranks alike.
+    // Decides which flossing steps come before the next training step (progress.step are done): sets floss_pending,
+    // adaptive_pending and adaptive_loss. `measure` returns the adaptive quantity; it is called at most once, on all ranks alike.
     void decide(Progress& progress, const std::function<double()>& measure) const;
     // Whether the training step that comes next carries the penalty as a second loss.
     bool joint(const Progress& progress) const;
@@ -54,6 +55,7 @@ public:
 
 private:
     bool paused(const Progress& progress) const;
+    bool learning(const Progress& progress) const;
     FlossingScheduleOptions options_;
 };
 

@@ -19,6 +19,7 @@ struct Progress {
     std::int64_t floss_steps = 0;      // flossing steps done
     std::int64_t floss_pending = -1;   // flossing steps still to do before the next training step; -1: not decided yet
     std::int64_t adaptive_pending = 0; // of them, at most so many more while the adaptive quantity is outside its band
+    double adaptive_loss = 0.0;        // the running loss when the adaptive schedule last decided
     bool flossing_over = false;        // a stop rule has ended flossing for good
     double running_accuracy = 0.0;     // exponential mean (0.95) over training steps
     double running_loss = 0.0;

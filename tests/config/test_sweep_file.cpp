@@ -103,6 +103,13 @@ TEST_F(SweepFile, PointsHaveTheConfigOfBaseAndAssignments) {
     EXPECT_EQ(config_of(sweep, points[6]).flossing.before, 0);
 }
 
+TEST_F(SweepFile, AVariantWinsOverWhatIsSetForAll) {
+    const Sweep sweep = read("[variants.method.short]\ntrain.steps = 5\n[variants.method.long]\n[set]\ntrain.steps = 50\n");
+    const std::vector<SweepPoint> points = points_of(sweep);
+    EXPECT_EQ(config_of(sweep, points[0]).train.steps, 5);
+    EXPECT_EQ(config_of(sweep, points[1]).train.steps, 50);
+}
+
 TEST_F(SweepFile, LeastAndMostOfIt) {
     EXPECT_EQ(names(""), Names{"seed=7"});  // the base's
     EXPECT_EQ(names("seeds = [5]\n"), Names{"seed=5"});

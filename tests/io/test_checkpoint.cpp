@@ -29,6 +29,7 @@ TrainingState example_state(const ProcessGrid& grid, std::int64_t step) {
     state.progress.floss_steps = 12;
     state.progress.floss_pending = -1;
     state.progress.adaptive_pending = 4;
+    state.progress.adaptive_loss = 0.7;
     state.progress.flossing_over = true;
     state.progress.running_accuracy = 0.1;
     state.progress.running_loss = 1.0 / 3.0;
@@ -51,6 +52,7 @@ void expect_equal(const TrainingState& a, const TrainingState& b) {
     EXPECT_EQ(a.progress.floss_steps, b.progress.floss_steps);
     EXPECT_EQ(a.progress.floss_pending, b.progress.floss_pending);
     EXPECT_EQ(a.progress.adaptive_pending, b.progress.adaptive_pending);
+    EXPECT_EQ(a.progress.adaptive_loss, b.progress.adaptive_loss);
     EXPECT_EQ(a.progress.flossing_over, b.progress.flossing_over);
     EXPECT_EQ(a.progress.running_accuracy, b.progress.running_accuracy);
     EXPECT_EQ(a.progress.running_loss, b.progress.running_loss);

@@ -45,6 +45,17 @@ FlossingScheduleOptions joint_every_3() {
 FlossingScheduleOptions adaptive_every_2() {
     return with([](auto& o) { o.adaptive_every = 2, o.adaptive_steps = 7, o.adaptive_band = {-0.1, 0.1}; });
 }
+FlossingScheduleOptions unless_learning() {
+    FlossingScheduleOptions options = adaptive_every_2();
+    options.adaptive_progress = 0.02;
+    return options;
+}
+Progress losing(std::int64_t step, double loss_then, double loss_now) {
+    Progress progress = at_step(step);
+    progress.adaptive_loss = loss_then;
+    progress.running_loss = loss_now;
+    return progress;
+}
 FlossingScheduleOptions all_at_once() {
     return with([](auto& o) {
         o.before = 3, o.at = {0, 4}, o.at_steps = 5, o.every = 2;
@@ -81,6 +92,11 @@ TEST(FlossingSchedule, Decides) {
         {"adaptive, on the edge", adaptive_every_2(), at_step(2), 0.1, 0, 0, 1},
         {"adaptive, not due", adaptive_every_2(), at_step(3), 0.2, 0, 0, 0},
         {"adaptive, not a number", adaptive_every_2(), at_step(2), std::numeric_limits<double>::quiet_NaN(), 0, 7, 1},
+        {"adaptive, learning", unless_learning(), losing(4, 0.70, 0.68), 0.2, 0, 0, 0},
+        {"adaptive, hardly learning", unless_learning(), losing(4, 0.70, 0.69), 0.2, 0, 7, 1},
+        {"adaptive, getting worse", unless_learning(), losing(4, 0.70, 0.80), 0.2, 0, 7, 1},
+        {"adaptive, at the start", unless_learning(), losing(0, 0.0, 0.0), 0.2, 0, 7, 1},
+        {"adaptive, learning but no such rule", adaptive_every_2(), losing(4, 0.70, 0.10), 0.2, 0, 7, 1},
         {"all at the start", all_at_once(), at_step(0), 0.2, 3 + 5 + 1, 7, 1},
         {"all at step 4", all_at_once(), at_step(4, 9), 0.2, 5 + 1, 7, 1},
         {"all at step 2", all_at_once(), at_step(2, 9), 0.2, 1, 0, 0},
@@ -106,6 +122,19 @@ TEST(FlossingSchedule, Decides) {
         EXPECT_EQ(progress.step, row.progress.step);
         EXPECT_EQ(progress.floss_steps, row.progress.floss_steps);
     }
+}
+
+TEST(FlossingSchedule, ComparesTheLossWithThatAtTheLastAdaptiveDecision) {
+    Progress progress = losing(4, 0.70, 0.60);  // learning
+    FlossingSchedule(unless_learning()).decide(progress, [] { return 0.2; });
+    EXPECT_EQ(progress.adaptive_loss, 0.60);
+    progress.step = 5, progress.running_loss = 0.50;  // not due
+    FlossingSchedule(unless_learning()).decide(progress, [] { return 0.2; });
+    EXPECT_EQ(progress.adaptive_loss, 0.60);
+    progress.step = 6, progress.running_loss = 0.65;
+    FlossingSchedule(unless_learning()).decide(progress, [] { return 0.2; });
+    EXPECT_EQ(progress.adaptive_loss, 0.65);
+    EXPECT_EQ(progress.adaptive_pending, 7);
 }
 
 TEST(FlossingSchedule, IsEnabledByAnySchedule) {
