@@ -205,18 +205,8 @@ TEST(ConfigFiles, AllExamplesParseAndCheck) {
                   "");
     }
     for (const char* name : {"tiny", "delayed_xor", "delayed_copy", "cue_recall", "fashion_mnist_rows",
-                             "fashion_mnist_pixels", "authors_setting"})
+                             "fashion_mnist_pixels", "authors_setting", "delayed_xor_flossed", "cue_recall_4096"})
         EXPECT_EQ(std::count(names.begin(), names.end(), name), 1) << name;
-}
-
-// The way to floss that delayed_xor.toml itself recommends.
-TEST(ConfigFiles, DelayedXorCanBeFlossed) {
-    Config config;
-    read_config(SPIKEFLOSS_SOURCE_DIR "/configs/delayed_xor.toml", config);
-    set_key("flossing.schedule=before", config);
-    set_key("flossing.before=1000", config);
-    set_key("task.delay=14", config);
-    EXPECT_EQ(usage_error([&] { check_config(config); }), "");
 }
 
 TEST(ConfigDocs, ReferenceIsCurrent) {
