@@ -385,12 +385,7 @@ TEST_P(TangentPasses, NetworksLargerThanABlock) {
     }
     ASSERT_TRUE(whole_forward(backend, p, on, twice, true, 2));
     EXPECT_TRUE(all_equal(twice.failure.to_host(), std::vector<std::int32_t>(4, 0)));
-    // Of sequence 1 a float knows what is left of the third vector, 1e-4 of it, to 6e-4 (6e-8 / 1e-4) of itself, in both steps.
-    const Doubles log_r = twice.log_r.to_host(), log_r_expected = reference.log_r.to_host();
-    for (Index qr = 0; qr < c.steps * c.b; ++qr) {
-        const auto part = [&](const Doubles& all) { return Doubles(all.begin() + qr * c.k, all.begin() + (qr + 1) * c.k); };
-        EXPECT_TRUE(close_to(part(log_r), part(log_r_expected), qr % c.b == 1 ? 6e-4 : 1e-5)) << "step " << qr / c.b << ", sequence " << qr % c.b;
-    }
+    EXPECT_TRUE(close_to(twice.log_r.to_host(), reference.log_r.to_host(), 1e-4));
     EXPECT_TRUE(near_in_norm(twice.r.to_host(), reference.r.to_host(), 1e-5));
     // A vector lost.
     for (Floats* q : {&p.q_current, &p.q_membrane}) std::fill_n(q->begin() + c.N, c.N, 0.0f);
