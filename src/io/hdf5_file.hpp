@@ -96,11 +96,13 @@ private:
     void write_attribute(const std::string& object, const std::string& name, const AttributeValue& value);
     void complete();
     void abandon();
+    void forget();
+    void remove_partial();
     std::string problem(const std::string& reason) const;
 
     const ProcessGrid& grid_;
     std::string path_, partial_;
-    Hdf5Handle file_;
+    Hdf5Handle file_, dataset_;     // the latter while it is written
     int descriptor_ = -1;           // of the partial file, on rank 0
     Index planned_ = 0;             // upper bound of the file's size so far
     Index reserved_ = 0;            // bytes set aside on the storage

@@ -103,14 +103,21 @@ OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
     open_ = true;
 }
 
-// Does nothing that needs the other ranks: they may not be here when an exception is on its way.
-OutputFile::~OutputFile() {
-    if (descriptor_ >= 0) {
-        ::close(descriptor_);
-        ::unlink(partial_.c_str());
-    }
-    // Closing a parallel file is collective; the library does it when MPI is finalized.
+OutputFile::~OutputFile() { forget(); }
+
+// Does nothing that needs the other ranks: they may not be here when an exception is on its way. Closing a parallel file
+// is collective, and so may closing a dataset be; the library does it when MPI is finalized.
+void OutputFile::forget() {
+    remove_partial();
+    dataset_.release();
     file_.release();
+}
+
+void OutputFile::remove_partial() {
+    if (descriptor_ < 0) return;
+    ::close(descriptor_);
+    descriptor_ = -1;
+    ::unlink(partial_.c_str());
 }
 
 std::string OutputFile::problem(const std::string& reason) const {
@@ -121,20 +128,20 @@ void OutputFile::together(const std::function<void()>& work) {
     try {
         grid_.agree(work);
     } catch (const Error& error) {
-        if (error.collective) abandon();
+        if (error.collective)
+            abandon();
+        else
+            forget();  // the constructor has no destructor to do it
         throw;
     }
 }
 
 // Collective. Whatever the library still wants to write lies within the reserved space.
 void OutputFile::abandon() {
+    dataset_.reset();
     file_.reset();
     open_ = false;
-    if (descriptor_ >= 0) {
-        ::close(descriptor_);
-        descriptor_ = -1;
-        ::unlink(partial_.c_str());
-    }
+    remove_partial();
 }
 
 // Rank 0: a file without objects, made by the ordinary driver. The space for it is asked for first, as for all else.
@@ -242,7 +249,6 @@ void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims
                 fmt::format("the blocks of {} hold {} elements, the dataset {}", name, sums[1], total));
     });
     reserve(total * static_cast<Index>(sizeof(T)) + object_overhead);
-    Hdf5Handle dataset;
     together([&] {
         const Hdf5Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose), create(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
         H5Pset_create_intermediate_group(links, 1);
@@ -250,17 +256,17 @@ void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims
         H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
         H5Pset_obj_track_times(create, false);
         const Hdf5Handle space = hdf5_space(dims);
-        dataset =
+        dataset_ =
             Hdf5Handle(H5Dcreate2(file_, name.c_str(), file_type<T>(), space, links, create, H5P_DEFAULT), H5Dclose);
-        require(static_cast<bool>(dataset), Exit::storage, problem(fmt::format("dataset {}: {}", name, hdf5_reason())));
+        require(static_cast<bool>(dataset_), Exit::storage, problem(fmt::format("dataset {}: {}", name, hdf5_reason())));
     });
     together([&] {
         for (const Block<T>& block : blocks)
-            require(write_block(dataset, dims, block), Exit::storage,
+            require(write_block(dataset_, dims, block), Exit::storage,
                     problem(fmt::format("dataset {}: {}", name, hdf5_reason())),
                     "see whether the storage is full or faulty; what was there before is untouched");
     });
-    dataset.reset();
+    dataset_.reset();
     attribute(name, checksum_name, sums[0]);
 }
 

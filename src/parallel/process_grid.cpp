@@ -79,6 +79,9 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
         work();
     } catch (const std::bad_alloc&) {
         fault = std::make_exception_ptr(out_of_memory());
+    } catch (const Error& error) {
+        if (error.code() == Exit::lost) throw;  // nobody is left to agree with
+        fault = std::current_exception();
     } catch (...) {
         fault = std::current_exception();
     }

@@ -222,18 +222,24 @@ void Watch::roll(double waited, const char* call, const std::function<bool()>& d
         answer(call);
         sleep(1e-2);
     }
-    failed_ = true;
     if (lost.empty())
-        throw Error(Exit::lost,
-                    fmt::format("the ranks have waited {:.0f} s for each other, though all are alive ({})", waited,
-                                joined(waiting)),
-                    "if a step takes longer than this, raise watchdog.seconds (--watchdog); otherwise report it, with "
-                    "the log of the run directory");
-    throw Error(Exit::lost,
-                fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
-                            lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
-                "look at that machine (memory, GPU, network), then go on from the last checkpoint with --resume; if it "
-                "only computes for longer than this, raise watchdog.seconds (--watchdog)");
+        fail(fmt::format("the ranks have waited {:.0f} s for each other, though all are alive ({})", waited,
+                         joined(waiting)),
+             "if a step takes longer than this, raise watchdog.seconds (--watchdog); otherwise report it, with the log "
+             "of the run directory");
+    fail(fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
+                     lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
+         "look at that machine (memory, GPU, network), then go on from the last checkpoint with --resume; if it only "
+         "computes for longer than this, raise watchdog.seconds (--watchdog)");
+}
+
+void Watch::fail(const std::string& problem, const std::string& suggestion) {
+    {
+        const std::lock_guard lock(mutex_);
+        problem_ = problem;
+    }
+    failed_ = true;
+    throw Error(Exit::lost, problem, suggestion);
 }
 
 Watch::Blocking::Blocking(Watch* watch, const char* call, const std::string* met) : watch_(watch) {
@@ -271,7 +277,7 @@ void Watch::guard(const std::stop_token& stop) {
         }
         const double waited = since(changed);
         if (waited < (failed_ ? 20.0 : seconds_ + roll_seconds(seconds_))) continue;
-        if (failed_) _exit(static_cast<int>(Exit::lost));
+        if (failed_) end_stuck(fmt::format("spikefloss [rank {}]", rank_), problem_);
         const std::string* met = blocking_met_.load();
         end_stuck(
             fmt::format("spikefloss [rank {}]", rank_),

@@ -86,6 +86,7 @@ private:
     void answer(const char* call);
     bool call_roll(const char* call, const std::function<bool()>& done, std::vector<std::string>& answers);
     void roll(double waited, const char* call, const std::function<bool()>& done);
+    [[noreturn]] void fail(const std::string& problem, const std::string& suggestion);
     void guard(const std::stop_token& stop);
 
     MPI_Comm comm_ = MPI_COMM_NULL;
@@ -100,7 +101,8 @@ private:
     std::atomic<const char*> blocking_call_ = "";
     std::atomic<const std::string*> blocking_met_ = nullptr;
     std::atomic<bool> failed_ = false;  // the roll was called: the process has to end soon
-    std::mutex mutex_;                  // of what the guard reads: place_, others_
+    std::string problem_;               // what it found
+    std::mutex mutex_;                  // of what the guard reads: place_, others_, problem_
     std::condition_variable_any wake_;
     std::jthread guard_;
 };

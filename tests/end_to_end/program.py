@@ -62,7 +62,10 @@ class Result:
         self.command, self.code, self.out, self.err, self.seconds = command, code, out, err, seconds
 
     def __str__(self):
-        return f"{' '.join(map(str, self.command))}\nexit code {self.code}\nstdout: {self.out}\nstderr: {self.err}"
+        # The end of both, so that a long run does not hide it.
+        out, err = (text if len(text) < 4000 else f"[...]{text[-4000:]}" for text in (self.out, self.err))
+        return (f"{' '.join(map(str, self.command))}\nexit code {self.code} after {self.seconds:.1f} s\nstdout: {out}\n"
+                f"stderr: {err}")
 
     def errors(self):
         """The program's own error messages (mpirun may add a notice of its own)."""

@@ -1,0 +1,66 @@
+// A rank that is lost while a file is written: the other learns it once, within the time limit, and then waits for nothing
+// more, though parallel HDF5 would have it wait at every close. Two ranks; EXPECT_ only.
+#include "io/files.hpp"
+
+#include "io/hdf5_file.hpp"
+
+#include <chrono>
+#include <functional>
+#include <optional>
+
+namespace spikefloss::test {
+namespace {
+
+constexpr double limit = 0.5;  // s, of the watchdog; the roll call takes one more second
+
+// Rank 0 does `work` and must hear that rank 1 is lost; rank 1 does `until` and then nothing, until rank 0 has.
+void expect_lost(const std::function<void(const ProcessGrid&)>& work,
+                 const std::function<void(const ProcessGrid&)>& until) {
+    const bool here = world_rank() == 0;
+    const ProcessGrid grid(MPI_COMM_WORLD, {1, 2}, here ? limit : 0.0);
+    if (here) {
+        const auto began = std::chrono::steady_clock::now();
+        std::optional<Error> heard;
+        try {
+            work(grid);
+        } catch (const Error& error) {
+            heard = error;
+        }
+        EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(), limit + 3.0);
+        EXPECT_TRUE(heard) << "nothing was thrown";
+        if (heard) {
+            EXPECT_EQ(heard->code(), Exit::lost) << heard->what();
+            EXPECT_NE(std::string(heard->what()).find("rank 1 ("), std::string::npos) << heard->what();
+        }
+    } else {
+        until(grid);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+TEST(LostRank, EndsAnAgreementWithinAnother) {
+    expect_lost(
+        [](const ProcessGrid& grid) { grid.agree([&] { grid.agree([&] { grid.control().barrier(); }); }); },
+        [](const ProcessGrid&) {});
+}
+
+// What rank 1 does here is what OutputFile does up to that point.
+TEST(LostRank, IsNotWaitedForWhenAFileWasJustOpened) {
+    const Folder folder;
+    const std::string path = folder / "a.h5";
+    expect_lost([&](const ProcessGrid& grid) { OutputFile(grid, path).finish(); },
+                [&](const ProcessGrid& grid) {
+                    grid.agree([] {});  // rank 0 has made it
+                    grid.agree([] {});  // and set its space aside
+                    Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+                    H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+                    H5Pset_fapl_mpio(access, grid.control().handle(), MPI_INFO_NULL);
+                    Hdf5Handle file(H5Fopen((path + ".partial").c_str(), H5F_ACC_RDWR, access), H5Fclose);
+                    EXPECT_TRUE(static_cast<bool>(file));
+                    file.release();  // the library closes it with MPI, on both
+                });
+    EXPECT_EQ(folder.names(), std::vector<std::string>{});
+}
+
+}  // namespace
+}  // namespace spikefloss::test
