@@ -1,9 +1,9 @@
 // Memory of the CPU backend: 64-byte aligned, with guard words on both sides that are checked when it is freed, so that
 // a write out of bounds is found where it happened to matter and not three steps later.
+#include "backend/blas_kernels.hpp"
 #include "backend/cpu_backend.hpp"
 #include "core/error.hpp"
 
-#include <cblas.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -34,7 +34,7 @@ CpuBackend::CpuBackend(int threads, Sums sums) : threads_(threads), sums_(sums) 
     require(threads >= 1, Exit::usage, fmt::format("{} threads were asked for", threads), "use at least 1");
     omp_set_num_threads(threads);
     // Products are split over OpenMP threads here, by rows, so that OpenBLAS itself stays on one thread each.
-    openblas_set_num_threads(1);
+    keep_blas_on_one_thread();
 }
 
 // Layout: guard (its first 8 bytes hold the size) | data | guard.

@@ -1,4 +1,7 @@
-"""On a processor without the instructions the program was built for it says so, instead of dying of SIGILL."""
+"""On a processor without the instructions the program was built for it says so, instead of dying of SIGILL. On one that
+OpenBLAS does not know the program still has the kernels that fit it.
+"""
+import os
 import shutil
 import subprocess
 
@@ -7,8 +10,9 @@ import program
 
 class ProcessorTest(program.ProgramTest):
     def info_on(self, processor):
+        environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
         return subprocess.run(["qemu-x86_64", "-cpu", processor, program.PROGRAM, "info"], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=120)
+                              capture_output=True, text=True, timeout=120, env=environment)
 
     def test_old_processor_is_told(self):
         done = self.info_on("Nehalem")
@@ -20,6 +24,17 @@ class ProcessorTest(program.ProgramTest):
         done = self.info_on("max")
         self.assertNotIn("AVX2", done.stderr)
         self.assertEqual(done.returncode, program.SUCCESS, done.stderr)
+
+    def test_unknown_processor_has_kernels_that_fit(self):
+        # A model number that nothing has. The program it starts again runs on the real processor: but what it was told
+        # is from the pretended one, which has AVX2 and no AVX-512.
+        done = self.info_on("Haswell,family=6,model=250")
+        self.assertEqual(done.returncode, program.SUCCESS, done.stderr)
+        self.assertRegex(done.stdout, r"BLAS +OpenBLAS .* Haswell ")
+
+    def test_kernels_that_were_asked_for_are_kept(self):
+        done = program.run("info", env={**os.environ, "OPENBLAS_CORETYPE": "Prescott"})
+        self.assertRegex(done.out, r"BLAS +OpenBLAS .* Prescott ", str(done))
 
 
 if __name__ == "__main__":
