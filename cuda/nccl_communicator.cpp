@@ -3,10 +3,10 @@
 
 #include "core/error.hpp"
 
+#include "check.hpp"
+
 #include <algorithm>
-#include <chrono>
 #include <exception>
-#include <thread>
 
 namespace spikefloss {
 namespace {
@@ -26,7 +26,7 @@ bool all_equal(std::span<const Index> sizes) {
 
 // The first failure of the calls of a group.
 void note(ncclResult_t& first, ncclResult_t result) {
-    if (first == ncclSuccess || first == ncclInProgress) first = result;
+    if (first == ncclSuccess) first = result;
 }
 
 }  // namespace
@@ -42,21 +42,18 @@ NcclSession::NcclSession(CudaBackend& backend, const ProcessGrid& grid) : backen
 }
 
 void NcclSession::start(const ProcessGrid& grid) {
+    check(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    check(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
     ncclUniqueId id = {};
     grid.agree([&] {
-        if (grid.rank() == 0) settle(ncclGetUniqueId(&id), nullptr, "ncclGetUniqueId");
+        if (grid.rank() == 0) call("ncclGetUniqueId", nullptr, [&] { return ncclGetUniqueId(&id); });
     });
     grid.control().broadcast(&id, sizeof id, 0);
-    // Calls return at once and are asked for their outcome, so that a rank lost meanwhile can be told.
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    const ncclResult_t begun = ncclCommInitRankConfig(&world_, grid.ranks(), id, grid.rank(), &config);
-    settle(begun, world_, "ncclCommInitRankConfig");
+    call("ncclCommInitRank", nullptr, [&] { return ncclCommInitRank(&world_, grid.ranks(), id, grid.rank()); });
     // The same groups in the same order as MPI_Comm_split makes for the host's communicators.
     const auto split = [&](int color, int key, ncclComm_t& comm) {
-        const ncclResult_t result = ncclCommSplit(world_, color, key, &comm, &config);
-        settle(result, world_, "ncclCommSplit");
-        settle(ncclSuccess, comm, "ncclCommSplit");
+        grid.control().barrier();  // names a rank that is lost
+        call("ncclCommSplit", world_, [&] { return ncclCommSplit(world_, color, key, &comm, nullptr); });
     };
     split(grid.batch_shard(), grid.neuron_shard(), neurons_);
     split(grid.neuron_shard(), grid.batch_shard(), batch_);
@@ -69,20 +66,14 @@ NcclSession::~NcclSession() {
         return;
     }
     for (ncclComm_t comm : {neurons_, batch_, world_}) {
-        if (!comm) continue;
-        ncclResult_t state = ncclCommFinalize(comm);
-        const auto start = std::chrono::steady_clock::now();
-        while (state == ncclInProgress && std::chrono::steady_clock::now() - start < std::chrono::seconds(10)) {
-            std::this_thread::sleep_for(std::chrono::microseconds(100));
-            if (ncclCommGetAsyncError(comm, &state) != ncclSuccess) break;
-        }
-        if (state == ncclSuccess)
-            ncclCommDestroy(comm);
-        else
-            ncclCommAbort(comm);
+        const Watch::Blocking blocking(watch_.get(), "ncclCommDestroy");
+        if (comm) ncclCommDestroy(comm);
     }
+    cudaEventDestroy(reached_);
+    cudaStreamDestroy(side_);
 }
 
+// Stream and event are left: what is queued may still wait for them.
 void NcclSession::abort() noexcept {
     for (ncclComm_t* comm : {&neurons_, &batch_, &world_}) {
         if (*comm) ncclCommAbort(*comm);
@@ -90,9 +81,9 @@ void NcclSession::abort() noexcept {
     }
 }
 
-void NcclSession::fail(ncclResult_t result, ncclComm_t comm, const char* call) {
+void NcclSession::fail(ncclResult_t result, ncclComm_t comm, const char* name) {
     const char* detail = ncclGetLastError(comm);
-    const std::string text = fmt::format("{} failed: {}{}{}", call, ncclGetErrorString(result),
+    const std::string text = fmt::format("{} failed: {}{}{}", name, ncclGetErrorString(result),
                                          detail && *detail ? ": " : "", detail ? detail : "");
     abort();
     throw Error(
@@ -101,28 +92,24 @@ void NcclSession::fail(ncclResult_t result, ncclComm_t comm, const char* call) {
         "share a GPU need --comm staged");
 }
 
-void NcclSession::settle(ncclResult_t result, ncclComm_t comm, const char* call) {
-    const auto start = std::chrono::steady_clock::now();
-    for (double answered = 0.0;;) {
-        if (result == ncclSuccess && comm) {
-            const ncclResult_t asked = ncclCommGetAsyncError(comm, &result);
-            if (asked != ncclSuccess) fail(asked, comm, call);
-        }
-        if (result == ncclSuccess) return;
-        if (result != ncclInProgress) fail(result, comm, call);
-        const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        if (waited > answered + 0.1) {
-            answered = waited;
-            try {
-                watch_->waiting(waited, call);
-            } catch (...) {
-                abort();
-                throw;
-            }
-        }
-        std::this_thread::sleep_for(std::chrono::microseconds(waited < 1e-3 ? 1 : 50));
-        result = ncclSuccess;
-    }
+void NcclSession::call(const char* name, ncclComm_t comm, const std::function<ncclResult_t()>& function) {
+    const Watch::Blocking blocking(watch_.get(), name);
+    ncclResult_t result = function();
+    if (result != ncclSuccess) fail(result, comm, name);
+    if (!comm) return;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm, &result);
+    if (asked != ncclSuccess || result != ncclSuccess) fail(asked != ncclSuccess ? asked : result, comm, name);
+}
+
+cudaStream_t NcclSession::fork() {
+    check(cudaEventRecord(reached_, backend_.stream()), "cudaEventRecord");
+    check(cudaStreamWaitEvent(side_, reached_, 0), "cudaStreamWaitEvent");
+    return side_;
+}
+
+void NcclSession::join() {
+    check(cudaEventRecord(reached_, side_), "cudaEventRecord");
+    check(cudaStreamWaitEvent(backend_.stream(), reached_, 0), "cudaStreamWaitEvent");
 }
 
 void NcclSession::waiting(double waited) {
@@ -131,7 +118,7 @@ void NcclSession::waiting(double waited) {
         if (!comm) continue;
         const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
         if (asked != ncclSuccess) fail(asked, comm, "ncclCommGetAsyncError");
-        if (state != ncclSuccess && state != ncclInProgress) fail(state, comm, "a collective of NCCL");
+        if (state != ncclSuccess) fail(state, comm, "a collective of NCCL");
     }
     try {
         watch_->waiting(waited, "waits for its GPU");
@@ -152,13 +139,14 @@ NcclCommunicator::NcclCommunicator(std::shared_ptr<NcclSession> session, ncclCom
     backend_.zero(flag_.get(), sizeof(float));
 }
 
-template <class Calls>
-void NcclCommunicator::group(const char* call, Calls&& calls) {
-    session_->settle(ncclGroupStart(), nullptr, "ncclGroupStart");
-    const ncclResult_t queued = calls();
-    const ncclResult_t ended = ncclGroupEnd();
-    const bool fine = queued == ncclSuccess || queued == ncclInProgress;
-    session_->settle(fine ? ended : queued, comm_, call);
+void NcclCommunicator::group(const char* name, const std::function<ncclResult_t()>& calls) {
+    session_->call(name, comm_, [&] {
+        ncclResult_t first = ncclGroupStart();
+        if (first != ncclSuccess) return first;
+        note(first, calls());
+        note(first, ncclGroupEnd());
+        return first;
+    });
 }
 
 void NcclCommunicator::all_gather(const void* send, void* receive, std::span<const Index> bytes) {
@@ -166,8 +154,9 @@ void NcclCommunicator::all_gather(const void* send, void* receive, std::span<con
     if (!comm_) return backend_.copy(receive, send, mine);
     if (all_equal(bytes)) {
         if (mine)
-            session_->settle(ncclAllGather(send, receive, mine, ncclUint8, comm_, backend_.stream()), comm_,
-                             "ncclAllGather");
+            session_->call("ncclAllGather", comm_, [&] {
+                return ncclAllGather(send, receive, mine, ncclUint8, comm_, backend_.stream());
+            });
         return;
     }
     group("ncclBroadcast", [&] {
@@ -187,8 +176,9 @@ void NcclCommunicator::reduce_scatter_sum(const void* send, void* receive, Scala
     if (!comm_) return backend_.copy(receive, send, mine * size_of(type));
     if (all_equal(counts)) {
         if (mine)
-            session_->settle(ncclReduceScatter(send, receive, mine, datatype(type), ncclSum, comm_, backend_.stream()),
-                             comm_, "ncclReduceScatter");
+            session_->call("ncclReduceScatter", comm_, [&] {
+                return ncclReduceScatter(send, receive, mine, datatype(type), ncclSum, comm_, backend_.stream());
+            });
         return;
     }
     group("ncclReduce", [&] {
@@ -206,16 +196,33 @@ void NcclCommunicator::reduce_scatter_sum(const void* send, void* receive, Scala
 
 void NcclCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {
     if (!comm_ || count == 0) return;
-    session_->settle(
-        ncclAllReduce(data, data, static_cast<std::size_t>(count), datatype(type), ncclSum, comm_, backend_.stream()),
-        comm_, "ncclAllReduce");
+    session_->call("ncclAllReduce", comm_, [&] {
+        return ncclAllReduce(data, data, static_cast<std::size_t>(count), datatype(type), ncclSum, comm_,
+                             backend_.stream());
+    });
+}
+
+void NcclCommunicator::begin_sums(std::span<const SumRange> ranges, Scalar type) {
+    if (!comm_) return;
+    const cudaStream_t side = session_->fork();
+    group("ncclAllReduce", [&] {
+        ncclResult_t first = ncclSuccess;
+        for (const auto& [data, count] : ranges)
+            if (count)
+                note(first, ncclAllReduce(data, data, static_cast<std::size_t>(count), datatype(type), ncclSum, comm_, side));
+        return first;
+    });
+}
+
+void NcclCommunicator::finish_sums() {
+    if (comm_) session_->join();
 }
 
 void NcclCommunicator::broadcast(void* data, Index bytes, int root) {
     if (!comm_ || bytes == 0) return;
-    session_->settle(
-        ncclBroadcast(data, data, static_cast<std::size_t>(bytes), ncclUint8, root, comm_, backend_.stream()), comm_,
-        "ncclBroadcast");
+    session_->call("ncclBroadcast", comm_, [&] {
+        return ncclBroadcast(data, data, static_cast<std::size_t>(bytes), ncclUint8, root, comm_, backend_.stream());
+    });
 }
 
 void NcclCommunicator::barrier() {

@@ -1,8 +1,11 @@
-// Communicator on device memory through NCCL, one GPU per rank: every operation is queued on the backend's stream.
+// Communicator on device memory through NCCL, one GPU per rank: every operation is queued on the backend's stream, but for
+// sums that overlap, which have a stream of their own.
 //
 // A lost rank leaves the others' streams waiting for ever. So whenever the host waits for its stream, the communicators
 // are asked for errors, and after the time limit the roll is called over MPI (parallel/watch.hpp); then all
-// communicators are aborted, which frees the stream, and the error that names the rank ends the job.
+// communicators are aborted, which frees the stream, and the error that names the rank ends the job. A call of NCCL itself
+// waits for other ranks only while communicators are made or connected; the watch ends a rank that does so for too long.
+// (NCCL's non-blocking communicators would start a thread for every collective.)
 #pragma once
 
 #include "cuda_backend.hpp"
@@ -10,8 +13,8 @@
 
 #include <nccl.h>
 
+#include <functional>
 #include <memory>
-#include <vector>
 
 namespace spikefloss {
 
@@ -27,21 +30,24 @@ public:
     ncclComm_t world() const { return world_; }
     ncclComm_t neurons() const { return neurons_; }
     ncclComm_t batch() const { return batch_; }
-    CudaBackend& backend() const { return backend_; }
-
-    // Waits until `comm` has taken what `call` asked for; aborts all and throws when that failed.
-    void settle(ncclResult_t result, ncclComm_t comm, const char* call);
+    // Makes a call of NCCL on `comm` (null: on none); aborts all and throws when it fails.
+    void call(const char* name, ncclComm_t comm, const std::function<ncclResult_t()>& function);
+    // The stream beside the backend's, once it waits for what is queued on that now; and the other way round.
+    cudaStream_t fork();
+    void join();
     // What to do several times a second while the stream is waited for.
     void waiting(double waited);
 
 private:
     void start(const ProcessGrid& grid);
     void abort() noexcept;
-    [[noreturn]] void fail(ncclResult_t result, ncclComm_t comm, const char* call);
+    [[noreturn]] void fail(ncclResult_t result, ncclComm_t comm, const char* name);
 
     CudaBackend& backend_;
     std::shared_ptr<Watch> watch_;
     ncclComm_t world_ = nullptr, neurons_ = nullptr, batch_ = nullptr;
+    cudaStream_t side_ = nullptr;
+    cudaEvent_t reached_ = nullptr;
 };
 
 class NcclCommunicator final : public Communicator {
@@ -57,11 +63,13 @@ public:
     void broadcast(void* data, Index bytes, int root) override;
     // Also waits for the stream.
     void barrier() override;
+    bool overlaps() const override { return comm_ != nullptr; }
+    void begin_sums(std::span<const SumRange> ranges, Scalar type) override;
+    void finish_sums() override;
 
 private:
-    // Runs `calls`, NCCL calls that form one operation.
-    template <class Calls>
-    void group(const char* call, Calls&& calls);
+    // Runs `calls`, NCCL calls that form one operation; it gives the result of the first that failed.
+    void group(const char* name, const std::function<ncclResult_t()>& calls);
 
     std::shared_ptr<NcclSession> session_;
     ncclComm_t comm_;

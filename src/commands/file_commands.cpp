@@ -225,7 +225,7 @@ int gradients(const FileCommand& command) {
             pass = std::make_unique<FlossingPass>(backend, grid, in.network, options, T, B,
                                                   starting_bases(command, in, options.tangent.exponents));
         });
-        loss = pass->run(in.network, x.data(), 1.0, optimiser.gradient(), true).loss;
+        loss = pass->run(in.network, x.data(), 1.0, optimiser.gradient(), {.state_norms = true}).loss;
         if (!command.direct) state_norm = pass->state().state_gradient_norm();
     }
     const GradientNorms norms = optimiser.reduce();

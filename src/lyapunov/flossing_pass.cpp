@@ -30,7 +30,7 @@ double FlossingPass::penalty_of(const std::vector<double>& exponents) const {
 }
 
 Penalty FlossingPass::run(const Network& network, const float* x, double weight, SumBuffer& gradient,
-                          bool state_norms) {
+                          BackwardOptions through) {
     state_.forward(network, x);
     tangents_.forward(network, state_, q0_, mine_.begin);
     Penalty penalty;
@@ -47,9 +47,9 @@ Penalty FlossingPass::run(const Network& network, const float* x, double weight,
     }
     extra_.zero();
     tangents_.backward(network, state_, d_exponents, options_.time_constants, gradient, extra_.data());
-    if (options_.through_state)
-        state_.backward(network, x, {.extra = extra_.data(), .time_constants = options_.time_constants,
-                                     .state_norms = state_norms}, gradient);
+    through.extra = extra_.data();
+    through.time_constants = options_.time_constants;
+    if (options_.through_state) state_.backward(network, x, through, gradient);
     return penalty;
 }
 

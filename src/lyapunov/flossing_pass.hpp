@@ -26,8 +26,9 @@ public:
                  Index batch, std::vector<float> q0);
 
     // Runs the network on x [T, b, M] and adds weight times the penalty's gradient, of this rank's sequences, to
-    // `gradient`; still to be summed over `batch` by the caller. Collective.
-    Penalty run(const Network& network, const float* x, double weight, SumBuffer& gradient, bool state_norms = false);
+    // `gradient`; still to be summed over `batch` by the caller. through: state_norms and complete of the pass through the
+    // trajectory, the last one. Collective.
+    Penalty run(const Network& network, const float* x, double weight, SumBuffer& gradient, BackwardOptions through = {});
 
     // The penalty of a spectrum, without its gradient.
     double penalty_of(const std::vector<double>& exponents) const;

@@ -33,16 +33,22 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
     for (Index first = begin + (end - begin - 1) / chunk_ * chunk_; first >= begin; first -= chunk_) {
         const Index steps = std::min(chunk_, end - first);
         if (network_backward(network, x, options, first, steps, gradient)) continue;
+        const bool last = first == 0 && options.complete;
         if (options.dy) {
             readout_backward(network, first, steps, gradient);
             // What the readout sends back to the chunk: dz W_out [steps b, n].
             backend_.gemm(Transpose::no, Transpose::no, {dz_.data() + first * b_ * O, steps * b_, O},
                           {network[Parameter::w_out], O, n_}, Matrix<float>(input_.data(), steps * b_, n_), false);
         }
+        // Sharded neurons exchange their adjoints in every step from here.
+        const bool alone = recurrence_.shards() == 1;
+        if (last && alone) options.complete({Parameter::w_out, Parameter::bias_out});
         if (!whole_backward(network, options, first, steps, gradient)) {
             loop_backward(network, options, first, steps, gradient);
             recurrence_backward(network, first, steps, gradient);
         }
+        if (last && !alone) options.complete({Parameter::w_out, Parameter::bias_out});
+        if (last) options.complete({Parameter::w_rec});
         inputs_backward(network, x, first, steps, gradient);
     }
 }

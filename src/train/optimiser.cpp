@@ -41,8 +41,33 @@ bool Optimiser::trains(Parameter parameter) const {
     return std::find(options_.parameters.begin(), options_.parameters.end(), parameter) != options_.parameters.end();
 }
 
+void Optimiser::complete(std::initializer_list<Parameter> parameters) {
+    if (!grid_.batch().overlaps()) return;
+    std::vector<SumRange> ranges;
+    for (Parameter p : parameters) {
+        const auto [offset, count] = layout_.extent(p);
+        ranges.push_back({sums_.data(offset), count});
+        begun_[static_cast<std::size_t>(p)] = true;
+    }
+    grid_.batch().begin_sums(ranges, sums_.type());
+}
+
+// The sums over batch shards that have not begun, and the end of those that have.
+void Optimiser::sum_over_batch() {
+    if (std::find(begun_.begin(), begun_.end(), true) == begun_.end())
+        return grid_.batch().all_reduce_sum(sums_.data(), sums_.type(), sums_.size());
+    std::vector<SumRange> ranges;
+    for (Parameter p : all_parameters) {
+        const auto [offset, count] = layout_.extent(p);
+        if (!begun_[static_cast<std::size_t>(p)]) ranges.push_back({sums_.data(offset), count});
+    }
+    grid_.batch().begin_sums(ranges, sums_.type());
+    grid_.batch().finish_sums();
+    begun_.fill(false);
+}
+
 GradientNorms Optimiser::reduce() {
-    grid_.batch().all_reduce_sum(sums_.data(), sums_.type(), sums_.size());
+    sum_over_batch();
     backend_.round_sums(sums_.data(), reduced_.data(), reduced_.size());
     sums_.zero();
     // Every batch shard now holds the same; the first speaks, and of replicated parameters only the first neuron shard.

@@ -6,6 +6,7 @@
 #include "train/training_state.hpp"
 
 #include <array>
+#include <initializer_list>
 #include <string>
 
 namespace spikefloss {
@@ -37,6 +38,9 @@ public:
 
     // Where passes add this rank's gradients; zeroed by reduce().
     SumBuffer& gradient() { return sums_; }
+    // The gradient of these parameters has all that this rank adds to it: their sum over the batch shards may begin, if the
+    // communicator can do so beside other work. Until reduce() no rank makes another collective call of the grid's.
+    void complete(std::initializer_list<Parameter> parameters);
     // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks.
     GradientNorms reduce();
     // The reduced gradient [layout.size()].
@@ -49,11 +53,14 @@ public:
     void restore(const OptimiserState& state);
 
 private:
+    void sum_over_batch();
+
     Backend& backend_;
     const ProcessGrid& grid_;
     ParameterLayout layout_;
     OptimiserOptions options_;
     SumBuffer sums_;
+    std::array<bool, parameter_count> begun_{};  // whose sum has begun
     Buffer<float> reduced_, first_, second_;
     Buffer<double> squares_;  // [parameter_count]
     std::int64_t updates_ = 0;

@@ -78,13 +78,14 @@ StepReport Trainer::advance() {
     return report;
 }
 
-// Runs the flossing pass on the next flossing batch.
-Penalty Trainer::add_penalty(double weight, SumBuffer& gradient) {
+// Runs the flossing pass on the next flossing batch; nothing is added to the gradient after it.
+Penalty Trainer::add_penalty(double weight, Optimiser& optimiser) {
     const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
     const Batch batch = task_.sample(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
     // The first `horizon` steps of every sequence: time is the slowest index.
     if (floss_x_.size()) backend_.copy_in(floss_x_.data(), batch.x.data(), floss_x_.bytes());
-    Penalty penalty = flossing_->run(network_, floss_x_.data(), weight, gradient);
+    Penalty penalty = flossing_->run(network_, floss_x_.data(), weight, optimiser.gradient(),
+                                     {.complete = [&](auto parameters) { optimiser.complete(parameters); }});
     ++progress_.floss_steps;
     if (schedule_.over(penalty.spectrum.exponents[0])) {
         progress_.flossing_over = true;
@@ -96,7 +97,7 @@ Penalty Trainer::add_penalty(double weight, SumBuffer& gradient) {
 StepReport Trainer::floss_step() {
     StepReport report;
     report.flossing = true;
-    report.penalty = add_penalty(1.0, floss_optimiser_.gradient());
+    report.penalty = add_penalty(1.0, floss_optimiser_);
     report.norms = floss_optimiser_.reduce();
     check_finite(nullptr, report.norms, flossing_->state(), "flossing");
     report.rate = flossing_->state().firing_rate();
@@ -121,12 +122,14 @@ StepReport Trainer::train_step() {
     loss_.load(task_.sample(Purpose::train, progress_.step, options_.batch, mine_));
     pass_.forward(network_, loss_.x());
     report.outcome = loss_.evaluate(pass_.tape().readout.data(), options_.batch);
-    pass_.backward(network_, loss_.x(),
-                   {.dy = loss_.dy(), .adjoint_limit = adjoint_limit(), .time_constants = trains_time_constants(optimiser_)},
-                   optimiser_.gradient());
-    if (schedule_.joint(progress_)) {
+    const bool joint = schedule_.joint(progress_);
+    BackwardOptions options{
+        .dy = loss_.dy(), .adjoint_limit = adjoint_limit(), .time_constants = trains_time_constants(optimiser_)};
+    if (!joint) options.complete = [this](auto parameters) { optimiser_.complete(parameters); };
+    pass_.backward(network_, loss_.x(), options, optimiser_.gradient());
+    if (joint) {
         const Clock::time_point began = Clock::now();
-        report.penalty = add_penalty(options_.floss_schedule.joint_weight, optimiser_.gradient());
+        report.penalty = add_penalty(options_.floss_schedule.joint_weight, optimiser_);
         report.flossing_seconds = seconds_since(began);
     }
     report.norms = optimiser_.reduce();

@@ -84,7 +84,7 @@ public:
 private:
     StepReport floss_step();
     StepReport train_step();
-    Penalty add_penalty(double weight, SumBuffer& gradient);
+    Penalty add_penalty(double weight, Optimiser& optimiser);
     float adjoint_limit() const;
     double measure_adaptive();
     // The parts of a diagnosis; the other two need the states.

@@ -101,7 +101,7 @@ class LaunchedTest(program.ProgramTest):
 
     def arguments(self, directory, *extra, steps=ENDLESS, ranks=2):
         return [self.config(CONFIG), *([ranks] if ranks else []), "--run-dir", directory, "--threads", 1, "--set",
-                f"train.steps={steps}", *extra]
+                f"train.steps={steps}", *extra, *program.MORE]
 
     def start(self, *arguments, prefix=(), **options):
         command = [*prefix, LAUNCHER, *map(str, arguments)]

@@ -1,5 +1,5 @@
 // What can be set about the emulated device by environment variables, all whole numbers:
-//   SPIKEFLOSS_EMULATION_SEED             order of blocks, warps and threads; 0 is the natural one
+//   SPIKEFLOSS_EMULATION_SEED             order of blocks, warps, threads and streams; 0 is the natural one
 //   SPIKEFLOSS_EMULATION_MULTIPROCESSORS  8
 //   SPIKEFLOSS_EMULATION_SHARED           bytes of dynamic shared memory a block can ask for (227 KiB)
 //   SPIKEFLOSS_EMULATION_MEMORY           bytes of device memory (4 GiB)

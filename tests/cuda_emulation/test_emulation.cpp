@@ -157,6 +157,29 @@ TEST_F(Emulation, EveryThreadRunsOnceWithItsIndices) {
     }
 }
 
+// A second stream that does not wait for what another has queued finds it not done with one seed, and done with the other.
+TEST_F(Emulation, StreamsWithoutEventsRunInEitherOrder) {
+    for (const bool waits : {false, true})
+        for (const bool early : {false, true}) {
+            set("SEED", early ? "1" : "0");
+            cudaStream_t second = nullptr;
+            cudaEvent_t event = nullptr;
+            cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking);
+            cudaEventCreate(&event);
+            float *from = buffer(std::vector<float>{1.0f}), *to = buffer(std::vector<float>{0.0f});
+            cudaStreamSynchronize(stream_);
+            cudaMemsetAsync(from, 0, sizeof(float), stream_);
+            cudaEventRecord(event, stream_);
+            if (waits) cudaStreamWaitEvent(second, event);
+            cudaMemcpyAsync(to, from, sizeof(float), cudaMemcpyDeviceToDevice, second);
+            cudaStreamSynchronize(stream_);
+            cudaStreamSynchronize(second);
+            EXPECT_EQ(read(to, 1)[0], early && !waits ? 1.0f : 0.0f) << "waits " << waits << ", early " << early;
+            cudaEventDestroy(event);
+            cudaStreamDestroy(second);
+        }
+}
+
 TEST_F(Emulation, BarrierOrdersSharedMemory) {
     for (const char* seed : {"0", "5", "6"}) {
         set("SEED", seed);

@@ -72,10 +72,16 @@ class Result:
         return re.findall(r"^spikefloss(?: \[rank \d+\])?: error: .*$", self.err + self.out, re.MULTILINE)
 
 
+# What every command that computes is also told: a backend.
+MORE = os.environ.get("SPIKEFLOSS_ARGUMENTS", "").split()
+COMPUTES = ("train", "eval", "info", "spectrum", "gradients")
+
+
 def command_line(arguments, ranks=None):
     """The command: alone when ranks is None, otherwise under mpirun."""
     launcher = [] if ranks is None else [MPIEXEC, "-n", str(ranks)]
-    return launcher + [PROGRAM] + [str(argument) for argument in arguments]
+    words = [str(argument) for argument in arguments]
+    return launcher + [PROGRAM] + words + (MORE if words and words[0] in COMPUTES else [])
 
 
 def start(arguments, ranks=None, **options):

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <numeric>
 #include <string>
@@ -29,13 +30,23 @@ int world(int (*ask)(MPI_Comm, int*)) {
 
 class DeviceCommunicators : public testing::TestWithParam<Case> {
 protected:
-    // test(backend, communicator) for the three communicators of every grid.
+    // test(backend, communicator) for the three communicators of every grid. On emulated devices once more with streams that
+    // run early what they can.
     template <class Test>
     void for_every_communicator(Test&& test) {
-        const int ranks = world(MPI_Comm_size), rank = world(MPI_Comm_rank);
 #ifdef SPIKEFLOSS_TEST_EMULATED
         setenv("SPIKEFLOSS_EMULATION_DEVICES", GetParam().comm == "nccl" ? "6" : "1", 1);
+        setenv("SPIKEFLOSS_EMULATION_SEED", "1", 1);
+        for_every_grid(test);
+        unsetenv("SPIKEFLOSS_EMULATION_SEED");
 #endif
+        for_every_grid(test);
+    }
+
+private:
+    template <class Test>
+    void for_every_grid(Test&& test) {
+        const int ranks = world(MPI_Comm_size), rank = world(MPI_Comm_rank);
         for (int P = 1; P <= ranks; ++P) {
             if (ranks % P != 0) continue;
             const auto backend = make_backend({.name = GetParam().backend,
@@ -147,6 +158,31 @@ TEST_P(DeviceCommunicators, TakeTheirPlaceInTheQueue) {
         }
         const auto ranks = static_cast<float>(communicator.size());
         EXPECT_EQ(data.to_host(), std::vector<float>(1000, 8.0f * ranks * ranks * ranks));
+    });
+}
+
+// Two batches of sums begun one after the other, of arrays that are ready only by what was queued before, and beside other
+// work; afterwards they are there for what is queued next.
+TEST_P(DeviceCommunicators, SumsInTwoHalves) {
+    for_every_communicator([](Backend& backend, Communicator& communicator) {
+        const auto ranks = static_cast<float>(communicator.size());
+        EXPECT_EQ(communicator.overlaps(), GetParam().comm == "nccl");
+        Buffer<float> data(backend, std::vector<float>(1000, 1.0f)), other(backend, std::vector<float>(500, 1.0f));
+        for (int round = 0; round < 3; ++round) {
+            backend.scale(data.data(), 2.0f, 600);
+            communicator.begin_sums(std::vector<SumRange>{{data.data(), 300}, {data.data() + 300, 0}, {data.data() + 300, 300}},
+                                    Scalar::float32);
+            backend.scale(other.data(), 3.0f, 500);
+            backend.scale(data.data() + 600, 4.0f, 400);
+            communicator.begin_sums(std::vector<SumRange>{{data.data() + 600, 400}}, Scalar::float32);
+            backend.scale(other.data(), 2.0f, 500);
+            communicator.finish_sums();
+            backend.scale(data.data(), 0.5f, 1000);
+        }
+        std::vector<float> expected(1000, ranks * ranks * ranks);
+        std::fill(expected.begin() + 600, expected.end(), 8.0f * ranks * ranks * ranks);
+        EXPECT_EQ(data.to_host(), expected);
+        EXPECT_EQ(other.to_host(), std::vector<float>(500, 216.0f));
     });
 }
 
