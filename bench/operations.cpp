@@ -37,6 +37,7 @@ struct Arrays {
     Buffer<double> sum{backend, 1};
     Buffer<std::uint32_t> bits{backend, b* spike_words(n)};
     Buffer<double> squares{backend, b};
+    Buffer<float> limit = filled(1, 1.0f);
     // [b, k, n]
     Buffer<float> q_i = random(b * k * n), q_u = random(b * k * n), p_i = random(b * k * n), p_u = random(b * k * n),
                   x = random(b * k * n);
@@ -142,7 +143,7 @@ std::vector<Operation> operations() {
          bn(2),
          {}},
         {"cap_rows",
-         [](Arrays& a) { a.backend.cap_rows(a.b, a.n, a.squares.data(), 1.0f, a.i_next.data(), a.u_next.data()); },
+         [](Arrays& a) { a.backend.cap_rows(a.b, a.n, a.squares.data(), a.limit.data(), a.i_next.data(), a.u_next.data()); },
          bn(4),
          {}},
         {"scale", [](Arrays& a) { a.backend.scale(a.w.data(), 1.0f, a.n * a.n); }, nn(2), {}},
@@ -197,7 +198,7 @@ std::vector<Operation> operations() {
              a.taken = a.backend.backward_steps(
                  model, a.neurons(), a.b, a.n, a.w.data(),
                  {a.steps, a.u_steps.data(), a.bits_steps.data(), a.input_steps.data(), Readout::membrane, nullptr,
-                  nullptr, 0.0f, a.di.data(), a.du.data(), a.g_steps.data(), a.sums_w.matrix(a.n, a.n)});
+                  nullptr, nullptr, a.di.data(), a.du.data(), a.g_steps.data(), a.sums_w.matrix(a.n, a.n)});
          },
          bn(6.0 * Arrays::steps),
          {}},

@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(most_threads, 1) backward_steps_kernel(const B
     const int column = thread % columns, slot = thread / columns, j = rank * columns + column;
     const bool neuron = slot < S && j < N;
     const float alpha = neuron ? a.neurons.alpha[j] : 0.0f, beta = neuron ? a.neurons.beta[j] : 0.0f;
-    const float theta = a.model.threshold, limit = a.pass.adjoint_limit;
+    const float theta = a.model.threshold, limit = a.pass.adjoint_limit ? *a.pass.adjoint_limit : 0.0f;
     // My warp's part of the product.
     const int groups = columns / warp_size, warp = thread / warp_size;
     const int group = warp % groups, slice = warp / groups, length = inner / slices;
@@ -234,7 +234,7 @@ bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& 
     }
     auto* counters = scratch<unsigned>(0, plan->teams);
     if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(plan->teams) * sizeof(unsigned));
-    const bool wanted = pass.squares || pass.adjoint_limit > 0.0f;
+    const bool wanted = pass.squares || pass.adjoint_limit;
     const BackwardArrays arrays{model, neurons, w_rec, pass, b, n,
                                 wanted ? scratch<double>(1, (pass.steps + 1) * b * words) : nullptr};
     const BackwardShared shared(n, plan->sequences, plan->slices);

@@ -55,7 +55,7 @@ public:
     void round_sums(const void* in, float* out, Index count) override;
     void sum_squares(const float* x, Index count, double* sum) override;
     void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) override;
-    void cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) override;
+    void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) override;
     void scale(float* x, float factor, Index count) override;
     void add(float* y, const float* x, Index count) override;
     void repeat_row(Index rows, Index n, const float* row, float* out) override;

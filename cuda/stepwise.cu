@@ -153,28 +153,22 @@ void CudaBackend::backward_stepwise(const NeuronModel& model, const NeuronVector
                pass.from_readout && t > 0 ? pass.from_readout + (t - 1) * row : nullptr,
                pass.extra && t > 0 ? pass.extra + t * row : nullptr, pass.du);
     };
-    const auto all_steps = [&] {
+    GraphKey key;
+    key << 'b' << model.threshold << model.reset << model.surrogate << model.sharpness << neurons.alpha << neurons.beta << b
+        << N << w_rec << pass.steps << pass.u << pass.from_readout << pass.readout << pass.extra << pass.squares
+        << pass.adjoint_limit << pass.di << pass.du << pass.g;
+    graphs().run(stream_, key, [&] {
         for (Index t = pass.steps; t >= 1; --t) {
             inject(t);
             double* const norms = pass.squares ? pass.squares + t * b : squares;
-            if (pass.squares || pass.adjoint_limit > 0.0f) row_sum_squares(b, N, pass.di, pass.du, norms);
-            if (pass.adjoint_limit > 0.0f) cap_rows(b, N, norms, pass.adjoint_limit, pass.di, pass.du);
+            if (pass.squares || pass.adjoint_limit) row_sum_squares(b, N, pass.di, pass.du, norms);
+            if (pass.adjoint_limit) cap_rows(b, N, norms, pass.adjoint_limit, pass.di, pass.du);
             float* const g = pass.g + (t - 1) * row;
             neuron_step_backward(model, neurons, b, N, pass.u + (t - 1) * row, pass.di, pass.du, g);
             gemm(Transpose::no, Transpose::no, {g, b, N}, {w_rec, N, N}, Matrix<float>(back, b, N), false);
         }
         inject(0);
-    };
-    // The limit follows W_out and so differs from step to step: no graph would ever come twice.
-    if (pass.adjoint_limit > 0.0f) {
-        all_steps();
-    } else {
-        GraphKey key;
-        key << 'b' << model.threshold << model.reset << model.surrogate << model.sharpness << neurons.alpha << neurons.beta << b
-            << N << w_rec << pass.steps << pass.u << pass.from_readout << pass.readout << pass.extra << pass.squares << pass.di
-            << pass.du << pass.g;
-        graphs().run(stream_, key, all_steps);
-    }
+    });
     add_outer_products(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
 }
 

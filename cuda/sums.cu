@@ -56,11 +56,11 @@ __global__ void row_sum_squares_kernel(Index rows, Index n, const float* a, cons
     }
 }
 
-__global__ void cap_rows_kernel(Index rows, Index n, const double* squares, float limit, float* a, float* b) {
+__global__ void cap_rows_kernel(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
     for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
         const double norm = sqrt(squares[row]);
-        if (norm <= limit) continue;
-        const float factor = static_cast<float>(limit / norm);
+        if (norm <= *limit) continue;
+        const float factor = static_cast<float>(*limit / norm);
         for (Index i = row * n + threadIdx.x; i < (row + 1) * n; i += blockDim.x) {
             a[i] *= factor;
             if (b) b[i] *= factor;
@@ -120,7 +120,7 @@ void CudaBackend::row_sum_squares(Index rows, Index n, const float* a, const flo
     launch({grid_of_rows(rows), 128, stream_, block_sum_bytes}, row_sum_squares_kernel, rows, n, a, b, out);
 }
 
-void CudaBackend::cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) {
+void CudaBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
     launch({grid_of_rows(rows), 128, stream_}, cap_rows_kernel, rows, n, squares, limit, a, b);
 }
 

@@ -51,7 +51,7 @@ struct StepsBackward {
     Readout readout;                // spikes: it passes through psi first
     const float* extra;             // e [steps+1, b, N], added to du[t]; null: none
     double* squares;                // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: not wanted
-    float adjoint_limit;            // of a sequence's (di, du), 0: off
+    const float* adjoint_limit;     // [1], of a sequence's (di, du); null: off
     float *di, *du;                 // [b, N]
     float* g;                       // [steps, b, N], the adjoints of the currents, written
     SumMatrix d_w_rec;              // [N, N] += sum of g s'
@@ -149,8 +149,9 @@ public:
     virtual void sum_squares(const float* x, Index count, double* sum) = 0;
     // out[r] = sum over columns of a[r, j]^2 + b[r, j]^2, in double; b may be null.
     virtual void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) = 0;
-    // Scales row r of a and of b by min(1, limit / sqrt(squares[r])).
-    virtual void cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) = 0;
+    // Scales row r of a and of b by min(1, limit[0] / sqrt(squares[r])). The limit is in backend memory, so that a recorded
+    // pass is the same for every limit.
+    virtual void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) = 0;
     // x[i] *= factor.
     virtual void scale(float* x, float factor, Index count) = 0;
     // y[i] += x[i].

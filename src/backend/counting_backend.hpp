@@ -43,7 +43,7 @@ public:
     void round_sums(const void*, float*, Index) override {}
     void sum_squares(const float*, Index, double*) override {}
     void row_sum_squares(Index, Index, const float*, const float*, double*) override {}
-    void cap_rows(Index, Index, const double*, float, float*, float*) override {}
+    void cap_rows(Index, Index, const double*, const float*, float*, float*) override {}
     void scale(float*, float, Index) override {}
     void add(float*, const float*, Index) override {}
     void repeat_row(Index, Index, const float*, float*) override {}

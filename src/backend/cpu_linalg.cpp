@@ -144,11 +144,11 @@ void CpuBackend::row_sum_squares(Index rows, Index n, const float* a, const floa
     for (Index r = 0; r < rows; ++r) out[r] = squares_of(a + r * n, n) + (b ? squares_of(b + r * n, n) : 0.0);
 }
 
-void CpuBackend::cap_rows(Index rows, Index n, const double* squares, float limit, float* a, float* b) {
+void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
     for (Index r = 0; r < rows; ++r) {
         const double norm = std::sqrt(squares[r]);
-        if (norm <= limit) continue;
-        const float factor = static_cast<float>(limit / norm);
+        if (norm <= *limit) continue;
+        const float factor = static_cast<float>(*limit / norm);
         for (Index j = 0; j < n; ++j) {
             a[r * n + j] *= factor;
             if (b) b[r * n + j] *= factor;

@@ -62,11 +62,11 @@ void take_step_back(CpuBackend& backend, const NeuronModel& model, const NeuronV
     if (pass.extra)
 #pragma omp simd
         for (Index j = 0; j < N; ++j) du[j] += pass.extra[now + j];
-    if (pass.squares || pass.adjoint_limit > 0.0f) {
+    if (pass.squares || pass.adjoint_limit) {
         double square = 0.0;
         backend.row_sum_squares(1, N, di, du, &square);
         if (pass.squares) pass.squares[t * b + s] = square;
-        if (pass.adjoint_limit > 0.0f) backend.cap_rows(1, N, &square, pass.adjoint_limit, di, du);
+        if (pass.adjoint_limit) backend.cap_rows(1, N, &square, pass.adjoint_limit, di, du);
     }
 #pragma omp simd
     for (Index j = 0; j < N; ++j) {

@@ -14,6 +14,7 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
     const auto row_sums = [&](Parameter p) { return gradient.matrix(1, n_, network.layout.extent(p).offset); };
     if (options.dy) filter_backward(network, options.dy, gradient);
     squares_complete_ = options.adjoint_limit > 0.0f;  // but for t = 0, where there is no readout and no cap
+    if (options.adjoint_limit > 0.0f) limit_.copy_in(&options.adjoint_limit);
     di_.zero();
     du_.zero();
     for (Index k = segments_ - 1; k >= 0; --k) {
@@ -74,7 +75,7 @@ void StatePass::loop_backward(const Network& network, const BackwardOptions& opt
             backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), squares);
         if (options.adjoint_limit > 0.0f) {
             grid_.neurons().all_reduce_sum(squares, Scalar::float64, b_);
-            backend_.cap_rows(b_, n_, squares, options.adjoint_limit, di_.data(), du_.data());
+            backend_.cap_rows(b_, n_, squares, limit_.data(), di_.data(), du_.data());
         }
         if (options.time_constants)
             backend_.time_constants_backward(model, network.neurons(), b_, n_, current(t - 1), current(t),
@@ -97,7 +98,7 @@ StepsBackward StatePass::whole_pass(const Network& network, const BackwardOption
             .readout = network.model.readout,
             .extra = options.extra ? options.extra + first * b_ * n_ : nullptr,
             .squares = options.state_norms ? squares_.data() + first * b_ : nullptr,
-            .adjoint_limit = options.adjoint_limit,
+            .adjoint_limit = options.adjoint_limit > 0.0f ? limit_.data() : nullptr,
             .di = di_.data(),
             .du = du_.data(),
             .g = nullptr,

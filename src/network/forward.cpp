@@ -62,6 +62,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       di_(backend, b * n_),
       du_(backend, b * n_),
       adjoint_(backend, chunk_ * b * n_),
+      limit_(backend, 1),
       squares_(backend, (T + 1) * b),
       count_(backend, 1) {}
 

@@ -144,6 +144,7 @@ private:
     Buffer<float> dz_;                  // [T, b, O]
     Buffer<float> di_, du_;             // [b, n]
     Buffer<float> adjoint_;             // g [chunk, b, n]
+    Buffer<float> limit_;               // [1] of the adjoint cap
     Buffer<double> squares_;            // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
     mutable Buffer<double> count_;  // [1] of spikes

@@ -63,7 +63,7 @@ inline void loop_backward(Backend& backend, const PassShape& shape, const Neuron
         if (pass.extra) backend.add(pass.du, pass.extra + t * row, row);
         backend.row_sum_squares(b, N, pass.di, pass.du, row_squares.data());
         if (pass.squares) backend.copy(pass.squares + t * b, row_squares.data(), row_squares.bytes());
-        if (pass.adjoint_limit > 0.0f) backend.cap_rows(b, N, row_squares.data(), pass.adjoint_limit, pass.di, pass.du);
+        if (pass.adjoint_limit) backend.cap_rows(b, N, row_squares.data(), pass.adjoint_limit, pass.di, pass.du);
         backend.neuron_step_backward(net.model, constants, b, N, u_before, pass.di, pass.du, g);
         backend.unpack_spikes(b, N, pass.bits + (t - 1) * words, s.data(), N);
         backend.gemm(Transpose::yes, Transpose::no, {g, b, N}, {s.data(), b, N}, pass.d_w_rec, true);

@@ -76,11 +76,12 @@ TEST_P(NetworkPasses, Network) {
                 Buffer<double> squares(backend, Doubles((steps + 1) * b, -1.0));
                 SumBuffer dw[] = {sums_on_backend(dw0[0]), sums_on_backend(dw0[1]), sums_on_backend(dw0[2]),
                                   sums_on_backend(dw0[3])};
+                const Buffer<float> limit(backend, Floats{0.9f * std::sqrt(2.0f * static_cast<float>(N))});
                 const StepsBackward recurrent{
                     steps,          at.u.data(),
                     at.bits.data(), nullptr,
                     readout,        cap ? extra.data() : nullptr,
-                    squares.data(), cap ? 0.9f * std::sqrt(2.0f * static_cast<float>(N)) : 0.0f,
+                    squares.data(), cap ? limit.data() : nullptr,
                     di.data(),      du.data(),
                     nullptr,        dw[0].matrix(N, N)};
                 backward(NetworkBackward{recurrent, M, O, x.data(), w_out.data(), has_dz ? dz.data() : nullptr,
@@ -135,7 +136,7 @@ TEST(CpuNetworkPasses, NetworksGiveTheSameBitsOnAnyThreads) {
                                               at.bits.data(), Readout::membrane, w_out.data(), y.data()}));
         ASSERT_TRUE(backend->backward_network(net.model, constants, b, N, w.data(),
                                               {{steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr,
-                                                nullptr, 0.0f, di.data(), du.data(), nullptr, dw.matrix(N, N)},
+                                                nullptr, nullptr, di.data(), du.data(), nullptr, dw.matrix(N, N)},
                                                M,
                                                O,
                                                x.data(),

@@ -84,7 +84,7 @@ TEST_P(PassOperations, Backward) {
                 const Floats di0 = random_floats(row, 11), du0 = random_floats(row, 12), dw0 = random_floats(N * N, 13);
                 const Buffer<float> from_readout(backend, random_floats(steps * row, 14)),
                     extra(backend, random_floats((steps + 1) * row, 15));
-                const float limit = in.cap ? 0.9f * std::sqrt(2.0f * static_cast<float>(N)) : 0.0f;
+                const Buffer<float> limit(backend, Floats{0.9f * std::sqrt(2.0f * static_cast<float>(N))});
 
                 Buffer<float> di(backend, di0), du(backend, du0), g(backend, steps * row);
                 Buffer<double> squares(backend, Doubles((steps + 1) * b, -1.0));
@@ -96,7 +96,7 @@ TEST_P(PassOperations, Backward) {
                                          in.readout,
                                          in.extra ? extra.data() : nullptr,
                                          in.squares ? squares.data() : nullptr,
-                                         limit,
+                                         in.cap ? limit.data() : nullptr,
                                          di.data(),
                                          du.data(),
                                          g.data(),
@@ -148,7 +148,7 @@ TEST_P(PassOperations, RepeatedWithOtherValues) {
         di.zero(), du.zero(), g.zero(), dw.zero();
         ASSERT_TRUE(backend.backward_steps(net.model, constants, b, N, w_.data(),
                                            {steps, at.u.data(), at.bits.data(), from_readout.data(), Readout::membrane,
-                                            nullptr, nullptr, 0.0f, di.data(), du.data(), g.data(), dw.matrix(N, N)}));
+                                            nullptr, nullptr, nullptr, di.data(), du.data(), g.data(), dw.matrix(N, N)}));
         g_of_run[run] = widened(g.to_host());
         // dW_rec = sum of g s'.
         Buffer<float> s(backend, steps * row);
@@ -199,7 +199,7 @@ TEST_P(PassOperations, LargeNetwork) {
     Buffer<float> di(backend, b * N), du(backend, random_floats(b * N, 5)), g(backend, steps * b * N);
     SumBuffer dw(backend, N * N), product(backend, N * N);
     if (!backend.backward_steps(net.model, constants, b, N, w_.data(),
-                                {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr, 0.0f,
+                                {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr, nullptr,
                                  di.data(), du.data(), g.data(), dw.matrix(N, N)}))
         return;
     Buffer<float> s(backend, steps * b * N);

@@ -222,7 +222,6 @@ TEST_P(SumOperations, SquaresOfRows) {
 
 // Rows at the limit and below it keep their bits.
 TEST_P(SumOperations, RowsAreCapped) {
-    const float limit = 5.0f;
     for (const Shape& shape : ragged_shapes())
         for (bool both : {false, true}) {
             SCOPED_TRACE(testing::Message() << shape << (both ? ", two parts" : ", one part"));
@@ -233,7 +232,8 @@ TEST_P(SumOperations, RowsAreCapped) {
             const Doubles factors = {1.0, 1.0, 0.5, 1.0, 5e-150};
             Buffer<float> a_(backend, a), b_(backend, b);
             const Buffer<double> squares_(backend, squares);
-            backend.cap_rows(shape.b, shape.n, squares_.data(), limit, a_.data(), both ? b_.data() : nullptr);
+            const Buffer<float> limit(backend, Floats{5.0f});
+            backend.cap_rows(shape.b, shape.n, squares_.data(), limit.data(), a_.data(), both ? b_.data() : nullptr);
             Doubles expected_a(count), expected_b(count);
             for (Index i = 0; i < count; ++i) {
                 expected_a[i] = a[i] * factors[i / shape.n];

@@ -121,7 +121,7 @@ TEST_P(PrecisionTest, OfTheGradientOfTheWeights) {
     SumBuffer dw(*backend, N * N);
     ASSERT_TRUE(backend->backward_steps(net.model, constants, b, N, w.data(),
                                         {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr,
-                                         0.0f, di.data(), du.data(), g_.data(), dw.matrix(N, N)}));
+                                         nullptr, di.data(), du.data(), g_.data(), dw.matrix(N, N)}));
     backend->unpack_spikes(rows, N, at.bits.data(), s_.data(), N);
     const Floats g = g_.to_host(), s = s_.to_host(), g_kept = kept_of(g, on_cpu() ? 3 : kept().parts);
     Floats found(static_cast<std::size_t>(N * N));

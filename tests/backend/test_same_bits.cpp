@@ -43,7 +43,7 @@ Results results_of(Backend& backend, const Given& given, How how) {
     Buffer<double> squares(backend, Doubles((steps + 1) * b, 0.0)), wide(backend, N * N);
     SumBuffer dw(backend, N * N);
     const StepsBackward pass{steps,         at.u.data(),  at.bits.data(), from_readout.data(),
-                             given.readout, extra.data(), squares.data(), 0.0f,
+                             given.readout, extra.data(), squares.data(), nullptr,
                              di.data(),     du.data(),    g.data(),       dw.matrix(N, N)};
     if (how == How::loop || !backend.backward_steps(given.net.model, constants, b, N, w.data(), pass))
         loop_backward(backend, given.shape, given.net, w, pass);
