@@ -131,7 +131,7 @@ TEST_P(PassOperations, RepeatedWithOtherValues) {
     for (float& x : w) x *= 0.25f;
     const Floats i0 = random_floats(row, 3);
     Buffer<float> w_(backend, w), input(backend, steps * row), from_readout(backend, steps * row), di(backend, row),
-        du(backend, row), g(backend, steps * row);
+        du(backend, row), g(backend, steps * row), limit(backend, 1);
     Trajectory at = start(backend, shape, net, i0);
     SumBuffer dw(backend, N * N);
     Doubles g_of_run[4];
@@ -146,10 +146,16 @@ TEST_P(PassOperations, RepeatedWithOtherValues) {
         EXPECT_TRUE(all_equal(at.u.to_host(), expected.u.to_host())) << "run " << run;
         EXPECT_TRUE(all_equal(at.bits.to_host(), expected.bits.to_host())) << "run " << run;
         di.zero(), du.zero(), g.zero(), dw.zero();
-        ASSERT_TRUE(backend.backward_steps(net.model, constants, b, N, w_.data(),
-                                           {steps, at.u.data(), at.bits.data(), from_readout.data(), Readout::membrane,
-                                            nullptr, nullptr, nullptr, di.data(), du.data(), g.data(), dw.matrix(N, N)}));
+        limit.copy_in(Floats{run / 2 ? 2.0f : 5.0f}.data());
+        StepsBackward pass{steps,   at.u.data(), at.bits.data(), from_readout.data(), Readout::membrane, nullptr,
+                           nullptr, limit.data(), di.data(),     du.data(),           g.data(),          dw.matrix(N, N)};
+        ASSERT_TRUE(backend.backward_steps(net.model, constants, b, N, w_.data(), pass));
         g_of_run[run] = widened(g.to_host());
+        Buffer<float> di_(backend, row), du_(backend, row), g_(backend, steps * row);
+        SumBuffer dw_(backend, N * N);
+        pass.di = di_.data(), pass.du = du_.data(), pass.g = g_.data(), pass.d_w_rec = dw_.matrix(N, N);
+        loop_backward(backend, shape, net, w_, pass);
+        EXPECT_TRUE(near_in_norm(g.to_host(), g_.to_host(), 2e-6)) << "run " << run;
         // dW_rec = sum of g s'.
         Buffer<float> s(backend, steps * row);
         backend.unpack_spikes(steps * b, N, at.bits.data(), s.data(), N);
