@@ -38,6 +38,7 @@ public:
     void copy(void* destination, const void* source, std::size_t bytes) override;
     void zero(void* data, std::size_t bytes) override;
     void synchronize() override;
+    std::unique_ptr<Recording> recording() override { return std::make_unique<GraphRecording>(stream_); }
     std::size_t free_memory() const override;
     void reserve(std::size_t bytes) override;
     // Called with the seconds waited, about ten times a second while the host waits for the stream; may throw (a lost

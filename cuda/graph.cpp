@@ -10,7 +10,39 @@ namespace {
 // A run has a handful of shapes; beyond this the graph not used for longest goes.
 constexpr std::size_t most_graphs = 16;
 
+// The graph of what `work` queues on `stream`.
+cudaGraphExec_t recorded_graph(cudaStream_t stream, const std::function<void()>& work) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    try {
+        work();
+    } catch (...) {
+        cudaStreamEndCapture(stream, &graph);  // the stream must not stay in capture
+        if (graph) cudaGraphDestroy(graph);
+        throw;
+    }
+    check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t result = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    check(result, "cudaGraphInstantiate");
+    return executable;
+}
+
 }  // namespace
+
+GraphRecording::~GraphRecording() {
+    if (graph_) cudaGraphExecDestroy(graph_);
+}
+
+void GraphRecording::run(const std::function<void()>& work) {
+    if (!called_) {
+        called_ = true;
+        return work();
+    }
+    if (!graph_) graph_ = recorded_graph(stream_, work);
+    check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
+}
 
 GraphCache::~GraphCache() { clear(); }
 
@@ -40,19 +72,7 @@ void GraphCache::run(cudaStream_t stream, const GraphKey& key, const std::functi
     }
     found->used = clock_;
     if (!found->graph) {
-        cudaGraph_t graph = nullptr;
-        check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-        try {
-            work();
-        } catch (...) {
-            cudaStreamEndCapture(stream, &graph);  // the stream must not stay in capture
-            if (graph) cudaGraphDestroy(graph);
-            throw;
-        }
-        check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
-        const cudaError_t result = cudaGraphInstantiate(&found->graph, graph, 0);
-        cudaGraphDestroy(graph);
-        check(result, "cudaGraphInstantiate");
+        found->graph = recorded_graph(stream, work);
         ++recorded_;
     }
     check(cudaGraphLaunch(found->graph, stream), "cudaGraphLaunch");

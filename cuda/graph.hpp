@@ -2,6 +2,8 @@
 // one call instead of thousands.
 #pragma once
 
+#include "backend/backend.hpp"
+
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -26,6 +28,22 @@ public:
 
 private:
     std::string bytes_;
+};
+
+// A Recording of the backend's stream: calls `work` the first time (so that libraries connect and allocate), records it the
+// second, and launches the graph from then on.
+class GraphRecording final : public Recording {
+public:
+    explicit GraphRecording(cudaStream_t stream) : stream_(stream) {}
+    ~GraphRecording() override;
+    GraphRecording(const GraphRecording&) = delete;
+    GraphRecording& operator=(const GraphRecording&) = delete;
+    void run(const std::function<void()>& work) override;
+
+private:
+    cudaStream_t stream_;
+    cudaGraphExec_t graph_ = nullptr;
+    bool called_ = false;
 };
 
 class GraphCache {

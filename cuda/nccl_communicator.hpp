@@ -66,6 +66,7 @@ public:
     bool overlaps() const override { return comm_ != nullptr; }
     void begin_sums(std::span<const SumRange> ranges, Scalar type) override;
     void finish_sums() override;
+    bool recorded() const override { return comm_ != nullptr; }
 
 private:
     // Runs `calls`, NCCL calls that form one operation; it gives the result of the first that failed.

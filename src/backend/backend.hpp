@@ -11,6 +11,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 
 namespace spikefloss {
@@ -113,6 +115,16 @@ struct TangentStepsBackward {
 // 32 neurons a word.
 SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
 
+// Work that is queued again and again on the same memory, kept in a form that is queued as a whole.
+class Recording {
+public:
+    virtual ~Recording() = default;
+    // Queues what `work` does, which must be the same at every call: operations of the backend that need no memory of their
+    // own and wait for nothing, and collectives of communicators that are recorded(). Ranks that meet in these must make the
+    // same calls.
+    virtual void run(const std::function<void()>& work) = 0;
+};
+
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -129,6 +141,8 @@ public:
     virtual void copy(void* destination, const void* source, std::size_t bytes) = 0;
     virtual void zero(void* data, std::size_t bytes) = 0;
     virtual void synchronize() = 0;
+    // A new recording; null where queueing costs nothing.
+    virtual std::unique_ptr<Recording> recording() { return nullptr; }
     // Bytes that the machine or the device has left for allocate(), of all processes that share it.
     virtual std::size_t free_memory() const = 0;
     // Takes `bytes` now, from which allocate() serves as long as they last, so that no step allocates. Once.

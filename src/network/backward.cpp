@@ -45,8 +45,15 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
         const bool alone = recurrence_.shards() == 1;
         if (last && alone) options.complete({Parameter::w_out, Parameter::bias_out});
         if (!whole_backward(network, options, first, steps, gradient)) {
-            loop_backward(network, options, first, steps, gradient);
-            recurrence_backward(network, first, steps, gradient);
+            const auto loop = [&] {
+                loop_backward(network, options, first, steps, gradient);
+                recurrence_backward(network, first, steps, gradient);
+            };
+            const int kind = 1 * (options.dy != nullptr) + 2 * (options.adjoint_limit > 0.0f) + 4 * options.state_norms;
+            if (options.time_constants)  // which take memory of their own
+                loop();
+            else
+                record(network, kind, first, options.extra, loop);
         }
         if (last && !alone) options.complete({Parameter::w_out, Parameter::bias_out});
         if (last) options.complete({Parameter::w_rec});

@@ -14,6 +14,9 @@
 
 #include <functional>
 #include <initializer_list>
+#include <map>
+#include <memory>
+#include <tuple>
 
 namespace spikefloss {
 
@@ -90,6 +93,7 @@ private:
     void pack(const NeuronModel& model, Index t);
     void forward_segment(const Network& network, const float* x, Run run);
     void loop_forward(const Network& network, Index first, Index steps, Run run);
+    void record(const Network& network, int kind, Index first, const void* extra, const std::function<void()>& loop);
     bool whole_forward(const Network& network, Index first, Index steps, Run run);
     bool network_forward(const Network& network, const float* x, Index first, Index steps, Run run);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
@@ -148,6 +152,8 @@ private:
     Buffer<double> squares_;            // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
     mutable Buffer<double> count_;  // [1] of spikes
+    // Loops over the steps of a chunk: network, kind, first step, extra.
+    std::map<std::tuple<const void*, int, Index, const void*>, std::unique_ptr<Recording>> recordings_;
 };
 
 }  // namespace spikefloss

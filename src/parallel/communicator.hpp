@@ -40,6 +40,9 @@ public:
         for (const SumRange& range : ranges) all_reduce_sum(range.data, type, range.count);
     }
     virtual void finish_sums() {}
+
+    // Whether its collectives may be part of a Recording of the backend.
+    virtual bool recorded() const { return false; }
 };
 
 }  // namespace spikefloss

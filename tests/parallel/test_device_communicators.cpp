@@ -186,6 +186,33 @@ TEST_P(DeviceCommunicators, SumsInTwoHalves) {
     });
 }
 
+// A recording is called twice, and does its work at every run, with what is in the memory then.
+TEST_P(DeviceCommunicators, CollectivesAreRecorded) {
+    for_every_communicator([](Backend& backend, Communicator& communicator) {
+        const std::unique_ptr<Recording> recording = backend.recording();
+        EXPECT_EQ(recording == nullptr, GetParam().backend == "cpu");
+        EXPECT_EQ(communicator.recorded(), GetParam().comm == "nccl");
+        if (!communicator.recorded()) return;
+        const auto ranks = static_cast<float>(communicator.size());
+        const std::vector<Index> bytes(static_cast<std::size_t>(communicator.size()), 100 * sizeof(float));
+        Buffer<float> data(backend, 100), all(backend, 100 * communicator.size());
+        int calls = 0;
+        for (float value : {1.0f, 2.0f, 3.0f, 4.0f}) {
+            data.copy_in(std::vector<float>(100, value).data());
+            recording->run([&] {
+                ++calls;
+                for (int step = 0; step < 3; ++step) {
+                    backend.scale(data.data(), 2.0f, 100);
+                    communicator.all_reduce_sum(data.data(), Scalar::float32, 100);
+                }
+                communicator.all_gather(data.data(), all.data(), bytes);
+            });
+            EXPECT_EQ(all.to_host(), std::vector<float>(100 * communicator.size(), value * 8.0f * ranks * ranks * ranks));
+        }
+        EXPECT_EQ(calls, 2);
+    });
+}
+
 TEST_P(DeviceCommunicators, OthersAreRefused) {
     const auto backend = make_backend({.name = GetParam().backend, .share_device = true});
     ProcessGrid grid(MPI_COMM_WORLD, {1, world(MPI_Comm_size)}, 60.0);
