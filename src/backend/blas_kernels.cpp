@@ -10,6 +10,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include <sys/auxv.h>
 #include <unistd.h>
 
 namespace spikefloss {
@@ -38,6 +39,7 @@ __attribute__((constructor)) void choose_kernels(int, char** argv, char**) {
     constexpr const char* variable = "OPENBLAS_CORETYPE";  // set: the user has chosen, or this has been here
     const char* kernels = newest_kernels();
     if (std::getenv(variable) || !kernels || !taken_for_unknown(openblas_get_corename())) return;
+    if (getauxval(AT_BASE) == 0) return;  // started by way of the loader: that is what would be started again
     char program[PATH_MAX] = "";  // by its own name, which ps and pkill show
     if (readlink("/proc/self/exe", program, sizeof program - 1) <= 0 || setenv(variable, kernels, 1) != 0) return;
     execv(program, argv);
