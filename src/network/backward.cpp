@@ -53,7 +53,7 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
             if (options.time_constants)  // which take memory of their own
                 loop();
             else
-                record(network, kind, first, options.extra, loop);
+                record(kind, first, {network.values.data(), options.extra, gradient.data()}, loop);
         }
         if (last && !alone) options.complete({Parameter::w_out, Parameter::bias_out});
         if (last) options.complete({Parameter::w_rec});

@@ -137,17 +137,18 @@ void StatePass::forward_segment(const Network& network, const float* x, Run run)
         backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, steps * b_, M}, w_in,
                       Matrix<float>(input_.data(), steps * b_, n_), false);
         if (!whole_forward(network, t, steps, run))
-            record(network, run == Run::first ? 'f' : 'a', t, nullptr, [&] { loop_forward(network, t, steps, run); });
+            record(run == Run::first ? 'f' : 'a', t, {network.values.data()},
+                   [&] { loop_forward(network, t, steps, run); });
         if (run == Run::first) sum_readout(network, t, steps);
     }
 }
 
-// Runs `loop`, the same operations and collectives at every call with the same `network`, kind, first and extra, as a
-// recording where sharded neurons can have one: thousands of small operations. Sums in double need memory of their own.
-void StatePass::record(const Network& network, int kind, Index first, const void* extra,
-                       const std::function<void()>& loop) {
+// Runs `loop`, the same operations and collectives at every call of the same kind, first step and arrays that are not its
+// own, as a recording where sharded neurons can have one: thousands of small operations. Sums in double need memory of
+// their own.
+void StatePass::record(int kind, Index first, std::array<const void*, 3> arrays, const std::function<void()>& loop) {
     if (recurrence_.shards() == 1 || !grid_.neurons().recorded() || backend_.sums() != Sums::float32) return loop();
-    std::unique_ptr<Recording>& recording = recordings_[{network.values.data(), kind, first, extra}];
+    std::unique_ptr<Recording>& recording = recordings_[{kind, first, arrays}];
     if (!recording) recording = backend_.recording();
     recording->run(loop);
 }

@@ -12,6 +12,7 @@
 #include "network/parameters.hpp"
 #include "network/recurrence.hpp"
 
+#include <array>
 #include <functional>
 #include <initializer_list>
 #include <map>
@@ -93,7 +94,7 @@ private:
     void pack(const NeuronModel& model, Index t);
     void forward_segment(const Network& network, const float* x, Run run);
     void loop_forward(const Network& network, Index first, Index steps, Run run);
-    void record(const Network& network, int kind, Index first, const void* extra, const std::function<void()>& loop);
+    void record(int kind, Index first, std::array<const void*, 3> arrays, const std::function<void()>& loop);
     bool whole_forward(const Network& network, Index first, Index steps, Run run);
     bool network_forward(const Network& network, const float* x, Index first, Index steps, Run run);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
@@ -152,8 +153,8 @@ private:
     Buffer<double> squares_;            // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
     mutable Buffer<double> count_;  // [1] of spikes
-    // Loops over the steps of a chunk: network, kind, first step, extra.
-    std::map<std::tuple<const void*, int, Index, const void*>, std::unique_ptr<Recording>> recordings_;
+    // Loops over the steps of a chunk: kind, first step, arrays of others.
+    std::map<std::tuple<int, Index, std::array<const void*, 3>>, std::unique_ptr<Recording>> recordings_;
 };
 
 }  // namespace spikefloss

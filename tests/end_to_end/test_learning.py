@@ -113,6 +113,25 @@ class LearningTest(program.ProgramTest):
         self.assertEqual(spent, sorted(spent))
         self.assertTrue(0 < spent[0] and spent[-1] < lines[-1]["seconds"])
 
+    def test_flossing_is_the_same_on_every_grid(self):
+        # First into the flossing optimiser's gradient, then into the task's: what is recorded of the one must not serve
+        # the other.
+        floss = {"schedule": '["before", "every"]', "before": 6, "every": 2, "weight": 0.5, "exponents": 3, "warmup": 4,
+                 "learning_rate": 0.01}
+        settings = [word for key, value in floss.items() for word in ("--set", f"flossing.{key}={value}")]
+        records = {}
+        for ranks, grid in ((None, "1x1"), (2, "2x1"), (2, "1x2")):
+            directory = self.folder / grid
+            self.succeed(*train(directory, "--grid", grid, "--set", "train.steps=12", "--set", "train.report_every=1",
+                                "--set", 'run.sums="float32"', *settings), ranks=ranks)
+            records[grid] = program.read_lines(directory / "metrics.jsonl")
+        self.assertEqual(sum("exponents" in line for line in records["1x1"]), 12)
+        for grid in ("2x1", "1x2"):
+            for one, other in zip(records["1x1"], records[grid], strict=True):
+                for key in ("loss", "gradient_norm", "floss_loss"):
+                    if key in one:
+                        self.assertAlmostEqual(one[key], other[key], delta=1e-4 * (1 + abs(one[key])), msg=f"{grid} {one}")
+
     def test_diagnosis_at_the_end(self):
         directory = self.folder / "run"
         settings = ["--set", 'flossing.schedule=["before"]', "--set", "flossing.before=5", "--set", "flossing.exponents=4",
