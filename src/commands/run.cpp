@@ -52,7 +52,7 @@ void Run::after(const StepReport& report) {
     display_.update(entry);
     if (server_) server_->at(p.step, p.floss_steps);
     const std::int64_t count = report.flossing ? p.floss_steps : p.step;
-    const bool last = !report.flossing && p.step == config_.train.steps;
+    const bool last = !report.flossing && (p.step == config_.train.steps || good_enough());
     const bool test = !report.flossing && (last || due(config_.train.test_every, p.step));
     if (test) entry.test = trainer_.evaluate();
     if (test || last || due(config_.train.report_every, count)) {
@@ -69,6 +69,10 @@ void Run::after(const StepReport& report) {
     if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(&report.norms);
     // A long stretch of flossing before one training step replaces that step's checkpoint as often.
     if (due(config_.checkpoint.every, report.flossing ? flossing_in_a_row_ : p.step)) checkpoint();
+}
+
+bool Run::good_enough() const {
+    return config_.train.stop_accuracy > 0.0 && trainer_.progress().running_accuracy > config_.train.stop_accuracy;
 }
 
 void Run::finish() {

@@ -22,6 +22,8 @@ public:
 
     // To be called after each unit of work.
     void after(const StepReport& report);
+    // Whether the running accuracy exceeds train.stop_accuracy, which ends training.
+    bool good_enough() const;
     // To be called once training is done: records the diagnosis of the trained network, unless there is one. Collective.
     void finish();
 

@@ -106,10 +106,7 @@ std::string session_text(const ProcessGrid& grid) {
 int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& trainer, Run& run,
                      ProgressDisplay& display) {
     const Progress& progress = trainer.progress();
-    const auto good_enough = [&] {
-        return config.train.stop_accuracy > 0.0 && progress.running_accuracy > config.train.stop_accuracy;
-    };
-    while (!good_enough() &&
+    while (!run.good_enough() &&
            (progress.step < config.train.steps || (config.train.steps == 0 && trainer.flossing_due()))) {
         grid.watch()->at(fmt::format("training step {}", progress.step + 1));
         const StepReport report = trainer.advance();
@@ -121,7 +118,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
                                 report.flossing ? progress.floss_steps : progress.step));
         return static_cast<int>(Exit::stopped);
     }
-    if (good_enough()) display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
+    if (run.good_enough()) display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
     run.finish();
     const Outcome outcome = trainer.evaluate();
     if (!run.saved()) run.checkpoint();

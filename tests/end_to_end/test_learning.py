@@ -132,6 +132,15 @@ class LearningTest(program.ProgramTest):
                     if key in one:
                         self.assertAlmostEqual(one[key], other[key], delta=1e-4 * (1 + abs(one[key])), msg=f"{grid} {one}")
 
+    def test_the_last_line_has_the_test_accuracy(self):
+        directory = self.folder / "run"
+        result = self.succeed(*train(directory, "--set", "train.stop_accuracy=0.8"))
+        lines = program.read_lines(directory / "metrics.jsonl")
+        self.assertLess(lines[-1]["step"], 300)
+        self.assertGreater(lines[-1]["running_accuracy"], 0.8)
+        self.assertIn(f"test accuracy {100 * lines[-1]['test_accuracy']:.2f} %", result.out)
+        self.assertEqual([line for line in lines[:-1] if "test_accuracy" in line], [])
+
     def test_diagnosis_at_the_end(self):
         directory = self.folder / "run"
         settings = ["--set", 'flossing.schedule=["before"]', "--set", "flossing.before=5", "--set", "flossing.exponents=4",
