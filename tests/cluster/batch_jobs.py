@@ -10,9 +10,12 @@ import program
 ENDLESS = 1000000000
 WATCHDOG = "--watchdog"  # the option for the seconds after which a rank counts as lost
 
-# Goes on from a checkpoint only when the test has said how far.
+# Goes on from a checkpoint only when the test has said how far. One that was signalled before it began has none.
 WRAPPER = """\
-case " $* " in *" --resume"*) until [ -e {folder}/go ]; do sleep 0.1; done ;; esac
+last= run=
+for word; do [ "$last" != --run-dir ] || run=$word; last=$word; done
+has_checkpoint() {{ set -- "$run"/checkpoint_*.h5; [ -e "$1" ]; }}
+case " $* " in *" --resume"*) while has_checkpoint && [ ! -e {folder}/go ]; do sleep 0.1; done ;; esac
 exec {program} "$@"
 """
 
