@@ -32,11 +32,15 @@ else()
   target_link_libraries(spikefloss_emulated PRIVATE spikefloss_commands spikefloss_factory_emulated)
 endif()
 
+# The twin of test `name` that cannot be: listed, so that what did not run is seen.
+function(spikefloss_emulation_missing name)
+  add_test(NAME ${name}_emulated COMMAND ${CMAKE_COMMAND} -E echo "skipped: Thrust's headers were not found")
+  set_tests_properties(${name}_emulated PROPERTIES DISABLED TRUE LABELS emulated)
+endfunction()
+
 function(spikefloss_emulated_test name source libraries)
   if(NOT SPIKEFLOSS_WITH_EMULATION)
-    # Listed, so that what did not run is seen.
-    add_test(NAME ${name}_emulated COMMAND ${CMAKE_COMMAND} -E echo "skipped: Thrust's headers were not found")
-    set_tests_properties(${name}_emulated PROPERTIES DISABLED TRUE LABELS emulated)
+    spikefloss_emulation_missing(${name})
     return()
   endif()
   list(TRANSFORM libraries REPLACE "^spikefloss_run_network$" "spikefloss_run_network_emulated")

@@ -139,7 +139,6 @@ void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {
     if (bytes > scratch_size_[which]) {
         wait();  // operations still queued may use the smaller one
         graphs_.clear();
-        graphs_.clear();
         check(cudaFree(scratch_[which]), "cudaFree");
         scratch_[which] = nullptr;
         scratch_size_[which] = 0;

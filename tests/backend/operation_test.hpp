@@ -121,6 +121,14 @@ struct Constants {
     operator NeuronVectors() const { return {alpha.data(), beta.data(), bias.data()}; }
 };
 
+// Skips the running test, saying what is missing and why, unless nothing is; where a GPU is required, that is a failure. For
+// SetUp.
+inline void skip_where_missing(const std::string& what) {
+    if (what.empty()) return;
+    if (gpu_is_required()) FAIL() << what;
+    GTEST_SKIP() << "skipped: " << what;
+}
+
 class OperationTest : public testing::TestWithParam<BackendCase> {
 protected:
     Buffer<float> on_backend(const Floats& host) { return {backend, host}; }
@@ -154,11 +162,7 @@ protected:
         return backend.sums() == Sums::float32 ? 1e-6 * root : 1e-13 * root;
     }
 
-    void SetUp() override {
-        if (GetParam().missing.empty()) return;
-        if (gpu_is_required()) FAIL() << GetParam().missing;
-        GTEST_SKIP() << "skipped: " << GetParam().missing;
-    }
+    void SetUp() override { skip_where_missing(GetParam().missing); }
 
     // Where the backend cannot run, one that can stands in until SetUp skips the test.
     std::unique_ptr<Backend> owner =

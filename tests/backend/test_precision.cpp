@@ -16,12 +16,7 @@ struct Kept {
 
 class PrecisionTest : public testing::TestWithParam<std::pair<std::string, Kept>> {
 protected:
-    void SetUp() override {
-        const std::string missing = on_cpu() ? "" : why_no_cuda();
-        if (missing.empty()) return;
-        if (gpu_is_required()) FAIL() << missing;
-        GTEST_SKIP() << "skipped: " << missing;
-    }
+    void SetUp() override { skip_where_missing(on_cpu() ? "" : why_no_cuda()); }
     static bool on_cpu() { return GetParam().first == "cpu"; }
     static const Kept& kept() { return GetParam().second; }
     static std::unique_ptr<Backend> make(Precision precision, BackendChoice::DeviceLimits limits = {}) {
