@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <csignal>
-#include <cstdlib>
+#include <ctime>
 
 #include <unistd.h>
 
 namespace spikefloss {
 namespace {
+
+// What comes so soon after the first SIGTERM is the same request: Slurm, srun and mpirun all hand on a scancel.
+constexpr int seconds_of_one_request = 3;
 
 volatile std::sig_atomic_t asked = 0;
 
@@ -18,10 +21,20 @@ struct Signal {
 constexpr Signal known[] = {
     {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"HUP", SIGHUP}, {"XCPU", SIGXCPU}};
 
-// Only sets a flag: everything else waits for the end of the step.
+// When the first SIGTERM or SIGINT came, in seconds of a clock that never goes back; 0: not yet.
+volatile std::sig_atomic_t ended_since = 0;
+
+// Only sets flags: everything else waits for the end of the step.
 void on_signal(int signal) {
-    if (asked && (signal == SIGTERM || signal == SIGINT)) _exit(128 + signal);
     asked = 1;
+    if (signal != SIGTERM && signal != SIGINT) return;
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const auto seconds = static_cast<std::sig_atomic_t>(now.tv_sec);
+    if (!ended_since)
+        ended_since = std::max(seconds, 1);
+    else if (signal == SIGINT || seconds - ended_since > seconds_of_one_request)
+        _exit(128 + signal);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // SIGINT and the signals of run.stop_signals (by default SIGUSR1 and SIGTERM) ask a run to finish its step, write a
-// checkpoint and exit with Exit::stopped. A second SIGTERM or SIGINT ends the process at once.
+// checkpoint and exit with Exit::stopped. After one SIGTERM or SIGINT, a SIGINT ends the process at once, and so does a
+// SIGTERM that comes more than three seconds later: schedulers send several for one request.
 #pragma once
 
 #include "parallel/process_grid.hpp"

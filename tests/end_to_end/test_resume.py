@@ -169,6 +169,28 @@ class ResumeTest(program.ProgramTest):
         self.assertEqual(result.code, program.STOPPED, str(result))
         self.assertEqual(len(program.checkpoints(directory)), 1)
 
+    def test_one_request_in_many_signals(self):
+        """Slurm, srun and mpirun each hand on what scancel sends; who asks again later, or by Ctrl-C, means it."""
+        # A step that takes minutes: none of these runs comes to its end.
+        long = ["--set", "task.duration=2000000"]
+        for name, first, wait, last, code in (
+                ("later", (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM), 5.0, signal.SIGTERM, 128 + signal.SIGTERM),
+                ("keyboard", (signal.SIGTERM,), 0.0, signal.SIGINT, 128 + signal.SIGINT)):
+            with self.subTest(name):
+                directory = self.folder / name
+                began = time.monotonic()
+                process = program.start([*self.arguments(directory, "1x1"), *long])
+                self.addCleanup(program.end, process)
+                while not (directory / "log.txt").exists() and process.poll() is None:
+                    time.sleep(0.01)
+                for sign in first:
+                    process.send_signal(sign)
+                    time.sleep(0.2)
+                self.assertIsNone(process.poll(), "it waits for the end of the step")
+                time.sleep(wait)
+                process.send_signal(last)
+                self.assertEqual(program.wait(process, began, 60).code, code)
+
     def test_another_grid(self):
         """One grid begins, another goes on: the same run within rounding."""
         whole, metrics, _ = self.uninterrupted(None, "1x1")
