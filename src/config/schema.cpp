@@ -52,7 +52,7 @@ void add_run(Section s, RunConfig& c) {
           Choices{"float32", "float64"});
     s.add("stop_signals", c.stop_signals,
           "Signals that ask the run to stop after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always does. A "
-          "second TERM or INT ends it at once.",
+          "second INT, or a TERM more than three seconds after the first, ends it at once.",
           Choices{"USR1", "USR2", "TERM", "HUP", "XCPU"});
 }
 
