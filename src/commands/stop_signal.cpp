@@ -13,6 +13,8 @@ namespace {
 constexpr int seconds_of_one_request = 3;
 
 volatile std::sig_atomic_t asked = 0;
+// When the first SIGTERM or SIGINT came, in seconds of a clock that never goes back; 0: not yet.
+volatile std::sig_atomic_t first_seconds = 0;
 
 struct Signal {
     const char* name;
@@ -21,9 +23,6 @@ struct Signal {
 constexpr Signal known[] = {
     {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"HUP", SIGHUP}, {"XCPU", SIGXCPU}};
 
-// When the first SIGTERM or SIGINT came, in seconds of a clock that never goes back; 0: not yet.
-volatile std::sig_atomic_t ended_since = 0;
-
 // Only sets flags: everything else waits for the end of the step.
 void on_signal(int signal) {
     asked = 1;
@@ -31,9 +30,9 @@ void on_signal(int signal) {
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     const auto seconds = static_cast<std::sig_atomic_t>(now.tv_sec);
-    if (!ended_since)
-        ended_since = std::max(seconds, 1);
-    else if (signal == SIGINT || seconds - ended_since > seconds_of_one_request)
+    if (!first_seconds)
+        first_seconds = std::max(seconds, 1);
+    else if (signal == SIGINT || seconds - first_seconds > seconds_of_one_request)
         _exit(128 + signal);
 }
 
