@@ -39,6 +39,7 @@ FlossingScheduleOptions floss_schedule(const FlossingConfig& config) {
     if (scheduled("adaptive")) {
         options.adaptive_every = config.adaptive_every;
         options.adaptive_steps = config.adaptive_steps;
+        options.adaptive_slack = config.adaptive_slack;
         options.adaptive_progress = config.adaptive_progress;
         options.adaptive_band = band(config.adaptive_band);
         options.adaptive_quantity =
@@ -75,6 +76,7 @@ TaskSettings task_settings(const Config& config) {
     settings.rate_active = task.rate_active;
     settings.rate_silent = task.rate_silent;
     settings.classes = task.classes;
+    settings.cues = task.cues;
     settings.cue_steps = steps_of(config, task.cue, "task.cue");
     settings.answer_steps = steps_of(config, task.answer, "task.answer");
     settings.noise = task.noise;

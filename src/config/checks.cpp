@@ -29,7 +29,7 @@ bool has_bits(const TaskConfig& task) { return task.name == "delayed_copy" || ta
 std::int64_t task_steps(const TaskConfig& task, double dt) {
     if (task.name == "images") return task.order == "rows" ? 28 : 28 * 28;
     if (has_bits(task)) return whole_steps(task.duration, dt, "task.duration");
-    return whole_steps(task.cue, dt, "task.cue") + whole_steps(task.delay, dt, "task.delay") +
+    return task.cues * whole_steps(task.cue, dt, "task.cue") + whole_steps(task.delay, dt, "task.delay") +
            whole_steps(task.answer, dt, "task.answer");
 }
 
@@ -74,6 +74,11 @@ void check_cue_recall(const TaskConfig& task, double dt) {
         if (whole_steps(time, dt, key) < 1) {
             contradiction(fmt::format("{} = {} ms is shorter than one step", key, time), "make it at least network.dt");
         }
+    }
+    if (std::pow(static_cast<double>(task.classes), static_cast<double>(task.cues)) > 1e6) {
+        contradiction(fmt::format("task.cues = {} with task.classes = {} needs more than 1e6 outputs, one for each sequence of cues",
+                                  task.cues, task.classes),
+                      "choose fewer cues or classes");
     }
     if (task.inputs % task.classes != 0) {
         contradiction(fmt::format("task.inputs = {} cannot be split into {} populations of equal size, one for each of "

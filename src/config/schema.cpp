@@ -114,7 +114,7 @@ void add_task(Section s, TaskConfig& c) {
           "after a delay; images: classify pictures shown piece by piece.",
           Choices{"delayed_copy", "delayed_xor", "cue_recall", "images"});
     s.add("duration", c.duration,
-          "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cue + delay + answer, images "
+          "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues cue + delay + answer, images "
           "one row or pixel per step).",
           {above(0), 1e9});
     s.add("delay", c.delay,
@@ -136,7 +136,9 @@ void add_task(Section s, TaskConfig& c) {
     s.add("rate_silent", c.rate_silent, "Spike probability per step of the input neurons of the other populations.",
           {0, 1});
     s.add("classes", c.classes, "Number of different cues in cue_recall.", {2, 1e6});
-    s.add("cue", c.cue, "Time for which cue_recall shows the cue, in ms.", {0, 1e9});
+    s.add("cues", c.cues,
+          "Number of cues that cue_recall shows one after the other, all to be named at once; classes^cues outputs.", {1, 20});
+    s.add("cue", c.cue, "Time for which cue_recall shows each cue, in ms.", {0, 1e9});
     s.add("answer", c.answer, "Time over which cue_recall reads the answer, at the end of the sequence, in ms.",
           {0, 1e9});
     s.add("noise", c.noise, "Spike probability per step of every input neuron of cue_recall during delay and answer.",
@@ -245,6 +247,10 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("adaptive_every", c.adaptive_every, "schedule adaptive: training steps between measurements.", {1, many});
     s.add("adaptive_steps", c.adaptive_steps,
           "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
+    s.add("adaptive_slack", c.adaptive_slack,
+          "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target, per step, costs "
+          "nothing; 0: only on the target.",
+          {0, 1e3});
     s.add("adaptive_progress", c.adaptive_progress,
           "schedule adaptive: no measurement and no flossing when the running loss (mean with factor 0.95 per step) has fallen "
           "by more than this fraction since the last time; 0: off.",

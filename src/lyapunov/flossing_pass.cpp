@@ -2,6 +2,8 @@
 
 #include "core/error.hpp"
 
+#include <algorithm>
+
 namespace spikefloss {
 
 FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, PenaltyOptions options,
@@ -20,31 +22,28 @@ FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Netw
             "give one target for all exponents, or one for each");
 }
 
-double FlossingPass::penalty_of(const std::vector<double>& exponents) const {
-    double sum = 0.0;
-    for (std::size_t j = 0; j < exponents.size(); ++j) {
-        const double distance = exponents[j] - target(static_cast<Index>(j));
-        sum += distance * distance;
+std::vector<double> FlossingPass::distances(const std::vector<double>& exponents, double slack) const {
+    std::vector<double> d(exponents.size());
+    for (std::size_t j = 0; j < d.size(); ++j) {
+        const double above = exponents[j] - options_.target[options_.target.size() == 1 ? 0 : j];
+        d[j] = above > 0.0 ? above : std::min(0.0, above + slack);
     }
-    return sum / static_cast<double>(exponents.size());
+    return d;
 }
 
 Penalty FlossingPass::run(const Network& network, const float* x, double weight, SumBuffer& gradient,
-                          BackwardOptions through) {
+                          BackwardOptions through, double slack) {
     state_.forward(network, x);
     tangents_.forward(network, state_, q0_, mine_.begin);
     Penalty penalty;
     penalty.spectrum = mean_spectrum(grid_, tangents_, batch_, network.state_size());
-    const std::vector<double>& lambda = penalty.spectrum.exponents;
-    penalty.loss = penalty_of(lambda);
+    const std::vector<double> d = distances(penalty.spectrum.exponents, slack);
+    const std::size_t k = d.size();
+    for (const double d_j : d) penalty.loss += d_j * d_j / static_cast<double>(k);
 
-    const Index k = options_.tangent.exponents;
-    std::vector<double> d_exponents(static_cast<std::size_t>(mine_.size() * k));  // dL/dlambda [b, k]
-    for (Index i = 0; i < mine_.size() * k; ++i) {
-        const Index j = i % k;
-        d_exponents[static_cast<std::size_t>(i)] = weight * 2.0 * (lambda[static_cast<std::size_t>(j)] - target(j)) /
-                                                   static_cast<double>(k) / static_cast<double>(batch_);
-    }
+    std::vector<double> d_exponents(static_cast<std::size_t>(mine_.size()) * k);  // dL/dlambda [b, k]
+    for (std::size_t i = 0; i < d_exponents.size(); ++i)
+        d_exponents[i] = weight * 2.0 * d[i % k] / static_cast<double>(k) / static_cast<double>(batch_);
     extra_.zero();
     tangents_.backward(network, state_, d_exponents, options_.time_constants, gradient, extra_.data());
     through.extra = extra_.data();

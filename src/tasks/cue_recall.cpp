@@ -1,11 +1,12 @@
-// cue_recall: say which of several input populations was active at the beginning, after a delay.
+// cue_recall: say which of several input populations were active at the beginning, one after the other, after a delay.
 //
-//   steps 0 .. cue-1                the inputs of population c spike with probability rate_active, the others with
-//                                   rate_silent, c in 0 .. classes-1 drawn per sequence
-//   steps cue .. cue+delay-1        every input spikes with probability noise (0: silence)
-//   steps cue+delay .. T-1          the same; here, and only here, mask = 1
+//   cue i, steps i cue .. (i+1) cue - 1,   the inputs of population c[i] spike with probability rate_active, the others
+//     i in 0 .. cues-1                     with rate_silent, c[i] in 0 .. classes-1 drawn per sequence
+//   delay                                  every input spikes with probability noise (0: silence)
+//   answer, the last steps                 the same; here, and only here, mask = 1
 //
-// T = cue + delay + answer; population c is inputs c M/classes .. (c+1) M/classes - 1. O = classes, softmax.
+// T = cues cue + delay + answer; population c is inputs c M/classes .. (c+1) M/classes - 1. All cues are to be named at once:
+// O = classes^cues, softmax, label sum_i c[i] classes^i.
 #include "core/error.hpp"
 #include "tasks/factories.hpp"
 #include "tasks/sequence_random.hpp"
@@ -17,6 +18,8 @@ namespace spikefloss {
 
 namespace {
 
+constexpr Index max_outputs = 1'000'000;
+
 void check(const TaskSettings& s) {
     require(s.classes >= 2, Exit::usage,
             fmt::format("cue_recall: task.classes = {} leaves nothing to recall", s.classes),
@@ -25,6 +28,14 @@ void check(const TaskSettings& s) {
             fmt::format("cue_recall: task.inputs = {} cannot be split into {} equal populations, one for each class",
                         s.inputs, s.classes),
             fmt::format("choose a multiple of task.classes = {}", s.classes));
+    require(s.cues >= 1, Exit::usage, fmt::format("cue_recall: task.cues = {} leaves nothing to recall", s.cues),
+            "choose at least 1 cue");
+    Index outputs = 1;
+    for (Index i = 0; i < s.cues && outputs <= max_outputs; ++i) outputs *= s.classes;
+    require(outputs <= max_outputs, Exit::usage,
+            fmt::format("cue_recall: {} cues of {} classes are more than {} different sequences, each of which has an output",
+                        s.cues, s.classes, max_outputs),
+            "choose fewer task.cues or task.classes");
     const std::tuple<const char*, Index, Index> times[] = {
         {"cue", s.cue_steps, 1}, {"delay", s.delay, 0}, {"answer", s.answer_steps, 1}};
     for (const auto& [name, value, low] : times)
@@ -44,11 +55,13 @@ void check(const TaskSettings& s) {
 
 class CueRecall final : public Task {
 public:
-    explicit CueRecall(const TaskSettings& settings) : settings_(settings) {}
+    explicit CueRecall(const TaskSettings& settings) : settings_(settings) {
+        for (Index i = 0; i < settings_.cues; ++i) outputs_ *= settings_.classes;
+    }
 
-    Index steps() const override { return settings_.cue_steps + settings_.delay + settings_.answer_steps; }
+    Index steps() const override { return settings_.cues * settings_.cue_steps + settings_.delay + settings_.answer_steps; }
     Index inputs() const override { return settings_.inputs; }
-    Index outputs() const override { return settings_.classes; }
+    Index outputs() const override { return outputs_; }
     LossKind loss() const override { return LossKind::softmax_cross_entropy; }
 
     Batch sample(Purpose purpose, std::int64_t step, Index, BlockRange sequences) const override {
@@ -60,14 +73,15 @@ public:
         result.mask = mask_from(T - settings_.answer_steps, T);
         for (Index j = 0; j < b; ++j) {
             const SequenceRandom random(settings_.seed, purpose, step, sequences.begin + j);
-            const auto c = result.label[j] = random.choice(settings_.classes);
-            const Index cue_begin = c * population, cue_end = cue_begin + population;
+            Index left = result.label[j] = random.choice(outputs_);  // its digits to the base of classes are the cues
             for (Index t = 0; t < T; ++t) {
                 float* x = &result.x[(t * b + j) * M];
-                if (t >= settings_.cue_steps) {
+                if (t >= settings_.cues * settings_.cue_steps) {
                     random.draw_spikes(t, 0, M, settings_.noise, x);
                     continue;
                 }
+                if (t > 0 && t % settings_.cue_steps == 0) left /= settings_.classes;
+                const Index cue_begin = left % settings_.classes * population, cue_end = cue_begin + population;
                 random.draw_spikes(t, 0, cue_begin, settings_.rate_silent, x);
                 random.draw_spikes(t, cue_begin, population, settings_.rate_active, x + cue_begin);
                 random.draw_spikes(t, cue_end, M - cue_end, settings_.rate_silent, x + cue_end);
@@ -78,6 +92,7 @@ public:
 
 private:
     TaskSettings settings_;
+    Index outputs_ = 1;
 };
 
 }  // namespace

@@ -55,6 +55,7 @@ struct TaskSettings {
     double rate_active = 0.5;        // spike probability per step of the population that codes the present value
     double rate_silent = 0.0;        // and of the others
     Index classes = 2;               // cue_recall
+    Index cues = 1;                  // cue_recall: how many are shown, one after the other, and named
     Index cue_steps = 20;
     Index answer_steps = 20;
     double noise = 0.05;             // cue_recall: spike probability per step of every input during delay and answer

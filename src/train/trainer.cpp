@@ -70,7 +70,7 @@ StepReport Trainer::advance() {
     }
     const bool adaptive = progress_.floss_pending == 0;
     --(adaptive ? progress_.adaptive_pending : progress_.floss_pending);
-    StepReport report = floss_step();
+    StepReport report = floss_step(adaptive ? options_.floss_schedule.adaptive_slack : 0.0);
     const bool by_exponent = options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent;
     if (adaptive && schedule_.settled(by_exponent ? report.penalty->spectrum.exponents[0] : measure_adaptive()))
         progress_.adaptive_pending = 0;
@@ -79,13 +79,13 @@ StepReport Trainer::advance() {
 }
 
 // Runs the flossing pass on the next flossing batch; nothing is added to the gradient after it.
-Penalty Trainer::add_penalty(double weight, Optimiser& optimiser) {
+Penalty Trainer::add_penalty(double weight, Optimiser& optimiser, double slack) {
     const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
     const Batch batch = task_.sample(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
     // The first `horizon` steps of every sequence: time is the slowest index.
     if (floss_x_.size()) backend_.copy_in(floss_x_.data(), batch.x.data(), floss_x_.bytes());
     Penalty penalty = flossing_->run(network_, floss_x_.data(), weight, optimiser.gradient(),
-                                     {.complete = [&](auto parameters) { optimiser.complete(parameters); }});
+                                     {.complete = [&](auto parameters) { optimiser.complete(parameters); }}, slack);
     ++progress_.floss_steps;
     if (schedule_.over(penalty.spectrum.exponents[0])) {
         progress_.flossing_over = true;
@@ -94,10 +94,10 @@ Penalty Trainer::add_penalty(double weight, Optimiser& optimiser) {
     return penalty;
 }
 
-StepReport Trainer::floss_step() {
+StepReport Trainer::floss_step(double slack) {
     StepReport report;
     report.flossing = true;
-    report.penalty = add_penalty(1.0, floss_optimiser_);
+    report.penalty = add_penalty(1.0, floss_optimiser_, slack);
     report.norms = floss_optimiser_.reduce();
     check_finite(nullptr, report.norms, flossing_->state(), "flossing");
     report.rate = flossing_->state().firing_rate();

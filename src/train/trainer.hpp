@@ -82,9 +82,9 @@ public:
     Progress& progress() { return progress_; }
 
 private:
-    StepReport floss_step();
+    StepReport floss_step(double slack);
     StepReport train_step();
-    Penalty add_penalty(double weight, Optimiser& optimiser);
+    Penalty add_penalty(double weight, Optimiser& optimiser, double slack = 0.0);
     float adjoint_limit() const;
     double measure_adaptive();
     // The parts of a diagnosis; the other two need the states.

@@ -79,6 +79,8 @@ TEST(ConfigChecks, CueRecallAndImages) {
         {
             {{"task.inputs=6"}, {}},
             {{"task.inputs=6", "task.classes=4"}, {"task.inputs = 6 cannot be split into 4 populations"}},
+            {{"task.inputs=6", "task.cues=19"}, {}},
+            {{"task.inputs=6", "task.cues=20"}, {"task.cues = 20 with task.classes = 2 needs more than 1e6 outputs"}},
             {{"task.inputs=6", "task.cue=0"}, {"task.cue = 0 ms is shorter than one step"}},
             {{"task.inputs=6", "task.answer=0"}, {"task.answer = 0 ms is shorter than one step"}},
             {{"task.inputs=6", "task.delay=0"}, {}},

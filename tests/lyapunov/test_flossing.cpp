@@ -107,6 +107,25 @@ TEST(FlossingReference, TargetsForAllOrForEach) {
     }
 }
 
+// One exponent above its target, one within the slack below it, one further below: as if the targets of the last two were
+// the exponent itself and target - slack.
+TEST(FlossingReference, ExponentsWithinTheSlackCostNothing) {
+    FlossChoice choice{};
+    const Case c = clear_case({.seed = 60}, &choice.spectrum);
+    const std::vector<double> lambda = reference::spectrum(c.net, c.seq, c.trajectory, choice.spectrum).lambda;
+    ASSERT_EQ(lambda.size(), 3u);
+    choice.target = {lambda[0] - 0.1, lambda[1] + 0.2, lambda[2] + 0.4};
+    choice.slack = 0.25;
+    const std::vector<double> as_if{choice.target[0], lambda[1], choice.target[2] - choice.slack};
+    const reference::Floss floss = reference::floss(c.net, c.seq, c.trajectory, choice.spectrum, as_if);
+    EXPECT_NEAR(floss.value, (0.01 + 0.0225) / 3.0, 1e-12);
+    for (const bool through_state : {true, false}) {
+        choice.through_state = through_state;
+        expect_as_reference(run_floss(alone(), Sums::float64, c.net, c.seq, choice), floss, choice,
+                            {.sums = Sums::float64}, 2e-4);
+    }
+}
+
 TEST(FlossingReference, WeightScalesTheGradientAndGradientsAddUp) {
     const FlossChoice one{}, three{.weight = 3.0};
     const Case c = clear_case({.seed = 61}, &one.spectrum);

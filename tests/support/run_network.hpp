@@ -71,6 +71,7 @@ struct FlossChoice {
     std::vector<double> target = {0.0};
     bool through_state = true;
     double weight = 1.0;
+    double slack = 0.0;
 };
 // The exponents are as many as seq.q0 has.
 FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference::Network& net,

@@ -146,6 +146,34 @@ TEST(CueRecall, LabelFollowsFromCue) {
     near(noise, B * 35 * 39.0, 0.1);
 }
 
+// Each of the cues, one after the other, is a digit of the label.
+TEST(CueRecall, NamesAllOfItsCues) {
+    auto settings = cue_settings();
+    settings.cues = 4, settings.cue_steps = 10;
+    const auto task = make_task(settings);
+    EXPECT_EQ(task->outputs(), 81);
+    const Index B = 300, M = 39, T = 4 * 10 + 30 + 5;
+    const Batch batch = whole_batch(*task, Purpose::train, 1, B);
+    expect_shapes(*task, batch, B);
+    ASSERT_EQ(batch.steps, T);
+    for (Index t = 0; t < T; ++t) EXPECT_EQ(batch.mask[t], t >= 70 ? 1.0f : 0.0f);
+    double count[4][3] = {};
+    for (Index j = 0; j < B; ++j) {
+        Index label = 0;
+        for (Index i = 3; i >= 0; --i) {
+            double spikes[3] = {};
+            for (Index t = 10 * i; t < 10 * i + 10; ++t)
+                for (Index m = 0; m < M; ++m) spikes[m / 13] += batch.x[(t * B + j) * M + m];
+            const auto c = std::max_element(spikes, spikes + 3) - spikes;
+            count[i][c] += 1;
+            label = 3 * label + c;
+        }
+        EXPECT_EQ(batch.label[j], label);
+    }
+    for (const auto& cue : count)
+        for (const double n : cue) EXPECT_NEAR(n / B, 1.0 / 3, 4.5 * std::sqrt(2.0 / 9 / B));
+}
+
 // z[m] = (x[m] - p) / sqrt(p (1-p)) has no correlation between any two inputs, p[m] being the rate of input m.
 TEST(CueRecall, InputsAreIndependent) {
     auto settings = cue_settings();
@@ -265,6 +293,8 @@ TEST(GeneratedTasks, ContradictorySettingsAreRefused) {
     refused(cue, "task.classes = 1", [](S& s) { s.classes = 1; });
     refused(cue, "task.inputs = 40", [](S& s) { s.inputs = 40; });
     refused(cue, "task.inputs = 0", [](S& s) { s.inputs = 0; });
+    refused(cue, "task.cues = 0", [](S& s) { s.cues = 0; });
+    refused(cue, "13 cues of 3 classes", [](S& s) { s.cues = 13; });
     refused(cue, "task.cue is 0", [](S& s) { s.cue_steps = 0; });
     refused(cue, "task.delay is -1", [](S& s) { s.delay = -1; });
     refused(cue, "task.answer is 0", [](S& s) { s.answer_steps = 0; });

@@ -76,6 +76,23 @@ TEST(Trainer, AnAdaptiveBoutEndsInItsBand) {
     EXPECT_EQ(kinds(SmallTraining(alone(), Sums::float32, options).advance_to(2)), "ftt");
 }
 
+// All exponents are below the target: within the slack they cost nothing, but only in adaptive bouts.
+TEST(Trainer, OnlyAdaptiveBoutsHaveSlack) {
+    for (const Flossing flossing : {Flossing::adaptive_exponent, Flossing::before, Flossing::every}) {
+        TrainerOptions options = small_options(flossing);
+        options.penalty.target = {2.0};
+        options.floss_schedule.adaptive_slack = 100.0;
+        SmallTraining training(alone(), Sums::float32, options);
+        const StepReport report = training.trainer.advance();
+        ASSERT_TRUE(report.flossing);
+        ASSERT_LT(report.penalty->spectrum.exponents[0], 2.0);
+        if (flossing == Flossing::adaptive_exponent)
+            EXPECT_EQ(report.penalty->loss, 0.0);
+        else
+            EXPECT_GT(report.penalty->loss, 0.1);
+    }
+}
+
 TEST(Trainer, StopRulesEndFlossing) {
     TrainerOptions options = small_options(Flossing::every);
     options.floss_schedule.every = 1;
