@@ -28,7 +28,8 @@ OptimiserOptions optimiser_options(const OptimiserConfig& config) {
 
 Band band(const std::vector<double>& ends) { return ends.size() == 2 ? Band{ends[0], ends[1]} : Band{}; }
 
-FlossingScheduleOptions floss_schedule(const FlossingConfig& config) {
+FlossingScheduleOptions floss_schedule(const Config& whole) {
+    const FlossingConfig& config = whole.flossing;
     const auto scheduled = [&](const char* name) {
         return std::find(config.schedule.begin(), config.schedule.end(), name) != config.schedule.end();
     };
@@ -39,9 +40,11 @@ FlossingScheduleOptions floss_schedule(const FlossingConfig& config) {
     if (scheduled("adaptive")) {
         options.adaptive_every = config.adaptive_every;
         options.adaptive_steps = config.adaptive_steps;
-        options.adaptive_slack = config.adaptive_slack;
         options.adaptive_progress = config.adaptive_progress;
-        options.adaptive_band = band(config.adaptive_band);
+        const Index lag = config.adaptive_lag > 0.0 ? steps_of(whole, config.adaptive_lag, "flossing.adaptive_lag") : 1;
+        const Band of_lag = band(config.adaptive_band);
+        options.adaptive_band = {of_lag.low / static_cast<double>(lag), of_lag.high / static_cast<double>(lag)};
+        options.adaptive_slack = config.adaptive_slack / static_cast<double>(lag);
         options.adaptive_quantity =
             config.adaptive_quantity == "gradient" ? AdaptiveQuantity::gradient : AdaptiveQuantity::exponent;
     }
@@ -135,7 +138,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.penalty.target = f.target;
     options.penalty.through_state = f.through_state;
     options.floss_optimiser = optimiser_options(f);
-    options.floss_schedule = floss_schedule(f);
+    options.floss_schedule = floss_schedule(config);
     options.diagnostics = {config.diagnostics.exponents, config.diagnostics.batch, config.diagnostics.warmup};
     return options;
 }

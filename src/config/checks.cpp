@@ -183,6 +183,10 @@ void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
     if (contains(f.schedule, "adaptive") && !ascending_pair(f.adaptive_band)) {
         contradiction("flossing.adaptive_band is not two ascending numbers", "write it like [-0.05, 0.05]");
     }
+    if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 && f.adaptive_quantity != "exponent") {
+        contradiction("flossing.adaptive_lag is for exponents, but flossing.adaptive_quantity = \"gradient\"",
+                      "leave one of them out");
+    }
     if (!f.stop_band.empty() && !ascending_pair(f.stop_band)) {
         contradiction("flossing.stop_band is not two ascending numbers", "write it like [-0.05, 0.05], or [] for off");
     }
@@ -211,6 +215,10 @@ void check_flossing(const Config& config, std::int64_t steps) {
     check_schedule(f, config.train.steps);
     check_flossed_parameters(f, config.network);
     const double dt = config.network.dt;
+    if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 && whole_steps(f.adaptive_lag, dt, "flossing.adaptive_lag") < 1) {
+        contradiction(fmt::format("flossing.adaptive_lag = {} ms is shorter than one step", f.adaptive_lag),
+                      "make it at least network.dt");
+    }
     const std::int64_t horizon = f.horizon > 0 ? whole_steps(f.horizon, dt, "flossing.horizon") : steps;
     if (horizon > steps) {
         contradiction(fmt::format("flossing.horizon = {} ms is {} steps, but a sequence of the task has only {}",

@@ -244,12 +244,17 @@ void add_flossing(Section s, FlossingConfig& c) {
           Choices{"exponent", "gradient"});
     s.add("adaptive_band", c.adaptive_band,
           "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.", {-1e3, 1e3});
+    s.add("adaptive_lag", c.adaptive_lag,
+          "schedule adaptive: time in ms over which the gradient is to last, such as the delay of the task. Above 0, "
+          "adaptive_band and adaptive_slack are per this time, not per step: the natural logarithm of how much the gradient "
+          "changes over it.",
+          {0, 1e9});
     s.add("adaptive_every", c.adaptive_every, "schedule adaptive: training steps between measurements.", {1, many});
     s.add("adaptive_steps", c.adaptive_steps,
           "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
     s.add("adaptive_slack", c.adaptive_slack,
-          "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target, per step, costs "
-          "nothing; 0: only on the target.",
+          "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target costs nothing; per "
+          "step, or per adaptive_lag. 0: only on the target.",
           {0, 1e3});
     s.add("adaptive_progress", c.adaptive_progress,
           "schedule adaptive: no measurement and no flossing when the running loss (mean with factor 0.95 per step) has fallen "
