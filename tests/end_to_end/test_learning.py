@@ -57,6 +57,22 @@ class LearningTest(program.ProgramTest):
         for a, b in zip(curves["1x1"], curves["2x2"]):
             self.assertAlmostEqual(a["running_accuracy"], b["running_accuracy"], delta=0.03)
 
+    def test_the_adaptive_schedule_in_units_of_a_lag(self):
+        def records(name, *settings):
+            sets = ["flossing.schedule=[adaptive]", "flossing.exponents=4", "flossing.horizon=40", "flossing.adaptive_every=5",
+                    "flossing.adaptive_steps=3", "train.steps=20", "train.report_every=1", *settings]
+            self.succeed(*train(self.folder / name, *(word for pair in sets for word in ("--set", pair))))
+            lines = program.read_lines(self.folder / name / "metrics.jsonl")
+            timed = ("seconds", "flossing_seconds", "sequences_per_second")
+            return [{key: value for key, value in line.items() if key not in timed} for line in lines]
+
+        band = ["flossing.target=0", "flossing.adaptive_band=-0.1,0.05"]
+        per_step = records("per_step", *band, "flossing.adaptive_slack=0.2")
+        self.assertGreater(per_step[-1]["floss_step"], 3)  # fresh networks are far below the band
+        self.assertEqual(records("per_lag", "flossing.target=0", "flossing.adaptive_band=-1,0.5", "flossing.adaptive_slack=2",
+                                 "flossing.adaptive_lag=10"), per_step)
+        self.assertNotEqual(records("no_slack", *band), per_step)
+
     def test_records(self):
         directory = self.folder / "run"
         result = self.succeed(*train(directory, "--set", "train.steps=200", "--set", "train.test_every=50"))
