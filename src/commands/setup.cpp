@@ -28,30 +28,30 @@ OptimiserOptions optimiser_options(const OptimiserConfig& config) {
 
 Band band(const std::vector<double>& ends) { return ends.size() == 2 ? Band{ends[0], ends[1]} : Band{}; }
 
-FlossingScheduleOptions floss_schedule(const Config& whole) {
-    const FlossingConfig& config = whole.flossing;
+FlossingScheduleOptions floss_schedule(const Config& config) {
+    const FlossingConfig& f = config.flossing;
     const auto scheduled = [&](const char* name) {
-        return std::find(config.schedule.begin(), config.schedule.end(), name) != config.schedule.end();
+        return std::find(f.schedule.begin(), f.schedule.end(), name) != f.schedule.end();
     };
     FlossingScheduleOptions options;
-    if (scheduled("before")) options.before = config.before;
-    if (scheduled("at")) options.at = config.at, options.at_steps = config.at_steps;
-    if (scheduled("every")) options.every = config.every, options.joint_weight = config.weight;
+    if (scheduled("before")) options.before = f.before;
+    if (scheduled("at")) options.at = f.at, options.at_steps = f.at_steps;
+    if (scheduled("every")) options.every = f.every, options.joint_weight = f.weight;
     if (scheduled("adaptive")) {
-        options.adaptive_every = config.adaptive_every;
-        options.adaptive_steps = config.adaptive_steps;
-        options.adaptive_progress = config.adaptive_progress;
-        const Index lag = config.adaptive_lag > 0.0 ? steps_of(whole, config.adaptive_lag, "flossing.adaptive_lag") : 1;
-        const Band of_lag = band(config.adaptive_band);
+        options.adaptive_every = f.adaptive_every;
+        options.adaptive_steps = f.adaptive_steps;
+        options.adaptive_progress = f.adaptive_progress;
+        const Index lag = f.adaptive_lag > 0.0 ? steps_of(config, f.adaptive_lag, "flossing.adaptive_lag") : 1;
+        const Band of_lag = band(f.adaptive_band);
         options.adaptive_band = {of_lag.low / static_cast<double>(lag), of_lag.high / static_cast<double>(lag)};
-        options.adaptive_slack = config.adaptive_slack / static_cast<double>(lag);
+        options.adaptive_slack = f.adaptive_slack / static_cast<double>(lag);
         options.adaptive_quantity =
-            config.adaptive_quantity == "gradient" ? AdaptiveQuantity::gradient : AdaptiveQuantity::exponent;
+            f.adaptive_quantity == "gradient" ? AdaptiveQuantity::gradient : AdaptiveQuantity::exponent;
     }
-    options.stop_step = config.stop_step;
-    options.stop_accuracy = config.stop_accuracy;
-    options.has_stop_band = !config.stop_band.empty();
-    options.stop_band = band(config.stop_band);
+    options.stop_step = f.stop_step;
+    options.stop_accuracy = f.stop_accuracy;
+    options.has_stop_band = !f.stop_band.empty();
+    options.stop_band = band(f.stop_band);
     return options;
 }
 

@@ -114,7 +114,7 @@ void add_task(Section s, TaskConfig& c) {
           "after a delay; images: classify pictures shown piece by piece.",
           Choices{"delayed_copy", "delayed_xor", "cue_recall", "images"});
     s.add("duration", c.duration,
-          "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues cue + delay + answer, images "
+          "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues x cue + delay + answer, images "
           "one row or pixel per step).",
           {above(0), 1e9});
     s.add("delay", c.delay,

@@ -20,6 +20,13 @@ namespace {
 
 constexpr Index max_outputs = 1'000'000;
 
+// classes^cues, an output for each sequence of cues; anything above max_outputs when there are more.
+Index number_of_outputs(const TaskSettings& s) {
+    Index outputs = 1;
+    for (Index i = 0; i < s.cues && outputs <= max_outputs; ++i) outputs *= s.classes;
+    return outputs;
+}
+
 void check(const TaskSettings& s) {
     require(s.classes >= 2, Exit::usage,
             fmt::format("cue_recall: task.classes = {} leaves nothing to recall", s.classes),
@@ -30,9 +37,7 @@ void check(const TaskSettings& s) {
             fmt::format("choose a multiple of task.classes = {}", s.classes));
     require(s.cues >= 1, Exit::usage, fmt::format("cue_recall: task.cues = {} leaves nothing to recall", s.cues),
             "choose at least 1 cue");
-    Index outputs = 1;
-    for (Index i = 0; i < s.cues && outputs <= max_outputs; ++i) outputs *= s.classes;
-    require(outputs <= max_outputs, Exit::usage,
+    require(number_of_outputs(s) <= max_outputs, Exit::usage,
             fmt::format("cue_recall: {} cues of {} classes are more than {} different sequences, each of which has an output",
                         s.cues, s.classes, max_outputs),
             "choose fewer task.cues or task.classes");
@@ -55,9 +60,7 @@ void check(const TaskSettings& s) {
 
 class CueRecall final : public Task {
 public:
-    explicit CueRecall(const TaskSettings& settings) : settings_(settings) {
-        for (Index i = 0; i < settings_.cues; ++i) outputs_ *= settings_.classes;
-    }
+    explicit CueRecall(const TaskSettings& settings) : settings_(settings), outputs_(number_of_outputs(settings)) {}
 
     Index steps() const override { return settings_.cues * settings_.cue_steps + settings_.delay + settings_.answer_steps; }
     Index inputs() const override { return settings_.inputs; }
@@ -92,7 +95,7 @@ public:
 
 private:
     TaskSettings settings_;
-    Index outputs_ = 1;
+    Index outputs_;
 };
 
 }  // namespace
