@@ -9,6 +9,12 @@ namespace {
 class NeuronOperations : public OperationTest {};
 SPIKEFLOSS_ON_EVERY_BACKEND(NeuronOperations);
 
+TEST(RaggedShapes, FewCoverEveryPair) {
+    const std::vector<Shape> all = all_ragged_shapes(), few = few_of(all, factors_of);
+    EXPECT_TRUE(covers_every_pair(few, all, factors_of));
+    EXPECT_LE(few.size(), 25u);
+}
+
 // test(shape, neurons) for every shape (each [b, n] once) and reset.
 template <class Test>
 void for_every_reset(Test&& test) {

@@ -1,5 +1,6 @@
 // The whole passes over time of every backend that takes them, against the loop over its step operations.
 #include "backend/step_loops.hpp"
+#include "support/shape_choice.hpp"
 
 namespace spikefloss::testing_support {
 namespace {
@@ -8,32 +9,47 @@ class PassOperations : public OperationTest {};
 INSTANTIATE_TEST_SUITE_P(Backends, PassOperations, testing::ValuesIn(available_pass_backends()),
                          [](const auto& instance) { return instance.param.name; });
 
-// Batches around the groups of sequences that a backend may take together.
-std::vector<PassShape> pass_shapes() {
-    std::vector<PassShape> shapes;
+struct PassCase {
+    PassShape shape;
+    Reset reset;
+    float threshold;
+};
+
+// Batches around the groups of sequences that a backend may take together, neurons around the word of 32 spikes, at
+// every reset, spiking rarely or often.
+std::vector<PassCase> all_pass_cases() {
+    std::vector<PassCase> cases;
     for (Index steps : {1, 5})
         for (Index b : {0, 1, 3, 6, 7, 13})
-            for (Index N : {1, 31, 32, 33, 67}) shapes.push_back({steps, b, N});
-    return shapes;
+            for (Index N : {1, 31, 32, 33, 67})
+                for (Reset reset : all_resets)
+                    for (float threshold : {0.3f, 2.5f}) cases.push_back({{steps, b, N}, reset, threshold});
+    return cases;
 }
 
-// A network of N neurons that spike rarely or often, at every reset; test(shape, neurons, w, input, i0).
+Factors factors_of(const PassCase& c) {
+    return {c.shape.steps, c.shape.b, c.shape.N, static_cast<long long>(c.reset), std::lround(10.0f * c.threshold)};
+}
+
+TEST(PassCases, FewCoverEveryPair) {
+    const std::vector<PassCase> all = all_pass_cases(), few = few_of(all, factors_of);
+    EXPECT_TRUE(covers_every_pair(few, all, factors_of));
+    EXPECT_LE(few.size(), all.size() / 8);
+}
+
+// test(shape, neurons, w, input, i0) on the chosen cases.
 template <class Test>
 void for_every_pass(Test&& test) {
-    for (const PassShape& shape : pass_shapes())
-        for (Reset reset : all_resets)
-            for (float threshold : {0.3f, 2.5f}) {
-                SCOPED_TRACE(testing::Message() << "steps " << shape.steps << ", b " << shape.b << ", N " << shape.N
-                                                << ", reset " << int(reset) << ", threshold " << threshold);
-                const Neurons net({.threshold = threshold, .reset = reset, .sharpness = 2.0f}, shape.b, shape.N);
-                // Dyadic weights: the recurrent sums are exact in any order, so spikes and states must agree in every
-                // bit.
-                Floats w = dyadic_floats(shape.N * shape.N, 1);
-                for (float& x : w) x *= 0.25f;
-                test(shape, net, w, random_floats(shape.steps * shape.b * shape.N, 2),
-                     random_floats(shape.b * shape.N, 3));
-                if (testing::Test::HasFailure()) return;
-            }
+    for (const auto& [shape, reset, threshold] : chosen_of(all_pass_cases(), factors_of)) {
+        SCOPED_TRACE(testing::Message() << "steps " << shape.steps << ", b " << shape.b << ", N " << shape.N
+                                        << ", reset " << int(reset) << ", threshold " << threshold);
+        const Neurons net({.threshold = threshold, .reset = reset, .sharpness = 2.0f}, shape.b, shape.N);
+        // Dyadic weights: the recurrent sums are exact in any order, so spikes and states must agree in every bit.
+        Floats w = dyadic_floats(shape.N * shape.N, 1);
+        for (float& x : w) x *= 0.25f;
+        test(shape, net, w, random_floats(shape.steps * shape.b * shape.N, 2), random_floats(shape.b * shape.N, 3));
+        if (testing::Test::HasFailure()) return;
+    }
 }
 
 TEST_P(PassOperations, Forward) {
@@ -147,8 +163,9 @@ TEST_P(PassOperations, RepeatedWithOtherValues) {
         EXPECT_TRUE(all_equal(at.bits.to_host(), expected.bits.to_host())) << "run " << run;
         di.zero(), du.zero(), g.zero(), dw.zero();
         limit.copy_in(Floats{run / 2 ? 2.0f : 5.0f}.data());
-        StepsBackward pass{steps,   at.u.data(), at.bits.data(), from_readout.data(), Readout::membrane, nullptr,
-                           nullptr, limit.data(), di.data(),     du.data(),           g.data(),          dw.matrix(N, N)};
+        StepsBackward pass{steps,    at.u.data(),    at.bits.data(), from_readout.data(), Readout::membrane,
+                           nullptr,  nullptr,        limit.data(),   di.data(),           du.data(),
+                           g.data(), dw.matrix(N, N)};
         ASSERT_TRUE(backend.backward_steps(net.model, constants, b, N, w_.data(), pass));
         g_of_run[run] = widened(g.to_host());
         Buffer<float> di_(backend, row), du_(backend, row), g_(backend, steps * row);
@@ -205,8 +222,8 @@ TEST_P(PassOperations, LargeNetwork) {
     Buffer<float> di(backend, b * N), du(backend, random_floats(b * N, 5)), g(backend, steps * b * N);
     SumBuffer dw(backend, N * N), product(backend, N * N);
     if (!backend.backward_steps(net.model, constants, b, N, w_.data(),
-                                {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr, nullptr,
-                                 di.data(), du.data(), g.data(), dw.matrix(N, N)}))
+                                {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr,
+                                 nullptr, di.data(), du.data(), g.data(), dw.matrix(N, N)}))
         return;
     Buffer<float> s(backend, steps * b * N);
     backend.unpack_spikes(steps * b, N, at.bits.data(), s.data(), N);

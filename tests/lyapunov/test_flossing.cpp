@@ -4,6 +4,7 @@
 #include "support/golden.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
+#include "support/shape_choice.hpp"
 
 namespace spikefloss {
 namespace {
@@ -25,22 +26,33 @@ void expect_as_reference(const FlossRun& run, const reference::Floss& floss, con
     }
 }
 
-// Both gradients in both kinds of sums.
-void expect_as_reference(const Case& c, FlossChoice choice, double tolerance) {
+// How a pass is run, and which gradient is asked for.
+struct Way {
+    Execution execution;
+    bool through_state;
+};
+
+std::vector<Way> all_ways() {
+    std::vector<Way> ways;
+    for (const Execution& execution : {Execution{}, Execution{.sums = Sums::float64}, Execution{.whole_passes = false},
+                                       Execution{.time_constants = false, .threads = 2}})
+        for (const bool through_state : {true, false}) ways.push_back({execution, through_state});
+    return ways;
+}
+
+void expect_as_reference(const Case& c, FlossChoice choice, double tolerance,
+                         const std::vector<Way>& ways = all_ways()) {
     const auto target = choice.target.size() == 1
                             ? std::vector<double>(static_cast<std::size_t>(c.seq.exponents), choice.target[0])
                             : choice.target;
     const reference::Floss floss = reference::floss(c.net, c.seq, c.trajectory, choice.spectrum, target);
-    for (const Execution& execution : {Execution{}, Execution{.sums = Sums::float64}, Execution{.whole_passes = false},
-                                       Execution{.time_constants = false, .threads = 2}})
-        for (const bool through_state : {true, false}) {
-            SCOPED_TRACE(testing::Message() << (through_state ? "through the state" : "direct")
-                                            << (execution.sums == Sums::float32 ? ", float32" : ", float64")
-                                            << (execution.time_constants ? ", time constants" : ""));
-            choice.through_state = through_state;
-            expect_as_reference(run_floss(alone(), execution, c.net, c.seq, choice), floss, choice, execution,
-                                tolerance);
-        }
+    for (const auto& [execution, through_state] : ways) {
+        SCOPED_TRACE(testing::Message() << (through_state ? "through the state" : "direct")
+                                        << (execution.sums == Sums::float32 ? ", float32" : ", float64")
+                                        << (execution.time_constants ? ", time constants" : ""));
+        choice.through_state = through_state;
+        expect_as_reference(run_floss(alone(), execution, c.net, c.seq, choice), floss, choice, execution, tolerance);
+    }
 }
 
 class FlossingGolden : public testing::TestWithParam<std::string> {};
@@ -64,12 +76,36 @@ TEST_P(FlossingGolden, BothGradientsAndBothSums) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, FlossingGolden, testing::ValuesIn(golden_names(SPIKEFLOSS_TEST_DATA)),
+// All golden cases. Where few are asked for, an emulated device takes those of at most 50 000 steps x sequences x
+// neurons x vectors: what the larger ones vary is in EveryKindOfNetwork, too.
+std::vector<std::string> chosen_golden_names() {
+    std::vector<std::string> names = golden_names(SPIKEFLOSS_TEST_DATA);
+#ifdef SPIKEFLOSS_TEST_EMULATED
+    if (few_shapes_asked())
+        std::erase_if(names, [](const std::string& name) {
+            const GoldenCase golden = load_golden(std::string(SPIKEFLOSS_TEST_DATA) + "/" + name + ".h5");
+            const reference::Sequences& seq = golden.sequences;
+            return seq.steps * seq.batch * golden.network.neurons * seq.exponents > 50'000;
+        });
+#endif
+    return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, FlossingGolden, testing::ValuesIn(chosen_golden_names()),
                          [](const auto& test) { return test.param; });
 
+// A kind of network, and one way to run it.
+struct KindCase {
+    reference::Example example;
+    FlossChoice choice;
+    std::size_t way;
+};
+
 // Every combination of surrogate, reset, reset in the Jacobian and QR interval; a third of them without a current, half
-// with an initial state, one that the state's gradient then reaches. 13 steps: the last one has no QR of interval 3.
-TEST(FlossingReference, EveryKindOfNetwork) {
+// with an initial state, one that the state's gradient then reaches; each in every way. 13 steps: the last one has no
+// QR of interval 3.
+std::vector<KindCase> all_kinds() {
+    std::vector<KindCase> cases;
     std::uint64_t count = 0;
     for (const auto surrogate : reference::all_surrogates)
         for (const auto reset : reference::all_resets)
@@ -84,10 +120,41 @@ TEST(FlossingReference, EveryKindOfNetwork) {
                     example.sharpness = 0.8;
                     if (!example.has_current) example.exponents = 2;
                     const FlossChoice choice{.spectrum = {interval, static_cast<Index>(count % 3), jacobian_reset}};
-                    SCOPED_TRACE(testing::Message() << reference::name_of(surrogate) << " " << reference::name_of(reset)
-                                                    << " interval " << interval << " count " << count);
-                    expect_as_reference(clear_case(example, &choice.spectrum), choice, 2e-4);
+                    for (std::size_t way = 0; way < all_ways().size(); ++way) cases.push_back({example, choice, way});
                 }
+    return cases;
+}
+
+Factors factors_of(const KindCase& c) {
+    const auto& spectrum = c.choice.spectrum;
+    return {static_cast<long long>(c.example.surrogate),
+            static_cast<long long>(c.example.reset),
+            static_cast<long long>(spectrum.jacobian_reset),
+            spectrum.qr_interval,
+            spectrum.warmup,
+            c.example.initial_state,
+            static_cast<long long>(c.way / 2),   // the execution
+            static_cast<long long>(c.way % 2)};  // the gradient
+}
+
+TEST(FlossingKinds, FewCoverEveryPair) {
+    const std::vector<KindCase> all = all_kinds(), few = few_of(all, factors_of);
+    EXPECT_TRUE(covers_every_pair(few, all, factors_of));
+    EXPECT_LE(few.size(), all.size() / 12);
+}
+
+TEST(FlossingReference, EveryKindOfNetwork) {
+    const std::vector<KindCase> cases = chosen_of(all_kinds(), factors_of);
+    for (std::size_t at = 0; at < cases.size();) {
+        const auto& [example, choice, first_way] = cases[at];
+        std::vector<Way> ways;  // of this network
+        for (; at < cases.size() && cases[at].example.seed == example.seed; ++at)
+            ways.push_back(all_ways()[cases[at].way]);
+        SCOPED_TRACE(testing::Message() << reference::name_of(example.surrogate) << " "
+                                        << reference::name_of(example.reset) << " interval "
+                                        << choice.spectrum.qr_interval << " seed " << example.seed);
+        expect_as_reference(clear_case(example, &choice.spectrum), choice, 2e-4, ways);
+    }
 }
 
 TEST(FlossingReference, OneExponentAndAll) {
@@ -107,8 +174,8 @@ TEST(FlossingReference, TargetsForAllOrForEach) {
     }
 }
 
-// One exponent above its target, one within the slack below it, one further below: as if the targets of the last two were
-// the exponent itself and target - slack.
+// One exponent above its target, one within the slack below it, one further below: as if the targets of the last two
+// were the exponent itself and target - slack.
 TEST(FlossingReference, ExponentsWithinTheSlackCostNothing) {
     FlossChoice choice{};
     const Case c = clear_case({.seed = 60}, &choice.spectrum);

@@ -1,0 +1,85 @@
+// Which of its cases a test with many of them takes. SPIKEFLOSS_TEST_SHAPES=all, or unset: every case. few: a subset in
+// which every value of every factor, and every pair of values of two factors, occurs that occurs in all cases. A factor
+// is what a case varies: a size, a reset, a surrogate. The subset is computed, the same on every machine and rank.
+#pragma once
+
+#include <cstdlib>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace spikefloss::testing_support {
+
+// The value of each factor of one case.
+using Factors = std::vector<long long>;
+// A pair of values: factor, value, later factor, value. A factor beside itself stands for the value alone.
+using FactorPair = std::tuple<std::size_t, long long, std::size_t, long long>;
+
+inline std::set<FactorPair> pairs_of(const Factors& factors) {
+    std::set<FactorPair> pairs;
+    for (std::size_t i = 0; i < factors.size(); ++i)
+        for (std::size_t j = i; j < factors.size(); ++j) pairs.insert({i, factors[i], j, factors[j]});
+    return pairs;
+}
+
+// Indices, ascending, of cases that together hold every pair: again and again the first case with the most pairs that
+// are still missing.
+inline std::vector<std::size_t> covering_subset(const std::vector<Factors>& cases) {
+    std::vector<std::set<FactorPair>> missing;  // of each case
+    for (const Factors& factors : cases) missing.push_back(pairs_of(factors));
+    std::set<std::size_t> taken;
+    while (true) {
+        std::size_t best = 0;
+        for (std::size_t at = 0; at < cases.size(); ++at)
+            if (missing[at].size() > missing[best].size()) best = at;
+        if (cases.empty() || missing[best].empty()) break;
+        taken.insert(best);
+        const std::set<FactorPair> found = missing[best];
+        for (std::set<FactorPair>& pairs : missing)
+            for (const FactorPair& pair : found) pairs.erase(pair);
+    }
+    return {taken.begin(), taken.end()};
+}
+
+inline bool few_shapes_asked() {
+    const char* value = std::getenv("SPIKEFLOSS_TEST_SHAPES");
+    const std::string asked = value ? value : "all";
+    if (asked != "few" && asked != "all")
+        throw std::runtime_error("SPIKEFLOSS_TEST_SHAPES is \"" + asked + "\" but must be few or all");
+    return asked == "few";
+}
+
+// The covering subset of `all`; factors(case) says what each varies.
+template <class Case, class FactorsOf>
+std::vector<Case> few_of(const std::vector<Case>& all, FactorsOf&& factors) {
+    std::vector<Factors> values;
+    for (const Case& c : all) values.push_back(factors(c));
+    std::vector<Case> chosen;
+    for (std::size_t at : covering_subset(values)) chosen.push_back(all[at]);
+    return chosen;
+}
+
+// As SPIKEFLOSS_TEST_SHAPES says.
+template <class Case, class FactorsOf>
+std::vector<Case> chosen_of(const std::vector<Case>& all, FactorsOf&& factors) {
+    return few_shapes_asked() ? few_of(all, factors) : all;
+}
+
+// Whether `few` holds the same pairs of values of two factors as `all`, counted factor by factor.
+template <class Case, class FactorsOf>
+bool covers_every_pair(const std::vector<Case>& few, const std::vector<Case>& all, FactorsOf&& factors) {
+    const auto together = [&](const std::vector<Case>& cases, std::size_t i, std::size_t j) {
+        std::set<std::pair<long long, long long>> values;
+        for (const Case& c : cases) values.insert({factors(c)[i], factors(c)[j]});
+        return values;
+    };
+    for (std::size_t i = 0; i < factors(all.at(0)).size(); ++i)
+        for (std::size_t j = 0; j < i; ++j)
+            if (together(few, i, j) != together(all, i, j)) return false;
+    return true;
+}
+
+}  // namespace spikefloss::testing_support
