@@ -1,6 +1,7 @@
 // spikefloss: parse, run, and end every rank with one clear message and the right exit code.
 #include "commands/commands.hpp"
 #include "commands/stop_signal.hpp"
+#include "io/file_probe.hpp"
 #include "parallel/mpi_communicator.hpp"
 
 #include <csignal>
@@ -28,6 +29,8 @@ int leave(const spikefloss::Error& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    if (argc == 3 && !std::strcmp(argv[1], spikefloss::probe_word)) return spikefloss::probe_file(argv[2]);
+    spikefloss::set_probe_program("/proc/self/exe");
     if (argc > 1 && (!std::strcmp(argv[1], "train") || !std::strcmp(argv[1], "sweep"))) spikefloss::listen_for_stop();
     // A file-size limit shall be an error that can be told, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);

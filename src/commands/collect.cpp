@@ -4,7 +4,7 @@
 #include "commands/session.hpp"
 #include "commands/statistics.hpp"
 #include "config/sweep.hpp"
-#include "io/metrics.hpp"
+#include "core/whole_file.hpp"
 
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -25,6 +25,9 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr double infinite = std::numeric_limits<double>::infinity();
+
+const std::string result_columns =
+    ",state,steps,loss,accuracy,test_accuracy,success,steps_to_success,seconds,flossing_seconds";
 
 struct Row {
     SweepPoint point;
@@ -106,10 +109,17 @@ std::string csv_number(const std::optional<T>& value) {
     return value ? fmt::format("{}", *value) : "";
 }
 
+// Whether a file is a table of csv_table, whatever its axes.
+bool is_table(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::string line;
+    return std::getline(file, line) && line.starts_with("run,") && line.ends_with(result_columns);
+}
+
 std::string csv_table(const Sweep& sweep, const std::vector<Row>& rows) {
     std::string text = "run";
     for (const SweepAxis& axis : sweep.axes) text += fmt::format(",{}", csv_cell(axis.name));
-    text += ",state,steps,loss,accuracy,test_accuracy,success,steps_to_success,seconds,flossing_seconds\n";
+    text += result_columns + "\n";
     for (const Row& row : rows) {
         text += csv_cell(row.point.name);
         for (const std::string& value : row.point.values) text += fmt::format(",{}", csv_cell(value));
@@ -232,6 +242,7 @@ int collect(const CollectCommand& command) {
     alike([&] {
         if (!is_first_rank()) return;
         const Sweep sweep = recorded_sweep(command.directory);
+        require_may_write({"--output", output, "a table of a sweep", {command.directory}, is_table, command.overwrite});
         std::vector<Row> rows;
         for (const SweepPoint& point : points_of(sweep))
             rows.push_back(row_of(sweep, point, command.directory + "/" + point.name));

@@ -48,11 +48,16 @@ void add_assignments(CLI::App& command, std::vector<std::string>& assignments) {
         ->allow_extra_args(false);
 }
 
+void add_overwrite(CLI::App& command, bool& overwrite, const char* kind) {
+    command.add_flag("--overwrite", overwrite, fmt::format("replace a file that is not {}, too", kind));
+}
+
 void add_file_options(CLI::App& command, FileCommand& file) {
     add_parallel_options(command, file.parallel);
     command.add_option("--network", file.network, "HDF5 file with /network (docs/files.md)")->required();
     command.add_option("--input", file.input, "HDF5 file with /sequences; may be the same file")->required();
     command.add_option("--output", file.output, "HDF5 file to write")->required();
+    add_overwrite(command, file.overwrite, "a result of this command");
     command.add_option("--exponents", file.exponents, "number k of exponents (default: the columns of q0, else 16)")
         ->check(whole_number(1));
     command.add_option("--warmup", file.warmup, "steps at the start that do not count (default 0)")
@@ -122,6 +127,7 @@ int run_command_line(int argc, char** argv) {
         *app.add_subcommand("report", "a finished or half-finished run as one HTML file: curves, spectrum, settings");
     report_app.add_option("run_directory", report_command.directory, "run directory of a training")->required();
     report_app.add_option("-o,--output", report_command.output, "file to write (default RUN_DIR/report.html)");
+    add_overwrite(report_app, report_command.overwrite, "a report");
 
     SweepCommand sweep_command;
     CLI::App& sweep_app = *app.add_subcommand(
@@ -147,6 +153,7 @@ int run_command_line(int argc, char** argv) {
     collect_app.add_option("directory", collect_command.directory, "directory of a sweep, such as runs/delayed_xor")
         ->required();
     collect_app.add_option("-o,--output", collect_command.output, "file to write (default DIR/table.csv)");
+    add_overwrite(collect_app, collect_command.overwrite, "a table of a sweep");
 
     FileCommand file_command;
     CLI::App& spectrum_app = *app.add_subcommand("spectrum", "surrogate Lyapunov spectrum of a network file");

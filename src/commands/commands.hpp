@@ -43,6 +43,7 @@ struct InfoCommand {
 
 struct ReportCommand {
     std::string directory, output;  // "": report.html in the directory
+    bool overwrite = false;         // any file, not only a report
 };
 
 struct SweepCommand {
@@ -55,12 +56,14 @@ struct SweepCommand {
 
 struct CollectCommand {
     std::string directory, output;         // "": table.csv in the directory
+    bool overwrite = false;                // any file, not only a table
 };
 
 // spectrum and gradients
 struct FileCommand {
     ParallelChoice parallel;
     std::string network, input, output;
+    bool overwrite = false;                // any file, not only a result of the same command
     std::int64_t exponents = 0;            // 0: as many as q0 has columns, else min(16, D)
     std::int64_t warmup = 0, qr_interval = 1;
     std::string jacobian_reset = "detached";

@@ -1,5 +1,8 @@
 // `spectrum` and `gradients`: measurements of any network given as a file, on sequences given as a file.
 #include "commands/session.hpp"
+#include "core/whole_file.hpp"
+#include "io/file_probe.hpp"
+#include "io/hdf5_checksum.hpp"
 #include "io/network_file.hpp"
 #include "lyapunov/flossing_pass.hpp"
 #include "network/model_names.hpp"
@@ -23,6 +26,8 @@ struct Inputs {
 Inputs read_inputs(const FileCommand& command, const Session& session) {
     const ProcessGrid& grid = session.grid;
     HostNetwork host;
+    require_readable(command.network, grid);
+    if (command.input != command.network) require_readable(command.input, grid);
     grid.agree([&] { host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard()); });
     Inputs in{Network(*session.backend, grid, host), {}, {}};
     grid.agree(
@@ -84,11 +89,15 @@ void require_finite_gradients(const Session& session, double loss, const Gradien
     });
 }
 
-void require_output(const FileCommand& command) {
+// The attribute format of "/" of the results.
+constexpr const char* spectrum_format = "spikefloss-spectrum";
+constexpr const char* gradients_format = "spikefloss-gradients";
+
+void require_output(const FileCommand& command, const char* format, const char* kind) {
     alike([&] {
-        require(!command.output.empty(), Exit::usage, "no output file was named", "add --output FILE");
-        require(command.output != command.network && command.output != command.input, Exit::usage,
-                fmt::format("--output {} would overwrite the input", command.output), "name another file");
+        if (!is_first_rank()) return;
+        require_may_write({"--output", command.output, kind, {command.network, command.input},
+                           [&](const std::string& path) { return is_whole_file_of(format, path); }, command.overwrite});
     });
 }
 
@@ -155,7 +164,7 @@ void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double 
 }  // namespace
 
 int spectrum(const FileCommand& command) {
-    require_output(command);
+    require_output(command, spectrum_format, "a spectrum as spikefloss writes it");
     const Session session(command.parallel, sums_from_name(command.sums));
     const ProcessGrid& grid = session.grid;
     const Inputs in = read_inputs(command, session);
@@ -176,6 +185,7 @@ int spectrum(const FileCommand& command) {
     const double rate = state.firing_rate();
 
     OutputFile file(grid, command.output);
+    file.attribute("/", "format", spectrum_format);
     write_spectrum(file, grid, in, *tangents, options, result, T);
     file.finish();
     if (grid.rank() == 0) print_spectrum(in, result, T, rate);
@@ -183,7 +193,7 @@ int spectrum(const FileCommand& command) {
 }
 
 int gradients(const FileCommand& command) {
-    require_output(command);
+    require_output(command, gradients_format, "a file of gradients as spikefloss writes it");
     const Session session(command.parallel, sums_from_name(command.sums));
     const ProcessGrid& grid = session.grid;
     Backend& backend = *session.backend;
@@ -232,6 +242,7 @@ int gradients(const FileCommand& command) {
     require_finite_gradients(session, loss, norms);
 
     OutputFile file(grid, command.output);
+    file.attribute("/", "format", gradients_format);
     file.attribute("/", "penalty", command.penalty);
     write_scalar(file, grid, "/loss", loss);
     write_parameters(file, grid, "", in.network.layout, optimiser.reduced().to_host());

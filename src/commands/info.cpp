@@ -2,6 +2,7 @@
 #include "commands/memory_need.hpp"
 #include "commands/setup.hpp"
 #include "io/build_text.hpp"
+#include "io/file_probe.hpp"
 #include "io/network_file.hpp"
 
 #include <cblas.h>
@@ -59,6 +60,7 @@ int info(const InfoCommand& command) {
     const Session session(choice, sums_from_name(config.run.sums));
     const std::string devices = session.devices_text();
     std::string plan;
+    if (!config.network.file.empty()) require_readable(config.network.file, session.grid);
     session.grid.agree([&] {
         if (!command.plan.empty() && is_first_rank())
             plan = plan_of(session, config, grid, there ? session.memory_share() : 0);

@@ -1,6 +1,6 @@
 // `report`: a run directory as one HTML file.
 #include "commands/session.hpp"
-#include "io/metrics.hpp"
+#include "core/whole_file.hpp"
 #include "watching/page.hpp"
 #include "watching/run_records.hpp"
 
@@ -16,6 +16,7 @@ int report(const ReportCommand& command) {
         require(std::filesystem::is_directory(command.directory), Exit::bad_file,
                 fmt::format("there is no run directory {}", command.directory),
                 "name the directory of a run, as --run-dir or run.directory had it");
+        require_may_write({"--output", output, "a report of spikefloss", {command.directory}, is_page, command.overwrite});
         RunRecords records(command.directory);
         records.read();
         require(records.count() > 0, Exit::bad_file, fmt::format("{} holds no records of a run", command.directory),

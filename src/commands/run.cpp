@@ -2,6 +2,7 @@
 #include "commands/run.hpp"
 
 #include "config/schema.hpp"
+#include "core/whole_file.hpp"
 #include "io/build_text.hpp"
 #include "io/checkpoint.hpp"
 

@@ -1,8 +1,8 @@
 #include "commands/run_directory.hpp"
 
 #include "core/error.hpp"
+#include "core/whole_file.hpp"
 #include "io/build_text.hpp"
-#include "io/metrics.hpp"
 
 #include <algorithm>
 #include <array>

@@ -3,7 +3,7 @@
 #include "commands/directory_lock.hpp"
 #include "commands/run_directory.hpp"
 #include "core/error.hpp"
-#include "io/metrics.hpp"
+#include "core/whole_file.hpp"
 
 #include <nlohmann/json.hpp>
 

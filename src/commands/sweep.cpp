@@ -2,7 +2,7 @@
 #include "config/sweep.hpp"
 #include "commands/run_state.hpp"
 #include "commands/session.hpp"
-#include "io/metrics.hpp"
+#include "core/whole_file.hpp"
 
 #include <fmt/ranges.h>
 

@@ -8,6 +8,7 @@
 #include "commands/stop_signal.hpp"
 #include "io/build_text.hpp"
 #include "io/checkpoint.hpp"
+#include "io/file_probe.hpp"
 #include "io/network_file.hpp"
 #include "io/progress.hpp"
 
@@ -76,6 +77,7 @@ std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& 
 TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const Task& task) {
     const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
     TrainingState state;
+    if (!config.network.file.empty()) require_readable(config.network.file, grid);
     grid.agree([&] {
         state.network = config.network.file.empty()
                             ? initial_network(initial_settings(config, task),

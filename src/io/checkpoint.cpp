@@ -2,6 +2,7 @@
 #include "io/checkpoint.hpp"
 
 #include "core/error.hpp"
+#include "io/file_probe.hpp"
 #include "io/hdf5_checksum.hpp"
 #include "io/network_file.hpp"
 
@@ -52,7 +53,7 @@ void remove_old(const std::string& folder, std::int64_t step, int keep) {
     std::vector<fs::path> partial;
     for (const auto& entry : fs::directory_iterator(folder, code)) {
         const std::string name = entry.path().filename().string();
-        if (name.starts_with(prefix) && name.ends_with(suffix + ".partial")) partial.push_back(entry.path());
+        if (name.starts_with(prefix) && name.ends_with(".partial")) partial.push_back(entry.path());
     }
     for (const fs::path& path : partial) fs::remove(path, code);
 }
@@ -103,7 +104,8 @@ InputFile open_checkpoint(const std::string& path) {
 }
 
 std::string checkpoint_fault(const std::string& path, const ProcessGrid& grid) {
-    const std::string fault = seal_fault(path, grid);
+    std::string fault = seal_fault(path, grid);
+    if (fault.empty()) fault = first_text(grid.rank() == 0 ? probe_fault(path) : "", grid);
     return fault.empty() ? checksum_fault(path, grid) : fault;
 }
 

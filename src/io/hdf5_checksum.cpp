@@ -16,6 +16,14 @@
 namespace spikefloss {
 namespace {
 
+const char* const write_anew = "copy it or write it anew";
+
+// An error's first line: who reports the fault says what to do about it.
+std::string problem_of(const std::exception& error) {
+    const std::string text = error.what();
+    return text.substr(0, text.find('\n'));
+}
+
 std::uint64_t mix(std::uint64_t z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
@@ -46,6 +54,22 @@ struct Seal {
 };
 constexpr char seal_magic[8] = {'S', 'F', 'S', 'E', 'A', 'L', '0', '1'};
 
+// Throws Error(Exit::bad_file) when the file does not end with a seal of its size. A FIFO or a device is not read.
+Seal read_seal(const std::string& path) {
+    std::error_code code;
+    const auto whole = static_cast<Index>(std::filesystem::file_size(path, code));
+    require(!code, Exit::bad_file, fmt::format("{}: {}", path, code.message()));
+    Seal seal{};
+    const Index size = whole - static_cast<Index>(sizeof seal);
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(std::max<Index>(size, 0));
+    file.read(reinterpret_cast<char*>(&seal), sizeof seal);
+    require(file && std::memcmp(seal.magic, seal_magic, sizeof seal_magic) == 0 && seal.size == size, Exit::bad_file,
+            fmt::format("{}: the file is truncated or was changed: it has {} bytes and does not end with a seal", path,
+                        whole));
+    return seal;
+}
+
 // What a file says of one dataset, and this rank's share of the truth.
 struct Entry {
     std::string name;
@@ -66,7 +90,7 @@ herr_t collect(hid_t, const char* name, const H5O_info_t* info, void* data) {
 Contents contents_of(const InputFile& file) {
     Contents contents;
     if (H5Ovisit2(file.id(), H5_INDEX_NAME, H5_ITER_INC, collect, &contents, H5O_INFO_BASIC) < 0)
-        file.fail("its list of objects cannot be read: " + hdf5_reason());
+        file.fail("its list of objects cannot be read: " + hdf5_reason(), write_anew);
     return contents;
 }
 
@@ -78,7 +102,7 @@ std::vector<std::string> attribute_names(const InputFile& file, const std::strin
     };
     if (H5Aiterate_by_name(file.id(), object.c_str(), H5_INDEX_NAME, H5_ITER_INC, nullptr, collect_name, &names,
                            H5P_DEFAULT) < 0)
-        file.fail(fmt::format("the attributes of {} cannot be read: {}", object, hdf5_reason()));
+        file.fail(fmt::format("the attributes of {} cannot be read: {}", object, hdf5_reason()), write_anew);
     return names;
 }
 
@@ -129,7 +153,7 @@ std::uint64_t share_checksum(const InputFile& file, const std::string& name, con
 std::uint64_t share_checksum(const InputFile& file, const std::string& name, const ProcessGrid& grid) {
     const Hdf5Handle dataset(H5Dopen2(file.id(), name.c_str(), H5P_DEFAULT), H5Dclose);
     const Hdf5Handle type(dataset ? H5Dget_type(dataset) : hid_t(-1), H5Tclose);
-    if (!type) file.fail(fmt::format("{} cannot be opened: {}", name, hdf5_reason()));
+    if (!type) file.fail(fmt::format("{} cannot be opened: {}", name, hdf5_reason()), write_anew);
     const std::vector<Index> dims = file.shape(name);
     const bool is_float = H5Tget_class(type) == H5T_FLOAT, is_short = H5Tget_size(type) == 4;
     if (is_float)
@@ -139,7 +163,8 @@ std::uint64_t share_checksum(const InputFile& file, const std::string& name, con
                     : share_checksum<std::int64_t>(file, name, dims, grid);
 }
 
-// The text of the lowest rank whose text is not empty, on every rank.
+}  // namespace
+
 std::string first_text(const std::string& mine, const ProcessGrid& grid) {
     const int none = grid.ranks();
     const int rank = grid.control().lowest(mine.empty() ? none : grid.rank());
@@ -151,8 +176,6 @@ std::string first_text(const std::string& mine, const ProcessGrid& grid) {
     grid.control().broadcast(text.data(), size, rank);
     return text;
 }
-
-}  // namespace
 
 template <class T>
 std::uint64_t block_checksum(const std::vector<Index>& dims, const Block<T>& block) {
@@ -188,9 +211,9 @@ std::uint64_t attribute_checksum(const std::string& object, const std::string& n
     return hash(sum, &std::get<std::int64_t>(value), sizeof(std::int64_t));
 }
 
-std::uint64_t bytes_checksum(const std::string& path, Index size, const ProcessGrid& grid) {
+std::uint64_t bytes_checksum(const std::string& path, Index size, int ranks, int rank) {
     constexpr Index word = 8, piece = Index(1) << 20;  // words read at once
-    const BlockRange mine = block_range((size + word - 1) / word, grid.ranks(), grid.rank());
+    const BlockRange mine = block_range((size + word - 1) / word, ranks, rank);
     std::ifstream file(path, std::ios::binary);
     file.seekg(mine.begin * word);
     std::uint64_t sum = 0;
@@ -200,7 +223,8 @@ std::uint64_t bytes_checksum(const std::string& path, Index size, const ProcessG
         words.assign(static_cast<std::size_t>(count), 0);  // the last word is filled up with zeros
         const Index bytes = std::min(count * word, size - first * word);
         require(static_cast<bool>(file.read(reinterpret_cast<char*>(words.data()), bytes)), Exit::bad_file,
-                fmt::format("{}: cannot be read completely", path));
+                fmt::format("{}: cannot be read completely", path),
+                "the storage is faulty, or the file became shorter meanwhile: copy it anew");
         sum += run_checksum(words.data(), count, first);
     }
     return sum;
@@ -213,26 +237,50 @@ bool write_seal(int descriptor, Index size, std::uint64_t sum) {
     return ::pwrite(descriptor, &seal, sizeof seal, size) == static_cast<ssize_t>(sizeof seal);
 }
 
+bool has_seal(const std::string& path) {
+    try {
+        read_seal(path);
+        return true;
+    } catch (const std::exception&) {
+        return false;
+    }
+}
+
+bool is_whole_file_of(const std::string& format, const std::string& path) {
+    try {
+        const Seal seal = read_seal(path);
+        if (bytes_checksum(path, seal.size, 1, 0) != seal.sum) return false;
+        const InputFile file(path);
+        return file.has_attribute("/", "format") && file.string_attribute("/", "format") == format;
+    } catch (const std::exception&) {
+        return false;
+    }
+}
+
+void touch_attributes(const InputFile& file, const std::string& object) {
+    if (!file.has(object)) return;
+    for (const std::string& name : attribute_names(file, object)) attribute_value(file, object, name);
+}
+
+void touch_contents(const InputFile& file, const std::function<void()>& progress) {
+    const Contents contents = contents_of(file);
+    for (const std::string& name : contents.datasets) file.touch(name, progress);
+    for (const auto* objects : {&contents.groups, &contents.datasets})
+        for (const std::string& object : *objects) {
+            touch_attributes(file, object);
+            progress();
+        }
+}
+
 std::string seal_fault(const std::string& path, const ProcessGrid& grid) {
     std::string fault;
     Seal seal{};
     std::int64_t sum = 0;
     try {
-        std::error_code code;
-        const auto whole = static_cast<Index>(std::filesystem::file_size(path, code));
-        require(!code, Exit::bad_file, fmt::format("{}: {}", path, code.message()));
-        const Index size = whole - static_cast<Index>(sizeof seal);
-        std::ifstream file(path, std::ios::binary);
-        file.seekg(std::max<Index>(size, 0));
-        file.read(reinterpret_cast<char*>(&seal), sizeof seal);
-        require(file && std::memcmp(seal.magic, seal_magic, sizeof seal_magic) == 0 && seal.size == size,
-                Exit::bad_file,
-                fmt::format("{}: the file is truncated or was changed: it has {} bytes and does not end "
-                            "with a seal",
-                            path, whole));
-        sum = static_cast<std::int64_t>(bytes_checksum(path, size, grid));
+        seal = read_seal(path);
+        sum = static_cast<std::int64_t>(bytes_checksum(path, seal.size, grid.ranks(), grid.rank()));
     } catch (const std::exception& error) {
-        fault = error.what();
+        fault = problem_of(error);
     }
     fault = first_text(fault, grid);
     if (!fault.empty()) return fault;
@@ -248,14 +296,14 @@ std::string checksum_fault(const std::string& path, const ProcessGrid& grid) {
     try {
         const InputFile file(path);
         const Contents contents = contents_of(file);
-        if (!file.has_attribute("/", checksum_name)) file.fail("it carries no checksum");
+        if (!file.has_attribute("/", checksum_name)) file.fail("it carries no checksum", write_anew);
         for (const std::string& name : contents.datasets)
             entries.push_back({name, file.integer_attribute(name, checksum_name),
                                static_cast<std::int64_t>(share_checksum(file, name, grid))});
         if (file.integer_attribute("/", checksum_name) != attributes_checksum(file, contents))
-            file.fail("an attribute or the list of datasets does not match the checksum");
+            file.fail("an attribute or the list of datasets does not match the checksum", write_anew);
     } catch (const std::exception& error) {
-        fault = error.what();
+        fault = problem_of(error);
     }
     fault = first_text(fault, grid);
     if (!fault.empty()) return fault;

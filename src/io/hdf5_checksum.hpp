@@ -23,14 +23,27 @@ std::uint64_t block_checksum(const std::vector<Index>& dims, const Block<T>& blo
 // What one attribute adds to the checksum of its file. object: "/network/w_rec"
 std::uint64_t attribute_checksum(const std::string& object, const std::string& name, const AttributeValue& value);
 
-// This rank's share of the sum over the first `size` bytes of a file. Error(Exit::bad_file) when they cannot be read.
-std::uint64_t bytes_checksum(const std::string& path, Index size, const ProcessGrid& grid);
+// The share of one of `ranks` in the sum over the first `size` bytes of a file. Error(Exit::bad_file) when they cannot
+// be read.
+std::uint64_t bytes_checksum(const std::string& path, Index size, int ranks, int rank);
 // Appends the seal to an open file of `size` bytes; false (with errno) when it cannot be written.
 bool write_seal(int descriptor, Index size, std::uint64_t sum);
+// Whether a file ends with a seal, matched or not. And whether it is, byte for byte, a file with this format (the
+// attribute of "/") that spikefloss wrote. Neither is collective, neither throws.
+bool has_seal(const std::string& path);
+bool is_whole_file_of(const std::string& format, const std::string& path);
+
+// Read what checksum_fault reads, and throw it away: all attributes of an object; all of a file. progress() is called
+// after every object.
+void touch_attributes(const InputFile& file, const std::string& object);
+void touch_contents(const InputFile& file, const std::function<void()>& progress);
 
 // Reads the whole file, every rank a share, and returns "" when it is what was written, otherwise what is wrong with
 // it; all ranks return the same. Collective. The first looks at the seal, the second at the checksums inside.
 std::string seal_fault(const std::string& path, const ProcessGrid& grid);
 std::string checksum_fault(const std::string& path, const ProcessGrid& grid);
+
+// The text of the lowest rank whose text is not empty, on every rank. Collective.
+std::string first_text(const std::string& mine, const ProcessGrid& grid);
 
 }  // namespace spikefloss

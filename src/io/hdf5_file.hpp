@@ -4,10 +4,13 @@
 // checksum that does not depend on the grid (io/hdf5_checksum.hpp).
 #pragma once
 
+#include "core/whole_file.hpp"
 #include "io/hdf5_handle.hpp"
 #include "parallel/process_grid.hpp"
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -16,7 +19,12 @@ namespace spikefloss {
 
 using AttributeValue = std::variant<std::string, double, std::int64_t>;
 
-// A file open for reading. Every failure is Error(Exit::bad_file) naming file and object. Names are paths such as
+// Error(Exit::bad_file) unless there is a regular file at this path that this process may read: no folder, FIFO, socket or
+// device. Nothing is read.
+void require_regular_file(const std::string& path);
+
+// A file open for reading. What lies in other files (external links and storage, virtual datasets) is refused. Every
+// failure is Error(Exit::bad_file) naming file and object. Names are paths such as
 // "/network/w_rec". T is float, double, int32, int64 or uint8; files may hold any integer, float or boolean type. A
 // value that is not finite, or not whole where T is an integer, is an error that names its index.
 class InputFile {
@@ -42,17 +50,26 @@ public:
     template <class T>
     void read(const std::string& name, const std::vector<Index>& offset, const std::vector<Index>& count, T* out) const;
 
+    // Reads the dataset in blocks and throws it away; of one that lies in a piece only the first and the last block, for
+    // only the numbers differ in between. progress() is called after every block.
+    void touch(const std::string& name, const std::function<void()>& progress) const;
+
+    // Throws when a block of this size, `bytes` an element, takes more memory than the machine has.
+    void require_room(const std::string& name, const std::vector<Index>& count, Index bytes) const;
+
     // Attributes of a group or dataset. A number may be stored as any numeric type, a whole one also as a whole float.
     std::string string_attribute(const std::string& object, const std::string& name) const;
     double number_attribute(const std::string& object, const std::string& name) const;
     std::int64_t integer_attribute(const std::string& object, const std::string& name) const;
 
     // Error(Exit::bad_file) about this file.
-    [[noreturn]] void fail(const std::string& problem, const std::string& suggestion = "") const;
+    [[noreturn]] void fail(const std::string& problem, const std::string& suggestion) const;
 
     hid_t id() const { return file_; }
 
 private:
+    // The path of an object by hard links alone, "" when there is none.
+    std::string resolved(const std::string& name, int links = 0) const;
     Hdf5Handle open_dataset(const std::string& name) const;
     Hdf5Handle open_attribute(const std::string& object, const std::string& name) const;
 
@@ -67,8 +84,8 @@ struct Block {
     const T* data;
 };
 
-// A file of global datasets written by all ranks through parallel HDF5. It is written as `path`.partial and gets its
-// name when it is complete and on disk. All functions are collective, with the same arguments on every rank except for
+// A file of global datasets written by all ranks through parallel HDF5. It is written under a name of its own and gets
+// its name when it is complete and on disk (core/whole_file.hpp). All functions are collective, with the same arguments on every rank except for
 // the blocks. On a failure on any rank every rank throws Error(Exit::storage), the partial file is gone and a file that
 // was at `path` before is as it was. Without finish() nothing is left either.
 class OutputFile {
@@ -93,17 +110,17 @@ private:
     int fault_of_reserving(Index end) const;
     void ensure_group(const std::string& object);
     void start_file();
+    void share_name();
     void write_attribute(const std::string& object, const std::string& name, const AttributeValue& value);
     void complete();
     void abandon();
     void forget();
-    void remove_partial();
     std::string problem(const std::string& reason) const;
 
     const ProcessGrid& grid_;
-    std::string path_, partial_;
+    std::string path_, name_;       // the latter until it is complete
+    std::optional<PartialFile> partial_;  // on rank 0
     Hdf5Handle file_, dataset_;     // the latter while it is written
-    int descriptor_ = -1;           // of the partial file, on rank 0
     Index planned_ = 0;             // upper bound of the file's size so far
     Index reserved_ = 0;            // bytes set aside on the storage
     std::uint64_t attributes_ = 0;  // running checksum of all attributes

@@ -2,14 +2,27 @@
 #include "core/error.hpp"
 #include "io/hdf5_file.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
+#include <limits>
 #include <type_traits>
 
 namespace spikefloss {
 namespace {
+
+constexpr int most_links = 16;               // soft links on the way to one object
+constexpr std::size_t longest_text = 1 << 24;  // bytes of an attribute
+constexpr Index touched_elements = 1 << 22;  // read at once by touch()
+
+// What to do.
+const char* const hold_it = "store the numbers in the file itself: in Python, file['name'] = array";
+const char* const write_anew = "the file is truncated or damaged: copy or write it anew";
 
 Index elements(const std::vector<Index>& count) {
     Index product = 1;
@@ -45,16 +58,30 @@ std::string kind_text(hid_t type) {
 
 }  // namespace
 
+void require_regular_file(const std::string& path) {
+    const auto fail = [&](const std::string& problem, const char* suggestion) {
+        throw Error(Exit::bad_file, path + ": " + problem, suggestion);
+    };
+    struct stat state = {};
+    if (::stat(path.c_str(), &state) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR) fail("there is no such file", "check the path");
+        fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check the path and who may read it");
+    }
+    if (S_ISDIR(state.st_mode)) fail("this is a folder, not a file", "give the path of an HDF5 file");
+    if (!S_ISREG(state.st_mode))
+        fail(fmt::format("this is a {}, not a regular file", S_ISFIFO(state.st_mode)   ? "FIFO"
+                                                             : S_ISSOCK(state.st_mode) ? "socket"
+                                                                                       : "device"),
+             "HDF5 files are read in no order: write it to a file first");
+    // Between the two the path may have come to lead to a FIFO: it is not waited for.
+    const int file = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (file < 0) fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check who may read it");
+    ::close(file);
+}
+
 InputFile::InputFile(std::string path) : path_(std::move(path)) {
     silence_hdf5();
-    std::error_code code;
-    const auto status = std::filesystem::status(path_, code);
-    if (status.type() == std::filesystem::file_type::not_found) fail("there is no such file", "check the path");
-    if (std::filesystem::is_directory(status)) fail("this is a folder, not a file", "give the path of an HDF5 file");
-    if (std::FILE* file = std::fopen(path_.c_str(), "rb"))
-        std::fclose(file);
-    else
-        fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check who may read it");
+    require_regular_file(path_);
     const htri_t is_hdf5 = H5Fis_hdf5(path_.c_str());
     if (is_hdf5 <= 0)
         fail("this is not an HDF5 file, or its beginning is damaged",
@@ -71,32 +98,97 @@ void InputFile::fail(const std::string& problem, const std::string& suggestion) 
     throw Error(Exit::bad_file, path_ + ": " + problem, suggestion);
 }
 
-bool InputFile::has(const std::string& name) const {
-    // Every group on the way has to be asked for by itself.
-    for (std::size_t end = name.find('/', 1); end != std::string::npos; end = name.find('/', end + 1))
-        if (H5Lexists(file_, name.substr(0, end).c_str(), H5P_DEFAULT) <= 0) return false;
-    return name == "/" ||
-           (H5Lexists(file_, name.c_str(), H5P_DEFAULT) > 0 && H5Oexists_by_name(file_, name.c_str(), H5P_DEFAULT) > 0);
+// The library would follow any link, also into other files and devices. So each step of the way is looked at.
+std::string InputFile::resolved(const std::string& name, int links) const {
+    if (links > most_links) fail(fmt::format("the links at {} lead in a circle", name), hold_it);
+    std::string at;
+    for (std::size_t begin = 0; begin < name.size();) {
+        const std::size_t end = std::min(name.find('/', begin), name.size());
+        const std::string part = name.substr(begin, end - begin);
+        begin = end + 1;
+        if (part.empty() || part == ".") continue;
+        const std::string next = at + "/" + part;
+        H5L_info_t link = {};
+        if (H5Lexists(file_, next.c_str(), H5P_DEFAULT) <= 0) return "";
+        if (H5Lget_info(file_, next.c_str(), &link, H5P_DEFAULT) < 0)
+            fail(fmt::format("the link {} cannot be read: {}", next, hdf5_reason()), write_anew);
+        if (link.type == H5L_TYPE_HARD) {
+            at = next;
+            continue;
+        }
+        if (link.type != H5L_TYPE_SOFT)
+            fail(fmt::format("{} is a link to another file, which is not followed", next), hold_it);
+        std::string target(link.u.val_size + 1, '\0');
+        if (H5Lget_val(file_, next.c_str(), target.data(), target.size(), H5P_DEFAULT) < 0)
+            fail(fmt::format("the link {} cannot be read: {}", next, hdf5_reason()), write_anew);
+        target.resize(std::strlen(target.c_str()));
+        at = resolved(target.starts_with('/') ? target : at + "/" + target, links + 1);
+        if (at.empty()) return "";
+    }
+    if (at.empty()) return "/";
+    return H5Oexists_by_name(file_, at.c_str(), H5P_DEFAULT) > 0 ? at : "";
 }
 
+bool InputFile::has(const std::string& name) const { return !resolved(name).empty(); }
+
 bool InputFile::has_attribute(const std::string& object, const std::string& name) const {
-    return has(object) && H5Aexists_by_name(file_, object.c_str(), name.c_str(), H5P_DEFAULT) > 0;
+    const std::string place = resolved(object);
+    return !place.empty() && H5Aexists_by_name(file_, place.c_str(), name.c_str(), H5P_DEFAULT) > 0;
 }
 
 Hdf5Handle InputFile::open_dataset(const std::string& name) const {
-    if (!has(name)) fail(fmt::format("dataset {} is missing", name), "docs/files.md lists what a file must hold");
-    Hdf5Handle dataset(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), H5Dclose);
-    if (!dataset) fail(fmt::format("{} cannot be opened as a dataset: {}", name, hdf5_reason()));
+    const std::string place = resolved(name);
+    if (place.empty()) fail(fmt::format("dataset {} is missing", name), "docs/files.md lists what a file must hold");
+    H5O_info_t object = {};
+    if (H5Oget_info_by_name2(file_, place.c_str(), &object, H5O_INFO_BASIC, H5P_DEFAULT) >= 0 &&
+        object.type != H5O_TYPE_DATASET)
+        fail(fmt::format("{} cannot be opened as a dataset: it is a group or a type", name), "docs/files.md lists what a file must hold");
+    Hdf5Handle dataset(H5Dopen2(file_, place.c_str(), H5P_DEFAULT), H5Dclose);
+    if (!dataset) fail(fmt::format("{} cannot be opened as a dataset: {}", name, hdf5_reason()), write_anew);
+    const Hdf5Handle creation(H5Dget_create_plist(dataset), H5Pclose);
+    if (H5Pget_external_count(creation) > 0)
+        fail(fmt::format("the numbers of {} lie in another file (external storage), which is not read", name), hold_it);
+    if (H5Pget_layout(creation) == H5D_VIRTUAL)
+        fail(fmt::format("{} is a virtual dataset, which is not read: its numbers lie elsewhere", name), hold_it);
+    for (int filter = 0; filter < H5Pget_nfilters(creation); ++filter) {
+        unsigned flags = 0;
+        std::size_t values = 0;
+        char text[64] = "";
+        const H5Z_filter_t id =
+            H5Pget_filter2(creation, static_cast<unsigned>(filter), &flags, &values, nullptr, sizeof text, text, nullptr);
+        if (id >= 0 && H5Zfilter_avail(id) <= 0)
+            fail(fmt::format("{} is compressed by filter {} ({}), which this HDF5 library does not have", name, id,
+                             *text ? text : "without a name"),
+                 "write it without compression, or with gzip");
+    }
     return dataset;
+}
+
+// Throws when a block takes more memory than this machine has: no vector could hold it.
+void InputFile::require_room(const std::string& name, const std::vector<Index>& count, Index bytes) const {
+    double size = static_cast<double>(bytes);
+    for (const Index n : count) size *= static_cast<double>(n);
+    const double memory =
+        static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+    if (size > memory)
+        fail(fmt::format("{} has shape {}; the {} numbers read from it take {:.3g} GB, but this machine has {:.3g} GB",
+                         name, shape_text(shape(name)), fmt::format("{:.3g}", size / static_cast<double>(bytes)),
+                         size * 1e-9, memory * 1e-9),
+             "store a smaller network or fewer and shorter sequences; a damaged file has such sizes, too");
 }
 
 std::vector<Index> InputFile::shape(const std::string& name) const {
     const Hdf5Handle dataset = open_dataset(name);
     const Hdf5Handle space(H5Dget_space(dataset), H5Sclose);
     const int rank = H5Sget_simple_extent_ndims(space);
-    if (rank < 0) fail(fmt::format("the shape of {} cannot be read: {}", name, hdf5_reason()));
+    if (rank < 0) fail(fmt::format("the shape of {} cannot be read: {}", name, hdf5_reason()), write_anew);
+    if (H5Sget_simple_extent_type(space) == H5S_NULL)
+        fail(fmt::format("{} is empty: it has no shape and no numbers", name), "write an array to it");
     std::vector<hsize_t> dims(static_cast<std::size_t>(rank));
     H5Sget_simple_extent_dims(space, dims.data(), nullptr);
+    for (const hsize_t size : dims)
+        if (size > static_cast<hsize_t>(std::numeric_limits<Index>::max()))
+            fail(fmt::format("{} has a dimension of {}, more than any array", name, size), write_anew);
     return {dims.begin(), dims.end()};
 }
 
@@ -118,6 +210,7 @@ std::vector<T> InputFile::read(const std::string& name) const {
 template <class T>
 std::vector<T> InputFile::read(const std::string& name, const std::vector<Index>& offset,
                                const std::vector<Index>& count) const {
+    require_room(name, count, sizeof(T));
     std::vector<T> values(static_cast<std::size_t>(elements(count)));
     read(name, offset, count, values.data());
     return values;
@@ -141,10 +234,12 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
                 const double value = values[static_cast<std::size_t>(i)];
                 if (value != std::trunc(value) || std::abs(value) > 0x1p53)
                     fail(fmt::format("{}{} is {} but must be a whole number", name, index_text(offset, count, i),
-                                     value));
+                                     value),
+                         "write it as integers");
                 out[i] = static_cast<T>(value);
                 if (static_cast<double>(out[i]) != value)
-                    fail(fmt::format("{}{} is {}, which is too large", name, index_text(offset, count, i), value));
+                    fail(fmt::format("{}{} is {}, which is too large", name, index_text(offset, count, i), value),
+                         "write it as integers");
             }
             return;
         }
@@ -153,7 +248,7 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
     const Hdf5Handle selection = hdf5_space(shape(name), offset, count);
     if (!selection || H5Dread(dataset, hdf5_native<T>(), memory, selection, H5P_DEFAULT, out) < 0)
         fail(fmt::format("{} cannot be read: {}", name, hdf5_reason()),
-             "the file is truncated or damaged: copy or write it anew");
+             write_anew);
     if constexpr (std::is_floating_point_v<T>) {
         for (Index i = 0; i < total; ++i)
             if (!std::isfinite(out[i]))
@@ -161,6 +256,24 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
                          "{}{} is {}", name, index_text(offset, count, i),
                          std::isnan(out[i]) ? "not a number (NaN)" : "infinite, or too large for this precision"),
                      "every value must be finite");
+    }
+}
+
+void InputFile::touch(const std::string& name, const std::function<void()>& progress) const {
+    const std::vector<Index> dims = shape(name);
+    require_room(name, dims, sizeof(float));
+    const Index total = elements(dims);
+    if (total == 0) return;
+    const Hdf5Handle dataset = open_dataset(name), creation(H5Dget_create_plist(dataset), H5Pclose);
+    const Index rows = dims.empty() ? 1 : dims[0], step = std::max<Index>(1, touched_elements / (total / rows));
+    // Of chunks that were never written the library makes up the numbers.
+    const bool all = H5Pget_layout(creation) == H5D_CHUNKED && H5Dget_storage_size(dataset) > 0;
+    for (Index first = 0; first < rows; first += step) {
+        if (!all && first > 0 && first + step < rows) continue;
+        std::vector<Index> offset(dims.size(), 0), count = dims;
+        if (!dims.empty()) offset[0] = first, count[0] = std::min(step, rows - first);
+        read<float>(name, offset, count);
+        progress();
     }
 }
 
@@ -181,14 +294,17 @@ SPIKEFLOSS_READ(std::uint8_t)
 #undef SPIKEFLOSS_READ
 
 Hdf5Handle InputFile::open_attribute(const std::string& object, const std::string& name) const {
-    if (!has(object)) fail(fmt::format("{} is missing", object), "docs/files.md lists what a file must hold");
+    const std::string place = resolved(object);
+    if (place.empty()) fail(fmt::format("{} is missing", object), "docs/files.md lists what a file must hold");
     if (!has_attribute(object, name))
         fail(fmt::format("attribute {} of {} is missing", name, object), "docs/files.md lists what a file must hold");
-    Hdf5Handle attribute(H5Aopen_by_name(file_, object.c_str(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
-    if (!attribute) fail(fmt::format("attribute {} of {} cannot be opened: {}", name, object, hdf5_reason()));
+    Hdf5Handle attribute(H5Aopen_by_name(file_, place.c_str(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    if (!attribute)
+        fail(fmt::format("attribute {} of {} cannot be opened: {}", name, object, hdf5_reason()), write_anew);
     const Hdf5Handle space(H5Aget_space(attribute), H5Sclose);
     if (H5Sget_simple_extent_npoints(space) != 1)
-        fail(fmt::format("attribute {} of {} must be one value, not an array", name, object));
+        fail(fmt::format("attribute {} of {} must be one value, not an array", name, object),
+             fmt::format("in Python: file['{}'].attrs['{}'] = value", object, name));
     return attribute;
 }
 
@@ -202,14 +318,19 @@ std::string InputFile::string_attribute(const std::string& object, const std::st
     if (H5Tis_variable_str(type) > 0) {
         char* text = nullptr;
         if (H5Aread(attribute, memory, &text) < 0 || !text)
-            fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()));
+            fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()), write_anew);
         std::string value = text;
         H5free_memory(text);
         return value;
     }
-    std::string value(H5Tget_size(type), '\0');
+    const std::size_t length = H5Tget_size(type);
+    if (length > longest_text)
+        fail(fmt::format("attribute {} of {} is a text of {} bytes; at most {} are read", name, object, length,
+                         longest_text),
+             write_anew);
+    std::string value(length, '\0');
     if (H5Aread(attribute, memory, value.data()) < 0)
-        fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()));
+        fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()), write_anew);
     value.resize(std::strlen(value.c_str()));
     // Fortran and some tools pad with spaces instead of zeros.
     if (H5Tget_strpad(type) == H5T_STR_SPACEPAD) value.erase(value.find_last_not_of(' ') + 1);
@@ -219,11 +340,13 @@ std::string InputFile::string_attribute(const std::string& object, const std::st
 double InputFile::number_attribute(const std::string& object, const std::string& name) const {
     const Hdf5Handle attribute = open_attribute(object, name);
     const Hdf5Handle type(H5Aget_type(attribute), H5Tclose);
-    if (!is_number(type)) fail(fmt::format("attribute {} of {} must be a number", name, object));
+    if (!is_number(type)) fail(fmt::format("attribute {} of {} must be a number", name, object),
+                               fmt::format("in Python: file['{}'].attrs['{}'] = 1.0", object, name));
     double value = 0.0;
     if (H5Aread(attribute, H5T_NATIVE_DOUBLE, &value) < 0)
-        fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()));
-    if (!std::isfinite(value)) fail(fmt::format("attribute {} of {} is not finite", name, object));
+        fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()), write_anew);
+    if (!std::isfinite(value))
+        fail(fmt::format("attribute {} of {} is not finite", name, object), "every value must be finite");
     return value;
 }
 
@@ -233,12 +356,13 @@ std::int64_t InputFile::integer_attribute(const std::string& object, const std::
     if (H5Tget_class(type) == H5T_FLOAT || !is_number(type)) {
         const double value = number_attribute(object, name);
         if (value != std::trunc(value) || std::abs(value) > 0x1p53)
-            fail(fmt::format("attribute {} of {} is {} but must be a whole number", name, object, value));
+            fail(fmt::format("attribute {} of {} is {} but must be a whole number", name, object, value),
+                 fmt::format("in Python: file['{}'].attrs['{}'] = 1", object, name));
         return static_cast<std::int64_t>(value);
     }
     std::int64_t value = 0;
     if (H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0)
-        fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()));
+        fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()), write_anew);
     return value;
 }
 

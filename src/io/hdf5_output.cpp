@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 
 namespace spikefloss {
 namespace {
@@ -54,11 +53,6 @@ Index elements(const std::vector<Index>& count) {
     return product;
 }
 
-std::string parent(const std::string& path) {
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    return folder.empty() ? "." : folder;
-}
-
 // The format of 2008 (HDF5 1.8), which every later library reads: unlike the oldest one it protects the library's own
 // structures with checksums, so that a damaged file is refused and not misread.
 void set_format(hid_t access) { H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST); }
@@ -86,16 +80,17 @@ bool write_block(hid_t dataset, const std::vector<Index>& dims, const Block<T>& 
 }  // namespace
 
 OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
-    : grid_(grid), path_(path), partial_(path + ".partial") {
+    : grid_(grid), path_(path) {
     silence_hdf5();
     together([&] { start_file(); });
+    share_name();
     reserve(file_overhead);
     together([&] {
         Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
         set_format(access);
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);  // also when a failure leaves a dataset open
         H5Pset_fapl_mpio(access, grid_.control().handle(), MPI_INFO_NULL);
-        file_ = Hdf5Handle(H5Fopen(partial_.c_str(), H5F_ACC_RDWR, access), H5Fclose);
+        file_ = Hdf5Handle(H5Fopen(name_.c_str(), H5F_ACC_RDWR, access), H5Fclose);
         require(
             static_cast<bool>(file_), Exit::storage, problem("parallel HDF5 cannot open the file: " + hdf5_reason()),
             "the folder must be visible to all ranks: use a shared file system when there is more than one machine");
@@ -108,16 +103,9 @@ OutputFile::~OutputFile() { forget(); }
 // Does nothing that needs the other ranks: they may not be here when an exception is on its way. Closing a parallel file
 // is collective, and so may closing a dataset be; the library does it when MPI is finalized.
 void OutputFile::forget() {
-    remove_partial();
+    partial_.reset();
     dataset_.release();
     file_.release();
-}
-
-void OutputFile::remove_partial() {
-    if (descriptor_ < 0) return;
-    ::close(descriptor_);
-    descriptor_ = -1;
-    ::unlink(partial_.c_str());
 }
 
 std::string OutputFile::problem(const std::string& reason) const {
@@ -141,21 +129,29 @@ void OutputFile::abandon() {
     dataset_.reset();
     file_.reset();
     open_ = false;
-    remove_partial();
+    partial_.reset();
 }
 
 // Rank 0: a file without objects, made by the ordinary driver. The space for it is asked for first, as for all else.
 void OutputFile::start_file() {
     if (grid_.rank() != 0) return;
     const char* suggestion = "choose a folder that exists, that you may write to and that has space left";
-    descriptor_ = ::open(partial_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    require(descriptor_ >= 0, Exit::storage, problem(std::strerror(errno)), suggestion);
+    partial_.emplace(path_);
+    name_ = partial_->name();
     const int fault = fault_of_reserving(file_overhead);
     require(fault == 0, Exit::storage, problem(std::strerror(fault)), suggestion);
     const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
     set_format(access);
-    Hdf5Handle file(H5Fcreate(partial_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+    Hdf5Handle file(H5Fcreate(name_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
     require(file && file.reset(), Exit::storage, problem(hdf5_reason()), suggestion);
+}
+
+// The name that rank 0 chose, on every rank.
+void OutputFile::share_name() {
+    auto length = static_cast<std::int64_t>(name_.size());
+    grid_.control().broadcast(&length, sizeof length, 0);
+    name_.resize(static_cast<std::size_t>(length));
+    grid_.control().broadcast(name_.data(), length, 0);
 }
 
 // Asks the storage for space up to `end`: 0, or what errno would say. Rank 0 asks, every rank looks at its own limit.
@@ -164,7 +160,7 @@ int OutputFile::fault_of_reserving(Index end) const {
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
         static_cast<rlim_t>(end) > limit.rlim_cur)
         return EFBIG;
-    return descriptor_ < 0 ? 0 : posix_fallocate(descriptor_, reserved_, end - reserved_);
+    return partial_ ? posix_fallocate(partial_->descriptor(), reserved_, end - reserved_) : 0;
 }
 
 // Sets space aside for `bytes` more.
@@ -302,29 +298,20 @@ void OutputFile::complete() {
     };
     std::uint64_t end = 0;
     together([&] {
-        if (descriptor_ < 0) return;
-        const Hdf5Handle file(H5Fopen(partial_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+        if (!partial_) return;
+        const Hdf5Handle file(H5Fopen(name_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
         require(file && H5Fget_eoa(file, &end) >= 0, Exit::storage, problem("reading back failed: " + hdf5_reason()));
-        check(::ftruncate(descriptor_, static_cast<off_t>(end)) == 0, "ftruncate");
+        check(::ftruncate(partial_->descriptor(), static_cast<off_t>(end)) == 0, "ftruncate");
     });
     grid_.control().broadcast(&end, sizeof end, 0);
     const Index size = static_cast<Index>(end);
     std::int64_t sum = 0;
-    together([&] { sum = static_cast<std::int64_t>(bytes_checksum(partial_, size, grid_)); });
+    together([&] { sum = static_cast<std::int64_t>(bytes_checksum(name_, size, grid_.ranks(), grid_.rank())); });
     grid_.control().all_reduce_sum(&sum, Scalar::int64, 1);
     together([&] {
-        if (descriptor_ < 0) return;
-        check(write_seal(descriptor_, size, static_cast<std::uint64_t>(sum)), "write");
-        check(::fsync(descriptor_) == 0, "fsync");
-        check(std::rename(partial_.c_str(), path_.c_str()) == 0, "rename");
-        ::close(descriptor_);
-        descriptor_ = -1;
-        // The new name itself must survive a crash too.
-        const int folder = ::open(parent(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (folder >= 0) {
-            ::fsync(folder);
-            ::close(folder);
-        }
+        if (!partial_) return;
+        check(write_seal(partial_->descriptor(), size, static_cast<std::uint64_t>(sum)), "write");
+        partial_->commit();
     });
 }
 

@@ -1,16 +1,13 @@
 #include "io/metrics.hpp"
 
 #include "core/error.hpp"
+#include "core/whole_file.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-
-#include <fcntl.h>
-#include <unistd.h>
 
 namespace spikefloss {
 namespace {
@@ -109,24 +106,6 @@ std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster
     json["shown"] = raster.shown;
     json["spikes"] = raster.spikes;
     return json.dump() + "\n";
-}
-
-void write_whole_file(const std::string& path, const std::string& text) {
-    const std::string partial = path + ".partial";
-    const int file = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    bool done = file >= 0;
-    for (std::size_t at = 0; done && at < text.size();) {
-        const ssize_t count = ::write(file, text.data() + at, text.size() - at);
-        done = count > 0;
-        at += done ? static_cast<std::size_t>(count) : 0;
-    }
-    done = done && ::fsync(file) == 0;
-    int fault = errno;
-    if (file >= 0) ::close(file);
-    if (done && std::rename(partial.c_str(), path.c_str()) != 0) done = false, fault = errno;
-    if (!done && file >= 0) ::unlink(partial.c_str());
-    require(done, Exit::storage, fmt::format("cannot write {}: {}", path, std::strerror(fault)),
-            "choose a folder that you may write to, on a disk with room (--run-dir for a run)");
 }
 
 }  // namespace spikefloss

@@ -47,8 +47,4 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
 // The content of raster.json.
 std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster& raster);
 
-// Writes a small text file so that a crash leaves the old one or the new one: under another name, flushed, renamed.
-// Throws Error(Exit::storage).
-void write_whole_file(const std::string& path, const std::string& text);
-
 }  // namespace spikefloss

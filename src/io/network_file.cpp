@@ -5,6 +5,8 @@
 #include "network/model_names.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace spikefloss {
 namespace {
@@ -19,6 +21,8 @@ std::vector<Index> global_dims(const Segment& segment) {
     return {segment.global_cols};
 }
 
+constexpr Index largest = std::numeric_limits<std::int32_t>::max();  // so that no product of two sizes overflows
+
 bool is_optional(Parameter p) { return p == Parameter::initial_current || p == Parameter::initial_membrane; }
 
 // The sizes N, M and O that w_in and w_out give; whatever else is in the group has to follow them.
@@ -29,6 +33,10 @@ NetworkShape read_shape(const InputFile& file) {
             file.fail(fmt::format("{} has shape {} but must be a matrix {}, neither of them 0", name, shape_text(dims),
                                   letters),
                       "weights are [post, pre]: one row for each neuron that receives");
+        for (const Index size : dims)
+            if (size > largest)
+                file.fail(fmt::format("{} has shape {}; a dimension may be {} at most", name, shape_text(dims), largest),
+                          "store a smaller network; a damaged file has such sizes, too");
         return dims;
     };
     const std::vector<Index> w_in = matrix("/network/w_in", "[N, M]");
@@ -55,6 +63,16 @@ void require_parameter_shapes(const InputFile& file, const NetworkShape& shape) 
     }
 }
 
+// An attribute of /network. Beyond the range of float32 it would become infinite or 0.
+float read_float(const InputFile& file, const char* name) {
+    const double value = file.number_attribute("/network", name);
+    using Limits = std::numeric_limits<float>;
+    if (std::abs(value) > Limits::max() || (value != 0.0 && std::abs(value) < Limits::min()))
+        file.fail(fmt::format("attribute {} of /network is {}, beyond the range of float32", name, value),
+                  fmt::format("write a number of magnitude {:.2g} to {:.2g}", Limits::min(), Limits::max()));
+    return static_cast<float>(value);
+}
+
 NetworkModel read_model(const InputFile& file) {
     if (!file.has("/network"))
         file.fail("group /network is missing", "docs/files.md shows how to write a network file from Python");
@@ -69,14 +87,13 @@ NetworkModel read_model(const InputFile& file) {
                   version > network_version ? "use a newer spikefloss" : "write the file again in the present format");
     const auto where = [&](const char* name) { return fmt::format("{}: attribute {} of /network", file.path(), name); };
     NetworkModel model;
-    model.neuron.threshold = static_cast<float>(file.number_attribute("/network", "threshold"));
+    model.neuron.threshold = read_float(file, "threshold");
     model.neuron.reset = reset_from_name(file.string_attribute("/network", "reset"), where("reset"));
     model.neuron.surrogate = surrogate_from_name(file.string_attribute("/network", "surrogate"), where("surrogate"));
-    const double sharpness = file.number_attribute("/network", "sharpness");
-    if (!(sharpness > 0.0))
-        file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", sharpness),
+    model.neuron.sharpness = read_float(file, "sharpness");
+    if (!(model.neuron.sharpness > 0.0f))
+        file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", model.neuron.sharpness),
                   "the surrogate derivative is about 1/sharpness wide");
-    model.neuron.sharpness = static_cast<float>(sharpness);
     model.readout = readout_from_name(file.string_attribute("/network", "readout"), where("readout"));
     return model;
 }
@@ -130,7 +147,8 @@ void read_mask(const InputFile& file, Batch& batch) {
         file.fail(fmt::format("{}[{}] is {} but must be 0 or 1", name, wrong - batch.mask.begin(), *wrong),
                   "1 marks the steps that count for the loss");
     if (std::find(batch.mask.begin(), batch.mask.end(), 1.0f) == batch.mask.end())
-        file.fail(fmt::format("{} is 0 everywhere, so no step counts for the loss", name));
+        file.fail(fmt::format("{} is 0 everywhere, so no step counts for the loss", name),
+                  "write 1 for at least one step");
 }
 
 void read_targets(const InputFile& file, Index outputs, BlockRange mine, SequencesFile& sequences) {
@@ -180,6 +198,7 @@ HostNetwork read_network(const std::string& path, Index neuron_shards, Index neu
         fmt::format("{}: the network has {} neurons, too few for {} neuron shards", path, shape.neurons, neuron_shards),
         "choose a grid PxQ with a smaller P (--grid)");
     network.layout = ParameterLayout(shape, neuron_shards, neuron_shard);
+    file.require_room("/network/w_rec", {network.layout.neurons().size(), shape.neurons}, sizeof(float));
     network.values = read_parameters(file, "/network", network.layout);
     require_decay(file, network, Parameter::alpha, "alpha = exp(-dt/tau_syn); 0 is a synapse without memory");
     require_decay(file, network, Parameter::beta, "beta = exp(-dt/tau_mem); 0 is a neuron without memory");

@@ -12,6 +12,9 @@ inline constexpr const char* why_no_charts = "this build has no charts: dygraphs
 inline constexpr const char* what_gives_charts =
     "install libjs-dygraphs (or set SPIKEFLOSS_DYGRAPHS to the folder of dygraph.min.js) and build again";
 
+// Whether a file is such a page.
+bool is_page(const std::string& path);
+
 // data: a JSON object, from RunRecords::json.
 std::string page_text(const std::string& data);
 

@@ -2,12 +2,13 @@
 # run at once on two cores, but not those that depend on when a signal comes.
 spikefloss_python_test(end_to_end/test_golden TIMEOUT 600 EMULATED)
 spikefloss_python_test(end_to_end/test_bad_input TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_files TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_learning TIMEOUT 600 EMULATED LearningTest)
 spikefloss_python_test(end_to_end/test_own_network TIMEOUT 600 EMULATED)
 spikefloss_python_test(end_to_end/test_resume TIMEOUT 600
   EMULATED ResumeTest.test_signals_on_one_rank ResumeTest.test_signals_under_mpirun ResumeTest.test_another_grid)
 spikefloss_python_test(end_to_end/test_kill TIMEOUT 600)
-set_tests_properties(test_golden test_bad_input test_learning test_own_network PROPERTIES PROCESSORS 1)
+set_tests_properties(test_golden test_bad_input test_learning test_own_network test_files PROPERTIES PROCESSORS 1)
 set_tests_properties(test_golden_emulated test_learning_emulated test_own_network_emulated PROPERTIES PROCESSORS 1)
 spikefloss_python_test(end_to_end/test_choices TIMEOUT 300)
 spikefloss_python_test(end_to_end/test_report TIMEOUT 120)

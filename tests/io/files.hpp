@@ -127,6 +127,7 @@ public:
         H5Gclose(H5Gcreate2(file_, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
     }
     void remove(const std::string& name) { EXPECT_GE(H5Ldelete(file_, name.c_str(), H5P_DEFAULT), 0) << name; }
+    hid_t id() const { return file_; }
     bool has(const std::string& name) { return H5Lexists(file_, name.c_str(), H5P_DEFAULT) > 0; }
     // Writes or replaces a dataset of the type `type` on disk, from doubles (converted by the library).
     void dataset(const std::string& name, const std::vector<hsize_t>& dims, const std::vector<double>& values,
@@ -138,6 +139,24 @@ public:
         EXPECT_GE(H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << name;
         H5Dclose(set);
         H5Sclose(space);
+    }
+    // Chunks of at most 200 along each dimension. Without numbers no chunk is written.
+    void chunked(const std::string& name, const std::vector<hsize_t>& dims, bool written, double value = 0.0) {
+        if (has(name)) remove(name);
+        const int rank = static_cast<int>(dims.size());
+        std::vector<hsize_t> chunk = dims;
+        for (hsize_t& size : chunk) size = std::min<hsize_t>(size, 200);
+        const hid_t create = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(rank, dims.data(), nullptr);
+        H5Pset_chunk(create, rank, chunk.data());
+        const hid_t set = H5Dcreate2(file_, name.c_str(), H5T_IEEE_F32LE, space, H5P_DEFAULT, create, H5P_DEFAULT);
+        EXPECT_GE(set, 0) << name;
+        if (written) {
+            const std::vector<double> values(static_cast<std::size_t>(H5Sget_simple_extent_npoints(space)), value);
+            EXPECT_GE(H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << name;
+        }
+        H5Dclose(set);
+        H5Sclose(space);
+        H5Pclose(create);
     }
     // The same with as many copies of one value as the shape asks for.
     void fill(const std::string& name, const std::vector<hsize_t>& dims, double value, hid_t type = H5T_IEEE_F32LE) {

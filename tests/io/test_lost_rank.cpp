@@ -51,11 +51,15 @@ TEST(LostRank, IsNotWaitedForWhenAFileWasJustOpened) {
     expect_lost([&](const ProcessGrid& grid) { OutputFile(grid, path).finish(); },
                 [&](const ProcessGrid& grid) {
                     grid.agree([] {});  // rank 0 has made it
+                    std::int64_t length = 0;
+                    grid.control().broadcast(&length, sizeof length, 0);
+                    std::string name(static_cast<std::size_t>(length), ' ');
+                    grid.control().broadcast(name.data(), length, 0);
                     grid.agree([] {});  // and set its space aside
                     Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
                     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
                     H5Pset_fapl_mpio(access, grid.control().handle(), MPI_INFO_NULL);
-                    Hdf5Handle file(H5Fopen((path + ".partial").c_str(), H5F_ACC_RDWR, access), H5Fclose);
+                    Hdf5Handle file(H5Fopen(name.c_str(), H5F_ACC_RDWR, access), H5Fclose);
                     EXPECT_TRUE(static_cast<bool>(file));
                     file.release();  // the library closes it with MPI, on both
                 });

@@ -1,0 +1,183 @@
+#include "io/file_probe.hpp"
+
+#include "core/error.hpp"
+#include "io/hdf5_checksum.hpp"
+#include "io/hdf5_file.hpp"
+#include "network/parameters.hpp"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <vector>
+
+namespace spikefloss {
+namespace {
+
+std::string probe_program;
+
+// Of computing, and of waiting for a disk, without a block of the file being read.
+constexpr rlim_t most_cpu_seconds = 5;
+constexpr unsigned most_seconds = 60;
+constexpr rlim_t most_memory = rlim_t(8) << 30;  // beside what the program has when it starts
+
+// Signals that ask a run to stop: the run is asked, not the probe.
+constexpr int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT};
+
+// The library has come so far: it gets as much time again.
+void progress() {
+    rusage used = {};
+    getrusage(RUSAGE_SELF, &used);
+    rlimit limit = {};
+    getrlimit(RLIMIT_CPU, &limit);
+    limit.rlim_cur = static_cast<rlim_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + 1 + most_cpu_seconds;
+    if (limit.rlim_max != RLIM_INFINITY) limit.rlim_cur = std::min(limit.rlim_cur, limit.rlim_max);
+    setrlimit(RLIMIT_CPU, &limit);
+    alarm(most_seconds);
+}
+
+void limit_this_process() {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_DUMPABLE, 0);  // no core file of a crash that is expected
+    for (const int signal : stop_signals) std::signal(signal, SIG_IGN);
+    for (const int signal : {SIGALRM, SIGXCPU, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL}) std::signal(signal, SIG_DFL);
+    long pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    rlimit limit = {};
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = std::min(limit.rlim_max, static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE)) + most_memory);
+    setrlimit(RLIMIT_AS, &limit);
+    progress();
+}
+
+// Runs one read. What it throws, the reader will throw again.
+template <class Work>
+void attempt(Work&& work) {
+    try {
+        work();
+    } catch (const std::exception&) {
+    }
+    progress();
+}
+
+void touch(const InputFile& file) {
+    for (const char* group : {"/network", "/optimiser/task/first", "/optimiser/task/second", "/optimiser/floss/first",
+                              "/optimiser/floss/second"})
+        for (const Parameter p : all_parameters)
+            attempt([&] { file.touch(fmt::format("{}/{}", group, name_of(p)), progress); });
+    for (const char* name : {"x", "mask", "target", "label", "q0"})
+        attempt([&] { file.touch(fmt::format("/sequences/{}", name), progress); });
+    for (const char* object : {"/", "/network", "/sequences", "/progress", "/optimiser/task", "/optimiser/floss"})
+        attempt([&] { touch_attributes(file, object); });
+}
+
+// The program anew, without the environment of MPI and with standard streams of its own. Its process, or -1.
+pid_t start_program(const std::string& path) {
+    std::vector<std::string> texts;
+    for (char** variable = environ; *variable; ++variable) {
+        const std::string text = *variable;
+        const auto is_of = [&](const char* beginning) { return text.starts_with(beginning); };
+        if (!is_of("OMPI_") && !is_of("PMIX_") && !is_of("PMI_") && !is_of("OPENBLAS_NUM_THREADS")) texts.push_back(text);
+    }
+    texts.emplace_back("OPENBLAS_NUM_THREADS=1");  // it starts threads when it is loaded
+    std::vector<char*> environment;
+    for (std::string& text : texts) environment.push_back(text.data());
+    environment.push_back(nullptr);
+    std::string name = path, word = probe_word;
+    char* const words[] = {probe_program.data(), word.data(), name.data(), nullptr};
+
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attributes);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setpgroup(&attributes, 0);  // Ctrl-C is for the run
+    posix_spawnattr_setflags(&attributes,
+                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    pid_t process = -1;
+    if (posix_spawn(&process, probe_program.c_str(), &files, &attributes, words, environment.data()) != 0) process = -1;
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    return process;
+}
+
+// A fork takes 5 ms, a start of the program with all its libraries 100 ms. But a fork of a process that uses MPI breaks
+// the memory it has registered with a network card.
+pid_t start_probe(const std::string& path) {
+    int uses_mpi = 0;
+    MPI_Initialized(&uses_mpi);
+    if (uses_mpi) return probe_program.empty() ? -1 : start_program(path);
+    const pid_t process = fork();
+    if (process == 0) {
+        setpgid(0, 0);  // Ctrl-C is for the run
+        _exit(probe_file(path));
+    }
+    return process;
+}
+
+std::string text_of(int signal) {
+    return signal == SIGXCPU || signal == SIGALRM
+               ? std::string("does not come to an end with it")
+               : fmt::format("crashes on it ({})", strsignal(signal));
+}
+
+}  // namespace
+
+void set_probe_program(const std::string& program) { probe_program = program; }
+
+int probe_file(const std::string& path) {
+    limit_this_process();
+    attempt([&] {
+        const InputFile file(path);
+        touch(file);
+        if (has_seal(path)) attempt([&] { touch_contents(file, progress); });
+    });
+    return 0;
+}
+
+std::string probe_fault(const std::string& path) {
+    const auto before = std::signal(SIGCHLD, SIG_DFL);  // ignored, it would leave no status
+    const pid_t process = start_probe(path);
+    int status = 0;
+    bool ended = false;
+    while (process > 0 && !ended) {
+        const pid_t answer = waitpid(process, &status, 0);
+        if (answer < 0 && errno != EINTR) break;
+        ended = answer == process;
+    }
+    std::signal(SIGCHLD, before);
+    // Where no process can be started, as in a full job, the file is read as it is.
+    if (!ended || !WIFSIGNALED(status)) return "";
+    const int signal = WTERMSIG(status);
+    if (std::find(std::begin(stop_signals), std::end(stop_signals), signal) != std::end(stop_signals)) return "";
+    return fmt::format("{}: the file is damaged: the HDF5 library {}", path, text_of(signal));
+}
+
+void require_readable(const std::string& path, const ProcessGrid& grid) {
+    grid.agree([&] { require_regular_file(path); });
+    const bool sealed = has_seal(path);  // a checkpoint, or a result
+    std::int64_t count = sealed;
+    grid.control().all_reduce_sum(&count, Scalar::int64, 1);
+    const std::string fault = count == grid.ranks() ? seal_fault(path, grid) : "";
+    grid.agree([&] {
+        const std::string found = !fault.empty() || grid.rank() != 0 ? fault : probe_fault(path);
+        require(found.empty(), Exit::bad_file, found, "copy the file anew, or write it again; docs/files.md shows how");
+    });
+}
+
+}  // namespace spikefloss
