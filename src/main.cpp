@@ -35,7 +35,8 @@ int main(int argc, char** argv) {
     // A file-size limit shall be an error that can be told, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);
     for (int i = 1; i + 1 < argc; ++i)  // the limit of the watchdog holds before the options are read
-        if (std::strcmp(argv[i], "--watchdog") == 0) spikefloss::Watch::default_seconds = std::atof(argv[i + 1]);
+        if (const double seconds = std::atof(argv[i + 1]); std::strcmp(argv[i], "--watchdog") == 0 && seconds >= 0.0)
+            spikefloss::Watch::default_seconds = seconds;
     try {
         spikefloss::MpiSession mpi(&argc, &argv);
         try {

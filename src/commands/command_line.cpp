@@ -1,6 +1,7 @@
 // The command line: every option with its help, and what is wrong with one that does not fit.
 #include "commands/commands.hpp"
 #include "commands/session.hpp"
+#include "config/schema.hpp"
 
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
@@ -24,22 +25,29 @@ second TERM or INT ends at once.)";
 // A whole number, with a range that can be read.
 CLI::Range whole_number(std::int64_t least) { return {least, std::int64_t{1'000'000'000}}; }
 
+// Adds an option that means the same as a key of a config: it takes what the key takes, and its error tells the key's
+// range.
+template <class T>
+void add_keyed(CLI::App& command, const std::string& option, T& value, const char* key, const std::string& help) {
+    const auto check = [option, key](const std::string& text) {
+        Config config;
+        set_key_text(key, text, fmt::format("{} {}: ", option, text), config);
+        return std::string();
+    };
+    command.add_option(option, value, help)->check(CLI::Validator(check, ""));
+}
+
 void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     command.add_option("--grid", choice.grid, "process grid PxQ: P neuron shards x Q batch shards (default 1 x ranks)");
-    command.add_option("--threads", choice.threads, "OpenMP threads per rank (default: cores / ranks)")
-        ->check(CLI::Range(1, 4096));
-    command.add_option("--backend", choice.backend, "auto (default: cuda where there is a GPU), cpu or cuda")
-        ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-    command
-        .add_option("--comm", choice.comm,
-                    "between ranks: auto (default), mpi (cpu), nccl (cuda), staged (cuda; ranks may share a GPU)")
-        ->check(CLI::IsMember({"auto", "mpi", "nccl", "staged"}));
-    command.add_option("--precision", choice.precision, "of products on a GPU: fp32 (default, exact), tf32 or bf16")
-        ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
-    command
-        .add_option("--watchdog", choice.watchdog_seconds,
-                    "seconds that a rank waits for the others before the job ends with 75 (default 600; 0: for ever)")
-        ->check(CLI::Range(0.0, 1e7));
+    add_keyed(command, "--threads", choice.threads, "parallel.threads", "OpenMP threads per rank (default: cores / ranks)");
+    add_keyed(command, "--backend", choice.backend, "parallel.backend",
+              "auto (default: cuda where there is a GPU), cpu or cuda");
+    add_keyed(command, "--comm", choice.comm, "parallel.comm",
+              "between ranks: auto (default), mpi (cpu), nccl (cuda), staged (cuda; ranks may share a GPU)");
+    add_keyed(command, "--precision", choice.precision, "run.precision",
+              "of products on a GPU: fp32 (default, exact), tf32 or bf16");
+    add_keyed(command, "--watchdog", choice.watchdog_seconds, "watchdog.seconds",
+              "seconds that a rank waits for the others before the job ends with 75 (default 600; 0: for ever)");
 }
 
 void add_assignments(CLI::App& command, std::vector<std::string>& assignments) {
@@ -56,20 +64,30 @@ void add_file_options(CLI::App& command, FileCommand& file) {
     add_parallel_options(command, file.parallel);
     command.add_option("--network", file.network, "HDF5 file with /network (docs/files.md)")->required();
     command.add_option("--input", file.input, "HDF5 file with /sequences; may be the same file")->required();
+    command.add_flag("--transposed", file.transposed,
+                     "the axes of all arrays are reversed, as Julia, MATLAB and R write them (docs/files.md)");
     command.add_option("--output", file.output, "HDF5 file to write")->required();
     add_overwrite(command, file.overwrite, "a result of this command");
-    command.add_option("--exponents", file.exponents, "number k of exponents (default: the columns of q0, else 16)")
-        ->check(whole_number(1));
-    command.add_option("--warmup", file.warmup, "steps at the start that do not count (default 0)")
-        ->check(whole_number(0));
-    command.add_option("--qr-interval", file.qr_interval, "steps between QRs (default 1)")->check(whole_number(1));
-    command
-        .add_option("--jacobian-reset", file.jacobian_reset,
-                    "reset factor in the tangent map: detached (default) or ignored")
-        ->check(CLI::IsMember({"detached", "ignored"}));
-    command.add_option("--seed", file.seed, "of random starting bases, used when q0 has not k columns (default 1)");
-    command.add_option("--sums", file.sums, "float64 (default): the same result on every grid; float32: faster")
-        ->check(CLI::IsMember({"float32", "float64"}));
+    add_keyed(command, "--exponents", file.exponents, "flossing.exponents",
+              "number k of exponents (default: the columns of q0, else 16)");
+    add_keyed(command, "--warmup", file.warmup, "flossing.warmup", "steps at the start that do not count (default 0)");
+    add_keyed(command, "--qr-interval", file.qr_interval, "flossing.qr_interval", "steps between QRs (default 1)");
+    add_keyed(command, "--jacobian-reset", file.jacobian_reset, "flossing.jacobian_reset",
+              "reset factor in the tangent map: detached (default) or ignored");
+    add_keyed(command, "--seed", file.seed, "run.seed",
+              "of random starting bases, used when q0 has not k columns (default 1)");
+    add_keyed(command, "--sums", file.sums, "run.sums",
+              "float64 (default): the same result on every grid; float32: faster");
+}
+
+// Target exponents, "0" or "0,0.1": a list that is not empty.
+std::vector<double> targets_of(const std::string& text) {
+    Config config;
+    const std::string where = fmt::format("--target '{}': ", text);
+    set_key_text("flossing.target", text, where, config);
+    require(!config.flossing.target.empty(), Exit::usage, where + "there is no number",
+            "give one number for all exponents, or one for each, as in --target 0,-0.1");
+    return config.flossing.target;
 }
 
 // CLI11 says only that a command is missing; says which one was meant.
@@ -111,8 +129,8 @@ int run_command_line(int argc, char** argv) {
     add_parallel_options(eval_app, eval_command.parallel);
     eval_app.add_option("checkpoint", eval_command.checkpoint, "checkpoint file, or a run directory (its newest)")
         ->required();
-    eval_app.add_option("--batches", eval_command.batches, "number of batches (default: as the config says)")
-        ->check(whole_number(1));
+    add_keyed(eval_app, "--batches", eval_command.batches, "train.test_batches",
+              "number of batches (default: as the config says)");
 
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
@@ -165,8 +183,9 @@ int run_command_line(int argc, char** argv) {
     gradients_app.add_option("--penalty", file_command.penalty, "task or floss")
         ->check(CLI::IsMember({"task", "floss"}))
         ->required();
-    gradients_app.add_option("--target", file_command.target, "floss: target exponents per step, one or one for each")
-        ->delimiter(',');
+    gradients_app.add_option_function<std::string>(
+        "--target", [&](const std::string& text) { file_command.target = targets_of(text); },
+        "floss: target exponents per step, one or one for each, with commas between");
     gradients_app.add_flag("--direct", file_command.direct, "floss: leave out the gradient through the trajectory");
 
     bool shown = false;

@@ -14,7 +14,8 @@ int evaluate(const EvalCommand& command) {
     std::string path = command.checkpoint;
     {
         const ProcessGrid everyone(MPI_COMM_WORLD, {1, world_size()});
-        if (std::filesystem::is_directory(path)) {
+        std::error_code code;
+        if (std::filesystem::is_directory(path, code)) {
             std::vector<std::string> rejected;
             const std::optional<CheckpointInfo> newest = newest_checkpoint(everyone, path, rejected);
             for (const std::string& reason : rejected)

@@ -28,14 +28,17 @@ Inputs read_inputs(const FileCommand& command, const Session& session) {
     HostNetwork host;
     require_readable(command.network, grid);
     if (command.input != command.network) require_readable(command.input, grid);
-    grid.agree([&] { host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard()); });
+    grid.agree([&] { host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard(), command.transposed); });
     Inputs in{Network(*session.backend, grid, host), {}, {}};
-    grid.agree(
-        [&] { in.sequences = read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid); });
+    grid.agree([&] {
+        in.sequences =
+            read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid, command.transposed);
+    });
     in.mine = grid.sequences_of(in.sequences.total);
     return in;
 }
 
+// Checked before anything is allocated or drawn.
 TangentOptions tangent_options(const FileCommand& command, const Inputs& in) {
     TangentOptions options;
     const Index columns = in.sequences.q0_columns, D = in.network.state_size();
@@ -43,7 +46,7 @@ TangentOptions tangent_options(const FileCommand& command, const Inputs& in) {
     options.warmup = command.warmup;
     options.qr_interval = command.qr_interval;
     options.reset = jacobian_reset_from_name(command.jacobian_reset, "--jacobian-reset");
-    return options;
+    return TangentPass::checked(options, D, in.sequences.batch.steps);
 }
 
 // q0 of the file when it has k columns, else random ones.
@@ -226,8 +229,11 @@ int gradients(const FileCommand& command) {
         state_norm = state.state_gradient_norm();
     } else {
         PenaltyOptions options;
-        alike([&] { options.tangent = tangent_options(command, in); });
-        options.target = command.target;
+        alike([&] {
+            options.tangent = tangent_options(command, in);
+            options.target = command.target;
+            options = FlossingPass::checked(std::move(options));
+        });
         options.through_state = !command.direct;
         options.time_constants = true;
         std::unique_ptr<FlossingPass> pass;

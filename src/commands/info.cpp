@@ -24,7 +24,7 @@ std::string plan_of(const Session& session, const Config& config, GridShape grid
     NetworkShape shape = {config.network.neurons, task->inputs(), task->outputs()};
     bool has_current = std::exp(-config.network.dt / config.network.tau_syn) > 0.0;
     if (!config.network.file.empty()) {
-        const HostNetwork network = read_network(config.network.file, 1, 0);
+        const HostNetwork network = read_network(config.network.file, 1, 0, config.network.transposed);
         shape = network.layout.shape();
         const auto [offset, count] = network.layout.extent(Parameter::alpha);
         const auto first = network.values.begin() + offset;

@@ -13,7 +13,8 @@ int report(const ReportCommand& command) {
     alike([&] {
         if (!is_first_rank()) return;
         require(has_charts(), Exit::usage, why_no_charts, what_gives_charts);
-        require(std::filesystem::is_directory(command.directory), Exit::bad_file,
+        std::error_code code;
+        require(std::filesystem::is_directory(command.directory, code), Exit::bad_file,
                 fmt::format("there is no run directory {}", command.directory),
                 "name the directory of a run, as --run-dir or run.directory had it");
         require_may_write({"--output", output, "a report of spikefloss", {command.directory}, is_page, command.overwrite});

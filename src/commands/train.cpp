@@ -82,7 +82,7 @@ TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const T
         state.network = config.network.file.empty()
                             ? initial_network(initial_settings(config, task),
                                               static_cast<std::uint64_t>(config.run.seed), shards, shard)
-                            : read_network(config.network.file, shards, shard);
+                            : read_network(config.network.file, shards, shard, config.network.transposed);
     });
     return state;
 }

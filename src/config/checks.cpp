@@ -284,6 +284,10 @@ bool is_loopback(const std::string& address) {
 void check_config(const Config& config) {
     Config copy = config;
     for (const Key& key : keys_of(copy)) check_value(key, "");
+    if (config.network.transposed && config.network.file.empty()) {
+        contradiction("network.transposed = true says how network.file is stored, but network.file is empty",
+                      "name a file, or leave network.transposed out");
+    }
     check_task(config.task, config.network.dt);
     check_train(config);
     const std::int64_t steps = task_steps(config.task, config.network.dt);

@@ -18,6 +18,7 @@ struct RunConfig {
 
 struct NetworkConfig {
     std::string file = "";               // start from this network file; the other keys then only describe it
+    bool transposed = false;             // its arrays have their axes reversed
     std::int64_t neurons = 80;
     double tau_syn = 5.0;                // ms; 0: delta synapse (alpha = 0)
     double tau_mem = 10.0;               // ms; 0: no leak memory (beta = 0)

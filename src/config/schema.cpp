@@ -60,6 +60,9 @@ void add_network(Section s, NetworkConfig& c) {
     s.add("file", c.file,
           "HDF5 file with a /network to start from; the other keys of this section then only describe it. Empty: a "
           "random network.");
+    s.add("transposed", c.transposed,
+          "The arrays of network.file have their axes reversed, as Julia, MATLAB and R write them; the attribute layout = "
+          "column_major of /network says the same.");
     s.add("neurons", c.neurons, "Number of recurrent neurons N.", {1, 1e6});
     s.add("tau_syn", c.tau_syn,
           "Synaptic time constant in ms (current decays by alpha = exp(-dt/tau_syn)); 0: delta synapse, alpha = 0.",

@@ -47,6 +47,9 @@ void read_config(const std::string& path, Config& config);
 void read_config_text(const std::string& text, const std::string& origin, Config& config);
 // "section.key=value", value in TOML syntax or a bare word for a string.
 void set_key(const std::string& assignment, Config& config);
+// Sets a key from the text of a command-line option that means the same: what a config would refuse, the option refuses.
+// `where` begins the message ("--exponents 0: ").
+void set_key_text(const std::string& path, const std::string& text, const std::string& where, Config& config);
 // A time in ms as a number of steps. Throws Error(Exit::usage) naming `key` unless it is a whole number of steps.
 std::int64_t whole_steps(double time, double dt, const std::string& key);
 // Ranges (again, for values that the program has set) and contradictions between keys (k > D, d >= T, ...). Throws

@@ -4,9 +4,10 @@
 #include "config/toml_node.hpp"
 #include "core/error.hpp"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <optional>
 #include <string_view>
 
@@ -25,6 +26,8 @@ std::string type_name(const toml::node& node) {
 }
 
 namespace {
+
+constexpr std::size_t most_text = std::size_t(1) << 24;  // bytes of a config or a sweep file
 
 // The value of a scalar node, or nothing when it has another type. Integers are taken where floats are expected.
 bool take(const toml::node& node, bool& target) {
@@ -76,17 +79,34 @@ void assign(const Key& key, const toml::node& node, const std::string& where) {
 }
 
 std::string read_text_file(const std::string& path, const char* kind) {
-    const auto unreadable = [&](const char* why) {
+    const auto unreadable = [&](const std::string& why) {
         return Error(Exit::usage, fmt::format("cannot read the {} file {}: {}", kind, path, why),
                      "check the path; the folder configs/ of the source has examples");
     };
     std::error_code failure;
     const auto status = std::filesystem::status(path, failure);
-    if (failure || !std::filesystem::exists(status)) throw unreadable("there is no such file");
+    if (failure && failure.value() != ENOENT && failure.value() != ENOTDIR) throw unreadable(failure.message());
+    if (!std::filesystem::exists(status)) throw unreadable("there is no such file");
     if (std::filesystem::is_directory(status)) throw unreadable("it is a folder");
+    // <(command) of a shell gives a FIFO to which somebody writes; with any other the program could wait for ever.
+    const bool from_shell = path.starts_with("/dev/fd/") || path.starts_with("/proc/self/fd/") || path == "/dev/stdin";
+    if (!std::filesystem::is_regular_file(status) && !from_shell)
+        throw unreadable("it is a FIFO, a socket or a device, not a regular file");
     std::ifstream file(path, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (!file) throw unreadable("reading failed; is it readable by you?");
+    if (!file) throw unreadable(std::strerror(errno));
+    std::string text, piece(1 << 16, '\0');
+    while (file && text.size() <= most_text) {
+        file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+        text.append(piece, 0, static_cast<std::size_t>(file.gcount()));
+    }
+    if (file.bad()) throw unreadable("reading failed");
+    if (text.size() > most_text) throw unreadable("it has more than 16 MB, so that it is none");
+    // With a mark of the byte order, or, as the first character is a letter or a bracket, with a 0 beside it.
+    const bool wide = text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff") ||
+                      (text.size() > 1 && (text[0] == '\0') != (text[1] == '\0'));
+    if (wide)
+        throw Error(Exit::usage, fmt::format("cannot read the {} file {}: it is UTF-16 text, not UTF-8", kind, path),
+                    "save it as UTF-8; in PowerShell write it by Out-File -Encoding utf8 in place of >");
     return text;
 }
 
@@ -94,10 +114,12 @@ toml::table parse_toml(const std::string& text, const std::string& origin) {
     try {
         return toml::parse(std::string_view(text), std::string_view(origin));
     } catch (const toml::parse_error& error) {
+        const bool encoding = error.description().find("utf-8") != std::string_view::npos;
         throw Error(Exit::usage,
                     fmt::format("{}:{}:{}: not valid TOML: {}", origin, error.source().begin.line,
                                 error.source().begin.column, error.description()),
-                    "a line is a [section], key = value, or a # comment; strings need quotes");
+                    encoding ? "save the file as UTF-8: a letter beyond ASCII is stored in another encoding"
+                             : "a line is a [section], key = value, or a # comment; strings need quotes");
     }
 }
 
@@ -151,23 +173,8 @@ std::vector<std::string> bare_words(std::string text) {
     return words;
 }
 
-}  // namespace
-
-void set_key(const std::string& assignment, Config& config) {
-    const std::string where = fmt::format("--set {}: ", assignment);
-    const std::size_t equals = assignment.find('=');
-    const std::string path = trimmed(std::string_view(assignment).substr(0, equals));
-    const std::size_t dot = path.find('.');
-    if (equals == std::string::npos || dot == std::string::npos) {
-        throw Error(Exit::usage, where + "not of the form section.key=value",
-                    "write for example --set train.steps=500");
-    }
-    const std::vector<Key> keys = keys_of(config);
-    const std::string section = path.substr(0, dot);
-    check_section(keys, section, where);
-    const Key& key = find_key(keys, section, path.substr(dot + 1), where);
-
-    std::string text = trimmed(std::string_view(assignment).substr(equals + 1));
+// The value of a key from text in TOML syntax, or from bare words for strings.
+void assign_text(const Key& key, std::string text, const std::string& where) {
     const bool list = type_text(key).starts_with("a list");
     if (list && !text.starts_with('[')) text = '[' + text + ']';  // one element, or several without brackets
     const auto document = parse_value(text);
@@ -188,6 +195,30 @@ void set_key(const std::string& assignment, Config& config) {
             fmt::format("{}: {}", key.path(), key.description));
     }
     assign(key, *node, where);
+}
+
+}  // namespace
+
+void set_key(const std::string& assignment, Config& config) {
+    const std::string where = fmt::format("--set {}: ", assignment);
+    const std::size_t equals = assignment.find('=');
+    const std::string path = trimmed(std::string_view(assignment).substr(0, equals));
+    const std::size_t dot = path.find('.');
+    if (equals == std::string::npos || dot == std::string::npos) {
+        throw Error(Exit::usage, where + "not of the form section.key=value",
+                    "write for example --set train.steps=500");
+    }
+    const std::vector<Key> keys = keys_of(config);
+    const std::string section = path.substr(0, dot);
+    check_section(keys, section, where);
+    assign_text(find_key(keys, section, path.substr(dot + 1), where),
+                trimmed(std::string_view(assignment).substr(equals + 1)), where);
+}
+
+void set_key_text(const std::string& path, const std::string& text, const std::string& where, Config& config) {
+    const std::size_t dot = path.find('.');
+    const std::vector<Key> keys = keys_of(config);
+    assign_text(find_key(keys, path.substr(0, dot), path.substr(dot + 1), where), trimmed(text), where);
 }
 
 }  // namespace spikefloss

@@ -138,6 +138,24 @@ void write_whole_file(const std::string& path, const std::string& text) {
     file.commit();
 }
 
+void require_regular_file(const std::string& path) {
+    const auto fail = [&](const std::string& problem, const char* what_to_do) {
+        throw Error(Exit::bad_file, path + ": " + problem, what_to_do);
+    };
+    struct stat state = {};
+    if (::stat(path.c_str(), &state) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR) fail("there is no such file", "check the path");
+        fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check who may read it and its folder");
+    }
+    if (S_ISDIR(state.st_mode)) fail("this is a folder, not a file", "give the path of a file");
+    if (!S_ISREG(state.st_mode))
+        fail(fmt::format("this is {}, not a regular file", kind_of(state.st_mode)), "write it to a file first");
+    // Between the two the path may have come to lead to a FIFO: it is not waited for.
+    const int file = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (file < 0) fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check who may read it");
+    ::close(file);
+}
+
 void require_may_write(const NamedOutput& output) {
     const std::string& path = output.path;
     require(!path.empty(), Exit::usage, "no output file was named", fmt::format("add {} FILE", output.option));
@@ -155,8 +173,9 @@ void require_may_write(const NamedOutput& output) {
             fmt::format("{}: this is {}, not a regular file", said, kind_of(state.st_mode)),
             "name a new file, or one that may be replaced");
     const bool of_kind = output.is_of_kind(path);
+    std::error_code code;
     for (const std::string& input : output.inputs) {
-        const std::string read = fs::is_directory(input) ? (of_kind ? "" : found_below(input, state)) : input;
+        const std::string read = fs::is_directory(input, code) ? (of_kind ? "" : found_below(input, state)) : input;
         require(read.empty() || !same_file(state, read), Exit::usage,
                 fmt::format("{} would overwrite the input{}", said, read == path ? "" : " " + read),
                 "name another file");

@@ -1,6 +1,6 @@
 // Files that are written whole: under a name of their own in the folder of their target, flushed to the disk, renamed. A
 // crash leaves the old file or the new one, and processes that write the same file at once do not meet. And which
-// files a command may write over.
+// files a command may read, and write over.
 #pragma once
 
 #include <functional>
@@ -33,6 +33,10 @@ private:
 
 // Writes a text file whole.
 void write_whole_file(const std::string& path, const std::string& text);
+
+// Error(Exit::bad_file) unless there is a regular file at this path that this process may read: no folder, FIFO, socket or
+// device. Nothing is read, nothing is waited for.
+void require_regular_file(const std::string& path);
 
 // A file that the user tells a command to write.
 struct NamedOutput {

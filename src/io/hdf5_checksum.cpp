@@ -56,6 +56,7 @@ constexpr char seal_magic[8] = {'S', 'F', 'S', 'E', 'A', 'L', '0', '1'};
 
 // Throws Error(Exit::bad_file) when the file does not end with a seal of its size. A FIFO or a device is not read.
 Seal read_seal(const std::string& path) {
+    require_regular_file(path);
     std::error_code code;
     const auto whole = static_cast<Index>(std::filesystem::file_size(path, code));
     require(!code, Exit::bad_file, fmt::format("{}: {}", path, code.message()));

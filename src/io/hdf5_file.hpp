@@ -19,10 +19,6 @@ namespace spikefloss {
 
 using AttributeValue = std::variant<std::string, double, std::int64_t>;
 
-// Error(Exit::bad_file) unless there is a regular file at this path that this process may read: no folder, FIFO, socket or
-// device. Nothing is read.
-void require_regular_file(const std::string& path);
-
 // A file open for reading. What lies in other files (external links and storage, virtual datasets) is refused. Every
 // failure is Error(Exit::bad_file) naming file and object. Names are paths such as
 // "/network/w_rec". T is float, double, int32, int64 or uint8; files may hold any integer, float or boolean type. A
@@ -35,12 +31,21 @@ public:
     bool has(const std::string& name) const;
     bool has_attribute(const std::string& object, const std::string& name) const;
 
+    // From here on the axes of all datasets are taken in reverse, as a program wrote them that stores columns first.
+    void reverse_axes() { reversed_ = true; }
+    bool reversed() const { return reversed_; }
+
     // The dimensions of a dataset; none for a scalar.
     std::vector<Index> shape(const std::string& name) const;
+    // The same for a reader that wants an array of `rank` dimensions. Where axes are reversed, dimensions of 1 are left out
+    // or added at the end to fit: MATLAB has matrices [1, N] for vectors and knows no last dimension of 1.
+    std::vector<Index> shape(const std::string& name, std::size_t rank) const;
     // Throws unless the dataset has this shape; letters names the dimensions ("[N, N]"), reason says why they are
     // these.
     void require_shape(const std::string& name, const std::vector<Index>& shape, const std::string& letters,
                        const std::string& reason) const;
+    // What to do about axes that are not in the order expected.
+    const char* order_advice() const;
     // The whole dataset, and the block [offset, offset + count) of it, row-major.
     template <class T>
     std::vector<T> read(const std::string& name) const;
@@ -71,10 +76,12 @@ private:
     // The path of an object by hard links alone, "" when there is none.
     std::string resolved(const std::string& name, int links = 0) const;
     Hdf5Handle open_dataset(const std::string& name) const;
+    std::vector<Index> stored_shape(const std::string& name) const;
     Hdf5Handle open_attribute(const std::string& object, const std::string& name) const;
 
     std::string path_;
     Hdf5Handle file_;
+    bool reversed_ = false;
 };
 
 // A contiguous row-major block of a global dataset.

@@ -2,12 +2,9 @@
 #include "core/error.hpp"
 #include "io/hdf5_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -40,6 +37,39 @@ std::string index_text(const std::vector<Index>& offset, const std::vector<Index
     return shape_text(index);
 }
 
+// Which axis of a shape each of `rank` axes is: those of size 1 that are too many are left out, missing ones (an index
+// beyond the shape) come last. As many as the shape has where it does not fit.
+std::vector<std::size_t> axes_of(const std::vector<Index>& dims, std::size_t rank) {
+    std::vector<std::size_t> axes;
+    const auto ones = static_cast<std::size_t>(std::count(dims.begin(), dims.end(), 1));
+    std::size_t surplus = dims.size() > rank && dims.size() - rank <= ones ? dims.size() - rank : 0;
+    for (std::size_t axis = 0; axis < dims.size(); ++axis) {
+        if (surplus > 0 && dims[axis] == 1)
+            --surplus;
+        else
+            axes.push_back(axis);
+    }
+    while (axes.size() < rank) axes.push_back(dims.size());
+    return axes;
+}
+
+// An array whose first index runs fastest -> row-major with the same indices.
+template <class T>
+void turn(const std::vector<T>& in, const std::vector<Index>& count, T* out) {
+    std::vector<Index> index(count.size(), 0), stride(count.size(), 1);
+    for (std::size_t d = 1; d < count.size(); ++d) stride[d] = stride[d - 1] * count[d - 1];
+    Index at = 0;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        out[i] = in[static_cast<std::size_t>(at)];
+        for (std::size_t d = count.size(); d-- > 0;) {
+            at += stride[d];
+            if (++index[d] < count[d]) break;
+            at -= stride[d] * count[d];
+            index[d] = 0;
+        }
+    }
+}
+
 bool is_number(hid_t type) {
     const H5T_class_t kind = H5Tget_class(type);
     return kind == H5T_INTEGER || kind == H5T_FLOAT || kind == H5T_ENUM;  // numpy's bool is an enum
@@ -57,27 +87,6 @@ std::string kind_text(hid_t type) {
 }
 
 }  // namespace
-
-void require_regular_file(const std::string& path) {
-    const auto fail = [&](const std::string& problem, const char* suggestion) {
-        throw Error(Exit::bad_file, path + ": " + problem, suggestion);
-    };
-    struct stat state = {};
-    if (::stat(path.c_str(), &state) != 0) {
-        if (errno == ENOENT || errno == ENOTDIR) fail("there is no such file", "check the path");
-        fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check the path and who may read it");
-    }
-    if (S_ISDIR(state.st_mode)) fail("this is a folder, not a file", "give the path of an HDF5 file");
-    if (!S_ISREG(state.st_mode))
-        fail(fmt::format("this is a {}, not a regular file", S_ISFIFO(state.st_mode)   ? "FIFO"
-                                                             : S_ISSOCK(state.st_mode) ? "socket"
-                                                                                       : "device"),
-             "HDF5 files are read in no order: write it to a file first");
-    // Between the two the path may have come to lead to a FIFO: it is not waited for.
-    const int file = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (file < 0) fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check who may read it");
-    ::close(file);
-}
 
 InputFile::InputFile(std::string path) : path_(std::move(path)) {
     silence_hdf5();
@@ -178,6 +187,20 @@ void InputFile::require_room(const std::string& name, const std::vector<Index>& 
 }
 
 std::vector<Index> InputFile::shape(const std::string& name) const {
+    std::vector<Index> dims = stored_shape(name);
+    if (reversed_) std::reverse(dims.begin(), dims.end());
+    return dims;
+}
+
+std::vector<Index> InputFile::shape(const std::string& name, std::size_t rank) const {
+    std::vector<Index> dims = shape(name);
+    if (!reversed_) return dims;
+    std::vector<Index> fitted;
+    for (const std::size_t axis : axes_of(dims, rank)) fitted.push_back(axis < dims.size() ? dims[axis] : 1);
+    return fitted;
+}
+
+std::vector<Index> InputFile::stored_shape(const std::string& name) const {
     const Hdf5Handle dataset = open_dataset(name);
     const Hdf5Handle space(H5Dget_space(dataset), H5Sclose);
     const int rank = H5Sget_simple_extent_ndims(space);
@@ -194,11 +217,19 @@ std::vector<Index> InputFile::shape(const std::string& name) const {
 
 void InputFile::require_shape(const std::string& name, const std::vector<Index>& wanted, const std::string& letters,
                               const std::string& reason) const {
-    const std::vector<Index> found = shape(name);
-    if (found != wanted)
-        fail(fmt::format("{} has shape {} but must be {} = {} because {}", name, shape_text(found), letters,
-                         shape_text(wanted), reason),
-             "docs/files.md shows the layout; h5py writes a numpy array of that shape");
+    const std::vector<Index> found = shape(name, wanted.size());
+    if (found == wanted) return;
+    const bool turned = found.size() > 1 && std::equal(found.begin(), found.end(), wanted.rbegin(), wanted.rend());
+    fail(fmt::format("{} has shape {} but must be {} = {} because {}{}", name, shape_text(found), letters,
+                     shape_text(wanted), reason, turned ? "; its axes look reversed" : ""),
+         turned ? order_advice() : "docs/files.md shows the layout; h5py writes a numpy array of that shape");
+}
+
+const char* InputFile::order_advice() const {
+    return reversed_ ? "the file has rows first, as h5py writes it: leave out --transposed (network.transposed in a config), "
+                       "or correct the attribute layout"
+                     : "Julia, MATLAB and R store columns first: add --transposed (network.transposed = true in a config), "
+                       "or write the attribute layout = \"column_major\" of /network (docs/files.md)";
 }
 
 template <class T>
@@ -244,11 +275,28 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
             return;
         }
     }
-    const Hdf5Handle memory = hdf5_space(count);
-    const Hdf5Handle selection = hdf5_space(shape(name), offset, count);
-    if (!selection || H5Dread(dataset, hdf5_native<T>(), memory, selection, H5P_DEFAULT, out) < 0)
+    const std::vector<Index> stored = stored_shape(name);
+    std::vector<Index> first = offset, size = count;  // in the order of the file
+    std::vector<T> turned;
+    if (reversed_) {
+        first.assign(stored.size(), 0);
+        size.assign(stored.size(), 1);
+        const std::vector<std::size_t> axes = axes_of({stored.rbegin(), stored.rend()}, count.size());
+        for (std::size_t d = 0; d < axes.size(); ++d) {
+            if (axes[d] >= stored.size()) continue;
+            first[stored.size() - 1 - axes[d]] = offset[d];
+            size[stored.size() - 1 - axes[d]] = count[d];
+        }
+        require_room(name, count, sizeof(T));
+        turned.resize(static_cast<std::size_t>(total));
+    }
+    const Hdf5Handle memory = hdf5_space(size);
+    const Hdf5Handle selection = hdf5_space(stored, first, size);
+    T* const target = reversed_ ? turned.data() : out;
+    if (!selection || H5Dread(dataset, hdf5_native<T>(), memory, selection, H5P_DEFAULT, target) < 0)
         fail(fmt::format("{} cannot be read: {}", name, hdf5_reason()),
              write_anew);
+    if (reversed_) turn(turned, count, out);
     if constexpr (std::is_floating_point_v<T>) {
         for (Index i = 0; i < total; ++i)
             if (!std::isfinite(out[i]))

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 
 namespace spikefloss {
 namespace {
@@ -25,10 +27,46 @@ constexpr Index largest = std::numeric_limits<std::int32_t>::max();  // so that 
 
 bool is_optional(Parameter p) { return p == Parameter::initial_current || p == Parameter::initial_membrane; }
 
+// Takes the axes in reverse when the caller says so, or the attribute layout of the group or of /network.
+void choose_order(InputFile& file, const std::string& group, bool transposed) {
+    if (transposed) file.reverse_axes();
+    for (const std::string& object : {group, std::string("/network")}) {
+        if (!file.has_attribute(object, "layout")) continue;
+        const std::string layout = file.string_attribute(object, "layout");
+        if (layout != "row_major" && layout != "column_major")
+            file.fail(fmt::format("attribute layout of {} is '{}' but must be 'row_major' or 'column_major'", object, layout),
+                      "column_major: the axes of all arrays are reversed, as Julia, MATLAB and R write them");
+        if (layout == "column_major") file.reverse_axes();
+        return;
+    }
+}
+
+// w_rec is square and betrays nothing. But bias, alpha and beta say which side of w_in and w_out is that of the neurons.
+void require_order(const InputFile& file, const std::vector<Index>& w_in, const std::vector<Index>& w_out) {
+    Index neurons = -1;
+    for (const char* name : {"/network/bias", "/network/alpha", "/network/beta"}) {
+        if (!file.has(name)) return;
+        const std::vector<Index> dims = file.shape(name);
+        const Index count = std::accumulate(dims.begin(), dims.end(), Index(1), std::multiplies<>());
+        if (std::count(dims.begin(), dims.end(), 1) + 1 < static_cast<Index>(dims.size()) ||
+            (neurons >= 0 && count != neurons))
+            return;
+        neurons = count;
+    }
+    const bool w_in_is = w_in[0] != neurons && w_in[1] == neurons, w_out_is = w_out[1] != neurons && w_out[0] == neurons;
+    if (w_in_is || w_out_is)
+        file.fail(fmt::format("the axes of its arrays look {}: {} has shape {}{}, but bias, alpha and beta have {} numbers, "
+                              "one for each neuron",
+                              file.reversed() ? "right in the file, but are to be reversed" : "reversed",
+                              w_in_is ? "/network/w_in" : "/network/w_out", shape_text(w_in_is ? w_in : w_out),
+                              w_in_is ? " in place of [N, M]" : " in place of [O, N]", neurons),
+                  file.order_advice());
+}
+
 // The sizes N, M and O that w_in and w_out give; whatever else is in the group has to follow them.
 NetworkShape read_shape(const InputFile& file) {
     const auto matrix = [&](const std::string& name, const char* letters) {
-        const std::vector<Index> dims = file.shape(name);
+        const std::vector<Index> dims = file.shape(name, 2);
         if (dims.size() != 2 || dims[0] < 1 || dims[1] < 1)
             file.fail(fmt::format("{} has shape {} but must be a matrix {}, neither of them 0", name, shape_text(dims),
                                   letters),
@@ -41,6 +79,7 @@ NetworkShape read_shape(const InputFile& file) {
     };
     const std::vector<Index> w_in = matrix("/network/w_in", "[N, M]");
     const std::vector<Index> w_out = matrix("/network/w_out", "[O, N]");
+    require_order(file, w_in, w_out);
     return {w_in[0], w_in[1], w_out[0]};
 }
 
@@ -115,7 +154,11 @@ void require_decay(const InputFile& file, const HostNetwork& network, Parameter 
 void read_bases(const InputFile& file, Index N, bool has_current, const ProcessGrid& grid, SequencesFile& sequences) {
     const std::string name = "/sequences/q0";
     const Index D = has_current ? 2 * N : N;
-    const std::vector<Index> dims = file.shape(name);
+    const std::vector<Index> dims = file.shape(name, 3);
+    if (dims.size() == 3 && dims[0] != sequences.total && dims[1] == D && dims[2] == sequences.total)
+        file.fail(fmt::format("{} has shape {} but must be [B, D, k] with B = {}; its axes look reversed", name,
+                              shape_text(dims), sequences.total),
+                  file.order_advice());
     if (dims.size() != 3 || dims[0] != sequences.total || dims[1] != D || dims[2] < 1 || dims[2] > D)
         file.fail(fmt::format("{} has shape {} but must be [B, D, k] = [{}, {}, 1 to {}]", name, shape_text(dims),
                               sequences.total, D, D),
@@ -187,10 +230,11 @@ void read_targets(const InputFile& file, Index outputs, BlockRange mine, Sequenc
 
 }  // namespace
 
-HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard) {
-    const InputFile file(path);
+HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard, bool transposed) {
+    InputFile file(path);
     HostNetwork network;
     network.model = read_model(file);
+    choose_order(file, "/network", transposed);
     const NetworkShape shape = read_shape(file);
     require_parameter_shapes(file, shape);
     require(
@@ -264,13 +308,18 @@ void write_parameters(OutputFile& file, const ProcessGrid& grid, const std::stri
 }
 
 SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
-                             const ProcessGrid& grid) {
-    const InputFile file(path);
-    const std::vector<Index> dims = file.shape("/sequences/x");
+                             const ProcessGrid& grid, bool transposed) {
+    InputFile file(path);
+    choose_order(file, "/sequences", transposed);
+    const std::vector<Index> dims = file.shape("/sequences/x", 3);
     if (dims.size() != 3 || dims[0] < 1 || dims[1] < 1)
         file.fail(fmt::format("/sequences/x has shape {} but must be [T, B, M] with at least one step and sequence",
                               shape_text(dims)),
                   "time comes first, then the sequence, then the input");
+    if (dims[2] != shape.inputs && dims[0] == shape.inputs)
+        file.fail(fmt::format("/sequences/x has shape {} but the network has M = {}; the axes of x look reversed",
+                              shape_text(dims), shape.inputs),
+                  file.order_advice());
     if (dims[2] != shape.inputs)
         file.fail(fmt::format("/sequences/x has shape {}, that is M = {} inputs, but the network has M = {}",
                               shape_text(dims), dims[2], shape.inputs),

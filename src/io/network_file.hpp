@@ -11,9 +11,11 @@
 
 namespace spikefloss {
 
+// transposed: the axes of all arrays are reversed in the file, as the attribute layout = "column_major" says, too.
+
 // This rank's part of /network. Everything is checked: attributes, names, shapes, ranges; Error(Exit::bad_file) says
 // what does not fit, Error(Exit::usage) that there are more neuron shards than neurons. No communication.
-HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard);
+HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard, bool transposed = false);
 
 // Writes the group /network. Collective.
 void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork& network);
@@ -37,6 +39,6 @@ struct SequencesFile {
 // This rank's part of /sequences for a network of this shape. has_current: D = 2N, otherwise D = N. No communication.
 // Errors as in read_network; Error(Exit::usage) when there are more batch shards than sequences.
 SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
-                             const ProcessGrid& grid);
+                             const ProcessGrid& grid, bool transposed = false);
 
 }  // namespace spikefloss

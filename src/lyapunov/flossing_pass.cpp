@@ -9,17 +9,20 @@ namespace spikefloss {
 FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, PenaltyOptions options,
                            Index T, Index batch, std::vector<float> q0)
     : grid_(grid),
-      options_(std::move(options)),
+      options_(checked(std::move(options))),
       batch_(batch),
       mine_(grid.sequences_of(batch)),
       q0_(std::move(q0)),
       state_(backend, grid, network.layout.shape(), T, mine_.size(), options_.time_constants),
       tangents_(backend, grid, network, options_.tangent, T, mine_.size(), true),
-      extra_(backend, (T + 1) * mine_.size() * network.n()) {
-    const auto targets = options_.target.size();
-    require(targets == 1 || targets == static_cast<std::size_t>(options_.tangent.exponents), Exit::usage,
-            fmt::format("{} targets were given for {} exponents", targets, options_.tangent.exponents),
+      extra_(backend, (T + 1) * mine_.size() * network.n()) {}
+
+PenaltyOptions FlossingPass::checked(PenaltyOptions options) {
+    const auto targets = options.target.size();
+    require(targets == 1 || targets == static_cast<std::size_t>(options.tangent.exponents), Exit::usage,
+            fmt::format("{} targets were given for {} exponents", targets, options.tangent.exponents),
             "give one target for all exponents, or one for each");
+    return options;
 }
 
 std::vector<double> FlossingPass::distances(const std::vector<double>& exponents, double slack) const {

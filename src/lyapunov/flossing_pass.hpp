@@ -26,6 +26,9 @@ public:
     FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, PenaltyOptions options, Index T,
                  Index batch, std::vector<float> q0);
 
+    // The options, or Error(Exit::usage) when the targets are neither one nor one for each exponent.
+    static PenaltyOptions checked(PenaltyOptions options);
+
     // Runs the network on x [T, b, M] and adds weight times the penalty's gradient, of this rank's sequences, to
     // `gradient`; still to be summed over `batch` by the caller. through: state_norms and complete of the pass through the
     // trajectory, the last one. slack >= 0, per step: exponents between target - slack and target cost nothing. Collective.

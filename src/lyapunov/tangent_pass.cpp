@@ -16,11 +16,22 @@ Index TangentPass::counted_qrs(const TangentOptions& options, Index T) {
     return counted;
 }
 
+const TangentOptions& TangentPass::checked(const TangentOptions& options, Index state_size, Index T) {
+    require(options.exponents >= 1 && options.exponents <= state_size, Exit::usage,
+            fmt::format("{} exponents were asked for, but the state has {} dimensions", options.exponents, state_size),
+            fmt::format("choose between 1 and {}", state_size));
+    require(options.qr_interval >= 1 && counted_qrs(options, T) > 0, Exit::usage,
+            fmt::format("no QR counts: {} steps hold none after a warm-up of {} with one every {} steps", T,
+                        options.warmup, options.qr_interval),
+            "use a shorter warm-up or QR interval, or longer sequences");
+    return options;
+}
+
 TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Network& network, TangentOptions options,
                          Index T, Index b, bool keep)
     : backend_(backend),
       grid_(grid),
-      options_(options),
+      options_(checked(options, network.state_size(), T)),
       b_(b),
       k_(options.exponents),
       n_(network.n()),
@@ -40,15 +51,7 @@ TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Networ
       g_(backend, keep ? rows_ * n_ : 0),
       weight_(backend, keep ? rows_ : 0),
       all_log_r_(backend, last_ / options.qr_interval * rows_),
-      failure_(backend, 2 * b) {
-    require(k_ >= 1 && k_ <= network.state_size(), Exit::usage,
-            fmt::format("{} exponents were asked for, but the state has {} dimensions", k_, network.state_size()),
-            fmt::format("choose between 1 and {}", network.state_size()));
-    require(counted_ > 0, Exit::usage,
-            fmt::format("no QR counts: {} steps hold none after a warm-up of {} with one every {} steps", T,
-                        options.warmup, options.qr_interval),
-            "use a shorter warm-up or QR interval, or longer sequences");
-}
+      failure_(backend, 2 * b) {}
 
 Tangents TangentPass::basis(Index t) {
     float* at = q_.data() + (keep_ ? t : t % 2) * basis_size_;

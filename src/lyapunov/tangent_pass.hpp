@@ -34,6 +34,9 @@ public:
     // Whether the backend may take all steps in one operation (it may by default); tests compare both ways.
     void use_whole_passes(bool use) { whole_passes_ = use; }
 
+    // The options, or Error(Exit::usage) when a state of this size has fewer exponents or no QR counts in T steps. The
+    // constructor calls it before it allocates.
+    static const TangentOptions& checked(const TangentOptions& options, Index state_size, Index T);
     // Number of QRs that count, and the steps they cover. A QR counts when the steps it covers all lie after warm-up.
     static Index counted_qrs(const TangentOptions& options, Index T);
     Index counted() const { return counted_; }

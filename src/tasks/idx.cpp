@@ -3,10 +3,12 @@
 #include "tasks/idx.hpp"
 
 #include "core/error.hpp"
+#include "core/whole_file.hpp"
 
 #include <zlib.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -26,19 +28,27 @@ constexpr Index max_side = 4096;  // a picture's rows or columns; more is a dama
     throw Error(Exit::bad_file, path + ": " + problem, idx_suggestion);
 }
 
+[[noreturn]] void not_permitted(const std::string& path) {
+    throw Error(Exit::bad_file, path + ": cannot be opened: Permission denied", "check who may read it and its folder");
+}
+
 std::string find(const std::string& folder, const std::string& name) {
     namespace fs = std::filesystem;
     std::error_code ignored;
-    if (!fs::is_directory(folder, ignored)) fail(folder, "expected a folder with IDX files, found none");
+    const bool is_folder = fs::is_directory(folder, ignored);
+    if (ignored.value() == EACCES) not_permitted(folder);
+    if (!is_folder) fail(folder, "expected a folder with IDX files, found none");
     const std::string plain = (fs::path(folder) / name).string();
-    for (const auto& path : {plain, plain + ".gz"})
+    for (const auto& path : {plain, plain + ".gz"}) {
         if (fs::exists(path, ignored)) return path;
+        if (ignored.value() == EACCES) not_permitted(path);
+    }
     fail(plain, fmt::format("expected this file or {}.gz, found neither", name));
 }
 
 class Reader {
 public:
-    explicit Reader(const std::string& path) : path_(path), file_(gzopen(path.c_str(), "rb"), gzclose) {
+    explicit Reader(const std::string& path) : path_(checked(path)), file_(gzopen(path.c_str(), "rb"), gzclose) {
         if (!file_) fail(path_, "cannot be opened");
         gzbuffer(file_.get(), 1 << 18);
     }
@@ -68,6 +78,10 @@ public:
     }
 
 private:
+    static const std::string& checked(const std::string& path) {
+        require_regular_file(path);
+        return path;
+    }
     Index read(std::uint8_t* data, Index count) {
         const int got = gzread(file_.get(), data, static_cast<unsigned>(count));
         int code = Z_OK;

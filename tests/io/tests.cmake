@@ -1,6 +1,7 @@
 spikefloss_test(io/test_hdf5_file RANKS 1 2 4 6 LINK spikefloss_io)
 spikefloss_test(io/test_bad_files RANKS 1 2 LINK spikefloss_io)
 spikefloss_test(io/test_damaged_files LINK spikefloss_io)
+spikefloss_test(io/test_columns_first RANKS 1 4 LINK spikefloss_io)
 spikefloss_test(io/test_network_file RANKS 1 2 4 6 LINK spikefloss_io)
 spikefloss_test(io/test_checkpoint RANKS 1 2 4 6 LINK spikefloss_io)
 spikefloss_python_test(io/test_files_page)
