@@ -117,7 +117,7 @@ int main(int argc, char** argv) {
     app.add_flag("--limits", options.limits, "measure the machine's copy and product rates first");
     app.add_flag("--quick", options.quick, "a small workload");
     CLI11_PARSE(app, argc, argv);
-    MpiSession mpi(&argc, &argv);
+    MpiSession mpi(&argc, &argv, MpiSession::Start::always);
     try {
         bench::run(options);
     } catch (const Error& error) {

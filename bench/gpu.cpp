@@ -192,7 +192,7 @@ int main(int argc, char** argv) {
     app.add_option("--budget", options.budget, "seconds of timing for one workload")->check(CLI::PositiveNumber);
     app.add_flag("--quick", options.quick, "small workloads");
     CLI11_PARSE(app, argc, argv);
-    MpiSession mpi(&argc, &argv);
+    MpiSession mpi(&argc, &argv, MpiSession::Start::always);
     try {
         bench::run(options);
     } catch (const Error& error) {

@@ -16,8 +16,10 @@ namespace {
 // rank waits in a collective for one that is gone.
 int leave(const spikefloss::Error& error) {
     int rank = 0, ranks = 1;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    if (spikefloss::mpi_runs()) {
+        MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+        MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    }
     const std::string where = ranks > 1 && !error.collective ? fmt::format(" [rank {}]", rank) : "";
     if (*error.what()) std::fprintf(stderr, "spikefloss%s: error: %s\n", where.c_str(), error.what());
     std::fflush(stderr);
@@ -38,7 +40,7 @@ int main(int argc, char** argv) {
         if (const double seconds = std::atof(argv[i + 1]); std::strcmp(argv[i], "--watchdog") == 0 && seconds >= 0.0)
             spikefloss::Watch::default_seconds = seconds;
     try {
-        spikefloss::MpiSession mpi(&argc, &argv);
+        spikefloss::MpiSession mpi(&argc, &argv, spikefloss::MpiSession::Start::only_as_rank);
         try {
             const int code = spikefloss::run_command_line(argc, argv);
             // All is written. The first rank to leave with another code than 0 makes srun end the rest by SIGTERM; as

@@ -201,6 +201,7 @@ int run_command_line(int argc, char** argv) {
         }
     });
     if (shown) return 0;
+    if (!info_app.parsed() && !report_app.parsed() && !collect_app.parsed()) alike(check_launcher);
     if (train_app.parsed()) return train(train_command);
     if (eval_app.parsed()) return evaluate(eval_command);
     if (info_app.parsed()) return info(info_command);

@@ -2,6 +2,7 @@
 
 #include "config/schema.hpp"
 #include "io/build_text.hpp"
+#include "parallel/launch.hpp"
 
 #include <fmt/chrono.h>
 #include <fmt/ranges.h>
@@ -9,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <thread>
@@ -17,20 +19,37 @@ namespace spikefloss {
 
 int world_size() {
     int size = 1;
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    if (mpi_runs()) MPI_Comm_size(MPI_COMM_WORLD, &size);
     return size;
 }
 
 bool is_first_rank() {
     int rank = 0;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (mpi_runs()) MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     return rank == 0;
+}
+
+void check_launcher() {
+    const std::string found = foreign_launch(process_environment());
+    require(found.empty(), Exit::usage, fmt::format("{}, but this is an MPI world of one rank", found),
+            "start it with Open MPI's mpirun or launch/mpirun.sh, or with srun --mpi=pmix; unset that variable if no "
+            "launcher is involved");
+}
+
+void check_slurm_tasks() {
+    const char* tasks = std::getenv("SLURM_NTASKS");
+    if (!tasks || std::atoi(tasks) <= 1 || world_size() > 1 || std::getenv("OMPI_COMM_WORLD_SIZE")) return;
+    throw Error(Exit::usage,
+                fmt::format("Slurm gave this job {} tasks, but this process is an MPI world of one rank", tasks),
+                "start it with srun --mpi=pmix (srun --mpi=list names what Slurm has; Open MPI needs PMIx), or with "
+                "mpirun inside the job; for one rank ask for --ntasks=1");
 }
 
 namespace {
 
 // The lowest rank on the machine of each rank, by MPI. Collective.
 std::vector<int> machines(const ProcessGrid& grid) {
+    if (grid.ranks() == 1) return {0};
     const Watch::Blocking blocking(grid.watch().get(), "MPI_Comm_split_type");
     MPI_Comm node = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
@@ -46,6 +65,7 @@ std::vector<int> machines(const ProcessGrid& grid) {
 
 // The ranks on this machine, those that see the same devices only.
 Place place_among(const ProcessGrid& grid, const std::string& seen) {
+    if (grid.ranks() == 1) return {};
     const Watch::Blocking blocking(grid.watch().get(), "MPI_Comm_split_type");
     MPI_Comm node = MPI_COMM_NULL, same = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),

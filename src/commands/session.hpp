@@ -15,6 +15,12 @@ namespace spikefloss {
 int world_size();
 bool is_first_rank();
 
+// Both throw Error(Exit::usage) where a launcher has started n runs of one rank each, which would all write to the same
+// files. The first is about launchers of other MPIs, the second about srun without a PMI that Open MPI can use. Under
+// mpirun the number of ranks is explicit, so fewer ranks than Slurm tasks is intended.
+void check_launcher();
+void check_slurm_tasks();
+
 // Threads for each rank of this machine: what was asked for, or its cores shared among the ranks on it (fewer when the
 // launcher has bound the rank to fewer).
 int threads_per_rank(const ProcessGrid& grid, std::int64_t asked);

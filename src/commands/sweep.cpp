@@ -96,7 +96,7 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
         if (status.state == RunState::done) fmt::print("{} is done already\n", directory);
         if (status.state != RunState::done) write_record(directory_of(command, sweep), sweep);
     });
-    check_mpi(MPI_Bcast(&state, 1, MPI_INT, 0, MPI_COMM_WORLD), "MPI_Bcast");
+    ProcessGrid(MPI_COMM_WORLD, {1, world_size()}).control().broadcast(&state, sizeof state, 0);
     if (static_cast<RunState>(state) == RunState::done) return 0;
     training.resume = static_cast<RunState>(state) != RunState::fresh;
     return train(training);

@@ -14,7 +14,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -34,17 +33,6 @@ Config resolved_config(const TrainCommand& command) {
 // "3 neurons", "1 neuron"
 std::string counted(Index count, const char* thing) {
     return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
-}
-
-// srun without a PMI that MPI understands starts n runs of one rank each, all writing to one run directory. mpirun says
-// how many ranks it has started, so that fewer of them than the job has tasks are meant.
-void check_launch() {
-    const char* tasks = std::getenv("SLURM_NTASKS");
-    if (!tasks || std::atoi(tasks) <= 1 || world_size() > 1 || std::getenv("OMPI_COMM_WORLD_SIZE")) return;
-    throw Error(Exit::usage,
-                fmt::format("Slurm gave this job {} tasks, but this process is an MPI world of one rank", tasks),
-                "start it with srun --mpi=pmix (srun --mpi=list names what Slurm has; Open MPI needs PMIx), or with "
-                "mpirun inside the job; for one rank ask for --ntasks=1");
 }
 
 // What is learned by what: for the first line of a run, and for --check.
@@ -140,7 +128,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
 int train(const TrainCommand& command) {
     Config config;
     alike([&] {
-        check_launch();
+        check_slurm_tasks();
         config = resolved_config(command);
         listen_for_stop(config.run.stop_signals);
     });

@@ -89,7 +89,7 @@ OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
         Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
         set_format(access);
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);  // also when a failure leaves a dataset open
-        H5Pset_fapl_mpio(access, grid_.control().handle(), MPI_INFO_NULL);
+        if (grid_.ranks() > 1) H5Pset_fapl_mpio(access, grid_.control().handle(), MPI_INFO_NULL);
         file_ = Hdf5Handle(H5Fopen(name_.c_str(), H5F_ACC_RDWR, access), H5Fclose);
         require(
             static_cast<bool>(file_), Exit::storage, problem("parallel HDF5 cannot open the file: " + hdf5_reason()),

@@ -2,8 +2,10 @@
 #include "parallel/mpi_communicator.hpp"
 
 #include "core/error.hpp"
+#include "parallel/launch.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -51,7 +53,15 @@ void check_mpi(int result, const char* call, std::source_location place) {
                 "see the messages of the other ranks; a lost rank or network shows here first", place);
 }
 
-MpiSession::MpiSession(int* argc, char*** argv) {
+bool mpi_runs() {
+    int begun = 0, ended = 0;
+    MPI_Initialized(&begun);
+    MPI_Finalized(&ended);
+    return begun && !ended;
+}
+
+MpiSession::MpiSession(int* argc, char*** argv, Start start) {
+    if (start == Start::only_as_rank && !started_as_rank(process_environment())) return;
     int provided = 0;
     const TimeLimit limit("MPI_Init");
     check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
@@ -60,14 +70,13 @@ MpiSession::MpiSession(int* argc, char*** argv) {
 }
 
 MpiSession::~MpiSession() {
-    int finalized = 0;
-    MPI_Finalized(&finalized);
-    if (finalized) return;
+    if (!mpi_runs()) return;
     const TimeLimit limit("MPI_Finalize");
     MPI_Finalize();
 }
 
 MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch) : watch_(std::move(watch)) {
+    if (!mpi_runs()) return;
     const Watch::Blocking blocking(watch_.get(), "MPI_Comm_dup");
     check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -77,9 +86,7 @@ MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch) : 
 }
 
 MpiCommunicator::~MpiCommunicator() {
-    int finalized = 0;
-    MPI_Finalized(&finalized);
-    if (!finalized && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+    if (comm_ != MPI_COMM_NULL && mpi_runs()) MPI_Comm_free(&comm_);
 }
 
 template <class Function>
@@ -90,6 +97,10 @@ void MpiCommunicator::collective(const char* call, Function&& function) {
 }
 
 void MpiCommunicator::all_gather(const void* send, void* receive, std::span<const Index> bytes) {
+    if (size_ == 1) {
+        if (send != receive) std::memcpy(receive, send, static_cast<std::size_t>(bytes[0]));
+        return;
+    }
     const Blocks blocks(bytes);
     collective("MPI_Allgatherv", [&] {
         return MPI_Allgatherv(send, blocks.counts[static_cast<std::size_t>(rank_)], MPI_BYTE, receive,
@@ -98,6 +109,10 @@ void MpiCommunicator::all_gather(const void* send, void* receive, std::span<cons
 }
 
 void MpiCommunicator::reduce_scatter_sum(const void* send, void* receive, Scalar type, std::span<const Index> counts) {
+    if (size_ == 1) {
+        if (send != receive) std::memcpy(receive, send, static_cast<std::size_t>(counts[0]) * size_of(type));
+        return;
+    }
     const Blocks blocks(counts);
     collective("MPI_Reduce_scatter",
                [&] { return MPI_Reduce_scatter(send, receive, blocks.counts.data(), datatype(type), MPI_SUM, comm_); });
@@ -116,16 +131,19 @@ void MpiCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {
 }
 
 void MpiCommunicator::broadcast(void* data, Index bytes, int root) {
+    if (size_ == 1 && root == 0) return;
     const int count = to_count(bytes);
     collective("MPI_Bcast", [&] { return MPI_Bcast(data, count, MPI_BYTE, root, comm_); });
 }
 
 int MpiCommunicator::lowest(int value) {
+    if (size_ == 1) return value;
     collective("MPI_Allreduce", [&] { return MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT, MPI_MIN, comm_); });
     return value;
 }
 
 void MpiCommunicator::barrier() {
+    if (size_ == 1) return;
     collective("MPI_Barrier", [&] { return MPI_Barrier(comm_); });
 }
 

@@ -10,21 +10,27 @@
 
 namespace spikefloss {
 
-// MPI_Init_thread and MPI_Finalize as an object; make one at the start of main.
+// MPI_Init_thread and MPI_Finalize as an object; make one at the start of main. With only_as_rank MPI stays away unless
+// a launcher started this process as one of several ranks (parallel/launch.hpp).
 class MpiSession {
 public:
-    MpiSession(int* argc, char*** argv);
+    enum class Start { always, only_as_rank };
+    MpiSession(int* argc, char*** argv, Start start);
     ~MpiSession();
     MpiSession(const MpiSession&) = delete;
     MpiSession& operator=(const MpiSession&) = delete;
 };
 
+// Whether calls of MPI are possible: from MPI_Init to MPI_Finalize.
+bool mpi_runs();
+
 // Throws Error(Exit::internal) with MPI's own text unless result is MPI_SUCCESS.
 void check_mpi(int result, const char* call, std::source_location place = std::source_location::current());
 
+// A group of one process makes no call of MPI.
 class MpiCommunicator final : public Communicator {
 public:
-    // Duplicates `comm`. With a watch, which covers all ranks of `comm`, a rank that does not come to a collective is
+    // Duplicates `comm`; where MPI does not run, any `comm` is this process alone. With a watch, which covers all ranks of `comm`, a rank that does not come to a collective is
     // an error; without one the others wait for it.
     explicit MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch = nullptr);
     ~MpiCommunicator() override;
@@ -42,6 +48,7 @@ public:
     // The smallest `value` of all ranks of the group.
     int lowest(int value);
 
+    // MPI_COMM_NULL where MPI does not run.
     MPI_Comm handle() const { return comm_; }
     Watch* watch() const { return watch_.get(); }
 

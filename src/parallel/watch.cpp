@@ -62,13 +62,19 @@ TimeLimit::TimeLimit(const char* what) {
 }
 
 Watch::Watch(MPI_Comm comm, double seconds) : seconds_(seconds) {
+    constexpr int width = 64;
+    if (!mpi_runs()) {
+        char host[width] = "";
+        gethostname(host, sizeof host - 1);
+        hosts_.emplace_back(host);
+        return;
+    }
     check_mpi(MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm, &size_), "MPI_Comm_size");
     if (seconds_ > 0.0 && size_ > 1) guard_ = std::jthread([this](std::stop_token stop) { guard(stop); });
     const Blocking blocking(this, "setting up the communicators");
     check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    constexpr int width = 64;
     char host[MPI_MAX_PROCESSOR_NAME] = "";
     int length = 0;
     check_mpi(MPI_Get_processor_name(host, &length), "MPI_Get_processor_name");
@@ -85,9 +91,7 @@ Watch::~Watch() {
         guard_.request_stop();
         guard_.join();
     }
-    int finalized = 0;
-    MPI_Finalized(&finalized);
-    if (!finalized && comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+    if (comm_ != MPI_COMM_NULL && mpi_runs()) MPI_Comm_free(&comm_);
 }
 
 void Watch::at(const std::string& place) {
@@ -155,9 +159,9 @@ void Watch::poll(MPI_Request* requests, int count, const char* call) {
 }
 
 void Watch::waiting(double waited, const char* what) {
-    if (failed_) return;  // told already; the wait is on the way out
+    if (size_ == 1 || failed_) return;  // failed: told already; the wait is on the way out
     answer(what);
-    if (seconds_ > 0.0 && size_ > 1 && waited > seconds_) roll(waited, what, [] { return false; });
+    if (seconds_ > 0.0 && waited > seconds_) roll(waited, what, [] { return false; });
 }
 
 // Tells every rank that calls the roll that this one is alive, and what it waits for.

@@ -34,6 +34,24 @@ class LaunchTest(program.ProgramTest):
         with mock.patch.dict(os.environ, {"SLURM_NTASKS": "1"}):
             self.succeed("train", self.config(), "--check")
 
+    def test_launchers_of_another_mpi(self):
+        for name in ("PMI_SIZE", "MPI_LOCALNRANKS"):
+            with mock.patch.dict(os.environ, {name: "2"}):
+                self.fail_with(program.USAGE, [f"{name} says 2 processes", "mpirun"], "train", self.config(), "--run-dir",
+                               self.folder / "run")
+        self.assertFalse((self.folder / "run").exists())
+
+    def test_one_process_needs_no_mpi(self):
+        """Neither a folder nor a program of MPI's, whatever a launcher has left in the environment."""
+        long = self.folder / ("x" * 100) / ("y" * 120)
+        long.mkdir(parents=True)
+        left = {"TMPDIR": "/nonexistent", "PATH": "/nonexistent", "HOME": "/nonexistent", "PMIX_RANK": "0",
+                "PMIX_NAMESPACE": "x", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+        with mock.patch.dict(os.environ, left):
+            self.succeed("train", self.config(), "--run-dir", long / "run")
+        with mock.patch.dict(os.environ, {"TMPDIR": str(long)}):
+            self.succeed("eval", long / "run")
+
 
 class MemoryTest(program.ProgramTest):
     def sizes(self, *arguments):

@@ -1,5 +1,6 @@
 spikefloss_test(parallel/test_block_range LINK spikefloss_parallel)
 spikefloss_test(parallel/test_parse_grid LINK spikefloss_parallel)
+spikefloss_test(parallel/test_launch LINK spikefloss_parallel)
 spikefloss_test(parallel/test_communicators RANKS 1 2 4 6 LINK spikefloss_parallel)
 spikefloss_test(parallel/test_process_grid RANKS 1 2 4 6 LINK spikefloss_parallel)
 spikefloss_test(parallel/test_device_communicators RANKS 1 2 4 6 EMULATED LINK spikefloss_backend spikefloss_parallel)

@@ -26,7 +26,7 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) {
-    spikefloss::MpiSession mpi(&argc, &argv);
+    spikefloss::MpiSession mpi(&argc, &argv, spikefloss::MpiSession::Start::always);
     testing::InitGoogleTest(&argc, argv);
     int rank = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
