@@ -29,16 +29,20 @@ class SignalTest(launched.LaunchedTest):
     def test_usr1(self):
         self.check_stop(signal.SIGUSR1)
 
+    @program.full
     def test_term(self):
         self.check_stop(signal.SIGTERM)
 
+    @program.full
     def test_int(self):
         self.check_stop(signal.SIGINT)
 
+    @program.full
     def test_stop_signal_of_the_config(self):
         # SIGUSR1 would now end the ranks.
         self.check_stop(signal.SIGTERM, "--set", 'run.stop_signals=["USR2"]')
 
+    @program.full
     def test_while_the_ranks_start(self):
         """From the moment the launcher has its traps a signal is never lost, and never an accident."""
         for delay in (0.0, 0.2, 0.5, 1.0):
@@ -57,6 +61,7 @@ class SignalTest(launched.LaunchedTest):
                 self.assertEqual(result.code, program.STOPPED, str(result))
                 self.assert_nothing_left(directory)
 
+    @program.full
     def test_term_twice_ends_at_once(self):
         directory = self.folder / "twice"
         # A step that takes minutes: waiting for its end would be noticed.
@@ -74,6 +79,7 @@ class SignalTest(launched.LaunchedTest):
         self.assertIn("ended at once", result.err)
         self.assert_nothing_left(directory)
 
+    @program.full
     def test_usr1_again_changes_nothing(self):
         directory = self.folder / "again"
         process = self.begin(directory)
@@ -85,7 +91,7 @@ class SignalTest(launched.LaunchedTest):
 
 class LostRankTest(launched.LaunchedTest):
     def test_killed(self):
-        for victim in (0, 1):
+        for victim in (1,) if program.QUICK else (0, 1):
             with self.subTest(victim=victim):
                 directory = self.folder / f"killed_{victim}"
                 process = self.begin(directory)
@@ -96,6 +102,7 @@ class LostRankTest(launched.LaunchedTest):
                 self.assert_nothing_left(directory)
                 self.assert_goes_on(directory)
 
+    @program.full
     def test_stopped_rank_is_named(self):
         for victim in (0, 1):
             with self.subTest(victim=victim):
@@ -112,6 +119,7 @@ class LostRankTest(launched.LaunchedTest):
                 self.assert_nothing_left(directory)
                 self.assert_goes_on(directory)
 
+    @program.full
     def test_stopped_while_starting(self):
         """Wherever it stands, in MPI_Init or on the way to the first step, the others do not wait for ever."""
         for delay in (0.0, 0.4, 0.8):
@@ -127,6 +135,7 @@ class LostRankTest(launched.LaunchedTest):
                 print(f"stopped after {delay} s: {result.errors()[0]}")
                 self.assert_nothing_left(directory)
 
+    @program.full
     def test_mpirun_killed(self):
         """As by somebody who tidies up: the ranks end too."""
         directory = self.folder / "orphans"
@@ -149,6 +158,7 @@ class ChoiceTest(launched.LaunchedTest):
         launched.shutil.rmtree(directory, ignore_errors=True)
         return result
 
+    @program.full
     def test_ranks(self):
         cores = int(subprocess.run([program.SOURCE / "launch/mpirun/host.sh"], check=True, capture_output=True,
                                    text=True).stdout.split()[2])
@@ -165,6 +175,7 @@ class ChoiceTest(launched.LaunchedTest):
         self.assertIn("the tasks of the Slurm job", result.err)
         self.assertIn("on a 1x4 grid", self.launch(*self.arguments(self.folder / "four", steps=1, ranks=4)).out)
 
+    @program.full
     def test_a_job_that_takes_all_cores_is_bound(self):
         cores = os.cpu_count()
         for ranks, threads, bound in ((1, 0, f"{cores} threads each, bound to"), (2 * cores, 1, "not bound")):
@@ -176,6 +187,7 @@ class ChoiceTest(launched.LaunchedTest):
                               check=False).stdout.count("\n0\n") == 1:  # no two threads to a core
                 self.assertIn(bound, self.launch(*arguments).err)
 
+    @program.full
     def test_gpus(self):
         """One rank for each GPU, where the program can use them; nvidia-smi and the program are pretended."""
         tools = self.folder / "tools"

@@ -1,12 +1,13 @@
-# The program in the hands of launchers and clusters, and what these do to it. Signals and kills come while it runs, so
-# each file has the machine's cores to itself.
-spikefloss_python_test(cluster/test_mpirun TIMEOUT 900 LABEL cluster
-  EMULATED LostRankTest.test_killed LostRankTest.test_stopped_rank_is_named)
-spikefloss_python_test(cluster/test_storage TIMEOUT 600 LABEL cluster)
-spikefloss_python_test(cluster/test_clock TIMEOUT 300 LABEL cluster)
-spikefloss_python_test(cluster/test_hosts TIMEOUT 900 LABEL cluster)
+# The program under launchers and on clusters, with their signals and failures. Files that kill ranks or wait for a
+# watchdog keep both cores. Those of Slurm mostly wait for real clocks (time limits, grace times): they start first and
+# take one core, so that other tests run beside them.
+spikefloss_python_test(cluster/test_mpirun TIMEOUT 900 LABEL cluster PROCESSORS 2
+  EMULATED LostRankTest.test_killed LostRankTest.test_stopped_rank_is_named EMULATED_FULL)
+spikefloss_python_test(cluster/test_storage TIMEOUT 600 LABEL cluster PROCESSORS 2 FULL)
+spikefloss_python_test(cluster/test_clock TIMEOUT 300 LABEL cluster PROCESSORS 2 FULL)
+spikefloss_python_test(cluster/test_hosts TIMEOUT 900 LABEL cluster PROCESSORS 2 FULL)
 spikefloss_python_test(cluster/test_docker_run TIMEOUT 120 LABEL cluster)
-spikefloss_python_test(cluster/test_slurm TIMEOUT 900 LABEL cluster)
-spikefloss_python_test(cluster/test_slurm_nodes TIMEOUT 600 LABEL cluster)
-spikefloss_python_test(cluster/test_slurm_sweep TIMEOUT 600 LABEL cluster)
-set_tests_properties(test_slurm test_slurm_nodes test_slurm_sweep PROPERTIES RESOURCE_LOCK slurm)
+spikefloss_python_test(cluster/test_slurm TIMEOUT 900 LABEL cluster FULL)
+spikefloss_python_test(cluster/test_slurm_nodes TIMEOUT 600 LABEL cluster FULL)
+spikefloss_python_test(cluster/test_slurm_sweep TIMEOUT 600 LABEL cluster FULL)
+set_tests_properties(test_slurm test_slurm_nodes test_slurm_sweep PROPERTIES RESOURCE_LOCK slurm COST 1000)
