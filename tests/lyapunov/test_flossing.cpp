@@ -81,7 +81,7 @@ TEST_P(FlossingGolden, BothGradientsAndBothSums) {
 std::vector<std::string> chosen_golden_names() {
     std::vector<std::string> names = golden_names(SPIKEFLOSS_TEST_DATA);
 #ifdef SPIKEFLOSS_TEST_EMULATED
-    if (few_shapes_asked())
+    if (quick_asked())
         std::erase_if(names, [](const std::string& name) {
             const GoldenCase golden = load_golden(std::string(SPIKEFLOSS_TEST_DATA) + "/" + name + ".h5");
             const reference::Sequences& seq = golden.sequences;

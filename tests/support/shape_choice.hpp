@@ -1,4 +1,4 @@
-// Which of its cases a test with many of them takes. SPIKEFLOSS_TEST_SHAPES=all, or unset: every case. few: a subset in
+// Which of its cases a test with many of them takes. SPIKEFLOSS_TESTS=all, or unset: every case. quick: a subset in
 // which every value of every factor, and every pair of values of two factors, occurs that occurs in all cases. A factor
 // is what a case varies: a size, a reset, a surrogate. The subset is computed, the same on every machine and rank.
 #pragma once
@@ -44,12 +44,12 @@ inline std::vector<std::size_t> covering_subset(const std::vector<Factors>& case
     return {taken.begin(), taken.end()};
 }
 
-inline bool few_shapes_asked() {
-    const char* value = std::getenv("SPIKEFLOSS_TEST_SHAPES");
+inline bool quick_asked() {
+    const char* value = std::getenv("SPIKEFLOSS_TESTS");
     const std::string asked = value ? value : "all";
-    if (asked != "few" && asked != "all")
-        throw std::runtime_error("SPIKEFLOSS_TEST_SHAPES is \"" + asked + "\" but must be few or all");
-    return asked == "few";
+    if (asked != "quick" && asked != "all")
+        throw std::runtime_error("SPIKEFLOSS_TESTS is \"" + asked + "\" but must be quick or all");
+    return asked == "quick";
 }
 
 // The covering subset of `all`; factors(case) says what each varies.
@@ -62,10 +62,10 @@ std::vector<Case> few_of(const std::vector<Case>& all, FactorsOf&& factors) {
     return chosen;
 }
 
-// As SPIKEFLOSS_TEST_SHAPES says.
+// As SPIKEFLOSS_TESTS says.
 template <class Case, class FactorsOf>
 std::vector<Case> chosen_of(const std::vector<Case>& all, FactorsOf&& factors) {
-    return few_shapes_asked() ? few_of(all, factors) : all;
+    return quick_asked() ? few_of(all, factors) : all;
 }
 
 // Whether `few` holds the same pairs of values of two factors as `all`, counted factor by factor.
