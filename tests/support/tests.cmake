@@ -1,7 +1,12 @@
-# Checks of the source itself: the direction of includes, and that every header of src/ compiles alone.
+# Checks of the source itself: includes point one way, names in docs are right, every header of src/ compiles alone.
 add_test(NAME check_includes
   COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/support/check_includes.py ${PROJECT_SOURCE_DIR}/src)
 set_tests_properties(check_includes PROPERTIES TIMEOUT 60)
+
+# Names, paths, config keys, links and line lengths of README.md, CONTRIBUTING.md and docs/.
+add_test(NAME check_names
+  COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/support/check_names.py ${PROJECT_SOURCE_DIR})
+set_tests_properties(check_names PROPERTIES TIMEOUT 60)
 
 # One source per header; compiling them is the check, part of building the tests. Optimising them would only take time.
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/src/*.hpp)
