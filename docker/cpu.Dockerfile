@@ -1,7 +1,7 @@
 # spikefloss on CPUs. In the folder of a clone:
 #   docker build -f docker/cpu.Dockerfile -t spikefloss:cpu --build-arg COMMIT="$(git describe --always --dirty)" .
 # Stages: build (compilers, not kept); run (what training needs; --target run); test (run and the test suite; the default).
-# docs/containers.md tells how to use the image.
+# docs/containers.md describes the use of the image.
 ARG BASE_IMAGE=debian:12
 ARG RUNTIME_IMAGE=debian:12-slim
 
@@ -15,7 +15,7 @@ COPY src/ src/
 COPY cuda/ cuda/
 COPY tests/ tests/
 COPY launch/ launch/
-# git is not asked, there is no repository here.
+# The image has no git repository, so COMMIT gives the version.
 ARG COMMIT=unknown
 # Jobs of the build; by default as many as cores and memory allow.
 ARG CMAKE_BUILD_PARALLEL_LEVEL
@@ -23,8 +23,8 @@ ENV PRESET=cpu-release
 RUN cmake --preset $PRESET -DSPIKEFLOSS_CUDA=OFF -DSPIKEFLOSS_BENCH=OFF -DSPIKEFLOSS_COMMIT="$COMMIT" \
     && launch/build
 COPY docker/ docker/
-# What the next stages take: the program without symbols, the tests with them (reports of the emulated device name
-# kernels by these), the lists of ctest and of packages.
+# The next stages copy these: the program without symbols, the tests with symbols (reports of the emulated device name
+# kernels by their symbols), the lists of ctest and of packages.
 RUN cd build/$PRESET && mkdir -p /out/tests /out/bin \
     && find . -name CTestTestfile.cmake -exec cp --parents -t /out/tests {} + \
     && find . -name CMakeFiles -prune -o -type f -perm -u=x ! -path ./spikefloss -print | xargs cp --parents -t /out/tests \
@@ -44,7 +44,7 @@ COPY launch/install_packages launch/
 COPY --from=build /out/packages docker/packages
 RUN launch/install_packages docker/packages \
     && apt-get clean && rm -rf build /var/lib/apt/lists/*
-# Whoever the container runs as (docker run --user) may write in /work, and reads what a strict umask kept for its owner.
+# Any user of the container (docker run --user) may write in /work and read all files, also after a strict umask.
 RUN groupadd --gid 10001 spikefloss \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp spikefloss \
     && install --directory --mode 1777 /work
@@ -55,8 +55,8 @@ COPY docker/entrypoint docker/
 COPY configs/ /work/configs/
 RUN chmod -R a+rX /opt/spikefloss /work/configs \
     && if ldd /usr/local/bin/spikefloss | grep 'not found'; then exit 1; fi
-# Ranks may outnumber cores, each has threads of its own, and a container may not look into another process' memory
-# (the "single copy" of Open MPI's shared memory). Idle threads give up their core soon. HOME can be written by any user.
+# There may be more ranks than cores, and each rank has its own threads. A container may not read the memory of another
+# process (the "single copy" of Open MPI's shared memory). Idle threads release their core soon. Any user can write HOME.
 ENV OMPI_MCA_rmaps_base_oversubscribe=1 \
     OMPI_MCA_hwloc_base_binding_policy=none \
     OMPI_MCA_btl_vader_single_copy_mechanism=none \

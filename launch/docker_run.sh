@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# launch/docker_run.sh CONFIG [ARGUMENTS...]: spikefloss train CONFIG ARGUMENTS... in a container, with the machine's GPUs
-# when there are any. Paths are the same inside and outside, and files belong to the caller. Ctrl-C, TERM and USR1 stop with
-# a checkpoint; the exit code is the program's (125 to 127: the engine's own). The image has to be there: docs/containers.md.
+# launch/docker_run.sh CONFIG [ARGUMENTS...]: runs spikefloss train CONFIG ARGUMENTS... in a container, with the GPUs of
+# the machine if there are any. Paths are the same inside and outside. Files belong to the caller. Ctrl-C, TERM and USR1
+# stop with a checkpoint. The exit code is that of the program (125 to 127: of the engine). docs/containers.md builds
+# the image.
 # Environment:
 #   RANKS        MPI ranks (default 1)
-#   RUNS         folder of runs (default ./runs); this and the folder of --run-dir are all that can be written
-#   DATA         folder with data that CONFIG names; can be read, not written
-#   GPUS         all, none, or device=0,1 (default: all when there are any)
+#   RUNS         folder of runs (default ./runs); the container writes only here and in the folder of --run-dir
+#   DATA         folder with data that CONFIG names; it is read-only
+#   GPUS         all, none, or device=0,1 (default: all if there are any)
 #   IMAGE        default spikefloss:cuda with GPUs, otherwise spikefloss:cpu
-#   SHM_SIZE     shared memory, through which ranks of a machine speak (default 1g)
-#   ENGINE       docker or podman (default: the first that is there)
+#   SHM_SIZE     shared memory for communication between ranks (default 1g)
+#   ENGINE       docker or podman (default: the first that is installed)
 #   ENGINE_ARGS  more arguments for the engine's run command, such as "--network host --memory 8g"
 set -eu
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
@@ -51,7 +52,7 @@ fi
 gpus=${GPUS:-}
 if [ -z "$gpus" ]; then
     gpus=none
-    # The driver's tool prints a line for every GPU.
+    # nvidia-smi -L prints a line for every GPU.
     if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then
         gpus=all
     fi
@@ -77,7 +78,7 @@ arguments=(--rm --workdir "$PWD" --env "RANKS=$ranks" --shm-size "${SHM_SIZE:-1g
 user=$(id -u):$(id -g)
 case $(basename "$engine") in
     podman*)
-        # Without root the caller shall be the same user inside. SELinux would hide the folders.
+        # Without root the caller is the same user inside. The label option stops SELinux from hiding the folders.
         arguments+=(--security-opt label=disable)
         [ "$user" = 0:0 ] || arguments+=(--userns keep-id)
         if [ "$gpus" != none ]; then
@@ -90,23 +91,23 @@ case $(basename "$engine") in
         if "$engine" info --format '{{.SecurityOptions}}' 2>/dev/null | grep -q rootless; then
             user=0:0
         fi
-        # (Quoted once more, since docker takes a comma for the end of the value.) NCCL pins memory.
+        # The inner quotes are needed because docker ends the value at a comma. NCCL pins memory.
         [ "$gpus" = none ] || arguments+=(--gpus "\"$gpus\"" --ulimit memlock=-1)
         ;;
 esac
 arguments+=(--user "$user")
-# Open MPI refuses root unless told; only who is root already gets here.
+# Open MPI refuses root by default. Only a caller who is root gets here.
 if [ "$user" = 0:0 ]; then
     arguments+=(--env OMPI_ALLOW_RUN_AS_ROOT=1 --env OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
 fi
 
-# share PATH [readonly]: PATH inside is PATH outside.
+# share PATH [readonly]: mounts PATH under the same name.
 share() {
     path=$(realpath --no-symlinks --canonicalize-missing "$1")
     case $path in *,*) stop 2 "$path: the engine cannot share a path with a comma in it" ;; esac
     arguments+=(--mount "type=bind,source=$path,target=$path${2:+,$2}")
 }
-# share_to_write FOLDER: makes it first, for an engine would make it root's.
+# share_to_write FOLDER: creates it first; an engine would create it as root.
 share_to_write() {
     mkdir -p "$1" || stop 1 "the folder $1 for runs cannot be made"
     share "$1"
@@ -135,5 +136,5 @@ fi
 # shellcheck disable=SC2206  # words, as on a command line
 arguments+=(${ENGINE_ARGS:-})
 
-# exec: signals go to the engine, which hands them on to the container, and its exit code is this script's.
+# exec: the engine gets the signals and passes them on to the container. Its exit code is that of this script.
 exec "$engine" run --sig-proxy=true "${arguments[@]}" "$image" train "$@"
