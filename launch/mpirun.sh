@@ -2,19 +2,19 @@
 # launch/mpirun.sh CONFIG [RANKS] [--hostfile F] [ARGUMENTS of 'spikefloss train'...]
 # trains on MPI ranks, on this machine, on the hosts of an Open MPI hostfile, or on those of the Slurm job it runs in.
 #
-#   RANKS         MPI processes. Without it: P times Q of a PxQ grid; in a Slurm job its tasks; the slots of a hostfile
-#                 that has them; else one for each GPU (nvidia-smi -L) when the program is built with CUDA, else one for
-#                 each physical core, on all hosts, but not more than train.batch sequences.
+#   RANKS         MPI processes. The default is P times Q of a PxQ grid; in a Slurm job its tasks; with slots in the
+#                 hostfile their sum; else one for each GPU (nvidia-smi -L) if the program is built with CUDA; else one
+#                 for each physical core of all hosts, up to train.batch.
 #   --hostfile F  one host a line, with or without slots=N. All hosts need the same program, config and run directory
-#                 under the same paths: on many hosts they must be on a shared file system. They are reached by ssh
-#                 without a password; where they have several networks, name one: OMPI_MCA_btl_tcp_if_include=10.0.0.0/8
+#                 under the same paths, so these must be on a shared file system. ssh must reach the hosts without a
+#                 password. If they have several networks, name one: OMPI_MCA_btl_tcp_if_include=10.0.0.0/8
 #
 # Signals, to this script: the first USR1, TERM, INT (Ctrl-C), HUP, USR2 or XCPU asks the ranks for a checkpoint and an
 # end after their step, by a signal of run.stop_signals; another TERM, INT or HUP ends the job at once.
-# Exit codes: the program's, docs/exit_codes.md (85: stopped with a checkpoint; 75: a rank or a host is lost, also to
-# kill -9; 2: called wrongly), 128 + n for a crash by signal n or when signal n ended the job at once.
-# Environment: PRESET of CMakePresets.json (default cpu-release) or SPIKEFLOSS, the program; BIND=none: leave it to the
-# system where ranks run (a job that takes all cores of its hosts is bound to them, any other is not).
+# Exit codes: those of the program, docs/exit_codes.md (85: stopped with a checkpoint; 75: a rank or a host is lost,
+# also by kill -9; 2: called wrongly), and 128 + n for a crash by signal n or if signal n ended the job at once.
+# Environment: PRESET of CMakePresets.json (default cpu-release) or SPIKEFLOSS, the program; BIND=none: do not bind
+# ranks to cores (by default a job that uses all cores of its hosts is bound to them, any other is not).
 set -eu
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 program=${SPIKEFLOSS:-$root/build/${PRESET:-cpu-release}/spikefloss}
@@ -27,7 +27,7 @@ stop() {  # code, problem, what to do
     exit "$1"
 }
 
-# --- what is asked for
+# --- the arguments
 case ${1:-} in
     "") usage >&2; exit 2 ;;
     -h | --help) usage; exit 0 ;;
@@ -84,21 +84,21 @@ trap 'on_signal USR2 12' USR2
 trap 'on_signal XCPU 24' XCPU
 trap 'on_signal TERM 15' TERM
 
-# Open MPI refuses root, and more ranks than cores, unless told.
+# By default Open MPI refuses root and more ranks than cores.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_btl_base_warn_component_unused=0
-# Idle threads give up their core after about 0.1 ms instead of 10 ms: with another program on the machine the default
+# Idle threads release their core after about 0.1 ms instead of 10 ms: with another program on the machine the default
 # made a run on two threads seven times slower.
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
 
-# The program reads its config once more, alone: what is wrong with it shows here, in one message. No task of Slurm.
+# The program reads its config once, alone, so that an error of the config is one message. It is no task of Slurm.
 settings=$(env -u SLURM_NTASKS "$program" train "$config" "${arguments[@]}" --print-config) || exit $?
 setting() {  # section, key
     awk -v section="[$1]" -v key="$2" '/^\[/ { here = $0 == section }
         here && $1 == key { sub(/^[^=]*= */, ""); gsub(/"/, ""); print; exit }' <<<"$settings"
 }
 
-# --- where: one line "host NAME CORES GPUS" for each machine
+# --- the machines: one line "host NAME CORES GPUS" for each
 program=$(readlink -f "$program")
 many=
 [ -z "$hostfile" ] && [ "${SLURM_JOB_NUM_NODES:-1}" -le 1 ] || many=1
@@ -107,8 +107,8 @@ if [ -n "$many" ]; then
     [ -z "$hostfile" ] || on_hosts+=(--hostfile "$hostfile")
     hosts=$("${on_hosts[@]}" --map-by ppr:1:node --bind-to none "$root/launch/mpirun/host.sh" "$program" \
         "$(readlink -f "$config")" </dev/null) ||
-        stop 1 "mpirun could not start a command on every host; what it said is above" \
-            "see that every host of ${hostfile:-the job} can be reached by ssh without a password and has Open MPI"
+        stop 1 "mpirun could not start a command on every host; its messages are above" \
+            "check that ssh reaches every host of ${hostfile:-the job} without a password and that it has Open MPI"
     missing=$(sed -n 's/^missing //p' <<<"$hosts")
     [ -z "$missing" ] || stop 2 "not on every host: ${missing//$'\n'/, }" \
         "put program and config on a shared file system, under the same path on all hosts"
@@ -121,7 +121,7 @@ read -r count cores_least cores_all gpus_least gpus_all < <(awk '$1 == "host" {
 where="this machine"
 [ -z "$many" ] || where="$count hosts"
 
-# --- how many ranks, and why
+# --- the number of ranks, and the reason for it
 slots=      # of all hosts, and of the host with most
 most=
 if [ -n "$hostfile" ]; then
@@ -129,7 +129,7 @@ if [ -n "$hostfile" ]; then
         sed -nE 's/#.*//; s/^.*[[:blank:]]slots[[:blank:]]*=[[:blank:]]*([0-9]+).*$/\1/p' "$hostfile")
     if [ ${#per_host[@]} -gt 0 ]; then
         [ ${#per_host[@]} -eq "$(grep -cE '^[[:space:]]*[^#[:space:]]' "$hostfile")" ] ||
-            stop 2 "some hosts of $hostfile have slots=N, others have not" "give every host its slots, or none"
+            stop 2 "some hosts of $hostfile have slots=N, others have none" "give every host its slots, or none"
         read -r slots most < <(printf '%s\n' "${per_host[@]}" |
             awk '{ n += $1; if ($1 > m) m = $1 } END { print n, m }')
     fi
@@ -167,9 +167,9 @@ if [ "$why" != "as asked" ] && [ "$grid" = auto ] && [ "$ranks" -gt "$batch" ]; 
     ranks=$batch
 fi
 
-# --- where each of them runs: neighbours on one host, as many on each as its slots or, without these, the same number;
-# bound to cores when the job takes all of them, as two jobs bound to the same cores would share these and leave others
-# idle.
+# --- the place of each rank. Neighbours are on one host. A host has as many ranks as slots or, without slots, all hosts
+# have the same number. Ranks are bound to cores if the job uses all cores. Two smaller jobs could be bound to the same
+# cores and leave others idle.
 launch=("$mpirun" -n "$ranks")
 [ -z "$hostfile" ] || launch+=(--hostfile "$hostfile")
 map=slot
@@ -193,18 +193,19 @@ with="$(counted "$cores_all" "physical core")"
 [ -z "$on_gpus" ] || with+=" and $(counted "$gpus_all" GPU)"
 say "$(counted "$ranks" rank) on $where with $with: $why; $(counted "$threads" thread) each, $bound"
 
-# Which signal asks the ranks: mpirun hands on USR1, USR2 and whatever else it is told to, but TERM, INT and HUP never.
+# The signal that asks the ranks to stop. mpirun passes on USR1, USR2 and configured others, but never TERM, INT and
+# HUP.
 wanted=" $(setting run stop_signals | tr -d '[],') "
 sign=
 for name in XCPU USR2 USR1; do
     case $wanted in *" $name "*) sign=$name ;; esac
 done
 [ -n "$sign" ] ||
-    stop 2 "run.stop_signals =$wanted has no signal that mpirun hands on to the ranks" "add USR1, USR2 or XCPU"
+    stop 2 "run.stop_signals =$wanted has no signal that mpirun passes on to the ranks" "add USR1, USR2 or XCPU"
 [ $sign != XCPU ] || export OMPI_MCA_ess_base_forward_signals=SIGXCPU
 
-# mpirun notices that a host is cut off only by unanswered keepalives. The program's watchdog, which can say more, goes
-# first: it takes watchdog.seconds and up to 10 s.
+# mpirun notices only by unanswered keepalives that a host is cut off. The watchdog of the program reports more, so it
+# must be first: it takes watchdog.seconds and up to 10 s.
 watchdog=$(printf '%.0f' "$(setting watchdog seconds)")
 if [ "$watchdog" -gt 0 ]; then
     interval=$(((watchdog + 10) / 4 + 1))
@@ -212,9 +213,9 @@ if [ "$watchdog" -gt 0 ]; then
     export OMPI_MCA_oob_tcp_keepalive_probes=4
 fi
 
-# --- the ranks, each with launch/mpirun/rank.sh around it.
-# What the ranks and mpirun write as errors. The lines of rank.sh become files of the folder $state; that a program
-# ended with another code than 0 is no news that needs mpirun's ten lines.
+# --- the ranks, each started by launch/mpirun/rank.sh.
+# follow() filters the standard error of the ranks and of mpirun. Lines of rank.sh become files of the folder $state.
+# The ten lines of mpirun about a program that ended with another code than 0 are left out.
 state=$(mktemp -d "${TMPDIR:-/tmp}/spikefloss.XXXXXX")
 trap 'rm -rf "$state"' EXIT
 follow() {
@@ -254,7 +255,7 @@ exec {errors}> >(follow >&2)
 follower=$!
 
 [ $asked -eq 0 ] || { say "stopped before the training began"; exit 85; }
-# A process group of its own, where Ctrl-C does not reach it.
+# mpirun has its own process group, which Ctrl-C does not reach.
 set -m
 "${launch[@]}" -x GOMP_SPINCOUNT "$root/launch/mpirun/rank.sh" "$sign" "$program" train "$config" "${arguments[@]}" \
     </dev/null 2>&"$errors" {errors}>&- &
@@ -262,15 +263,15 @@ job=$!
 set +m
 exec {errors}>&-
 
-# Every second, and at a signal: hands on what was asked for (now and then again, as a rank may have missed it while it
-# started), and sees whether mpirun still waits although a rank has ended the job: for a host that is cut off it waits
-# for a quarter of an hour.
+# The loop runs every second and at a signal. It passes on the request to stop, every fifth time again, because a rank
+# may have missed it during its start. It also checks whether mpirun still waits although a rank has ended the job:
+# mpirun waits for a quarter of an hour for a host that is cut off.
 trap : ALRM
 while sleep 1 && kill -ALRM $$; do :; done </dev/null >/dev/null 2>&1 &
 ticker=$!
 status=
 round=0
-left=  # rounds of a second each that mpirun still has; the clock may be set, and so is none to count by
+left=  # rounds of a second each until mpirun is ended; the clock is not used, because it may be set
 while [ -z "$status" ] && [ "${left:-1}" -gt 0 ]; do
     [ -z "$left" ] || left=$((left - 1))
     if [ -n "$at_once" ] && [ -z "$killed" ]; then
@@ -286,14 +287,14 @@ while [ -z "$status" ] && [ "${left:-1}" -gt 0 ]; do
     kill -0 $job 2>/dev/null || { wait $job && status=0 || status=$?; }
 done
 kill $ticker 2>/dev/null || true
-family() {  # a process and all that come from it
+family() {  # a process and all its descendants
     local child children
     echo "$1"
     read -ra children <"/proc/$1/task/$1/children" || return 0
     for child in "${children[@]}"; do family "$child"; done
 }
 if [ -z "$status" ]; then
-    [ -n "$at_once" ] || say "mpirun still waits, for a host that does not answer: ending it"
+    [ -n "$at_once" ] || say "mpirun still waits for a host that does not answer; it is ended now"
     mapfile -t all < <(family $job 2>/dev/null)
     kill -KILL "${all[@]}" 2>/dev/null || true
     wait $job 2>/dev/null || status=$?
@@ -303,25 +304,25 @@ for _ in {1..20}; do  # for what was still on its way; a process on a lost host 
     sleep 0.1
 done
 
-# --- how it ended. A killed rank, then a lost one, tells more than those that ended because of it.
+# --- the report. A killed rank has priority, then a lost one. The other ranks ended because of it.
 if [ -n "$at_once" ]; then
-    say "ended at once, by the second signal; checkpoints written before stay whole"
+    say "ended at once by the second signal; earlier checkpoints stay whole"
     exit $((128 + at_once))
 fi
 if [ -e "$state/ended" ]; then
     read -r rank host code < <(awk 'function weight(c) { return c == 137 ? 2 : c == 75 }
         NR == 1 || weight($3) > weight(c) { r = $1; h = $2; c = $3 } END { print r, h, c }' "$state/ended")
     if [ "$code" -eq 137 ]; then
-        say "rank $rank ($host) was killed (kill -9, or no memory left); go on with --resume"
+        say "rank $rank ($host) was killed (kill -9, or no memory left); continue with --resume"
         exit 75
     fi
-    [ "$code" -le 128 ] || say "rank $rank ($host) was ended by signal $((code - 128)); what it said is above"
+    [ "$code" -le 128 ] || say "rank $rank ($host) was ended by signal $((code - 128)); its messages are above"
     exit "$code"
 fi
 [ "$status" -ne 0 ] || exit 0
 if [ -e "$state/started" ]; then
-    say "mpirun has lost a host, or was killed itself (code $status), with its ranks; go on with --resume"
+    say "mpirun has lost a host, or was killed itself (code $status), with its ranks; continue with --resume"
     exit 75
 fi
-say "mpirun could not start the ranks (code $status); what it said is above"
+say "mpirun could not start the ranks (code $status); its messages are above"
 exit 1

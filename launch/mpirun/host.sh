@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# launch/mpirun/host.sh [FILE...]: one line about this machine for launch/mpirun.sh: "host NAME CORES GPUS"; before it
-# "missing NAME FILE" for each FILE that cannot be read here. CORES are the physical ones that this process may use.
+# launch/mpirun/host.sh [FILE...]: prints a line about this machine for launch/mpirun.sh: "host NAME CORES GPUS". Before
+# it comes "missing NAME FILE" for each FILE that cannot be read here. CORES counts the physical cores of this process.
 set -eu
 allowed=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
 cores=$(for range in ${allowed//,/ }; do seq "${range%-*}" "${range#*-}"; done | while read -r cpu; do

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# launch/mpirun/rank.sh SIGNAL PROGRAM [ARGUMENTS...]: one rank of launch/mpirun.sh. Tells it, on standard error, when
-# the rank may be signalled and how it ended, which mpirun does not tell when a host is cut off:
+# launch/mpirun/rank.sh SIGNAL PROGRAM [ARGUMENTS...]: one rank of launch/mpirun.sh. It writes to standard error when
+# the rank may be signalled and how it ended. mpirun does not report this when a host is cut off:
 #   spikefloss-rank RANK HOST started
 #   spikefloss-rank RANK HOST ended CODE
 set -u
 sign=$1
 shift
-# SIGNAL does nothing until the program listens; this shell outlives the signals that are for the program.
+# SIGNAL is ignored until the program handles it. This shell survives the signals that are for the program.
 trap : HUP INT TERM USR1 USR2 XCPU
 trap '' "$sign"
 echo "spikefloss-rank $OMPI_COMM_WORLD_RANK $HOSTNAME started" >&2
@@ -14,8 +14,8 @@ echo "spikefloss-rank $OMPI_COMM_WORLD_RANK $HOSTNAME started" >&2
 code=$?
 echo "spikefloss-rank $OMPI_COMM_WORLD_RANK $HOSTNAME ended $code" >&2
 
-# Lost is what the watchdog says. If it is this host that was cut off, its daemon of mpirun (orted) would go on trying
-# to reach mpirun for a quarter of an hour.
+# 75 comes from the watchdog. If this host was cut off, its daemon of mpirun (orted) would try to reach mpirun for a
+# quarter of an hour.
 if [ $code -eq 75 ]; then
     # shellcheck disable=SC2016  # for the inner shell
     setsid bash -c '

@@ -1,24 +1,24 @@
 # shellcheck shell=bash
-# launch/slurm/common.sh: what the batch scripts of this folder have in common. They source it, and call
+# launch/slurm/common.sh: the common parts of the batch scripts of this folder. They source it, and call
 #   begin_job SCRIPT "$@"    checks that this is a job with a config; CPUs of a rank; sets the array `arguments`,
 #                            and, for the script to change, `work`, the command of spikefloss, and `resume_option`
 #   choose_launcher          sets the array `launch`: srun, or mpirun
-#   show_job PROGRAM...      tells job, nodes, versions, and how to follow, stop and resume; reads the config. PROGRAM:
+#   show_job PROGRAM...      prints job, nodes, versions, and how to follow, stop and resume; reads the config. PROGRAM:
 #                            the command that starts one process of spikefloss
-#   run_job COMMAND...       runs COMMAND (launcher, program, arguments) to the end, and leaves with its exit code:
+#   run_job COMMAND...       runs COMMAND (launcher, program, arguments) to the end, and exits with its exit code:
 #
 # | COMMAND ends with | run_job                                                                                    |
 # |-------------------|--------------------------------------------------------------------------------------------|
-# | 0, 2, 3           | leaves: done, wrong input, not finite                                                      |
-# | 85                | stopped with a checkpoint: puts the job back into the queue, where it resumes              |
+# | 0, 2, 3           | exits: done, wrong input, not finite                                                       |
+# | 85                | requeues the job, which was stopped with a checkpoint and will resume                      |
 # | anything else     | runs it again with --resume (a sweep: --retry), up to RETRIES times; after a stop, as with 85 |
 #
-# The first retry comes at once, those after it RETRY_WAIT seconds later each time: after some 5 minutes Slurm knows that a
-# node is gone, and requeues the job itself.
+# The first retry comes at once. The wait before each later retry is RETRY_WAIT seconds longer than the wait before.
+# After some 5 minutes Slurm notices that a node is gone, and requeues the job itself.
 #
-# A signal to this shell (--signal=B:USR1@..., scancel) reaches COMMAND as USR1, or as USR2 where run.stop_signals has no
-# USR1: mpirun would answer TERM by killing its ranks a second later, and srun and mpirun alike hand these on. A second one
-# does no harm to ranks that had the first from Slurm itself. A job that someone cancels or requeues meanwhile is left to Slurm.
+# A signal to this shell (--signal=B:USR1@..., scancel) is sent to COMMAND as USR1, or as USR2 if run.stop_signals has
+# no USR1. srun and mpirun both pass these signals on. On TERM mpirun would kill its ranks a second later. Ranks that
+# had the first signal from Slurm ignore a second one. A job that was cancelled or requeued meanwhile is left to Slurm.
 
 signals=(USR1 USR2 TERM HUP XCPU)
 
@@ -31,29 +31,29 @@ give_up() { # CODE PROBLEM ADVICE
 
 begin_job() { # SCRIPT CONFIG [ARGUMENT...]
     script=$1 child="" asked="" stop_signal=USR1 work=(train) resume_option=--resume
-    # A task of an array goes by this name: the id of one of them is that of the whole array as well.
+    # The name of a task of an array. The id of one task is also that of the whole array.
     job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     job=${job:-$SLURM_JOB_ID}
     for name in "${signals[@]}"; do
-        # shellcheck disable=SC2064  # its name now
+        # shellcheck disable=SC2064  # expanded now
         trap "pass_on $name" "$name"
     done
     if [ -z "${2:-}" ] || [ "${2#-}" != "$2" ]; then
         give_up 2 "no config is named" "sbatch [options of sbatch] $script CONFIG [arguments of spikefloss train]"
     elif [ ! -r "$2" ]; then
         give_up 2 "there is no config file $2 that can be read in $PWD on $(hostname)" \
-            "name an existing one; a relative name counts from where sbatch was called"
+            "name an existing one; a relative name is relative to the folder where sbatch was called"
     fi
     arguments=("${@:2}")
     [[ ${RETRIES:=3} =~ ^[0-9]+$ ]] || give_up 2 "RETRIES=$RETRIES is not a number" "use 0, 1, 2, ..."
     [[ ${RETRY_WAIT:=150} =~ ^[0-9]+$ ]] || give_up 2 "RETRY_WAIT=$RETRY_WAIT is not a number" "use seconds: 0, 1, 2, ..."
     ranks=${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}
-    # srun does not take this from sbatch any more (since Slurm 22.05).
+    # Since Slurm 22.05 srun no longer takes this from sbatch.
     if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
         export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
         [[ " ${arguments[*]} " == *" --threads"[\ =]* ]] || arguments+=(--threads "$SLURM_CPUS_PER_TASK")
     fi
-    # Threads and ranks that wait give their core away soon; ranks only where there are more of them than cores.
+    # Waiting threads release their core soon. Waiting ranks do so only if there are more ranks than cores.
     export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
     if [ "${SLURM_TASKS_PER_NODE%%[(,]*}" -gt "$(env -u OMP_NUM_THREADS nproc)" ]; then
         export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
@@ -71,15 +71,16 @@ choose_launcher() {
             ;;
         mpirun)
             launch=(mpirun -n "$ranks" --bind-to none)
-            # scancel sends SIGTERM to the ranks and to mpirun, which would kill them 1 s later, amid the checkpoint. mpirun
-            # waits as long twice at every end but a good one; together less than Slurm's KillWait, 30 s by default.
+            # scancel sends SIGTERM to the ranks and to mpirun. mpirun would kill the ranks 1 s later, during the
+            # checkpoint. mpirun waits this time twice at every end that is no success. Twice the time must be less than
+            # Slurm's KillWait, 30 s by default.
             export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-10}
             ;;
         *) give_up 2 "LAUNCHER=$LAUNCHER is not known" "use LAUNCHER=srun or LAUNCHER=mpirun" ;;
     esac
 }
 
-field() { # NAME: of what Slurm knows about this job
+field() { # NAME: a field of Slurm's description of this job
     scontrol show job "$job" | sed -n "s|^ *$1=||p"
 }
 
@@ -90,13 +91,13 @@ show_job() {
 $SLURM_JOB_GPUS on the first node}"
     say "$("${launch[0]}" --version | head -n 1)"
     "$@" info </dev/null || say "'$* info' does not work here, see above"
-    # What is wrong with the config is told here, once. (This is no task of Slurm.)
+    # Errors of the config are reported here, once. (This process is no task of Slurm.)
     settings=$(env -u SLURM_NTASKS "$@" "${work[@]}" "${arguments[@]}" --print-config </dev/null) || code=$?
     [ $code -ne 2 ] || exit 2
     case $code$(sed -n '/^stop_signals *=/p' <<<"$settings") in
         0*'"USR1"'*) ;;
         0*'"USR2"'*) stop_signal=USR2 ;;
-        0*) give_up 2 "run.stop_signals has no signal that srun and mpirun hand on to the ranks" "add USR1 or USR2" ;;
+        0*) give_up 2 "run.stop_signals has no signal that srun and mpirun pass on to the ranks" "add USR1 or USR2" ;;
         *) say "reading the config alone ended with $code" ;;
     esac
     printf -v words ' %q' "$script" "${arguments[@]}"
@@ -114,17 +115,17 @@ leave_or_requeue() { # CODE
     local state
     state=$(squeue -h -j "$job" -o %T) || state=unknown
     [ "$state" = RUNNING ] || { say "exit code $1; Slurm ends this job itself ($state)"; exit "$1"; }
-    # From here on a signal ends this shell, which is what Slurm does after the requeue.
+    # From here on a signal ends this shell. Slurm sends one after the requeue.
     trap - "${signals[@]}"
     say "$(date +%T) back into the queue: scontrol requeue $job"
     if scontrol requeue "$job"; then
-        # Slurm ends this shell now; a script that ends by itself first would make the job a failed one.
+        # Slurm ends this shell now. If the script ended first, the job would be a failed one.
         sleep 600
     fi
     give_up "$1" "job $job could not be requeued, see above" "submit it again with --resume"
 }
 
-# Waits for the background process `child`, and returns its exit code. A trapped signal ends bash's own wait early.
+# Waits for the background process `child`, and returns its exit code. A trapped signal ends the `wait` of bash early.
 wait_for_child() {
     while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
     wait "$child"
