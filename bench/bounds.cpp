@@ -1,6 +1,5 @@
-// The least that each workload must move, multiply and wait for, whatever the program. The recurrence leaves no
-// freedom: step t + 1 needs the spikes of step t from all neurons, so W_rec is either kept on chip or read anew in
-// every step.
+// Lower bounds of each workload for any program: bytes moved, products, and waiting. Step t + 1 needs the spikes of
+// step t from all neurons. So W_rec is either kept on chip or read again in every step.
 #include "workload.hpp"
 
 #include <algorithm>
@@ -11,8 +10,8 @@ namespace {
 
 double over(double amount, double rate) { return rate > 0.0 ? amount / rate : 0.0; }
 
-// What holds W_rec: a block, a cluster, all multiprocessors, or nothing on chip; by the cost of a meeting of all that
-// hold it (0: unknown). Off chip, the next step is a kernel of its own.
+// The unit that holds W_rec: a block, a cluster, all multiprocessors, or nothing on chip. Its cost is that of a barrier
+// of the unit (0: unknown). Off chip, the next step is its own kernel.
 struct Home {
     bool on_chip;
     double meeting;
@@ -28,7 +27,8 @@ Home home_of(double w_bytes, const Limits& limits) {
 // leave the caches. A flossing step multiplies k dense columns of each sequence.
 Bounds host_bounds(const Workload& workload, double rate, const Limits& limits) {
     const auto N = static_cast<double>(workload.N), BT = static_cast<double>(workload.B * workload.T),
-               k = static_cast<double>(workload.k), M = static_cast<double>(workload.M), O = static_cast<double>(workload.O);
+               k = static_cast<double>(workload.k), M = static_cast<double>(workload.M),
+               O = static_cast<double>(workload.O);
     const double recurrent = 2.0 * BT * N * N, input = 2.0 * BT * N * M, readout = 2.0 * BT * N * O;
     const double input_rate = std::min(workload.input_rate, 1.0);
     Bounds bounds;

@@ -1,12 +1,12 @@
-// bench_cpu: one of the workloads of bench/compare on the CPU backend, one step at a time when asked to, so that programs
-// can take turns. Line by line on the standard input of rank 0:
+// bench_cpu: one of the workloads of bench/compare on the CPU backend. It does one step for each request, so that
+// programs can run alternately. Requests are lines on the standard input of rank 0:
 //
 //   step      does one step; answers {"seconds": s}
-//   forward   only the network's forward pass, likewise
+//   forward   does only the forward pass of the network; answers the same
 //   memory    answers {"peak_mb": the process's largest resident size, "before_mb": what it was before the workload}
 //
-// After the first line of its own, {"ready": ...} with sizes, spike rate and the least time by the limits measured with
-// --limits. --export writes the workload and our gradients for bench/peers. On several ranks (mpirun) each has its
+// Its first line is {"ready": ...} with sizes, spike rate and the lower bound of the time by the limits that --limits
+// measures. --export writes the workload and our gradients for bench/peers. On several ranks (mpirun) each rank has its
 // sequences, and a step ends with the sum of the gradients.
 #include "workload.hpp"
 
@@ -55,10 +55,10 @@ Workload named(const Options& options) {
 
 nlohmann::json limits_of(const Workload& workload, double rate, const Limits& limits) {
     const Bounds bounds = bounds_of(workload, rate, limits);
-    return {{"copy_GB_per_s", limits.copy_rate * 1e-9},   {"fp32_GFLOP_per_s", limits.fp32_rate * 1e-9},
-            {"memory_ms", 1e3 * bounds.memory},           {"products_ms", 1e3 * bounds.products},
-            {"least_ms", 1e3 * bounds.least()},           {"bound_by", bounds.name()},
-            {"operations", bounds.operations},            {"bytes", bounds.bytes}};
+    return {{"copy_GB_per_s", limits.copy_rate * 1e-9}, {"fp32_GFLOP_per_s", limits.fp32_rate * 1e-9},
+            {"memory_ms", 1e3 * bounds.memory},         {"products_ms", 1e3 * bounds.products},
+            {"least_ms", 1e3 * bounds.least()},         {"bound_by", bounds.name()},
+            {"operations", bounds.operations},          {"bytes", bounds.bytes}};
 }
 
 // What the standard input asks for next, on all ranks; "" at its end.

@@ -1,6 +1,5 @@
-// What bench_gpu asks of the machine itself: a clock that times queued work, and the rates no program can exceed there,
-// measured on the same device in the same run. device_cuda.cu answers for a GPU, device_host.cpp for the CPU
-// backend, on which the benchmark is tried out.
+// The machine under bench_gpu: a clock that times queued work, and the rates that no program can exceed there, measured
+// on the same device in the same run. device_cuda.cu implements this for a GPU, device_host.cpp for the CPU backend.
 #pragma once
 
 #include "backend/backend.hpp"

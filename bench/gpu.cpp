@@ -1,5 +1,5 @@
-// bench_gpu: times the training and flossing steps of docs/performance.md on one GPU (or, to try it out, on the CPU
-// backend), beside the limits of the same device measured in the same run. Prints a table and writes JSON; --export
+// bench_gpu: times the training and flossing steps of docs/performance.md on one GPU (or, for a trial, on the CPU
+// backend). It measures the limits of the same device in the same run. It prints a table and writes JSON. --export
 // writes each workload with our gradients for the peers in bench/peers/.
 //
 //   bench_gpu --json gpu.json --export /tmp/cases        bench_gpu --backend cpu --quick

@@ -11,7 +11,7 @@
 namespace spikefloss::bench {
 namespace {
 
-// What the random numbers of this benchmark are for, as first counters; beyond those of network parameters.
+// First counters of the random numbers of this benchmark. They are beyond those of network parameters.
 constexpr std::uint32_t for_x = 100, for_dy = 101;
 
 // Numbers of mean 0 and the given standard deviation, uniform: the sizes here have up to 3e8 of them.
@@ -53,7 +53,8 @@ std::vector<float> sequences_of(const std::vector<float>& whole, Index T, Index 
     if (mine.size() == B) return whole;
     std::vector<float> part;
     for (Index t = 0; t < T; ++t)
-        part.insert(part.end(), whole.begin() + (t * B + mine.begin) * width, whole.begin() + (t * B + mine.end) * width);
+        part.insert(part.end(), whole.begin() + (t * B + mine.begin) * width,
+                    whole.begin() + (t * B + mine.end) * width);
     return part;
 }
 

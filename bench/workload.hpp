@@ -1,9 +1,9 @@
-// What bench_gpu and bench_cpu time: training steps and flossing steps of given sizes, on random networks whose bias is chosen so
-// that the neurons fire in 5 to 10 % of the steps, and the least that a machine must do for each of them.
+// bench_gpu and bench_cpu time these: training steps and flossing steps of given sizes, on random networks. The bias is
+// chosen so that the neurons fire in 5 to 10 % of the steps. Each has a lower bound of the work of a machine.
 //
 // A training step is the forward pass, the backward pass and all gradients (dW_in, dW_rec, db, dW_out, db_out) of the
 // loss sum(dy * y) with a given dy. A flossing step is FlossingPass::run: trajectory, spectrum of k exponents, and the
-// gradient of mean_j lambda_j^2 directly and through the trajectory. Neither holds an optimiser.
+// gradient of mean_j lambda_j^2 directly and through the trajectory. Neither has an optimiser.
 #pragma once
 
 #include "device.hpp"

@@ -1,4 +1,4 @@
-"""What the peers share: the cases that `bench_gpu --export` wrote, comparison with our gradients, timing and the rows of results."""
+"""Shared by the peers: the cases of `bench_gpu --export`, comparison with our gradients, timing, rows of results."""
 import argparse
 import json
 import os

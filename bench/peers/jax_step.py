@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""JAX doing the steps that bench_gpu times: lax.scan over time under jit, value and gradient; the flossing step with
+"""The steps of bench_gpu in JAX: lax.scan over time under jit, value and gradient; the flossing step with
 jnp.linalg.qr. First the gradient is compared with ours. The equations are those of torch_step.py."""
 import common
 

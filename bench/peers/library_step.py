@@ -1,7 +1,7 @@
-"""Spiking network libraries doing the training steps of bench/compare, each written as its users would: one product for the
-inputs of all steps where the library lets it, the library's own recurrent neuron in a loop over time, the readout as one
-product, loss sum(dy y), backward(). Each function takes a Case and returns (step, note): `step()` does one training step;
-`note` says where the library's equations differ from ours."""
+"""The training steps of bench/compare in spiking network libraries, written as their users write them: one product for
+the inputs of all steps if the library allows it, the recurrent neuron of the library in a loop over time, the readout
+as one product, loss sum(dy y), backward(). Each function takes a Case and returns (step, note): `step()` does one
+training step; `note` lists the differences between its equations and ours."""
 import torch
 
 

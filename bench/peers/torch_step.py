@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""PyTorch doing the steps that bench_gpu times: the loop over time in eager mode, with the step compiled, and either
-captured as one CUDA graph; the flossing step with torch.linalg.qr and autograd. First the gradient is compared with ours.
+"""The steps of bench_gpu in PyTorch: the loop over time in eager mode, with the step compiled, and either one captured
+as one CUDA graph; the flossing step with torch.linalg.qr and autograd. First the gradient is compared with ours.
 
-W_in x of all steps is one product, as in our program; the rest is the loop that a user would write:
+W_in x of all steps is one product, as in our program. The rest is the usual loop of a user:
 
     i = alpha i + W_in x[t] + W_rec s + b,  v = beta u + (1-beta) i,  u = v (1 - s),  s = 1 if u > theta
 """

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""One peer on one workload, a step at a time when asked to, so that programs can take turns: worker.py PEER CASE --threads n.
+"""One peer on one workload, one step for each request, so that programs can run alternately: worker.py PEER CASE
+--threads n.
 
-Speaks like bench_cpu: first a line {"ready": true, version, note, and for exact peers how far its gradient agrees with ours},
-then for each `step` or `memory` on the standard input one line of JSON. What fails answers {"failed": reason}.
+The protocol is that of bench_cpu. The first line is {"ready": true, version, note, and for exact peers the difference
+of its gradient from ours}. Each `step` or `memory` on the standard input gives one line of JSON. A failure gives
+{"failed": reason}.
 """
 import argparse
 import json

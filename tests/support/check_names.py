@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the names in README.md, CONTRIBUTING.md and docs/*.md against the repository.
+"""Checks the names in README.md, CONTRIBUTING.md, cuda/README.md and docs/*.md against the repository.
 
     check_names.py REPOSITORY
 
@@ -28,7 +28,8 @@ PLACEHOLDER = re.compile(r"[<>${}]|\.\.\.|[A-Z]{3,}")
 class Repository:
     def __init__(self, root):
         self.root = pathlib.Path(root)
-        self.pages = [page for name in ("README.md", "CONTRIBUTING.md") if (page := self.root / name).is_file()]
+        self.pages = [page for name in ("README.md", "CONTRIBUTING.md", "cuda/README.md")
+                      if (page := self.root / name).is_file()]
         self.pages += sorted((self.root / "docs").glob("*.md"))
         self.keys = self.config_keys()
 
