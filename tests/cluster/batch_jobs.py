@@ -1,5 +1,5 @@
-"""What the tests of batch jobs share: a clone of the repository as a user has it, jobs in it, and the question whether an
-interrupted job has come to the same end as a run that nobody disturbed.
+"""Shared by the tests of batch jobs: a clone of the repository as a user has it, jobs in it, and a comparison of the
+final state of an interrupted job with that of an undisturbed run.
 """
 import re
 from pathlib import Path

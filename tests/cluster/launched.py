@@ -1,7 +1,7 @@
 """Runs spikefloss through launch/mpirun.sh, for the tests of this folder, and leaves no process behind.
 
-A run is begun without an end, meets its fate, and goes on with --resume to a step at which its state is compared with
-that of a run that nothing happened to.
+A run begins without a last step and is interrupted. --resume continues it to a step at which its state is compared with
+that of an undisturbed run.
 """
 import os
 import shutil

@@ -1,7 +1,7 @@
-"""A clock that is set back by days in mid-run (as by NTP on a machine that has booted with a wrong one): training goes
-on, times of the run never run backwards, and --resume takes the newest step, whatever the times of files say.
+"""A clock that is set back by days during a run (as by NTP on a machine that has booted with a wrong one). Training
+continues, times of the run never decrease, and --resume uses the newest step, whatever the times of files are.
 
-A small library in front of the C library's pretends the clock, for the launcher, mpirun and the ranks.
+A small library in front of the C library sets the clock back, for the launcher, mpirun and the ranks.
 """
 import os
 import re

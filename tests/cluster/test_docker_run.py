@@ -1,5 +1,5 @@
-"""launch/docker_run.sh with a stub in place of docker: the command line it makes, who gets its signals, whose exit code it
-hands back, and what it says when something is missing. tests/container/run tests the images themselves.
+"""launch/docker_run.sh with a stub in place of docker: its command line, the receiver of its signals, its exit code,
+and its message when something is missing. tests/container/run tests the images themselves.
 """
 import shutil
 import signal

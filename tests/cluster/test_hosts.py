@@ -1,8 +1,8 @@
-"""Two hosts, which are network namespaces of this machine with a cable (a veth pair) between them and a name each:
-launch/mpirun.sh trains on both to what one host reaches, and when one is cut off the run ends within the limit of the
-watchdog, leaves nothing running on either side, and goes on on one host.
+"""Two hosts, which are network namespaces of this machine, each with a name, and a cable (a veth pair) between them.
+launch/mpirun.sh trains on both to the same state as on one host. When one host is cut off, the run ends within the
+limit of the watchdog, leaves no process on either side, and continues on one host.
 
-Ranks are started by `nsenter` in place of ssh. The addresses are private ones of these namespaces alone.
+`nsenter` in place of ssh starts the ranks. The addresses are private ones of these namespaces alone.
 """
 import json
 import os

@@ -1,5 +1,6 @@
 """launch/mpirun.sh on one machine: signals end a run with a checkpoint and code 85, a lost rank ends it with 75, and
---resume then reaches what an undisturbed run does, bit for bit; how many ranks it chooses, and what it refuses.
+--resume then reaches the state of an undisturbed run, bit for bit. Also the number of ranks it chooses, and the calls
+it refuses.
 """
 import os
 import signal

@@ -1,5 +1,5 @@
-"""Batch jobs on a real Slurm of one node: what a cluster does to jobs costs no more than the steps since the last
-checkpoint, and no cancelled job leaves anything running.
+"""Batch jobs on a real Slurm of one node: an interruption of a job costs no more than the steps since the last
+checkpoint, and no cancelled job leaves a process behind.
 """
 import os
 import re

@@ -1,4 +1,4 @@
-"""Batch jobs over several nodes of a real Slurm: both launchers, and a node that is switched off in mid-training."""
+"""Batch jobs over several nodes of a real Slurm: both launchers, and a node that is switched off during training."""
 import batch_jobs
 from slurm_cluster import SlurmCluster
 from test_slurm import MPIRUN

@@ -1,5 +1,5 @@
-"""A sweep as a job array on a real Slurm of one node: each task trains its run, one that a signal stops is put back into
-the queue alone and goes on, and the table is that of launch/sweep.
+"""A sweep as a job array on a real Slurm of one node: each task trains its run. A task that a signal stops is requeued
+alone and continues. The table is that of launch/sweep.
 """
 import csv
 import os

@@ -1,5 +1,5 @@
-"""A full disk and a read-only one, as small file systems of this test's own: the run ends with code 1 and says why,
-what was written before stays whole, and --resume goes on once there is room again.
+"""A full disk and a read-only one, as small file systems of this test: the run ends with code 1 and a message, earlier
+files stay whole, and --resume continues once there is room again.
 """
 import os
 import subprocess

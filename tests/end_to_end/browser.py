@@ -1,7 +1,7 @@
-"""A headless Chromium as a test sees it: opens a page, evaluates expressions in it, and collects what went wrong there.
+"""A headless Chromium for tests: it opens a page, evaluates expressions in it, and collects the errors there.
 
-Chromium is spoken to through pipes (its DevTools protocol, one JSON object ended by a zero byte), so that nothing but
-Chromium and Python is needed.
+The test and Chromium communicate through pipes (the DevTools protocol, one JSON object ended by a zero byte), so only
+Chromium and Python are needed.
 """
 import base64
 import json

@@ -1,7 +1,7 @@
 """Runs spikefloss as a user does, and reads and writes its files with h5py, for the tests of this folder.
 
-Every run has a time limit, within which the whole process group is ended: no test can hang. A test file ends with
-`program.main()`, which fails when a test was skipped or none ran.
+Every run has a time limit, after which the whole process group is ended, so no test can hang. A test file ends with
+`program.main()`, which fails if a test was skipped or none ran.
 """
 import json
 import math

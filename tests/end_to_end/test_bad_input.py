@@ -1,5 +1,5 @@
-"""Everything a user can get wrong, and every fault a run can meet: the right exit code (docs/exit_codes.md), one
-message that says what, where and what to do, on one rank and on four, within seconds, and nothing lost that was there.
+"""Errors of users, and faults during a run: the right exit code (docs/exit_codes.md) and one message with the problem,
+its place and the remedy, on one rank and on four, within seconds. No earlier file is lost.
 """
 import os
 import resource

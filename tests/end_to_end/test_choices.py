@@ -1,5 +1,5 @@
-"""Combinations of backend, communicator, devices and launcher that cannot work are errors; what memory a config takes is
-told, and one that does not fit is refused.
+"""Combinations of backend, communicator, devices and launcher that cannot work are errors. The memory that a config
+needs is printed, and a config that does not fit is refused.
 """
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the commands do to the files that a user names: outputs that must not be written, inputs that are damaged."""
+"""The effect of the commands on files that a user names: outputs that must not be written, inputs that are damaged."""
 import os
 import stat
 import subprocess

@@ -1,7 +1,7 @@
 """The worked cases of tests/data through the command line, as a user measures a network file.
 
 float32 must give lambda within 1e-4 and gradients within 1e-3 of their norm, on one rank and on grids, with both
-formats of sums. With dyadic weights every sum is exact, so that all grids must give the same bits.
+formats of sums. With dyadic weights every sum is exact, so all grids must give the same bits.
 """
 import h5py
 import numpy as np

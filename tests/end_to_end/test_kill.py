@@ -1,5 +1,5 @@
-"""kill -9, as a cluster or a lack of memory does it: nothing is lost but the steps since the last checkpoint, and no
-rank is left behind by one that dies.
+"""kill -9, as a cluster or a lack of memory sends it: only the steps since the last checkpoint are lost, and a rank
+that dies leaves no other rank behind.
 """
 import os
 import random

@@ -1,5 +1,5 @@
-"""configs/tiny.toml as a newcomer meets it: it learns, on one rank and on a grid alike; its records say what they
-should; eval, --print-config, --check and info agree with it.
+"""configs/tiny.toml as a newcomer runs it: it learns, on one rank and on a grid alike. Its records are right. eval,
+--print-config, --check and info agree with it.
 """
 import math
 import os

@@ -1,5 +1,5 @@
-"""What a run serves while it goes on: /metrics as Prometheus reads it, with the values of the records; who may look;
-and that no visitor, however rude, holds up or changes the training.
+"""The server of a run: /metrics in the form of Prometheus, with the values of the records; access rights; and no
+visitor delays or changes the training.
 """
 import http.client
 import json

@@ -1,5 +1,5 @@
-"""A network that Python wrote, as README.md shows: its spectrum from random bases, what follows from it, and the
-gradient of the loss against differences.
+"""A network that Python wrote, as README.md shows: its spectrum from random bases, the quantities that follow from it,
+and the gradient of the loss compared with differences.
 """
 import math
 import re

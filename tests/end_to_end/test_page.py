@@ -1,5 +1,5 @@
-"""The page of a run in a real browser, as a file and live: what it shows is what the records hold, on a phone and in the
-dark, with few records, many and none of some kind; and nothing is fetched or goes wrong.
+"""The page of a run in a real browser, as a file and live: it shows the numbers of the records, on a phone and in dark
+mode, with few records, many, and none of some kind. It fetches nothing and has no errors.
 """
 import json
 import re

@@ -1,5 +1,5 @@
-"""On a processor without the instructions the program was built for it says so, instead of dying of SIGILL. On one that
-OpenBLAS does not know the program still has the kernels that fit it.
+"""On a processor without the instructions that the program was built for, the program reports this and does not end
+with SIGILL. On a processor that OpenBLAS does not know, the program still uses the kernels that fit it.
 """
 import os
 import shutil

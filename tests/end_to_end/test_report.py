@@ -1,4 +1,4 @@
-"""`spikefloss report` as far as it can be seen without a browser: what it refuses, and that the file stands alone."""
+"""`spikefloss report` without a browser: the inputs it refuses, and that the file needs no other file."""
 import re
 
 import program

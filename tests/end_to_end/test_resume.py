@@ -1,6 +1,6 @@
-"""A run that is stopped and goes on with --resume is the run that was never stopped: on the same grid bit for bit in
-every parameter, moment, counter and record; on another grid within rounding. A damaged newest checkpoint costs only the
-steps since the one before.
+"""A run that is stopped and continued with --resume equals a run without a stop: on the same grid bit for bit in every
+parameter, moment, counter and record; on another grid within rounding. A damaged newest checkpoint costs only the steps
+since the one before.
 """
 import signal
 import threading

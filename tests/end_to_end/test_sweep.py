@@ -1,5 +1,6 @@
-"""A sweep from its file to its table: runs that are done, stopped, killed, failed or diverged are known as such and go on
-as they should; the table is what Python reads from the run directories; launch/sweep runs all of it and survives signals.
+"""A sweep from its file to its table. Runs that are done, stopped, killed, failed or diverged have the right state and
+continue as they should. The table has the values that Python reads from the run directories. launch/sweep runs all runs
+and survives signals.
 """
 import csv
 import json

@@ -1,5 +1,5 @@
-"""TensorBoard itself reads the event files of a run: scalars are those of the records, histograms those of the arrays in
-the checkpoints, on one rank and on a grid. Skipped where TensorBoard is not there and pip cannot get it.
+"""TensorBoard itself reads the event files of a run: scalars are those of the records, histograms those of the arrays
+in the checkpoints, on one rank and on a grid. The test is skipped if TensorBoard is missing and pip cannot install it.
 """
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The Python examples of docs/files.md, run as they stand there around the commands that the page names."""
+"""Runs the Python examples of docs/files.md unchanged, and the commands that the page names between them."""
 import os
 import pathlib
 import re

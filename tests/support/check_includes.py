@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Checks that the folders of src/ include each other only in the one direction docs and CMakeLists.txt promise.
+"""Checks that the folders of src/ include each other only in the direction that docs and CMakeLists.txt state.
 
     check_includes.py SRC
 
-Exit status 1 and one line per fault: an include against the direction, of a file that is not there, not written from
-src/ ("folder/file.hpp"), or of a CUDA or NCCL header (those belong in cuda/). Before it looks at SRC it checks itself
-on planted faults.
+Exit status 1 and one line per fault: an include against the direction, of a missing file, not written from src/
+("folder/file.hpp"), or of a CUDA or NCCL header (those belong in cuda/). Before it looks at SRC it checks itself on
+planted faults.
 """
 import pathlib
 import re
