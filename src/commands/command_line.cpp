@@ -1,5 +1,6 @@
 // The command line: every option with its help, and what is wrong with one that does not fit.
 #include "commands/commands.hpp"
+#include "commands/completion.hpp"
 #include "commands/session.hpp"
 #include "config/schema.hpp"
 
@@ -34,7 +35,11 @@ void add_keyed(CLI::App& command, const std::string& option, T& value, const cha
         set_key_text(key, text, fmt::format("{} {}: ", option, text), config);
         return std::string();
     };
-    command.add_option(option, value, help)->check(CLI::Validator(check, ""));
+    Config config;
+    std::string choices;  // shown in --help, and offered by the completion
+    for (const Key& one : keys_of(config))
+        if (one.path() == key && !one.choices.empty()) choices = fmt::format("{{{}}}", fmt::join(one.choices, ","));
+    command.add_option(option, value, help)->check(CLI::Validator(check, choices));
 }
 
 void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
@@ -111,6 +116,7 @@ int run_command_line(int argc, char** argv) {
     app.require_subcommand(1);
     app.name("spikefloss");
     app.footer(exit_codes);
+    app.set_help_all_flag("--help-all", "print the help of all commands and exit");
 
     TrainCommand train_command;
     CLI::App& train_app = *app.add_subcommand("train", "train the network of a config file");
@@ -188,6 +194,10 @@ int run_command_line(int argc, char** argv) {
         "floss: target exponents per step, one or one for each, with commas between");
     gradients_app.add_flag("--direct", file_command.direct, "floss: leave out the gradient through the trajectory");
 
+    if (argc == 2 && std::string_view(argv[1]) == "--bash-completion") {  // for the installation: not in --help
+        if (is_first_rank()) fmt::print("{}", bash_completion(app));
+        return 0;
+    }
     bool shown = false;
     alike([&] {
         require_command(app, argc, argv);

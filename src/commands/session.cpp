@@ -197,6 +197,7 @@ std::string Session::devices_text() const {
 std::string Session::record() const {
     nlohmann::ordered_json json;
     json["started"] = fmt::format("{:%Y-%m-%d %H:%M:%S %z}", fmt::localtime(std::time(nullptr)));
+    json["version"] = version_text();
     json["build"] = build_text();
     json["grid"] = fmt::format("{}x{}", grid.shape().neuron_shards, grid.shape().batch_shards);
     json["threads"] = threads;

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 import program
-from program import BAD_FILE, NUMERICS, STORAGE, SUCCESS, USAGE
+from program import BAD_FILE, NUMERICS, STORAGE, USAGE
 
 
 class CommandLineTest(program.ProgramTest):
