@@ -136,7 +136,8 @@ int run_command_line(int argc, char** argv) {
     eval_app.add_option("checkpoint", eval_command.checkpoint, "checkpoint file, or a run directory (its newest)")
         ->required();
     add_keyed(eval_app, "--batches", eval_command.batches, "train.test_batches",
-              "number of batches (default: as the config says)");
+              "number of batches of train.batch sequences (default: train.test_batches of fresh data, or the whole "
+              "held-out set)");
 
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
