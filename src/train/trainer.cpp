@@ -283,6 +283,22 @@ double Trainer::measure_adaptive() {
     return std::log10(diagnosis.state_gradient_norm.front() / diagnosis.state_gradient_norm.back());
 }
 
+std::vector<std::pair<std::string, std::string>> Trainer::passes() const {
+    std::vector<std::pair<std::string, std::string>> all = {
+        {"states forwards", pass_.forward_choice().text()},
+        {"states backwards", pass_.backward_choice(trains_time_constants(optimiser_)).text()}};
+    const bool time_constants = options_.penalty.time_constants;
+    if (flossing_) {
+        all.emplace_back("flossing, states forwards", flossing_->state().forward_choice().text());
+        if (options_.penalty.through_state)
+            all.emplace_back("flossing, states backwards", flossing_->state().backward_choice(time_constants).text());
+        all.emplace_back("flossing, tangents forwards", flossing_->tangents().forward_choice().text());
+        all.emplace_back("flossing, tangents backwards", flossing_->tangents().backward_choice(time_constants).text());
+    }
+    if (measurement_) all.emplace_back("diagnostics, tangents", measurement_->tangents.forward_choice().text());
+    return all;
+}
+
 TrainingState Trainer::state() const {
     return {network_.to_host(), optimiser_.state(), floss_optimiser_.state(), progress_};
 }

@@ -9,6 +9,9 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace spikefloss {
 
@@ -76,6 +79,9 @@ public:
 
     // Makes what diagnose() needs, which it would otherwise make at its first call.
     void prepare_measurement() { measurement(); }
+
+    // How each pass is run and why: ("states forwards", "whole network (...)"), ...; of diagnostics once they are made.
+    std::vector<std::pair<std::string, std::string>> passes() const;
 
     const Network& network() const { return network_; }
     const Tape& tape() const { return pass_.tape(); }
