@@ -153,7 +153,7 @@ TEST(ConfigChecks, SectionsThatAreOff) {
           {"flossing.before=10"},
           {"flossing.at=0,999"},
           {"flossing.weight=1"},
-          {"flossing.schedule=every", "flossing.exponents=160"},
+          {"flossing.schedule=every", "flossing.exponents=159"},
           {"flossing.target=0,0.1", "flossing.exponents=2"},
           {"network.file=net.h5", "flossing.exponents=161"},
           {"diagnostics.exponents=160"},
@@ -189,6 +189,11 @@ TEST(ConfigChecks, SectionsThatAreOff) {
     };
     for (const Case& c : cases)
         for (const char* part : c.parts) EXPECT_HAS(warnings(c.settings), part);
+    // Flossing that a spike must end.
+    const Settings all = {"flossing.schedule=every", "flossing.exponents=160"};
+    EXPECT_HAS(warnings(all), "flossing.exponents = 160 asks for all directions");
+    for (const char* other : {"network.reset=subtract", "flossing.jacobian_reset=ignored", "flossing.exponents=159"})
+        EXPECT_EQ(warnings({all[0], all[1], other}), "") << other;
     // Once the network's file is read.
     EXPECT_HAS(warnings({"network.file=net.h5", "flossing.exponents=161"}, 80),
                "flossing.exponents = 161 is more than");
@@ -228,6 +233,12 @@ TEST(ConfigChecks, Schedules) {
         {{"train.schedule=step"}, {"train.schedule = \"step\" needs train.schedule_steps > 0"}},
         {{"train.schedule=step", "train.schedule_steps=10"}, {}},
         {{"train.schedule=cosine"}, {}},
+        {{"train.optimiser=adamw", "train.learning_rate=0.1", "train.weight_decay=10"}, {}},
+        {{"train.optimiser=adamw", "train.learning_rate=0.1", "train.weight_decay=11"},
+         {"train.learning_rate = 0.1 times train.weight_decay = 11 is more than 1"}},
+        {{"train.learning_rate=0.1", "train.weight_decay=11"}, {}},  // adam has no decay
+        {{"flossing.schedule=every", "flossing.optimiser=adamw", "flossing.learning_rate=2", "flossing.weight_decay=1"},
+         {"flossing.learning_rate = 2 times flossing.weight_decay = 1 is more than 1"}},
     });
 }
 
