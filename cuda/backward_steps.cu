@@ -221,7 +221,7 @@ void measure_backward(int N, TeamPlan& plan) {
 
 bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                  const float* w_rec, const StepsBackward& pass) {
-    if (sums_ != Sums::float32) return false;
+    if (!takes_steps(N).takes) return false;
     if (b == 0 || N == 0) return true;
     const int n = static_cast<int>(N), words = static_cast<int>(spike_words(N));
     const auto plan = plan_teams(device_, N, b,

@@ -76,6 +76,7 @@ public:
                                  const float* du, SumMatrix d_alpha, SumMatrix d_beta) override;
 
     // ---- forward_steps.cu, backward_steps.cu ----
+    PassRule takes_steps(Index) const override { return {sums_ == Sums::float32, "with float32 sums"}; }
     bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                        const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                        std::uint32_t* bits) override;
@@ -83,6 +84,10 @@ public:
                         const StepsBackward& pass) override;
 
     // ---- tangent_steps.cu ----
+    PassRule takes_tangents(Index b, Index k, Index N) const override;
+    PassRule takes_tangents_backward(Index b, Index k, Index N) const override {
+        return {sums_ == Sums::float32 && b * k * N != 0, "with float32 sums"};
+    }
     bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
                        const float* w_rec, const TangentSteps& pass) override;
     bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,

@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(most_threads, 1) forward_steps_kernel(const Fo
 bool CudaBackend::forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                                 const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                                 std::uint32_t* bits) {
-    if (sums_ != Sums::float32) return false;
+    if (!takes_steps(N).takes) return false;
     if (b == 0 || N == 0) return true;
     const TeamNeeds needs{
         most_threads,

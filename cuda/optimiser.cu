@@ -18,8 +18,9 @@ __global__ void adam_kernel(Index count, AdamSettings settings, float correction
     const float b1 = settings.beta1, b2 = settings.beta2;
     const float decay = 1.0f - settings.learning_rate * settings.weight_decay;
     for (Index i = first_element(); i < count; i += element_stride()) {
-        m[i] = fmaf(b1, m[i], (1.0f - b1) * gradient[i]);
-        v[i] = fmaf(b2, v[i], (1.0f - b2) * (gradient[i] * gradient[i]));
+        const float g = fminf(fmaxf(gradient[i], -largest_adam_gradient), largest_adam_gradient);
+        m[i] = fmaf(b1, m[i], (1.0f - b1) * g);
+        v[i] = fmaf(b2, v[i], (1.0f - b2) * (g * g));
         const float step = (m[i] / correction1) / (sqrtf(v[i] / correction2) + settings.eps);
         values[i] = fmaf(-settings.learning_rate, step, values[i] * decay);
     }

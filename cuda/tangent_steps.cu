@@ -170,9 +170,14 @@ __global__ void __launch_bounds__(tangent_block_threads)
 
 }  // namespace
 
+PassRule CudaBackend::takes_tangents(Index b, Index k, Index N) const {
+    static const std::string what = "up to " + std::to_string(most_block_vectors) + " exponents, with float32 sums";
+    return {sums_ == Sums::float32 && b * k * N != 0 && k <= most_block_vectors, what};
+}
+
 bool CudaBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
                                 const float* w_rec, const TangentSteps& pass) {
-    if (sums_ != Sums::float32 || b * k * N == 0 || pass.steps == 0 || k > most_block_vectors) return false;
+    if (!takes_tangents(b, k, N).takes || pass.steps == 0) return false;
     const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.q.current != nullptr};
     if (N > most_block_neurons || Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
         tangent_stepwise(model, neurons, b, k, N, w_rec, pass);

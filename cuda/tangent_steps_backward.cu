@@ -203,7 +203,7 @@ __global__ void tangent_inputs_kernel(NeuronModel model, Index b, Index k, Index
 
 bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
                                          Index N, const float* w_rec, const TangentStepsBackward& pass) {
-    if (sums_ != Sums::float32 || b * k * N == 0 || pass.steps == 0) return false;
+    if (!takes_tangents_backward(b, k, N).takes || pass.steps == 0) return false;
     const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.a.current != nullptr};
     if (k > most_block_vectors || N > most_block_neurons ||
         Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {

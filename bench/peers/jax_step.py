@@ -118,10 +118,13 @@ def main():
             try:
                 model = Model(case, device)
             except Exception as error:
-                report.add(case, "jax", lambda: (_ for _ in ()).throw(error), deadline)
+                def fail(reason=error):
+                    raise reason
+
+                report.add(case, "jax", fail, deadline)
                 continue
             report.add(case, "jax gradient", model.check, deadline)
-            report.add(case, "jax scan", lambda: model.time(options, deadline), deadline)
+            report.add(case, "jax scan", functools.partial(model.time, options, deadline), deadline)
             del model
             jax.clear_caches()
     failures = report.failures()

@@ -8,6 +8,8 @@ W_in x of all steps is one product, as in our program. The rest is the usual loo
 """
 import common
 
+import functools
+
 import torch
 
 
@@ -204,14 +206,17 @@ def main():
         try:
             model = Model(case, device)
         except Exception as error:
-            report.add(case, "torch", lambda: (_ for _ in ()).throw(error), deadline)
+            def fail(reason=error):
+                raise reason
+
+            report.add(case, "torch", fail, deadline)
             continue
         variants = peers_of(model)
         wanted = {peer: work for peer, work in variants.items() if not options.peers or peer in options.peers}
-        report.add(case, "torch gradient", lambda: check(model), deadline)
+        report.add(case, "torch gradient", functools.partial(check, model), deadline)
         for i, (peer, work) in enumerate(wanted.items()):
             share = common.Deadline(deadline.left() / (len(wanted) - i))
-            report.add(case, peer, lambda: work(options, share), deadline)
+            report.add(case, peer, functools.partial(work, options, share), deadline)
             model.clear()
             if device == "cuda":
                 torch.cuda.empty_cache()

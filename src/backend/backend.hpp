@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace spikefloss {
 
@@ -38,6 +39,16 @@ struct Tangents {
 
 // Whether z, the input of the readout, is the membrane or the spike.
 enum class Readout { membrane, spikes };
+
+// Whether a backend takes a whole pass of some shape, and what it takes, to follow "whole passes are taken ".
+struct PassRule {
+    bool takes = false;
+    std::string_view what = "by other backends";
+};
+
+// Adam takes gradients of at most this size, on either side: the squares of larger ones are infinite in float32, and
+// their values would never move again.
+inline constexpr float largest_adam_gradient = 0x1p63f;
 
 struct AdamSettings {
     float learning_rate, beta1, beta2, eps, weight_decay;  // weight_decay is decoupled (AdamW); 0 is Adam
@@ -199,7 +210,11 @@ public:
 
     // ---- whole passes: many steps in one call, when one rank holds all N neurons ------------------------------------
     // A backend that does not take a shape returns false and the loop over step operations runs instead; both give the
-    // same answer.
+    // same answer. What it takes is said before: these rules are the ones that the operations follow.
+    virtual PassRule takes_network(Index /*N*/, Index /*M*/, Index /*O*/) const { return {}; }
+    virtual PassRule takes_steps(Index /*N*/) const { return {}; }
+    virtual PassRule takes_tangents(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
+    virtual PassRule takes_tangents_backward(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
     //
     // steps times neuron_step with the recurrent sums between them. u [steps+1, b, N], u[0] given; i likewise with steps
     // `i_stride` apart (0: in place); bits [steps+1, b, spike_words(N)], all written; input [steps, b, N]; w_rec [N, N].

@@ -57,13 +57,36 @@ public:
     void add_through_spikes(const NeuronModel&, Index, Index, const float*, const float*, float*) override {}
     void time_constants_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*,
                                  const float*, const float*, const float*, SumMatrix, SumMatrix) override {}
-    bool forward_steps(const NeuronModel&, const NeuronVectors&, Index, Index, Index, const float*, const float*,
-                       float*, Index, float*, std::uint32_t*) override {
-        return false;
+    // Whole passes as that backend takes them.
+    PassRule takes_network(Index N, Index M, Index O) const override { return like_.takes_network(N, M, O); }
+    PassRule takes_steps(Index N) const override { return like_.takes_steps(N); }
+    PassRule takes_tangents(Index b, Index k, Index N) const override { return like_.takes_tangents(b, k, N); }
+    PassRule takes_tangents_backward(Index b, Index k, Index N) const override {
+        return like_.takes_tangents_backward(b, k, N);
     }
-    bool backward_steps(const NeuronModel&, const NeuronVectors&, Index, Index, const float*,
+    bool forward_steps(const NeuronModel&, const NeuronVectors&, Index, Index, Index N, const float*, const float*,
+                       float*, Index, float*, std::uint32_t*) override {
+        return takes_steps(N).takes;
+    }
+    bool backward_steps(const NeuronModel&, const NeuronVectors&, Index, Index N, const float*,
                         const StepsBackward&) override {
-        return false;
+        return takes_steps(N).takes;
+    }
+    bool forward_network(const NeuronModel&, const NeuronVectors&, Index, Index N, const float*,
+                         const NetworkForward& pass) override {
+        return takes_network(N, pass.M, pass.O).takes;
+    }
+    bool backward_network(const NeuronModel&, const NeuronVectors&, Index, Index N, const float*,
+                          const NetworkBackward& pass) override {
+        return takes_network(N, pass.M, pass.O).takes;
+    }
+    bool tangent_steps(const NeuronModel&, const NeuronVectors&, Index b, Index k, Index N, const float*,
+                       const TangentSteps&) override {
+        return takes_tangents(b, k, N).takes;
+    }
+    bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, Index b, Index k, Index N, const float*,
+                                const TangentStepsBackward&) override {
+        return takes_tangents_backward(b, k, N).takes;
     }
     void readout_filter(Index, Index, Index, const float*, const float*, const float*, float*) override {}
     void readout_filter_backward(Index, Index, Index, const float*, const float*, const float*, float*,

@@ -55,6 +55,10 @@ public:
                                  const float* i_before, const float* i_now, const float* u_before, const float* di,
                                  const float* du, SumMatrix d_alpha, SumMatrix d_beta) override;
 
+    PassRule takes_network(Index N, Index M, Index O) const override;
+    PassRule takes_steps(Index N) const override;
+    PassRule takes_tangents(Index b, Index k, Index N) const override;
+    PassRule takes_tangents_backward(Index b, Index k, Index N) const override { return takes_tangents(b, k, N); }
     bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                        const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                        std::uint32_t* bits) override;
@@ -110,10 +114,6 @@ public:
     void from_logit(Index count, float* values) override;
 
 private:
-    bool takes_whole_passes(Index N) const;
-    bool takes_networks(Index N, Index M, Index O) const;
-    // W in a core's second-level cache; beyond it, products of all sequences' vectors at once are better.
-    bool takes_whole_tangents(Index N) const { return sums_ == Sums::float32 && N <= 512; }
     // cpu_sparse.cpp
     void add_outer_spikes(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix dw);
     struct SparseParts {

@@ -7,6 +7,7 @@
 #include "backend/arena.hpp"
 #include "backend/cpu_backend.hpp"
 #include "backend/cpu_state_pass.hpp"
+#include "core/error.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -329,13 +330,15 @@ void add_parts(const BatchShape& shape, std::vector<PartGradient>& gradients, co
 
 }  // namespace
 
-bool CpuBackend::takes_networks(Index N, Index M, Index O) const {
-    return sums_ == Sums::float32 && N <= largest_network && M <= largest_side && O <= largest_side;
+PassRule CpuBackend::takes_network(Index N, Index M, Index O) const {
+    static const std::string what = fmt::format("up to {} neurons, {} inputs and {} readouts, with float32 sums",
+                                                largest_network, largest_side, largest_side);
+    return {sums_ == Sums::float32 && N <= largest_network && M <= largest_side && O <= largest_side, what};
 }
 
 bool CpuBackend::forward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                  const float* w_rec, const NetworkForward& pass) {
-    if (!takes_networks(N, pass.M, pass.O)) return false;
+    if (!takes_network(N, pass.M, pass.O).takes) return false;
     const BatchShape shape(b, N, pass.M, pass.O);
     const Index width = shape.width, words = spike_words(N), M = pass.M, O = pass.O;
     const Index own = 4 * 2 * width + 2 * 64;
@@ -373,7 +376,7 @@ bool CpuBackend::forward_network(const NeuronModel& model, const NeuronVectors& 
 
 bool CpuBackend::backward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                   const float* w_rec, const NetworkBackward& pass) {
-    if (!takes_networks(N, pass.M, pass.O)) return false;
+    if (!takes_network(N, pass.M, pass.O).takes) return false;
     if (b == 0) return true;
     const BatchShape shape(b, N, pass.M, pass.O);
     const Index width = shape.width, parts = shape.parts;

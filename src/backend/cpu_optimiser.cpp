@@ -14,8 +14,9 @@ void CpuBackend::adam(Index count, const AdamSettings& settings, const float* gr
     const float decay = 1.0f - settings.learning_rate * settings.weight_decay;
 #pragma omp simd
     for (Index i = 0; i < count; ++i) {
-        m[i] = fmaf(b1, m[i], (1.0f - b1) * gradient[i]);
-        v[i] = fmaf(b2, v[i], (1.0f - b2) * (gradient[i] * gradient[i]));
+        const float g = std::min(std::max(gradient[i], -largest_adam_gradient), largest_adam_gradient);
+        m[i] = fmaf(b1, m[i], (1.0f - b1) * g);
+        v[i] = fmaf(b2, v[i], (1.0f - b2) * (g * g));
         const float step = (m[i] / correction1) / (std::sqrt(v[i] / correction2) + settings.eps);
         values[i] = fmaf(-settings.learning_rate, step, values[i] * decay);
     }

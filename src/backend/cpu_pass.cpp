@@ -8,6 +8,7 @@
 // answer.
 #include "backend/cpu_backend.hpp"
 #include "backend/cpu_state_pass.hpp"
+#include "core/error.hpp"
 
 #include <algorithm>
 
@@ -19,12 +20,15 @@ constexpr Index largest_network = 8192;
 
 }  // namespace
 
-bool CpuBackend::takes_whole_passes(Index N) const { return sums_ == Sums::float32 && N <= largest_network; }
+PassRule CpuBackend::takes_steps(Index N) const {
+    static const std::string what = fmt::format("up to {} neurons, with float32 sums", largest_network);
+    return {sums_ == Sums::float32 && N <= largest_network, what};
+}
 
 bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                                const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                                std::uint32_t* bits) {
-    if (!takes_whole_passes(N)) return false;
+    if (!takes_steps(N).takes) return false;
     const Index width = padded(N), words = spike_words(N), panels = panels_of(width);
     float* rows = reinterpret_cast<float*>(scratch(0, panels_size(N, N) / 2 + 1));
     pack_transposed(threads_, {w_rec, N, N}, rows);
@@ -64,7 +68,7 @@ bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& ne
 
 bool CpuBackend::backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                 const float* w_rec, const StepsBackward& pass) {
-    if (!takes_whole_passes(N)) return false;
+    if (!takes_steps(N).takes) return false;
     const Index width = padded(N);
     float* panels = reinterpret_cast<float*>(scratch(0, N * width / 2 + 1));
     pack_panels(w_rec, N, false, panels);

@@ -8,11 +8,15 @@
 
 #include "backend/cpu_backend.hpp"
 #include "backend/cpu_basis.hpp"
+#include "core/error.hpp"
 
 #include <cmath>
 
 namespace spikefloss {
 namespace {
+
+// W in a core's second-level cache; beyond it, products of all sequences' vectors at once are better.
+constexpr Index largest_network = 512;
 
 // As in lyapunov/qr.cpp.
 constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
@@ -185,9 +189,14 @@ private:
 
 }  // namespace
 
+PassRule CpuBackend::takes_tangents(Index, Index, Index N) const {
+    static const std::string what = fmt::format("up to {} neurons, with float32 sums", largest_network);
+    return {sums_ == Sums::float32 && N <= largest_network, what};
+}
+
 bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
                                const float* w_rec, const TangentSteps& pass) {
-    if (!takes_whole_tangents(N)) return false;
+    if (!takes_tangents(b, k, N).takes) return false;
     const BasisShape shape(k, N, pass.q.current != nullptr);
     Arena arena(scratch(0, (4 * N * shape.width + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));
     float* panels = arena.take<float>(N * shape.width);

@@ -202,7 +202,7 @@ private:
 
 bool CpuBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
                                         Index N, const float* w_rec, const TangentStepsBackward& pass) {
-    if (!takes_whole_tangents(N)) return false;
+    if (!takes_tangents_backward(b, k, N).takes) return false;
     const BasisShape shape(k, N, pass.a.current != nullptr);
     const Index parts = std::min(b, most_parts), size = N * shape.width;
     Arena arena(

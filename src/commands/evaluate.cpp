@@ -3,6 +3,7 @@
 #include "commands/setup.hpp"
 #include "io/checkpoint.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -45,14 +46,16 @@ int evaluate(const EvalCommand& command) {
         task = make_task(task_settings(config));
     });
     TrainerOptions options = trainer_options(config, *task);
-    if (command.batches > 0) options.test_batches = command.batches;
+    const Index held_out = task->dataset_size(Purpose::test);
+    if (command.batches > 0 && held_out > 0)
+        options.test_sequences = std::min<Index>(held_out, command.batches * options.batch);
     const std::int64_t step = state.progress.step;
     Trainer trainer(*session.backend, grid, *task, options, std::move(state));
     const Outcome outcome = trainer.evaluate();
     if (grid.rank() == 0)
-        fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}, accuracy {:.2f} %\n", path, step, config.task.name,
-                   options.test_batches * options.batch, task->dataset_size(Purpose::test) > 0 ? "held-out" : "fresh",
-                   outcome.loss, 100.0 * outcome.accuracy);
+        fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}, accuracy {:.2f} %\n", path, step,
+                   config.task.name, options.test_sequences, held_out > 0 ? "held-out" : "fresh", outcome.loss,
+                   100.0 * outcome.accuracy);
     return 0;
 }
 

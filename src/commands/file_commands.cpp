@@ -155,7 +155,9 @@ void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double 
         if (k > 12 && j >= 8 && j < k - 2) continue;
         const double value = lambda[static_cast<std::size_t>(j)];
         fmt::print("{:4}   {:+17.6f}   {:>21}\n", j + 1, value,
-                   value < 0.0 ? fmt::format("{:.1f}", -1.0 / value) : std::string("growing"));
+                   std::isinf(value) ? "lost"
+                   : value < 0.0     ? fmt::format("{:.1f}", -1.0 / value)
+                                     : std::string("growing"));
     }
     const KaplanYorke dimension = kaplan_yorke(spectrum);
     fmt::print("\nKaplan-Yorke dimension   {}{:.3f}\n", dimension.is_bound ? "at least " : "", dimension.dimension);
@@ -192,6 +194,8 @@ int spectrum(const FileCommand& command) {
     write_spectrum(file, grid, in, *tangents, options, result, T);
     file.finish();
     if (grid.rank() == 0) print_spectrum(in, result, T, rate);
+    if (const std::string lost = lost_text(result); !lost.empty() && grid.rank() == 0)
+        std::fprintf(stderr, "warning: %s\n", lost.c_str());
     return 0;
 }
 

@@ -79,6 +79,7 @@ MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Wo
         {"tangents of flossing", with_flossing - plain.bytes(),
          "fewer flossing.exponents, a shorter flossing.horizon, or a smaller flossing.batch"},
         {"diagnostics", whole.bytes() - with_flossing, "fewer diagnostics.exponents, or a smaller diagnostics.batch"}};
+    need.passes = flossing.passes();
     need.arrays = whole.bytes();
     // Work space of the libraries, and operands that operations rearrange.
     const bool on_gpu = backend.name() == "cuda";
@@ -115,6 +116,18 @@ std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape shape, i
     return needs;
 }
 
+std::string passes_text(const MemoryNeed& need) {
+    std::string text;
+    for (std::size_t at = 0; at < need.passes.size();) {
+        std::string names = need.passes[at].first;
+        const std::string& form = need.passes[at].second;
+        for (++at; at < need.passes.size() && need.passes[at].second == form; ++at)
+            names += " and " + need.passes[at].first;
+        text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", names, form);
+    }
+    return text;
+}
+
 std::string memory_line(const MemoryNeed& need) {
     std::string text;
     for (const MemoryNeed::Part& part : need.parts)
@@ -140,6 +153,8 @@ std::string plan_text(const Backend& backend, GridShape shape, const Workload& w
         line("free for this rank", free);
         text += need.fits() ? "    it fits\n" : "    IT DOES NOT FIT\n";
     }
+    text += "  passes\n";
+    for (const auto& [name, form] : need.passes) text += fmt::format("    {:29} {}\n", name, form);
     if (P * Q == 1) return text + "  communication: none, there is one rank\n";
     text += fmt::format(
         "  communication: what the rank hands to collectives among the {} neuron shards and the {} batch "

@@ -19,6 +19,7 @@ struct MemoryNeed {
         std::string remedy;  // how to make it smaller
     };
     std::vector<Part> parts;
+    std::vector<std::pair<std::string, std::string>> passes;  // Trainer::passes of that run
     std::size_t arrays = 0;   // what the run allocates at its start
     std::size_t scratch = 0;  // an estimate of what operations need besides
     std::size_t free = 0;     // this rank's share of what is free
@@ -47,6 +48,8 @@ struct TrafficNeed {
 // training step.
 std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape grid, int rank, const Workload& workload);
 
+// "states forwards and backwards: whole network (...); ..."
+std::string passes_text(const MemoryNeed& need);
 // "1.2 GiB of 70.1 GiB free (weights and optimisers 0.3, ...)"
 std::string memory_line(const MemoryNeed& need);
 // The memory of a rank of a grid that need not be there, and what it sends, one line for each part. free: this rank's

@@ -6,6 +6,8 @@
 #include "io/build_text.hpp"
 #include "io/checkpoint.hpp"
 
+#include <cmath>
+
 namespace spikefloss {
 namespace {
 
@@ -113,7 +115,14 @@ void Run::diagnose(const GradientNorms* norms) {
     const Diagnosis diagnosis = trainer_.diagnose();
     const Raster raster = trainer_.raster(most_shown);
     const auto [step, floss_step] = position();
-    display_.measured(diagnosis.spectrum.exponents[0]);
+    if (std::isfinite(diagnosis.spectrum.exponents[0])) display_.measured(diagnosis.spectrum.exponents[0]);
+    if (const std::string lost = lost_text(diagnosis.spectrum); !lost.empty() && !lost_told_) {
+        display_.say(
+            fmt::format("warning: at step {}, {}; they are null in diagnostics.jsonl, here and later "
+                        "(fewer diagnostics.exponents leave them out)",
+                        step, lost));
+        lost_told_ = true;
+    }
     grid_.agree([&] {
         if (!diagnostics_) return;
         const std::string line = diagnostics_line(step, floss_step, diagnosis, norms);

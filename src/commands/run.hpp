@@ -51,6 +51,7 @@ private:
     std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
     std::pair<std::int64_t, std::int64_t> diagnosed_{-1, -1};  // rank 0
+    bool lost_told_ = false;                                   // that exponents cannot be measured
 };
 
 }  // namespace spikefloss

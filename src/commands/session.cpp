@@ -194,9 +194,10 @@ std::string Session::devices_text() const {
     return text;
 }
 
-std::string Session::record() const {
+std::string Session::record(const std::vector<std::pair<std::string, std::string>>& passes) const {
     nlohmann::ordered_json json;
     json["started"] = fmt::format("{:%Y-%m-%d %H:%M:%S %z}", fmt::localtime(std::time(nullptr)));
+    json["version"] = version_text();
     json["build"] = build_text();
     json["grid"] = fmt::format("{}x{}", grid.shape().neuron_shards, grid.shape().batch_shards);
     json["threads"] = threads;
@@ -204,6 +205,7 @@ std::string Session::record() const {
     json["precision"] = precision_;
     json["communicator"] = comm_;
     if (!contradiction_.empty()) json["warning"] = contradiction_;
+    for (const auto& [name, form] : passes) json["passes"][name] = form;
     json["ranks"] = nlohmann::ordered_json::array();
     int rank = 0;
     for (const std::string& device : devices()) {

@@ -55,8 +55,8 @@ public:
     // the contradiction about machines, if there is one.
     // Collective.
     std::string devices_text() const;
-    // Where and how this session runs, one JSON object. Collective.
-    std::string record() const;
+    // Where and how this session runs, one JSON object. passes: as Trainer::passes. Collective.
+    std::string record(const std::vector<std::pair<std::string, std::string>>& passes) const;
     // This rank's share of the memory that is free where it computes.
     std::size_t memory_share() const { return backend->free_memory() / static_cast<std::size_t>(sharers_); }
 

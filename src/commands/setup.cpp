@@ -120,7 +120,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.tape = config.train.tape == "segments" ? TapeKind::segments : TapeKind::full;
     // A held-out data set is gone through once; generated tasks give so many fresh batches.
     const Index held_out = task.dataset_size(Purpose::test);
-    options.test_batches = held_out > 0 ? std::max<Index>(1, held_out / options.batch) : config.train.test_batches;
+    options.test_sequences = held_out > 0 ? held_out : config.train.test_batches * options.batch;
     options.optimiser = optimiser_options(config.train);
     options.optimiser.schedule = config.train.schedule == "cosine" ? RateSchedule::cosine
                                  : config.train.schedule == "step" ? RateSchedule::step

@@ -140,7 +140,6 @@ int train(const TrainCommand& command) {
         });
         return 0;
     }
-    outlive_readers();
     const Session session(parallel_choice(config), sums_from_name(config.run.sums));
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
@@ -153,6 +152,7 @@ int train(const TrainCommand& command) {
     grid.agree([&] {
         if (grid.rank() == 0 && config.serve.port > 0 && !command.check) server.emplace(config.serve);
     });
+    const Config asked = config;
     config.serve.token.clear();  // the server has it; it is not for files and logs
 
     std::string changed;
@@ -168,7 +168,9 @@ int train(const TrainCommand& command) {
     const NetworkShape shape = start->network.layout.shape();
     const Index D = state_size(grid, start->network);
     alike([&] { check_network(config, *task, shape, D); });
+    const std::vector<std::string> warnings = config_warnings(asked, shape.neurons, D > shape.neurons);
     if (command.check) {
+        for (const std::string& warning : warnings) display.say("warning: " + warning);
         display.say(
             fmt::format("{} is fine: {}: {}", command.config, config.task.name, sizes_text(config, *task, shape)));
         return 0;
@@ -176,7 +178,7 @@ int train(const TrainCommand& command) {
     MemoryNeed need = memory_need(*session.backend, grid, {config, *task, shape, D > shape.neurons});
     need.free = session.memory_share();
     require_memory(session, need);
-    const std::string devices = session.devices_text(), record = session.record();
+    const std::string devices = session.devices_text(), record = session.record(need.passes);
     // Only now, so that what cannot start leaves no directory behind.
     const DirectoryLock lock = start_run_directory(grid, config.run.directory, config, record);
     display.log_to(log, session_text(grid));
@@ -186,6 +188,8 @@ int train(const TrainCommand& command) {
                             counted(session.threads, "thread"), config.run.directory));
     display.say(devices);
     display.say(memory_line(need));
+    display.say("passes: " + passes_text(need));
+    for (const std::string& warning : warnings) display.say("warning: " + warning);
     if (server) display.say("live at " + server->address());
     std::optional<Trainer> trainer;
     std::optional<Run> run;

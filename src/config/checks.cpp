@@ -128,8 +128,18 @@ void check_parameters(const std::vector<std::string>& names, const std::string& 
     forbid("kappa", network.tau_out, "tau_out");
 }
 
+// AdamW multiplies a weight by 1 - learning_rate weight_decay.
+void check_decay(const OptimiserConfig& c, const std::string& section) {
+    if (c.optimiser != "adamw" || c.learning_rate * c.weight_decay <= 1.0) return;
+    contradiction(fmt::format("{0}.learning_rate = {1} times {0}.weight_decay = {2} is more than 1, so that every update takes "
+                              "more than the whole weight off",
+                              section, c.learning_rate, c.weight_decay),
+                  fmt::format("choose a smaller {0}.weight_decay", section));
+}
+
 void check_train(const Config& config) {
     const TrainConfig& train = config.train;
+    check_decay(train, "train");
     if (train.steps > 0) check_parameters(train.parameters, "train.parameters", config.network);
     if (train.schedule == "step" && train.schedule_steps == 0) {
         contradiction("train.schedule = \"step\" needs train.schedule_steps > 0",
@@ -213,6 +223,7 @@ void check_flossing(const Config& config, std::int64_t steps) {
     if (f.schedule.empty()) return;  // so that one --set turns flossing off
     check_no_repeats(f.schedule, "flossing.schedule");
     check_schedule(f, config.train.steps);
+    check_decay(f, "flossing");
     check_flossed_parameters(f, config.network);
     const double dt = config.network.dt;
     if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 && whole_steps(f.adaptive_lag, dt, "flossing.adaptive_lag") < 1) {

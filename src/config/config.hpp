@@ -13,7 +13,7 @@ struct RunConfig {
     std::string directory = "";          // "": runs/<name of the config file>
     std::string precision = "fp32";      // fp32 | tf32 | bf16
     std::string sums = "float32";        // float32 | float64
-    std::vector<std::string> stop_signals = {"USR1", "TERM", "HUP"};
+    std::vector<std::string> stop_signals = {"USR1", "TERM"};
 };
 
 struct NetworkConfig {
@@ -83,7 +83,7 @@ struct TrainConfig : OptimiserConfig {
     std::string tape = "full";           // full | segments
     std::int64_t report_every = 10;      // steps between entries of metrics.jsonl
     std::int64_t test_every = 0;         // steps between evaluations on test data; 0: only at the end
-    std::int64_t test_batches = 10;
+    std::int64_t test_batches = 10;      // of fresh data; a held-out set is taken whole
     double stop_accuracy = 0.0;          // stop when the running accuracy (0.95) exceeds this; 0: off
 };
 

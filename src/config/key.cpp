@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -64,6 +65,12 @@ std::string end_text(double end, double outside, const char* open) {
 }
 
 void check_number(const Key& key, double number, const std::string& text, const std::string& where) {
+    if (number != 0.0 && std::fabs(number) < key.least) {
+        throw Error(Exit::usage,
+                    fmt::format("{}{} = {} is too near 0 for float32: its size must be at least {:.2g}{}", where,
+                                key.path(), text, key.least, key.low <= 0.0 ? ", or 0" : ""),
+                    fmt::format("{}: {}", key.path(), key.description));
+    }
     if (number >= key.low && number <= key.high) return;  // false for nan as well
     const std::string range = range_text(key);
     throw Error(Exit::usage,

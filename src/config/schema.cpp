@@ -11,8 +11,13 @@ using Choices = std::vector<std::string>;
 
 struct Range {
     double low = -1e300, high = 1e300;
+    double least = 0.0;  // of a number that is not 0
 };
 
+// Of numbers that the program takes as float32: closer to 0 it holds them badly or as 0.
+constexpr double least_float = 0x1p-126;
+
+constexpr double largest_decay = 0.999999;  // of an optimiser: in float32, too, well below 1
 constexpr double many = 1e9;  // upper limit of step counters, which count random numbers in 32 bits
 
 // Appends the keys of one section.
@@ -22,7 +27,7 @@ public:
 
     template <class T>
     void add(const char* key, T& value, const char* description, Range range = {}) {
-        keys_.push_back({name_, key, description, {}, range.low, range.high, &value});
+        keys_.push_back({name_, key, description, {}, range.low, range.high, &value, range.least});
     }
     template <class T>
     void add(const char* key, T& value, const char* description, const Choices& choices) {
@@ -80,14 +85,16 @@ void add_network(Section s, NetworkConfig& c) {
           "Time constant of the readout's low-pass filter in ms (kappa = exp(-dt/tau_out)); 0: no filter, kappa = 0.",
           {0, 1e6});
     s.add("dt", c.dt, "Length of one time step in ms.", {above(0), 1e6});
-    s.add("threshold", c.threshold, "Threshold theta: a neuron spikes when its membrane exceeds it.", {-1e6, 1e6});
+    s.add("threshold", c.threshold, "Threshold theta: a neuron spikes when its membrane exceeds it.",
+          {-1e6, 1e6, least_float});
     s.add("reset", c.reset,
           "What a spike does to the membrane: zero sets it to 0, subtract takes the threshold off, none leaves it.",
           Choices{"zero", "subtract", "none"});
     s.add("surrogate", c.surrogate, "Shape of the surrogate derivative psi that replaces that of the spike function.",
           Choices{"fast_sigmoid", "arctan", "sigmoid", "gaussian", "triangle"});
     s.add("sharpness", c.sharpness,
-          "Sharpness g of the surrogate derivative; its width in membrane potential is about 1/g.", {above(0), 1e6});
+          "Sharpness g of the surrogate derivative; its width in membrane potential is about 1/g.",
+          {above(0), 1e6, least_float});
     s.add("readout", c.readout, "What the linear readout sees: membrane potentials or spikes.",
           Choices{"membrane", "spikes"});
     s.add("init", c.init,
@@ -95,20 +102,21 @@ void add_network(Section s, NetworkConfig& c) {
           Choices{"gaussian", "orthogonal"});
     s.add("gain", c.gain,
           "Strength of the initial recurrent weights: standard deviation gain/sqrt(N), or gain times orthogonal.",
-          {0, 1e6});
+          {0, 1e6, least_float});
     s.add("input_gain", c.input_gain, "Initial input weights: standard deviation input_gain/sqrt(number of inputs).",
-          {0, 1e6});
+          {0, 1e6, least_float});
     s.add("readout_gain", c.readout_gain, "Initial readout weights: standard deviation readout_gain/sqrt(N).",
-          {0, 1e6});
-    s.add("bias_mean", c.bias_mean, "Mean of the initial bias currents.", {-1e6, 1e6});
-    s.add("bias_std", c.bias_std, "Standard deviation of the initial bias currents over neurons.", {0, 1e6});
+          {0, 1e6, least_float});
+    s.add("bias_mean", c.bias_mean, "Mean of the initial bias currents.", {-1e6, 1e6, least_float});
+    s.add("bias_std", c.bias_std, "Standard deviation of the initial bias currents over neurons.",
+          {0, 1e6, least_float});
     s.add(
         "zero_row_sums", c.zero_row_sums,
         "Subtract from each neuron's initial recurrent weights their mean, so that excitation and inhibition balance.");
     s.add("weight_step", c.weight_step,
           "Round initial weights to multiples of this (2^-10 makes sums exact, so that all grids agree bit for bit); "
           "0: no rounding.",
-          {0, 1});
+          {0, 1, least_float});
 }
 
 void add_task(Section s, TaskConfig& c) {
@@ -157,20 +165,20 @@ void add_task(Section s, TaskConfig& c) {
 void add_optimiser(Section& s, OptimiserConfig& c) {
     s.add("optimiser", c.optimiser, "Rule of the weight updates; adamw is adam with decoupled weight decay.",
           Choices{"adam", "adamw", "sgd"});
-    s.add("learning_rate", c.learning_rate, "Step size of the weight updates.", {0, 1e6});
-    s.add("beta1", c.beta1, "adam, adamw: decay per update of the mean gradient.", {0, below(1)});
-    s.add("beta2", c.beta2, "adam, adamw: decay per update of the mean squared gradient.", {0, below(1)});
+    s.add("learning_rate", c.learning_rate, "Step size of the weight updates.", {0, 1e6, least_float});
+    s.add("beta1", c.beta1, "adam, adamw: decay per update of the mean gradient.", {0, largest_decay});
+    s.add("beta2", c.beta2, "adam, adamw: decay per update of the mean squared gradient.", {0, largest_decay});
     s.add("eps", c.eps,
           "adam, adamw: added to the root mean squared gradient; gradients far below it hardly change the weights, so "
-          "lower it for vanishing gradients.",
+          "lower it for vanishing gradients, down to 1e-30. Gradients below 1e-38 are 0 in float32.",
           {1e-30, 1});
     s.add("weight_decay", c.weight_decay, "adamw: fraction of each weight, times learning_rate, taken off per update.",
-          {0, 1e6});
-    s.add("momentum", c.momentum, "sgd: fraction of the last update that is added to the next.", {0, below(1)});
+          {0, 1e6, least_float});
+    s.add("momentum", c.momentum, "sgd: fraction of the last update that is added to the next.", {0, largest_decay});
     s.add("clip", c.clip,
           "Longest allowed norm of the gradient of all parameters together; longer ones are scaled "
           "down; 0: off.",
-          {0, 1e30});
+          {0, 1e30, 1e-30});
     s.add("parameters", c.parameters,
           "Which parameters change; alpha, beta, kappa are the decays of synapses, "
           "membranes, readout.",
@@ -193,7 +201,7 @@ void add_train(Section s, TrainConfig& c) {
     s.add("adjoint_cap", c.adjoint_cap,
           "Longest allowed dL/dstate of a sequence at any step, in units of one readout injection (half the norm of "
           "W_out / number of loss terms), so that no exploding mode drowns the others; 0: off.",
-          {0, 1e30});
+          {0, 1e30, 1e-30});
     s.add("tape", c.tape,
           "What the task's training pass keeps for its way back: full, the states of all T steps; segments, those of "
           "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, for the "
@@ -202,7 +210,11 @@ void add_train(Section s, TrainConfig& c) {
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
           {0, many});
-    s.add("test_batches", c.test_batches, "Number of batches of test data in one evaluation.", {1, many});
+    s.add("test_batches", c.test_batches,
+          "Number of batches of fresh data in one evaluation. A held-out data set (images) is always taken whole, "
+          "every sample "
+          "once.",
+          {1, many});
     s.add("stop_accuracy", c.stop_accuracy,
           "End training when the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
           {0, 1});
@@ -240,7 +252,7 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("weight", c.weight,
           "schedule every: above 0, the penalty is added to the task's loss with this weight, in place of flossing "
           "steps of their own; 0: separate steps.",
-          {0, 1e30});
+          {0, 1e30, 1e-30});
     s.add("adaptive_quantity", c.adaptive_quantity,
           "schedule adaptive: what is measured; exponent: the largest exponent per step; gradient: log10 of how much "
           "dL/dstate grows from the end of the sequence back to its start.",

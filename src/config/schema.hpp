@@ -22,6 +22,7 @@ struct Key {
     // Inclusive range of numbers (of each element of a list); an open end is the next double inside (above, below).
     double low = -1e300, high = 1e300;
     ConfigValue value;                   // inside the Config that keys_of was given
+    double least = 0.0;                  // least size of a number that is not 0
     std::string path() const { return section + "." + name; }
 };
 
@@ -57,6 +58,11 @@ std::int64_t whole_steps(double time, double dt, const std::string& key);
 // network.file, and pictures are taken to be 28 x 28. Grid-dependent contradictions are checked by check_grid, with the
 // number of shards.
 void check_config(const Config& config);
+// What check_config would say of keys of sections that are off (flossing, diagnostics, serve) if they were on, one
+// sentence each. Keys at their defaults are not told. As there, D is not known with network.file; the second form is
+// told it.
+std::vector<std::string> config_warnings(const Config& config);
+std::vector<std::string> config_warnings(const Config& config, std::int64_t neurons, bool has_current);
 // Whether the communicator `comm` can carry what `backend` computes; names as in the config, auto among them.
 void check_comm(const std::string& backend, const std::string& comm);
 // Whether only this machine can reach an address to listen at.

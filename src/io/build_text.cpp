@@ -6,7 +6,7 @@
 
 namespace spikefloss {
 
-std::string version_line() { return fmt::format("spikefloss {} (commit {})", build_info::version, build_info::commit); }
+std::string version_text() { return build_info::version; }
 
 std::string build_text() {
     return fmt::format("spikefloss   {} (commit {})\ncompiler     {}, {}, -march={}", build_info::version,

@@ -7,6 +7,7 @@
 // - Independent transfers report a failed write on the rank that made it and return on all, so they are used
 //   throughout. As every rank writes a few long contiguous pieces they are also the faster ones (2 to 3 times).
 #include "core/error.hpp"
+#include "io/build_text.hpp"
 #include "io/hdf5_checksum.hpp"
 #include "io/hdf5_file.hpp"
 
@@ -96,6 +97,7 @@ OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
             "the folder must be visible to all ranks: use a shared file system when there is more than one machine");
     });
     open_ = true;
+    attribute("/", "spikefloss_version", version_text());
 }
 
 OutputFile::~OutputFile() { forget(); }

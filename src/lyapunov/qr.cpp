@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace spikefloss {
 namespace {
@@ -26,7 +27,8 @@ TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, Index b, Index k
       n_(n),
       gram_(backend, b * k * k),
       log_r_(backend, b * k),
-      info_(backend, b) {}
+      info_(backend, b),
+      square_(backend, 1) {}
 
 void TangentQr::gram(Tangents x, Tangents y) {
     backend_.gram(b_, k_, n_, x.membrane, y.membrane, gram_.data(), false);
@@ -38,29 +40,80 @@ void TangentQr::fail(Index step, Index sequence, Index column) const {
     const std::string reason =  // LAPACK's info: below 0 for what it cannot compute with
         column > 0 ? fmt::format("vector {} of {} is a combination of those before it, or not finite", column, k_)
                    : "they are not finite";
-    throw Error(Exit::numerics,
-                fmt::format("the QR of the tangent vectors failed at step {}, sequence {}: {}", step, sequence, reason),
-                "use fewer exponents or a shorter qr_interval; surrogates that are 0 far from threshold (triangle) and the "
-                "reset factor take directions away");
+    throw Error(
+        Exit::numerics,
+        fmt::format("the QR of the tangent vectors failed at step {}, sequence {}: {}", step, sequence, reason),
+        "its exponent is -infinite, which no flossing can change: use fewer exponents or a shorter qr_interval; "
+        "surrogates that are 0 far from threshold (triangle) and the reset factor take directions away");
 }
 
-void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* r, double* log_r) {
+void TangentQr::fill_up_gram(const std::vector<Index>& independent) {
+    if (std::all_of(independent.begin(), independent.end(), [&](Index m) { return m == k_; })) return;
+    std::vector<double> g = gram_.to_host();
+    for (Index s = 0; s < b_; ++s)
+        for (Index i = 0; i < k_; ++i)
+            for (Index j = 0; j < k_; ++j)
+                if (std::max(i, j) >= independent[static_cast<std::size_t>(s)])
+                    g[static_cast<std::size_t>((s * k_ + i) * k_ + j)] = i == j ? 1.0 : 0.0;
+    gram_.copy_in(g.data());
+}
+
+// Of a vector (from 0) of a sequence, over all neurons.
+bool TangentQr::finite(Tangents a, Index sequence, Index vector) {
+    const Index at = (sequence * k_ + vector) * n_;
+    square_.zero();
+    backend_.sum_squares(a.membrane + at, n_, square_.data());
+    if (a.current) backend_.sum_squares(a.current + at, n_, square_.data());
+    grid_.neurons().all_reduce_sum(square_.data(), Scalar::float64, 1);
+    return std::isfinite(square_.to_host()[0]);
+}
+
+// The vectors of a sequence from `first` (from 0) on become 0.
+void TangentQr::drop(Tangents a, Index sequence, Index first) {
+    const Index at = (sequence * k_ + first) * n_;
+    const auto bytes = static_cast<std::size_t>((k_ - first) * n_) * sizeof(float);
+    if (bytes == 0) return;
+    backend_.zero(a.membrane + at, bytes);
+    if (a.current) backend_.zero(a.current + at, bytes);
+}
+
+void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* r, double* log_r,
+                          std::vector<Index>* independent) {
     const auto matrix_bytes = static_cast<std::size_t>(b_ * k_ * k_) * sizeof(double);
-    const auto first_failure = [&] {
-        const std::vector<std::int32_t> info = info_.to_host();
-        return std::find_if(info.begin(), info.end(), [](std::int32_t i) { return i != 0; }) - info.begin();
+    // The vectors of a sequence that count.
+    const auto counted = [&](Index s) { return independent ? (*independent)[static_cast<std::size_t>(s)] : k_; };
+    // Column `column` (from 1) of a sequence cannot be factorised.
+    const auto lose = [&](Index s, Index column) {
+        if (!independent || column < 1 || !finite(a, s, column - 1)) fail(step, first_sequence + s, column);
+        (*independent)[static_cast<std::size_t>(s)] = column - 1;
+        drop(a, s, column - 1);
     };
-    bool again = false;
+    // Whether a factorisation failed at a vector that counted.
+    const auto any_lost = [&] {
+        const std::vector<std::int32_t> info = info_.to_host();
+        bool any = false;
+        for (Index s = 0; s < b_; ++s) {
+            const std::int32_t column = info[static_cast<std::size_t>(s)];
+            if (column == 0 || column > counted(s)) continue;
+            lose(s, column);
+            any = true;
+        }
+        return any;
+    };
     std::vector<double> first_logs;
-    for (int round = 0; round < 2; ++round) {
+    for (int round = 0; round < 2;) {
         gram(a, a);
+        if (independent) fill_up_gram(*independent);
         backend_.cholesky(b_, k_, gram_.data(), info_.data());
-        if (const Index s = first_failure(); s < b_) {
-            const auto column = info_.to_host()[static_cast<std::size_t>(s)];
-            if (grid_.shape().neuron_shards > 1 || round > 0) fail(step, first_sequence + s, column);
+        const std::vector<std::int32_t> info = info_.to_host();
+        if (std::any_of(info.begin(), info.end(), [](std::int32_t i) { return i != 0; })) {
+            if (grid_.shape().neuron_shards > 1 || round > 0) {
+                if (!any_lost()) fail(step, first_sequence, 0);
+                continue;
+            }
             backend_.householder(b_, k_, n_, a, r, info_.data());
-            if (const Index h = first_failure(); h < b_)
-                fail(step, first_sequence + h, info_.to_host()[static_cast<std::size_t>(h)]);
+            any_lost();
+            for (Index s = 0; s < b_; ++s) drop(a, s, counted(s));
             break;
         }
         backend_.divide_by_r(b_, k_, n_, gram_.data(), a.membrane);
@@ -72,22 +125,31 @@ void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* 
         // Every shard of a sequence holds the same R, so all decide alike.
         backend_.log_diagonal(b_, k_, r, log_r_.data());
         const std::vector<double> logs = log_r_.to_host();
-        for (std::size_t i = 0; i < first_logs.size(); ++i)
-            if (logs[i] - first_logs[i] < std::log(lost_rank))
-                fail(step, first_sequence + static_cast<Index>(i) / k_, static_cast<Index>(i) % k_ + 1);
+        for (std::size_t i = 0; i < first_logs.size(); ++i) {
+            const Index s = static_cast<Index>(i) / k_, j = static_cast<Index>(i) % k_;
+            if (j < counted(s) && logs[i] - first_logs[i] < std::log(lost_rank)) lose(s, j + 1);
+        }
         first_logs = logs;
-        again = false;
+        bool again = false;
         for (Index s = 0; s < b_; ++s) {
-            const auto [low, high] = std::minmax_element(logs.begin() + s * k_, logs.begin() + (s + 1) * k_);
+            if (counted(s) == 0) continue;
+            const auto [low, high] = std::minmax_element(logs.begin() + s * k_, logs.begin() + s * k_ + counted(s));
             again = again || *high - *low > std::log(second_round_ratio);
         }
         if (!again) break;
+        ++round;
     }
     backend_.log_diagonal(b_, k_, r, log_r_.data());
     const std::vector<double> logs = log_r_.to_host();
-    std::copy(logs.begin(), logs.end(), log_r);
-    for (Index i = 0; i < b_ * k_; ++i)
-        if (!std::isfinite(log_r[i])) fail(step, first_sequence + i / k_, i % k_ + 1);
+    for (Index i = 0; i < b_ * k_; ++i) {
+        const Index s = i / k_, j = i % k_;
+        const double log = logs[static_cast<std::size_t>(i)];
+        if (j < counted(s) && !std::isfinite(log)) {
+            if (std::isnan(log)) fail(step, first_sequence + s, j + 1);
+            lose(s, j + 1);
+        }
+        log_r[i] = j < counted(s) ? log : -std::numeric_limits<double>::infinity();
+    }
 }
 
 void TangentQr::backward(Tangents q, const double* r, const double* weight, Tangents qb) {

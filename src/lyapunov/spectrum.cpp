@@ -1,7 +1,10 @@
 #include "lyapunov/spectrum.hpp"
 
+#include "core/error.hpp"
+
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace spikefloss {
@@ -22,6 +25,19 @@ Spectrum mean_spectrum(const ProcessGrid& grid, const TangentPass& tangents, Ind
     return spectrum;
 }
 
+std::string lost_text(const Spectrum& spectrum) {
+    const auto k = spectrum.exponents.size();
+    const auto first = static_cast<std::size_t>(
+        std::find_if(spectrum.exponents.begin(), spectrum.exponents.end(), [](double x) { return std::isinf(x); }) -
+        spectrum.exponents.begin());
+    if (first == k) return "";
+    return fmt::format(
+        "{} of the {} exponents measured {} -infinite: the tangent map takes these directions away, as a spike "
+        "does that resets its membrane to 0, or a surrogate that is 0 far from threshold",
+        first + 1 == k ? fmt::format("number {}", k) : fmt::format("numbers {} to {}", first + 1, k), k,
+        first + 1 == k ? "is" : "are");
+}
+
 KaplanYorke kaplan_yorke(const Spectrum& spectrum) {
     std::vector<double> lambda = spectrum.exponents;
     std::sort(lambda.begin(), lambda.end(), std::greater<>());
@@ -40,6 +56,7 @@ double entropy_rate(const Spectrum& spectrum) {
 }
 
 double log10_condition_number(const Spectrum& spectrum, Index T) {
+    if (std::isinf(spectrum.exponents.back())) return std::numeric_limits<double>::infinity();
     return (spectrum.exponents.front() - spectrum.exponents.back()) * static_cast<double>(T) / std::log(10.0);
 }
 

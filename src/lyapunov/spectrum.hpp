@@ -3,6 +3,7 @@
 
 #include "lyapunov/tangent_pass.hpp"
 
+#include <string>
 #include <vector>
 
 namespace spikefloss {
@@ -16,6 +17,9 @@ struct Spectrum {
 
 // The mean over all `sequences` sequences of the exponents that `tangents` found. Collective.
 Spectrum mean_spectrum(const ProcessGrid& grid, const TangentPass& tangents, Index sequences, Index state_size);
+
+// Which exponents are -infinite and why, in one sentence; "" where none is.
+std::string lost_text(const Spectrum& spectrum);
 
 // Kaplan-Yorke dimension j + sum_{i<=j} lambda_i / |lambda_{j+1}|, j the largest with a non-negative sum; 0 when all
 // exponents are negative. When the sum of all k given exponents is not negative, k is a lower bound (is_bound), unless

@@ -74,6 +74,7 @@ void TangentPass::start(const std::vector<float>& q0) {
                 parts[static_cast<std::size_t>(part * part_size + row * n_ + j)] =
                     q0[static_cast<std::size_t>((row * part_count + part) * n_ + j)];
     if (basis_size_) backend_.copy_in(q_.data(), parts.data(), parts.size() * sizeof(float));
+    independent_.assign(static_cast<std::size_t>(b_), k_);
     log_r_.clear();
     log_r_.reserve(static_cast<std::size_t>(counted_ * rows_));
 }
@@ -105,14 +106,15 @@ void TangentPass::loop_forward(const Network& network, StatePass& state, Index f
                               product_.data(), basis(t), basis(t + 1));
         if (!is_qr(t + 1)) continue;
         const Index qr = (t + 1) / options_.qr_interval - 1;
-        qr_.factorise(t + 1, first_sequence, basis(t + 1), r_.data() + (keep_ ? qr : 0) * rows_ * k_, logs.data());
+        qr_.factorise(t + 1, first_sequence, basis(t + 1), r_.data() + (keep_ ? qr : 0) * rows_ * k_, logs.data(),
+                      keep_ ? nullptr : &independent_);
         if (counts(t + 1)) log_r_.insert(log_r_.end(), logs.begin(), logs.end());
     }
 }
 
 // The same as one operation of the backend, where this rank holds all neurons, the backend takes the shape and no QR fails.
 bool TangentPass::whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0) {
-    if (!whole_passes_ || recurrence_.shards() > 1) return false;
+    if (forward_choice().form == PassForm::loop) return false;
     for (;; rounds_ = 2) {
         start(q0);
         const TangentSteps pass{.steps = last_,
@@ -126,9 +128,9 @@ bool TangentPass::whole_forward(const Network& network, StatePass& state, const 
                                 .r_stride = keep_ ? rows_ * k_ : 0,
                                 .log_r = all_log_r_.data(),
                                 .failure = failure_.data()};
-        if (!backend_.tangent_steps(network.model.neuron, network.neurons(), b_, k_, n_, network[Parameter::w_rec],
-                                    pass))
-            return false;
+        require(backend_.tangent_steps(network.model.neuron, network.neurons(), b_, k_, n_, network[Parameter::w_rec],
+                                       pass),
+                Exit::internal, "the backend did not take tangents that it said it takes");
         bool failed = false, doubt = false;
         const std::vector<std::int32_t> failure = failure_.to_host();
         for (std::size_t s = 0; s < failure.size(); s += 2) {
@@ -161,8 +163,10 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
     std::vector<double> weights(d_exponents);  // dL/d(ln R_jj) of every counted QR
     for (double& w : weights) w /= static_cast<double>(counted_ * options_.qr_interval);
     adjoint_.zero();
-    if (time_constants || !whole_backward(network, state, weights, gradient, extra))
+    if (backward_choice(time_constants).form == PassForm::loop)
         loop_backward(network, state, weights, time_constants, gradient, extra);
+    else
+        whole_backward(network, state, weights, gradient, extra);
 }
 
 void TangentPass::loop_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
@@ -199,9 +203,8 @@ void TangentPass::loop_backward(const Network& network, StatePass& state, const 
     }
 }
 
-bool TangentPass::whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
+void TangentPass::whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
                                  SumBuffer& gradient, float* extra) {
-    if (!whole_passes_ || recurrence_.shards() > 1) return false;
     if (rows_) weight_.copy_in(weights.data());
     const TangentStepsBackward pass{
         .steps = last_,
@@ -217,8 +220,9 @@ bool TangentPass::whole_backward(const Network& network, StatePass& state, const
         .a = adjoint(),
         .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset),
         .e = extra};
-    return backend_.tangent_steps_backward(network.model.neuron, network.neurons(), b_, k_, n_,
-                                           network[Parameter::w_rec], pass);
+    require(backend_.tangent_steps_backward(network.model.neuron, network.neurons(), b_, k_, n_,
+                                            network[Parameter::w_rec], pass),
+            Exit::internal, "the backend did not take tangents that it said it takes");
 }
 
 std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,

@@ -21,7 +21,9 @@ struct TangentOptions {
 
 class TangentPass {
 public:
-    // keep: hold the bases of all steps, which a backward pass needs. T steps, b sequences of this rank.
+    // keep: hold the bases of all steps, which a backward pass needs. T steps, b sequences of this rank. Without, a
+    // measurement: where a basis loses rank, the exponents of its vector and of all after it are -infinite. With keep
+    // this is an error.
     TangentPass(Backend& backend, const ProcessGrid& grid, const Network& network, TangentOptions options, Index T,
                 Index b, bool keep);
 
@@ -37,6 +39,15 @@ public:
     // The options, or Error(Exit::usage) when a state of this size has fewer exponents or no QR counts in T steps. The
     // constructor calls it before it allocates.
     static const TangentOptions& checked(const TangentOptions& options, Index state_size, Index T);
+    // How the passes are run. Forwards a QR that fails sends a whole pass back to the loop.
+    PassChoice forward_choice() const {
+        return choose_pass(whole_passes_, recurrence_.shards(), backend_.takes_tangents(b_, k_, n_));
+    }
+    PassChoice backward_choice(bool time_constants) const {
+        if (time_constants) return {PassForm::loop, "time constants are flossed"};
+        return choose_pass(whole_passes_, recurrence_.shards(), backend_.takes_tangents_backward(b_, k_, n_));
+    }
+
     // Number of QRs that count, and the steps they cover. A QR counts when the steps it covers all lie after warm-up.
     static Index counted_qrs(const TangentOptions& options, Index T);
     Index counted() const { return counted_; }
@@ -57,7 +68,7 @@ private:
     bool whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0);
     void loop_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
                        bool time_constants, SumBuffer& gradient, float* extra);
-    bool whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
+    void whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
                         SumBuffer& gradient, float* extra);
     Tangents adjoint();        // the parts of adjoint_
     Tangents basis(Index t);   // Q before step t (t = 0..T), within q_
@@ -85,6 +96,7 @@ private:
     Buffer<double> all_log_r_;     // [QRs, b, k] of a whole pass
     Buffer<std::int32_t> failure_; // [b, 2] of a whole pass
     std::vector<double> log_r_;    // [counted, b, k]
+    std::vector<Index> independent_;  // [b], the vectors that have not been lost; of a measurement
 };
 
 // Random orthonormal bases for sequences `sequences` of a batch, the part of `neurons`, in the layout of

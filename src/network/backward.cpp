@@ -27,13 +27,22 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
     backend_.add_column_sums({du_.data(), b_, n_}, row_sums(Parameter::initial_membrane));
 }
 
+PassChoice StatePass::backward_choice(bool time_constants) const {
+    if (time_constants) return {PassForm::loop, "time constants are trained"};
+    return forward_choice();
+}
+
 // The segment held, chunk by chunk; (di_, du_) from those of its last step to those of the step before it.
 void StatePass::backward_segment(const Network& network, const float* x, const BackwardOptions& options,
                                  SumBuffer& gradient) {
     const Index O = shape_.outputs, begin = first_of(held_), end = end_of(held_);
+    const PassForm form = backward_choice(options.time_constants).form;
     for (Index first = begin + (end - begin - 1) / chunk_ * chunk_; first >= begin; first -= chunk_) {
         const Index steps = std::min(chunk_, end - first);
-        if (network_backward(network, x, options, first, steps, gradient)) continue;
+        if (form == PassForm::network) {
+            network_backward(network, x, options, first, steps, gradient);
+            continue;
+        }
         const bool last = first == 0 && options.complete;
         if (options.dy) {
             readout_backward(network, first, steps, gradient);
@@ -44,7 +53,9 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
         // Sharded neurons exchange their adjoints in every step from here.
         const bool alone = recurrence_.shards() == 1;
         if (last && alone) options.complete({Parameter::w_out, Parameter::bias_out});
-        if (!whole_backward(network, options, first, steps, gradient)) {
+        if (form == PassForm::recurrence) {
+            whole_backward(network, options, first, steps, gradient);
+        } else {
             const auto loop = [&] {
                 loop_backward(network, options, first, steps, gradient);
                 recurrence_backward(network, first, steps, gradient);
@@ -113,9 +124,8 @@ StepsBackward StatePass::whole_pass(const Network& network, const BackwardOption
 }
 
 // The same, with dW_rec, as one operation of the backend, where it takes the shape.
-bool StatePass::whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
+void StatePass::whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                                SumBuffer& gradient) {
-    if (!whole_passes_ || recurrence_.shards() > 1 || options.time_constants) return false;
     const bool aside = segments_ > 1;  // as in whole_forward
     if (aside)
         backend_.copy(chunk_bits_.data(), spikes(first),
@@ -124,13 +134,13 @@ bool StatePass::whole_backward(const Network& network, const BackwardOptions& op
         whole_pass(network, options, first, steps, aside ? chunk_bits_.data() : spikes(first), gradient);
     pass.from_readout = options.dy ? input_.data() : nullptr;
     pass.g = adjoint_.data();
-    return backend_.backward_steps(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
+    require(backend_.backward_steps(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass),
+            Exit::internal, "the backend did not take a pass that it said it takes");
 }
 
 // All of it, where the backend takes the whole network.
-bool StatePass::network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
+void StatePass::network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
                                  Index steps, SumBuffer& gradient) {
-    if (!whole_passes_ || recurrence_.shards() > 1 || options.time_constants) return false;
     const Index M = shape_.inputs, O = shape_.outputs;
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
     const NetworkBackward pass{.recurrent = whole_pass(network, options, first, steps, spikes(first), gradient),
@@ -142,7 +152,8 @@ bool StatePass::network_backward(const Network& network, const float* x, const B
                                .d_w_in = gradient.matrix(n_, M, at(Parameter::w_in)),
                                .d_bias = gradient.matrix(1, n_, at(Parameter::bias)),
                                .d_w_out = gradient.matrix(O, n_, at(Parameter::w_out))};
-    return backend_.backward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
+    require(backend_.backward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass),
+            Exit::internal, "the backend did not take a network that it said it takes");
 }
 
 // dz of all steps, and the gradients of b_out and kappa.

@@ -126,17 +126,33 @@ void StatePass::start(const Network& network) {
     pack(network.model.neuron, 0);
 }
 
+PassChoice StatePass::forward_choice() const {
+    const PassChoice choice = choose_pass(whole_passes_, recurrence_.shards(), backend_.takes_steps(n_));
+    const PassRule network = backend_.takes_network(n_, shape_.inputs, shape_.outputs);
+    const bool alone = whole_passes_ && recurrence_.shards() == 1;
+    if (alone && network.takes) return {PassForm::network, "one rank holds all neurons; taken ", network.what};
+    if (choice.form == PassForm::recurrence)
+        return {PassForm::recurrence, "one rank holds all neurons; whole networks are taken ", network.what};
+    return choice;
+}
+
 // The segment held, whose first state waits in the tape.
 void StatePass::forward_segment(const Network& network, const float* x, Run run) {
     const Index M = shape_.inputs;
     const Matrix<const float> w_in(network[Parameter::w_in], n_, M);
+    const PassForm form = forward_choice().form;
     for (Index t = first_of(held_); t < end_of(held_); t += chunk_) {
         const Index steps = std::min(chunk_, end_of(held_) - t);
-        if (network_forward(network, x, t, steps, run)) continue;
+        if (form == PassForm::network) {
+            network_forward(network, x, t, steps, run);
+            continue;
+        }
         // W_in x of the whole chunk at once
         backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, steps * b_, M}, w_in,
                       Matrix<float>(input_.data(), steps * b_, n_), false);
-        if (!whole_forward(network, t, steps, run))
+        if (form == PassForm::recurrence)
+            whole_forward(network, t, steps, run);
+        else
             record(run == Run::first ? 'f' : 'a', t, {network.values.data()},
                    [&] { loop_forward(network, t, steps, run); });
         if (run == Run::first) sum_readout(network, t, steps);
@@ -173,21 +189,19 @@ void StatePass::loop_forward(const Network& network, Index first, Index steps, R
 // The same as one operation of the backend, where this rank holds all neurons and the backend takes the shape. Of
 // several segments each is the same call on the same memory, so that a backend can record it once: bits then go by
 // chunk_bits_.
-bool StatePass::whole_forward(const Network& network, Index first, Index steps, Run run) {
-    if (!whole_passes_ || recurrence_.shards() > 1) return false;
+void StatePass::whole_forward(const Network& network, Index first, Index steps, Run run) {
     const bool aside = segments_ > 1;
     std::uint32_t* bits = aside ? chunk_bits_.data() : spikes_(first);
     const bool done =
         backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_, network[Parameter::w_rec],
                                input_.data(), current_(first), keep_current_ ? b_ * n_ : 0, membrane_(first), bits);
-    if (done && aside && run == Run::first)
+    require(done, Exit::internal, "the backend did not take a pass that it said it takes");
+    if (aside && run == Run::first)
         backend_.copy(spikes_(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
-    return done;
 }
 
 // The same with input and readout, where the backend takes the whole network.
-bool StatePass::network_forward(const Network& network, const float* x, Index first, Index steps, Run run) {
-    if (!whole_passes_ || recurrence_.shards() > 1) return false;
+void StatePass::network_forward(const Network& network, const float* x, Index first, Index steps, Run run) {
     const Index M = shape_.inputs, O = shape_.outputs, at = first * b_ * O;
     const NetworkForward pass{
         .steps = steps,
@@ -202,7 +216,8 @@ bool StatePass::network_forward(const Network& network, const float* x, Index fi
         .readout = network.model.readout,
         .w_out = network[Parameter::w_out],
         .y = run == Run::first ? static_cast<float*>(readout_sums_.matrix(steps * b_, O, at).data) : nullptr};
-    return backend_.forward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass);
+    require(backend_.forward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass),
+            Exit::internal, "the backend did not take a network that it said it takes");
 }
 
 // The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p] in chunk_spikes_.

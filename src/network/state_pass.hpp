@@ -10,6 +10,7 @@
 
 #include "core/error.hpp"
 #include "network/parameters.hpp"
+#include "network/pass_choice.hpp"
 #include "network/recurrence.hpp"
 
 #include <array>
@@ -70,6 +71,10 @@ public:
     // Whether the backend may take whole chunks of steps in one operation (it may by default); tests compare both ways.
     void use_whole_passes(bool use) { whole_passes_ = use; }
 
+    // How the passes are run.
+    PassChoice forward_choice() const;
+    PassChoice backward_choice(bool time_constants) const;
+
     const Tape& tape() const { return tape_; }
     // Of the steps held: 0..T in the full tape, else those of the last segment after a forward pass.
     const float* membrane(Index t) const { return tape_.membrane.data() + row(t) * b_ * n_; }
@@ -95,16 +100,16 @@ private:
     void forward_segment(const Network& network, const float* x, Run run);
     void loop_forward(const Network& network, Index first, Index steps, Run run);
     void record(int kind, Index first, std::array<const void*, 3> arrays, const std::function<void()>& loop);
-    bool whole_forward(const Network& network, Index first, Index steps, Run run);
-    bool network_forward(const Network& network, const float* x, Index first, Index steps, Run run);
+    void whole_forward(const Network& network, Index first, Index steps, Run run);
+    void network_forward(const Network& network, const float* x, Index first, Index steps, Run run);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
     void loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                        SumBuffer& gradient);
     StepsBackward whole_pass(const Network& network, const BackwardOptions& options, Index first, Index steps,
                              const std::uint32_t* bits, SumBuffer& gradient);
-    bool whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
+    void whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                         SumBuffer& gradient);
-    bool network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
+    void network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
                           Index steps, SumBuffer& gradient);
     void add_extra(const BackwardOptions& options, Index t);
     void sum_readout(const Network& network, Index first, Index steps);

@@ -2,6 +2,9 @@
 
 #include "core/error.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 namespace spikefloss {
 
 LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, Index M, Index O, LossKind kind)
@@ -18,31 +21,47 @@ LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, 
       label_(backend, kind == LossKind::softmax_cross_entropy ? b : 0),
       result_(backend, 2) {}
 
-void LossPass::load(const Batch& batch) {
+void LossPass::load(const Batch& batch, Index counted) {
     SPIKEFLOSS_ASSERT(batch.steps == T_ && batch.sequences == b_ && batch.loss == kind_);
+    SPIKEFLOSS_ASSERT(counted >= 0 && counted <= b_);
+    counted_ = counted;
     terms_per_sequence_ = batch.terms_per_sequence();
     require(terms_per_sequence_ > 0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
             "set the mask to 1 where the answer is expected");
     x_.copy_in(batch.x.data());
     mask_.copy_in(batch.mask.data());
-    if (kind_ == LossKind::binary_cross_entropy)
-        target_.copy_in(batch.target.data());
-    else
-        label_.copy_in(batch.label.data());
+    if (kind_ == LossKind::softmax_cross_entropy) return label_.copy_in(batch.label.data());
+    if (counted == b_) return target_.copy_in(batch.target.data());
+    std::vector<float> target(batch.target.size());  // [T, counted, O], and the rest
+    for (Index t = 0; t < T_; ++t)
+        std::copy_n(batch.target.begin() + t * b_ * O_, counted * O_, target.begin() + t * counted * O_);
+    target_.copy_in(target.data());
+}
+
+// The readout of the sequences that count, [T, counted, O].
+const float* LossPass::counted_of(const float* y) {
+    if (counted_ == b_) return y;
+    if (counted_y_.size() != T_ * counted_ * O_) counted_y_ = Buffer<float>(backend_, T_ * counted_ * O_);
+    for (Index t = 0; counted_ > 0 && t < T_; ++t)
+        backend_.copy(counted_y_.data() + t * counted_ * O_, y + t * b_ * O_,
+                      static_cast<std::size_t>(counted_ * O_) * sizeof(float));
+    return counted_y_.data();
 }
 
 Outcome LossPass::evaluate(const float* y, Index sequences) {
     const double all = terms(sequences);
     const auto weight = static_cast<float>(1.0 / all);
     if (kind_ == LossKind::binary_cross_entropy)
-        backend_.binary_cross_entropy(T_, b_, O_, y, target_.data(), mask_.data(), weight, dy_.data(), result_.data());
+        backend_.binary_cross_entropy(T_, counted_, O_, counted_of(y), target_.data(), mask_.data(), weight, dy_.data(),
+                                      result_.data());
     else
-        backend_.softmax_cross_entropy(T_, b_, O_, y, label_.data(), mask_.data(), weight, dy_.data(), result_.data());
+        backend_.softmax_cross_entropy(T_, counted_, O_, counted_of(y), label_.data(), mask_.data(), weight, dy_.data(),
+                                       result_.data());
     std::vector<double> sums = result_.to_host();
     // The neuron shards of a batch shard hold the same readout; the first speaks for them.
     if (grid_.neuron_shard() != 0) sums.assign(2, 0.0);
     grid_.control().all_reduce_sum(sums.data(), Scalar::float64, 2);
-    return {sums[0] / all, sums[1] / all};
+    return {sums[0] / all, sums[1] / all, std::llround(sums[1])};
 }
 
 }  // namespace spikefloss

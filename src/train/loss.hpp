@@ -10,6 +10,7 @@ namespace spikefloss {
 struct Outcome {
     double loss = 0.0;      // mean over the loss terms of all sequences
     double accuracy = 0.0;  // share of right answers among them
+    std::int64_t right = 0;  // the right answers
 };
 
 class LossPass {
@@ -18,8 +19,11 @@ public:
     LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, Index M, Index O, LossKind kind);
 
     // Brings a batch of this shape into backend memory.
-    void load(const Batch& batch);
-    // Loss of y [T, b, O] over `sequences` sequences of all ranks; leaves dL/dy. Collective.
+    void load(const Batch& batch) { load(batch, batch.sequences); }
+    // The same, where only the first `counted` sequences of this rank count; the others fill the batch up.
+    void load(const Batch& batch, Index counted);
+    // Loss of y [T, b, O] over the `sequences` sequences of all ranks that count; leaves dL/dy where all of this rank's
+    // do. Collective.
     Outcome evaluate(const float* y, Index sequences);
 
     const float* x() const { return x_.data(); }
@@ -30,9 +34,13 @@ public:
 private:
     Backend& backend_;
     const ProcessGrid& grid_;
+    const float* counted_of(const float* y);
+
     Index T_, b_, O_;
     LossKind kind_;
     Index terms_per_sequence_ = 1;
+    Index counted_ = 0;        // of the b sequences loaded
+    Buffer<float> counted_y_;  // [T, counted, O], where not all count
     Buffer<float> x_, mask_, target_, dy_;
     Buffer<std::int32_t> label_;
     Buffer<double> result_;

@@ -11,6 +11,14 @@ namespace {
 // Kept in (0, 1): the optimiser moves the logit.
 bool is_fraction(Parameter p) { return p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa; }
 
+// Adam is the same in any unit of the gradient, if eps has that unit, too. In this one, a power of two, v = mean g^2
+// does not underflow where eps lets it count. float32 holds v in steps of 2^-149, so from (1-b2) g^2 of about that size
+// on; eps is to be well above such a g. 1 wherever eps is: for b2 = 0.999 from 1e-20 on.
+double adam_unit(const OptimiserOptions& options) {
+    const double least = 8.0 * std::sqrt(0x1p-149 / (1.0 - static_cast<double>(static_cast<float>(options.beta2))));
+    return options.eps >= least ? 1.0 : std::exp2(std::floor(std::log2(options.eps / least)));
+}
+
 }  // namespace
 
 double learning_rate_at(const OptimiserOptions& options, std::int64_t update) {
@@ -92,21 +100,23 @@ GradientNorms Optimiser::reduce() {
 void Optimiser::update(Network& network, const GradientNorms& norms) {
     const double rate = learning_rate_at(options_, updates_);
     const bool clipping = options_.clip > 0.0 && norms.global > options_.clip;
+    const double unit = options_.kind == OptimiserKind::sgd ? 1.0 : adam_unit(options_);
+    const double factor = (clipping ? options_.clip / norms.global : 1.0) / unit;
     ++updates_;
     for (Parameter p : options_.parameters) {
         const auto [offset, count] = layout_.extent(p);
         float* values = network.values.data() + offset;
         float* gradient = reduced_.data() + offset;
-        if (clipping) backend_.scale(gradient, static_cast<float>(options_.clip / norms.global), count);
+        if (factor != 1.0) backend_.scale(gradient, static_cast<float>(factor), count);
         if (is_fraction(p)) backend_.to_logit(count, values, gradient);
         if (options_.kind == OptimiserKind::sgd) {
             backend_.sgd(count, static_cast<float>(rate), static_cast<float>(options_.momentum), gradient,
                          first_.data() + offset, values);
         } else {
             const double decay = options_.kind == OptimiserKind::adamw ? options_.weight_decay : 0.0;
-            const AdamSettings settings{static_cast<float>(rate),          static_cast<float>(options_.beta1),
-                                        static_cast<float>(options_.beta2), static_cast<float>(options_.eps),
-                                        static_cast<float>(decay),         updates_};
+            const AdamSettings settings{static_cast<float>(rate),           static_cast<float>(options_.beta1),
+                                        static_cast<float>(options_.beta2), static_cast<float>(options_.eps / unit),
+                                        static_cast<float>(decay),          updates_};
             backend_.adam(count, settings, gradient, first_.data() + offset, second_.data() + offset, values);
         }
         if (is_fraction(p)) backend_.from_logit(count, values);

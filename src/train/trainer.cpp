@@ -177,14 +177,20 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
 }
 
 Outcome Trainer::evaluate() {
+    const Index batch = options_.batch, all = options_.test_sequences;
     Outcome sum;
-    for (Index i = 0; i < options_.test_batches; ++i) {
-        loss_.load(task_.sample(Purpose::test, i, options_.batch, mine_));
+    for (Index first = 0; first < all; first += batch) {
+        // What the last batch has beyond `all` fills it up and does not count.
+        const Index counted = std::min(batch, all - first);
+        loss_.load(task_.sample(Purpose::test, first / batch, batch, mine_),
+                   std::clamp<Index>(counted - mine_.begin, 0, mine_.size()));
         pass_.forward(network_, loss_.x());
-        const Outcome outcome = loss_.evaluate(pass_.tape().readout.data(), options_.batch);
-        sum.loss += outcome.loss / static_cast<double>(options_.test_batches);
-        sum.accuracy += outcome.accuracy / static_cast<double>(options_.test_batches);
+        const Outcome outcome = loss_.evaluate(pass_.tape().readout.data(), counted);
+        sum.loss += outcome.loss / (static_cast<double>(all) / static_cast<double>(counted));
+        sum.right += outcome.right;
     }
+    // Counts are whole numbers: however they are cut into batches, their share is the same.
+    sum.accuracy = static_cast<double>(sum.right) / loss_.terms(all);
     return sum;
 }
 
@@ -275,6 +281,22 @@ double Trainer::measure_adaptive() {
     }
     measure_gradient(diagnosis);
     return std::log10(diagnosis.state_gradient_norm.front() / diagnosis.state_gradient_norm.back());
+}
+
+std::vector<std::pair<std::string, std::string>> Trainer::passes() const {
+    std::vector<std::pair<std::string, std::string>> all = {
+        {"states forwards", pass_.forward_choice().text()},
+        {"states backwards", pass_.backward_choice(trains_time_constants(optimiser_)).text()}};
+    const bool time_constants = options_.penalty.time_constants;
+    if (flossing_) {
+        all.emplace_back("flossing, states forwards", flossing_->state().forward_choice().text());
+        if (options_.penalty.through_state)
+            all.emplace_back("flossing, states backwards", flossing_->state().backward_choice(time_constants).text());
+        all.emplace_back("flossing, tangents forwards", flossing_->tangents().forward_choice().text());
+        all.emplace_back("flossing, tangents backwards", flossing_->tangents().backward_choice(time_constants).text());
+    }
+    if (measurement_) all.emplace_back("diagnostics, tangents", measurement_->tangents.forward_choice().text());
+    return all;
 }
 
 TrainingState Trainer::state() const {

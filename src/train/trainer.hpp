@@ -9,6 +9,9 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace spikefloss {
 
@@ -21,7 +24,7 @@ struct TrainerOptions {
     Index batch = 16;                  // B
     double adjoint_cap = 0.0;          // in units of one readout injection; 0: off
     TapeKind tape = TapeKind::full;    // of the task's training pass
-    Index test_batches = 1;
+    Index test_sequences = 16;         // of an evaluation, taken in batches of B; the last may be partial
     OptimiserOptions optimiser;
     Index floss_batch = 1;
     Index floss_horizon = 1;           // steps
@@ -76,6 +79,9 @@ public:
 
     // Makes what diagnose() needs, which it would otherwise make at its first call.
     void prepare_measurement() { measurement(); }
+
+    // How each pass is run and why: ("states forwards", "whole network (...)"), ...; of diagnostics once they are made.
+    std::vector<std::pair<std::string, std::string>> passes() const;
 
     const Network& network() const { return network_; }
     const Tape& tape() const { return pass_.tape(); }

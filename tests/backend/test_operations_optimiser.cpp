@@ -49,6 +49,29 @@ TEST_P(OptimiserOperations, AdamWithTinyGradients) {
     compare_adam(backend, {1e-3f, 0.9f, 0.999f, 1e-24f, 0.0f, 1}, 33, 1e-16);
 }
 
+// Squares that are infinite in float32: as for the largest gradient allowed, and the values go on moving.
+TEST_P(OptimiserOperations, AdamWithHugeGradients) {
+    const Floats huge = {1e30f, -1e38f, 2e19f, -0x1p63f, 1.0f}, small(5, 1e-3f);
+    Doubles m(5), v(5), values(5);
+    Buffer<float> m_(backend, 5), v_(backend, 5), values_(backend, 5);
+    for (std::int64_t step = 1; step <= 3; ++step) {
+        const Floats& gradient = step == 1 ? huge : small;
+        Doubles limited = widened(gradient);
+        for (double& g : limited) g = std::clamp<double>(g, -largest_adam_gradient, largest_adam_gradient);
+        reference::adam({1e-3f, 0.9f, 0.999f, 1e-8f}, step, limited, m, v, values);
+        const Buffer<float> gradient_(backend, gradient);
+        backend.adam(5, {1e-3f, 0.9f, 0.999f, 1e-8f, 0.0f, step}, gradient_.data(), m_.data(), v_.data(),
+                     values_.data());
+        if (step > 1) continue;
+        const Floats first = values_.to_host();
+        for (std::size_t i = 0; i < first.size(); ++i)
+            EXPECT_NEAR(first[i], std::copysign(1e-3, -huge[i]), 1e-9) << "element " << i;
+    }
+    EXPECT_TRUE(close_to(values_.to_host(), values, 1e-8));
+    EXPECT_TRUE(near_in_norm(m_.to_host(), m, 1e-6));
+    EXPECT_TRUE(near_in_norm(v_.to_host(), v, 1e-5));
+}
+
 TEST_P(OptimiserOperations, AdamLeavesValuesWithoutGradient) {
     const Floats start = random_floats(33, 1);
     Buffer<float> gradient(backend, 33), m(backend, 33), v(backend, 33), values(backend, start);

@@ -129,6 +129,8 @@ void compare(GridShape shape, const Config& config) {
          std::make_unique<CountingCommunicator>(grid.batch_shard(), shape.batch_shards, none.batch)});
     const MemoryNeed need = memory_need(backend, alone, workload);
     EXPECT_EQ(need.arrays, backend.allocated);
+    EXPECT_EQ(need.passes, trainer.passes());
+    EXPECT_EQ(need.passes.front().second.find("whole network") == 0, shape.neuron_shards == 1) << passes_text(need);
     std::size_t parts = 0;
     for (const MemoryNeed::Part& part : need.parts) parts += part.bytes;
     EXPECT_EQ(parts, need.arrays);
@@ -162,6 +164,43 @@ exponents = 4
 batch = 7
 warmup = 2
 )"));
+}
+
+// What is told of the passes is what they are run as.
+TEST(Plan, PassesAreToldWithTheirReasons) {
+    const ProcessGrid grid(MPI_COMM_WORLD, {1, [] {
+                                                int ranks = 1;
+                                                MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+                                                return ranks;
+                                            }()});
+    const auto told = [&](const std::vector<const char*>& settings, Sums sums = Sums::float32) {
+        Config config = small_config("");
+        for (const char* setting : settings) set_key(setting, config);
+        const std::unique_ptr<Task> task = make_task(task_settings(config));
+        const CpuBackend backend(1, sums);
+        return passes_text(memory_need(backend, grid, {config, *task, initial_settings(config, *task).shape, true}));
+    };
+    const std::string network =
+                          "whole network (one rank holds all neurons; taken up to 160 neurons, 8 inputs and 8 "
+                          "readouts, with float32 sums)",
+                      tangents =
+                          "whole recurrence (one rank holds all neurons; taken up to 512 neurons, with float32 sums)";
+    EXPECT_EQ(told({}), "states forwards and states backwards: " + network + "; diagnostics, tangents: " + tangents);
+    EXPECT_EQ(told({"diagnostics.every=0", "network.neurons=161"}),
+              "states forwards and states backwards: whole recurrence (one rank holds all neurons; whole networks are "
+              "taken up to 160 neurons, 8 inputs and 8 readouts, with float32 sums)");
+    EXPECT_EQ(told({"diagnostics.every=0", "train.parameters=alpha"}),
+              "states forwards: " + network + "; states backwards: loop over steps (time constants are trained)");
+    EXPECT_EQ(told({"diagnostics.every=0"}, Sums::float64),
+              "states forwards and states backwards: loop over steps (whole passes are taken up to 8192 neurons, with "
+              "float32 sums)");
+    EXPECT_EQ(
+        told({"diagnostics.every=0", "flossing.schedule=every", "flossing.exponents=2", "flossing.warmup=1",
+              "network.neurons=600"}),
+        "states forwards and states backwards and flossing, states forwards and flossing, states backwards: whole "
+        "recurrence (one rank holds all neurons; whole networks are taken up to 160 neurons, 8 inputs and 8 readouts, "
+        "with float32 sums); flossing, tangents forwards and flossing, tangents backwards: loop over steps (whole "
+        "passes are taken up to 512 neurons, with float32 sums)");
 }
 
 TEST(Plan, SegmentsAndTheAdjointCap) {

@@ -133,6 +133,74 @@ TEST(ConfigChecks, Exponents) {
         {"flossing.schedule=every", "network.neurons=20"});
 }
 
+// What would be wrong with a section that is off is a warning, but not at its defaults.
+TEST(ConfigChecks, SectionsThatAreOff) {
+    const auto warnings = [](const Settings& settings, std::int64_t known_neurons = 0) {
+        Config config;
+        for (const char* setting : settings) set_key(setting, config);
+        EXPECT_EQ(usage_error([&] { check_config(config); }), "");
+        std::string text;
+        for (const std::string& warning :
+             known_neurons ? config_warnings(config, known_neurons, true) : config_warnings(config))
+            text += warning + "\n";
+        return text;
+    };
+    for (const Settings& fine :
+         {Settings{},
+          {"network.neurons=2"},
+          {"task.duration=2", "task.delay=2", "task.name=delayed_copy", "task.steps_per_bit=1", "task.delay=1"},
+          {"flossing.exponents=160"},
+          {"flossing.before=10"},
+          {"flossing.at=0,999"},
+          {"flossing.weight=1"},
+          {"flossing.schedule=every", "flossing.exponents=159"},
+          {"flossing.target=0,0.1", "flossing.exponents=2"},
+          {"network.file=net.h5", "flossing.exponents=161"},
+          {"diagnostics.exponents=160"},
+          {"serve.address=0.0.0.0", "serve.token=longenough"},
+          {"flossing.adaptive_lag=10"}})
+        EXPECT_EQ(warnings(fine), "") << (fine.empty() ? "" : fine.back());
+    const std::vector<Case> cases = {
+        {{"network.neurons=32", "flossing.exponents=1000000"},
+         {"flossing is off (flossing.schedule is empty), but if it were on: flossing.exponents = 1000000 is more than "
+          "the "
+          "state size D = 64 (2 x network.neurons)"}},
+        {{"flossing.exponents=81", "network.tau_syn=0"}, {"D = 80"}},
+        {{"flossing.warmup=300"}, {"flossing is off", "the first QR that counts is after step 301"}},
+        {{"flossing.qr_interval=301"}, {"a QR every 301 steps"}},
+        {{"flossing.horizon=301"}, {"flossing.horizon = 301 ms is 301 steps, but a sequence of the task has only 300"}},
+        {{"flossing.horizon=0.5"}, {"flossing.horizon = 0.5 ms is not a whole number of steps"}},
+        {{"flossing.target=0,0.1"}, {"flossing.target has 2 numbers, but flossing.exponents = 16"}},
+        {{"flossing.parameters=w_out"}, {"flossing.parameters names w_out"}},
+        {{"flossing.at=1000"}, {"flossing.at = 1000 is never reached"}},
+        {{"flossing.stop_band=1,0"}, {"flossing.stop_band is not two ascending numbers"}},
+        {{"flossing.adaptive_band=0.1"}, {"flossing is off", "flossing.adaptive_band is not two ascending numbers"}},
+        {{"flossing.schedule=every", "flossing.adaptive_band=0.1"},
+         {"adaptive flossing is off", "adaptive_band is not two"}},
+        {{"flossing.adaptive_lag=0.3"}, {"flossing.adaptive_lag = 0.3 ms is not a whole number"}},
+        {{"diagnostics.exponents=161"},
+         {"diagnostics is off (diagnostics.every = 0), but if it were on: diagnostics.exponents = 161"}},
+        {{"diagnostics.warmup=300"}, {"diagnostics is off", "warmup = 300"}},
+        {{"serve.address=0.0.0.0"}, {"the live page is off (serve.port = 0)", "can be reached by others"}},
+        {{"serve.token=short"}, {"serve.token is easy to guess"}},
+        // All of them, not the first alone.
+        {{"flossing.exponents=161", "flossing.horizon=301", "diagnostics.exponents=162", "serve.address=0.0.0.0"},
+         {"flossing.exponents = 161", "flossing.horizon = 301", "diagnostics.exponents = 162", "serve.address"}},
+    };
+    for (const Case& c : cases)
+        for (const char* part : c.parts) EXPECT_HAS(warnings(c.settings), part);
+    // Flossing that a spike must end.
+    const Settings all = {"flossing.schedule=every", "flossing.exponents=160"};
+    EXPECT_HAS(warnings(all), "flossing.exponents = 160 asks for all directions");
+    for (const char* other : {"network.reset=subtract", "flossing.jacobian_reset=ignored", "flossing.exponents=159"})
+        EXPECT_EQ(warnings({all[0], all[1], other}), "") << other;
+    // Once the network's file is read.
+    EXPECT_HAS(warnings({"network.file=net.h5", "flossing.exponents=161"}, 80),
+               "flossing.exponents = 161 is more than");
+    EXPECT_EQ(warnings({"network.file=net.h5", "flossing.exponents=161"}, 81), "");
+    EXPECT_EQ(warnings({"network.file=net.h5", "network.tau_mem=0", "flossing.parameters=beta"}, 81), "");
+}
+
 TEST(ConfigChecks, Schedules) {
     expect({
         {{"flossing.schedule=before"}, {"flossing.schedule has \"before\", but flossing.before says nothing"}},
@@ -165,6 +233,12 @@ TEST(ConfigChecks, Schedules) {
         {{"train.schedule=step"}, {"train.schedule = \"step\" needs train.schedule_steps > 0"}},
         {{"train.schedule=step", "train.schedule_steps=10"}, {}},
         {{"train.schedule=cosine"}, {}},
+        {{"train.optimiser=adamw", "train.learning_rate=0.1", "train.weight_decay=10"}, {}},
+        {{"train.optimiser=adamw", "train.learning_rate=0.1", "train.weight_decay=11"},
+         {"train.learning_rate = 0.1 times train.weight_decay = 11 is more than 1"}},
+        {{"train.learning_rate=0.1", "train.weight_decay=11"}, {}},  // adam has no decay
+        {{"flossing.schedule=every", "flossing.optimiser=adamw", "flossing.learning_rate=2", "flossing.weight_decay=1"},
+         {"flossing.learning_rate = 2 times flossing.weight_decay = 1 is more than 1"}},
     });
 }
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 import program
-from program import BAD_FILE, NUMERICS, STORAGE, SUCCESS, USAGE
+from program import BAD_FILE, NUMERICS, STORAGE, USAGE
 
 
 class CommandLineTest(program.ProgramTest):
@@ -155,14 +155,21 @@ class NetworkFileTest(program.ProgramTest):
 
     def test_tangents_of_lost_rank(self):
         # Every neuron receives the same, so that one step makes all tangents parallel: Cholesky on shards and
-        # Householder on one rank must both tell, and once, whoever meets it.
+        # Householder on one rank must both tell, and once, whoever meets it. A measurement reports what is left.
         same = dict(w_rec=np.ones((12, 12)), alpha=np.zeros(12), beta=np.zeros(12), reset="none")
         for ranks, grid in ((1, "1x1"), (2, "2x1"), (4, "2x2"), (4, "1x4")):
-            for command in (("spectrum",), ("gradients", "--penalty", "floss")):
-                if ranks == 4 and grid == "1x4" and command == ("spectrum",):
-                    continue
-                self.check(NUMERICS, ["QR of the tangent vectors", "step 1, sequence 0: vector 2 of 12"], ranks=ranks,
-                           options=("--grid", grid, "--exponents", 12), command=command, **same)
+            self.check(NUMERICS, ["QR of the tangent vectors", "step 1, sequence 0: vector 2 of 12", "-infinite"],
+                       ranks=ranks, options=("--grid", grid, "--exponents", 12),
+                       command=("gradients", "--penalty", "floss"), **same)
+            if grid == "1x4":
+                continue
+            path, output = program.write_network(self.folder / "network.h5", **same), self.folder / "output.h5"
+            result = self.succeed("spectrum", "--network", path, "--input", path, "--output", output, "--grid", grid,
+                                  "--exponents", 12, ranks=ranks)
+            self.assertEqual(result.err.count("numbers 2 to 12 of the 12 exponents measured are -infinite"), 1)
+            with h5py.File(output) as file:
+                self.assertTrue(np.isfinite(file["lambda"][0]) and np.all(file["lambda"][1:] == -np.inf))
+            output.unlink()
 
 
 class PicturesTest(program.ProgramTest):
@@ -281,13 +288,25 @@ class RunTest(program.ProgramTest):
         # A triangle far narrower than any distance to threshold: no tangent survives the first step.
         faulty = ["network.surrogate=triangle", "network.sharpness=1e6", "network.tau_syn=0", "network.tau_mem=0",
                   "network.reset=none", "diagnostics.exponents=4"]
-        for flossing in ([], ["diagnostics.every=0", "flossing.schedule=before", "flossing.before=2",
-                              "flossing.warmup=2", "flossing.exponents=4"]):
-            self.run_directory = self.arguments[3] = self.folder / str(len(flossing))
-            settings = [word for setting in faulty + flossing for word in ("--set", setting)]
-            self.fail_with(NUMERICS, ["QR of the tangent vectors failed at step 1, sequence 0"], *self.arguments,
-                           *settings, "--grid", "2x2", ranks=4)
-            self.assert_log_tells("error: the QR of the tangent vectors failed")
+        flossing = ["diagnostics.every=0", "flossing.schedule=before", "flossing.before=2", "flossing.warmup=2",
+                    "flossing.exponents=4"]
+        settings = [word for setting in faulty + flossing for word in ("--set", setting)]
+        self.fail_with(NUMERICS, ["QR of the tangent vectors failed at step 1, sequence 0"], *self.arguments,
+                       *settings, "--grid", "2x2", ranks=4)
+        self.assert_log_tells("error: the QR of the tangent vectors failed")
+        # Diagnostics are no reason to end: what cannot be measured is null, told once.
+        self.run_directory = self.arguments[3] = self.folder / "diagnosed"
+        settings = [word for setting in faulty for word in ("--set", setting)]
+        self.succeed(*self.arguments, *settings, "--grid", "2x2", ranks=4)
+        records = program.read_lines(self.run_directory / "diagnostics.jsonl")
+        self.assertGreater(len(records), 1)
+        for record in records:
+            self.assertEqual(record["exponents"], [None] * 4)
+            self.assertEqual((record["entropy_rate"], record["kaplan_yorke_dimension"]), (0.0, 0.0))
+        log = (self.run_directory / "log.txt").read_text()
+        self.assertEqual(log.count("warning: at step 0, numbers 1 to 4 of the 4 exponents measured are -infinite"), 1)
+        self.assertEqual(log.count("-infinite"), 1)
+        self.succeed("report", self.run_directory)
 
     def test_full_disk(self):
         # Three times 4 MB in a checkpoint, no file above 8 MB. Less would stop MPI itself.

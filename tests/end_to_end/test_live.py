@@ -3,7 +3,6 @@ visitor delays or changes the training.
 """
 import http.client
 import json
-import os
 import re
 import signal
 import socket

@@ -9,6 +9,7 @@ spikefloss_python_test(end_to_end/test_resume TIMEOUT 600
   PROCESSORS 2 EMULATED ResumeTest.test_signals_on_one_rank ResumeTest.test_signals_under_mpirun ResumeTest.test_another_grid)
 spikefloss_python_test(end_to_end/test_kill TIMEOUT 600 PROCESSORS 2)
 spikefloss_python_test(end_to_end/test_choices TIMEOUT 300)
+spikefloss_python_test(end_to_end/test_install TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_report TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_live TIMEOUT 300)
 spikefloss_python_test(end_to_end/test_page TIMEOUT 300 FULL)

@@ -257,5 +257,87 @@ TEST_P(QrOnGrids, LostRankNamesStepAndSequence) {
     });
 }
 
+// A measurement goes on: the vectors before the lost one have their R and are orthonormal, those from it on are 0 and
+// -infinite, now and at the next QR; the other sequences notice nothing.
+TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
+    const struct {
+        const char* what;
+        Index left;
+        void (*plant)(double* row, Index d);
+    } cases[] = {
+        {"nothing", 7, [](double*, Index) {}},
+        {"everything", 0, [](double* row, Index) { row[0] = 0.0; }},
+        {"a zero vector", 3, [](double* row, Index) { row[3] = 0.0; }},
+        {"equal vectors", 2, [](double* row, Index) { row[2] = row[0]; }},
+        {"multiples", 6, [](double* row, Index) { row[6] = -4.0 * row[1]; }},
+        {"few states left", 3,
+         [](double* row, Index d) {
+             for (Index j = 0; j < k; ++j) row[j] = d == 1 || d == 2 || d == 30 ? row[j] : 0.0;
+         }},
+        {"two losses", 2, [](double* row, Index) { row[2] = row[0], row[5] = row[1]; }},
+    };
+    for_every_grid([&](const ProcessGrid& grid) {
+        for (bool has_current : {false, true})
+            for (const double condition : {3.0, 1e5})
+                for (const auto& c : cases) {
+                    SCOPED_TRACE(testing::Message()
+                                 << c.what << ", current " << has_current << ", condition " << condition);
+                    Bases a = random_bases(has_current, condition);
+                    const Index D = state_size(has_current);
+                    for (Index d = 0; d < D; ++d) c.plant(a[3].data() + d * k, d);
+                    Shard q(backend, grid, has_current, a);
+                    Buffer<double> r(backend, q.b() * k * k), gram(backend, q.b() * k * k);
+                    Doubles logs(q.b() * k);
+                    TangentQr qr(backend, grid, q.b(), k, q.n());
+                    std::vector<Index> independent(static_cast<std::size_t>(q.b()), k);
+                    for (int call = 0; call < 2; ++call) {
+                        qr.factorise(12, q.my_sequences.begin, q.view(), r.data(), logs.data(), &independent);
+                        backend.gram(q.b(), k, q.n(), q.membrane.data(), q.membrane.data(), gram.data(), false);
+                        if (has_current)
+                            backend.gram(q.b(), k, q.n(), q.current.data(), q.current.data(), gram.data(), true);
+                        Doubles all_gram = gram.to_host();
+                        grid.neurons().all_reduce_sum(all_gram.data(), Scalar::float64,
+                                                      static_cast<Index>(all_gram.size()));
+                        for (Index s = 0; s < q.b(); ++s) {
+                            const Index at = q.my_sequences.begin + s, left = at == 3 ? c.left : k;
+                            EXPECT_EQ(independent[s], left) << "sequence " << at;
+                            Doubles leading(D * left);
+                            for (Index d = 0; d < D; ++d)
+                                for (Index j = 0; j < left; ++j) leading[d * left + j] = a[at][d * k + j];
+                            const Doubles expected = left ? reference::qr(D, left, leading).r : Doubles();
+                            for (Index j = 0; j < k; ++j) {
+                                const double log = logs[s * k + j];
+                                if (j < left)
+                                    EXPECT_NEAR(log, call ? 0.0 : std::log(expected[j * left + j]), 1e-5)
+                                        << "sequence " << at << ", vector " << j;
+                                else
+                                    EXPECT_EQ(log, -HUGE_VAL) << "sequence " << at << ", vector " << j;
+                                for (Index i = 0; i < k; ++i)
+                                    EXPECT_NEAR(all_gram[(s * k + i) * k + j], i == j && j < left, 1e-6);
+                            }
+                        }
+                    }
+                }
+        // What is not finite is an error.
+        for (const double value : {std::nan(""), HUGE_VAL}) {
+            Bases a = random_bases(true, 3.0);
+            a[3][17 * k + 1] = value;
+            Shard q(backend, grid, true, a);
+            Buffer<double> r(backend, q.b() * k * k);
+            Doubles logs(q.b() * k);
+            TangentQr qr(backend, grid, q.b(), k, q.n());
+            std::vector<Index> independent(static_cast<std::size_t>(q.b()), k);
+            bool thrown = false;
+            try {
+                qr.factorise(12, q.my_sequences.begin, q.view(), r.data(), logs.data(), &independent);
+            } catch (const Error& error) {
+                thrown = true;
+                EXPECT_EQ(error.code(), Exit::numerics);
+            }
+            EXPECT_EQ(thrown, q.my_sequences.contains(3));
+        }
+    });
+}
+
 }  // namespace
 }  // namespace spikefloss::testing_support

@@ -1,11 +1,14 @@
 // Properties of the spectrum: closed forms, determinants, QR intervals; what is derived from it; random bases.
 #include "lyapunov/spectrum.hpp"
 
+#include "backend/backends.hpp"
+#include "core/error.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 
 namespace spikefloss {
@@ -84,6 +87,85 @@ TEST(Spectrum, DoesNotDependOnTheQrInterval) {
         const FlossRun run = run_floss(alone(), Sums::float32, c.net, c.seq, {.spectrum = {interval, 10}});
         EXPECT_TRUE(all_near(run.lambda_per_sequence, one.lambda_per_sequence, 1e-4)) << "interval " << interval;
     }
+}
+
+// All exponents of networks with a reset to 0: a spike takes a direction away. A measurement has the leading ones as if
+// no others had been asked for, and -infinite ones after them; flossing on them is an error in words.
+TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
+    int lost_some = 0, compared = 0;
+    for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+        SCOPED_TRACE(testing::Message() << "seed " << seed);
+        reference::Example example{.neurons = 5, .steps = 8, .batch = 2, .exponents = 10, .gain = 0.5, .seed = seed};
+        example.has_current = seed % 2 == 0;
+        if (!example.has_current) example.exponents = 5;
+        const Index D = example.exponents;
+        const reference::Network net = reference::random_network(example);
+        const reference::Sequences seq = reference::random_sequences(example);
+        const std::unique_ptr<Backend> backend = make_test_backend(1, Sums::float32);
+        const Network network(*backend, alone(), host_network(net, alone()));
+        const Buffer<float> x(*backend, host_batch(net, seq, {0, 2}).x);
+        StatePass state(*backend, alone(), network.layout.shape(), 8, 2, false);
+        state.forward(network, x.data());
+        const auto measure = [&](Index k, bool keep, bool whole) {
+            reference::Sequences leading = seq;  // q0 [B, D, k]
+            leading.exponents = k;
+            leading.q0.clear();
+            for (Index row = 0; row < 2 * D; ++row)
+                leading.q0.insert(leading.q0.end(), seq.q0.begin() + row * D, seq.q0.begin() + row * D + k);
+            TangentPass tangents(*backend, alone(), network, {.exponents = k}, 8, 2, keep);
+            tangents.use_whole_passes(whole);
+            tangents.forward(network, state, host_bases(net, leading, {0, 5}, {0, 2}), 0);
+            return tangents.exponents();
+        };
+        const std::vector<double> all = measure(D, false, true);
+        EXPECT_EQ(measure(D, false, false), all);
+        Index left = D;  // in both sequences
+        for (Index s = 0; s < 2; ++s) {
+            Index finite = 0;
+            while (finite < D && std::isfinite(all[s * D + finite])) ++finite;
+            for (Index j = finite; j < D; ++j) EXPECT_EQ(all[s * D + j], -HUGE_VAL);
+            left = std::min(left, finite);
+        }
+        if (left == D) continue;
+        ++lost_some;
+        if (left > 0) {
+            const std::vector<double> leading = measure(left, true, true);  // throws where anything is lost
+            for (Index s = 0; s < 2; ++s)
+                for (Index j = 0; j < left; ++j) {
+                    // Of a vector of which less is left in a step, a float knows the direction badly.
+                    if (leading[s * left + j] < -1.0) break;
+                    EXPECT_NEAR(all[s * D + j], leading[s * left + j], 1e-4);
+                    ++compared;
+                }
+        }
+        std::string text;
+        try {
+            measure(left + 1, true, true);
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), Exit::numerics);
+            text = error.what();
+        }
+        EXPECT_NE(text.find("its exponent is -infinite"), std::string::npos) << text;
+    }
+    EXPECT_GE(lost_some, 4);
+    EXPECT_GE(compared, 20);
+}
+
+// What follows from exponents of which some are lost.
+TEST(Spectrum, QuantitiesWithLostExponents) {
+    const double lost = -HUGE_VAL;
+    const Spectrum some{{0.5, 0.1, lost, lost}, {}, 1, 6}, all{{lost, lost}, {}, 1, 6}, none{{0.5, -0.1}, {}, 1, 6};
+    EXPECT_EQ(kaplan_yorke(some).dimension, 2.0);
+    EXPECT_FALSE(kaplan_yorke(some).is_bound);
+    EXPECT_EQ(kaplan_yorke(all).dimension, 0.0);
+    EXPECT_DOUBLE_EQ(entropy_rate(some), 0.6);
+    EXPECT_EQ(entropy_rate(all), 0.0);
+    EXPECT_EQ(log10_condition_number(some, 10), HUGE_VAL);
+    EXPECT_EQ(log10_condition_number(all, 10), HUGE_VAL);
+    EXPECT_EQ(lost_text(none), "");
+    EXPECT_NE(lost_text(some).find("numbers 3 to 4 of the 4 exponents measured are -infinite"), std::string::npos);
+    EXPECT_NE(lost_text({{0.5, lost}, {}, 1, 6}).find("number 2 of the 2 exponents measured is -infinite"),
+              std::string::npos);
 }
 
 TEST(TangentPass, CountsQrsWhoseStepsAllLieAfterWarmup) {

@@ -51,7 +51,7 @@ inline TrainerOptions small_options(Flossing flossing) {
     options.seed = 3;
     options.batch = 7;
     options.adjoint_cap = 3.0;
-    options.test_batches = 2;
+    options.test_sequences = 2 * options.batch;
     options.optimiser = {.learning_rate = 0.01, .clip = 0.5, .parameters = {}};
     for (const Parameter p : all_parameters) options.optimiser.parameters.push_back(p);
     options.floss_batch = 3;

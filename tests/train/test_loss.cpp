@@ -6,6 +6,7 @@
 #include "support/near.hpp"
 #include "support/run_network.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace spikefloss {
@@ -51,6 +52,36 @@ TEST(LossPass, IsTheReferenceOnEveryGrid) {
             EXPECT_TRUE(all_near(all, expected.gradient, 1e-7));
             EXPECT_TRUE(near_in_norm(all, expected.gradient, 1e-6));
         });
+    }
+}
+
+// The first `all` of 7 sequences count: as if the others were not there.
+TEST(LossPass, SequencesThatFillABatchUpDoNotCount) {
+    for (const auto kind : {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
+        const Logits l = logits(kind);
+        const auto readout = [&](BlockRange range) {
+            std::vector<float> y;
+            for (Index t = 0; t < 9; ++t)
+                y.insert(y.end(), l.y.begin() + (t * 7 + range.begin) * 3, l.y.begin() + (t * 7 + range.end) * 3);
+            return y;
+        };
+        CpuBackend backend(1, Sums::float32);
+        for (Index all = 1; all <= 7; ++all) {
+            const Batch few = host_batch(l.net, l.seq, {0, all});
+            LossPass of_few(backend, alone(), 9, all, l.net.inputs, 3, few.loss);
+            of_few.load(few);
+            const Outcome expected = of_few.evaluate(Buffer<float>(backend, readout({0, all})).data(), all);
+            on_every_grid([&](const ProcessGrid& grid) {
+                const BlockRange mine = grid.sequences_of(7);
+                const Batch batch = host_batch(l.net, l.seq, mine);
+                LossPass loss(backend, grid, 9, mine.size(), l.net.inputs, 3, batch.loss);
+                loss.load(batch, std::clamp<Index>(all - mine.begin, 0, mine.size()));
+                const Outcome outcome = loss.evaluate(Buffer<float>(backend, readout(mine)).data(), all);
+                EXPECT_NEAR(outcome.loss, expected.loss, 1e-12 * expected.loss) << all << " sequences";
+                EXPECT_EQ(outcome.right, expected.right) << all << " sequences";
+                EXPECT_EQ(outcome.accuracy, expected.accuracy) << all << " sequences";
+            });
+        }
     }
 }
 

@@ -145,6 +145,65 @@ TEST(Optimiser, AdamIgnoresWeightDecayAndItsEpsCounts) {
                          .parameters = everything});
 }
 
+// Gradients whose squares are 0 in float32, with an eps that is smaller still: the reference's steps, which in double
+// are nowhere near 0. The first one is the learning rate, and no later one is much larger.
+TEST(Optimiser, AdamWithTinyGradientsAndASmallerEps) {
+    for (const double beta2 : {0.9, 0.999, 0.999999})
+        for (const auto& [eps, size] : {std::pair{1e-30, 1e-27},
+                                        {1e-30, 1e-30},
+                                        {1e-30, 1e-12},
+                                        {1e-25, 1e-27},
+                                        {1e-20, 1e-22},
+                                        {1e-20, 1e-19}}) {
+            SCOPED_TRACE(testing::Message() << "beta2 " << beta2 << ", eps " << eps << ", gradients of " << size);
+            const OptimiserOptions options{
+                .learning_rate = 0.001, .beta2 = beta2, .eps = eps, .parameters = {Parameter::w_rec}};
+            reference::Network net = start();
+            net.w_rec.assign(net.w_rec.size(), 0.0);
+            CpuBackend backend(1, Sums::float32);
+            Network network(backend, alone(), host_network(net, alone()));
+            Optimiser optimiser(backend, alone(), network.layout, options);
+            std::vector<double> m(N * N), v(N * N), values(N * N), before(N * N);
+            for (int step = 0; step < 6; ++step) {
+                reference::Parameters gradient =
+                    reference::sum(reference::zero_gradient(net), gradient_of(net, step), size);
+                add_share(backend, alone(), net, gradient, optimiser);
+                optimiser.update(network, optimiser.reduce());
+                reference::adam({0.001, 0.9, beta2, eps, 0.0}, step + 1, gradient.w_rec, m, v, values);
+                const std::vector<double> now =
+                    gathered_parameters(alone(), network.layout, network.values.to_host()).w_rec;
+                for (std::size_t j = 0; j < now.size(); ++j) {
+                    EXPECT_NEAR((now[j] - before[j]) / 0.001, (values[j] - before[j]) / 0.001, 0.02) << j;
+                    EXPECT_LE(std::fabs(now[j] - before[j]), 0.0015) << j;
+                    if (step == 0 && std::fabs(gradient.w_rec[j]) > 1e3 * eps) {
+                        EXPECT_NEAR(std::fabs(now[j]), 0.001, 2e-6) << j;
+                    }
+                }
+                before = now;
+                values = now;
+            }
+        }
+}
+
+// What is stored where no unit is needed is what Adam's formula says.
+TEST(Optimiser, AdamStoresPlainMomentsFromAnEpsOf1e20On) {
+    CpuBackend backend(1, Sums::float32);
+    for (const double eps : {1e-20, 1e-8}) {
+        Network network(backend, alone(), host_network(start(), alone()));
+        Optimiser optimiser(backend, alone(), network.layout, {.eps = eps, .parameters = {Parameter::w_rec}});
+        add_share(backend, alone(), start(), gradient_of(start(), 0), optimiser);
+        const GradientNorms norms = optimiser.reduce();
+        const std::vector<float> gradient = optimiser.reduced().to_host();
+        optimiser.update(network, norms);
+        const auto [offset, count] = network.layout.extent(Parameter::w_rec);
+        for (Index j = offset; j < offset + count; ++j) {
+            const float g = gradient[static_cast<std::size_t>(j)];
+            EXPECT_EQ(optimiser.state().first[static_cast<std::size_t>(j)], (1.0f - 0.9f) * g);
+            EXPECT_EQ(optimiser.state().second[static_cast<std::size_t>(j)], (1.0f - 0.999f) * (g * g));
+        }
+    }
+}
+
 TEST(Optimiser, AdamW) {
     expect_as_reference(
         {.kind = OptimiserKind::adamw, .learning_rate = 0.02, .weight_decay = 0.3, .parameters = everything});

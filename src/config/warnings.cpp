@@ -1,0 +1,143 @@
+// What would be wrong with a section that is off if it were on: the section is switched on in a copy of the config,
+// which goes through check_config as any other. A key that is at its default is nobody's mistake and is not told.
+#include "config/schema.hpp"
+#include "core/error.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+// The first contradiction in a config, without what to do about it; "" where there is none.
+std::string problem_of(const Config& config) {
+    try {
+        check_config(config);
+    } catch (const Error& error) {
+        const std::string text = error.what();
+        return text.substr(0, text.find('\n'));
+    }
+    return "";
+}
+
+void assign(const Key& to, const Key& from) {
+    std::visit([&](auto* value) { *value = *std::get<decltype(value)>(from.value); }, to.value);
+}
+
+// The contradictions of `section` in `config`, where it is on. harmless: the same section with values that fit any
+// network and any task. Whatever key removes or changes a contradiction when it is set to these is part of it; it keeps
+// that value, so that the next contradiction shows.
+void collect(const std::string& section, const std::string& off, Config config, const Config& harmless,
+             std::vector<std::string>& warnings) {
+    Config defaults, fallback = harmless;
+    const std::vector<Key> mine = keys_of(config), usual = keys_of(defaults), safe = keys_of(fallback);
+    for (std::string problem; !(problem = problem_of(config)).empty();) {
+        std::vector<std::size_t> parts;
+        bool told = false;
+        for (std::size_t i = 0; i < mine.size(); ++i) {
+            if (mine[i].section != section || value_text(mine[i]) == value_text(safe[i])) continue;
+            Config trial = config;
+            assign(keys_of(trial)[i], safe[i]);
+            if (problem_of(trial) == problem) continue;
+            parts.push_back(i);
+            told = told || value_text(mine[i]) != value_text(usual[i]);
+        }
+        if (told) warnings.push_back(fmt::format("{}, but if it were on: {}", off, problem));
+        if (parts.empty()) return;  // what is wrong lies elsewhere
+        for (const std::size_t i : parts) assign(mine[i], safe[i]);
+    }
+}
+
+bool is_set(Config config, const std::string& prefix) {
+    Config defaults;
+    const std::vector<Key> mine = keys_of(config), usual = keys_of(defaults);
+    for (std::size_t i = 0; i < mine.size(); ++i)
+        if (mine[i].path().rfind(prefix, 0) == 0 && value_text(mine[i]) != value_text(usual[i])) return true;
+    return false;
+}
+
+// Values that any network and task can have.
+void make_harmless(Config& config) {
+    config.flossing = {};
+    config.flossing.exponents = config.diagnostics.exponents = 1;
+    config.flossing.warmup = config.diagnostics.warmup = 0;
+    config.serve.address = "127.0.0.1";
+    config.serve.token = "";
+}
+
+// The schedules of the keys that are set.
+std::vector<std::string> schedules_meant(const FlossingConfig& f, bool adaptive) {
+    std::vector<std::string> schedule;
+    if (f.before > 0) schedule.push_back("before");
+    if (!f.at.empty()) schedule.push_back("at");
+    if (f.weight > 0 || schedule.empty()) schedule.push_back("every");
+    if (adaptive) schedule.push_back("adaptive");
+    return schedule;
+}
+
+}  // namespace
+
+std::vector<std::string> config_warnings(const Config& config) {
+    Config harmless;
+    make_harmless(harmless);
+    // All sections harmless but the one that is looked at.
+    Config base = config;
+    make_harmless(base);
+    base.diagnostics.every = 0;
+    std::vector<std::string> warnings;
+
+    const bool adaptive = is_set(config, "flossing.adaptive_");
+    const std::vector<std::string>& schedule = config.flossing.schedule;
+    if (schedule.empty() || (adaptive && std::find(schedule.begin(), schedule.end(), "adaptive") == schedule.end())) {
+        Config on = base;
+        on.flossing = config.flossing;
+        on.flossing.schedule = schedule.empty() ? schedules_meant(config.flossing, adaptive) : schedule;
+        if (!schedule.empty()) on.flossing.schedule.push_back("adaptive");
+        Config safe = harmless;  // but with the schedules and what they need
+        safe.flossing.schedule = on.flossing.schedule;
+        safe.flossing.before = on.flossing.before;
+        safe.flossing.weight = on.flossing.weight;
+        if (!on.flossing.at.empty()) safe.flossing.at = {0};
+        collect("flossing",
+                schedule.empty() ? "flossing is off (flossing.schedule is empty)"
+                                 : "adaptive flossing is off (flossing.schedule does not have \"adaptive\")",
+                on, safe, warnings);
+    }
+    if (config.diagnostics.every == 0) {
+        Config on = base;
+        on.diagnostics = config.diagnostics;
+        Config safe = harmless;
+        on.diagnostics.every = safe.diagnostics.every = 1;
+        collect("diagnostics", "diagnostics is off (diagnostics.every = 0)", on, safe, warnings);
+    }
+    if (config.serve.port == 0) {
+        Config on = base;
+        on.serve = config.serve;
+        Config safe = harmless;
+        on.serve.port = safe.serve.port = 1;
+        collect("serve", "the live page is off (serve.port = 0)", on, safe, warnings);
+    }
+    // All D exponents: one more would be one too many.
+    Config one_more = config;
+    one_more.flossing.exponents += 1;
+    one_more.flossing.target = {0.0};
+    if (!schedule.empty() && config.network.file.empty() && config.network.reset == "zero" &&
+        config.flossing.jacobian_reset == "detached" &&
+        problem_of(one_more).find("flossing.exponents") == 0)
+        warnings.push_back(fmt::format(
+            "flossing.exponents = {} asks for all directions, but a spike that resets its membrane to 0 takes one away: its "
+            "exponent is -infinite, and flossing ends there with exit code 3",
+            config.flossing.exponents));
+    return warnings;
+}
+
+std::vector<std::string> config_warnings(const Config& config, std::int64_t neurons, bool has_current) {
+    if (config.network.file.empty()) return config_warnings(config);
+    Config known = config;
+    known.network = {};
+    known.network.dt = known.network.tau_mem = known.network.tau_out = config.network.dt;
+    known.network.neurons = neurons;
+    known.network.tau_syn = has_current ? config.network.dt : 0.0;
+    return config_warnings(known);
+}
+
+}  // namespace spikefloss
