@@ -42,15 +42,15 @@ struct Arrays {
     Buffer<float> q_i = random(b * k * n), q_u = random(b * k * n), p_i = random(b * k * n), p_u = random(b * k * n),
                   x = random(b * k * n);
     // [b, k, k], [b, k]
-    Buffer<double> gram{backend, b*k*k}, r{backend, unit_r()}, c{backend, b*k*k}, log_r{backend, b*k},
-        weight{backend, b*k};
+    Buffer<double> gram{backend, b* k* k}, r{backend, unit_r()}, c{backend, b* k* k}, log_r{backend, b* k},
+        weight{backend, b* k};
     Buffer<std::int32_t> info{backend, b}, label{backend, b};
     // [T, b, O]
     Buffer<float> z = random(T * b * O), y = random(T * b * O), dy = random(T * b * O),
                   target = filled(T * b * O, 1.0f), mask = filled(T, 1.0f), kappa = filled(O, 0.9f),
                   bias_out = filled(O, 0.1f);
     Buffer<double> result{backend, 2};
-    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n*n}, sums_o{backend, O};
+    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n* n}, sums_o{backend, O};
     Buffer<float> m = filled(n * n, 0.0f), v = filled(n * n, 0.0f);
     // [steps+1, b, n] of whole passes
     Buffer<float> u_steps = random((steps + 1) * b * n), i_steps = random((steps + 1) * b * n),
@@ -134,16 +134,15 @@ std::vector<Operation> operations() {
          bn(1),
          {}},
         {"round_sums", [](Arrays& a) { a.backend.round_sums(a.sums_w.data(), a.m.data(), a.n * a.n); }, nn(2), {}},
-        {"sum_squares",
-         [](Arrays& a) { a.backend.sum_squares(a.w.data(), a.n * a.n, a.sum.data()); },
-         nn(1),
-         {}},
+        {"sum_squares", [](Arrays& a) { a.backend.sum_squares(a.w.data(), a.n * a.n, a.sum.data()); }, nn(1), {}},
         {"row_sum_squares",
          [](Arrays& a) { a.backend.row_sum_squares(a.b, a.n, a.i.data(), a.u.data(), a.squares.data()); },
          bn(2),
          {}},
         {"cap_rows",
-         [](Arrays& a) { a.backend.cap_rows(a.b, a.n, a.squares.data(), a.limit.data(), a.i_next.data(), a.u_next.data()); },
+         [](Arrays& a) {
+             a.backend.cap_rows(a.b, a.n, a.squares.data(), a.limit.data(), a.i_next.data(), a.u_next.data());
+         },
          bn(4),
          {}},
         {"scale", [](Arrays& a) { a.backend.scale(a.w.data(), 1.0f, a.n * a.n); }, nn(2), {}},

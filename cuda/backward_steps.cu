@@ -4,11 +4,11 @@
 //   dv  = du (1 - s[t-1]);   g = di + (1-beta) dv;   di = alpha g
 //   du  = beta dv + psi(u[t-1] - theta) (W' g)
 //
-// W stays in shared memory, [post, pre], cut by pre-synaptic neurons over the blocks of a team (team_plan.hpp). A thread
-// owns one neuron of one sequence and keeps its adjoints in registers. The adjoints g of all neurons are exchanged through
-// the array g in global memory, which is written anyway. In the product W' g a warp takes 32 columns and a slice of the
-// inner length, R sequences at a time, so that an element of W read from shared memory serves R multiply-adds; the slices
-// are added up in order. dW_rec is one deep product over all steps afterwards.
+// W stays in shared memory, [post, pre], cut by pre-synaptic neurons over the blocks of a team (team_plan.hpp). A
+// thread owns one neuron of one sequence and keeps its adjoints in registers. The adjoints g of all neurons are
+// exchanged through the array g in global memory, which is written anyway. In the product W' g a warp takes 32 columns
+// and a slice of the inner length, R sequences at a time, so that an element of W read from shared memory serves R
+// multiply-adds; the slices are added up in order. dW_rec is one deep product over all steps afterwards.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 
@@ -23,11 +23,11 @@ constexpr int most_threads = 512;
 struct BackwardArrays {
     NeuronModel model;
     NeuronVectors neurons;
-    const float* w_rec;   // [N, N]
+    const float* w_rec;  // [N, N]
     StepsBackward pass;
     Index b;
     int N;
-    double* partial;      // [steps+1, b, words]: |(di, du)|^2 of 32 neurons; null: not wanted
+    double* partial;  // [steps+1, b, words]: |(di, du)|^2 of 32 neurons; null: not wanted
 };
 
 int rounded_up(int a, int to) { return (a + to - 1) / to * to; }
@@ -46,8 +46,8 @@ struct BackwardShared {
     }
 };
 
-// R sequences' part of W' g over one slice for this lane's column: g rows `inner` apart, w rows `columns` apart, out rows
-// `columns` apart.
+// R sequences' part of W' g over one slice for this lane's column: g rows `inner` apart, w rows `columns` apart, out
+// rows `columns` apart.
 template <int R>
 __device__ void multiply_slice(const float* g, int inner, int length, const float* w, int columns, float* out) {
     float sum[R];
@@ -55,7 +55,8 @@ __device__ void multiply_slice(const float* g, int inner, int length, const floa
     for (int r = 0; r < R; ++r) sum[r] = 0.0f;
 #pragma unroll 2
     for (int p = 0; p < length; p += 4) {
-        const float w0 = w[p * columns], w1 = w[(p + 1) * columns], w2 = w[(p + 2) * columns], w3 = w[(p + 3) * columns];
+        const float w0 = w[p * columns], w1 = w[(p + 1) * columns], w2 = w[(p + 2) * columns],
+                    w3 = w[(p + 3) * columns];
 #pragma unroll
         for (int r = 0; r < R; ++r) {
             const float4 x = *reinterpret_cast<const float4*>(g + r * inner + p);
@@ -87,7 +88,8 @@ __device__ float with_injections(const BackwardArrays& a, const StepInputs& in, 
     if (a.pass.from_readout)
         du = a.pass.readout == Readout::membrane
                  ? du + in.from_readout
-                 : fmaf(surrogate_psi(a.model.surrogate, u_now - a.model.threshold, a.model.sharpness), in.from_readout, du);
+                 : fmaf(surrogate_psi(a.model.surrogate, u_now - a.model.threshold, a.model.sharpness), in.from_readout,
+                        du);
     return a.pass.extra ? du + in.extra : du;
 }
 
@@ -105,16 +107,16 @@ __device__ void gather_adjoints(const float* g, int S, int N, int inner, float* 
 }
 
 template <int R>
-__global__ void __launch_bounds__(most_threads, 1) backward_steps_kernel(const BackwardArrays a, const int columns, const int S,
-                                                              const int padded, const int slices, const int inner,
-                                                              const int team_size, const TeamKind kind, unsigned* counters) {
+__global__ void __launch_bounds__(most_threads, 1)
+    backward_steps_kernel(const BackwardArrays a, const int columns, const int S, const int padded, const int slices,
+                          const int inner, const int team_size, const TeamKind kind, unsigned* counters) {
     const int N = a.N, words = (N + 31) / 32, thread = static_cast<int>(threadIdx.x), lane = thread % warp_size;
     const int threads = static_cast<int>(blockDim.x);
     const int rank = static_cast<int>(blockIdx.x) % team_size, team_number = static_cast<int>(blockIdx.x) / team_size;
     const int teams = static_cast<int>(gridDim.x) / team_size;
-    auto* w = dynamic_shared<float>();             // [inner, columns]
-    float* g_all = w + inner * columns;            // [padded, inner]
-    float* parts = g_all + padded * inner;         // [slices, padded, columns]
+    auto* w = dynamic_shared<float>();      // [inner, columns]
+    float* g_all = w + inner * columns;     // [padded, inner]
+    float* parts = g_all + padded * inner;  // [slices, padded, columns]
     Team team{kind, static_cast<unsigned>(team_size), counters + team_number};
 
     for (int at = thread; at < inner * columns; at += threads) {
@@ -224,10 +226,10 @@ bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& 
     if (!takes_steps(N).takes) return false;
     if (b == 0 || N == 0) return true;
     const int n = static_cast<int>(N), words = static_cast<int>(spike_words(N));
-    const auto plan = plan_teams(device_, N, b,
-                                 {most_threads, [&](TeamPlan& p) { measure_backward(n, p); }, [](const TeamPlan& p) {
-                                      return resident_blocks(kernel_for(p.sequences), p.threads, p.shared);
-                                  }});
+    const auto plan =
+        plan_teams(device_, N, b,
+                   {most_threads, [&](TeamPlan& p) { measure_backward(n, p); },
+                    [](const TeamPlan& p) { return resident_blocks(kernel_for(p.sequences), p.threads, p.shared); }});
     if (!plan) {
         backward_stepwise(model, neurons, b, N, w_rec, pass);
         return true;
@@ -235,15 +237,15 @@ bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& 
     auto* counters = scratch<unsigned>(0, plan->teams);
     if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(plan->teams) * sizeof(unsigned));
     const bool wanted = pass.squares || pass.adjoint_limit;
-    const BackwardArrays arrays{model, neurons, w_rec, pass, b, n,
-                                wanted ? scratch<double>(1, (pass.steps + 1) * b * words) : nullptr};
+    const BackwardArrays arrays{
+        model, neurons, w_rec, pass, b, n, wanted ? scratch<double>(1, (pass.steps + 1) * b * words) : nullptr};
     const BackwardShared shared(n, plan->sequences, plan->slices);
-    launch(launch_of(*plan, stream_), kernel_for(plan->sequences), arrays, plan->columns, plan->sequences, shared.padded,
-           plan->slices, shared.inner, plan->size, plan->kind, counters);
+    launch(launch_of(*plan, stream_), kernel_for(plan->sequences), arrays, plan->columns, plan->sequences,
+           shared.padded, plan->slices, shared.inner, plan->size, plan->kind, counters);
     if (pass.squares) {
         const Index rows = pass.steps * b;  // t = 1..steps
-        launch({.grid = grid_for(rows, 128), .block = dim3(128), .stream = stream_}, add_partial_squares_kernel, rows, words,
-               static_cast<const double*>(arrays.partial + b * words), pass.squares + b);
+        launch({.grid = grid_for(rows, 128), .block = dim3(128), .stream = stream_}, add_partial_squares_kernel, rows,
+               words, static_cast<const double*>(arrays.partial + b * words), pass.squares + b);
     }
     add_outer_products(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
     return true;

@@ -9,8 +9,8 @@
 
 namespace spikefloss {
 
-// Each throws Error(Exit::internal), or Error(Exit::usage) when the device has no memory left, unless `result` is success.
-// call: the function's name.
+// Each throws Error(Exit::internal), or Error(Exit::usage) when the device has no memory left, unless `result` is
+// success. call: the function's name.
 void check(cudaError_t result, const char* call, std::source_location place = std::source_location::current());
 void check(cublasStatus_t result, const char* call, std::source_location place = std::source_location::current());
 void check(cusolverStatus_t result, const char* call, std::source_location place = std::source_location::current());

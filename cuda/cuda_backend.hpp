@@ -6,10 +6,10 @@
 #include "device.hpp"
 #include "graph.hpp"
 
-#include <algorithm>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cusolverDn.h>
+#include <algorithm>
 
 #include <functional>
 
@@ -148,7 +148,8 @@ private:
 
     // ---- stepwise.cu: whole passes of networks too large for the chip, a product and a kernel per step ----
     void forward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
-                          const float* w_rec, const float* input, float* i, Index i_stride, float* u, std::uint32_t* bits);
+                          const float* w_rec, const float* input, float* i, Index i_stride, float* u,
+                          std::uint32_t* bits);
     void backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                            const StepsBackward& pass);
     // ---- tangent_steps_stepwise.cu: likewise for tangents, at most 64 vectors a sequence ----
@@ -170,9 +171,10 @@ private:
     cusolverDnHandle_t solver_ = nullptr;
     std::function<void(double)> while_waiting_;
     GraphCache graphs_;
-    // Scratch arrays 0 to 7 are free for any operation. Those below belong to gemm and to the sums, so that an operation
-    // may call these while it holds its own.
-    static constexpr int blas_scratch = 8, wide_a_scratch = 9, wide_b_scratch = 10, wide_c_scratch = 11, sum_scratch = 12;
+    // Scratch arrays 0 to 7 are free for any operation. Those below belong to gemm and to the sums, so that an
+    // operation may call these while it holds its own.
+    static constexpr int blas_scratch = 8, wide_a_scratch = 9, wide_b_scratch = 10, wide_c_scratch = 11,
+                         sum_scratch = 12;
     static constexpr int scratches = 13;
     void* scratch_[scratches] = {};
     std::size_t scratch_size_[scratches] = {};

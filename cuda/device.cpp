@@ -32,7 +32,8 @@ Device describe_device(int id) {
     device.id = id;
     device.name = properties.name;
     device.uuid = "GPU-";
-    for (int i = 0; i < 4; ++i) device.uuid += fmt::format("{:02x}", static_cast<unsigned char>(properties.uuid.bytes[i]));
+    for (int i = 0; i < 4; ++i)
+        device.uuid += fmt::format("{:02x}", static_cast<unsigned char>(properties.uuid.bytes[i]));
     device.major = attribute(cudaDevAttrComputeCapabilityMajor, id);
     device.minor = attribute(cudaDevAttrComputeCapabilityMinor, id);
     device.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, id);

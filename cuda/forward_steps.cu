@@ -1,11 +1,12 @@
 // The forward pass of one rank that holds all neurons, all steps in one launch:
 //
-//   i[t+1] = alpha i[t] + (input[t] + W s[t]) + bias,   u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),   s[t] = u[t] > theta
+//   i[t+1] = alpha i[t] + (input[t] + W s[t]) + bias,   u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),   s[t] = u[t] >
+//   theta
 //
-// W stays in shared memory, [pre, post], cut by post-synaptic neurons over the blocks of a team (team_plan.hpp); time is
-// the loop inside the kernel. A thread is one neuron of one sequence and keeps its state in registers. Spikes are
-// exchanged as words of 32 bits: in the block's shared memory, in that of all blocks of a cluster, or through the tape in
-// global memory. Each warp turns the words of its sequence into a list and adds one row of W for every spike: about
+// W stays in shared memory, [pre, post], cut by post-synaptic neurons over the blocks of a team (team_plan.hpp); time
+// is the loop inside the kernel. A thread is one neuron of one sequence and keeps its state in registers. Spikes are
+// exchanged as words of 32 bits: in the block's shared memory, in that of all blocks of a cluster, or through the tape
+// in global memory. Each warp turns the words of its sequence into a list and adds one row of W for every spike: about
 // rate * N additions where a dense product takes N. One barrier per step.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
@@ -21,17 +22,17 @@ constexpr int most_threads = 1024;
 
 struct ForwardArrays {
     NeuronModel model;
-    NeuronVectors neurons;    // [N]
+    NeuronVectors neurons;  // [N]
     Index steps, b, i_stride;
     int N;
-    const float* w_rec;       // [N, N]
-    const float* input;       // [steps, b, N]
+    const float* w_rec;  // [N, N]
+    const float* input;  // [steps, b, N]
     float *i, *u;
-    std::uint32_t* bits;      // [steps+1, b, words]
+    std::uint32_t* bits;  // [steps+1, b, words]
 };
 
-// Shared memory of a block: W' [N + 1, columns + 1] (the last row zeros, rows padded against bank conflicts), the words of
-// its sequences of this step and the last [2, S, words], and a list of spikes for each warp.
+// Shared memory of a block: W' [N + 1, columns + 1] (the last row zeros, rows padded against bank conflicts), the words
+// of its sequences of this step and the last [2, S, words], and a list of spikes for each warp.
 struct ForwardShared {
     int stride, words, list;
     __host__ __device__ ForwardShared(int N, int columns)
@@ -47,8 +48,8 @@ struct ForwardShared {
     }
 };
 
-// Writes the numbers of the set bits of words [first, first + 32) of `masks`, followed by `none` up to a multiple of four,
-// to the warp's list; returns their number. Lane l has word first + l.
+// Writes the numbers of the set bits of words [first, first + 32) of `masks`, followed by `none` up to a multiple of
+// four, to the warp's list; returns their number. Lane l has word first + l.
 __device__ int list_spikes(std::uint32_t mask, int first, std::uint16_t none, std::uint16_t* list) {
     const int lane = static_cast<int>(threadIdx.x % warp_size), count = __popc(mask);
     int end = count;  // inclusive sum over lanes
@@ -65,9 +66,9 @@ __device__ int list_spikes(std::uint32_t mask, int first, std::uint16_t none, st
     return total;
 }
 
-__global__ void __launch_bounds__(most_threads, 1) forward_steps_kernel(const ForwardArrays a, const int columns, const int S,
-                                                             const int team_size, const TeamKind kind,
-                                                             unsigned* counters) {
+__global__ void __launch_bounds__(most_threads, 1)
+    forward_steps_kernel(const ForwardArrays a, const int columns, const int S, const int team_size,
+                         const TeamKind kind, unsigned* counters) {
     const int N = a.N, lane = static_cast<int>(threadIdx.x % warp_size);
     const int rank = static_cast<int>(blockIdx.x) % team_size, team_number = static_cast<int>(blockIdx.x) / team_size;
     const int teams = static_cast<int>(gridDim.x) / team_size;
@@ -164,8 +165,8 @@ bool CudaBackend::forward_steps(const NeuronModel& model, const NeuronVectors& n
     auto* counters = scratch<unsigned>(0, plan->teams);
     if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(plan->teams) * sizeof(unsigned));
     const ForwardArrays arrays{model, neurons, steps, b, i_stride, static_cast<int>(N), w_rec, input, i, u, bits};
-    launch(launch_of(*plan, stream_), forward_steps_kernel, arrays, plan->columns, plan->sequences, plan->size, plan->kind,
-           counters);
+    launch(launch_of(*plan, stream_), forward_steps_kernel, arrays, plan->columns, plan->sequences, plan->size,
+           plan->kind, counters);
     return true;
 }
 

@@ -1,5 +1,5 @@
-// Work of many launches that is queued again and again, recorded once as a CUDA graph and from then on queued as a whole:
-// one call instead of thousands.
+// Work of many launches that is queued again and again, recorded once as a CUDA graph and from then on queued as a
+// whole: one call instead of thousands.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -30,8 +30,8 @@ private:
     std::string bytes_;
 };
 
-// A Recording of the backend's stream: calls `work` the first time (so that libraries connect and allocate), records it the
-// second, and launches the graph from then on.
+// A Recording of the backend's stream: calls `work` the first time (so that libraries connect and allocate), records it
+// the second, and launches the graph from then on.
 class GraphRecording final : public Recording {
 public:
     explicit GraphRecording(cudaStream_t stream) : stream_(stream) {}

@@ -1,10 +1,11 @@
-// The vocabulary of the kernels: how one is launched, and the few device operations that C++ has no word for. Besides it
-// kernels use CUDA's own names (threadIdx, __syncthreads, __shfl_xor_sync, __ballot_sync, atomicAdd, ...). Kept small so
-// that a host compiler can run the same kernels: where __CUDACC__ is missing, emulated_device.hpp (tests/cuda_emulation)
-// stands in for the device part.
+// The vocabulary of the kernels: how one is launched, and the few device operations that C++ has no word for. Besides
+// it kernels use CUDA's own names (threadIdx, __syncthreads, __shfl_xor_sync, __ballot_sync, atomicAdd, ...). Kept
+// small so that a host compiler can run the same kernels: where __CUDACC__ is missing, emulated_device.hpp
+// (tests/cuda_emulation) stands in for the device part.
 //
-// Rules for kernels: shared memory is dynamic, from dynamic_shared(); no static __shared__ and no __constant__ variables;
-// all threads of a block reach the same barriers; blocks talk to each other only through TeamBarrier or cluster_barrier.
+// Rules for kernels: shared memory is dynamic, from dynamic_shared(); no static __shared__ and no __constant__
+// variables; all threads of a block reach the same barriers; blocks talk to each other only through TeamBarrier or
+// cluster_barrier.
 #pragma once
 
 #include "check.hpp"
@@ -90,8 +91,8 @@ __device__ inline double warp_sum(double x) {
     return x;
 }
 
-// The sum over all threads of the block (a whole number of warps), the same in each; `partial` holds 33 doubles of shared
-// memory, free for reuse after the next barrier.
+// The sum over all threads of the block (a whole number of warps), the same in each; `partial` holds 33 doubles of
+// shared memory, free for reuse after the next barrier.
 __device__ inline double block_sum(double x, double* partial) {
     const unsigned lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
     x = warp_sum(x);
@@ -107,11 +108,12 @@ __device__ inline double block_sum(double x, double* partial) {
 
 // Blocks that work on the same sequences and wait for each other in every step: one block, a cluster, or co-resident
 // blocks of a cooperative launch with a counter of their own in global memory (0 at the start). After wait(), what any
-// thread of the team wrote to global memory before is visible to all, to reads that bypass the first-level cache (__ldcg).
+// thread of the team wrote to global memory before is visible to all, to reads that bypass the first-level cache
+// (__ldcg).
 struct Team {
     TeamKind kind;
-    unsigned size;       // blocks
-    unsigned* counter;   // TeamKind::grid
+    unsigned size;      // blocks
+    unsigned* counter;  // TeamKind::grid
     unsigned target = 0;
 
     __device__ void wait() {
@@ -169,7 +171,8 @@ void launch(const Launch& how, void (*kernel)(Parameters...), Arguments... argum
                                    static_cast<int>(how.shared)),
               "cudaFuncSetAttribute(MaxDynamicSharedMemorySize)");
     if (how.cluster > 8)
-        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                   cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
               "cudaFuncSetAttribute(NonPortableClusterSizeAllowed)");
     cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
@@ -215,8 +218,8 @@ inline Launch launch_of(const TeamPlan& plan, cudaStream_t stream) {
             .cooperative = plan.kind == TeamKind::grid};
 }
 
-// The grid for one thread per element in blocks of `block` threads; kernels loop in strides of the whole grid, so a count
-// beyond it is handled too.
+// The grid for one thread per element in blocks of `block` threads; kernels loop in strides of the whole grid, so a
+// count beyond it is handled too.
 inline dim3 grid_for(Index count, int block) {
     constexpr Index most = 1 << 16;
     const Index blocks = (count + block - 1) / block;

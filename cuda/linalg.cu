@@ -1,6 +1,6 @@
-// Products of the CUDA backend by cuBLAS. A row-major matrix is its transpose seen by columns, so C = op(A) op(B) by rows
-// is C' = op(B)' op(A)' by columns: the same product with A and B exchanged, and no copy. With Sums::float64 the float
-// operands are widened and the product is taken in double, as on the CPU.
+// Products of the CUDA backend by cuBLAS. A row-major matrix is its transpose seen by columns, so C = op(A) op(B) by
+// rows is C' = op(B)' op(A)' by columns: the same product with A and B exchanged, and no copy. With Sums::float64 the
+// float operands are widened and the product is taken in double, as on the CPU.
 #include "cuda_backend.hpp"
 
 #include "kernel.cuh"
@@ -29,15 +29,15 @@ __global__ void narrow_kernel(const double* sum, Index rows, Index cols, Index s
 // c = 0, for an inner length of 0.
 template <class T>
 __global__ void clear_kernel(Index rows, Index cols, Index stride, T* c) {
-    for (Index at = first_element(); at < rows * cols; at += element_stride())
-        c[at / cols * stride + at % cols] = T(0);
+    for (Index at = first_element(); at < rows * cols; at += element_stride()) c[at / cols * stride + at % cols] = T(0);
 }
 
 cublasOperation_t flag(Transpose op) { return op == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N; }
 
 // cuBLAS counts with int, and wants a leading dimension of at least 1.
 int size(Index n) {
-    if (n > std::numeric_limits<int>::max()) check(CUBLAS_STATUS_INVALID_VALUE, "a product with a side of 2^31 or more");
+    if (n > std::numeric_limits<int>::max())
+        check(CUBLAS_STATUS_INVALID_VALUE, "a product with a side of 2^31 or more");
     return static_cast<int>(n);
 }
 int leading(Index stride) { return stride > 0 ? size(stride) : 1; }
@@ -74,7 +74,8 @@ void CudaBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Ma
     if (inner == 0) {
         const Launch how{grid_for(m * n, block), block, stream_};
         if (accumulate) return;
-        if (c.type == Scalar::float32) return launch(how, clear_kernel<float>, m, n, c.stride, static_cast<float*>(c.data));
+        if (c.type == Scalar::float32)
+            return launch(how, clear_kernel<float>, m, n, c.stride, static_cast<float*>(c.data));
         return launch(how, clear_kernel<double>, m, n, c.stride, static_cast<double*>(c.data));
     }
     if (c.type == Scalar::float32) {
@@ -88,8 +89,8 @@ void CudaBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Ma
     const double* wide_a = widened(stream_, a, scratch<double>(wide_a_scratch, a.rows * a.cols));
     const double* wide_b = widened(stream_, b, scratch<double>(wide_b_scratch, b.rows * b.cols));
     const double one = 1.0, beta = accumulate ? 1.0 : 0.0;
-    check(cublasDgemm(blas_, flag(op_b), flag(op_a), size(n), size(m), size(inner), &one, wide_b, leading(b.cols), wide_a,
-                      leading(a.cols), &beta, static_cast<double*>(c.data), leading(c.stride)),
+    check(cublasDgemm(blas_, flag(op_b), flag(op_a), size(n), size(m), size(inner), &one, wide_b, leading(b.cols),
+                      wide_a, leading(a.cols), &beta, static_cast<double*>(c.data), leading(c.stride)),
           "cublasDgemm");
 }
 

@@ -154,9 +154,8 @@ void NcclCommunicator::all_gather(const void* send, void* receive, std::span<con
     if (!comm_) return backend_.copy(receive, send, mine);
     if (all_equal(bytes)) {
         if (mine)
-            session_->call("ncclAllGather", comm_, [&] {
-                return ncclAllGather(send, receive, mine, ncclUint8, comm_, backend_.stream());
-            });
+            session_->call("ncclAllGather", comm_,
+                           [&] { return ncclAllGather(send, receive, mine, ncclUint8, comm_, backend_.stream()); });
         return;
     }
     group("ncclBroadcast", [&] {
@@ -209,7 +208,8 @@ void NcclCommunicator::begin_sums(std::span<const SumRange> ranges, Scalar type)
         ncclResult_t first = ncclSuccess;
         for (const auto& [data, count] : ranges)
             if (count)
-                note(first, ncclAllReduce(data, data, static_cast<std::size_t>(count), datatype(type), ncclSum, comm_, side));
+                note(first,
+                     ncclAllReduce(data, data, static_cast<std::size_t>(count), datatype(type), ncclSum, comm_, side));
         return first;
     });
 }

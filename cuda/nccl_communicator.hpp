@@ -1,11 +1,11 @@
-// Communicator on device memory through NCCL, one GPU per rank: every operation is queued on the backend's stream, but for
-// sums that overlap, which have a stream of their own.
+// Communicator on device memory through NCCL, one GPU per rank: every operation is queued on the backend's stream, but
+// for sums that overlap, which have a stream of their own.
 //
 // A lost rank leaves the others' streams waiting for ever. So whenever the host waits for its stream, the communicators
 // are asked for errors, and after the time limit the roll is called over MPI (parallel/watch.hpp); then all
-// communicators are aborted, which frees the stream, and the error that names the rank ends the job. A call of NCCL itself
-// waits for other ranks only while communicators are made or connected; the watch ends a rank that does so for too long.
-// (NCCL's non-blocking communicators would start a thread for every collective.)
+// communicators are aborted, which frees the stream, and the error that names the rank ends the job. A call of NCCL
+// itself waits for other ranks only while communicators are made or connected; the watch ends a rank that does so for
+// too long. (NCCL's non-blocking communicators would start a thread for every collective.)
 #pragma once
 
 #include "cuda_backend.hpp"

@@ -24,7 +24,8 @@ __global__ void neuron_step_kernel(NeuronModel model, NeuronVectors neurons, Ind
     }
 }
 
-// One warp a word: lane l is neuron 32 w + l. The grid's stride is a whole number of warps, so that a warp votes together.
+// One warp a word: lane l is neuron 32 w + l. The grid's stride is a whole number of warps, so that a warp votes
+// together.
 __global__ void pack_spikes_kernel(float theta, Index rows, Index n, const float* u, std::uint32_t* bits) {
     const Index words = spike_words(n);
     const unsigned lane = threadIdx.x % warp_size;
@@ -92,15 +93,15 @@ __global__ void time_constants_backward_kernel(NeuronModel model, NeuronVectors 
 }  // namespace
 
 void CudaBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                              const float* input, const float* recurrent, const float* i, const float* u,
-                              float* i_next, float* u_next) {
-    launch({grid_for(b * n, block), block, stream_}, neuron_step_kernel, model, neurons, b * n, n, input, recurrent, i, u,
-           i_next, u_next);
+                              const float* input, const float* recurrent, const float* i, const float* u, float* i_next,
+                              float* u_next) {
+    launch({grid_for(b * n, block), block, stream_}, neuron_step_kernel, model, neurons, b * n, n, input, recurrent, i,
+           u, i_next, u_next);
 }
 
 void CudaBackend::pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) {
-    launch({grid_for(rows * spike_words(n) * warp_size, block), block, stream_}, pack_spikes_kernel, model.threshold, rows,
-           n, u, bits);
+    launch({grid_for(rows * spike_words(n) * warp_size, block), block, stream_}, pack_spikes_kernel, model.threshold,
+           rows, n, u, bits);
 }
 
 void CudaBackend::unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) {
@@ -116,8 +117,8 @@ void CudaBackend::count_spikes(Index rows, Index words, const std::uint32_t* bit
 
 void CudaBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                                        const float* u_before, float* di, float* du, float* g) {
-    launch({grid_for(b * n, block), block, stream_}, neuron_step_backward_kernel, model, neurons, b * n, n, u_before, di,
-           du, g);
+    launch({grid_for(b * n, block), block, stream_}, neuron_step_backward_kernel, model, neurons, b * n, n, u_before,
+           di, du, g);
 }
 
 void CudaBackend::add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
@@ -131,8 +132,8 @@ void CudaBackend::time_constants_backward(const NeuronModel& model, const Neuron
     const Launch how{grid_for(n, 64), 64, stream_};
     const auto add_to = [&](auto* alpha_sum, auto* beta_sum) {
         using T = std::remove_pointer_t<decltype(alpha_sum)>;
-        launch(how, time_constants_backward_kernel<T>, model, neurons, b, n, i_before, i_now, u_before, di, du, alpha_sum,
-               beta_sum);
+        launch(how, time_constants_backward_kernel<T>, model, neurons, b, n, i_before, i_now, u_before, di, du,
+               alpha_sum, beta_sum);
     };
     if (d_alpha.type == Scalar::float32)
         add_to(static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));

@@ -204,8 +204,9 @@ void CudaBackend::householder(Index b, Index k, Index n, Tangents x, double* r, 
           "cusolverDnDorgqr_bufferSize");
     double* work = scratch<double>(7, factor_size > basis_size ? factor_size : basis_size);
     for (Index s = 0; s < b; ++s)
-        check(cusolverDnDgeqrf(solver_, rows, cols, a + s * k * D, rows, tau + s * k, work, factor_size, lapack_info + s),
-              "cusolverDnDgeqrf");
+        check(
+            cusolverDnDgeqrf(solver_, rows, cols, a + s * k * D, rows, tau + s * k, work, factor_size, lapack_info + s),
+            "cusolverDnDgeqrf");
     launch(over(b * k * k, stream_), upper_triangle_kernel, b, k, D, a, r);
     for (Index s = 0; s < b; ++s)
         check(cusolverDnDorgqr(solver_, rows, cols, cols, a + s * k * D, rows, tau + s * k, work, basis_size,
@@ -233,8 +234,7 @@ void CudaBackend::qr_backward_apply(Index b, Index k, Index n, const float* q, c
     double** matrices = scratch<double*>(6, 2 * b);
     launch(over(b * k * n, stream_), widen_kernel, b * k * n, q, wide_q);
     launch(over(b * k * n, stream_), widen_kernel, b * k * n, qb, wide_qb);
-    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide_qb, k * n,
-           matrices + b);
+    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide_qb, k * n, matrices + b);
     const double one = 1.0;
     const int k_ = static_cast<int>(k), n_ = static_cast<int>(n), b_ = static_cast<int>(b);
     check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_N, CUBLAS_OP_T, n_, k_, k_, &one, wide_q, n_, k * n, c, k_, k * k,

@@ -8,8 +8,8 @@
 namespace spikefloss {
 namespace {
 
-constexpr int block = 64;          // few threads, so that they spread over the multiprocessors
-constexpr int ahead = 8;           // steps whose inputs a thread loads before it computes the first of them
+constexpr int block = 64;  // few threads, so that they spread over the multiprocessors
+constexpr int ahead = 8;   // steps whose inputs a thread loads before it computes the first of them
 constexpr int loss_block = 256;
 constexpr Index most_losses = 1024;  // blocks of binary_cross_entropy_kernel
 
@@ -164,8 +164,8 @@ void CudaBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y
                                        const float* mask, float weight, float* dy, double* result) {
     const Index blocks = std::min(most_losses, (T * b * O + loss_block - 1) / loss_block);
     double* partial = scratch<double>(sum_scratch, 2 * blocks);
-    launch({dim3(static_cast<unsigned>(blocks)), loss_block, stream_, 33 * sizeof(double)}, binary_cross_entropy_kernel, T,
-           b * O, y, target, mask, weight, dy, partial);
+    launch({dim3(static_cast<unsigned>(blocks)), loss_block, stream_, 33 * sizeof(double)}, binary_cross_entropy_kernel,
+           T, b * O, y, target, mask, weight, dy, partial);
     launch({dim3(1), dim3(2), stream_}, add_losses_kernel, blocks, partial, result);
 }
 
@@ -173,8 +173,8 @@ void CudaBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* 
                                         const float* mask, float weight, float* dy, double* result) {
     double* memory = scratch<double>(sum_scratch, b * O + 2 * b);
     double* partial = memory + b * O;
-    launch({grid_for(b, 1), 128, stream_, sizeof(double)}, softmax_cross_entropy_kernel, T, b, O, y, label, mask, weight,
-           dy, memory, partial);
+    launch({grid_for(b, 1), 128, stream_, sizeof(double)}, softmax_cross_entropy_kernel, T, b, O, y, label, mask,
+           weight, dy, memory, partial);
     launch({dim3(1), dim3(2), stream_}, add_losses_kernel, b, partial, result);
 }
 

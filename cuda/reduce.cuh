@@ -1,6 +1,6 @@
-// Reductions over a whole array on the device, by CUB, with temporary memory given by the caller. Their result depends on
-// the shape and the device alone. Where __CUDACC__ is missing, emulated_reduce.hpp (tests/cuda_emulation) stands in, with
-// Thrust's host system. Included by sums.cu only: CUB takes long to compile.
+// Reductions over a whole array on the device, by CUB, with temporary memory given by the caller. Their result depends
+// on the shape and the device alone. Where __CUDACC__ is missing, emulated_reduce.hpp (tests/cuda_emulation) stands in,
+// with Thrust's host system. Included by sums.cu only: CUB takes long to compile.
 #pragma once
 
 #include "check.hpp"
@@ -23,8 +23,8 @@ struct WideSquare {
 // written.
 inline void reduce_squares(void* temporary, std::size_t& bytes, const float* x, Index count, double* sum,
                            cudaStream_t stream) {
-    check(cub::DeviceReduce::TransformReduce(temporary, bytes, x, sum, count, cuda::std::plus<double>{}, WideSquare{}, 0.0,
-                                             stream),
+    check(cub::DeviceReduce::TransformReduce(temporary, bytes, x, sum, count, cuda::std::plus<double>{}, WideSquare{},
+                                             0.0, stream),
           "cub::DeviceReduce::TransformReduce");
 }
 

@@ -1,8 +1,9 @@
 // Whole passes of networks whose W_rec does not fit the chip: per step one product and one kernel, all queued at once.
 //
-// Spikes are 0 or 1 and so exact in bfloat16, and a float is exactly the sum of three bfloat16 numbers, each the rounding of
-// what is left. With the three parts of W side by side, [N, 3N], and the spikes repeated, [b, 3N], one bfloat16 product with
-// float sums is as exact as a float product and runs on the tensor cores, at a third of their rate:
+// Spikes are 0 or 1 and so exact in bfloat16, and a float is exactly the sum of three bfloat16 numbers, each the
+// rounding of what is left. With the three parts of W side by side, [N, 3N], and the spikes repeated, [b, 3N], one
+// bfloat16 product with float sums is as exact as a float product and runs on the tensor cores, at a third of their
+// rate:
 //
 //   W s = W1 s + W2 s + W3 s            dW = sum of (g1 + g2 + g3) s'
 //
@@ -25,7 +26,8 @@ constexpr Index least_split = 512;
 
 int parts_of(Precision precision) { return precision == Precision::fp32 ? 3 : precision == Precision::tf32 ? 2 : 1; }
 
-// out[part][...]: the bfloat16 parts of x [rows, n], `row_stride` elements from row to row and `part_stride` from part to part.
+// out[part][...]: the bfloat16 parts of x [rows, n], `row_stride` elements from row to row and `part_stride` from part
+// to part.
 __global__ void split_kernel(Index rows, Index n, const float* x, int parts, Index row_stride, Index part_stride,
                              __nv_bfloat16* out) {
     for (Index at = first_element(); at < rows * n; at += element_stride()) {
@@ -54,8 +56,8 @@ struct StepArrays {
     Index b, N;
     const float *input, *product, *i, *u;  // of this step; product null: there is none, u is already the next one
     float *i_next, *u_next;
-    std::uint32_t* bits;                   // of the next step, [b, words]
-    __nv_bfloat16* spikes;                 // of the next step, [b, parts, N]
+    std::uint32_t* bits;    // of the next step, [b, words]
+    __nv_bfloat16* spikes;  // of the next step, [b, parts, N]
     int parts;
 };
 
@@ -100,10 +102,11 @@ __global__ void inject_kernel(NeuronModel model, Index count, const float* u, co
 
 // Column-major C [m, n] (+)= op(A) op(B) of bfloat16 matrices with float sums.
 void bf16_product(cublasHandle_t blas, cublasOperation_t op_a, cublasOperation_t op_b, Index m, Index n, Index k,
-                  const __nv_bfloat16* a, Index lda, const __nv_bfloat16* b, Index ldb, bool accumulate, float* c, Index ldc) {
+                  const __nv_bfloat16* a, Index lda, const __nv_bfloat16* b, Index ldb, bool accumulate, float* c,
+                  Index ldc) {
     const float one = 1.0f, beta = accumulate ? 1.0f : 0.0f;
-    check(cublasGemmEx(blas, op_a, op_b, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), &one, a, CUDA_R_16BF,
-                       static_cast<int>(lda), b, CUDA_R_16BF, static_cast<int>(ldb), &beta, c, CUDA_R_32F,
+    check(cublasGemmEx(blas, op_a, op_b, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), &one, a,
+                       CUDA_R_16BF, static_cast<int>(lda), b, CUDA_R_16BF, static_cast<int>(ldb), &beta, c, CUDA_R_32F,
                        static_cast<int>(ldc), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
           "cublasGemmEx");
 }
@@ -114,23 +117,34 @@ Launch elements(Index count, cudaStream_t stream) {
 
 }  // namespace
 
-void CudaBackend::forward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
-                                   const float* w_rec, const float* input, float* i, Index i_stride, float* u,
+void CudaBackend::forward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b,
+                                   Index N, const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                                    std::uint32_t* bits) {
     const int parts = parts_of(precision_);
     const Index row = b * N, words = spike_words(N), wide = parts * N;
-    auto* w = scratch<__nv_bfloat16>(1, N * wide);        // [N, parts, N]
-    auto* spikes = scratch<__nv_bfloat16>(2, b * wide);   // [b, parts, N]
-    auto* product = scratch<float>(3, row);               // [b, N]
+    auto* w = scratch<__nv_bfloat16>(1, N * wide);       // [N, parts, N]
+    auto* spikes = scratch<__nv_bfloat16>(2, b * wide);  // [b, parts, N]
+    auto* product = scratch<float>(3, row);              // [b, N]
     const auto step_kernel = [&](Index t, const float* product_or_null) {
         const Index before = t == 0 ? 0 : t - 1;
-        const StepArrays arrays{model, neurons, b, N, input + before * row, product_or_null, i + before * i_stride,
-                                u + before * row, i + t * i_stride, u + t * row, bits + t * b * words, spikes, parts};
+        const StepArrays arrays{model,
+                                neurons,
+                                b,
+                                N,
+                                input + before * row,
+                                product_or_null,
+                                i + before * i_stride,
+                                u + before * row,
+                                i + t * i_stride,
+                                u + t * row,
+                                bits + t * b * words,
+                                spikes,
+                                parts};
         launch(elements(b * words * warp_size, stream_), neuron_step_to_spikes_kernel, arrays);
     };
     GraphKey key;
-    key << 'f' << model.threshold << model.reset << neurons.alpha << neurons.beta << neurons.bias << steps << b << N << w_rec
-        << input << i << i_stride << u << bits;
+    key << 'f' << model.threshold << model.reset << neurons.alpha << neurons.beta << neurons.bias << steps << b << N
+        << w_rec << input << i << i_stride << u << bits;
     graphs().run(stream_, key, [&] {
         launch(elements(N * N, stream_), split_kernel, N, N, w_rec, parts, wide, N, w);
         step_kernel(0, nullptr);  // only the spikes of u[0]
@@ -154,8 +168,8 @@ void CudaBackend::backward_stepwise(const NeuronModel& model, const NeuronVector
                pass.extra && t > 0 ? pass.extra + t * row : nullptr, pass.du);
     };
     GraphKey key;
-    key << 'b' << model.threshold << model.reset << model.surrogate << model.sharpness << neurons.alpha << neurons.beta << b
-        << N << w_rec << pass.steps << pass.u << pass.from_readout << pass.readout << pass.extra << pass.squares
+    key << 'b' << model.threshold << model.reset << model.surrogate << model.sharpness << neurons.alpha << neurons.beta
+        << b << N << w_rec << pass.steps << pass.u << pass.from_readout << pass.readout << pass.extra << pass.squares
         << pass.adjoint_limit << pass.di << pass.du << pass.g;
     graphs().run(stream_, key, [&] {
         for (Index t = pass.steps; t >= 1; --t) {
@@ -172,7 +186,8 @@ void CudaBackend::backward_stepwise(const NeuronModel& model, const NeuronVector
     add_outer_products(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
 }
 
-void CudaBackend::add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec) {
+void CudaBackend::add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits,
+                                     SumMatrix d_w_rec) {
     const int parts = parts_of(precision_);
     // Few neurons: one float product; the spikes as floats take no more memory than the parts would.
     const Index at_once = std::max<Index>(1, std::min(rows, most_parts / ((parts + 1) * N)));
@@ -194,8 +209,8 @@ void CudaBackend::add_outer_products(Index rows, Index N, const float* g, const 
         launch(elements(now * N, stream_), spikes_to_bf16_kernel, now, N, bits + first * spike_words(N), spikes);
         // dW [post, pre] += g' s: column-major dW' [pre, post] += s [pre, now] g' [now, post].
         for (int part = 0; part < parts; ++part)
-            bf16_product(blas_, CUBLAS_OP_N, CUBLAS_OP_T, N, N, now, spikes, N, g_parts + part * at_once * N, N, true, dw,
-                         d_w_rec.stride);
+            bf16_product(blas_, CUBLAS_OP_N, CUBLAS_OP_T, N, N, now, spikes, N, g_parts + part * at_once * N, N, true,
+                         dw, d_w_rec.stride);
     }
 }
 

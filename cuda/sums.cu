@@ -88,8 +88,8 @@ dim3 grid_of_rows(Index rows) { return grid_for(rows, 1); }
 void CudaBackend::add_column_sums(Matrix<const float> a, SumMatrix c) {
     const Index parts = std::clamp<Index>(a.rows / least_rows, 1, most_parts);
     double* partial = scratch<double>(sum_scratch, parts * a.cols);
-    launch({grid_for(parts * a.cols, block), block, stream_}, column_sums_kernel, a.data, a.rows, a.cols, a.stride, parts,
-           partial);
+    launch({grid_for(parts * a.cols, block), block, stream_}, column_sums_kernel, a.data, a.rows, a.cols, a.stride,
+           parts, partial);
     const Launch how{grid_for(a.cols, 64), 64, stream_};
     if (c.type == Scalar::float32)
         launch(how, add_parts_kernel<float>, partial, parts, a.cols, static_cast<float*>(c.data));

@@ -14,8 +14,8 @@
 // barriers 1000: 17000 cycles, 9.5 us a step at 1.75 GHz; 5 ms for 500 steps (not measured). Of 227 KB it takes 96 KB.
 #include "cuda_backend.hpp"
 #include "tangent_steps.cuh"
-#include "tangent_steps_cholesky.cuh"
 #include "tangent_steps.hpp"
+#include "tangent_steps_cholesky.cuh"
 
 namespace spikefloss {
 namespace {

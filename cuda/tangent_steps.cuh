@@ -1,7 +1,7 @@
 // What the whole tangent passes in one block per sequence share: the layout of a sequence's basis in shared memory and
 // the dense algebra on it. A basis is k rows (tangent vectors), each the current part [N] (when the state has one) and
-// the membrane part [N], both padded with zeros to a multiple of 8; the rows are padded with zero rows likewise. Sums of
-// the QR are taken in double by the 8 x 8 x 4 products of the tensor cores, those of the recurrence in float.
+// the membrane part [N], both padded with zeros to a multiple of 8; the rows are padded with zero rows likewise. Sums
+// of the QR are taken in double by the 8 x 8 x 4 products of the tensor cores, those of the recurrence in float.
 #pragma once
 
 #include "kernel.cuh"

@@ -10,8 +10,8 @@
 // triangle. R^-T is a substitution over panels of 8 from the last on, each warp for 8 states of its own.
 //
 // Estimate for the authors' setting (N = 64, k = 50, D = 128, one QR a step) in cycles of one H100 SM: Gram 3000,
-// Q C 4000, substitution 3000, product 2100, step, loads and 5 barriers 1500: 13600 cycles, 7.8 us a step at 1.75 GHz; 4 ms
-// for 500 steps, and less than 0.2 ms for e and dW_rec (not measured). Of 227 KB it takes 148 KB.
+// Q C 4000, substitution 3000, product 2100, step, loads and 5 barriers 1500: 13600 cycles, 7.8 us a step at 1.75 GHz;
+// 4 ms for 500 steps, and less than 0.2 ms for e and dW_rec (not measured). Of 227 KB it takes 148 KB.
 #include "cuda_backend.hpp"
 #include "tangent_steps.cuh"
 #include "tangent_steps.hpp"
@@ -180,8 +180,8 @@ __global__ void __launch_bounds__(tangent_block_threads)
     store_basis(layout, space.adjoint, a_current, a_membrane);
 }
 
-// One thread a neuron of a sequence and step: e += psi' sum over k of back Q_u, and back becomes x = psi Q_u. u, e and Q
-// begin at the chunk's first step.
+// One thread a neuron of a sequence and step: e += psi' sum over k of back Q_u, and back becomes x = psi Q_u. u, e and
+// Q begin at the chunk's first step.
 __global__ void tangent_inputs_kernel(NeuronModel model, Index b, Index k, Index N, Index count, const float* u,
                                       const float* q_membrane, Index q_stride, float* back, float* e) {
     for (Index at = first_element(); at < count; at += element_stride()) {

@@ -1,6 +1,6 @@
 // Cholesky factorisation of one k x k matrix by one block, G = L L', in panels of 8: one warp factors and inverts the
-// diagonal tile in registers (a chain of 8 reciprocal roots), the others finish the previous panel's update meanwhile; two
-// barriers a panel.
+// diagonal tile in registers (a chain of 8 reciprocal roots), the others finish the previous panel's update meanwhile;
+// two barriers a panel.
 #pragma once
 
 #include "tangent_steps.cuh"
@@ -14,8 +14,9 @@ inline constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
 
 // The part of the block's shared memory that it works on.
 struct FactorSpace {
-    double *factor, *inverse, *diagonal;  // G [rows, factor_stride], then L in its lower triangle; of L's diagonal tiles
-    int *failed, *again;                  // column (from 1) of the first pivot that is none; a second round is wanted
+    double *factor, *inverse,
+        *diagonal;        // G [rows, factor_stride], then L in its lower triangle; of L's diagonal tiles
+    int *failed, *again;  // column (from 1) of the first pivot that is none; a second round is wanted
 
     SPIKEFLOSS_HD static Index bytes(const BasisLayout& layout) {
         return 8 * (layout.factor_size() + layout.inverses_size() + layout.rows()) + 16;

@@ -1,6 +1,6 @@
-// Whole tangent passes of networks too large for one block: the step operations of all steps, queued without a host wait
-// and recorded as one graph. Only the factorisation differs from the loop: it judges itself on the device and notes where
-// it failed or left doubt, and as many rounds are made as the caller asks for.
+// Whole tangent passes of networks too large for one block: the step operations of all steps, queued without a host
+// wait and recorded as one graph. Only the factorisation differs from the loop: it judges itself on the device and
+// notes where it failed or left doubt, and as many rounds are made as the caller asks for.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 #include "tangent_steps_cholesky.cuh"
@@ -10,8 +10,8 @@ namespace {
 
 constexpr int factor_threads = 256;
 
-// One block a sequence: G becomes R, log_r the logarithms of its diagonal (added to those there in the second round), and
-// a failure or doubt is noted unless the sequence has one already.
+// One block a sequence: G becomes R, log_r the logarithms of its diagonal (added to those there in the second round),
+// and a failure or doubt is noted unless the sequence has one already.
 __global__ void tangent_steps_factor_kernel(BasisLayout layout, int round, bool last_round, Index step, double* g,
                                             double* log_r, std::int32_t* failure) {
     const FactorSpace space(layout, dynamic_shared<double>());
@@ -73,7 +73,8 @@ void CudaBackend::tangent_stepwise(const NeuronModel& model, const NeuronVectors
             double* r_round = round == 0 ? r : second;
             gram(b, k, N, a.membrane, a.membrane, r_round, false);
             if (a.current) gram(b, k, N, a.current, a.current, r_round, true);
-            launch(factor, tangent_steps_factor_kernel, layout, round, pass.rounds == 1, t, r_round, log_r, pass.failure);
+            launch(factor, tangent_steps_factor_kernel, layout, round, pass.rounds == 1, t, r_round, log_r,
+                   pass.failure);
             divide_by_r(b, k, N, r_round, a.membrane);
             if (a.current) divide_by_r(b, k, N, r_round, a.current);
             if (round > 0) multiply_r(b, k, second, r);

@@ -23,9 +23,9 @@ std::optional<TeamPlan> plan_teams(const Device& device, Index N, Index b, const
         last_size = plan.size;
         // Of the slices that give this team size, the smallest.
         plan.columns = 32 * static_cast<int>(divided_up(words, plan.size));
-        plan.kind = plan.size == 1                                          ? TeamKind::block
+        plan.kind = plan.size == 1                                      ? TeamKind::block
                     : device.clusters() && plan.size <= largest_cluster ? TeamKind::cluster
-                                                                            : TeamKind::grid;
+                                                                        : TeamKind::grid;
         // As many teams as there is room for, so that each has as few sequences as possible.
         const Index room = std::max(1, device.multiprocessors / plan.size);
         const Index wanted = divided_up(b, std::min(b, room));
@@ -38,7 +38,8 @@ std::optional<TeamPlan> plan_teams(const Device& device, Index N, Index b, const
         Index teams = divided_up(b, plan.sequences);
         // Blocks that wait for each other through global memory must all be resident; the others may come in waves.
         if (plan.kind == TeamKind::grid)
-            teams = std::min<Index>(teams, static_cast<Index>(needs.resident(plan)) * device.multiprocessors / plan.size);
+            teams =
+                std::min<Index>(teams, static_cast<Index>(needs.resident(plan)) * device.multiprocessors / plan.size);
         if (teams < 1) continue;
         plan.teams = static_cast<int>(teams);
         return plan;

@@ -1,9 +1,9 @@
 // Arithmetic on one process, on memory already allocated: THE list of step operations. CpuBackend and CudaBackend
 // implement it; tests compare each operation with tests/reference. A Backend knows nothing of ranks.
 //
-// Alphabet: b sequences and n neurons of this rank, k tangent vectors per sequence, T steps, O readouts. `rows` is b, or
-// b k, or T b: an operation over [rows, n] treats all of them alike. Pointers are backend memory unless said otherwise.
-// Operations are queued in order; only those returning a value, and copy_out, wait for the queue.
+// Alphabet: b sequences and n neurons of this rank, k tangent vectors per sequence, T steps, O readouts. `rows` is b,
+// or b k, or T b: an operation over [rows, n] treats all of them alike. Pointers are backend memory unless said
+// otherwise. Operations are queued in order; only those returning a value, and copy_out, wait for the queue.
 #pragma once
 
 #include "core/view.hpp"
@@ -58,69 +58,69 @@ struct AdamSettings {
 // What Backend::backward_steps works on: steps t = steps..1 of a chunk, arrays beginning at the chunk's first step.
 struct StepsBackward {
     Index steps;
-    const float* u;                 // [steps+1, b, N]
-    const std::uint32_t* bits;      // [steps+1, b, spike_words(N)]
-    const float* from_readout;      // [steps, b, N], added to du[t] at index t-1; null: none
-    Readout readout;                // spikes: it passes through psi first
-    const float* extra;             // e [steps+1, b, N], added to du[t]; null: none
-    double* squares;                // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: not wanted
-    const float* adjoint_limit;     // [1], of a sequence's (di, du); null: off
-    float *di, *du;                 // [b, N]
-    float* g;                       // [steps, b, N], the adjoints of the currents, written
-    SumMatrix d_w_rec;              // [N, N] += sum of g s'
+    const float* u;              // [steps+1, b, N]
+    const std::uint32_t* bits;   // [steps+1, b, spike_words(N)]
+    const float* from_readout;   // [steps, b, N], added to du[t] at index t-1; null: none
+    Readout readout;             // spikes: it passes through psi first
+    const float* extra;          // e [steps+1, b, N], added to du[t]; null: none
+    double* squares;             // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: not wanted
+    const float* adjoint_limit;  // [1], of a sequence's (di, du); null: off
+    float *di, *du;              // [b, N]
+    float* g;                    // [steps, b, N], the adjoints of the currents, written
+    SumMatrix d_w_rec;           // [N, N] += sum of g s'
 };
 
 // What Backend::forward_network works on: forward_steps with the products around it, input = W_in x and y = W_out z.
 struct NetworkForward {
     Index steps, M, O;
-    const float *x, *w_in;          // [steps, b, M]; [N, M]
-    float* i;                       // as of forward_steps, likewise i_stride, u and bits
+    const float *x, *w_in;  // [steps, b, M]; [N, M]
+    float* i;               // as of forward_steps, likewise i_stride, u and bits
     Index i_stride;
     float* u;
     std::uint32_t* bits;
     Readout readout;
-    const float* w_out;             // [O, N]
-    float* y;                       // [steps, b, O], written; null: not wanted
+    const float* w_out;  // [O, N]
+    float* y;            // [steps, b, O], written; null: not wanted
 };
 
 // What Backend::backward_network works on: backward_steps with from_readout = dz W_out, and all other gradients.
 struct NetworkBackward {
-    StepsBackward recurrent;        // without from_readout and g
+    StepsBackward recurrent;  // without from_readout and g
     Index M, O;
-    const float *x, *w_out;         // [steps, b, M]; [O, N]
-    const float* dz;                // [steps, b, O]; null: no readout part
-    SumMatrix d_w_in, d_bias;       // [N, M] += sum of g x'; [1, N] += sum of g
-    SumMatrix d_w_out;              // [O, N] += sum of dz z'
+    const float *x, *w_out;    // [steps, b, M]; [O, N]
+    const float* dz;           // [steps, b, O]; null: no readout part
+    SumMatrix d_w_in, d_bias;  // [N, M] += sum of g x'; [1, N] += sum of g
+    SumMatrix d_w_out;         // [O, N] += sum of dz z'
 };
 
 // What Backend::tangent_steps works on: steps t = 0..steps-1, with a QR after every qr_interval of them.
 struct TangentSteps {
-    Index steps, qr_interval;       // steps a multiple of qr_interval
-    Index rounds;                   // of Cholesky in a QR, 1 or 2, for a backend that cannot choose within the pass
+    Index steps, qr_interval;  // steps a multiple of qr_interval
+    Index rounds;              // of Cholesky in a QR, 1 or 2, for a backend that cannot choose within the pass
     JacobianReset reset;
-    const float* u;                 // [steps, b, N]
-    Tangents q;                     // Q before step 0, [b, k, N] each; `current` null: the state has none
-    Index q_stride;                 // floats from Q before one step to Q before the next, for both parts; 0: in place
-    double* r;                      // [b, k, k] of the first QR, written
-    Index r_stride;                 // doubles from one QR's R to the next; 0: only the last is kept
-    double* log_r;                  // [QRs, b, k] ln R_jj, written
-    std::int32_t* failure;          // [b, 2]: step and column (both from 1) of a sequence's first failed QR, or 0 0;
-                                    // column 0: one round left doubt, as lyapunov/qr.cpp judges it, and two were not asked
+    const float* u;         // [steps, b, N]
+    Tangents q;             // Q before step 0, [b, k, N] each; `current` null: the state has none
+    Index q_stride;         // floats from Q before one step to Q before the next, for both parts; 0: in place
+    double* r;              // [b, k, k] of the first QR, written
+    Index r_stride;         // doubles from one QR's R to the next; 0: only the last is kept
+    double* log_r;          // [QRs, b, k] ln R_jj, written
+    std::int32_t* failure;  // [b, 2]: step and column (both from 1) of a sequence's first failed QR, or 0 0;
+                            // column 0: one round left doubt, as lyapunov/qr.cpp judges it, and two were not asked
 };
 
 // What Backend::tangent_steps_backward works on: the adjoint of TangentSteps, all bases and R kept.
 struct TangentStepsBackward {
     Index steps, qr_interval;
     JacobianReset reset;
-    const float* u;                 // [steps, b, N]
+    const float* u;                       // [steps, b, N]
     const float *q_current, *q_membrane;  // Q before step 0, the others q_stride apart; steps + 1 of them
     Index q_stride;
-    const double* r;                // [QRs, b, k, k]
-    const double* weight;           // [b, k] dL/d(ln R_jj) ...
-    Index first_counted;            // ... of QRs first_counted, first_counted + 1, ...; 0 of those before
-    Tangents a;                     // [b, k, N] adjoint of the last basis; becomes that of the first
-    SumMatrix d_w_rec;              // [N, N] += sum of g x', x = psi Q.membrane
-    float* e;                       // [steps, b, N] += the adjoint of u through psi
+    const double* r;       // [QRs, b, k, k]
+    const double* weight;  // [b, k] dL/d(ln R_jj) ...
+    Index first_counted;   // ... of QRs first_counted, first_counted + 1, ...; 0 of those before
+    Tangents a;            // [b, k, N] adjoint of the last basis; becomes that of the first
+    SumMatrix d_w_rec;     // [N, N] += sum of g x', x = psi Q.membrane
+    float* e;              // [steps, b, N] += the adjoint of u through psi
 };
 
 // 32 neurons a word.
@@ -130,9 +130,9 @@ SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
 class Recording {
 public:
     virtual ~Recording() = default;
-    // Queues what `work` does, which must be the same at every call: operations of the backend that need no memory of their
-    // own and wait for nothing, and collectives of communicators that are recorded(). Ranks that meet in these must make the
-    // same calls.
+    // Queues what `work` does, which must be the same at every call: operations of the backend that need no memory of
+    // their own and wait for nothing, and collectives of communicators that are recorded(). Ranks that meet in these
+    // must make the same calls.
     virtual void run(const std::function<void()>& work) = 0;
 };
 
@@ -141,7 +141,8 @@ public:
     virtual ~Backend() = default;
     virtual std::string name() const = 0;
     virtual Sums sums() const = 0;
-    // Rows (steps x sequences) of n neurons, at least one, that products and passes over many steps handle at once at best.
+    // Rows (steps x sequences) of n neurons, at least one, that products and passes over many steps handle at once at
+    // best.
     virtual Index chunk_rows(Index n) const = 0;
 
     // ---- memory -----------------------------------------------------------------------------------------------------
@@ -170,12 +171,13 @@ public:
     virtual void add_column_sums(Matrix<const float> a, SumMatrix c) = 0;
     // out[i] = in[i] rounded to float; in and out may be the same memory when sums() is float32.
     virtual void round_sums(const void* in, float* out, Index count) = 0;
-    // *sum += the sum of squares of x[count], in double; sum is backend memory. A non-finite element makes it non-finite.
+    // *sum += the sum of squares of x[count], in double; sum is backend memory. A non-finite element makes it
+    // non-finite.
     virtual void sum_squares(const float* x, Index count, double* sum) = 0;
     // out[r] = sum over columns of a[r, j]^2 + b[r, j]^2, in double; b may be null.
     virtual void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) = 0;
-    // Scales row r of a and of b by min(1, limit[0] / sqrt(squares[r])). The limit is in backend memory, so that a recorded
-    // pass is the same for every limit.
+    // Scales row r of a and of b by min(1, limit[0] / sqrt(squares[r])). The limit is in backend memory, so that a
+    // recorded pass is the same for every limit.
     virtual void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) = 0;
     // x[i] *= factor.
     virtual void scale(float* x, float factor, Index count) = 0;
@@ -187,8 +189,8 @@ public:
     // ---- neurons: state, forwards and backwards ---------------------------------------------------------------------
     // One step of neuron/lif.hpp for [b, n]; total = (input + recurrent) + bias. i_next may be i.
     virtual void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                             const float* input, const float* recurrent, const float* i, const float* u,
-                             float* i_next, float* u_next) = 0;
+                             const float* input, const float* recurrent, const float* i, const float* u, float* i_next,
+                             float* u_next) = 0;
     // bits [rows, spike_words(n)]: bit j of a row is set when u[row, j] > theta.
     virtual void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) = 0;
     // spikes [rows, n], the rows `stride` apart, as 0.0 or 1.0.
@@ -216,8 +218,9 @@ public:
     virtual PassRule takes_tangents(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
     virtual PassRule takes_tangents_backward(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
     //
-    // steps times neuron_step with the recurrent sums between them. u [steps+1, b, N], u[0] given; i likewise with steps
-    // `i_stride` apart (0: in place); bits [steps+1, b, spike_words(N)], all written; input [steps, b, N]; w_rec [N, N].
+    // steps times neuron_step with the recurrent sums between them. u [steps+1, b, N], u[0] given; i likewise with
+    // steps `i_stride` apart (0: in place); bits [steps+1, b, spike_words(N)], all written; input [steps, b, N]; w_rec
+    // [N, N].
     virtual bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                                const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                                std::uint32_t* bits) = 0;
@@ -235,8 +238,8 @@ public:
         return false;
     }
 
-    // steps times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. Where one fails the sequence's
-    // results are undefined; the caller then takes the loop, which knows a way out or the error to throw.
+    // steps times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. Where one fails the
+    // sequence's results are undefined; the caller then takes the loop, which knows a way out or the error to throw.
     virtual bool tangent_steps(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*k*/, Index /*N*/,
                                const float* /*w_rec*/, const TangentSteps&) {
         return false;
@@ -252,21 +255,22 @@ public:
                                 float* y) = 0;
     // dz[t] = (1 - kappa) dr[t], dr[t] = kappa dr[t+1] + dy[t]; d_kappa[o] += sum of dr[t] (y[t-1] - (z[t] + bias)).
     // dy and dz may be the same memory. z[t] + bias is recovered from y. d_kappa [1, O] sums.
-    virtual void readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y,
-                                         const float* dy, float* dz, SumMatrix d_kappa) = 0;
+    virtual void readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y, const float* dy,
+                                         float* dz, SumMatrix d_kappa) = 0;
     // Binary cross-entropy with logits y against target, both [T, b, O], over steps with mask[t] != 0: result[0] = the
     // sum of the losses, result[1] = the number of elements with the right sign (double, backend memory);
     // dy = weight (sigmoid(y) - target) mask.
-    virtual void binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target,
-                                      const float* mask, float weight, float* dy, double* result) = 0;
-    // Softmax cross-entropy of the masked time mean of y against label [b]; result and dy as above, dy scaled by weight.
+    virtual void binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
+                                      float weight, float* dy, double* result) = 0;
+    // Softmax cross-entropy of the masked time mean of y against label [b]; result and dy as above, dy scaled by
+    // weight.
     virtual void softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
                                        const float* mask, float weight, float* dy, double* result) = 0;
 
     // ---- tangents: forwards and backwards ---------------------------------------------------------------------------
     // x = psi(u - theta) * Q.membrane, u [b, n], Q and x [b, k, n].
-    virtual void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u, const float* membrane,
-                               float* x) = 0;
+    virtual void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u,
+                               const float* membrane, float* x) = 0;
     // P.current = alpha Q.current + wx;  P.membrane = (1 - s) (beta Q.membrane + (1-beta) P.current). P may be Q.
     virtual void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
                               Index k, Index n, const float* u, const float* wx, Tangents q, Tangents p) = 0;
@@ -278,8 +282,8 @@ public:
     virtual void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
                                         Index n, const float* u, const float* q_membrane, const float* back,
                                         const float* g, Tangents a, float* e) = 0;
-    // d_alpha[j] += sum of g Q.current; d_beta[j] += sum of A.membrane (Q.membrane - P.current), over b and k, with A as
-    // tangent_step_backward leaves it and P.current = alpha Q.current + wx. [1, n] sums.
+    // d_alpha[j] += sum of g Q.current; d_beta[j] += sum of A.membrane (Q.membrane - P.current), over b and k, with A
+    // as tangent_step_backward leaves it and P.current = alpha Q.current + wx. [1, n] sums.
     virtual void tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
                                                  const float* wx, const float* a_membrane, const float* g,
                                                  SumMatrix d_alpha, SumMatrix d_beta) = 0;

@@ -1,6 +1,6 @@
-// OpenBLAS chooses its kernels when it is loaded, and on a processor newer than itself takes those of 2004 (SSE3), several
-// times slower and less exact. It can be told better only by an environment variable, so that the program starts itself
-// once more, before anything has begun.
+// OpenBLAS chooses its kernels when it is loaded, and on a processor newer than itself takes those of 2004 (SSE3),
+// several times slower and less exact. It can be told better only by an environment variable, so that the program
+// starts itself once more, before anything has begun.
 #include "backend/blas_kernels.hpp"
 
 #include <cblas.h>
@@ -40,7 +40,7 @@ __attribute__((constructor)) void choose_kernels(int, char** argv, char**) {
     const char* kernels = newest_kernels();
     if (std::getenv(variable) || !kernels || !taken_for_unknown(openblas_get_corename())) return;
     if (getauxval(AT_BASE) == 0) return;  // started by way of the loader: that is what would be started again
-    char program[PATH_MAX] = "";  // by its own name, which ps and pkill show
+    char program[PATH_MAX] = "";          // by its own name, which ps and pkill show
     if (readlink("/proc/self/exe", program, sizeof program - 1) <= 0 || setenv(variable, kernels, 1) != 0) return;
     execv(program, argv);
     unsetenv(variable);  // it could not be started again: slower, but right

@@ -24,7 +24,9 @@ public:
         if (data_) backend_->deallocate(data_);
     }
     Buffer(Buffer&& other) noexcept
-        : backend_(other.backend_), data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+        : backend_(other.backend_),
+          data_(std::exchange(other.data_, nullptr)),
+          count_(std::exchange(other.count_, 0)) {}
     Buffer& operator=(Buffer&& other) noexcept {
         std::swap(backend_, other.backend_);
         std::swap(data_, other.data_);
@@ -64,7 +66,9 @@ class SumBuffer {
 public:
     SumBuffer() = default;
     SumBuffer(Backend& backend, Index count)
-        : type_(scalar_of(backend.sums())), count_(count), bytes_(backend, count * static_cast<Index>(size_of(type_))) {}
+        : type_(scalar_of(backend.sums())),
+          count_(count),
+          bytes_(backend, count * static_cast<Index>(size_of(type_))) {}
 
     SumMatrix matrix(Index rows, Index cols, Index offset = 0) {
         return {bytes_.data() + offset * static_cast<Index>(size_of(type_)), type_, rows, cols, cols};

@@ -37,8 +37,8 @@ void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, Index m, Index n, Index k, 
                 static_cast<int>(lda), b, static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
 }
 
-// C [m, n] (+)= op(A) op(B), inner length k. The longer side of C is split into parts for the threads. The parts depend on
-// the shape alone, so that the result does not depend on the number of threads.
+// C [m, n] (+)= op(A) op(B), inner length k. The longer side of C is split into parts for the threads. The parts depend
+// on the shape alone, so that the result does not depend on the number of threads.
 template <class T>
 void split_product(int threads, Transpose op_a, Transpose op_b, Index m, Index n, Index k, const T* a, Index lda,
                    const T* b, Index ldb, bool accumulate, T* c, Index ldc) {

@@ -16,8 +16,8 @@
 namespace spikefloss {
 namespace {
 
-// Far beyond these a product of all rows at once, and dW summed by one thread for a block of neurons, must be better: W'
-// and the parts' dW' no longer fit a core's caches. Measured at N = 80 with one input and readout only.
+// Far beyond these a product of all rows at once, and dW summed by one thread for a block of neurons, must be better:
+// W' and the parts' dW' no longer fit a core's caches. Measured at N = 80 with one input and readout only.
 constexpr Index largest_network = 160, largest_side = 8;
 
 constexpr Index most_parts = 8;
@@ -348,7 +348,7 @@ bool CpuBackend::forward_network(const NeuronModel& model, const NeuronVectors& 
     pack_transposed_rows(pass.w_in, N, M, width, w_in);
     float* const scratch_of_threads = arena.take<float>(threads_ * own / 4);
     const Index parts = shape.parts, threads = std::max<Index>(1, std::min<Index>(threads_, parts));
-#pragma omp parallel for num_threads(static_cast <int>(threads)) schedule(static) if (threads > 1)
+#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
     for (Index thread = 0; thread < threads; ++thread) {
         float *input = scratch_of_threads + thread * own / 4, *sum = input + width;
         std::uint16_t index[largest_network];
@@ -394,7 +394,7 @@ bool CpuBackend::backward_network(const NeuronModel& model, const NeuronVectors&
     const Index threads = std::min<Index>(threads_, parts);
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
-#pragma omp parallel for num_threads(static_cast <int>(threads)) schedule(static) if (threads > 1)
+#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
         for (Index thread = 0; thread < threads; ++thread) {
             BackwardPass backward(*this, shape, model, neurons, pass, panels, w_out,
                                   own[static_cast<std::size_t>(thread)], gradients);

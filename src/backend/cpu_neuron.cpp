@@ -12,8 +12,8 @@ constexpr Index parallel_elements = 1 << 15;
 }  // namespace
 
 void CpuBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                             const float* input, const float* recurrent, const float* i, const float* u,
-                             float* i_next, float* u_next) {
+                             const float* input, const float* recurrent, const float* i, const float* u, float* i_next,
+                             float* u_next) {
     const float theta = model.threshold;
     const Reset reset = model.reset;
 #pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
@@ -95,8 +95,7 @@ void CpuBackend::time_constants_backward(const NeuronModel& model, const NeuronV
         for (Index s = 0; s < b; ++s) {
             const Index row = s * n;
             for (Index j = 0; j < n; ++j) {
-                const float dv =
-                    du[row + j] * reset_factor(model.reset, spike(u_before[row + j], model.threshold));
+                const float dv = du[row + j] * reset_factor(model.reset, spike(u_before[row + j], model.threshold));
                 const float g = fmaf(1.0f - neurons.beta[j], dv, di[row + j]);
                 alpha_sum[j] += static_cast<T>(g) * i_before[row + j];
                 beta_sum[j] += static_cast<T>(dv) * (u_before[row + j] - i_now[row + j]);

@@ -38,7 +38,7 @@ bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& ne
     auto* all_entries = reinterpret_cast<std::uint16_t*>(scratch(2, threads_ * (entries + 2 * ends) / 4 + 1));
     auto* all_ends = reinterpret_cast<std::uint32_t*>(all_entries + threads_ * entries);
     const Index parts = std::min<Index>(threads_, b);
-#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
     for (Index part = 0; part < parts; ++part) {
         float* sums = all_sums + part * largest_group * width;
         SparseRows spikes = shape;
@@ -76,7 +76,7 @@ bool CpuBackend::backward_steps(const NeuronModel& model, const NeuronVectors& n
     const Index parts = std::min<Index>(threads_, b);
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
-#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
         for (Index part = 0; part < parts; ++part) {
             float* back = backs + part * largest_group * width;
             const Index end = b * (part + 1) / parts;

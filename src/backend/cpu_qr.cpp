@@ -1,5 +1,5 @@
-// Batched QR of the tangent bases and its adjoint on the CPU backend. Bases are stored as k rows of n, which is LAPACK's
-// column-major n x k; the k x k matrices are row-major doubles.
+// Batched QR of the tangent bases and its adjoint on the CPU backend. Bases are stored as k rows of n, which is
+// LAPACK's column-major n x k; the k x k matrices are row-major doubles.
 #include "backend/cpu_backend.hpp"
 #include "core/error.hpp"
 
@@ -13,8 +13,8 @@
 namespace spikefloss {
 namespace {
 
-// A column is taken for a combination of those before it when less than this part of it is left: between the rounding of
-// double arithmetic, 2^-53, and what float entries can tell, 2^-24.
+// A column is taken for a combination of those before it when less than this part of it is left: between the rounding
+// of double arithmetic, 2^-53, and what float entries can tell, 2^-24.
 constexpr double lost_rank = 0x1p-40;
 
 // count floats widened to double.

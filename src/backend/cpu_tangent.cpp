@@ -1,5 +1,5 @@
-// Tangent propagation and its adjoint on the CPU backend. A tangent vector is one more row of n neurons; only the factors
-// psi(u - theta) and (1 - s) depend on the sequence it belongs to.
+// Tangent propagation and its adjoint on the CPU backend. A tangent vector is one more row of n neurons; only the
+// factors psi(u - theta) and (1 - s) depend on the sequence it belongs to.
 #include "backend/cpu_backend.hpp"
 
 #include <vector>
@@ -38,7 +38,8 @@ void CpuBackend::tangent_step(const NeuronModel& model, JacobianReset reset, con
 #pragma omp parallel for num_threads(threads_) if (b * k * n > parallel_elements)
     for (Index row = 0; row < b * k; ++row) {
         const float* row_u = u + row / k * n;
-        // Two loops without a branch on the current: a loop with one is not vectorised. Without a current it is wx itself.
+        // Two loops without a branch on the current: a loop with one is not vectorised. Without a current it is wx
+        // itself.
         const float *current = wx + row * n, *before = q.membrane + row * n;
         if (p.current) {
             float* to = p.current + row * n;

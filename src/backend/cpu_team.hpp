@@ -65,7 +65,7 @@ void for_every_team(int threads, Index teams, Work&& work) {
     if (teams == 0) return;
     const Index wanted = teams * std::max<Index>(1, threads / teams);
     std::vector<TeamBarrier> barriers(static_cast<std::size_t>(teams));
-#pragma omp parallel num_threads(static_cast <int>(std::min <Index>(threads, wanted))) if (threads > 1)
+#pragma omp parallel num_threads(static_cast<int>(std::min<Index>(threads, wanted))) if (threads > 1)
     {
         // The threads that OpenMP gave, which may be fewer than asked for: a missing member would be waited for.
         const Index running = omp_get_num_threads(), me = omp_get_thread_num();

@@ -71,9 +71,9 @@ std::string bash_completion(const CLI::App& app) {
             const std::vector<std::string> names = names_of(*option);
             offered.insert(offered.end(), names.begin(), names.end());
             if (names.empty() || option->get_items_expected_max() == 0) continue;
-            values += fmt::format("        {}) echo \"{}\" ;;\n",
-                                  fmt::format("{0}:{1}", command, fmt::join(names, "|" + command + ":")),
-                                  values_of(*option));
+            values +=
+                fmt::format("        {}) echo \"{}\" ;;\n",
+                            fmt::format("{0}:{1}", command, fmt::join(names, "|" + command + ":")), values_of(*option));
         }
         if (one == &app)
             for (const CLI::App* command_app : app.get_subcommands(nullptr)) offered.push_back(command_app->get_name());

@@ -20,9 +20,9 @@ struct MemoryNeed {
     };
     std::vector<Part> parts;
     std::vector<std::pair<std::string, std::string>> passes;  // Trainer::passes of that run
-    std::size_t arrays = 0;   // what the run allocates at its start
-    std::size_t scratch = 0;  // an estimate of what operations need besides
-    std::size_t free = 0;     // this rank's share of what is free
+    std::size_t arrays = 0;                                   // what the run allocates at its start
+    std::size_t scratch = 0;                                  // an estimate of what operations need besides
+    std::size_t free = 0;                                     // this rank's share of what is free
     std::size_t total() const { return arrays + scratch; }
     bool fits() const { return total() <= free; }
 };

@@ -144,11 +144,11 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
 }
 
 void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size) {
-    require(shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
-            fmt::format("the network (network.file = \"{}\") has {} inputs and {} outputs, but task {} needs {} and {}",
-                        config.network.file, shape.inputs, shape.outputs, config.task.name, task.inputs(),
-                        task.outputs()),
-            "choose a network file and a task that fit each other");
+    require(
+        shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
+        fmt::format("the network (network.file = \"{}\") has {} inputs and {} outputs, but task {} needs {} and {}",
+                    config.network.file, shape.inputs, shape.outputs, config.task.name, task.inputs(), task.outputs()),
+        "choose a network file and a task that fit each other");
     const bool flosses = !config.flossing.schedule.empty();
     require(!flosses || config.flossing.exponents <= state_size, Exit::usage,
             fmt::format("flossing.exponents = {} is more than the {} dimensions of the network's state",

@@ -43,9 +43,17 @@ struct SweepPoint {
 };
 
 // Columns of a table of runs that no group of variants may be named like.
-inline constexpr std::array<std::string_view, 11> sweep_columns = {
-    "run",           "seed",    "state",            "steps",   "loss",            "accuracy",
-    "test_accuracy", "success", "steps_to_success", "seconds", "flossing_seconds"};
+inline constexpr std::array<std::string_view, 11> sweep_columns = {"run",
+                                                                   "seed",
+                                                                   "state",
+                                                                   "steps",
+                                                                   "loss",
+                                                                   "accuracy",
+                                                                   "test_accuracy",
+                                                                   "success",
+                                                                   "steps_to_success",
+                                                                   "seconds",
+                                                                   "flossing_seconds"};
 
 // Throws Error(Exit::usage) with file and line, as read_config does; also when a point is a contradiction
 // (check_config), or has too few reports to be a success.

@@ -121,12 +121,12 @@ std::vector<std::string> config_warnings(const Config& config) {
     one_more.flossing.exponents += 1;
     one_more.flossing.target = {0.0};
     if (!schedule.empty() && config.network.file.empty() && config.network.reset == "zero" &&
-        config.flossing.jacobian_reset == "detached" &&
-        problem_of(one_more).find("flossing.exponents") == 0)
-        warnings.push_back(fmt::format(
-            "flossing.exponents = {} asks for all directions, but a spike that resets its membrane to 0 takes one away: its "
-            "exponent is -infinite, and flossing ends there with exit code 3",
-            config.flossing.exponents));
+        config.flossing.jacobian_reset == "detached" && problem_of(one_more).find("flossing.exponents") == 0)
+        warnings.push_back(
+            fmt::format("flossing.exponents = {} asks for all directions, but a spike that resets its membrane to 0 "
+                        "takes one away: its "
+                        "exponent is -infinite, and flossing ends there with exit code 3",
+                        config.flossing.exponents));
     return warnings;
 }
 

@@ -12,13 +12,13 @@ namespace spikefloss {
 
 // What the numbers are for. The values are part of the meaning of a seed: append, never renumber.
 enum class Stream : std::uint32_t {
-    weights = 0,       // counters: parameter, row, column
-    task_train = 1,    // counters: step, sequence, then the task's own
+    weights = 0,     // counters: parameter, row, column
+    task_train = 1,  // counters: step, sequence, then the task's own
     task_test = 2,
     task_floss = 3,
-    tangent_bases = 4, // counters: sequence, row, column
+    tangent_bases = 4,  // counters: sequence, row, column
     task_diagnose = 5,
-    shuffle = 6,       // counters: epoch, position
+    shuffle = 6,  // counters: epoch, position
     test = 7,
 };
 
@@ -27,9 +27,9 @@ inline std::array<std::uint32_t, 4> random_words(std::uint64_t seed, Stream stre
                                                  std::uint32_t c, std::uint32_t d) {
     // The stream is mixed into the high key word; seeds differ in at least one of the two words.
     r123::Philox4x32::ctr_type counter = {{a, b, c, d}};
-    r123::Philox4x32::key_type key = {{static_cast<std::uint32_t>(seed),
-                                       static_cast<std::uint32_t>(seed >> 32) ^
-                                           (0x9E3779B9u * (static_cast<std::uint32_t>(stream) + 1))}};
+    r123::Philox4x32::key_type key = {
+        {static_cast<std::uint32_t>(seed),
+         static_cast<std::uint32_t>(seed >> 32) ^ (0x9E3779B9u * (static_cast<std::uint32_t>(stream) + 1))}};
     const auto words = r123::Philox4x32()(counter, key);
     return {words[0], words[1], words[2], words[3]};
 }

@@ -16,7 +16,8 @@ struct Matrix {
     Index rows, cols, stride;
 
     Matrix(T* data_, Index rows_, Index cols_) : Matrix(data_, rows_, cols_, cols_) {}
-    Matrix(T* data_, Index rows_, Index cols_, Index stride_) : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
+    Matrix(T* data_, Index rows_, Index cols_, Index stride_)
+        : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
     // A matrix may be read where a constant one is asked for.
     template <class U>
         requires std::is_same_v<const U, T>
@@ -31,8 +32,8 @@ inline std::size_t size_of(Scalar type) { return type == Scalar::float32 ? 4 : 8
 // speed; float64 so that the rounded result does not depend on the order of the terms, that is, on the grid.
 enum class Sums { float32, float64 };
 
-// How products of float matrices are taken where the hardware has a choice: as float (fp32), or with operands rounded to
-// TF32 or bfloat16, faster and less exact. The CPU always takes fp32.
+// How products of float matrices are taken where the hardware has a choice: as float (fp32), or with operands rounded
+// to TF32 or bfloat16, faster and less exact. The CPU always takes fp32.
 enum class Precision { fp32, tf32, bf16 };
 
 inline Scalar scalar_of(Sums sums) { return sums == Sums::float32 ? Scalar::float32 : Scalar::float64; }

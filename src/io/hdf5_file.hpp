@@ -37,8 +37,8 @@ public:
 
     // The dimensions of a dataset; none for a scalar.
     std::vector<Index> shape(const std::string& name) const;
-    // The same for a reader that wants an array of `rank` dimensions. Where axes are reversed, dimensions of 1 are left out
-    // or added at the end to fit: MATLAB has matrices [1, N] for vectors and knows no last dimension of 1.
+    // The same for a reader that wants an array of `rank` dimensions. Where axes are reversed, dimensions of 1 are left
+    // out or added at the end to fit: MATLAB has matrices [1, N] for vectors and knows no last dimension of 1.
     std::vector<Index> shape(const std::string& name, std::size_t rank) const;
     // Throws unless the dataset has this shape; letters names the dimensions ("[N, N]"), reason says why they are
     // these.
@@ -55,8 +55,8 @@ public:
     template <class T>
     void read(const std::string& name, const std::vector<Index>& offset, const std::vector<Index>& count, T* out) const;
 
-    // Reads the dataset in blocks and throws it away; of one that lies in a piece only the first and the last block, for
-    // only the numbers differ in between. progress() is called after every block.
+    // Reads the dataset in blocks and throws it away; of one that lies in a piece only the first and the last block,
+    // for only the numbers differ in between. progress() is called after every block.
     void touch(const std::string& name, const std::function<void()>& progress) const;
 
     // Throws when a block of this size, `bytes` an element, takes more memory than the machine has.
@@ -92,9 +92,9 @@ struct Block {
 };
 
 // A file of global datasets written by all ranks through parallel HDF5. It is written under a name of its own and gets
-// its name when it is complete and on disk (core/whole_file.hpp). All functions are collective, with the same arguments on every rank except for
-// the blocks. On a failure on any rank every rank throws Error(Exit::storage), the partial file is gone and a file that
-// was at `path` before is as it was. Without finish() nothing is left either.
+// its name when it is complete and on disk (core/whole_file.hpp). All functions are collective, with the same arguments
+// on every rank except for the blocks. On a failure on any rank every rank throws Error(Exit::storage), the partial
+// file is gone and a file that was at `path` before is as it was. Without finish() nothing is left either.
 class OutputFile {
 public:
     OutputFile(const ProcessGrid& grid, const std::string& path);
@@ -125,12 +125,12 @@ private:
     std::string problem(const std::string& reason) const;
 
     const ProcessGrid& grid_;
-    std::string path_, name_;       // the latter until it is complete
+    std::string path_, name_;             // the latter until it is complete
     std::optional<PartialFile> partial_;  // on rank 0
-    Hdf5Handle file_, dataset_;     // the latter while it is written
-    Index planned_ = 0;             // upper bound of the file's size so far
-    Index reserved_ = 0;            // bytes set aside on the storage
-    std::uint64_t attributes_ = 0;  // running checksum of all attributes
+    Hdf5Handle file_, dataset_;           // the latter while it is written
+    Index planned_ = 0;                   // upper bound of the file's size so far
+    Index reserved_ = 0;                  // bytes set aside on the storage
+    std::uint64_t attributes_ = 0;        // running checksum of all attributes
     bool open_ = false;
 };
 

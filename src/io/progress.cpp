@@ -78,8 +78,10 @@ void ProgressDisplay::update(const MetricsEntry& entry) {
     std::string left;
     if (entry.report.step > first_) {
         const double elapsed = std::chrono::duration<double>(now - start_).count();
-        left = "  " + duration(elapsed / static_cast<double>(entry.report.step - first_) *
-                               static_cast<double>(total_ - entry.report.step)) + " left";
+        left = "  " +
+               duration(elapsed / static_cast<double>(entry.report.step - first_) *
+                        static_cast<double>(total_ - entry.report.step)) +
+               " left";
     }
     std::string bar;
     for (int i = 0; i < width; ++i) bar += i < filled ? "#" : ".";

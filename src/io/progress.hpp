@@ -39,7 +39,7 @@ private:
 
     bool silent_, terminal_, drawn_ = false;
     std::int64_t total_, first_ = 0;
-    std::optional<double> exponent_;   // the last lambda_1 seen
+    std::optional<double> exponent_;  // the last lambda_1 seen
     std::optional<double> accuracy_, loss_;
     std::chrono::steady_clock::time_point start_, last_;
     std::ofstream log_;

@@ -1,6 +1,6 @@
 // The flossing penalty L = mean_j d_j^2 over the k leading surrogate Lyapunov exponents, d_j being the distance of
-// lambda_j from target_j, and its gradient: directly through the tangent map, and through the trajectory that the tangents
-// follow.
+// lambda_j from target_j, and its gradient: directly through the tangent map, and through the trajectory that the
+// tangents follow.
 #pragma once
 
 #include "lyapunov/spectrum.hpp"
@@ -30,16 +30,18 @@ public:
     static PenaltyOptions checked(PenaltyOptions options);
 
     // Runs the network on x [T, b, M] and adds weight times the penalty's gradient, of this rank's sequences, to
-    // `gradient`; still to be summed over `batch` by the caller. through: state_norms and complete of the pass through the
-    // trajectory, the last one. slack >= 0, per step: exponents between target - slack and target cost nothing. Collective.
-    Penalty run(const Network& network, const float* x, double weight, SumBuffer& gradient, BackwardOptions through = {},
-                double slack = 0.0);
+    // `gradient`; still to be summed over `batch` by the caller. through: state_norms and complete of the pass through
+    // the trajectory, the last one. slack >= 0, per step: exponents between target - slack and target cost nothing.
+    // Collective.
+    Penalty run(const Network& network, const float* x, double weight, SumBuffer& gradient,
+                BackwardOptions through = {}, double slack = 0.0);
 
     StatePass& state() { return state_; }
     TangentPass& tangents() { return tangents_; }
 
 private:
-    // d [k], per step: lambda_j - target_j above the target, lambda_j - target_j + slack below target_j - slack, 0 between.
+    // d [k], per step: lambda_j - target_j above the target, lambda_j - target_j + slack below target_j - slack, 0
+    // between.
     std::vector<double> distances(const std::vector<double>& exponents, double slack) const;
 
     const ProcessGrid& grid_;

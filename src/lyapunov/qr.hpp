@@ -39,10 +39,10 @@ private:
     Backend& backend_;
     const ProcessGrid& grid_;
     Index b_, k_, n_;
-    Buffer<double> gram_;          // [b, k, k]
-    Buffer<double> log_r_;         // [b, k]
-    Buffer<std::int32_t> info_;    // [b]
-    Buffer<double> square_;        // [1]
+    Buffer<double> gram_;        // [b, k, k]
+    Buffer<double> log_r_;       // [b, k]
+    Buffer<std::int32_t> info_;  // [b]
+    Buffer<double> square_;      // [1]
 };
 
 }  // namespace spikefloss

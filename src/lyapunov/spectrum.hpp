@@ -9,10 +9,10 @@
 namespace spikefloss {
 
 struct Spectrum {
-    std::vector<double> exponents;      // lambda [k], 1/step, the mean over all sequences of all ranks
-    std::vector<double> per_sequence;   // [b, k], this rank's sequences
-    Index sequences = 0;                // B, of all ranks
-    Index state_size = 0;               // D
+    std::vector<double> exponents;     // lambda [k], 1/step, the mean over all sequences of all ranks
+    std::vector<double> per_sequence;  // [b, k], this rank's sequences
+    Index sequences = 0;               // B, of all ranks
+    Index state_size = 0;              // D
 };
 
 // The mean over all `sequences` sequences of the exponents that `tangents` found. Collective.

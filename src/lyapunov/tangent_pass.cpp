@@ -112,7 +112,8 @@ void TangentPass::loop_forward(const Network& network, StatePass& state, Index f
     }
 }
 
-// The same as one operation of the backend, where this rank holds all neurons, the backend takes the shape and no QR fails.
+// The same as one operation of the backend, where this rank holds all neurons, the backend takes the shape and no QR
+// fails.
 bool TangentPass::whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0) {
     if (forward_choice().form == PassForm::loop) return false;
     for (;; rounds_ = 2) {
@@ -193,9 +194,9 @@ void TangentPass::loop_backward(const Network& network, StatePass& state, const 
                               gradient.matrix(n_, network.layout.shape().neurons, at(Parameter::w_rec)));
         if (time_constants) {
             recurrence_.apply(network[Parameter::w_rec], rows_, x, product_.data());
-            backend_.tangent_time_constants_backward(network.neurons(), b_, k_, n_, basis(t), product_.data(),
-                                                     a.membrane, g_.data(), gradient.matrix(1, n_, at(Parameter::alpha)),
-                                                     gradient.matrix(1, n_, at(Parameter::beta)));
+            backend_.tangent_time_constants_backward(
+                network.neurons(), b_, k_, n_, basis(t), product_.data(), a.membrane, g_.data(),
+                gradient.matrix(1, n_, at(Parameter::alpha)), gradient.matrix(1, n_, at(Parameter::beta)));
         }
         recurrence_.apply_transposed(network[Parameter::w_rec], rows_, g_.data(), product_.data());
         backend_.tangent_input_backward(model, network.neurons(), b_, k_, n_, state.membrane(t), basis(t).membrane,
@@ -206,20 +207,19 @@ void TangentPass::loop_backward(const Network& network, StatePass& state, const 
 void TangentPass::whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
                                  SumBuffer& gradient, float* extra) {
     if (rows_) weight_.copy_in(weights.data());
-    const TangentStepsBackward pass{
-        .steps = last_,
-        .qr_interval = options_.qr_interval,
-        .reset = options_.reset,
-        .u = state.membrane(0),
-        .q_current = basis(0).current,
-        .q_membrane = basis(0).membrane,
-        .q_stride = basis_size_,
-        .r = r_.data(),
-        .weight = weight_.data(),
-        .first_counted = last_ / options_.qr_interval - counted_,
-        .a = adjoint(),
-        .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset),
-        .e = extra};
+    const TangentStepsBackward pass{.steps = last_,
+                                    .qr_interval = options_.qr_interval,
+                                    .reset = options_.reset,
+                                    .u = state.membrane(0),
+                                    .q_current = basis(0).current,
+                                    .q_membrane = basis(0).membrane,
+                                    .q_stride = basis_size_,
+                                    .r = r_.data(),
+                                    .weight = weight_.data(),
+                                    .first_counted = last_ / options_.qr_interval - counted_,
+                                    .a = adjoint(),
+                                    .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset),
+                                    .e = extra};
     require(backend_.tangent_steps_backward(network.model.neuron, network.neurons(), b_, k_, n_,
                                             network[Parameter::w_rec], pass),
             Exit::internal, "the backend did not take tangents that it said it takes");

@@ -13,9 +13,9 @@
 namespace spikefloss {
 
 struct TangentOptions {
-    Index exponents = 1;                              // k <= D
-    Index warmup = 0;                                 // steps not counted
-    Index qr_interval = 1;                            // m
+    Index exponents = 1;    // k <= D
+    Index warmup = 0;       // steps not counted
+    Index qr_interval = 1;  // m
     JacobianReset reset = JacobianReset::detached;
 };
 
@@ -29,8 +29,8 @@ public:
 
     // q0: orthonormal starting bases of this rank, host memory [b, k, D_local]: row j of sequence s is vector j, its
     // current part [n] (when the network has one) before its membrane part [n].
-    // first_sequence names sequences in errors. Uses the membranes of `state`. Collective over the grid: when a QR fails,
-    // all ranks throw together.
+    // first_sequence names sequences in errors. Uses the membranes of `state`. Collective over the grid: when a QR
+    // fails, all ranks throw together.
     void forward(const Network& network, StatePass& state, const std::vector<float>& q0, Index first_sequence);
 
     // Whether the backend may take all steps in one operation (it may by default); tests compare both ways.
@@ -70,8 +70,8 @@ private:
                        bool time_constants, SumBuffer& gradient, float* extra);
     void whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
                         SumBuffer& gradient, float* extra);
-    Tangents adjoint();        // the parts of adjoint_
-    Tangents basis(Index t);   // Q before step t (t = 0..T), within q_
+    Tangents adjoint();       // the parts of adjoint_
+    Tangents basis(Index t);  // Q before step t (t = 0..T), within q_
     bool is_qr(Index end) const { return end % options_.qr_interval == 0; }
     bool counts(Index end) const { return end - options_.qr_interval >= options_.warmup; }
     const float* tangent_input(const Network& network, StatePass& state, Index t);
@@ -80,22 +80,22 @@ private:
     const ProcessGrid& grid_;
     TangentOptions options_;
     Index b_, k_, n_;
-    Index last_;                   // the last step that ends with a QR
+    Index last_;  // the last step that ends with a QR
     Index counted_;
     bool keep_, has_current_;
     bool whole_passes_ = true;
-    Index rounds_ = 1;             // of Cholesky that a whole pass is asked for; 2 once 1 was not enough
+    Index rounds_ = 1;  // of Cholesky that a whole pass is asked for; 2 once 1 was not enough
     Recurrence recurrence_;
     TangentQr qr_;
-    Index rows_, basis_size_;      // b k; elements of one basis, both parts
-    Buffer<float> q_;              // [last + 1 or 2][current, membrane][b, k, n]
-    Buffer<double> r_;             // [QRs or 1][b, k, k]
-    Buffer<float> x_, product_;    // [b, k, n]: psi * Q_u; W x, and W' g
-    Buffer<float> adjoint_, g_;    // [2][b, k, n] adjoint of the basis; [b, k, n]
-    Buffer<double> weight_;        // [b, k]
-    Buffer<double> all_log_r_;     // [QRs, b, k] of a whole pass
-    Buffer<std::int32_t> failure_; // [b, 2] of a whole pass
-    std::vector<double> log_r_;    // [counted, b, k]
+    Index rows_, basis_size_;         // b k; elements of one basis, both parts
+    Buffer<float> q_;                 // [last + 1 or 2][current, membrane][b, k, n]
+    Buffer<double> r_;                // [QRs or 1][b, k, k]
+    Buffer<float> x_, product_;       // [b, k, n]: psi * Q_u; W x, and W' g
+    Buffer<float> adjoint_, g_;       // [2][b, k, n] adjoint of the basis; [b, k, n]
+    Buffer<double> weight_;           // [b, k]
+    Buffer<double> all_log_r_;        // [QRs, b, k] of a whole pass
+    Buffer<std::int32_t> failure_;    // [b, 2] of a whole pass
+    std::vector<double> log_r_;       // [counted, b, k]
     std::vector<Index> independent_;  // [b], the vectors that have not been lost; of a measurement
 };
 

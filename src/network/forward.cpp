@@ -159,9 +159,9 @@ void StatePass::forward_segment(const Network& network, const float* x, Run run)
     }
 }
 
-// Runs `loop`, the same operations and collectives at every call of the same kind, first step and arrays that are not its
-// own, as a recording where sharded neurons can have one: thousands of small operations. Sums in double need memory of
-// their own.
+// Runs `loop`, the same operations and collectives at every call of the same kind, first step and arrays that are not
+// its own, as a recording where sharded neurons can have one: thousands of small operations. Sums in double need memory
+// of their own.
 void StatePass::record(int kind, Index first, std::array<const void*, 3> arrays, const std::function<void()>& loop) {
     if (recurrence_.shards() == 1 || !grid_.neurons().recorded() || backend_.sums() != Sums::float32) return loop();
     std::unique_ptr<Recording>& recording = recordings_[{kind, first, arrays}];

@@ -22,9 +22,11 @@ std::vector<double> random_orthogonal(std::uint64_t seed, Index N) {
         for (Index j = 0; j < N; ++j) a[static_cast<std::size_t>(j * N + i)] = draw(seed, Parameter::w_rec, i, j);
     const int n = static_cast<int>(N);
     int info = LAPACKE_dgeqrf(LAPACK_COL_MAJOR, n, n, a.data(), n, tau.data());
-    for (Index j = 0; j < N; ++j) sign[static_cast<std::size_t>(j)] = a[static_cast<std::size_t>(j * N + j)] < 0 ? -1 : 1;
+    for (Index j = 0; j < N; ++j)
+        sign[static_cast<std::size_t>(j)] = a[static_cast<std::size_t>(j * N + j)] < 0 ? -1 : 1;
     if (info == 0) info = LAPACKE_dorgqr(LAPACK_COL_MAJOR, n, n, n, a.data(), n, tau.data());
-    require(info == 0, Exit::internal, fmt::format("the QR of a random {0} x {0} matrix failed (LAPACK info {1})", N, info));
+    require(info == 0, Exit::internal,
+            fmt::format("the QR of a random {0} x {0} matrix failed (LAPACK info {1})", N, info));
     std::vector<double> q(a.size());
     for (Index i = 0; i < N; ++i)
         for (Index j = 0; j < N; ++j)
@@ -35,7 +37,8 @@ std::vector<double> random_orthogonal(std::uint64_t seed, Index N) {
 
 double decay(double tau, double spread, std::uint64_t seed, Parameter p, Index neuron) {
     if (tau <= 0.0) return 0.0;
-    const auto words = random_words(seed, Stream::weights, static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(neuron), 0, 1);
+    const auto words =
+        random_words(seed, Stream::weights, static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(neuron), 0, 1);
     return std::exp(-1.0 / (tau * (1.0 + spread * (2.0 * uniform(words[0]) - 1.0))));
 }
 
@@ -75,9 +78,12 @@ HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, 
                 double value = 0.0;
                 switch (s.parameter) {
                     case Parameter::w_in:
-                        value = on_grid(settings.input_gain / std::sqrt(static_cast<double>(M)) * draw(seed, s.parameter, row, col));
+                        value = on_grid(settings.input_gain / std::sqrt(static_cast<double>(M)) *
+                                        draw(seed, s.parameter, row, col));
                         break;
-                    case Parameter::w_rec: value = on_grid(rows[static_cast<std::size_t>((row - mine.begin) * N + col)]); break;
+                    case Parameter::w_rec:
+                        value = on_grid(rows[static_cast<std::size_t>((row - mine.begin) * N + col)]);
+                        break;
                     case Parameter::w_out:
                         value = on_grid(settings.readout_gain / root_n * draw(seed, s.parameter, row, col));
                         break;

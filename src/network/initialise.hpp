@@ -1,5 +1,5 @@
-// Initial parameters of a network. Every number is a function of the seed and its global indices, so each rank makes its
-// own rows and the network does not depend on the grid.
+// Initial parameters of a network. Every number is a function of the seed and its global indices, so each rank makes
+// its own rows and the network does not depend on the grid.
 #pragma once
 
 #include "network/parameters.hpp"
@@ -14,9 +14,9 @@ struct InitialNetwork {
     NetworkModel model;
     NetworkShape shape;
     WeightInit init = WeightInit::gaussian;
-    double gain = 1.0;           // W_rec: standard deviation gain / sqrt(N), or gain times an orthogonal matrix
-    double input_gain = 1.0;     // W_in: standard deviation input_gain / sqrt(M)
-    double readout_gain = 1.0;   // W_out: standard deviation readout_gain / sqrt(N)
+    double gain = 1.0;          // W_rec: standard deviation gain / sqrt(N), or gain times an orthogonal matrix
+    double input_gain = 1.0;    // W_in: standard deviation input_gain / sqrt(M)
+    double readout_gain = 1.0;  // W_out: standard deviation readout_gain / sqrt(N)
     double bias_mean = 0.0, bias_std = 0.0;
     bool zero_row_sums = false;  // subtract from every row of W_rec its mean
     double weight_step = 0.0;    // round weights and biases to multiples of this; 0: do not
@@ -26,8 +26,8 @@ struct InitialNetwork {
     double tau_syn_spread = 0.0, tau_mem_spread = 0.0;
 };
 
-// The part of neuron shard `shard` of `shards`. Orthogonal matrices are made whole on every rank, O(N^3) work and O(N^2)
-// memory, once.
+// The part of neuron shard `shard` of `shards`. Orthogonal matrices are made whole on every rank, O(N^3) work and
+// O(N^2) memory, once.
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard);
 
 }  // namespace spikefloss

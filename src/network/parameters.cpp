@@ -9,8 +9,7 @@ namespace spikefloss {
 
 std::string_view name_of(Parameter parameter) {
     constexpr std::array<std::string_view, parameter_count> names = {
-        "w_in",  "w_rec", "bias",  "w_out",           "bias_out",
-        "alpha", "beta",  "kappa", "initial_current", "initial_membrane"};
+        "w_in", "w_rec", "bias", "w_out", "bias_out", "alpha", "beta", "kappa", "initial_current", "initial_membrane"};
     return names[static_cast<std::size_t>(parameter)];
 }
 

@@ -45,10 +45,10 @@ struct NetworkModel {
 struct Segment {
     Parameter parameter;
     Index offset = 0;
-    Index row = 0, col = 0;            // where it begins in the global array
-    Index rows = 0, cols = 0;          // its size
+    Index row = 0, col = 0;    // where it begins in the global array
+    Index rows = 0, cols = 0;  // its size
     Index global_rows = 0, global_cols = 0;
-    bool replicated = false;           // the same on every neuron shard (bias_out, kappa)
+    bool replicated = false;  // the same on every neuron shard (bias_out, kappa)
     Index size() const { return rows * cols; }
 };
 

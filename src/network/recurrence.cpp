@@ -49,8 +49,8 @@ const float* Recurrence::unpack(Index rows, const std::uint32_t* gathered) {
 void Recurrence::apply(const float* w, Index rows, const float* gathered, float* out) {
     for (Index p = 0; p < shards(); ++p) {
         const Index n_p = block(p).size();
-        const Matrix<const float> x(gathered + rows * block(p).begin, rows, n_p);   // [rows, n_p]
-        const Matrix<const float> w_p(w + n_ * block(p).begin, n_, n_p);            // [n, n_p]
+        const Matrix<const float> x(gathered + rows * block(p).begin, rows, n_p);  // [rows, n_p]
+        const Matrix<const float> w_p(w + n_ * block(p).begin, n_, n_p);           // [n, n_p]
         backend_.gemm(Transpose::no, Transpose::yes, x, w_p, sums_.matrix(rows, n_), p > 0);
     }
     backend_.round_sums(sums_.data(), out, rows * n_);
@@ -61,8 +61,8 @@ void Recurrence::apply_transposed(const float* w, Index rows, const float* y, fl
     for (Index p = 0; p < shards(); ++p) {
         const Index n_p = block(p).size();
         const Matrix<const float> w_p(w + n_ * block(p).begin, n_, n_p);  // [n, n_p]
-        backend_.gemm(Transpose::no, Transpose::no, {y, rows, n_}, w_p,
-                      sums.matrix(rows, n_p, rows * block(p).begin), false);
+        backend_.gemm(Transpose::no, Transpose::no, {y, rows, n_}, w_p, sums.matrix(rows, n_p, rows * block(p).begin),
+                      false);
         sizes_[static_cast<std::size_t>(p)] = rows * n_p;
     }
     if (shards() > 1) comm_.reduce_scatter_sum(partial_.data(), sums_.data(), sums_.type(), sizes_);

@@ -44,11 +44,11 @@ private:
     Backend& backend_;
     Communicator& comm_;
     std::vector<BlockRange> blocks_;
-    std::vector<Index> sizes_;         // message sizes of the next collective, one per shard
+    std::vector<Index> sizes_;  // message sizes of the next collective, one per shard
     Index neurons_, n_;
-    Buffer<float> gathered_;           // [max_rows N]
-    SumBuffer sums_;                   // [max_rows n], this rank's finished sums
-    SumBuffer partial_;                // [max_rows N], sums for all shards
+    Buffer<float> gathered_;  // [max_rows N]
+    SumBuffer sums_;          // [max_rows n], this rank's finished sums
+    SumBuffer partial_;       // [max_rows N], sums for all shards
 };
 
 }  // namespace spikefloss

@@ -33,8 +33,8 @@ public:
     virtual void broadcast(void* data, Index bytes, int root) = 0;
     virtual void barrier() = 0;
 
-    // all_reduce_sum of several arrays in two halves, where overlaps(): what is queued on the backend in between runs beside
-    // it. It may not touch the arrays, nor call another collective of any group, save begin_sums of this one.
+    // all_reduce_sum of several arrays in two halves, where overlaps(): what is queued on the backend in between runs
+    // beside it. It may not touch the arrays, nor call another collective of any group, save begin_sums of this one.
     virtual bool overlaps() const { return false; }
     virtual void begin_sums(std::span<const SumRange> ranges, Scalar type) {
         for (const SumRange& range : ranges) all_reduce_sum(range.data, type, range.count);

@@ -15,8 +15,8 @@ struct Environment {
 };
 Environment process_environment();
 
-// True for a rank of Open MPI's mpirun, or of another launcher with a PMIx server (srun --mpi=pmix), unless the launcher
-// says that it started only one.
+// True for a rank of Open MPI's mpirun, or of another launcher with a PMIx server (srun --mpi=pmix), unless the
+// launcher says that it started only one.
 bool started_as_rank(const Environment& environment);
 
 // What another launcher says of the number of its processes, when this one is started_as_rank by none that Open MPI can

@@ -30,8 +30,8 @@ void check_mpi(int result, const char* call, std::source_location place = std::s
 // A group of one process makes no call of MPI.
 class MpiCommunicator final : public Communicator {
 public:
-    // Duplicates `comm`; where MPI does not run, any `comm` is this process alone. With a watch, which covers all ranks of `comm`, a rank that does not come to a collective is
-    // an error; without one the others wait for it.
+    // Duplicates `comm`; where MPI does not run, any `comm` is this process alone. With a watch, which covers all ranks
+    // of `comm`, a rank that does not come to a collective is an error; without one the others wait for it.
     explicit MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch = nullptr);
     ~MpiCommunicator() override;
     MpiCommunicator(const MpiCommunicator&) = delete;

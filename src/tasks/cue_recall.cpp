@@ -5,8 +5,8 @@
 //   delay                                  every input spikes with probability noise (0: silence)
 //   answer, the last steps                 the same; here, and only here, mask = 1
 //
-// T = cues cue + delay + answer; population c is inputs c M/classes .. (c+1) M/classes - 1. All cues are to be named at once:
-// O = classes^cues, softmax, label sum_i c[i] classes^i.
+// T = cues cue + delay + answer; population c is inputs c M/classes .. (c+1) M/classes - 1. All cues are to be named at
+// once: O = classes^cues, softmax, label sum_i c[i] classes^i.
 #include "core/error.hpp"
 #include "tasks/factories.hpp"
 #include "tasks/sequence_random.hpp"
@@ -38,8 +38,9 @@ void check(const TaskSettings& s) {
     require(s.cues >= 1, Exit::usage, fmt::format("cue_recall: task.cues = {} leaves nothing to recall", s.cues),
             "choose at least 1 cue");
     require(number_of_outputs(s) <= max_outputs, Exit::usage,
-            fmt::format("cue_recall: {} cues of {} classes are more than {} different sequences, each of which has an output",
-                        s.cues, s.classes, max_outputs),
+            fmt::format(
+                "cue_recall: {} cues of {} classes are more than {} different sequences, each of which has an output",
+                s.cues, s.classes, max_outputs),
             "choose fewer task.cues or task.classes");
     const std::tuple<const char*, Index, Index> times[] = {
         {"cue", s.cue_steps, 1}, {"delay", s.delay, 0}, {"answer", s.answer_steps, 1}};
@@ -62,7 +63,9 @@ class CueRecall final : public Task {
 public:
     explicit CueRecall(const TaskSettings& settings) : settings_(settings), outputs_(number_of_outputs(settings)) {}
 
-    Index steps() const override { return settings_.cues * settings_.cue_steps + settings_.delay + settings_.answer_steps; }
+    Index steps() const override {
+        return settings_.cues * settings_.cue_steps + settings_.delay + settings_.answer_steps;
+    }
     Index inputs() const override { return settings_.inputs; }
     Index outputs() const override { return outputs_; }
     LossKind loss() const override { return LossKind::softmax_cross_entropy; }

@@ -13,9 +13,11 @@ bool FlossingSchedule::paused(const Progress& progress) const {
            (options_.stop_accuracy > 0.0 && progress.running_accuracy > options_.stop_accuracy);
 }
 
-// Whether the task's loss has fallen since the adaptive schedule last decided; before the first training step it has not.
+// Whether the task's loss has fallen since the adaptive schedule last decided; before the first training step it has
+// not.
 bool FlossingSchedule::learning(const Progress& progress) const {
-    return options_.adaptive_progress > 0.0 && progress.running_loss < (1.0 - options_.adaptive_progress) * progress.adaptive_loss;
+    return options_.adaptive_progress > 0.0 &&
+           progress.running_loss < (1.0 - options_.adaptive_progress) * progress.adaptive_loss;
 }
 
 void FlossingSchedule::decide(Progress& progress, const std::function<double()>& measure) const {
@@ -34,7 +36,8 @@ void FlossingSchedule::decide(Progress& progress, const std::function<double()>&
 }
 
 bool FlossingSchedule::joint(const Progress& progress) const {
-    return !paused(progress) && options_.every > 0 && options_.joint_weight > 0.0 && progress.step % options_.every == 0;
+    return !paused(progress) && options_.every > 0 && options_.joint_weight > 0.0 &&
+           progress.step % options_.every == 0;
 }
 
 }  // namespace spikefloss

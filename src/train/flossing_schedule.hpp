@@ -21,21 +21,22 @@ struct Band {
 };
 
 struct FlossingScheduleOptions {
-    std::int64_t before = 0;             // flossing steps before training
-    std::vector<std::int64_t> at;        // training steps before which to floss ...
-    std::int64_t at_steps = 0;           // ... for so many flossing steps
-    std::int64_t every = 0;              // a flossing step, or a joint one, before each so many training steps; 0: none
-    double joint_weight = 0.0;           // > 0: `every` adds the penalty, so weighted, to the task's loss instead
-    std::int64_t adaptive_every = 0;     // measure before each so many training steps; 0: never
-    std::int64_t adaptive_steps = 0;     // flossing steps at most after one measurement
+    std::int64_t before = 0;          // flossing steps before training
+    std::vector<std::int64_t> at;     // training steps before which to floss ...
+    std::int64_t at_steps = 0;        // ... for so many flossing steps
+    std::int64_t every = 0;           // a flossing step, or a joint one, before each so many training steps; 0: none
+    double joint_weight = 0.0;        // > 0: `every` adds the penalty, so weighted, to the task's loss instead
+    std::int64_t adaptive_every = 0;  // measure before each so many training steps; 0: never
+    std::int64_t adaptive_steps = 0;  // flossing steps at most after one measurement
     AdaptiveQuantity adaptive_quantity = AdaptiveQuantity::exponent;
     Band adaptive_band;
-    double adaptive_slack = 0.0;         // per step: in a bout exponents so far below their target cost nothing
-    double adaptive_progress = 0.0;      // no bout when the running loss fell by more than this fraction since the last decision; 0: off
-    std::int64_t stop_step = 0;          // none from this training step on; 0: never
-    double stop_accuracy = 0.0;          // none while the running accuracy exceeds this; 0: off
+    double adaptive_slack = 0.0;  // per step: in a bout exponents so far below their target cost nothing
+    double adaptive_progress =
+        0.0;  // no bout when the running loss fell by more than this fraction since the last decision; 0: off
+    std::int64_t stop_step = 0;  // none from this training step on; 0: never
+    double stop_accuracy = 0.0;  // none while the running accuracy exceeds this; 0: off
     bool has_stop_band = false;
-    Band stop_band;                      // over for good once lambda_1 is inside
+    Band stop_band;  // over for good once lambda_1 is inside
 };
 
 class FlossingSchedule {
@@ -44,7 +45,8 @@ public:
 
     bool enabled() const;
     // Decides which flossing steps come before the next training step (progress.step are done): sets floss_pending,
-    // adaptive_pending and adaptive_loss. `measure` returns the adaptive quantity; it is called at most once, on all ranks alike.
+    // adaptive_pending and adaptive_loss. `measure` returns the adaptive quantity; it is called at most once, on all
+    // ranks alike.
     void decide(Progress& progress, const std::function<double()>& measure) const;
     // Whether the training step that comes next carries the penalty as a second loss.
     bool joint(const Progress& progress) const;

@@ -26,7 +26,8 @@ void LossPass::load(const Batch& batch, Index counted) {
     SPIKEFLOSS_ASSERT(counted >= 0 && counted <= b_);
     counted_ = counted;
     terms_per_sequence_ = batch.terms_per_sequence();
-    require(terms_per_sequence_ > 0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
+    require(terms_per_sequence_ > 0, Exit::usage,
+            "no step of the sequences counts for the loss: the mask is 0 throughout",
             "set the mask to 1 where the answer is expected");
     x_.copy_in(batch.x.data());
     mask_.copy_in(batch.mask.data());

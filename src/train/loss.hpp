@@ -8,8 +8,8 @@
 namespace spikefloss {
 
 struct Outcome {
-    double loss = 0.0;      // mean over the loss terms of all sequences
-    double accuracy = 0.0;  // share of right answers among them
+    double loss = 0.0;       // mean over the loss terms of all sequences
+    double accuracy = 0.0;   // share of right answers among them
     std::int64_t right = 0;  // the right answers
 };
 
@@ -29,7 +29,9 @@ public:
     const float* x() const { return x_.data(); }
     const float* dy() const { return dy_.data(); }
     // Number of loss terms in a batch of `sequences`.
-    double terms(Index sequences) const { return static_cast<double>(terms_per_sequence_) * static_cast<double>(sequences); }
+    double terms(Index sequences) const {
+        return static_cast<double>(terms_per_sequence_) * static_cast<double>(sequences);
+    }
 
 private:
     Backend& backend_;

@@ -22,7 +22,8 @@ double adam_unit(const OptimiserOptions& options) {
 }  // namespace
 
 double learning_rate_at(const OptimiserOptions& options, std::int64_t update) {
-    const double done = options.schedule_steps > 0 ? static_cast<double>(update) / static_cast<double>(options.schedule_steps) : 0.0;
+    const double done =
+        options.schedule_steps > 0 ? static_cast<double>(update) / static_cast<double>(options.schedule_steps) : 0.0;
     switch (options.schedule) {
         case RateSchedule::constant: return options.learning_rate;
         case RateSchedule::step: return options.learning_rate * std::pow(options.schedule_factor, std::floor(done));

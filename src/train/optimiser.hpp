@@ -17,19 +17,19 @@ enum class RateSchedule { constant, cosine, step };
 struct OptimiserOptions {
     OptimiserKind kind = OptimiserKind::adam;
     double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.0;
-    double clip = 0.0;                       // of the global gradient norm; 0: off
+    double clip = 0.0;  // of the global gradient norm; 0: off
     RateSchedule schedule = RateSchedule::constant;
-    std::int64_t schedule_steps = 0;         // cosine: length; step: every so many updates
-    double schedule_factor = 1.0;            // cosine: final fraction; step: multiply by
-    std::vector<Parameter> parameters;       // the trained ones
+    std::int64_t schedule_steps = 0;    // cosine: length; step: every so many updates
+    double schedule_factor = 1.0;       // cosine: final fraction; step: multiply by
+    std::vector<Parameter> parameters;  // the trained ones
 };
 
 // The learning rate of update number `update` (0 at the first).
 double learning_rate_at(const OptimiserOptions& options, std::int64_t update);
 
 struct GradientNorms {
-    double global = 0.0;                                  // over the trained parameters, before clipping
-    std::array<double, parameter_count> parameter{};      // of each parameter, trained or not
+    double global = 0.0;                              // over the trained parameters, before clipping
+    std::array<double, parameter_count> parameter{};  // of each parameter, trained or not
 };
 
 class Optimiser {
@@ -38,8 +38,8 @@ public:
 
     // Where passes add this rank's gradients; zeroed by reduce().
     SumBuffer& gradient() { return sums_; }
-    // The gradient of these parameters has all that this rank adds to it: their sum over the batch shards may begin, if the
-    // communicator can do so beside other work. Until reduce() no rank makes another collective call of the grid's.
+    // The gradient of these parameters has all that this rank adds to it: their sum over the batch shards may begin, if
+    // the communicator can do so beside other work. Until reduce() no rank makes another collective call of the grid's.
     void complete(std::initializer_list<Parameter> parameters);
     // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks.
     GradientNorms reduce();

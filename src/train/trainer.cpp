@@ -19,7 +19,8 @@ bool trains_time_constants(const Optimiser& optimiser) {
 }
 
 std::vector<float> bases(std::uint64_t seed, Index k, const Network& network, BlockRange sequences) {
-    return random_bases(seed, k, network.layout.shape().neurons, network.has_current(), network.layout.neurons(), sequences);
+    return random_bases(seed, k, network.layout.shape().neurons, network.has_current(), network.layout.neurons(),
+                        sequences);
 }
 
 }  // namespace
@@ -44,8 +45,9 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
     if (!start.floss.first.empty()) floss_optimiser_.restore(start.floss);
     if (schedule_.enabled()) {
         const BlockRange sequences = grid.sequences_of(options_.floss_batch);
-        options_.penalty.time_constants = trains_time_constants(floss_optimiser_) ||
-                                          (options_.floss_schedule.joint_weight > 0.0 && trains_time_constants(optimiser_));
+        options_.penalty.time_constants =
+            trains_time_constants(floss_optimiser_) ||
+            (options_.floss_schedule.joint_weight > 0.0 && trains_time_constants(optimiser_));
         flossing_ = std::make_unique<FlossingPass>(
             backend, grid, network_, options_.penalty, options_.floss_horizon, options_.floss_batch,
             bases(options_.seed, options_.penalty.tangent.exponents, network_, sequences));
@@ -110,7 +112,8 @@ StepReport Trainer::floss_step(double slack) {
 float Trainer::adjoint_limit() const {
     if (options_.adjoint_cap <= 0.0) return 0.0f;
     const auto [offset, count] = network_.layout.extent(Parameter::w_out);
-    double squares = grid_.batch_shard() == 0 ? squares_of(backend_, network_.values.data() + offset, count, square_) : 0.0;
+    double squares =
+        grid_.batch_shard() == 0 ? squares_of(backend_, network_.values.data() + offset, count, square_) : 0.0;
     grid_.control().all_reduce_sum(&squares, Scalar::float64, 1);
     const double limit = options_.adjoint_cap * 0.5 * std::sqrt(squares) / loss_.terms(options_.batch);
     // Above 0, which is off: with W_out = 0, too, all ranks go through the same collectives.
@@ -166,11 +169,11 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     if (!names.empty()) problem += fmt::format("the gradient of {} is not finite", names);
     // All ranks throw; the first speaks for them.
     const bool speaks = grid_.rank() == 0;
-    const std::string remedy =
-        fmt::format("go on from the last checkpoint (--resume) with {}; or start anew with a smaller network.gain or a "
-                    "lower network.sharpness",
-                    outcome ? "a lower train.learning_rate, or a train.clip or train.adjoint_cap"
-                            : "a lower flossing.learning_rate, or a flossing.clip");
+    const std::string remedy = fmt::format(
+        "go on from the last checkpoint (--resume) with {}; or start anew with a smaller network.gain or a "
+        "lower network.sharpness",
+        outcome ? "a lower train.learning_rate, or a train.clip or train.adjoint_cap"
+                : "a lower flossing.learning_rate, or a flossing.clip");
     Error error(Exit::numerics, speaks ? problem + where : "", speaks ? remedy : "");
     error.collective = true;
     throw error;

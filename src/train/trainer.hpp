@@ -21,13 +21,13 @@ struct DiagnosticsOptions {
 
 struct TrainerOptions {
     std::uint64_t seed = 1;
-    Index batch = 16;                  // B
-    double adjoint_cap = 0.0;          // in units of one readout injection; 0: off
-    TapeKind tape = TapeKind::full;    // of the task's training pass
-    Index test_sequences = 16;         // of an evaluation, taken in batches of B; the last may be partial
+    Index batch = 16;                // B
+    double adjoint_cap = 0.0;        // in units of one readout injection; 0: off
+    TapeKind tape = TapeKind::full;  // of the task's training pass
+    Index test_sequences = 16;       // of an evaluation, taken in batches of B; the last may be partial
     OptimiserOptions optimiser;
     Index floss_batch = 1;
-    Index floss_horizon = 1;           // steps
+    Index floss_horizon = 1;  // steps
     PenaltyOptions penalty;
     OptimiserOptions floss_optimiser;
     FlossingScheduleOptions floss_schedule;
@@ -37,12 +37,12 @@ struct TrainerOptions {
 // What one unit of work did: a flossing step before training step `step`, or that training step.
 struct StepReport {
     bool flossing = false;
-    std::int64_t step = 0;             // training steps done after it
-    Outcome outcome;                   // of a training step
+    std::int64_t step = 0;  // training steps done after it
+    Outcome outcome;        // of a training step
     GradientNorms norms;
-    std::optional<Penalty> penalty;    // of a flossing step, or of a training step that carries the penalty
-    double rate = 0.0;                 // spikes per neuron and step
-    double flossing_seconds = 0.0;     // of this unit, in flossing and in the measurement that decided on it
+    std::optional<Penalty> penalty;  // of a flossing step, or of a training step that carries the penalty
+    double rate = 0.0;               // spikes per neuron and step
+    double flossing_seconds = 0.0;   // of this unit, in flossing and in the measurement that decided on it
 };
 
 struct Diagnosis {
@@ -63,12 +63,13 @@ class Trainer {
 public:
     Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, TrainerOptions options, TrainingState start);
 
-    // One flossing step or one training step, whichever comes next. Throws Error(Exit::numerics) when the loss, the state
-    // or a gradient is not finite, before any parameter is changed. Collective.
+    // One flossing step or one training step, whichever comes next. Throws Error(Exit::numerics) when the loss, the
+    // state or a gradient is not finite, before any parameter is changed. Collective.
     StepReport advance();
     // Whether a flossing step comes next, before any training step. Collective.
     bool flossing_due();
-    // Loss and accuracy on fresh (generated tasks) or held-out (datasets) data; the same data at every call. Collective.
+    // Loss and accuracy on fresh (generated tasks) or held-out (datasets) data; the same data at every call.
+    // Collective.
     Outcome evaluate();
     // Spectrum, gradient by lag and rate on data of their own; changes nothing. Collective.
     Diagnosis diagnose();
@@ -97,7 +98,8 @@ private:
     void measure_states(Diagnosis& diagnosis);
     void measure_gradient(Diagnosis& diagnosis);
     void measure_spectrum(Diagnosis& diagnosis);
-    void check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state, const char* what) const;
+    void check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state,
+                      const char* what) const;
 
     Backend& backend_;
     const ProcessGrid& grid_;
@@ -110,8 +112,8 @@ private:
     BlockRange mine_;
     StatePass pass_;
     LossPass loss_;
-    mutable Buffer<double> square_;            // [1]
-    std::unique_ptr<FlossingPass> flossing_;   // only when flossing is on
+    mutable Buffer<double> square_;           // [1]
+    std::unique_ptr<FlossingPass> flossing_;  // only when flossing is on
     Buffer<float> floss_x_;
     // Measurement of the spectrum and of the gradient by lag, made when first asked for.
     struct Measurement {

@@ -31,16 +31,15 @@ inline std::vector<BackendCase> cuda_backends() {
     return backends;
 }
 
-// The same GPU taken for smaller ones, on which whole passes of a few dozen neurons go every way: W_rec cut over the blocks
-// of a cluster, over blocks that meet in global memory, or a product for every step.
+// The same GPU taken for smaller ones, on which whole passes of a few dozen neurons go every way: W_rec cut over the
+// blocks of a cluster, over blocks that meet in global memory, or a product for every step.
 inline std::vector<BackendCase> limited_cuda_backends() {
     struct Limited {
         const char* name;
         BackendChoice::DeviceLimits limits;
     };
     std::vector<BackendCase> backends;
-    for (const Limited& limited : {Limited{"cuda_clusters", {14000, true}},
-                                   Limited{"cuda_grid", {14000, false}},
+    for (const Limited& limited : {Limited{"cuda_clusters", {14000, true}}, Limited{"cuda_grid", {14000, false}},
                                    Limited{"cuda_stepwise", {1024, false}}})
         backends.push_back({limited.name,
                             [=] { return make_backend(BackendChoice{.name = "cuda", .limits = limited.limits}); },
@@ -78,8 +77,8 @@ inline std::vector<BackendCase> available_pass_backends() {
     return backends;
 }
 
-// The backend of tests that take one, not all: in an emulated twin the CUDA backend; elsewhere the CPU's, or the one that
-// SPIKEFLOSS_TEST_BACKEND names.
+// The backend of tests that take one, not all: in an emulated twin the CUDA backend; elsewhere the CPU's, or the one
+// that SPIKEFLOSS_TEST_BACKEND names.
 inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
 #ifdef SPIKEFLOSS_TEST_EMULATED
     return make_backend("cuda", threads, sums);
@@ -89,7 +88,8 @@ inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
 #endif
 }
 
-// What to do about a backend that cannot run here: on a machine that is meant to have a GPU its tests must not be skipped.
+// What to do about a backend that cannot run here: on a machine that is meant to have a GPU its tests must not be
+// skipped.
 inline bool gpu_is_required() {
     const char* asked = std::getenv("SPIKEFLOSS_REQUIRE_GPU");
     return asked && std::string(asked) == "1";

@@ -121,8 +121,8 @@ struct Constants {
     operator NeuronVectors() const { return {alpha.data(), beta.data(), bias.data()}; }
 };
 
-// Skips the running test, saying what is missing and why, unless nothing is; where a GPU is required, that is a failure. For
-// SetUp.
+// Skips the running test, saying what is missing and why, unless nothing is; where a GPU is required, that is a
+// failure. For SetUp.
 inline void skip_where_missing(const std::string& what) {
     if (what.empty()) return;
     if (gpu_is_required()) FAIL() << what;

@@ -77,13 +77,12 @@ TEST_P(NetworkPasses, Network) {
                 SumBuffer dw[] = {sums_on_backend(dw0[0]), sums_on_backend(dw0[1]), sums_on_backend(dw0[2]),
                                   sums_on_backend(dw0[3])};
                 const Buffer<float> limit(backend, Floats{0.9f * std::sqrt(2.0f * static_cast<float>(N))});
-                const StepsBackward recurrent{
-                    steps,          at.u.data(),
-                    at.bits.data(), nullptr,
-                    readout,        cap ? extra.data() : nullptr,
-                    squares.data(), cap ? limit.data() : nullptr,
-                    di.data(),      du.data(),
-                    nullptr,        dw[0].matrix(N, N)};
+                const StepsBackward recurrent{steps,          at.u.data(),
+                                              at.bits.data(), nullptr,
+                                              readout,        cap ? extra.data() : nullptr,
+                                              squares.data(), cap ? limit.data() : nullptr,
+                                              di.data(),      du.data(),
+                                              nullptr,        dw[0].matrix(N, N)};
                 backward(NetworkBackward{recurrent, M, O, x.data(), w_out.data(), has_dz ? dz.data() : nullptr,
                                          dw[1].matrix(N, M), dw[2].matrix(1, N), dw[3].matrix(O, N)});
                 return std::vector<Doubles>{widened(di.to_host()), widened(du.to_host()), squares.to_host(),

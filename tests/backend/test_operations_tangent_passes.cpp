@@ -280,13 +280,17 @@ TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
         ASSERT_TRUE(whole_forward(backend, p, on, tape, true, 2));
         EXPECT_TRUE(all_equal(tape.failure.to_host(), std::vector<std::int32_t>(4, 0)));
         EXPECT_TRUE(close_to(tape.log_r.to_host(), expected.log_r.to_host(), 2e-2));
-        // R of step and sequence. Sequence 1 enters its second step with vectors of which 1e-4 was left in the first: a float knows
-        // their directions to 6e-4 (6e-8 / 1e-4), and two orders of summation, of BLAS on different processors too, find others.
+        // R of step and sequence. Sequence 1 enters its second step with vectors of which 1e-4 was left in the first: a
+        // float knows their directions to 6e-4 (6e-8 / 1e-4), and two orders of summation, of BLAS on different
+        // processors too, find others.
         const Doubles r = tape.r.to_host(), r_expected = expected.r.to_host();
         for (Index qr = 0; qr < c.steps * c.b; ++qr) {
-            const auto part = [&](const Doubles& all) { return Doubles(all.begin() + qr * c.k * c.k, all.begin() + (qr + 1) * c.k * c.k); };
+            const auto part = [&](const Doubles& all) {
+                return Doubles(all.begin() + qr * c.k * c.k, all.begin() + (qr + 1) * c.k * c.k);
+            };
             const bool uncertain = qr == c.b + 1;
-            EXPECT_TRUE(near_in_norm(part(r), part(r_expected), uncertain ? 1e-3 : 1e-6)) << "step " << qr / c.b << ", sequence " << qr % c.b;
+            EXPECT_TRUE(near_in_norm(part(r), part(r_expected), uncertain ? 1e-3 : 1e-6))
+                << "step " << qr / c.b << ", sequence " << qr % c.b;
         }
         Buffer<double> gram(backend, c.b * c.k * c.k);
         backend.gram(c.b, c.k, c.N, tape.basis(1).membrane, tape.basis(1).membrane, gram.data(), false);

@@ -1,5 +1,5 @@
-// What precision fp32, tf32 and bf16 keep of the factors of a product: all 24 bits, about 11 or 8; sums are floats at each.
-// The CPU backend has one precision.
+// What precision fp32, tf32 and bf16 keep of the factors of a product: all 24 bits, about 11 or 8; sums are floats at
+// each. The CPU backend has one precision.
 #include "backend/step_loops.hpp"
 
 #include <cstring>
@@ -10,8 +10,8 @@ namespace {
 struct Kept {
     std::string name;  // as in BackendCase
     Precision precision;
-    int parts;         // bfloat16 numbers that stand for a weight
-    double error;      // of one factor, relative
+    int parts;     // bfloat16 numbers that stand for a weight
+    double error;  // of one factor, relative
 };
 
 class PrecisionTest : public testing::TestWithParam<std::pair<std::string, Kept>> {
@@ -76,7 +76,7 @@ TEST_P(PrecisionTest, OfAProduct) {
             EXPECT_LE(off, 2.0 * kept().error * largest) << i << ", " << j;
             error += off, size += largest;
         }
-    // A real device may take exact kernels for a small product; the emulated one rounds as it was told to.
+        // A real device may take exact kernels for a small product; the emulated one rounds as it was told to.
 #ifdef SPIKEFLOSS_TEST_EMULATED
     EXPECT_GT(error, 0.02 * kept().error * size);
 #endif
@@ -93,8 +93,8 @@ TEST_P(PrecisionTest, OfWeightsInAPass) {
         const Buffer<float> w_(*backend, matrix), input_(*backend, input);
         const Constants constants(*backend, net);
         Trajectory at = start(*backend, shape, net, i0);
-        EXPECT_TRUE(backend->forward_steps(net.model, constants, steps, b, N, w_.data(), input_.data(), at.i.data(), b * N,
-                                           at.u.data(), at.bits.data()));
+        EXPECT_TRUE(backend->forward_steps(net.model, constants, steps, b, N, w_.data(), input_.data(), at.i.data(),
+                                           b * N, at.u.data(), at.bits.data()));
         return at.u.to_host();
     };
     const Floats u = run(kept().precision, w), whole = run(Precision::fp32, w);
@@ -112,11 +112,12 @@ TEST_P(PrecisionTest, OfTheGradientOfTheWeights) {
     const Constants constants(*backend, net);
     const Buffer<float> w(*backend, weights(N * N, 1)), input(*backend, random_floats(rows * N, 2));
     const Trajectory at = loop_forward(*backend, shape, net, w, input, random_floats(b * N, 3));
-    Buffer<float> di(*backend, b * N), du(*backend, random_floats(b * N, 5)), g_(*backend, rows * N), s_(*backend, rows * N);
+    Buffer<float> di(*backend, b * N), du(*backend, random_floats(b * N, 5)), g_(*backend, rows * N),
+        s_(*backend, rows * N);
     SumBuffer dw(*backend, N * N);
     ASSERT_TRUE(backend->backward_steps(net.model, constants, b, N, w.data(),
-                                        {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr,
-                                         nullptr, di.data(), du.data(), g_.data(), dw.matrix(N, N)}));
+                                        {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr,
+                                         nullptr, nullptr, di.data(), du.data(), g_.data(), dw.matrix(N, N)}));
     backend->unpack_spikes(rows, N, at.bits.data(), s_.data(), N);
     const Floats g = g_.to_host(), s = s_.to_host(), g_kept = kept_of(g, on_cpu() ? 3 : kept().parts);
     Floats found(static_cast<std::size_t>(N * N));
@@ -144,9 +145,8 @@ std::vector<std::pair<std::string, Kept>> cases() {
     return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, PrecisionTest, testing::ValuesIn(cases()), [](const auto& instance) {
-    return instance.param.first + "_" + instance.param.second.name;
-});
+INSTANTIATE_TEST_SUITE_P(Backends, PrecisionTest, testing::ValuesIn(cases()),
+                         [](const auto& instance) { return instance.param.first + "_" + instance.param.second.name; });
 
 }  // namespace
 }  // namespace spikefloss::testing_support

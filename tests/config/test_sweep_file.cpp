@@ -44,7 +44,8 @@ using Names = std::vector<std::string>;
 TEST(SweepFiles, AllExamplesAreFine) {
     std::size_t files = 0;
     for (const char* folder : {"sweeps", "experiments"}) {
-        for (const auto& entry : std::filesystem::directory_iterator(std::string(SPIKEFLOSS_SOURCE_DIR "/configs/") + folder)) {
+        for (const auto& entry :
+             std::filesystem::directory_iterator(std::string(SPIKEFLOSS_SOURCE_DIR "/configs/") + folder)) {
             const std::string path = entry.path().string();
             EXPECT_EQ(usage_error([&] { read_sweep(path); }), "") << path;
             std::string first;
@@ -104,7 +105,8 @@ TEST_F(SweepFile, PointsHaveTheConfigOfBaseAndAssignments) {
 }
 
 TEST_F(SweepFile, AVariantWinsOverWhatIsSetForAll) {
-    const Sweep sweep = read("[variants.method.short]\ntrain.steps = 5\n[variants.method.long]\n[set]\ntrain.steps = 50\n");
+    const Sweep sweep =
+        read("[variants.method.short]\ntrain.steps = 5\n[variants.method.long]\n[set]\ntrain.steps = 50\n");
     const std::vector<SweepPoint> points = points_of(sweep);
     EXPECT_EQ(config_of(sweep, points[0]).train.steps, 5);
     EXPECT_EQ(config_of(sweep, points[1]).train.steps, 50);

@@ -60,9 +60,10 @@ TEST(TeamPlan, FewSequencesEachSpreadOverAllMultiprocessors) {
 }
 
 TEST(TeamPlan, NoneWhereNothingFits) {
-    EXPECT_FALSE(plan_teams(device(227 * 1024), 4096, 8, needs(4096)));       // no block holds 32 columns
-    EXPECT_FALSE(plan_teams(device(227 * 1024), 1024, 8, needs(1024, 0)));    // no room for a grid's blocks
-    EXPECT_FALSE(plan_teams(device(227 * 1024, true, 4), 1024, 8, needs(1024)));  // a team is more blocks than there is room
+    EXPECT_FALSE(plan_teams(device(227 * 1024), 4096, 8, needs(4096)));     // no block holds 32 columns
+    EXPECT_FALSE(plan_teams(device(227 * 1024), 1024, 8, needs(1024, 0)));  // no room for a grid's blocks
+    EXPECT_FALSE(
+        plan_teams(device(227 * 1024, true, 4), 1024, 8, needs(1024)));  // a team is more blocks than there is room
     EXPECT_FALSE(plan_teams(device(1024), 0, 8, needs(0)));
 }
 

@@ -157,7 +157,8 @@ TEST_F(Emulation, EveryThreadRunsOnceWithItsIndices) {
     }
 }
 
-// A second stream that does not wait for what another has queued finds it not done with one seed, and done with the other.
+// A second stream that does not wait for what another has queued finds it not done with one seed, and done with the
+// other.
 TEST_F(Emulation, StreamsWithoutEventsRunInEitherOrder) {
     for (const bool waits : {false, true})
         for (const bool early : {false, true}) {

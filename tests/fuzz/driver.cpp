@@ -2,9 +2,9 @@
 //
 //   fuzz_config SEED... [--seconds S] [--random N] [--one FILE]
 //
-// SEED: a file, or a folder with files. Every seed runs unchanged first. An input that crashes, hangs or ends in abort()
-// is written to finding_<pid> in the working directory; --one runs such a file alone. The random numbers follow from N
-// (default: the time), which is printed.
+// SEED: a file, or a folder with files. Every seed runs unchanged first. An input that crashes, hangs or ends in
+// abort() is written to finding_<pid> in the working directory; --one runs such a file alone. The random numbers follow
+// from N (default: the time), which is printed.
 #include "fuzz/fuzz.hpp"
 
 #include <fcntl.h>
@@ -35,7 +35,8 @@ char finding_path[64];
 void save_finding(int sign) {
     const int file = open(finding_path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (file >= 0 && current) (void)!write(file, current->data(), current->size());
-    const char* text = sign == SIGALRM ? "finding: an input takes more than 10 s; it is in " : "finding: the input is in ";
+    const char* text =
+        sign == SIGALRM ? "finding: an input takes more than 10 s; it is in " : "finding: the input is in ";
     (void)!write(2, text, std::strlen(text));
     (void)!write(2, finding_path, std::strlen(finding_path));
     (void)!write(2, "\n", 1);
@@ -90,7 +91,8 @@ private:
             case 3: {  // some bytes of a seed more
                 const Bytes& seed = seeds_[below(seeds_.size())];
                 const std::size_t from = below(seed.size()), to = std::min(seed.size(), from + 1 + below(64));
-                input.insert(place, seed.begin() + static_cast<std::ptrdiff_t>(from), seed.begin() + static_cast<std::ptrdiff_t>(to));
+                input.insert(place, seed.begin() + static_cast<std::ptrdiff_t>(from),
+                             seed.begin() + static_cast<std::ptrdiff_t>(to));
                 break;
             }
             case 4: {  // some of its own bytes again
@@ -100,8 +102,18 @@ private:
                 break;
             }
             case 5: {  // a number at the edge of its range
-                static constexpr std::uint64_t edges[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000,
-                                                          0xffffffff, 0x7fffffffffffffff, 0xffffffffffffffff};
+                static constexpr std::uint64_t edges[] = {0,
+                                                          1,
+                                                          0x7f,
+                                                          0x80,
+                                                          0xff,
+                                                          0x7fff,
+                                                          0xffff,
+                                                          0x7fffffff,
+                                                          0x80000000,
+                                                          0xffffffff,
+                                                          0x7fffffffffffffff,
+                                                          0xffffffffffffffff};
                 const std::uint64_t edge = edges[below(std::size(edges))];
                 const std::size_t bytes = std::size_t{1} << below(4);
                 for (std::size_t i = 0; i < bytes && at + i < input.size(); ++i)
@@ -109,8 +121,10 @@ private:
                 break;
             }
             case 6: {  // a word at the edge of a text format
-                static constexpr const char* words[] = {"nan", "inf", "-1", "1e400", "1e-400", "[", "]", "{", "}", "\"", "\\u0000", "\n",
-                                                        "=", ".", "\"\"\"", "99999999999999999999", "null", "\xff", "\xe2\x80\xa8", "\r\n", ":"};
+                static constexpr const char* words[] = {
+                    "nan",  "inf",  "-1",           "1e400", "1e-400", "[", "]",      "{",
+                    "}",    "\"",   "\\u0000",      "\n",    "=",      ".", "\"\"\"", "99999999999999999999",
+                    "null", "\xff", "\xe2\x80\xa8", "\r\n",  ":"};
                 const std::string_view word = words[below(std::size(words))];
                 input.insert(place, word.begin(), word.end());
                 break;

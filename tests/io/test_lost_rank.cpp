@@ -1,5 +1,5 @@
-// A rank that is lost while a file is written: the other learns it once, within the time limit, and then waits for nothing
-// more, though parallel HDF5 would have it wait at every close. Two ranks; EXPECT_ only.
+// A rank that is lost while a file is written: the other learns it once, within the time limit, and then waits for
+// nothing more, though parallel HDF5 would have it wait at every close. Two ranks; EXPECT_ only.
 #include "io/files.hpp"
 
 #include "io/hdf5_file.hpp"
@@ -39,9 +39,8 @@ void expect_lost(const std::function<void(const ProcessGrid&)>& work,
 }
 
 TEST(LostRank, EndsAnAgreementWithinAnother) {
-    expect_lost(
-        [](const ProcessGrid& grid) { grid.agree([&] { grid.agree([&] { grid.control().barrier(); }); }); },
-        [](const ProcessGrid&) {});
+    expect_lost([](const ProcessGrid& grid) { grid.agree([&] { grid.agree([&] { grid.control().barrier(); }); }); },
+                [](const ProcessGrid&) {});
 }
 
 // What rank 1 does here is what OutputFile does up to that point.

@@ -30,8 +30,8 @@ int world(int (*ask)(MPI_Comm, int*)) {
 
 class DeviceCommunicators : public testing::TestWithParam<Case> {
 protected:
-    // test(backend, communicator) for the three communicators of every grid. On emulated devices once more with streams that
-    // run early what they can.
+    // test(backend, communicator) for the three communicators of every grid. On emulated devices once more with streams
+    // that run early what they can.
     template <class Test>
     void for_every_communicator(Test&& test) {
 #ifdef SPIKEFLOSS_TEST_EMULATED
@@ -161,8 +161,8 @@ TEST_P(DeviceCommunicators, TakeTheirPlaceInTheQueue) {
     });
 }
 
-// Two batches of sums begun one after the other, of arrays that are ready only by what was queued before, and beside other
-// work; afterwards they are there for what is queued next.
+// Two batches of sums begun one after the other, of arrays that are ready only by what was queued before, and beside
+// other work; afterwards they are there for what is queued next.
 TEST_P(DeviceCommunicators, SumsInTwoHalves) {
     for_every_communicator([](Backend& backend, Communicator& communicator) {
         const auto ranks = static_cast<float>(communicator.size());
@@ -170,8 +170,9 @@ TEST_P(DeviceCommunicators, SumsInTwoHalves) {
         Buffer<float> data(backend, std::vector<float>(1000, 1.0f)), other(backend, std::vector<float>(500, 1.0f));
         for (int round = 0; round < 3; ++round) {
             backend.scale(data.data(), 2.0f, 600);
-            communicator.begin_sums(std::vector<SumRange>{{data.data(), 300}, {data.data() + 300, 0}, {data.data() + 300, 300}},
-                                    Scalar::float32);
+            communicator.begin_sums(
+                std::vector<SumRange>{{data.data(), 300}, {data.data() + 300, 0}, {data.data() + 300, 300}},
+                Scalar::float32);
             backend.scale(other.data(), 3.0f, 500);
             backend.scale(data.data() + 600, 4.0f, 400);
             communicator.begin_sums(std::vector<SumRange>{{data.data() + 600, 400}}, Scalar::float32);
@@ -207,7 +208,8 @@ TEST_P(DeviceCommunicators, CollectivesAreRecorded) {
                 }
                 communicator.all_gather(data.data(), all.data(), bytes);
             });
-            EXPECT_EQ(all.to_host(), std::vector<float>(100 * communicator.size(), value * 8.0f * ranks * ranks * ranks));
+            EXPECT_EQ(all.to_host(),
+                      std::vector<float>(100 * communicator.size(), value * 8.0f * ranks * ranks * ranks));
         }
         EXPECT_EQ(calls, 2);
     });

@@ -24,8 +24,12 @@ Environment environment_of(const Variables& variables) {
 bool rank(const Variables& variables) { return started_as_rank(environment_of(variables)); }
 std::string foreign(const Variables& variables) { return foreign_launch(environment_of(variables)); }
 
-const Variables by_mpirun = {{"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "2"}, {"PMIX_SERVER_URI2", "x;tcp4://127.0.0.1:1"}};
-const Variables by_srun = {{"SLURM_NTASKS", "4"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"PMIX_RANK", "2"}, {"PMIX_NAMESPACE", "slurm.pmix.1.0"},
+const Variables by_mpirun = {
+    {"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "2"}, {"PMIX_SERVER_URI2", "x;tcp4://127.0.0.1:1"}};
+const Variables by_srun = {{"SLURM_NTASKS", "4"},
+                           {"SLURM_STEP_NUM_TASKS", "4"},
+                           {"PMIX_RANK", "2"},
+                           {"PMIX_NAMESPACE", "slurm.pmix.1.0"},
                            {"PMIX_SERVER_URI3", "pmix-server.1;tcp4://127.0.0.1:1"}};
 
 TEST(Launch, RanksOfLaunchers) {

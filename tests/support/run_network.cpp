@@ -252,8 +252,8 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     Optimiser optimiser(backend, grid, network.layout, {});
 
     FlossRun run;
-    run.penalty = pass.run(network, x.data(), choice.weight, optimiser.gradient(), {.state_norms = choice.through_state},
-                           choice.slack);
+    run.penalty = pass.run(network, x.data(), choice.weight, optimiser.gradient(),
+                           {.state_norms = choice.through_state}, choice.slack);
     run.lambda_per_sequence = gathered_sequences(grid, run.penalty.spectrum.per_sequence, 1, B, k);
     run.log_r = gathered_sequences(grid, pass.tangents().log_r(), pass.tangents().counted(), B, k);
     if (choice.through_state) run.state_gradient_norm = pass.state().state_gradient_norm();

@@ -162,7 +162,8 @@ TEST(Trainer, LearnsTheSameFromSegments) {
             options.tape = TapeKind::segments;
             SmallTraining segments(grid, Sums::float32, options);
             expect_near(segments.advance_to(8), full.advance_to(8), 1e-5);
-            EXPECT_TRUE(near_in_norm(segments.trainer.state().network.values, full.trainer.state().network.values, 1e-4));
+            EXPECT_TRUE(
+                near_in_norm(segments.trainer.state().network.values, full.trainer.state().network.values, 1e-4));
             EXPECT_NEAR(segments.trainer.evaluate().loss, full.trainer.evaluate().loss, 1e-5);
             EXPECT_NEAR(segments.trainer.diagnose().spectrum.exponents[0],
                         full.trainer.diagnose().spectrum.exponents[0], 1e-4);
