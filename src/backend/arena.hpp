@@ -12,7 +12,7 @@ class Arena {
 public:
     template <class T>
     T* take(Index count) {
-        T* at = reinterpret_cast<T*>(next_);
+        T* at = reinterpret_cast<T*>(next_);  // NOLINT(performance-no-int-to-ptr): it is rounded up
         next_ += (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
         return at;
     }
