@@ -1,4 +1,5 @@
-// Who owns what, and who talks to whom: P neuron shards x Q batch shards. It knows nothing of neurons.
+// The grid of MPI ranks: P neuron shards x Q batch shards. It gives the neurons and sequences that each rank holds,
+// and the communicators between ranks. It contains no equation of the network.
 //
 // rank = p + P q. `neurons` joins the P ranks that hold the same sequences, `batch` the Q ranks that hold the same
 // neurons.
@@ -33,8 +34,8 @@ public:
     // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their
     // number. watchdog_seconds: limit of a wait for other ranks; 0: none.
     ProcessGrid(MPI_Comm comm, GridShape shape, double watchdog_seconds = Watch::default_seconds);
-    // A grid that is planned, as one of its ranks sees it, of which none but this process is there: collectives of
-    // `communicators` are theirs to pretend, and control() reaches nobody else.
+    // A planned grid, for rank `rank` of it. Only this process exists: `communicators` must emulate the collectives,
+    // and control() contains this process alone.
     ProcessGrid(GridShape shape, int rank, Communicators communicators);
 
     GridShape shape() const { return shape_; }
@@ -60,7 +61,7 @@ public:
 
     // For small things in host memory (flags, metrics), over all ranks.
     MpiCommunicator& control() const { return control_; }
-    // Sees to it that nobody waits for a lost rank.
+    // Ends a wait for a lost rank.
     const std::shared_ptr<Watch>& watch() const { return watch_; }
 
     // Runs `work` on every rank, `work` making no collective calls itself; if it throws on any rank, every rank throws:
