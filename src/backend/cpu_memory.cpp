@@ -2,6 +2,7 @@
 // a write out of bounds is found where it happened to matter and not three steps later.
 #include "backend/blas_kernels.hpp"
 #include "backend/cpu_backend.hpp"
+#include "backend/memory_groups.hpp"
 #include "core/error.hpp"
 
 #include <omp.h>
@@ -20,13 +21,6 @@ namespace {
 
 constexpr std::size_t guard_bytes = 64;
 constexpr unsigned char guard_value = 0xA5;
-
-// The number that a file of the system begins with; the largest there is where it has none (such as "max").
-std::size_t number_in(const char* path) {
-    std::size_t number = 0;
-    std::ifstream file(path);
-    return file >> number ? number : std::numeric_limits<std::size_t>::max();
-}
 
 }  // namespace
 
@@ -80,16 +74,14 @@ double* CpuBackend::scratch(int which, Index count) {
     return memory.data() + (64 - address % 64) % 64 / sizeof(double);
 }
 
-// What Linux would give without swapping, and no more than the container's limit leaves.
+// What Linux would give without swapping, and no more than limits of a job or a container leave.
 std::size_t CpuBackend::free_memory() const {
     std::size_t available = std::numeric_limits<std::size_t>::max();
     std::ifstream file("/proc/meminfo");
     std::size_t kilobytes = 0;
     for (std::string word; file >> word;)
         if (word == "MemAvailable:" && file >> kilobytes) available = kilobytes * 1024;
-    const std::size_t limit = number_in("/sys/fs/cgroup/memory.max");
-    const std::size_t used = number_in("/sys/fs/cgroup/memory.current");
-    return limit > used ? std::min(available, limit - used) : available;
+    return std::min(available, left_by_memory_groups());
 }
 
 }  // namespace spikefloss
