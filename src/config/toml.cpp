@@ -1,6 +1,7 @@
 // Fills a Config from TOML text or from one --set argument. TOML itself is strict about syntax; what is added here is
 // that every name and type must be one of the schema's.
 #include "config/nearest.hpp"
+#include "config/toml_depth.hpp"
 #include "config/toml_node.hpp"
 #include "core/error.hpp"
 
@@ -111,6 +112,11 @@ std::string read_text_file(const std::string& path, const char* kind) {
 }
 
 toml::table parse_toml(const std::string& text, const std::string& origin) {
+    const int depth = toml_depth(text);
+    require(depth <= most_toml_levels, Exit::usage,
+            fmt::format("{}: keys, lists and tables nest {} levels deep, but at most {} are read", origin, depth,
+                        most_toml_levels),
+            "a config has [section] lines and key = value lines below them");
     try {
         return toml::parse(std::string_view(text), std::string_view(origin));
     } catch (const toml::parse_error& error) {
@@ -147,6 +153,7 @@ namespace {
 
 // "value = text" as a document of exactly one value, or nothing.
 std::optional<toml::table> parse_value(const std::string& text) {
+    if (toml_depth(text) > most_toml_levels) return std::nullopt;
     try {
         toml::table document = toml::parse(std::string_view("value = " + text));
         if (document.size() == 1) return document;

@@ -1,6 +1,7 @@
 // Every kind of bad config file or --set argument: what the error says, and where.
 #include "config/error_text.hpp"
 #include "config/schema.hpp"
+#include "config/toml_depth.hpp"
 
 #include <cmath>
 #include <filesystem>
@@ -187,6 +188,46 @@ TEST(ConfigErrors, SetNamesTheArgument) {
     };
     for (const Case& c : cases)
         for (const char* part : c.parts) EXPECT_HAS(set_error(c.text), part);
+}
+
+std::string repeated(const std::string& text, int times) {
+    std::string all;
+    for (int n = 0; n < times; ++n) all += text;
+    return all;
+}
+
+// Each of these overflowed the stack of the parser, or would where the strings before it are misread.
+TEST(ConfigErrors, NestingTooDeep) {
+    constexpr int deep = 50'000;
+    const std::string keys = "a" + repeated(".a", deep);
+    for (const std::string& text :
+         {keys + " = 1\n", "[" + keys + "]\n", "[[" + keys + "]]\n", "[run]\nseed = {" + keys + " = 1}\n",
+          "[run]\nseed = " + repeated("[", deep), "[run]\nseed = " + repeated("{a = ", deep),
+          "[run]\nseed = " + repeated("[{a.a = ", deep), "a" + repeated(" . \"a\"", deep) + " = 1\n",
+          R"(x = ["""a"""", {)" + keys + " = 1}]\n", "x = ['''a''''', {" + keys + " = 1}]\n",
+          R"(x = ['a\', {)" + keys + " = 1}]\n", R"(x = "a\"#" # ")" "\n" + keys + " = 1\n"})
+        EXPECT_HAS(file_error(text).substr(0, 100), "my.toml: keys, lists and tables nest ");
+    EXPECT_HAS(set_error("train.steps=" + repeated("[", deep)), "train.steps must be an integer");
+    EXPECT_HAS(set_error("train.steps={" + keys + "=1}"), "train.steps must be an integer");
+    EXPECT_HAS(set_error("flossing.target=" + repeated("{a=", deep)), "flossing.target must be a list of floats");
+    EXPECT_EQ(set_error("run.directory=" + keys), "");
+}
+
+TEST(ConfigErrors, Depth) {
+    const std::pair<const char*, int> cases[] = {
+        {"", 0},
+        {"a = 1", 0},
+        {"a = 1.5", 1},
+        {"a.b = 1\nc.d.e = 1", 2},
+        {"[a.b]\nc.d = 2", 2},
+        {"a.b = [{c = 1}]", 3},
+        {"a.b = [{c.d = 1}, [2.5]]", 4},
+        {"a = [1.5,\n 2.5, # 3.4.5 [[[\n 3.5]\nb = 1", 2},
+        {R"(a = "[[[[.....\"[[[")", 0},
+        {R"(a = '[[[.\' # ")", 0},
+        {"a = \"\"\"\n[[[\n\"\"\"\nb.c = 1", 1},
+        {"a = \"unfinished\nb.c = 1", 1}};
+    for (const auto& [text, depth] : cases) EXPECT_EQ(toml_depth(text), depth) << text;
 }
 
 TEST(ConfigErrors, UnreadableFiles) {
