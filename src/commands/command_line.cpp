@@ -2,13 +2,17 @@
 #include "commands/commands.hpp"
 #include "commands/completion.hpp"
 #include "commands/session.hpp"
+#include "io/build_text.hpp"
 #include "config/schema.hpp"
 
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <functional>
 
 namespace spikefloss {
 namespace {
@@ -20,8 +24,8 @@ constexpr const char* exit_codes = R"(Exit codes (more in docs/exit_codes.md):
   75  a rank is lost or stuck (named, with the collective and the step); go on with --resume
   85  stopped by a signal after a checkpoint; go on with --resume
    1  anything else: a full disk, a defect
-Signals to `train`: USR1, TERM (run.stop_signals) and INT ask for a checkpoint and an end after the present step; a
-second TERM or INT ends at once.)";
+Signals to `train`: USR1, TERM, HUP (run.stop_signals) and INT ask for a checkpoint and an end after the present step;
+a second TERM or INT ends at once.)";
 
 // A whole number, with a range that can be read.
 CLI::Range whole_number(std::int64_t least) { return {least, std::int64_t{1'000'000'000}}; }
@@ -107,6 +111,26 @@ void require_command(const CLI::App& app, int argc, char** argv) {
     throw Error(Exit::usage, fmt::format("there is no command '{}'", first), known);
 }
 
+// For a command whose answer is what it prints: an answer that could not be written is an error. Collective.
+int printed(const std::function<int()>& command) {
+    int code = 0;
+    std::string reason;
+    try {
+        code = command();
+    } catch (...) {  // fmt::print throws; among several ranks the error is on its way to all of them already
+        if (!std::ferror(stdout) || world_size() > 1) throw;
+        reason = std::strerror(errno);
+    }
+    alike([&] {
+        if (!is_first_rank()) return;
+        if (std::fflush(stdout) != 0) reason = std::strerror(errno);
+        require(!std::ferror(stdout), Exit::storage,
+                "cannot write to standard output" + (reason.empty() ? "" : ": " + reason),
+                "make room where it goes, then give the same command again");
+    });
+    return code;
+}
+
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
@@ -117,6 +141,7 @@ int run_command_line(int argc, char** argv) {
     app.name("spikefloss");
     app.footer(exit_codes);
     app.set_help_all_flag("--help-all", "print the help of all commands and exit");
+    app.set_version_flag("--version", version_line());
 
     TrainCommand train_command;
     CLI::App& train_app = *app.add_subcommand("train", "train the network of a config file");
@@ -199,28 +224,38 @@ int run_command_line(int argc, char** argv) {
         if (is_first_rank()) fmt::print("{}", bash_completion(app));
         return 0;
     }
+    CLI::App& version_app = *app.add_subcommand("version", "version and commit on one line, as --version");
+
     bool shown = false;
     alike([&] {
         require_command(app, argc, argv);
         try {
             app.parse(argc, argv);
-        } catch (const CLI::Success& asked) {  // --help
+        } catch (const CLI::Success& asked) {  // --help, --version
             shown = true;
             if (is_first_rank()) app.exit(asked);
         } catch (const CLI::ParseError& fault) {
             throw Error(Exit::usage, fault.what(), "see spikefloss --help, or spikefloss COMMAND --help");
         }
     });
-    if (shown) return 0;
+    if (shown) return printed([] { return 0; });
+    if (version_app.parsed())
+        return printed([] {
+            if (is_first_rank()) fmt::print("{}\n", version_line());
+            return 0;
+        });
     if (!info_app.parsed() && !report_app.parsed() && !collect_app.parsed()) alike(check_launcher);
     if (train_app.parsed()) return train(train_command);
-    if (eval_app.parsed()) return evaluate(eval_command);
-    if (info_app.parsed()) return info(info_command);
-    if (report_app.parsed()) return report(report_command);
-    if (sweep_app.parsed()) return sweep(sweep_command);
-    if (collect_app.parsed()) return collect(collect_command);
-    if (spectrum_app.parsed()) return spectrum(file_command);
-    return gradients(file_command);
+    if (sweep_command.run) return sweep(sweep_command);
+    return printed([&] {
+        if (eval_app.parsed()) return evaluate(eval_command);
+        if (info_app.parsed()) return info(info_command);
+        if (report_app.parsed()) return report(report_command);
+        if (sweep_app.parsed()) return sweep(sweep_command);
+        if (collect_app.parsed()) return collect(collect_command);
+        if (spectrum_app.parsed()) return spectrum(file_command);
+        return gradients(file_command);
+    });
 }
 
 }  // namespace spikefloss

@@ -8,6 +8,8 @@ namespace spikefloss {
 
 std::string version_text() { return build_info::version; }
 
+std::string version_line() { return fmt::format("spikefloss {} (commit {})", build_info::version, build_info::commit); }
+
 std::string build_text() {
     return fmt::format("spikefloss   {} (commit {})\ncompiler     {}, {}, -march={}", build_info::version,
                        build_info::commit, build_info::compiler, build_info::build_type,

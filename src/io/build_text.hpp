@@ -7,6 +7,8 @@
 namespace spikefloss {
 
 std::string version_text();
+// "spikefloss 0.1.0 (commit 1a2b3c4)"
+std::string version_line();
 std::string build_text();
 
 }  // namespace spikefloss

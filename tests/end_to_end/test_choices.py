@@ -3,6 +3,7 @@ needs is printed, and a config that does not fit is refused.
 """
 import os
 import re
+import subprocess
 from unittest import mock
 
 import program
@@ -51,6 +52,35 @@ class LaunchTest(program.ProgramTest):
             self.succeed("train", self.config(), "--run-dir", long / "run")
         with mock.patch.dict(os.environ, {"TMPDIR": str(long)}):
             self.succeed("eval", long / "run")
+
+
+class AnswerTest(program.ProgramTest):
+    def test_version(self):
+        for word in ("--version", "version"):
+            result = self.succeed(word)
+            self.assertRegex(result.out, r"^spikefloss \d+\.\d+\.\d+ \(commit \w+\)\n$")
+
+    def test_answer_that_cannot_be_written(self):
+        """A script must not take nothing for an answer; a training goes on, as its lines are in its log."""
+        self.config()
+        sweep, long = self.folder / "sweep.toml", self.folder / "long.toml"
+        sweep.write_text('base = "small.toml"\nseeds = [1, 2]\n')
+        long.write_text('base = "small.toml"\nseeds = {from = 1, to = 500}\n')
+        run = self.folder / "run"
+        with open("/dev/full", "w") as full:
+            def code(*arguments):
+                done = subprocess.run(program.command_line(arguments), stdin=subprocess.DEVNULL, stdout=full,
+                                      stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+                if done.returncode:
+                    self.assertRegex(done.stderr, "^spikefloss: error: cannot write (the config )?to standard output")
+                return done.returncode
+            self.assertEqual(code("train", self.folder / "small.toml", "--run-dir", run), program.SUCCESS)
+            self.assertIn("\ndone: ", (run / "log.txt").read_text())
+            for answer in (["eval", run], ["info"], ["sweep", sweep, "--count"], ["sweep", long], ["report", run],
+                           ["train", self.folder / "small.toml", "--print-config"], ["--help"], ["--version"],
+                           ["version"]):
+                with self.subTest(answer=answer[0]):
+                    self.assertEqual(code(*answer), program.STORAGE)
 
 
 class MemoryTest(program.ProgramTest):
