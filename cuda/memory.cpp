@@ -1,6 +1,7 @@
 // Memory, stream and library handles of the CUDA backend. Everything is queued on one stream that never waits for the
 // default stream; the host waits only in wait().
 #include "core/error.hpp"
+#include "core/stopwatch.hpp"
 #include "cuda_backend.hpp"
 
 #include "check.hpp"
@@ -118,20 +119,19 @@ void CudaBackend::zero(void* data, std::size_t bytes) {
 void CudaBackend::synchronize() { wait(); }
 
 void CudaBackend::wait() {
-    using Clock = std::chrono::steady_clock;
     if (!while_waiting_) return check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
-    const Clock::time_point start = Clock::now();
-    Clock::time_point called = start;
+    Stopwatch stopwatch;
+    double called = 0.0;
     for (;;) {
         const cudaError_t result = cudaStreamQuery(stream_);
         if (result != cudaErrorNotReady) return check(result, "cudaStreamQuery");
-        const Clock::time_point now = Clock::now();
-        if (now - called > std::chrono::milliseconds(100)) {
-            while_waiting_(std::chrono::duration<double>(now - start).count());
-            called = now;
+        const double waited = stopwatch.seconds();
+        if (waited > called + 0.1) {
+            while_waiting_(waited);
+            called = waited;
         }
         // Most waits are short; a long one shall not keep a core busy.
-        if (now - start > std::chrono::milliseconds(2)) std::this_thread::sleep_for(std::chrono::microseconds(50));
+        if (waited > 2e-3) std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
 }
 

@@ -10,7 +10,8 @@
 #                 password. If they have several networks, name one: OMPI_MCA_btl_tcp_if_include=10.0.0.0/8
 #
 # Signals, to this script: the first USR1, TERM, INT (Ctrl-C), HUP, USR2 or XCPU asks the ranks for a checkpoint and an
-# end after their step, by a signal of run.stop_signals; another TERM, INT or HUP ends the job at once.
+# end after their step, by a signal of run.stop_signals; another TERM or INT ends the job at once. A
+# terminal that closes may send HUP twice. If this script is killed (kill -9), mpirun and its ranks end, too.
 # Exit codes: those of the program, docs/exit_codes.md (85: stopped with a checkpoint; 75: a rank or a host is lost,
 # also by kill -9; 2: called wrongly), and 128 + n for a crash by signal n or if signal n ended the job at once.
 # Environment: PRESET of CMakePresets.json (default cpu-release) or SPIKEFLOSS, the program; BIND=none: do not bind
@@ -73,7 +74,7 @@ on_signal() {  # name, number
     if [ "$asked" -eq 0 ]; then
         asked=1
         say "$1: stopping after this step with a checkpoint (TERM or Ctrl-C now: at once)"
-    elif [ "$2" -ne 10 ] && [ "$2" -ne 12 ] && [ "$2" -ne 24 ]; then
+    elif [ "$2" -eq 2 ] || [ "$2" -eq 15 ]; then
         at_once=$2
     fi
 }
@@ -120,6 +121,9 @@ read -r count cores_least cores_all gpus_least gpus_all < <(awk '$1 == "host" {
     } END { print n + 0, c, C, g, G }' <<<"$hosts")
 where="this machine"
 [ -z "$many" ] || where="$count hosts"
+
+# On one host the ranks communicate through memory. With TCP each rank would listen on all addresses of the machine.
+[ -n "$many" ] || export OMPI_MCA_btl=${OMPI_MCA_btl:-self,vader}
 
 # --- the number of ranks, and the reason for it
 slots=      # of all hosts, and of the host with most
@@ -255,13 +259,29 @@ exec {errors}> >(follow >&2)
 follower=$!
 
 [ $asked -eq 0 ] || { say "stopped before the training began"; exit 85; }
+# If this script is killed, the kernel sends SIGTERM to mpirun, which then ends its ranks.
+guarded=(setpriv --pdeathsig TERM)
+"${guarded[@]}" true 2>/dev/null || guarded=()
+# If the reader of the output ends (| head), mpirun would end the ranks.
+outlived() {
+    trap '' HUP INT TERM USR1 USR2 XCPU
+    cat 2>/dev/null || true
+    exec cat >/dev/null
+}
+relay=
+if [ -p /dev/stdout ]; then
+    exec {lines}> >(outlived {errors}>&-)
+    relay=$!
+else
+    exec {lines}>&1
+fi
 # mpirun has its own process group, which Ctrl-C does not reach.
 set -m
-"${launch[@]}" -x GOMP_SPINCOUNT "$root/launch/mpirun/rank.sh" "$sign" "$program" train "$config" "${arguments[@]}" \
-    </dev/null 2>&"$errors" {errors}>&- &
+"${guarded[@]}" "${launch[@]}" -x GOMP_SPINCOUNT "$root/launch/mpirun/rank.sh" "$sign" "$program" train "$config" \
+    "${arguments[@]}" </dev/null >&"$lines" 2>&"$errors" {errors}>&- {lines}>&- &
 job=$!
 set +m
-exec {errors}>&-
+exec {errors}>&- {lines}>&-
 
 # The loop runs every second and at a signal. It passes on the request to stop, every fifth time again, because a rank
 # may have missed it during its start. It also checks whether mpirun still waits although a rank has ended the job:
@@ -299,8 +319,8 @@ if [ -z "$status" ]; then
     kill -KILL "${all[@]}" 2>/dev/null || true
     wait $job 2>/dev/null || status=$?
 fi
-for _ in {1..20}; do  # for what was still on its way; a process on a lost host may keep the pipe open
-    kill -0 $follower 2>/dev/null || break
+for _ in {1..20}; do  # for what was still on its way; a process on a lost host may keep the pipes open
+    kill -0 $follower 2>/dev/null || { [ -n "$relay" ] && kill -0 "$relay" 2>/dev/null; } || break
     sleep 0.1
 done
 

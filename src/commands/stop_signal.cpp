@@ -36,19 +36,31 @@ void on_signal(int signal) {
         _exit(128 + signal);
 }
 
+bool is_ignored(int signal) {
+    struct sigaction action;
+    return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+// nohup ignores SIGHUP for the program that it starts: the run then goes on when the terminal closes.
+void listen(int signal) {
+    if (signal != SIGHUP || !is_ignored(SIGHUP)) std::signal(signal, on_signal);
+}
+
 }  // namespace
 
 void listen_for_stop() {
-    for (int signal : {SIGTERM, SIGINT, SIGUSR1}) std::signal(signal, on_signal);
+    for (int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) listen(signal);
 }
 
 void listen_for_stop(const std::vector<std::string>& signals) {
     for (const Signal& signal : known)
         if (std::find(signals.begin(), signals.end(), signal.name) != signals.end())
-            std::signal(signal.number, on_signal);
-        else if (signal.number == SIGTERM || signal.number == SIGUSR1)
+            listen(signal.number);
+        else if (!is_ignored(signal.number))
             std::signal(signal.number, SIG_DFL);
 }
+
+void outlive_readers() { std::signal(SIGPIPE, SIG_IGN); }
 
 bool stop_asked(const ProcessGrid& grid) {
     std::int64_t flag = asked;

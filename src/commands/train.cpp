@@ -140,6 +140,7 @@ int train(const TrainCommand& command) {
         });
         return 0;
     }
+    outlive_readers();
     const Session session(parallel_choice(config), sums_from_name(config.run.sums));
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;

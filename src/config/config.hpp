@@ -13,7 +13,7 @@ struct RunConfig {
     std::string directory = "";          // "": runs/<name of the config file>
     std::string precision = "fp32";      // fp32 | tf32 | bf16
     std::string sums = "float32";        // float32 | float64
-    std::vector<std::string> stop_signals = {"USR1", "TERM"};
+    std::vector<std::string> stop_signals = {"USR1", "TERM", "HUP"};
 };
 
 struct NetworkConfig {

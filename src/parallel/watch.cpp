@@ -2,6 +2,7 @@
 #include "parallel/watch.hpp"
 
 #include "core/error.hpp"
+#include "core/stopwatch.hpp"
 #include "parallel/mpi_communicator.hpp"
 
 #include <algorithm>
@@ -14,13 +15,12 @@
 namespace spikefloss {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int ask_tag = 1, answer_tag = 2, meet_tag = 3;
 
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
 void sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+
+// Between two looks of a thread that guards a call.
+constexpr double tick_seconds = 0.25;
 
 // How long the roll call waits for answers.
 double roll_seconds(double limit) { return std::clamp(limit, 1.0, 5.0); }
@@ -49,8 +49,11 @@ TimeLimit::TimeLimit(const char* what) {
         std::mutex mutex;
         std::condition_variable_any wake;
         std::unique_lock lock(mutex);
-        wake.wait_for(lock, stop, std::chrono::duration<double>(seconds), [] { return false; });
-        if (stop.stop_requested()) return;
+        for (Stopwatch passed; passed.seconds() < seconds;) {
+            wake.wait_for(lock, stop, std::chrono::duration<double>(std::min(tick_seconds, seconds)),
+                          [] { return false; });
+            if (stop.stop_requested()) return;
+        }
         char host[64] = "";
         gethostname(host, sizeof host - 1);
         end_stuck(
@@ -140,12 +143,12 @@ void Watch::poll(MPI_Request* requests, int count, const char* call) {
     };
     for (int spin = 0; spin < spins; ++spin)
         if (test()) return;
-    const Clock::time_point start = Clock::now();
+    Stopwatch stopwatch;
     double answered = 0.0;
     for (;;) {
         for (int spin = 0; spin < spins; ++spin)
             if (test()) return;
-        const double waited = since(start);
+        const double waited = stopwatch.seconds();
         if (waited > answered + 0.1) {
             answer(call);
             answered = waited;
@@ -189,8 +192,7 @@ bool Watch::call_roll(const char* call, const std::function<bool()>& done, std::
         check_mpi(MPI_Isend(&round_, 1, MPI_INT, r, ask_tag, comm_, &asked[static_cast<std::size_t>(r)]), "MPI_Isend");
     }
     int missing = size_ - 1;
-    for (const Clock::time_point start = Clock::now(); missing > 0 && since(start) < roll_seconds(seconds_);
-         sleep(1e-3)) {
+    for (Stopwatch stopwatch; missing > 0 && stopwatch.seconds() < roll_seconds(seconds_); sleep(1e-3)) {
         if (done()) return true;
         answer(call);
         int came = 0;
@@ -220,8 +222,8 @@ void Watch::roll(double waited, const char* call, const std::function<bool()>& d
             waiting.insert(waiting.begin(), fmt::format("{}: {}", name_of(r), doing)), speaker = r;
     }
     // The first rank that is alive tells it; the others leave it the time to.
-    const Clock::time_point start = Clock::now();
-    while (rank_ != speaker && since(start) < 3.0) {
+    Stopwatch stopwatch;
+    while (rank_ != speaker && stopwatch.seconds() < 3.0) {
         if (done()) return;
         answer(call);
         sleep(1e-2);
@@ -265,9 +267,9 @@ Watch::Blocking::~Blocking() {
 // Ends the process when it has been in one blocking call for longer than the time limit, or has not ended by itself
 // after an error that lost ranks have caused. mpirun then ends the others.
 void Watch::guard(const std::stop_token& stop) {
-    const auto tick = std::chrono::duration<double>(std::min(0.25, seconds_ / 4.0));
+    const auto tick = std::chrono::duration<double>(std::min(tick_seconds, seconds_ / 4.0));
     std::uint64_t seen = 0;
-    Clock::time_point changed = Clock::now();
+    Stopwatch unchanged;
     std::unique_lock lock(mutex_);
     for (;;) {
         wake_.wait_for(lock, stop, tick, [] { return false; });
@@ -276,10 +278,10 @@ void Watch::guard(const std::stop_token& stop) {
         const bool inside = depth_.load(std::memory_order_relaxed) > 0 || failed_;
         if (now != seen || !inside) {
             seen = now;
-            changed = Clock::now();
+            unchanged = Stopwatch();
             continue;
         }
-        const double waited = since(changed);
+        const double waited = unchanged.seconds();
         if (waited < (failed_ ? 20.0 : seconds_ + roll_seconds(seconds_))) continue;
         if (failed_) end_stuck(fmt::format("spikefloss [rank {}]", rank_), problem_);
         const std::string* met = blocking_met_.load();

@@ -5,6 +5,7 @@
 // The meeting costs less than a microsecond (docs/parallelism.md) and leaves the collective itself to MPI's blocking
 // call, which is twice as fast as its polled counterpart. A rank that stops in the middle of that call is seen by a
 // thread that makes no MPI call; so is one that does not come to a call without a meeting, as those that set up MPI.
+// Time in which this process itself was suspended does not count (core/stopwatch.hpp).
 #pragma once
 
 #include <mpi.h>

@@ -56,6 +56,19 @@ def ranks_of(directory):
     return [found[rank] for rank in sorted(found)]
 
 
+def listening(pid):
+    """The listening TCP sockets of a process, as address:port in hexadecimal."""
+    sockets = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            sockets.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+        except OSError:
+            pass  # it was closed meanwhile
+    lines = [line.split() for kind in ("tcp", "tcp6") for line in
+             Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]]
+    return [line[1] for line in lines if line[3] == "0A" and line[9] in sockets]
+
+
 def all_of(directory):
     """Every process that has to do with a run: launcher, mpirun, shells around ranks, ranks."""
     return [(pid, words) for pid, words in processes() if str(directory) in words]

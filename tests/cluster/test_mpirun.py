@@ -152,6 +152,42 @@ class LostRankTest(launched.LaunchedTest):
         self.assert_goes_on(directory)
 
 
+    def test_launcher_killed(self):
+        """mpirun and the ranks end with the script. Until then no rank listens on the network."""
+        directory = self.folder / "abandoned"
+        process = self.begin(directory)
+        self.assertEqual([socket for pid in launched.ranks_of(directory) for socket in launched.listening(pid)], [])
+        launched.kill(process.pid)
+        self.finish(process)
+        self.assert_nothing_left(directory)
+        self.assert_goes_on(directory)
+
+    def test_suspended_together(self):
+        """Longer than the time limit, then on: time in which a rank itself stood still is no time that it waited."""
+        directory = self.folder / "suspended"
+        process = self.begin(directory, "--watchdog", 3)
+        ranks = launched.ranks_of(directory)
+        for rank in ranks:
+            os.kill(rank, signal.SIGSTOP)
+        step = launched.newest_step(directory)
+        time.sleep(7.0)
+        for rank in ranks:
+            os.kill(rank, signal.SIGCONT)
+        launched.wait_until(lambda: launched.newest_step(directory) > step, "a checkpoint after the pause", process)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.finish(process).code, program.STOPPED)
+
+    def test_reader_goes_away(self):
+        """The lines that nobody reads do not end the run; mpirun alone ends it after some of them."""
+        directory = self.folder / "unread"
+        process = self.start(*self.arguments(directory, steps=60))
+        process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        self.assertEqual(self.finish(process).code, program.SUCCESS)
+        self.assertIn("\ndone: ", (directory / "log.txt").read_text())
+
+
 class ChoiceTest(launched.LaunchedTest):
     def choice(self, *arguments, code=program.SUCCESS, **options):
         directory = self.folder / "chosen"

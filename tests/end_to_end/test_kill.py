@@ -77,6 +77,20 @@ class KillTest(program.ProgramTest):
         self.succeed(*self.arguments(whole, steps, "--set", "checkpoint.every=0"))
         self.assert_same_run(directory, whole)
 
+    def test_outlives_its_terminal(self):
+        """nohup, and a reader of the output that goes away: the run goes on, and what it said is in its log."""
+        directory = self.folder / "outlived"
+        arguments = self.arguments(directory, 300, "--set", "diagnostics.every=0", "--set", "checkpoint.every=0")
+        process = program.start(arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        self.addCleanup(program.end, process)
+        began = time.monotonic()
+        process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        process.send_signal(signal.SIGHUP)
+        self.assertEqual(program.wait(process, began, 60).code, program.SUCCESS)
+        self.assertIn("\ndone: 300 training steps", (directory / "log.txt").read_text())
+
     def test_rank_that_is_killed_ends_the_job(self):
         for victim in (3,) if program.QUICK else (0, 3):
             with self.subTest(victim=victim):

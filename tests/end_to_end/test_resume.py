@@ -119,7 +119,7 @@ class ResumeTest(program.ProgramTest):
     def test_signals_on_one_rank(self):
         self.assertEqual(self.check_stop(None, "1x1", signal.SIGTERM, 5), "flossing")
         self.check_stop(None, "1x1", signal.SIGINT, 100)
-        self.check_stop(None, "1x1", signal.SIGUSR1, 200)
+        self.check_stop(None, "1x1", signal.SIGHUP, 200)
 
     def test_signals_under_mpirun(self):
         # mpirun hands SIGUSR1 on to the ranks and returns their exit code.
