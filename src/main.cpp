@@ -4,6 +4,7 @@
 #include "io/file_probe.hpp"
 #include "parallel/mpi_communicator.hpp"
 
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,18 @@ int leave(const spikefloss::Error& error) {
     return code;
 }
 
+// The limit of the watchdog holds before the options are read; what is no number of seconds is refused there.
+void read_watchdog(int argc, char** argv) {
+    constexpr const char* option = "--watchdog";
+    const std::size_t length = std::strlen(option);
+    for (int i = 1; i < argc; ++i) {
+        if (std::strncmp(argv[i], option, length) != 0) continue;
+        const char* text = argv[i][length] == '=' ? argv[i] + length + 1 : argv[i][length] ? nullptr : argv[i + 1];
+        const double seconds = text ? std::atof(text) : -1.0;
+        if (std::isfinite(seconds) && seconds >= 0.0) spikefloss::Watch::default_seconds = seconds;
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -36,9 +49,7 @@ int main(int argc, char** argv) {
     if (argc > 1 && (!std::strcmp(argv[1], "train") || !std::strcmp(argv[1], "sweep"))) spikefloss::listen_for_stop();
     // A file-size limit shall be an error that can be told, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);
-    for (int i = 1; i + 1 < argc; ++i)  // the limit of the watchdog holds before the options are read
-        if (const double seconds = std::atof(argv[i + 1]); std::strcmp(argv[i], "--watchdog") == 0 && seconds >= 0.0)
-            spikefloss::Watch::default_seconds = seconds;
+    read_watchdog(argc, argv);
     try {
         spikefloss::MpiSession mpi(&argc, &argv, spikefloss::MpiSession::Start::only_as_rank);
         try {
