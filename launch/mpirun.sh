@@ -65,6 +65,18 @@ done
 mpirun=$(command -v mpirun) ||
     stop 1 "mpirun is not installed" "install openmpi-bin (launch/packages), or load its module"
 
+# What mpirun needs, or else it ends with forty lines of its own.
+temporary=${TMPDIR:-${TEMP:-${TMP:-/tmp}}}
+state=$(mktemp -d "$temporary/spikefloss.XXXXXX" 2>/dev/null) ||
+    stop 2 "the folder for temporary files, $temporary, is missing or cannot be written to" \
+        "set TMPDIR to a folder in which you may create files"
+trap 'rm -rf "$state"' EXIT
+sessions=$temporary/ompi.${HOSTNAME%%.*}.$(id -u)
+if [ -e "$sessions" ] && ! { [ -d "$sessions" ] && [ -w "$sessions" ] && [ -x "$sessions" ]; }; then
+    stop 2 "$sessions, the folder in which Open MPI keeps its sessions, belongs to somebody else" \
+        "remove it, or set TMPDIR to another folder"
+fi
+
 # The first signal may come at any time.
 asked=0
 at_once=
@@ -220,8 +232,6 @@ fi
 # --- the ranks, each started by launch/mpirun/rank.sh.
 # follow() filters the standard error of the ranks and of mpirun. Lines of rank.sh become files of the folder $state.
 # The ten lines of mpirun about a program that ended with another code than 0 are left out.
-state=$(mktemp -d "${TMPDIR:-/tmp}/spikefloss.XXXXXX")
-trap 'rm -rf "$state"' EXIT
 follow() {
     trap '' HUP INT TERM USR1 USR2 XCPU
     local line block="" inside="" started=0 rank host what code

@@ -59,6 +59,17 @@ std::string check_run_directory(const ProcessGrid& grid, const std::string& dire
                                 bool resume) {
     std::string changed;
     grid.agree([&] {
+        // Among ranks of several machines Open MPI writes beyond a buffer of 256 characters for the name of a checkpoint.
+        constexpr std::size_t longest = 180;
+        std::error_code unknown;
+        const fs::path whole = fs::absolute(directory, unknown);
+        bool many = false;
+        for (int rank = 1; rank < grid.ranks(); ++rank) many |= grid.watch()->host_of(rank) != grid.watch()->host_of(0);
+        require(!many || whole.string().size() <= longest, Exit::usage,
+                fmt::format("the path of the run directory, {}, has more than {} characters, which Open MPI cannot take "
+                            "on several machines",
+                            whole.string(), longest),
+                "choose a shorter one with --run-dir");
         const fs::path saved = fs::path(directory) / "config.toml";
         std::error_code fault;
         if (grid.rank() != 0 || !fs::exists(saved, fault)) return;

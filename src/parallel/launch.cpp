@@ -34,6 +34,11 @@ bool started_as_rank(const Environment& environment) {
     return has_server && number(environment, "SLURM_STEP_NUM_TASKS") != 1;
 }
 
+bool all_on_one_machine(const Environment& environment) {
+    const int ranks = number(environment, "OMPI_COMM_WORLD_SIZE");
+    return ranks > 0 && number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE") == ranks;
+}
+
 std::string foreign_launch(const Environment& environment) {
     if (started_as_rank(environment) || number(environment, "OMPI_COMM_WORLD_SIZE") > 0) return "";
     for (const char* name : {"PMI_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE"})

@@ -19,6 +19,9 @@ Environment process_environment();
 // launcher says that it started only one.
 bool started_as_rank(const Environment& environment);
 
+// True for a rank of mpirun whose ranks are all on its machine.
+bool all_on_one_machine(const Environment& environment);
+
 // What another launcher says of the number of its processes, when this one is started_as_rank by none that Open MPI can
 // talk to: "PMI_SIZE says 2 processes". "" where it was started alone.
 std::string foreign_launch(const Environment& environment);

@@ -188,6 +188,26 @@ class LostRankTest(launched.LaunchedTest):
         self.assertIn("\ndone: ", (directory / "log.txt").read_text())
 
 
+class PlaceTest(launched.LaunchedTest):
+    def test_folder_for_temporary_files(self):
+        """What makes mpirun end with forty lines is told in two, before anything starts."""
+        foreign = self.folder / "foreign"
+        foreign.mkdir()
+        (foreign / f"ompi.{os.uname().nodename.split('.')[0]}.{os.getuid()}").touch()
+        for folder, part in (("/proc", "/proc, is missing or cannot be written to"), (foreign, "belongs to somebody else")):
+            result = self.launch(*self.arguments(self.folder / "run"), code=program.USAGE,
+                                 env={**os.environ, "TMPDIR": str(folder)})
+            self.check_error(result, program.USAGE, [part, "TMPDIR"])
+            self.assertEqual(len(result.err.splitlines()), 2)
+        self.assertFalse((self.folder / "run").exists())
+
+    def test_long_path(self):
+        """Open MPI writes beyond a buffer of 256 characters."""
+        directory = self.folder / ("a" * 120) / ("b" * 120)
+        self.launch(*self.arguments(directory, steps=2))
+        self.assertEqual(len(program.checkpoints(directory)), 1)
+
+
 class ChoiceTest(launched.LaunchedTest):
     def choice(self, *arguments, code=program.SUCCESS, **options):
         directory = self.folder / "chosen"

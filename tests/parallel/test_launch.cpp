@@ -53,6 +53,14 @@ TEST(Launch, LeftOverVariables) {
     EXPECT_FALSE(rank({{"OMPI_MCA_btl", "tcp"}}));
 }
 
+TEST(Launch, Machines) {
+    const auto one = [](const Variables& variables) { return all_on_one_machine(environment_of(variables)); };
+    EXPECT_TRUE(one({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}}));
+    EXPECT_FALSE(one({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}}));
+    EXPECT_FALSE(one({}));
+    EXPECT_FALSE(one(by_srun));
+}
+
 TEST(Launch, OtherMpis) {
     EXPECT_EQ(foreign({{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}}), "PMI_SIZE says 2 processes");
     EXPECT_EQ(foreign({{"MPI_LOCALNRANKS", "3"}}), "MPI_LOCALNRANKS says 3 processes");
