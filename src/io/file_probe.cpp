@@ -116,12 +116,13 @@ pid_t start_program(const std::string& path) {
     return process;
 }
 
-// A fork takes 5 ms, a start of the program with all its libraries 100 ms. But a fork of a process that uses MPI breaks
-// the memory it has registered with a network card.
+// A fork takes milliseconds, a start of the program with all its libraries 100 ms. But a fork of a process that talks to
+// others by MPI breaks the memory that it has registered with a network card.
 pid_t start_probe(const std::string& path) {
-    int uses_mpi = 0;
+    int uses_mpi = 0, ranks = 1;
     MPI_Initialized(&uses_mpi);
-    if (uses_mpi) return probe_program.empty() ? -1 : start_program(path);
+    if (uses_mpi) MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    if (ranks > 1) return probe_program.empty() ? -1 : start_program(path);
     const pid_t process = fork();
     if (process == 0) {
         setpgid(0, 0);  // Ctrl-C is for the run

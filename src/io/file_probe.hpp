@@ -11,8 +11,8 @@ namespace spikefloss {
 // The first word of the command line of that process where it is a program of its own; the second is the path.
 inline constexpr const char* probe_word = "--probe-hdf5";
 
-// The program that probe_fault starts with these two words where MPI is in use. Until it is set nothing is probed there:
-// a program without such a command must not be started.
+// The program that probe_fault starts with these two words where there are several ranks. Until it is set nothing is probed
+// there: a program without such a command must not be started.
 void set_probe_program(const std::string& program);
 
 // All of the process that was started: reads every dataset and attribute that the readers of io/ read. Its exit code is 0

@@ -29,6 +29,8 @@ constexpr Index file_overhead = 16 << 10, object_overhead = 16 << 10, attribute_
 // MPI-IO counts bytes with int: longer blocks are written in pieces.
 constexpr Index piece_bytes = Index(1) << 28;
 
+const char* const faulty_storage = "see whether the storage is full or faulty; what was there before is untouched";
+
 template <class T>
 hid_t file_type();
 template <>
@@ -188,7 +190,8 @@ void OutputFile::ensure_group(const std::string& object) {
         const std::string part = object.substr(0, end);
         if (H5Lexists(file_, part.c_str(), H5P_DEFAULT) <= 0) {
             const Hdf5Handle group(H5Gcreate2(file_, part.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose);
-            require(static_cast<bool>(group), Exit::storage, problem(fmt::format("group {}: {}", part, hdf5_reason())));
+            require(static_cast<bool>(group), Exit::storage, problem(fmt::format("group {}: {}", part, hdf5_reason())),
+                    faulty_storage);
         }
         if (end == std::string::npos) return;
     }
@@ -229,7 +232,7 @@ void OutputFile::write_attribute(const std::string& object, const std::string& n
         H5Acreate_by_name(file_, object.c_str(), name.c_str(), type, scalar, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
         H5Aclose);
     require(attribute && H5Awrite(attribute, type, data) >= 0, Exit::storage,
-            problem(fmt::format("attribute {} of {}: {}", name, object, hdf5_reason())));
+            problem(fmt::format("attribute {} of {}: {}", name, object, hdf5_reason())), faulty_storage);
 }
 
 template <class T>
@@ -256,13 +259,14 @@ void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims
         const Hdf5Handle space = hdf5_space(dims);
         dataset_ =
             Hdf5Handle(H5Dcreate2(file_, name.c_str(), file_type<T>(), space, links, create, H5P_DEFAULT), H5Dclose);
-        require(static_cast<bool>(dataset_), Exit::storage, problem(fmt::format("dataset {}: {}", name, hdf5_reason())));
+        require(static_cast<bool>(dataset_), Exit::storage, problem(fmt::format("dataset {}: {}", name, hdf5_reason())),
+                faulty_storage);
     });
     together([&] {
         for (const Block<T>& block : blocks)
             require(write_block(dataset_, dims, block), Exit::storage,
                     problem(fmt::format("dataset {}: {}", name, hdf5_reason())),
-                    "see whether the storage is full or faulty; what was there before is untouched");
+                    faulty_storage);
     });
     dataset_.reset();
     attribute(name, checksum_name, sums[0]);
@@ -282,11 +286,11 @@ void OutputFile::finish() {
     if (static_cast<Index>(end) > planned_) reserve(static_cast<Index>(end) - planned_);
     together([&] {
         require(H5Fflush(file_, H5F_SCOPE_GLOBAL) >= 0, Exit::storage, problem("flushing failed: " + hdf5_reason()),
-                "see whether the storage is full or faulty; what was there before is untouched");
+                faulty_storage);
     });
     together([&] {
         require(file_.reset(), Exit::storage, problem("closing failed: " + hdf5_reason()),
-                "see whether the storage is full or faulty; what was there before is untouched");
+                faulty_storage);
     });
     open_ = false;
     complete();
@@ -296,13 +300,14 @@ void OutputFile::finish() {
 void OutputFile::complete() {
     const auto check = [&](bool done, const char* what) {
         require(done, Exit::storage, problem(fmt::format("{} failed: {}", what, std::strerror(errno))),
-                "see whether the storage is full or faulty; what was there before is untouched");
+                faulty_storage);
     };
     std::uint64_t end = 0;
     together([&] {
         if (!partial_) return;
         const Hdf5Handle file(H5Fopen(name_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
-        require(file && H5Fget_eoa(file, &end) >= 0, Exit::storage, problem("reading back failed: " + hdf5_reason()));
+        require(file && H5Fget_eoa(file, &end) >= 0, Exit::storage, problem("reading back failed: " + hdf5_reason()),
+                faulty_storage);
         check(::ftruncate(partial_->descriptor(), static_cast<off_t>(end)) == 0, "ftruncate");
     });
     grid_.control().broadcast(&end, sizeof end, 0);

@@ -79,6 +79,8 @@ public:
 
 private:
     static const std::string& checked(const std::string& path) {
+        std::error_code ignored;
+        if (std::filesystem::is_directory(path, ignored)) fail(path, "expected an IDX file, found a folder");
         require_regular_file(path);
         return path;
     }

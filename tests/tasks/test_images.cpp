@@ -3,6 +3,7 @@
 #include "tasks/batches.hpp"
 #include "tasks/expect_error.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -178,7 +179,34 @@ TEST_F(ImagesTask, MissingFolderOrFile) {
     make_task(settings());
     fs::remove(folder_ / "t10k-labels-idx1-ubyte");
     fs::create_directory(folder_ / "t10k-labels-idx1-ubyte");
-    expect_bad_file("t10k-labels-idx1-ubyte", "found");
+    expect_bad_file("t10k-labels-idx1-ubyte", "found a folder");
+    fs::remove(folder_ / "t10k-labels-idx1-ubyte");
+    ASSERT_EQ(::mkfifo((folder_ / "t10k-labels-idx1-ubyte").c_str(), 0666), 0);
+    expect_error(Exit::bad_file, "t10k-labels-idx1-ubyte: this is a FIFO", [&] { make_task(settings()); });
+}
+
+// Root may read everything, so it takes another identity for a while.
+class Unprivileged {
+public:
+    Unprivileged() : was_root_(::geteuid() == 0) { EXPECT_TRUE(!was_root_ || ::seteuid(65534) == 0); }
+    ~Unprivileged() { EXPECT_TRUE(!was_root_ || ::seteuid(0) == 0); }
+
+private:
+    bool was_root_;
+};
+
+TEST_F(ImagesTask, PicturesWithoutPermission) {
+    fs::permissions(folder_, fs::perms(0755));
+    for (const fs::path& shut : {folder_ / "t10k-labels-idx1-ubyte", folder_}) {
+        const fs::perms before = fs::status(shut).permissions();
+        fs::permissions(shut, fs::perms::none);
+        {
+            const Unprivileged other;
+            expect_error(Exit::bad_file, "Permission denied", [&] { make_task(settings()); });
+            expect_error(Exit::bad_file, "check who may read it", [&] { make_task(settings()); });
+        }
+        fs::permissions(shut, before);
+    }
 }
 
 TEST_F(ImagesTask, LyingHeaders) {
