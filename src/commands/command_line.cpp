@@ -48,7 +48,8 @@ void add_keyed(CLI::App& command, const std::string& option, T& value, const cha
 
 void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     command.add_option("--grid", choice.grid, "process grid PxQ: P neuron shards x Q batch shards (default 1 x ranks)");
-    add_keyed(command, "--threads", choice.threads, "parallel.threads", "OpenMP threads per rank (default: cores / ranks)");
+    add_keyed(command, "--threads", choice.threads, "parallel.threads",
+              "OpenMP threads per rank (default: cores / ranks)");
     add_keyed(command, "--backend", choice.backend, "parallel.backend",
               "auto (default: cuda where there is a GPU), cpu or cuda");
     add_keyed(command, "--comm", choice.comm, "parallel.comm",

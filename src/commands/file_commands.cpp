@@ -28,7 +28,9 @@ Inputs read_inputs(const FileCommand& command, const Session& session) {
     HostNetwork host;
     require_readable(command.network, grid);
     if (command.input != command.network) require_readable(command.input, grid);
-    grid.agree([&] { host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard(), command.transposed); });
+    grid.agree([&] {
+        host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard(), command.transposed);
+    });
     Inputs in{Network(*session.backend, grid, host), {}, {}};
     grid.agree([&] {
         in.sequences =

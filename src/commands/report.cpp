@@ -17,7 +17,8 @@ int report(const ReportCommand& command) {
         require(std::filesystem::is_directory(command.directory, code), Exit::bad_file,
                 fmt::format("there is no run directory {}", command.directory),
                 "name the directory of a run, as --run-dir or run.directory had it");
-        require_may_write({"--output", output, "a report of spikefloss", {command.directory}, is_page, command.overwrite});
+        require_may_write(
+            {"--output", output, "a report of spikefloss", {command.directory}, is_page, command.overwrite});
         RunRecords records(command.directory);
         records.read();
         require(records.count() > 0, Exit::bad_file, fmt::format("{} holds no records of a run", command.directory),

@@ -1,5 +1,5 @@
-// Files that are written whole: under a name of their own in the folder of their target, flushed to the disk, renamed. A
-// crash leaves the old file or the new one, and processes that write the same file at once do not meet. And which
+// Files that are written whole: under a name of their own in the folder of their target, flushed to the disk, renamed.
+// A crash leaves the old file or the new one, and processes that write the same file at once do not meet. And which
 // files a command may read, and write over.
 #pragma once
 
@@ -34,24 +34,25 @@ private:
 // Writes a text file whole.
 void write_whole_file(const std::string& path, const std::string& text);
 
-// Error(Exit::bad_file) unless there is a regular file at this path that this process may read: no folder, FIFO, socket or
-// device. Nothing is read, nothing is waited for.
+// Error(Exit::bad_file) unless there is a regular file at this path that this process may read: no folder, FIFO, socket
+// or device. Nothing is read, nothing is waited for.
 void require_regular_file(const std::string& path);
 
 // A file that the user tells a command to write.
 struct NamedOutput {
-    std::string option;               // "--output"
+    std::string option;  // "--output"
     std::string path;
-    std::string kind;                 // "a spectrum that spikefloss wrote"
+    std::string kind;  // "a spectrum that spikefloss wrote"
     // What the command reads: files, and directories whose files count as read unless they are of this kind.
     std::vector<std::string> inputs;
     std::function<bool(const std::string& path)> is_of_kind;  // whether a file that is there is of this kind
-    bool overwrite = false;           // any other file may be replaced, but no input
+    bool overwrite = false;                                   // any other file may be replaced, but no input
 };
 
-// Error(Exit::usage) unless the output may be written: it may be new, or replace an empty file, one of its kind or, with
-// overwrite, any regular file. It must not be an input, by whatever path or link, nor a device, a FIFO, a socket or a
-// folder. Error(Exit::storage) when its folder is missing or not writable. For a command to call before it computes.
+// Error(Exit::usage) unless the output may be written: it may be new, or replace an empty file, one of its kind or,
+// with overwrite, any regular file. It must not be an input, by whatever path or link, nor a device, a FIFO, a socket
+// or a folder. Error(Exit::storage) when its folder is missing or not writable. For a command to call before it
+// computes.
 void require_may_write(const NamedOutput& output);
 
 }  // namespace spikefloss

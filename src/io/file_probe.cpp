@@ -85,7 +85,8 @@ pid_t start_program(const std::string& path) {
     for (char** variable = environ; *variable; ++variable) {
         const std::string text = *variable;
         const auto is_of = [&](const char* beginning) { return text.starts_with(beginning); };
-        if (!is_of("OMPI_") && !is_of("PMIX_") && !is_of("PMI_") && !is_of("OPENBLAS_NUM_THREADS")) texts.push_back(text);
+        if (!is_of("OMPI_") && !is_of("PMIX_") && !is_of("PMI_") && !is_of("OPENBLAS_NUM_THREADS"))
+            texts.push_back(text);
     }
     texts.emplace_back("OPENBLAS_NUM_THREADS=1");  // it starts threads when it is loaded
     std::vector<char*> environment;
@@ -107,8 +108,7 @@ pid_t start_program(const std::string& path) {
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawnattr_setpgroup(&attributes, 0);  // Ctrl-C is for the run
-    posix_spawnattr_setflags(&attributes,
-                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     pid_t process = -1;
     if (posix_spawn(&process, probe_program.c_str(), &files, &attributes, words, environment.data()) != 0) process = -1;
     posix_spawn_file_actions_destroy(&files);
@@ -116,8 +116,8 @@ pid_t start_program(const std::string& path) {
     return process;
 }
 
-// A fork takes milliseconds, a start of the program with all its libraries 100 ms. But a fork of a process that talks to
-// others by MPI breaks the memory that it has registered with a network card.
+// A fork takes milliseconds, a start of the program with all its libraries 100 ms. But a fork of a process that talks
+// to others by MPI breaks the memory that it has registered with a network card.
 pid_t start_probe(const std::string& path) {
     int uses_mpi = 0, ranks = 1;
     MPI_Initialized(&uses_mpi);
@@ -132,9 +132,8 @@ pid_t start_probe(const std::string& path) {
 }
 
 std::string text_of(int signal) {
-    return signal == SIGXCPU || signal == SIGALRM
-               ? std::string("does not come to an end with it")
-               : fmt::format("crashes on it ({})", strsignal(signal));
+    return signal == SIGXCPU || signal == SIGALRM ? std::string("does not come to an end with it")
+                                                  : fmt::format("crashes on it ({})", strsignal(signal));
 }
 
 }  // namespace

@@ -98,9 +98,11 @@ InputFile::InputFile(std::string path) : path_(std::move(path)) {
     Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
     H5Pset_file_locking(access, true, true);  // where the file system has no locks, read without
     file_ = Hdf5Handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
-    if (!file_)
-        fail(fmt::format("the HDF5 library cannot open it: {}", hdf5_reason()),
-             "the file is truncated, damaged or still being written: copy or write it anew");
+    if (file_) return;
+    const std::string reason = hdf5_reason();
+    fail(fmt::format("the HDF5 library cannot open it: {}", reason),
+         reason.find("lock") != std::string::npos ? "another process has it open to write: close it there first"
+                                                  : "the file is truncated or damaged: copy or write it anew");
 }
 
 void InputFile::fail(const std::string& problem, const std::string& suggestion) const {

@@ -58,7 +58,11 @@ Index elements(const std::vector<Index>& count) {
 
 // The format of 2008 (HDF5 1.8), which every later library reads: unlike the oldest one it protects the library's own
 // structures with checksums, so that a damaged file is refused and not misread.
-void set_format(hid_t access) { H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST); }
+// PartialFile holds a lock, which the library's own would meet on a network file system.
+void set_format(hid_t access) {
+    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
+    H5Pset_file_locking(access, false, true);
+}
 
 template <class T>
 bool write_block(hid_t dataset, const std::vector<Index>& dims, const Block<T>& block) {
@@ -305,7 +309,9 @@ void OutputFile::complete() {
     std::uint64_t end = 0;
     together([&] {
         if (!partial_) return;
-        const Hdf5Handle file(H5Fopen(name_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+        const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+        set_format(access);
+        const Hdf5Handle file(H5Fopen(name_.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
         require(file && H5Fget_eoa(file, &end) >= 0, Exit::storage, problem("reading back failed: " + hdf5_reason()),
                 faulty_storage);
         check(::ftruncate(partial_->descriptor(), static_cast<off_t>(end)) == 0, "ftruncate");

@@ -25,6 +25,15 @@ std::vector<Index> global_dims(const Segment& segment) {
 
 constexpr Index largest = std::numeric_limits<std::int32_t>::max();  // so that no product of two sizes overflows
 
+// A text that an error may show: no escape sequences for a terminal, no bytes of a damaged file.
+std::string word_attribute(const InputFile& file, const std::string& object, const std::string& name) {
+    const std::string text = file.string_attribute(object, name);
+    if (text.size() > 64 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+        file.fail(fmt::format("attribute {} of {} is no word but {} bytes of something else", name, object, text.size()),
+                  "docs/files.md lists the words it may be; a damaged file has such bytes, too");
+    return text;
+}
+
 bool is_optional(Parameter p) { return p == Parameter::initial_current || p == Parameter::initial_membrane; }
 
 // Takes the axes in reverse when the caller says so, or the attribute layout of the group or of /network.
@@ -32,7 +41,7 @@ void choose_order(InputFile& file, const std::string& group, bool transposed) {
     if (transposed) file.reverse_axes();
     for (const std::string& object : {group, std::string("/network")}) {
         if (!file.has_attribute(object, "layout")) continue;
-        const std::string layout = file.string_attribute(object, "layout");
+        const std::string layout = word_attribute(file, object, "layout");
         if (layout != "row_major" && layout != "column_major")
             file.fail(fmt::format("attribute layout of {} is '{}' but must be 'row_major' or 'column_major'", object, layout),
                       "column_major: the axes of all arrays are reversed, as Julia, MATLAB and R write them");
@@ -115,7 +124,7 @@ float read_float(const InputFile& file, const char* name) {
 NetworkModel read_model(const InputFile& file) {
     if (!file.has("/network"))
         file.fail("group /network is missing", "docs/files.md shows how to write a network file from Python");
-    const std::string format = file.string_attribute("/network", "format");
+    const std::string format = word_attribute(file, "/network", "format");
     if (format != network_format)
         file.fail(fmt::format("attribute format of /network is '{}' but must be '{}'", format, network_format),
                   "name a file with a network, or write that attribute as docs/files.md shows");
@@ -127,13 +136,13 @@ NetworkModel read_model(const InputFile& file) {
     const auto where = [&](const char* name) { return fmt::format("{}: attribute {} of /network", file.path(), name); };
     NetworkModel model;
     model.neuron.threshold = read_float(file, "threshold");
-    model.neuron.reset = reset_from_name(file.string_attribute("/network", "reset"), where("reset"));
-    model.neuron.surrogate = surrogate_from_name(file.string_attribute("/network", "surrogate"), where("surrogate"));
+    model.neuron.reset = reset_from_name(word_attribute(file, "/network", "reset"), where("reset"));
+    model.neuron.surrogate = surrogate_from_name(word_attribute(file, "/network", "surrogate"), where("surrogate"));
     model.neuron.sharpness = read_float(file, "sharpness");
     if (!(model.neuron.sharpness > 0.0f))
         file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", model.neuron.sharpness),
                   "the surrogate derivative is about 1/sharpness wide");
-    model.readout = readout_from_name(file.string_attribute("/network", "readout"), where("readout"));
+    model.readout = readout_from_name(word_attribute(file, "/network", "readout"), where("readout"));
     return model;
 }
 

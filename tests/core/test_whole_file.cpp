@@ -148,7 +148,8 @@ TEST_F(WholeFile, AnOutputIsNoInputHoweverItIsSpelled) {
     fs::create_symlink("soft", folder / "softer");
     fs::create_directory_symlink(".", folder / "here");
     for (const char* name : {"mine", "./mine", "sub/../mine", "hard", "soft", "softer", "here/mine", "here/here/hard"})
-        for (const bool overwrite : {false, true}) expect_refused("would overwrite the input", at(name), {"x", input}, overwrite);
+        for (const bool overwrite : {false, true})
+            expect_refused("would overwrite the input", at(name), {"x", input}, overwrite);
     expect_refused("would overwrite the input", input, {at("softer")});
     EXPECT_EQ(refusal(at("new"), {input}), "");
 }
@@ -160,7 +161,8 @@ TEST_F(WholeFile, AnOutputIsNoFileThatIsReadWithItsDirectory) {
     write("run/tensorboard/events", "x");
     fs::create_hard_link(folder / "run/config.toml", folder / "elsewhere");
     for (const char* name : {"run/config.toml", "run/../run/config.toml", "elsewhere", "run/tensorboard/events"})
-        for (const bool overwrite : {false, true}) expect_refused("would overwrite the input", at(name), {at("run")}, overwrite);
+        for (const bool overwrite : {false, true})
+            expect_refused("would overwrite the input", at(name), {at("run")}, overwrite);
     EXPECT_EQ(refusal(at("run/report"), {at("run")}), "");
     EXPECT_EQ(refusal(at("run/new"), {at("run")}), "");
 }

@@ -141,6 +141,12 @@ TEST_F(BadFiles, Choices) {
                     "fast_sigmoid, arctan, sigmoid, gaussian, triangle");
     expect_contains(network_fault([](Editor& f) { f.string("/network", "readout", "u"); }), "membrane, spikes");
     expect_contains(network_fault([](Editor& f) { f.number("/network", "reset", 1); }), "must be text");
+    for (const std::string& text : {std::string("\x1b[2Jzero"), std::string("z\xe9ro"), std::string(65, 'z')})
+        for (const char* name : {"format", "reset", "surrogate", "readout", "layout"}) {
+            const std::string message = network_fault([&](Editor& f) { f.string("/network", name, text); });
+            expect_contains(message, fmt::format("attribute {} of /network is no word but", name));
+            EXPECT_EQ(message.find(text), std::string::npos);
+        }
     expect_contains(network_fault([](Editor& f) { f.number("/network", "sharpness", 0.0); }),
                     "sharpness of /network is 0 but must be above 0");
     expect_contains(network_fault([](Editor& f) { f.number("/network", "threshold", NAN); }),

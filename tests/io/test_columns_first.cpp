@@ -1,4 +1,5 @@
-// Files of programs that store columns first (Julia, MATLAB, R): read alike once it is said, and recognised when it is not.
+// Files of programs that store columns first (Julia, MATLAB, R): read alike once it is said, and recognised when it is
+// not.
 #include "io/files.hpp"
 
 #include <fstream>
@@ -44,7 +45,8 @@ void write(const std::string& path, Kind kind, Sizes sizes = {}) {
     file.number("/network", "version", 1, H5T_STD_I64LE);
     file.number("/network", "threshold", 1.0);
     file.number("/network", "sharpness", 5.0);
-    for (const auto& [name, value] : {std::pair("reset", "zero"), {"surrogate", "fast_sigmoid"}, {"readout", "membrane"}})
+    for (const auto& [name, value] :
+         {std::pair("reset", "zero"), {"surrogate", "fast_sigmoid"}, {"readout", "membrane"}})
         file.string("/network", name, value);
     put(file, "/network/w_in", {N, sizes.M}, 1.0, kind);
     put(file, "/network/w_rec", {N, N}, 1.0, kind);
@@ -68,7 +70,8 @@ protected:
         const NetworkShape shape{static_cast<Index>(N), static_cast<Index>(sizes.M), static_cast<Index>(sizes.O)};
         for (const GridShape grid_shape : all_grids()) {
             const ProcessGrid grid(MPI_COMM_WORLD, grid_shape);
-            if (grid_shape.neuron_shards > static_cast<int>(N) || grid_shape.batch_shards > static_cast<int>(B)) continue;
+            if (grid_shape.neuron_shards > static_cast<int>(N) || grid_shape.batch_shards > static_cast<int>(B))
+                continue;
             const int P = grid_shape.neuron_shards, p = grid.neuron_shard();
             expect_equal(read_network(path, P, p), read_network(other, P, p, transposed));
             const SequencesFile a = read_sequences(path, shape, true, grid);
@@ -95,7 +98,8 @@ TEST_F(ColumnsFirst, AreReadAlikeByTheAttribute) {
     Editor(rows).string("/network", "layout", "row_major");
     expect_same(rows, columns, false);
     Editor(rows).string("/network", "layout", "fortran");
-    expect_contains(error_of(Exit::bad_file, [&] { read_network(rows, 1, 0); }), "must be 'row_major' or 'column_major'");
+    expect_contains(error_of(Exit::bad_file, [&] { read_network(rows, 1, 0); }),
+                    "must be 'row_major' or 'column_major'");
 }
 
 TEST_F(ColumnsFirst, ADimensionOfOneMayBeMissingAtTheEnd) {
@@ -129,7 +133,8 @@ TEST_F(ColumnsFirst, AreRecognised) {
         change(edit);
         return error_of(Exit::bad_file, [&] { read_sequences(path, {N, M, O}, true, self); });
     };
-    for (const auto& [name, dims] : {std::pair("/sequences/x", std::vector<hsize_t>{T, B, M}), {"/sequences/target", {T, B, O}},
+    for (const auto& [name, dims] : {std::pair("/sequences/x", std::vector<hsize_t>{T, B, M}),
+                                     {"/sequences/target", {T, B, O}},
                                      {"/sequences/q0", {B, D, K}}}) {
         const std::string said = sequences([&](Editor& edit) { put(edit, name, dims, 0.0, Kind::columns_first); });
         expect_contains(said, "look reversed");
@@ -140,7 +145,8 @@ TEST_F(ColumnsFirst, AreRecognised) {
 TEST_F(ColumnsFirst, AnErrorNamesTheIndexOfTheTables) {
     const std::string path = file("columns", Kind::columns_first);
     Editor(path).set_element("/network/w_in", {2, 4}, NAN);  // [M, N] in the file
-    expect_contains(error_of(Exit::bad_file, [&] { read_network(path, 1, 0, true); }), "/network/w_in[4, 2] is not a number");
+    expect_contains(error_of(Exit::bad_file, [&] { read_network(path, 1, 0, true); }),
+                    "/network/w_in[4, 2] is not a number");
 }
 
 }  // namespace

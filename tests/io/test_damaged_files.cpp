@@ -2,7 +2,10 @@
 #include "io/file_probe.hpp"
 #include "io/files.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <fstream>
@@ -124,6 +127,15 @@ TEST_F(DamagedFiles, EmptyDatasetsAndUnknownFilters) {
     const std::string filter = fault("/network/beta");
     expect_contains(filter, "filter 32000");
     expect_contains(filter, "without compression, or with gzip");
+}
+
+TEST_F(DamagedFiles, AFileThatAnotherWritesIsNamedSo) {
+    const int file = ::open(path.c_str(), O_RDWR);
+    ASSERT_EQ(::flock(file, LOCK_EX | LOCK_NB), 0);  // as h5py takes it
+    expect_contains(error_of(Exit::bad_file, [&] { const InputFile input(path); }),
+                    "another process has it open to write");
+    ::close(file);
+    EXPECT_EQ(first("/network/bias"), 0.5f);
 }
 
 // A file may claim any size and be small; touch() reads what read() reads, in blocks.
