@@ -2,8 +2,8 @@
 #include "commands/commands.hpp"
 #include "commands/completion.hpp"
 #include "commands/session.hpp"
-#include "io/build_text.hpp"
 #include "config/schema.hpp"
+#include "io/build_text.hpp"
 
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>

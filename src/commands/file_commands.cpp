@@ -101,8 +101,12 @@ constexpr const char* gradients_format = "spikefloss-gradients";
 void require_output(const FileCommand& command, const char* format, const char* kind) {
     alike([&] {
         if (!is_first_rank()) return;
-        require_may_write({"--output", command.output, kind, {command.network, command.input},
-                           [&](const std::string& path) { return is_whole_file_of(format, path); }, command.overwrite});
+        require_may_write({"--output",
+                           command.output,
+                           kind,
+                           {command.network, command.input},
+                           [&](const std::string& path) { return is_whole_file_of(format, path); },
+                           command.overwrite});
     });
 }
 

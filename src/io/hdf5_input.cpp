@@ -13,9 +13,9 @@
 namespace spikefloss {
 namespace {
 
-constexpr int most_links = 16;               // soft links on the way to one object
+constexpr int most_links = 16;                 // soft links on the way to one object
 constexpr std::size_t longest_text = 1 << 24;  // bytes of an attribute
-constexpr Index touched_elements = 1 << 22;  // read at once by touch()
+constexpr Index touched_elements = 1 << 22;    // read at once by touch()
 
 // What to do.
 const char* const hold_it = "store the numbers in the file itself: in Python, file['name'] = array";
@@ -118,7 +118,7 @@ std::string InputFile::resolved(const std::string& name, int links) const {
         const std::string part = name.substr(begin, end - begin);
         begin = end + 1;
         if (part.empty() || part == ".") continue;
-        const std::string next = at + "/" + part;
+        const std::string next = fmt::format("{}/{}", at, part);
         H5L_info_t link = {};
         if (H5Lexists(file_, next.c_str(), H5P_DEFAULT) <= 0) return "";
         if (H5Lget_info(file_, next.c_str(), &link, H5P_DEFAULT) < 0)
@@ -133,7 +133,7 @@ std::string InputFile::resolved(const std::string& name, int links) const {
         if (H5Lget_val(file_, next.c_str(), target.data(), target.size(), H5P_DEFAULT) < 0)
             fail(fmt::format("the link {} cannot be read: {}", next, hdf5_reason()), write_anew);
         target.resize(std::strlen(target.c_str()));
-        at = resolved(target.starts_with('/') ? target : at + "/" + target, links + 1);
+        at = resolved(target.starts_with('/') ? target : fmt::format("{}/{}", at, target), links + 1);
         if (at.empty()) return "";
     }
     if (at.empty()) return "/";
@@ -153,7 +153,8 @@ Hdf5Handle InputFile::open_dataset(const std::string& name) const {
     H5O_info_t object = {};
     if (H5Oget_info_by_name2(file_, place.c_str(), &object, H5O_INFO_BASIC, H5P_DEFAULT) >= 0 &&
         object.type != H5O_TYPE_DATASET)
-        fail(fmt::format("{} cannot be opened as a dataset: it is a group or a type", name), "docs/files.md lists what a file must hold");
+        fail(fmt::format("{} cannot be opened as a dataset: it is a group or a type", name),
+             "docs/files.md lists what a file must hold");
     Hdf5Handle dataset(H5Dopen2(file_, place.c_str(), H5P_DEFAULT), H5Dclose);
     if (!dataset) fail(fmt::format("{} cannot be opened as a dataset: {}", name, hdf5_reason()), write_anew);
     const Hdf5Handle creation(H5Dget_create_plist(dataset), H5Pclose);
@@ -165,8 +166,8 @@ Hdf5Handle InputFile::open_dataset(const std::string& name) const {
         unsigned flags = 0;
         std::size_t values = 0;
         char text[64] = "";
-        const H5Z_filter_t id =
-            H5Pget_filter2(creation, static_cast<unsigned>(filter), &flags, &values, nullptr, sizeof text, text, nullptr);
+        const H5Z_filter_t id = H5Pget_filter2(creation, static_cast<unsigned>(filter), &flags, &values, nullptr,
+                                               sizeof text, text, nullptr);
         if (id >= 0 && H5Zfilter_avail(id) <= 0)
             fail(fmt::format("{} is compressed by filter {} ({}), which this HDF5 library does not have", name, id,
                              *text ? text : "without a name"),
@@ -179,8 +180,7 @@ Hdf5Handle InputFile::open_dataset(const std::string& name) const {
 void InputFile::require_room(const std::string& name, const std::vector<Index>& count, Index bytes) const {
     double size = static_cast<double>(bytes);
     for (const Index n : count) size *= static_cast<double>(n);
-    const double memory =
-        static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+    const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
     if (size > memory)
         fail(fmt::format("{} has shape {}; the {} numbers read from it take {:.3g} GB, but this machine has {:.3g} GB",
                          name, shape_text(shape(name)), fmt::format("{:.3g}", size / static_cast<double>(bytes)),
@@ -228,10 +228,11 @@ void InputFile::require_shape(const std::string& name, const std::vector<Index>&
 }
 
 const char* InputFile::order_advice() const {
-    return reversed_ ? "the file has rows first, as h5py writes it: leave out --transposed (network.transposed in a config), "
-                       "or correct the attribute layout"
-                     : "Julia, MATLAB and R store columns first: add --transposed (network.transposed = true in a config), "
-                       "or write the attribute layout = \"column_major\" of /network (docs/files.md)";
+    return reversed_
+               ? "the file has rows first, as h5py writes it: leave out --transposed (network.transposed in a config), "
+                 "or correct the attribute layout"
+               : "Julia, MATLAB and R store columns first: add --transposed (network.transposed = true in a config), "
+                 "or write the attribute layout = \"column_major\" of /network (docs/files.md)";
 }
 
 template <class T>
@@ -266,9 +267,9 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
             for (Index i = 0; i < total; ++i) {
                 const double value = values[static_cast<std::size_t>(i)];
                 if (value != std::trunc(value) || std::abs(value) > 0x1p53)
-                    fail(fmt::format("{}{} is {} but must be a whole number", name, index_text(offset, count, i),
-                                     value),
-                         "write it as integers");
+                    fail(
+                        fmt::format("{}{} is {} but must be a whole number", name, index_text(offset, count, i), value),
+                        "write it as integers");
                 out[i] = static_cast<T>(value);
                 if (static_cast<double>(out[i]) != value)
                     fail(fmt::format("{}{} is {}, which is too large", name, index_text(offset, count, i), value),
@@ -296,8 +297,7 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
     const Hdf5Handle selection = hdf5_space(stored, first, size);
     T* const target = reversed_ ? turned.data() : out;
     if (!selection || H5Dread(dataset, hdf5_native<T>(), memory, selection, H5P_DEFAULT, target) < 0)
-        fail(fmt::format("{} cannot be read: {}", name, hdf5_reason()),
-             write_anew);
+        fail(fmt::format("{} cannot be read: {}", name, hdf5_reason()), write_anew);
     if (reversed_) turn(turned, count, out);
     if constexpr (std::is_floating_point_v<T>) {
         for (Index i = 0; i < total; ++i)
@@ -332,6 +332,7 @@ template std::vector<double> InputFile::read(const std::string&) const;
 template std::vector<std::int32_t> InputFile::read(const std::string&) const;
 template std::vector<std::int64_t> InputFile::read(const std::string&) const;
 template std::vector<std::uint8_t> InputFile::read(const std::string&) const;
+// NOLINTBEGIN(bugprone-macro-parentheses): a type takes no parentheses
 #define SPIKEFLOSS_READ(T)                                                                                            \
     template std::vector<T> InputFile::read(const std::string&, const std::vector<Index>&, const std::vector<Index>&) \
         const;                                                                                                        \
@@ -342,6 +343,7 @@ SPIKEFLOSS_READ(std::int32_t)
 SPIKEFLOSS_READ(std::int64_t)
 SPIKEFLOSS_READ(std::uint8_t)
 #undef SPIKEFLOSS_READ
+// NOLINTEND(bugprone-macro-parentheses)
 
 Hdf5Handle InputFile::open_attribute(const std::string& object, const std::string& name) const {
     const std::string place = resolved(object);
@@ -390,8 +392,9 @@ std::string InputFile::string_attribute(const std::string& object, const std::st
 double InputFile::number_attribute(const std::string& object, const std::string& name) const {
     const Hdf5Handle attribute = open_attribute(object, name);
     const Hdf5Handle type(H5Aget_type(attribute), H5Tclose);
-    if (!is_number(type)) fail(fmt::format("attribute {} of {} must be a number", name, object),
-                               fmt::format("in Python: file['{}'].attrs['{}'] = 1.0", object, name));
+    if (!is_number(type))
+        fail(fmt::format("attribute {} of {} must be a number", name, object),
+             fmt::format("in Python: file['{}'].attrs['{}'] = 1.0", object, name));
     double value = 0.0;
     if (H5Aread(attribute, H5T_NATIVE_DOUBLE, &value) < 0)
         fail(fmt::format("attribute {} of {} cannot be read: {}", name, object, hdf5_reason()), write_anew);

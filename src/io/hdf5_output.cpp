@@ -86,8 +86,7 @@ bool write_block(hid_t dataset, const std::vector<Index>& dims, const Block<T>& 
 
 }  // namespace
 
-OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
-    : grid_(grid), path_(path) {
+OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path) : grid_(grid), path_(path) {
     silence_hdf5();
     together([&] { start_file(); });
     share_name();
@@ -108,8 +107,8 @@ OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path)
 
 OutputFile::~OutputFile() { forget(); }
 
-// Does nothing that needs the other ranks: they may not be here when an exception is on its way. Closing a parallel file
-// is collective, and so may closing a dataset be; the library does it when MPI is finalized.
+// Does nothing that needs the other ranks: they may not be here when an exception is on its way. Closing a parallel
+// file is collective, and so may closing a dataset be; the library does it when MPI is finalized.
 void OutputFile::forget() {
     partial_.reset();
     dataset_.release();
@@ -269,8 +268,7 @@ void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims
     together([&] {
         for (const Block<T>& block : blocks)
             require(write_block(dataset_, dims, block), Exit::storage,
-                    problem(fmt::format("dataset {}: {}", name, hdf5_reason())),
-                    faulty_storage);
+                    problem(fmt::format("dataset {}: {}", name, hdf5_reason())), faulty_storage);
     });
     dataset_.reset();
     attribute(name, checksum_name, sums[0]);
@@ -292,10 +290,8 @@ void OutputFile::finish() {
         require(H5Fflush(file_, H5F_SCOPE_GLOBAL) >= 0, Exit::storage, problem("flushing failed: " + hdf5_reason()),
                 faulty_storage);
     });
-    together([&] {
-        require(file_.reset(), Exit::storage, problem("closing failed: " + hdf5_reason()),
-                faulty_storage);
-    });
+    together(
+        [&] { require(file_.reset(), Exit::storage, problem("closing failed: " + hdf5_reason()), faulty_storage); });
     open_ = false;
     complete();
 }
@@ -303,8 +299,7 @@ void OutputFile::finish() {
 // Cuts off what was reserved and not used, seals the file, and gives it its name once it is on disk.
 void OutputFile::complete() {
     const auto check = [&](bool done, const char* what) {
-        require(done, Exit::storage, problem(fmt::format("{} failed: {}", what, std::strerror(errno))),
-                faulty_storage);
+        require(done, Exit::storage, problem(fmt::format("{} failed: {}", what, std::strerror(errno))), faulty_storage);
     };
     std::uint64_t end = 0;
     together([&] {

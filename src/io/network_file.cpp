@@ -27,10 +27,11 @@ constexpr Index largest = std::numeric_limits<std::int32_t>::max();  // so that 
 
 // A text that an error may show: no escape sequences for a terminal, no bytes of a damaged file.
 std::string word_attribute(const InputFile& file, const std::string& object, const std::string& name) {
-    const std::string text = file.string_attribute(object, name);
+    std::string text = file.string_attribute(object, name);
     if (text.size() > 64 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
-        file.fail(fmt::format("attribute {} of {} is no word but {} bytes of something else", name, object, text.size()),
-                  "docs/files.md lists the words it may be; a damaged file has such bytes, too");
+        file.fail(
+            fmt::format("attribute {} of {} is no word but {} bytes of something else", name, object, text.size()),
+            "docs/files.md lists the words it may be; a damaged file has such bytes, too");
     return text;
 }
 
@@ -43,14 +44,16 @@ void choose_order(InputFile& file, const std::string& group, bool transposed) {
         if (!file.has_attribute(object, "layout")) continue;
         const std::string layout = word_attribute(file, object, "layout");
         if (layout != "row_major" && layout != "column_major")
-            file.fail(fmt::format("attribute layout of {} is '{}' but must be 'row_major' or 'column_major'", object, layout),
-                      "column_major: the axes of all arrays are reversed, as Julia, MATLAB and R write them");
+            file.fail(
+                fmt::format("attribute layout of {} is '{}' but must be 'row_major' or 'column_major'", object, layout),
+                "column_major: the axes of all arrays are reversed, as Julia, MATLAB and R write them");
         if (layout == "column_major") file.reverse_axes();
         return;
     }
 }
 
-// w_rec is square and betrays nothing. But bias, alpha and beta say which side of w_in and w_out is that of the neurons.
+// w_rec is square and betrays nothing. But bias, alpha and beta say which side of w_in and w_out is that of the
+// neurons.
 void require_order(const InputFile& file, const std::vector<Index>& w_in, const std::vector<Index>& w_out) {
     Index neurons = -1;
     for (const char* name : {"/network/bias", "/network/alpha", "/network/beta"}) {
@@ -62,28 +65,31 @@ void require_order(const InputFile& file, const std::vector<Index>& w_in, const 
             return;
         neurons = count;
     }
-    const bool w_in_is = w_in[0] != neurons && w_in[1] == neurons, w_out_is = w_out[1] != neurons && w_out[0] == neurons;
+    const bool w_in_is = w_in[0] != neurons && w_in[1] == neurons,
+               w_out_is = w_out[1] != neurons && w_out[0] == neurons;
     if (w_in_is || w_out_is)
-        file.fail(fmt::format("the axes of its arrays look {}: {} has shape {}{}, but bias, alpha and beta have {} numbers, "
-                              "one for each neuron",
-                              file.reversed() ? "right in the file, but are to be reversed" : "reversed",
-                              w_in_is ? "/network/w_in" : "/network/w_out", shape_text(w_in_is ? w_in : w_out),
-                              w_in_is ? " in place of [N, M]" : " in place of [O, N]", neurons),
-                  file.order_advice());
+        file.fail(
+            fmt::format("the axes of its arrays look {}: {} has shape {}{}, but bias, alpha and beta have {} numbers, "
+                        "one for each neuron",
+                        file.reversed() ? "right in the file, but are to be reversed" : "reversed",
+                        w_in_is ? "/network/w_in" : "/network/w_out", shape_text(w_in_is ? w_in : w_out),
+                        w_in_is ? " in place of [N, M]" : " in place of [O, N]", neurons),
+            file.order_advice());
 }
 
 // The sizes N, M and O that w_in and w_out give; whatever else is in the group has to follow them.
 NetworkShape read_shape(const InputFile& file) {
     const auto matrix = [&](const std::string& name, const char* letters) {
-        const std::vector<Index> dims = file.shape(name, 2);
+        std::vector<Index> dims = file.shape(name, 2);
         if (dims.size() != 2 || dims[0] < 1 || dims[1] < 1)
             file.fail(fmt::format("{} has shape {} but must be a matrix {}, neither of them 0", name, shape_text(dims),
                                   letters),
                       "weights are [post, pre]: one row for each neuron that receives");
         for (const Index size : dims)
             if (size > largest)
-                file.fail(fmt::format("{} has shape {}; a dimension may be {} at most", name, shape_text(dims), largest),
-                          "store a smaller network; a damaged file has such sizes, too");
+                file.fail(
+                    fmt::format("{} has shape {}; a dimension may be {} at most", name, shape_text(dims), largest),
+                    "store a smaller network; a damaged file has such sizes, too");
         return dims;
     };
     const std::vector<Index> w_in = matrix("/network/w_in", "[N, M]");

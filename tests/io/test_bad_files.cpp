@@ -157,7 +157,8 @@ TEST_F(BadFiles, NumbersBeyondFloat32) {
     for (const char* name : {"threshold", "sharpness"})
         for (const double value : {1e300, 1e-320, 1e-40}) {
             const std::string message = network_fault([&](Editor& f) { f.number("/network", name, value); });
-            expect_contains(message, fmt::format("attribute {} of /network is {}, beyond the range of float32", name, value));
+            expect_contains(message,
+                            fmt::format("attribute {} of /network is {}, beyond the range of float32", name, value));
             expect_contains(message, "what to do");
         }
     EXPECT_EQ(network([](Editor& f) { f.number("/network", "threshold", 0.0); }).model.neuron.threshold, 0.0f);
@@ -166,7 +167,9 @@ TEST_F(BadFiles, NumbersBeyondFloat32) {
 
 // Sizes that a file claims in a few bytes: chunks that were never written take no room.
 TEST_F(BadFiles, SizesThatNoMachineHas) {
-    const auto claim = [](Editor& f, const std::string& name, std::vector<hsize_t> dims) { f.chunked(name, dims, false); };
+    const auto claim = [](Editor& f, const std::string& name, std::vector<hsize_t> dims) {
+        f.chunked(name, dims, false);
+    };
     const std::string wide = network_fault([&](Editor& f) {
         for (const char* name : {"bias", "alpha", "beta"}) claim(f, fmt::format("/network/{}", name), {1u << 30});
         claim(f, "/network/w_in", {1u << 30, M});
@@ -176,7 +179,9 @@ TEST_F(BadFiles, SizesThatNoMachineHas) {
     expect_contains(wide, "/network/w_rec has shape [1073741824, 1073741824]");
     expect_contains(wide, "4.61e+09 GB");
     expect_contains(wide, "what to do");
-    expect_contains(network_fault([&](Editor& f) { claim(f, "/network/w_in", {hsize_t(1) << 40, M}); }),
+    expect_contains(network_fault([&](Editor& f) {
+                        claim(f, "/network/w_in", {hsize_t(1) << 40, M});
+                    }),
                     "/network/w_in has shape [1099511627776, 3]; a dimension may be 2147483647 at most");
     const std::string long_x = sequences_fault([&](Editor& f) { claim(f, "/sequences/x", {1000000, 1000000, M}); });
     expect_contains(long_x, "/sequences/x has shape [1000000, 1000000, 3]");
