@@ -20,20 +20,15 @@ add_custom_command(OUTPUT ${SPIKEFLOSS_PAGE_PARTS}
   DEPENDS ${_files} ${_chart_files} ${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake
   COMMENT "Embedding the page of reports" VERBATIM)
 
-# spikefloss_serve(): lets src/watching/ serve over HTTP where the libraries for it are there, cpp-httplib and
-# prometheus-cpp; otherwise who asks for it is told.
-pkg_check_modules(HTTPLIB QUIET IMPORTED_TARGET cpp-httplib)
+# spikefloss_prometheus(): /metrics of src/watching/, where prometheus-cpp is there.
 find_package(prometheus-cpp CONFIG QUIET COMPONENTS core)
-function(spikefloss_serve)
-  if(HTTPLIB_FOUND AND prometheus-cpp_FOUND)
-    set(unused no_live_server)
-    target_link_libraries(spikefloss_watching PRIVATE PkgConfig::HTTPLIB prometheus-cpp::core)
+function(spikefloss_prometheus)
+  if(prometheus-cpp_FOUND)
+    set(unused no_prometheus_text)
+    target_link_libraries(spikefloss_watching PRIVATE prometheus-cpp::core)
   else()
-    set(unused live_server prometheus_text)
-    message(STATUS "Live pages (serve.port): off, not found: cpp-httplib (${HTTPLIB_FOUND}), prometheus-cpp "
-      "(${prometheus-cpp_FOUND}); packages libcpp-httplib-dev, prometheus-cpp-dev")
+    set(unused prometheus_text)
+    message(STATUS "/metrics of the live page: off, prometheus-cpp was not found (package prometheus-cpp-dev)")
   endif()
-  foreach(file ${unused})
-    set_source_files_properties(${PROJECT_SOURCE_DIR}/src/watching/${file}.cpp PROPERTIES HEADER_FILE_ONLY TRUE)
-  endforeach()
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/src/watching/${unused}.cpp PROPERTIES HEADER_FILE_ONLY TRUE)
 endfunction()

@@ -21,9 +21,12 @@ int report(const ReportCommand& command) {
             {"--output", output, "a report of spikefloss", {command.directory}, is_page, command.overwrite});
         RunRecords records(command.directory);
         records.read();
-        require(records.count() > 0, Exit::bad_file, fmt::format("{} holds no records of a run", command.directory),
+        const std::string damage = records.damage();
+        require(records.count() > 0, Exit::bad_file,
+                fmt::format("{} holds no records of a run{}{}", command.directory, damage.empty() ? "" : "; ", damage),
                 "name the directory of a training that has made its first report (train.report_every)");
         write_whole_file(output, page_text(records.json(nullptr)));
+        if (!damage.empty()) fmt::print(stderr, "spikefloss: warning: {}\n", damage);
         fmt::print("{}\n", output);
     });
     return 0;

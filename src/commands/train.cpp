@@ -11,6 +11,7 @@
 #include "io/file_probe.hpp"
 #include "io/network_file.hpp"
 #include "io/progress.hpp"
+#include "watching/serve_token.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -84,6 +85,26 @@ Index state_size(const ProcessGrid& grid, const HostNetwork& network) {
     return network.layout.shape().neurons * (nonzero > 0 ? 2 : 1);
 }
 
+// Takes serve.port before anything is written. The runs of a sweep have one base config, and so one port, and often one
+// machine: there a port in use is a reason to take the next one, and no fault of the page is one to lose the run.
+void open_server(const TrainCommand& command, const ServeConfig& config, std::optional<LiveServer>& server,
+                 std::vector<std::string>& warnings) {
+    constexpr int next_ports = 99;
+    const ServeToken found = token_of(config, command.assignments);
+    if (!found.warning.empty()) warnings.push_back(found.warning);
+    if (config.port == 0 || command.check) return;
+    try {
+        server.emplace(config, found.token, command.one_of_many ? next_ports : 0);
+        if (server->port() != config.port)
+            warnings.push_back(fmt::format("serve.port = {} is in use; this run takes the next free port, {}",
+                                           config.port, server->port()));
+    } catch (const Error& fault) {
+        if (!command.one_of_many) throw;
+        const std::string text = fault.what();
+        warnings.push_back(text.substr(0, text.find('\n')) + "; this run has no live page");
+    }
+}
+
 // The first line of a session in the log.
 std::string session_text(const ProcessGrid& grid) {
     const std::time_t now = std::time(nullptr);
@@ -150,11 +171,10 @@ int train(const TrainCommand& command) {
     });
     ProgressDisplay display(grid.rank() != 0, config.train.steps);
     std::optional<LiveServer> server;
+    std::vector<std::string> warnings;
     grid.agree([&] {
-        if (grid.rank() == 0 && config.serve.port > 0 && !command.check) server.emplace(config.serve);
+        if (grid.rank() == 0) open_server(command, config.serve, server, warnings);
     });
-    const Config asked = config;
-    config.serve.token.clear();  // the server has it; it is not for files and logs
 
     std::string changed;
     const std::string log = config.run.directory + "/log.txt";
@@ -169,7 +189,8 @@ int train(const TrainCommand& command) {
     const NetworkShape shape = start->network.layout.shape();
     const Index D = state_size(grid, start->network);
     alike([&] { check_network(config, *task, shape, D); });
-    const std::vector<std::string> warnings = config_warnings(asked, shape.neurons, D > shape.neurons);
+    for (const std::string& warning : config_warnings(config, shape.neurons, D > shape.neurons))
+        warnings.push_back(warning);
     if (command.check) {
         for (const std::string& warning : warnings) display.say("warning: " + warning);
         display.say(

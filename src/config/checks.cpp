@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace spikefloss {
 namespace {
@@ -258,16 +259,13 @@ bool is_grid(const std::string& text) {
 
 void check_serve(const ServeConfig& serve) {
     if (serve.port == 0) return;
-    if (serve.token.empty() && !is_loopback(serve.address)) {
+    if (!serve.token.empty()) return check_token(serve.token, "serve.token");
+    const char* variable = std::getenv(token_variable);
+    if (serve.token_file.empty() && !(variable && *variable) && !is_loopback(serve.address)) {
         contradiction(
             fmt::format("serve.address = \"{}\" can be reached by others, but serve.token is empty", serve.address),
-            "set a serve.token that only those know who may look, or leave serve.address at 127.0.0.1");
-    }
-    const auto visible = [](char c) { return c > ' ' && c < 127; };
-    if (!serve.token.empty() &&
-        (serve.token.size() < 8 || !std::all_of(serve.token.begin(), serve.token.end(), visible))) {
-        contradiction("serve.token is easy to guess, or cannot be part of an address",
-                      "take at least 8 letters and digits, for example from: openssl rand -hex 16");
+            "name a file with a token that only those know who may look (serve.token_file), or leave serve.address at "
+            "127.0.0.1");
     }
 }
 
@@ -285,6 +283,14 @@ std::int64_t whole_steps(double time, double dt, const std::string& key) {
                       fmt::format("choose for example {}", std::max(1.0, steps) * dt));
     }
     return static_cast<std::int64_t>(steps);
+}
+
+void check_token(const std::string& token, const std::string& name) {
+    const auto visible = [](char c) { return c > ' ' && c < 127; };
+    if (token.size() < 8 || !std::all_of(token.begin(), token.end(), visible)) {
+        contradiction(fmt::format("{} is easy to guess, or cannot be part of an address", name),
+                      "take at least 8 letters and digits, for example from: openssl rand -hex 16");
+    }
 }
 
 bool is_loopback(const std::string& address) {

@@ -134,7 +134,8 @@ struct CheckpointConfig {
 struct ServeConfig {
     std::int64_t port = 0;               // 0: do not serve
     std::string address = "127.0.0.1";
-    std::string token = "";              // wanted of every visitor; must not be empty where others can reach the address
+    std::string token = "";              // wanted of every visitor
+    std::string token_file = "";         // the same, in its first line
 };
 
 struct ParallelConfig {

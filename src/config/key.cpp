@@ -103,6 +103,7 @@ std::string range_text(const Key& key) {
 }
 
 std::string value_text(const Key& key) {
+    if (key.secret) return "\"\"";
     return std::visit([](const auto* value) { return to_text(*value); }, key.value);
 }
 

@@ -314,10 +314,14 @@ void add_rest(std::vector<Key>& keys, Config& config) {
               {0, 65535});
     serve.add("address", w.address,
               "Address to listen at. 127.0.0.1: only this machine; 0.0.0.0: every machine that can reach this one, which "
-              "needs serve.token.");
+              "needs a token.");
     serve.add("token", w.token,
               "Secret of at least 8 characters that a visitor must show (?token=..., or Authorization: Bearer ...). It is "
-              "kept out of run directories and checkpoints. Empty: whoever reaches the address may look.");
+              "shown and stored nowhere. Empty: serve.token_file.");
+    keys.back().secret = true;
+    serve.add("token_file", w.token_file,
+              "File whose first line is the token. Empty: the environment variable SPIKEFLOSS_TOKEN; without that, "
+              "whoever reaches the address may look.");
 
     Section parallel(keys, "parallel");
     ParallelConfig& p = config.parallel;

@@ -23,6 +23,7 @@ struct Key {
     double low = -1e300, high = 1e300;
     ConfigValue value;                   // inside the Config that keys_of was given
     double least = 0.0;                  // least size of a number that is not 0
+    bool secret = false;                 // value_text shows an empty text in its place
     std::string path() const { return section + "." + name; }
 };
 
@@ -36,7 +37,8 @@ std::vector<Key> keys_of(Config& config);
 // A key in words: "an integer", "a list of floats"; "from 0 to below 1", "" where any number is allowed.
 std::string type_text(const Key& key);
 std::string range_text(const Key& key);
-// The present value in TOML syntax; doubles with the fewest digits that read back as the same double.
+// The present value in TOML syntax; doubles with the fewest digits that read back as the same double. Of a secret "", so
+// that it gets into no file and no message.
 std::string value_text(const Key& key);
 // Throws Error(Exit::usage) unless the value is in the key's range and among its choices; `where` begins the message.
 void check_value(const Key& key, const std::string& where);
@@ -67,6 +69,12 @@ std::vector<std::string> config_warnings(const Config& config, std::int64_t neur
 void check_comm(const std::string& backend, const std::string& comm);
 // Whether only this machine can reach an address to listen at.
 bool is_loopback(const std::string& address);
+// A third place for serve.token.
+inline constexpr const char* token_variable = "SPIKEFLOSS_TOKEN";
+// Throws Error(Exit::usage) for a token that is easy to guess or cannot be part of an address; `name` says where it is from.
+void check_token(const std::string& token, const std::string& name);
+// Whether "section.key=value" sets serve.token.
+bool is_token_assignment(const std::string& assignment);
 void check_grid(const Config& config, int neuron_shards, int batch_shards);
 // The whole config as TOML with the description of each key as a comment (comments = true), or bare.
 std::string to_toml(const Config& config, bool comments);

@@ -11,8 +11,6 @@ namespace spikefloss {
 using Json = nlohmann::ordered_json;
 
 std::string sweep_to_json(const Sweep& sweep) {
-    Config base = sweep.base;
-    base.serve.token.clear();  // a secret
     Json json;
     json["name"] = sweep.name;
     json["base_path"] = sweep.base_path;
@@ -25,7 +23,7 @@ std::string sweep_to_json(const Sweep& sweep) {
             choices.push_back({{"text", choice.text}, {"set", choice.assignments}});
         json["axes"].push_back({{"name", axis.name}, {"choices", std::move(choices)}});
     }
-    json["base"] = to_toml(base, false);
+    json["base"] = to_toml(sweep.base, false);
     return json.dump(1) + "\n";
 }
 

@@ -206,10 +206,16 @@ void assign_text(const Key& key, std::string text, const std::string& where) {
 
 }  // namespace
 
+bool is_token_assignment(const std::string& assignment) {
+    return trimmed(std::string_view(assignment).substr(0, assignment.find('='))) == "serve.token";
+}
+
 void set_key(const std::string& assignment, Config& config) {
-    const std::string where = fmt::format("--set {}: ", assignment);
     const std::size_t equals = assignment.find('=');
     const std::string path = trimmed(std::string_view(assignment).substr(0, equals));
+    // No message shows a token, also not that of a misspelled key.
+    const bool secret = path.find("tok") != std::string::npos && equals != std::string::npos;
+    const std::string where = fmt::format("--set {}: ", secret ? path + "=..." : assignment);
     const std::size_t dot = path.find('.');
     if (equals == std::string::npos || dot == std::string::npos) {
         throw Error(Exit::usage, where + "not of the form section.key=value",

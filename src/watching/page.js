@@ -1,6 +1,9 @@
-// Draws a run from the data in the page and, where the page is live, from what it asks of the server afterwards.
+// Draws a run from the data in the page and, where the page is live, from what it asks of the server afterwards. Texts of
+// the run become text nodes and numbers of the run become numbers; nothing of it is ever read as HTML.
 "use strict";
 (() => {
+  // Its own legend sets styles and HTML, which the page's policy forbids; ours is `legend` below.
+  if (window.Dygraph) Dygraph.PLUGINS = Dygraph.PLUGINS.filter((plugin) => plugin !== Dygraph.Plugins.Legend);
   const run = JSON.parse(document.getElementById("data").textContent);
   const charts = {};  // by name
   const element = (id) => document.getElementById(id);
@@ -42,22 +45,27 @@
     return stretches.length > 40 ? [] : stretches;  // more would be a grid of stripes
   }
 
+  // A new element with a class and a text, or with other elements inside.
+  function made(tag, className, ...inside) {
+    const box = document.createElement(tag);
+    if (className) box.className = className;
+    box.append(...inside.map((one) => (one instanceof Node ? one : document.createTextNode(one))));
+    return box;
+  }
+
   // ---- charts ----
   function card(name, title, missing) {
     let box = element(name);
     if (!box) {
-      box = document.createElement("section");
-      box.id = name; box.className = "card";
-      box.innerHTML = "<h2></h2><div class='legend'></div><div class='chart'></div>";
+      box = made("section", "card", made("h2", ""), made("div", "legend"), made("div", "chart"));
+      box.id = name;
       element("charts").append(box);
     }
     box.querySelector("h2").textContent = title;
     box.querySelector(".legend").style.display = missing ? "none" : "";
     if (missing) {
       if (charts[name]) { charts[name].destroy(); delete charts[name]; }
-      const note = document.createElement("p");
-      note.className = "missing"; note.textContent = missing;
-      box.querySelector(".chart").replaceChildren(note);
+      box.querySelector(".chart").replaceChildren(made("p", "missing", missing));
     }
     return box;
   }
@@ -104,19 +112,24 @@
       }
       canvas.setLineDash([]);
     };
-    const legend = (data) => data.series.map((s) => {
-      let y = s.y;
-      if (data.x === undefined) {  // the newest
-        const column = data.dygraph.indexFromSetName(s.label);
-        for (let i = rows.length - 1; i >= 0 && (y === undefined || y === null); --i) y = rows[i][column];
-      }
-      if (y === undefined || y === null) return "";
-      const value = data.x === undefined && options.still ? "" : format(y);
-      return `<i style="--mark:${s.color}">${s.label} ${value}</i>`;
-    }).join(" ") + (data.x === undefined ? "" : `<span>${xlabel} ${data.x}</span>`);
+    // At x: the values there. Without: the newest.
+    const legend = (x, points) => {
+      const parts = [];
+      series.forEach((s, i) => {
+        let y = points ? (points.find((point) => point.name === s.label) || {}).yval : null;
+        for (let row = rows.length - 1; !points && row >= 0 && (y === undefined || y === null); --row) y = rows[row][i + 1];
+        if (y === undefined || y === null) return;
+        const part = made("i", "", `${s.label} ${points || !options.still ? format(y) : ""}`);
+        part.style.setProperty("--mark", s.colour);
+        parts.push(part, " ");
+      });
+      if (points) parts.push(made("span", "", `${xlabel} ${x}`));
+      box.querySelector(".legend").replaceChildren(...parts);
+    };
     const settings = {
-      file: rows, labels: [xlabel].concat(series.map((s) => s.label)), series: each, xlabel, legend: "always",
-      labelsDiv: box.querySelector(".legend"), legendFormatter: legend, underlayCallback: marks,
+      file: rows, labels: [xlabel].concat(series.map((s) => s.label)), series: each, xlabel,
+      highlightCallback: (event, x, points) => legend(x, points), unhighlightCallback: () => legend(),
+      underlayCallback: marks,
       gridLineColor: colour("line"), axisLineColor: colour("line"), gridLineWidth: 1, xLabelHeight: 16,
       logscale: !!options.log, highlightCircleSize: 3, rightGap: 8, xRangePad: options.pad || 3, yRangePad: 8,
       axes: { y: { axisLabelWidth: 52, axisLabelFormatter: (v) => (options.axis || ((x) => number(x, 3)))(v) },
@@ -126,6 +139,7 @@
     if (options.log) settings.axes.y.ticker = decades;
     // A finger shall scroll the page, not draw a rectangle.
     if (touch.matches) settings.interactionModel = {};
+    legend();
     if (charts[name]) { charts[name].updateOptions(settings); return; }
     place.replaceChildren();
     const { file, ...rest } = settings;
@@ -211,11 +225,8 @@
       ["seconds", duration(newest.seconds), "time taken"],
       ["left", run.status ? duration(run.status.seconds_left) : null, "time left"]];
     element("numbers").replaceChildren(...tiles.filter((tile) => tile[1] !== null).map(([id, value, label]) => {
-      const box = document.createElement("div");
+      const box = made("div", "", made("b", "", value), made("span", "", label));
       box.id = "number-" + id;
-      box.innerHTML = "<b></b><span></span>";
-      box.firstChild.textContent = value;
-      box.lastChild.textContent = label;
       return box;
     }));
     element("progress").firstElementChild.style.width = run.steps ? Math.min(100, 100 * step / run.steps) + "%" : "0";
@@ -224,13 +235,12 @@
 
   function ranks() {
     const place = element("ranks").querySelector("div"), session = run.session;
-    if (!session) { place.textContent = "There is no session.json in the run directory."; return; }
-    const text = document.createElement("p");
-    text.textContent = `${session.ranks.length} rank${session.ranks.length > 1 ? "s" : ""}, grid ${session.grid}, ` +
+    if (!session) { place.textContent = "The run directory has no session.json that can be read."; return; }
+    const text = made("p", "", `${session.ranks.length} rank${session.ranks.length > 1 ? "s" : ""}, grid ${session.grid}, ` +
       `${session.threads} thread${session.threads > 1 ? "s" : ""} a rank, backend ${session.backend} (${session.precision}), ` +
-      `communicator ${session.communicator}, started ${session.started}`;
+      `communicator ${session.communicator}, started ${session.started}`);
     const table = document.createElement("table");
-    table.innerHTML = "<tr><th>ranks</th><th>host</th><th>device</th></tr>";
+    table.insertRow().append(...["ranks", "host", "device"].map((title) => made("th", "", title)));
     // Neighbours that have the same are one row.
     for (let i = 0; i < session.ranks.length;) {
       let end = i + 1;
@@ -240,30 +250,17 @@
       for (const cell of [end - 1 > i ? `${i}–${end - 1}` : String(i), host, device]) row.insertCell().textContent = cell;
       i = end;
     }
-    const box = document.createElement("div");
-    box.className = "scroll"; box.append(table);
-    place.replaceChildren(text, box);
-    if (session.warning) {
-      const warning = document.createElement("p");
-      warning.className = "warning"; warning.textContent = session.warning;
-      text.after(warning);
-    }
+    place.replaceChildren(text, made("div", "scroll", table));
+    if (session.warning) text.after(made("p", "warning", session.warning));
   }
 
   function settings() {
     const place = element("settings").querySelector("div");
     place.replaceChildren();
     for (const [section, keys] of Object.entries(run.settings)) {
-      const heading = document.createElement("h3");
-      heading.textContent = section;
-      place.append(heading);
-      for (const [key, [value, changed]] of Object.entries(keys)) {
-        const line = document.createElement("p"), code = document.createElement("code");
-        if (changed) line.className = "changed";
-        code.textContent = `${key} = ${value}`;
-        line.append(code);
-        place.append(line);
-      }
+      place.append(made("h3", "", section));
+      for (const [key, [value, changed]] of Object.entries(keys))
+        place.append(made("p", changed ? "changed" : "", made("code", "", `${key} = ${value}`)));
     }
   }
 
@@ -279,6 +276,7 @@
     for (const name of names) if (name !== "flossed" || metrics.some((r) => r.exponents)) card(name, "");
     document.title = `${run.name} – spikefloss`;
     element("name").textContent = run.name;
+    element("damage").textContent = run.damage && `${run.damage}.`;
     if (!run.lost) {
       element("state").className = "";
       element("state").textContent = run.status ? "running" :
@@ -340,7 +338,13 @@
     setTimeout(follow, run.lost ? 10000 : 2000);
   }
 
-  draw();
+  try {
+    draw();
+  } catch (fault) {
+    element("state").className = "lost";
+    element("state").textContent = `this page could not be drawn: ${fault.message}`;
+    throw fault;
+  }
   dark.addEventListener("change", draw);
   // The window, or a scroll bar that came.
   new ResizeObserver(() => {

@@ -44,6 +44,8 @@ private:
 
 }  // namespace
 
+bool has_prometheus() { return true; }
+
 std::string prometheus_text(const RunRecords& records, const LiveStatus& status) {
     const Json &training = records.training(), &flossing = records.flossing(), &diagnosis = records.diagnosis();
     Gauges gauges;

@@ -14,6 +14,8 @@ struct LiveStatus {
     double seconds_left = 0.0;  // below 0: not known yet
 };
 
+// Whether this build has prometheus-cpp; without it the text is empty.
+bool has_prometheus();
 std::string prometheus_text(const RunRecords& records, const LiveStatus& status);
 
 }  // namespace spikefloss

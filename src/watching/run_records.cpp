@@ -4,6 +4,9 @@
 #include "config/schema.hpp"
 #include "core/error.hpp"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -16,13 +19,14 @@ using Json = RunRecords::Json;
 
 constexpr std::size_t shown_exponents = 8;  // over the course of the run; of the newest spectrum all are shown
 constexpr std::size_t log_lines = 12;
+constexpr std::int64_t log_bytes = 1 << 16;
 
-// The fields of a line that the page draws.
-std::string reduced(const Json& line, std::initializer_list<const char*> fields) {
+// The fields of a record that the page draws.
+std::string reduced(const Json& record, std::initializer_list<const char*> fields) {
     Json kept;
     for (const char* field : fields) {
-        if (!line.contains(field)) continue;
-        const Json& value = line[field];
+        if (!record.contains(field)) continue;
+        const Json& value = record[field];
         if (value.is_array() && value.size() > shown_exponents)
             kept[field] = Json(value.begin(), value.begin() + shown_exponents);
         else
@@ -31,22 +35,17 @@ std::string reduced(const Json& line, std::initializer_list<const char*> fields)
     return kept.dump();
 }
 
-std::string text_of(const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream(path).rdbuf();
-    return text.str();
-}
-
-// The JSON of a whole small file; null when there is none.
-Json json_of(const std::string& path) {
-    Json json = Json::parse(text_of(path), nullptr, false);
-    return json.is_discarded() ? Json() : json;
-}
-
+// The last lines of a text file of any size.
 Json last_lines(const std::string& path) {
+    std::error_code fault;
+    if (!fs::is_regular_file(path, fault)) return Json::array();
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(0, std::ios::end);
+    const std::int64_t size = file.tellg(), from = std::max<std::int64_t>(0, size - log_bytes);
+    file.seekg(from);
     std::vector<std::string> lines;
-    std::ifstream file(path);
     for (std::string line; std::getline(file, line);) lines.push_back(line);
+    if (from > 0 && !lines.empty()) lines.erase(lines.begin());  // its beginning may be missing
     const std::size_t first = lines.size() > log_lines ? lines.size() - log_lines : 0;
     return Json(std::vector<std::string>(lines.begin() + static_cast<std::ptrdiff_t>(first), lines.end()));
 }
@@ -69,24 +68,59 @@ std::string lines_json(const Thinned<std::string>& lines, std::size_t from) {
 
 RunRecords::RunRecords(std::string directory)
     : directory_(std::move(directory)),
-      metrics_file_{directory_ + "/metrics.jsonl", 0},
-      diagnostics_file_{directory_ + "/diagnostics.jsonl", 0} {}
+      metrics_file_{directory_ + "/metrics.jsonl", RecordKind::metrics},
+      diagnostics_file_{directory_ + "/diagnostics.jsonl", RecordKind::diagnostics},
+      session_file_{directory_ + "/session.json", read_session, {}},
+      raster_file_{directory_ + "/raster.json", read_raster, {}} {}
 
 template <class Function>
 void RunRecords::read_lines(Tail& tail, Function&& function) {
+    std::error_code fault;
+    if (!fs::is_regular_file(tail.path, fault)) return;  // a fifo would wait for somebody who writes
     std::ifstream file(tail.path, std::ios::binary);
     file.seekg(tail.offset);
     for (std::string line; std::getline(file, line) && !file.eof();) {  // at its end: a line that is not finished yet
         tail.offset += static_cast<std::int64_t>(line.size()) + 1;
-        const Json json = Json::parse(line, nullptr, false);
-        if (json.is_object() && json.contains("step")) function(json);
+        if (const std::optional<Json> record = read_record(line, tail.kind))
+            function(*record);
+        else
+            ++tail.damaged;
     }
+}
+
+void RunRecords::read_whole(Whole& whole) {
+    std::error_code fault;
+    if (!fs::is_regular_file(whole.path, fault)) {
+        whole.json = "null", whole.seen = {};
+        whole.damaged = fs::exists(whole.path, fault);
+        return;
+    }
+    const auto now = std::pair(fs::file_size(whole.path, fault), fs::last_write_time(whole.path, fault));
+    if (now == whole.seen) return;
+    std::ostringstream text;
+    text << std::ifstream(whole.path, std::ios::binary).rdbuf();
+    const std::optional<Json> json = whole.reader(text.str());
+    whole.json = json ? json->dump() : "null";
+    whole.damaged = !json;
+    whole.seen = now;
+}
+
+std::string RunRecords::damage() const {
+    std::vector<std::string> parts;
+    for (const auto& [tail, name] : {std::pair(&metrics_file_, "metrics.jsonl"),
+                                     std::pair(&diagnostics_file_, "diagnostics.jsonl")})
+        if (tail->damaged > 0)
+            parts.push_back(fmt::format("{} line{} of {}", tail->damaged, tail->damaged == 1 ? "" : "s", name));
+    if (raster_file_.damaged) parts.push_back("raster.json");
+    if (session_file_.damaged) parts.push_back("session.json");
+    return parts.empty() ? "" : fmt::format("damaged and left out: {}", fmt::join(parts, ", "));
 }
 
 // A file that has become shorter is another one: the run began anew, or goes on from an earlier step.
 void RunRecords::forget() {
     ++generation_;
     metrics_file_.offset = diagnostics_file_.offset = 0;
+    metrics_file_.damaged = diagnostics_file_.damaged = 0;
     metrics_ = Thinned<std::string>(most_lines);
     diagnostics_ = Thinned<std::string>(most_lines);
     lags_ = Thinned<std::string>(most_lags);
@@ -101,7 +135,7 @@ void RunRecords::read() {
     }
     const std::size_t every = metrics_.every() + diagnostics_.every();
     read_lines(metrics_file_, [&](const Json& line) {
-        (line.value("kind", "") == "flossing" ? flossing_ : training_) = line;
+        (line["kind"] == "flossing" ? flossing_ : training_) = line;
         if (line.contains("test_loss")) test_ = line;
         metrics_.add(reduced(
             line, {"step", "floss_step", "kind", "loss", "accuracy", "running_accuracy", "gradient_norm", "floss_loss",
@@ -115,40 +149,43 @@ void RunRecords::read() {
             Json({{"step", line["step"]}, {"norms", line.value("state_gradient_norm_by_lag", Json::array())}}).dump());
     });
     if (metrics_.every() + diagnostics_.every() != every) ++generation_;
+    read_whole(session_file_);
+    read_whole(raster_file_);
 }
 
-// {"train": {"steps": ["1000", changed from the default], ...}, ...}
-Json RunRecords::settings() const {
+namespace {
+
+// "name":...,"steps":...,"targets":...,"settings":{"train": {"steps": ["1000", changed from the default], ...}, ...}
+std::string settings_of(const std::string& directory) {
     Config config, defaults;
-    read_config(directory_ + "/config.toml", config);
+    read_config(directory + "/config.toml", config);
     const std::vector<Key> keys = keys_of(config), usual = keys_of(defaults);
+    fs::path place = fs::absolute(directory).lexically_normal();
+    if (!place.has_filename()) place = place.parent_path();  // runs/x/, and . inside the directory
     Json json;
+    json["name"] = place.filename().string();
+    json["steps"] = config.train.steps;
+    json["targets"] = config.flossing.schedule.empty() ? std::vector<double>() : config.flossing.target;
     for (std::size_t i = 0; i < keys.size(); ++i)
-        json[keys[i].section][keys[i].name] = {value_text(keys[i]), value_text(keys[i]) != value_text(usual[i])};
-    return json;
+        json["settings"][keys[i].section][keys[i].name] = {value_text(keys[i]),
+                                                           value_text(keys[i]) != value_text(usual[i])};
+    const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return text.substr(1, text.size() - 2);
 }
 
-std::string RunRecords::json(const Json& status, ReadUpTo from) const {
-    Config config;
-    read_config(directory_ + "/config.toml", config);
+}  // namespace
+
+std::string RunRecords::json(const Json& status, ReadUpTo from) {
+    if (settings_.empty()) settings_ = settings_of(directory_);
     const bool on = from.generation == generation_;
-    Json rest;
-    rest["name"] = fs::absolute(directory_).lexically_normal().filename().string();
-    rest["steps"] = config.train.steps;
-    rest["targets"] = config.flossing.schedule.empty() ? std::vector<double>() : config.flossing.target;
-    rest["status"] = status;
-    rest["session"] = json_of(directory_ + "/session.json");
-    rest["settings"] = settings();
-    rest["log"] = last_lines(directory_ + "/log.txt");
-    rest["raster"] = json_of(directory_ + "/raster.json");
-    rest["spectrum"] = diagnosis_;
+    const std::string log = last_lines(directory_ + "/log.txt").dump(-1, ' ', false, Json::error_handler_t::replace);
     std::string lags = joined(lags_.kept(), 0);
     if (lags_.added() > 0 && !lags_.newest_is_kept()) lags += "," + lags_.newest();
-    std::string text = rest.dump(-1, ' ', false, Json::error_handler_t::replace);
-    text.pop_back();  // the closing brace
-    return text + fmt::format(R"(,"generation":{},"lags":[{}],"metrics":{},"diagnostics":{}}})", generation_, lags,
-                              lines_json(metrics_, on ? from.metrics : 0),
-                              lines_json(diagnostics_, on ? from.diagnostics : 0));
+    return fmt::format(R"({{{},"status":{},"damage":{},"session":{},"log":{},"raster":{},"spectrum":{})", settings_,
+                       status.dump(), Json(damage()).dump(), session_file_.json, log, raster_file_.json,
+                       diagnosis_.dump()) +
+           fmt::format(R"(,"generation":{},"lags":[{}],"metrics":{},"diagnostics":{}}})", generation_, lags,
+                       lines_json(metrics_, on ? from.metrics : 0), lines_json(diagnostics_, on ? from.diagnostics : 0));
 }
 
 }  // namespace spikefloss

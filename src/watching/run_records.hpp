@@ -2,10 +2,16 @@
 // /metrics show.
 #pragma once
 
-#include <cstdint>
-#include <iosfwd>
+#include "io/record.hpp"
+
 #include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace spikefloss {
@@ -47,11 +53,14 @@ public:
 
     explicit RunRecords(std::string directory);
 
-    // Takes in what has been written since the last call. Lines cut off by a crash are skipped.
+    // Takes in what has been written since the last call. A line that is no record is skipped and counted; a last line
+    // without an end is not finished yet, and is neither.
     void read();
 
-    // Lines of either file.
+    // Records of either file.
     std::size_t count() const { return metrics_.added() + diagnostics_.added(); }
+    // What could not be read, in words: lines of either file, raster.json, session.json; empty when all could.
+    std::string damage() const;
     // The newest line of its kind, null before the first.
     const Json& training() const { return training_; }
     const Json& flossing() const { return flossing_; }
@@ -59,27 +68,39 @@ public:
     const Json& test() const { return test_; }  // a training line with a test in it
 
     // One JSON object with everything the page shows. status: what only a live run knows, null otherwise.
-    std::string json(const Json& status, ReadUpTo from = {}) const;
+    std::string json(const Json& status, ReadUpTo from = {});
 
 private:
-    // One of the files of lines, and how far it has been read.
+    // One of the files of lines, how far it has been read, and how many of the lines were no records.
     struct Tail {
         std::string path;
+        RecordKind kind;
         std::int64_t offset = 0;
+        std::size_t damaged = 0;
+    };
+    // A small file that is written as a whole, and what was in it when it had this size and time.
+    struct Whole {
+        std::string path;
+        std::optional<Json> (*reader)(std::string_view text);
+        std::pair<std::uintmax_t, std::filesystem::file_time_type> seen;
+        bool damaged = false;
+        std::string json = "null";
     };
     template <class Function>
     void read_lines(Tail& tail, Function&& function);
+    static void read_whole(Whole& whole);
     void forget();
-    Json settings() const;
 
     static constexpr std::size_t most_lines = 20000, most_lags = 12;
 
     std::string directory_;
     Tail metrics_file_, diagnostics_file_;
+    Whole session_file_, raster_file_;
     std::size_t generation_ = 1;
     Thinned<std::string> metrics_{most_lines}, diagnostics_{most_lines};  // as the page gets them
     Thinned<std::string> lags_{most_lags};
     Json training_, flossing_, diagnosis_, test_;
+    std::string settings_;  // the part of the page's JSON that is from config.toml, which a session does not change
 };
 
 }  // namespace spikefloss

@@ -70,7 +70,10 @@ TEST(ConfigText, RandomValuesRoundTripExactly) {
     std::mt19937_64 random(1);
     for (int round = 0; round < 200; ++round) {
         Config config, read;
-        for (const Key& key : keys_of(config)) std::visit(RandomValue{key, random}, key.value);
+        for (const Key& key : keys_of(config)) {
+            std::visit(RandomValue{key, random}, key.value);
+            if (key.secret) std::get<std::string*>(key.value)->clear();  // is never written
+        }
         read_config_text(to_toml(config, round % 2 == 0), "text", read);
         const auto written_keys = keys_of(config), read_keys = keys_of(read);
         ASSERT_EQ(written_keys.size(), read_keys.size());

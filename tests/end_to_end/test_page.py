@@ -2,6 +2,7 @@
 mode, with few records, many, and none of some kind. It fetches nothing and has no errors.
 """
 import json
+import os
 import re
 
 import browser
@@ -144,6 +145,44 @@ class PageTest(program.ProgramTest):
             self.assertIn("diagnostics.every is 0", page.value("document.querySelector('#lags').textContent"))
             self.assertIn("<b>bold</b>", page.value("document.querySelector('#log pre').textContent"))
 
+    def test_what_would_like_to_be_a_script(self):
+        """Tags in names, log and records are shown as they are, or left out, and the rest of the page is there."""
+        tag = "<img src=x onerror=\"document.title='RAN'\"><script>document.title='RAN'</script>"
+        directory = self.folder / tag.replace("/", "%")
+        self.succeed("train", self.config(), "--run-dir", directory)
+        (directory / "log.txt").write_text(tag + "\n")
+        session = json.loads((directory / "session.json").read_text())
+        session.update(backend=tag, warning=tag, ranks=[{"host": tag, "device": "</script>" + tag}])
+        (directory / "session.json").write_text(json.dumps(session))
+        good = {}
+        for name in ("metrics", "diagnostics"):
+            path = directory / f"{name}.jsonl"
+            good[name] = program.read_lines(path)
+            with path.open("a") as file:
+                for field in good[name][-1]:
+                    for value in (tag, [tag], {tag: tag}):
+                        file.write(json.dumps({**good[name][-1], field: value}) + "\n")
+                file.write(f"{{broken {tag}\n")
+        address = self.report(directory)
+        with browser.Browser(CHROMIUM, **DESKTOP) as page:
+            page.open(address)
+            self.check_page(page, address)
+            self.assertEqual(page.value("document.title"), f"{directory.name} – spikefloss")
+            self.assertEqual(page.value("document.querySelector('#name').textContent"), directory.name)
+            self.assertEqual(page.value("document.querySelectorAll('img').length"), 0)
+            self.assertEqual(page.value("document.querySelector('#log pre').textContent"), tag)
+            self.assertIn(tag, page.value("document.querySelector('#ranks').textContent"))
+            self.assertRegex(page.value("document.querySelector('#damage').textContent"),
+                             r"^damaged and left out: \d+ lines of metrics.jsonl, \d+ lines of diagnostics.jsonl\.$")
+            self.assertEqual(len(rows(page, "loss")), len(good["metrics"]))
+            self.assertEqual(len(rows(page, "exponents")), len(good["diagnostics"]))
+            # And should one get in by a way that nobody thought of, the page's policy does not let it run.
+            page.value("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title=1\">')")
+            page.value("document.body.append(Object.assign(document.createElement('script'), {text: 'document.title=1'}))")
+            page.value("new Promise((done) => setTimeout(done, 100))")
+            self.assertEqual(page.value("document.title"), f"{directory.name} – spikefloss")
+            self.assertGreater(len(page.faults), 1)  # the browser says what it did not run
+
     def test_ten_thousand_points_and_more(self):
         directory = self.train()
         records = directory / "metrics.jsonl"
@@ -171,7 +210,7 @@ class LivePageTest(test_live.ServedTest):
     def test_it_follows_the_run(self):
         for look, token in ((PHONE, ""), (DESKTOP, test_live.TOKEN)):
             with self.subTest(**look), browser.Browser(CHROMIUM, **look) as page:
-                process = self.start(*(["--set", f"serve.token={token}"] if token else []))
+                process = self.start(**({"env": dict(os.environ, SPIKEFLOSS_TOKEN=token)} if token else {}))
                 address = f"http://127.0.0.1:{self.port}/" + (f"?token={token}" if token else "")
                 page.open(address)
                 self.assertEqual(page.value("document.querySelector('#state').textContent"), "running")

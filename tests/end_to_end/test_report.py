@@ -24,9 +24,25 @@ class ReportTest(program.ProgramTest):
         self.assertEqual(re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?!data:)[^"]*"', page), [])
         self.assertNotIn("sourceMappingURL", page)
         self.assertIn("Dygraph", page)
+        # The name is that of the directory, however it is written.
+        for argument, place in ((f"{run}/", None), (".", run), (f"{run}//.", None)):
+            self.succeed("report", argument, cwd=place)
+            self.assertIn('"name":"run"', (run / "report.html").read_text(), argument)
         # The same from any number of ranks, and to any place.
         self.succeed("report", run, "-o", self.folder / "copy.html", ranks=2)
         self.assertEqual((self.folder / "copy.html").read_text(), page)
+
+
+    def test_broken_records_are_left_out_and_told(self):
+        run = self.folder / "run"
+        self.succeed("train", self.config(), "--run-dir", run, "--set", "train.steps=5")
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        (run / "metrics.jsonl").write_text("\n".join([lines[0], '{"step":5,"kind":null}', "x", *lines[1:]]) + "\n")
+        result = self.succeed("report", run)
+        self.assertEqual(result.err, "spikefloss: warning: damaged and left out: 2 lines of metrics.jsonl\n")
+        (run / "metrics.jsonl").write_text('{"step":5,"kind":null}\n')
+        (run / "diagnostics.jsonl").unlink()
+        self.fail_with(program.BAD_FILE, ["holds no records", "1 line of metrics.jsonl"], "report", run)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+// Files of a run directory, read back. Anybody may have written or changed them, so each field is checked for its type:
+// what these functions return holds known fields of known types and nothing else, and no text but that of session.json.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <optional>
+#include <string_view>
+
+namespace spikefloss {
+
+enum class RecordKind { metrics, diagnostics };
+
+// A line of metrics.jsonl or diagnostics.jsonl (docs/diagnostics.md); none for a line that is no JSON, lacks a field or
+// has one of another type. A number that was not finite is null.
+std::optional<nlohmann::ordered_json> read_record(std::string_view line, RecordKind kind);
+
+// raster.json: every neuron shown has its steps, each of them in the sequence. None when it is anything else.
+std::optional<nlohmann::ordered_json> read_raster(std::string_view text);
+
+// session.json: grid, threads, backend, ranks and so on. None when it is anything else.
+std::optional<nlohmann::ordered_json> read_session(std::string_view text);
+
+}  // namespace spikefloss

@@ -1,0 +1,4 @@
+spikefloss_test(watching/test_http_request LINK spikefloss_watching)
+spikefloss_test(watching/test_http_server LINK spikefloss_watching)
+spikefloss_test(watching/test_records LINK spikefloss_watching)
+spikefloss_test(watching/test_live_site LINK spikefloss_watching)
