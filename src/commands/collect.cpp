@@ -5,6 +5,7 @@
 #include "commands/statistics.hpp"
 #include "config/sweep.hpp"
 #include "core/whole_file.hpp"
+#include "io/record.hpp"
 
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -22,7 +23,7 @@ namespace spikefloss {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 constexpr double infinite = std::numeric_limits<double>::infinity();
 
@@ -38,6 +39,7 @@ struct Row {
     std::optional<std::int64_t> steps_to_success;  // the first time, whether it lasted or not
     bool at_threshold = false;                     // over the last reports
     int damaged_lines = 0;
+    std::string missing;  // records that the run has written and that are gone
 
     // Divergence is a result; a fault of a disk is not.
     bool counts() const { return status.state == RunState::done || status.state == RunState::diverged; }
@@ -51,21 +53,22 @@ std::optional<double> number(const Json& line, const char* field) {
 
 // Takes in metrics.jsonl. Its last line may be cut off: the run goes on, or was killed.
 void read_metrics(const std::string& path, const SweepSuccess& success, Row& row) {
+    std::error_code fault;
+    if (!fs::is_regular_file(path, fault)) return;
     std::ifstream file(path, std::ios::binary);
     std::deque<std::pair<double, double>> last;  // loss and accuracy of the last reports
     for (std::string text; std::getline(file, text);) {
         if (file.eof()) break;  // no end of line
-        const Json line = Json::parse(text, nullptr, false);
-        const auto step = line.is_object() ? number(line, "step") : std::nullopt;
-        const auto seconds = line.is_object() ? number(line, "seconds") : std::nullopt;
-        if (!step || !seconds) {
+        const std::optional<Json> record = read_record(text, RecordKind::metrics);
+        if (!record) {
             ++row.damaged_lines;
             continue;
         }
-        row.seconds = seconds;
+        const Json& line = *record;
+        row.seconds = number(line, "seconds");
         row.flossing_seconds = number(line, "flossing_seconds");
-        if (line.value("kind", Json()) != "training") continue;
-        row.steps = static_cast<std::int64_t>(*step);
+        if (line["kind"] != "training") continue;
+        row.steps = line["step"];
         if (const auto test = number(line, "test_accuracy")) row.test_accuracy = test;
         const auto loss = number(line, "loss"), accuracy = number(line, "accuracy");
         last.emplace_back(loss.value_or(infinite), accuracy.value_or(-infinite));  // null: not finite
@@ -92,6 +95,7 @@ Row row_of(const Sweep& sweep, const SweepPoint& point, const std::string& direc
         row.steps = outcome.step;
         row.seconds = outcome.seconds;
         if (outcome.test) row.test_accuracy = outcome.test->accuracy;
+        row.missing = missing_records(directory, outcome);
     }
     return row;
 }
@@ -206,13 +210,14 @@ void print_exceptions(const std::vector<Row>& rows, const std::string& directory
                 names.push_back(row.point.name + (row.status.reason.empty() ? "" : ": " + row.status.reason));
         tell(name_of(state), names);
     }
-    std::vector<std::string> lost, damaged, unrecorded, unknown;
+    std::vector<std::string> lost, damaged, missing, unrecorded, unknown;
     std::set<std::string> known;
     for (const Row& row : rows) {
         known.insert(row.point.name);
         if (row.counts() && row.steps_to_success && !row.success()) lost.push_back(row.point.name);
         if (row.damaged_lines > 0)
             damaged.push_back(fmt::format("{}: {} lines of metrics.jsonl", row.point.name, row.damaged_lines));
+        if (!row.missing.empty()) missing.push_back(row.point.name + ": " + row.missing);
         if (row.status.state == RunState::done && row.steps > 0 && !row.loss) unrecorded.push_back(row.point.name);
     }
     std::error_code fault;
@@ -223,6 +228,7 @@ void print_exceptions(const std::vector<Row>& rows, const std::string& directory
     std::sort(unknown.begin(), unknown.end());
     tell("reached the accuracy and lost it again", lost);
     tell("damaged, and left out of the means", damaged);
+    tell("not all records are there; the means are over the rest", missing);
     tell("done, but without records (metrics.jsonl)", unrecorded);
     tell("not part of this sweep, and not in the table", unknown);
 }

@@ -165,6 +165,13 @@ int run_command_line(int argc, char** argv) {
               "number of batches of train.batch sequences (default: train.test_batches of fresh data, or the whole "
               "held-out set)");
 
+    eval_app
+        .add_option(
+            "--set", eval_command.assignments,
+            "section.key=value; keys that a resumed run may change, such as task.images when the data have moved")
+        ->take_all()
+        ->allow_extra_args(false);
+
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
     add_parallel_options(info_app, info_command.parallel);

@@ -1,5 +1,5 @@
-// The subcommands of the program, each a function from its command-line options to an exit code. All are collective over
-// MPI_COMM_WORLD.
+// The subcommands of the program, each a function from its command-line options to an exit code. All are collective
+// over MPI_COMM_WORLD.
 #pragma once
 
 #include "core/error.hpp"
@@ -13,11 +13,11 @@ namespace spikefloss {
 
 // Options that every command understands.
 struct ParallelChoice {
-    std::string grid = "";      // PxQ; "": from the config, or 1 x ranks
-    std::int64_t threads = 0;   // per rank; 0: cores / ranks
-    std::string backend = "";   // "": from the config, or auto
-    std::string comm = "";      // "": from the config, or auto
-    std::string precision = ""; // "": from the config, or fp32
+    std::string grid = "";                   // PxQ; "": from the config, or 1 x ranks
+    std::int64_t threads = 0;                // per rank; 0: cores / ranks
+    std::string backend = "";                // "": from the config, or auto
+    std::string comm = "";                   // "": from the config, or auto
+    std::string precision = "";              // "": from the config, or fp32
     std::optional<double> watchdog_seconds;  // none: from the config, or 600
 };
 
@@ -33,6 +33,7 @@ struct TrainCommand {
 struct EvalCommand {
     ParallelChoice parallel;
     std::string checkpoint;                // a file, or a run directory
+    std::vector<std::string> assignments;  // --set section.key=value, of keys that may change
     std::int64_t batches = 0;              // 0: as the config says
 };
 
@@ -50,31 +51,31 @@ struct ReportCommand {
 struct SweepCommand {
     ParallelChoice parallel;
     std::string file;
-    std::string run_directory;             // of all its runs; "": runs/<name of the file>
-    std::optional<std::int64_t> run;       // which of its runs; none: list them
+    std::string run_directory;        // of all its runs; "": runs/<name of the file>
+    std::optional<std::int64_t> run;  // which of its runs; none: list them
     bool count = false, retry = false, print_config = false, check = false;
 };
 
 struct CollectCommand {
-    std::string directory, output;         // "": table.csv in the directory
-    bool overwrite = false;                // any file, not only a table
+    std::string directory, output;  // "": table.csv in the directory
+    bool overwrite = false;         // any file, not only a table
 };
 
 // spectrum and gradients
 struct FileCommand {
     ParallelChoice parallel;
     std::string network, input, output;
-    bool overwrite = false;                // any file, not only a result of the same command
-    bool transposed = false;               // the axes of all arrays are reversed
-    std::int64_t exponents = 0;            // 0: as many as q0 has columns, else min(16, D)
+    bool overwrite = false;      // any file, not only a result of the same command
+    bool transposed = false;     // the axes of all arrays are reversed
+    std::int64_t exponents = 0;  // 0: as many as q0 has columns, else min(16, D)
     std::int64_t warmup = 0, qr_interval = 1;
     std::string jacobian_reset = "detached";
     std::int64_t seed = 1;
     std::string sums = "float64";
     // gradients only
-    std::string penalty = "task";          // task | floss
+    std::string penalty = "task";  // task | floss
     std::vector<double> target = {0.0};
-    bool direct = false;                   // floss: without the gradient through the trajectory
+    bool direct = false;  // floss: without the gradient through the trajectory
 };
 
 int train(const TrainCommand& command);

@@ -4,10 +4,13 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace spikefloss {
@@ -23,22 +26,37 @@ struct flock whole_file() {
 
 bool held_by_another(int fault) { return fault == EAGAIN || fault == EACCES; }
 
+std::string host_name() {
+    std::array<char, 256> host = {};
+    ::gethostname(host.data(), host.size() - 1);
+    return host.data();
+}
+
+// Whether "process N on HOST" can be the holder of a lock: one of another machine, or one that lives on this one.
+bool may_live(const std::string& text) {
+    int process = 0, end = 0;
+    if (std::sscanf(text.c_str(), "process %d on %n", &process, &end) != 1 || process <= 0 || end == 0) return false;
+    return text.substr(static_cast<std::size_t>(end)) != host_name() || ::kill(process, 0) == 0 || errno == EPERM;
+}
+
 }  // namespace
 
 DirectoryLock::DirectoryLock(const std::string& directory) {
     const std::string path = directory + "/lock";
-    file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    // Who may open the file could keep runs out with a lock of their own: its owner alone may.
+    file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     require(file_ >= 0, Exit::storage, fmt::format("cannot write {}: {}", path, std::strerror(errno)),
-            "choose a run directory that you may write to (--run-dir)");
+            errno == EACCES && ::access(directory.c_str(), W_OK) == 0
+                ? "the lock belongs to another user; when no run uses the directory, remove that file"
+                : "choose a run directory that you may write to (--run-dir)");
+    if (::fchmod(file_, 0600) != 0) errno = 0;  // a lock of an older version; only its owner can
     struct flock lock = whole_file();
     if (::fcntl(file_, F_OFD_SETLK, &lock) != 0 && held_by_another(errno)) {
         ::close(std::exchange(file_, -1));
         require_free(directory);
         throw Error(Exit::usage, directory + " is in use by another process", "wait until it has ended");
     }
-    std::array<char, 256> host = {};
-    ::gethostname(host.data(), host.size() - 1);
-    const std::string text = fmt::format("process {} on {}\n", ::getpid(), host.data());
+    const std::string text = fmt::format("process {} on {}\n", ::getpid(), host_name());
     // Only for people: what cannot be noted is no reason to stop a run.
     if (::ftruncate(file_, 0) != 0 || ::pwrite(file_, text.data(), text.size(), 0) < 0) return;
 }
@@ -63,7 +81,8 @@ std::string holder_of(const std::string& directory) {
     if (::fcntl(file, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) {
         std::array<char, 512> text = {};
         const ssize_t count = ::read(file, text.data(), text.size() - 1);
-        holder = count > 0 ? std::string(text.data(), std::strcspn(text.data(), "\n")) : "another process";
+        holder = count > 0 ? std::string(text.data(), std::strcspn(text.data(), "\n")) : "";
+        if (!may_live(holder)) holder = "another process";
     }
     ::close(file);
     return holder;

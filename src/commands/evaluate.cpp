@@ -1,4 +1,5 @@
 // `eval`: loss and accuracy of a checkpoint on fresh or held-out data.
+#include "commands/run_directory.hpp"
 #include "commands/session.hpp"
 #include "commands/setup.hpp"
 #include "io/checkpoint.hpp"
@@ -9,9 +10,24 @@
 
 namespace spikefloss {
 
+namespace {
+
+// A place of the data, but nothing that makes another network or task of it.
+void assign(const std::string& assignment, Config& config) {
+    Config before = config;
+    set_key(assignment, config);
+    const std::string changed = forbidden_changes(config, before);
+    require(changed.empty(), Exit::usage,
+            fmt::format("--set {}: the checkpoint is of another network or task:{}", assignment, changed),
+            "eval takes keys that a resumed run may change; train a network with the other value");
+}
+
+}  // namespace
+
 int evaluate(const EvalCommand& command) {
     ParallelChoice choice = command.parallel;
     Config config;
+    CheckpointOrigin origin;
     std::string path = command.checkpoint;
     {
         const ProcessGrid everyone(MPI_COMM_WORLD, {1, world_size()});
@@ -25,12 +41,20 @@ int evaluate(const EvalCommand& command) {
                 require(newest.has_value(), Exit::bad_file, fmt::format("{} holds no whole checkpoint", path),
                         "name a run directory or a checkpoint_*.h5 file of spikefloss");
             });
+            everyone.agree([&] {
+                if (!is_first_rank() || !std::filesystem::exists(path + "/config.toml")) return;
+                Config run;
+                read_config(path + "/config.toml", run);
+                require_own_checkpoint(newest->path, read_checkpoint_origin(newest->path), run, origin_in(path).run);
+            });
             path = newest->path;
         } else {
             require_whole_checkpoint(path, everyone);
         }
         everyone.agree([&] {
-            read_config_text(read_checkpoint_config(path), path + " (config)", config);
+            origin = read_checkpoint_origin(path);
+            read_config_text(origin.config, path + " (config)", config);
+            for (const std::string& assignment : command.assignments) assign(assignment, config);
             if (command.batches > 0) config.train.test_batches = command.batches;
             config.flossing.schedule.clear();
             config.diagnostics.every = 0;
@@ -45,6 +69,9 @@ int evaluate(const EvalCommand& command) {
         check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards);
         task = make_task(task_settings(config));
     });
+    if (grid.rank() == 0 && !origin.data.empty() && task->data_digest() != origin.data)
+        fmt::print(stderr, "spikefloss: warning: task.images = \"{}\" holds other data than the run was trained on\n",
+                   config.task.images);
     TrainerOptions options = trainer_options(config, *task);
     const Index held_out = task->dataset_size(Purpose::test);
     if (command.batches > 0 && held_out > 0)

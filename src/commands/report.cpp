@@ -1,4 +1,5 @@
 // `report`: a run directory as one HTML file.
+#include "commands/run_state.hpp"
 #include "commands/session.hpp"
 #include "core/whole_file.hpp"
 #include "watching/page.hpp"
@@ -27,6 +28,9 @@ int report(const ReportCommand& command) {
                 "name the directory of a training that has made its first report (train.report_every)");
         write_whole_file(output, page_text(records.json(nullptr)));
         if (!damage.empty()) fmt::print(stderr, "spikefloss: warning: {}\n", damage);
+        const std::optional<RunOutcome> outcome = read_outcome(command.directory);
+        const std::string missing = outcome ? missing_records(command.directory, *outcome) : "";
+        if (!missing.empty()) fmt::print(stderr, "spikefloss: warning: {}\n", missing);
         fmt::print("{}\n", output);
     });
     return 0;

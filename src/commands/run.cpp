@@ -4,7 +4,8 @@
 #include "config/schema.hpp"
 #include "core/whole_file.hpp"
 #include "io/build_text.hpp"
-#include "io/checkpoint.hpp"
+
+#include <array>
 
 #include <cmath>
 
@@ -19,23 +20,28 @@ bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % eve
 }  // namespace
 
 Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, LiveServer* server,
-         bool begun)
+         bool begun, CheckpointOrigin origin)
     : grid_(grid),
       config_(config),
       trainer_(trainer),
       display_(display),
       server_(server),
+      origin_(std::move(origin)),
       last_report_(Clock::now()),
       last_unit_(last_report_) {
     const Progress& p = trainer.progress();
     grid.agree([&] {
         if (begun) saved_ = position();
         if (grid.rank() != 0) return;
-        const std::int64_t step = begun ? p.step : -1;
-        metrics_.emplace(config.run.directory + "/metrics.jsonl", step, p.floss_steps);
+        const std::optional<Position> resumed = begun ? std::optional(position()) : std::nullopt;
+        metrics_.emplace(config.run.directory + "/metrics.jsonl", RecordKind::metrics, resumed, origin_.metrics);
         if (config.diagnostics.every > 0)
-            diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", step, p.floss_steps);
+            diagnostics_.emplace(config.run.directory + "/diagnostics.jsonl", RecordKind::diagnostics, resumed,
+                                 origin_.diagnostics);
         if (diagnostics_) diagnosed_ = diagnostics_->last_kept();
+        for (const auto* lines : {&metrics_, &diagnostics_})
+            if (*lines)
+                for (const std::string& remark : (*lines)->remarks()) display.say("warning: " + remark);
         if (config.metrics.tensorboard) events_.emplace(config.run.directory + "/tensorboard");
     });
     display.start(p.step);
@@ -90,15 +96,31 @@ void Run::checkpoint() {
     grid_.control().broadcast(&trainer_.progress().flossing_seconds, sizeof(double), 0);
     const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint");
     const TrainingState state = trainer_.state();
-    write_checkpoint(grid_, config_.run.directory, state, to_toml(config_, false), build_text(),
-                     static_cast<int>(config_.checkpoint.keep));
+    if (config_.metrics.tensorboard) {
+        const auto histograms = parameter_histograms(grid_, state.network);
+        grid_.agree([&] {
+            for (const auto& [name, histogram] : histograms)
+                if (events_) events_->add(state.progress.step, "parameters/" + name, histogram);
+        });
+    }
+    write_checkpoint(grid_, config_.run.directory, state, sync(), static_cast<int>(config_.checkpoint.keep));
     saved_ = position();
-    if (!config_.metrics.tensorboard) return;
-    const auto histograms = parameter_histograms(grid_, state.network);
+}
+
+const CheckpointOrigin& Run::sync() {
+    std::array<std::int64_t, 2> counts{-1, -1};
     grid_.agree([&] {
-        for (const auto& [name, histogram] : histograms)
-            if (events_) events_->add(state.progress.step, "parameters/" + name, histogram);
+        if (metrics_) metrics_->sync(), counts[0] = metrics_->count();
+        if (diagnostics_) diagnostics_->sync(), counts[1] = diagnostics_->count();
+        if (events_) events_->sync();
     });
+    grid_.control().broadcast(counts.data(), sizeof counts, 0);
+    // A file that this session does not write keeps the number it had.
+    if (counts[0] >= 0) origin_.metrics = counts[0];
+    if (counts[1] >= 0) origin_.diagnostics = counts[1];
+    origin_.config = to_toml(config_, false);
+    origin_.build = build_text();
+    return origin_;
 }
 
 std::string Run::saved_text() const {

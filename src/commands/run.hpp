@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config/config.hpp"
+#include "io/checkpoint.hpp"
 #include "io/event_file.hpp"
 #include "io/progress.hpp"
 #include "watching/live_server.hpp"
@@ -16,15 +17,17 @@ namespace spikefloss {
 class Run {
 public:
     // begun: the records of an earlier session belong to this run, up to the present step. Collective, as all of it.
-    // server: on rank 0 of a run that is served, else null.
+    // server: on rank 0 of a run that is served, else null. origin: which run this is and, when it has begun, how many
+    // records it had.
     Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, LiveServer* server,
-        bool begun);
+        bool begun, CheckpointOrigin origin);
 
     // To be called after each unit of work.
     void after(const StepReport& report);
     // Whether the running accuracy exceeds train.stop_accuracy, which ends training.
     bool good_enough() const;
-    // To be called once training is done: records the diagnosis of the trained network, unless there is one. Collective.
+    // To be called once training is done: records the diagnosis of the trained network, unless there is one.
+    // Collective.
     void finish();
 
     void checkpoint();
@@ -32,6 +35,8 @@ public:
     bool saved() const { return saved_ == position(); }
     // What an error leaves.
     std::string saved_text() const;
+    // Flushes the records to the disk and counts them. Collective.
+    const CheckpointOrigin& sync();
 
 private:
     using Clock = std::chrono::steady_clock;
@@ -44,6 +49,7 @@ private:
     Trainer& trainer_;
     ProgressDisplay& display_;
     LiveServer* server_;
+    CheckpointOrigin origin_;
     std::optional<JsonLines> metrics_, diagnostics_;
     std::optional<EventFile> events_;
     Clock::time_point last_report_, last_unit_;

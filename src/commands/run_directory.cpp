@@ -3,11 +3,15 @@
 #include "core/error.hpp"
 #include "core/whole_file.hpp"
 #include "io/build_text.hpp"
+#include "io/hdf5_checksum.hpp"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <thread>
 
@@ -19,6 +23,9 @@ namespace fs = std::filesystem;
 // How far a step goes: what a run that blew up needs to go on. It changes what is learned all the same.
 constexpr std::array<std::string_view, 5> step_lengths = {"train.learning_rate", "train.clip", "train.adjoint_cap",
                                                           "flossing.learning_rate", "flossing.clip"};
+
+// Where data lie. The data themselves are compared by their digests.
+constexpr std::array<std::string_view, 2> places = {"task.images", "network.file"};
 
 template <class List>
 bool has(const List& list, const std::string& key) {
@@ -37,6 +44,23 @@ std::string differences(Config now, Config before, const char* format, Asked&& a
     return text;
 }
 
+// A new run would mix with what is there, or throw it away.
+void require_no_run(const std::string& directory) {
+    std::error_code fault;
+    const fs::path folder(directory);
+    require(!fs::exists(folder / "config.toml", fault), Exit::usage, fmt::format("{} already holds a run", directory),
+            "go on with it by --resume, or choose another directory with --run-dir");
+    require(!holds_checkpoints(directory), Exit::usage,
+            fmt::format("{} holds checkpoints, but no config.toml", directory),
+            "choose another directory with --run-dir; to go on from the newest of them, --resume");
+    for (const char* name : {"metrics.jsonl", "diagnostics.jsonl"}) {
+        const auto size = fs::file_size(folder / name, fault);
+        require(fault || size == 0, Exit::usage,
+                fmt::format("{} holds the {} of a run, but no config.toml", directory, name),
+                "choose another directory with --run-dir, or move that file away");
+    }
+}
+
 }  // namespace
 
 bool may_change(const std::string& key) {
@@ -45,60 +69,72 @@ bool may_change(const std::string& key) {
         "train.test_every", "train.stop_accuracy", "train.test_batches", "train.tape"};
     for (std::string_view section : {"diagnostics.", "metrics.", "checkpoint.", "serve.", "parallel.", "watchdog."})
         if (key.rfind(section, 0) == 0) return true;
-    return has(keys, key) || has(step_lengths, key);
+    return has(keys, key) || has(step_lengths, key) || has(places, key);
+}
+
+std::string forbidden_changes(const Config& now, const Config& before) {
+    return differences(now, before, "\n  {} is {}, but the run has {}", std::not_fn(may_change));
 }
 
 std::string result_differences(const Config& now, const Config& before) {
     const std::string text = differences(now, before, ", {} is {}, but the run has {}", [](const std::string& key) {
-        return !may_change(key) || has(step_lengths, key);
+        return !may_change(key) || has(step_lengths, key) || has(places, key);
     });
     return text.empty() ? "" : text.substr(2);
 }
 
-std::string check_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
-                                bool resume) {
-    std::string changed;
+RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
+                                 bool resume) {
+    RunDirectory found;
     grid.agree([&] {
-        // Among ranks of several machines Open MPI writes beyond a buffer of 256 characters for the name of a checkpoint.
+        // Among ranks of several machines Open MPI writes beyond a buffer of 256 characters for the name of a
+        // checkpoint.
         constexpr std::size_t longest = 180;
         std::error_code unknown;
         const fs::path whole = fs::absolute(directory, unknown);
         bool many = false;
         for (int rank = 1; rank < grid.ranks(); ++rank) many |= grid.watch()->host_of(rank) != grid.watch()->host_of(0);
-        require(!many || whole.string().size() <= longest, Exit::usage,
-                fmt::format("the path of the run directory, {}, has more than {} characters, which Open MPI cannot take "
-                            "on several machines",
-                            whole.string(), longest),
-                "choose a shorter one with --run-dir");
+        require(
+            !many || whole.string().size() <= longest, Exit::usage,
+            fmt::format("the path of the run directory, {}, has more than {} characters, which Open MPI cannot take "
+                        "on several machines",
+                        whole.string(), longest),
+            "choose a shorter one with --run-dir");
         const fs::path saved = fs::path(directory) / "config.toml";
         std::error_code fault;
-        if (grid.rank() != 0 || !fs::exists(saved, fault)) return;
+        if (grid.rank() != 0 || !fs::is_directory(directory, fault)) return;
         require_free(directory);
-        require(resume, Exit::usage, fmt::format("{} already holds a run", directory),
-                "go on with it by --resume, or choose another directory with --run-dir");
-        Config before;
-        read_config(saved.string(), before);
-        const std::string forbidden =
-            differences(config, before, "\n  {} is {}, but the run has {}", std::not_fn(may_change));
-        require(forbidden.empty(), Exit::usage,
-                fmt::format("{} holds a run of another config:{}", directory, forbidden),
-                "resume with the config of that run, or start anew with another --run-dir");
-        changed = differences(config, before, "\n  {} is now {}, it was {}", may_change);
+        if (!resume) return require_no_run(directory);
+        if (!fs::exists(saved, fault) && !holds_checkpoints(directory)) return;
+        const auto compare = [&] {
+            if (!fs::exists(saved, fault)) return;
+            Config before;
+            read_config(saved.string(), before);
+            const std::string forbidden = forbidden_changes(config, before);
+            require(forbidden.empty(), Exit::usage,
+                    fmt::format("{} holds a run of another config:{}", directory, forbidden),
+                    "resume with the config of that run, or start anew with another --run-dir");
+            found.changed = differences(config, before, "\n  {} is now {}, it was {}", may_change);
+        };
+        compare();  // what is refused changes nothing, not even the file of the lock
+        found.lock = DirectoryLock(directory);
+        compare();  // another run may have ended in between; from here on nobody else changes anything
     });
-    return changed;
+    return found;
 }
 
-DirectoryLock start_run_directory(const ProcessGrid& grid, const std::string& directory, const Config& config,
-                                  const std::string& session) {
-    DirectoryLock lock;
+void start_run_directory(const ProcessGrid& grid, RunDirectory& found, const Config& config,
+                         const std::string& session) {
+    const std::string& directory = config.run.directory;
     grid.agree([&] {
         if (grid.rank() != 0) return;
         const fs::path folder(directory);
         std::error_code fault;
-        fs::create_directories(folder, fault);
-        require(!fault, Exit::storage, fmt::format("cannot make the run directory {}: {}", directory, fault.message()),
-                "choose one that you may write to, with --run-dir or run.directory");
-        lock = DirectoryLock(directory);
+        if (!found.lock.held()) {
+            make_folder(directory, "run directory");
+            found.lock = DirectoryLock(directory);
+            require_no_run(directory);
+        }
         fs::remove(folder / "outcome.json", fault);  // of a session before
         write_whole_file((folder / "build.txt").string(), build_text() + "\n");
         write_whole_file((folder / "session.json").string(), session);
@@ -115,7 +151,44 @@ DirectoryLock start_run_directory(const ProcessGrid& grid, const std::string& di
                             fs::absolute(written, fault).string()),
                 "all machines must share the run directory: put it on a shared file system (--run-dir)");
     });
-    return lock;
+}
+
+std::string network_digest(const std::string& path) {
+    std::error_code fault;
+    const auto size = fs::file_size(path, fault);
+    require(!fault, Exit::bad_file, fmt::format("{}: {}", path, fault.message()), "name the network file of the run");
+    return fmt::format("{:016x}", bytes_checksum(path, static_cast<Index>(size), 1, 0));
+}
+
+CheckpointOrigin origin_in(const std::string& directory) {
+    std::ifstream file(fs::path(directory) / "session.json");
+    const auto json = nlohmann::json::parse(file, nullptr, false);
+    const auto text = [&](const char* name) {
+        const bool named = json.is_object() && json.contains(name) && json[name].is_string();
+        return named ? json[name].get<std::string>() : "";
+    };
+    CheckpointOrigin origin;
+    origin.run = text("run"), origin.data = text("data"), origin.network = text("network");
+    return origin;
+}
+
+std::string foreign_reason(const CheckpointOrigin& checkpoint, const Config& config, const std::string& run) {
+    Config other;
+    read_config_text(checkpoint.config, "its config", other);
+    const bool another = !run.empty() && !checkpoint.run.empty() && run != checkpoint.run;
+    // Of the same run these may differ.
+    const std::string text = differences(other, config, ", {} is {}, but the run has {}", [&](const std::string& key) {
+        return !may_change(key) || (another && has(step_lengths, key));
+    });
+    if (!text.empty()) return text.substr(2);
+    return another ? fmt::format("it is of run {}, but this is run {}; their configs agree", checkpoint.run, run) : "";
+}
+
+void require_own_checkpoint(const std::string& path, const CheckpointOrigin& checkpoint, const Config& config,
+                            const std::string& run) {
+    const std::string reason = foreign_reason(checkpoint, config, run);
+    require(reason.empty(), Exit::usage, fmt::format("{} belongs to another run: {}", path, reason),
+            "move that file to a folder of its own");
 }
 
 }  // namespace spikefloss

@@ -2,13 +2,16 @@
 
 #include "commands/directory_lock.hpp"
 #include "commands/run_directory.hpp"
+#include "commands/setup.hpp"
 #include "core/error.hpp"
 #include "core/whole_file.hpp"
+#include "io/metrics.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 namespace spikefloss {
 namespace {
@@ -16,6 +19,27 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string outcome_path(const std::string& directory) { return directory + "/outcome.json"; }
+
+// Data that have moved make no other run: takes over a place where the same data lie. Read once, however many runs
+// there are.
+void take_same_data(const std::string& directory, const Config& config, Config& before) {
+    static std::map<std::pair<std::string, std::string>, std::string> digests;  // by key and place
+    const auto take = [&](const char* key, const std::string& now, std::string& then, const std::string& digest,
+                          auto read) {
+        if (now == then || digest.empty()) return;
+        const auto [known, added] = digests.try_emplace({key, now});
+        try {
+            if (added) known->second = read();
+        } catch (const Error&) {  // the places differ, then
+        }
+        if (known->second == digest) then = now;
+    };
+    const CheckpointOrigin origin = origin_in(directory);
+    take("task.images", config.task.images, before.task.images, origin.data,
+         [&] { return make_task(task_settings(config))->data_digest(); });
+    take("network.file", config.network.file, before.network.file, origin.network,
+         [&] { return network_digest(config.network.file); });
+}
 
 // The problem without what to do about it.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -35,6 +59,8 @@ void write_outcome(const std::string& directory, const RunOutcome& outcome) {
             json["test_loss"] = outcome.test->loss;
             json["test_accuracy"] = outcome.test->accuracy;
         }
+        if (outcome.metrics) json["metrics_records"] = *outcome.metrics;
+        if (outcome.diagnostics) json["diagnostics_records"] = *outcome.diagnostics;
         json["train.steps"] = outcome.steps;
         json["train.stop_accuracy"] = outcome.stop_accuracy;
     }
@@ -71,6 +97,8 @@ std::optional<RunOutcome> read_outcome(const std::string& directory) {
         outcome.seconds = json.at("seconds");
         outcome.steps = json.at("train.steps");
         outcome.stop_accuracy = json.at("train.stop_accuracy");
+        if (json.contains("metrics_records")) outcome.metrics = json["metrics_records"].get<std::int64_t>();
+        if (json.contains("diagnostics_records")) outcome.diagnostics = json["diagnostics_records"].get<std::int64_t>();
         // A loss that is not finite is null.
         if (json.contains("test_loss") && json["test_loss"].is_number() && json["test_accuracy"].is_number())
             outcome.test = Outcome{json["test_loss"], json["test_accuracy"]};
@@ -78,6 +106,19 @@ std::optional<RunOutcome> read_outcome(const std::string& directory) {
     } catch (const std::exception&) {
         return std::nullopt;
     }
+}
+
+std::string missing_records(const std::string& directory, const RunOutcome& outcome) {
+    std::string text;
+    const auto look = [&](const std::string& path, RecordKind kind, const std::optional<std::int64_t>& expected) {
+        if (!expected) return;
+        const std::string missing =
+            missing_text(path, find_records(path, kind, {outcome.step, outcome.floss_step}), *expected);
+        if (!missing.empty()) text += (text.empty() ? "" : "; ") + missing;
+    };
+    look(directory + "/metrics.jsonl", RecordKind::metrics, outcome.metrics);
+    look(directory + "/diagnostics.jsonl", RecordKind::diagnostics, outcome.diagnostics);
+    return text;
 }
 
 const char* name_of(RunState state) {
@@ -103,6 +144,7 @@ RunStatus status_of(const std::string& directory, const Config& config) {
     } catch (const Error& error) {
         return {RunState::differs, first_line(error.what()), std::nullopt};
     }
+    take_same_data(directory, config, before);
     if (const std::string changed = result_differences(config, before); !changed.empty())
         return {RunState::differs, changed, std::nullopt};
     if (const std::string holder = holder_of(directory); !holder.empty())

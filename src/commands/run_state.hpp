@@ -19,6 +19,7 @@ struct RunOutcome {
     std::int64_t step = 0, floss_step = 0;
     double seconds = 0.0;
     std::optional<Outcome> test;
+    std::optional<std::int64_t> metrics, diagnostics;  // records written
     // What it was asked for; a run that is asked for more goes on.
     std::int64_t steps = 0;
     double stop_accuracy = 0.0;
@@ -28,6 +29,8 @@ struct RunOutcome {
 void write_outcome(const std::string& directory, const RunOutcome& outcome);
 // What a fault leaves; nothing when another session mends it (a rank was lost), or when it cannot be written.
 void record_failure(const std::string& directory, const std::exception& fault) noexcept;
+// Of a run that is done: "30 of 40 records are missing from metrics.jsonl; ..."; "" when its files have all of them.
+std::string missing_records(const std::string& directory, const RunOutcome& outcome);
 // None when there is none, or a damaged one.
 std::optional<RunOutcome> read_outcome(const std::string& directory);
 

@@ -194,9 +194,13 @@ std::string Session::devices_text() const {
     return text;
 }
 
-std::string Session::record(const std::vector<std::pair<std::string, std::string>>& passes) const {
+std::string Session::record(const CheckpointOrigin& origin,
+                            const std::vector<std::pair<std::string, std::string>>& passes) const {
     nlohmann::ordered_json json;
     json["started"] = fmt::format("{:%Y-%m-%d %H:%M:%S %z}", fmt::localtime(std::time(nullptr)));
+    json["run"] = origin.run;
+    json["data"] = origin.data;
+    json["network"] = origin.network;
     json["version"] = version_text();
     json["build"] = build_text();
     json["grid"] = fmt::format("{}x{}", grid.shape().neuron_shards, grid.shape().batch_shards);
@@ -212,7 +216,7 @@ std::string Session::record(const std::vector<std::pair<std::string, std::string
         json["ranks"].push_back({{"host", grid.watch()->host_of(rank)}, {"device", device}});
         ++rank;
     }
-    return json.dump(1) + "\n";
+    return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 ParallelChoice parallel_choice(const Config& config) {

@@ -4,6 +4,7 @@
 #include "backend/factory.hpp"
 #include "commands/commands.hpp"
 #include "config/config.hpp"
+#include "io/checkpoint.hpp"
 #include "parallel/process_grid.hpp"
 
 #include <functional>
@@ -51,12 +52,13 @@ public:
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for those that have the same; and
-    // the contradiction about machines, if there is one.
-    // Collective.
+    // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for those that have the same;
+    // and the contradiction about machines, if there is one. Collective.
     std::string devices_text() const;
-    // Where and how this session runs, one JSON object. passes: as Trainer::passes. Collective.
-    std::string record(const std::vector<std::pair<std::string, std::string>>& passes) const;
+    // Where and how this session runs, which run it is and of which data, one JSON object. passes: as Trainer::passes.
+    // Collective.
+    std::string record(const CheckpointOrigin& origin,
+                       const std::vector<std::pair<std::string, std::string>>& passes) const;
     // This rank's share of the memory that is free where it computes.
     std::size_t memory_share() const { return backend->free_memory() / static_cast<std::size_t>(sharers_); }
 

@@ -6,17 +6,12 @@
 
 #include <fmt/ranges.h>
 
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
 
-#include <unistd.h>
-
 namespace spikefloss {
 namespace {
-
-namespace fs = std::filesystem;
 
 std::string directory_of(const SweepCommand& command, const Sweep& sweep) {
     return command.run_directory.empty() ? "runs/" + sweep.name : command.run_directory;
@@ -47,22 +42,14 @@ void list(const SweepCommand& command, const Sweep& sweep) {
         arguments, points.size() - 1, directory);
 }
 
-// All that `collect` needs to know, whatever becomes of the files. Many runs may start at once: each writes a file of
-// its own, and the last one stays.
+// All that `collect` needs to know, whatever becomes of the files. Many runs may start at once: each writes it whole,
+// and the last one stays.
 void write_record(const std::string& directory, const Sweep& sweep) {
-    const fs::path record = fs::path(directory) / "sweep.json";
-    const std::string text = sweep_to_json(sweep);
+    const std::string record = directory + "/sweep.json", text = sweep_to_json(sweep);
     std::ifstream file(record, std::ios::binary);
     if (file && std::string{std::istreambuf_iterator<char>(file), {}} == text) return;
-    std::error_code fault;
-    fs::create_directories(directory, fault);
-    char host[256] = "";
-    ::gethostname(host, sizeof host - 1);
-    const fs::path mine = fs::path(directory) / fmt::format(".sweep.{}.{}.json", host, ::getpid());
-    write_whole_file(mine.string(), text);
-    fs::rename(mine, record, fault);
-    require(!fault, Exit::storage, fmt::format("cannot write {}: {}", record.string(), fault.message()),
-            "choose a folder that you may write to (--run-dir)");
+    make_folder(directory);
+    write_whole_file(record, text);
 }
 
 int run_point(const SweepCommand& command, const Sweep& sweep) {

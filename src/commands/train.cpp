@@ -9,6 +9,7 @@
 #include "io/build_text.hpp"
 #include "io/checkpoint.hpp"
 #include "io/file_probe.hpp"
+#include "io/hdf5_checksum.hpp"
 #include "io/network_file.hpp"
 #include "io/progress.hpp"
 #include "watching/serve_token.hpp"
@@ -18,6 +19,7 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 namespace spikefloss {
 namespace {
@@ -43,12 +45,63 @@ std::string sizes_text(const Config& config, const Task& task, const NetworkShap
                        config.train.batch);
 }
 
-// Where a resumed run goes on; none when it has to start from the beginning.
-std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& config, ProgressDisplay& display) {
+// The digest of the data of a task. Every rank has read them, perhaps on another machine.
+std::string data_digest(const ProcessGrid& grid, const Config& config, const Task& task) {
+    const std::string mine = task.data_digest(), first = first_text(grid.rank() == 0 ? mine : "", grid);
+    grid.agree([&] {
+        require(mine == first, Exit::bad_file,
+                fmt::format("{} reads other data from task.images = \"{}\" than rank 0",
+                            grid.watch()->name_of(grid.rank()), config.task.images),
+                "let all machines see the same files");
+    });
+    return first;
+}
+
+// The digest of the bytes of network.file, on every rank; "" without one.
+std::string digest_of_network(const ProcessGrid& grid, const std::string& path) {
+    std::string digest;
+    grid.agree([&] {
+        if (grid.rank() == 0 && !path.empty()) digest = network_digest(path);
+    });
+    return first_text(digest, grid);
+}
+
+// A new place of the data is no new run, other data are. now: digests of what the config names.
+void require_same_data(const Config& config, const CheckpointOrigin& now, const CheckpointOrigin& before) {
+    const auto compare = [](const char* key, const std::string& place, const std::string& mine,
+                            const std::string& first) {
+        require(mine.empty() || first.empty() || mine == first, Exit::usage,
+                fmt::format("{} = \"{}\" holds other data than the run began with: their digest is {}, not {}", key,
+                            place, mine, first),
+                fmt::format("name the place of the data of the run: --set {}=...", key));
+    };
+    compare("task.images", config.task.images, now.data, before.data);
+    compare("network.file", config.network.file, now.network, before.network);
+}
+
+// Where a resumed run goes on; none when it has to start from the beginning. origin has the digests of the data, and
+// gets what the checkpoint says of its run.
+std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& config, ProgressDisplay& display,
+                                         CheckpointOrigin& origin) {
     std::vector<std::string> rejected;
     const std::optional<CheckpointInfo> newest = newest_checkpoint(grid, config.run.directory, rejected);
     for (const std::string& reason : rejected) display.say("skipped a damaged checkpoint: " + reason);
     if (newest) {
+        CheckpointOrigin before;
+        grid.agree([&] {
+            before = read_checkpoint_origin(newest->path);
+            if (grid.rank() == 0)
+                require_own_checkpoint(newest->path, before, config, origin_in(config.run.directory).run);
+        });
+        // The network of the checkpoint is what counts: its first file may be gone.
+        std::error_code fault;
+        const std::string& file = config.network.file;
+        std::int64_t there = grid.rank() == 0 && std::filesystem::is_regular_file(file, fault);
+        grid.control().broadcast(&there, sizeof there, 0);
+        if (there) origin.network = digest_of_network(grid, file);
+        grid.agree([&] { require_same_data(config, origin, before); });
+        if (before.data.empty()) before.data = origin.data;
+        origin = std::move(before);
         display.say("going on from " + newest->path);
         return read_checkpoint(newest->path, grid);
     }
@@ -63,7 +116,7 @@ std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& 
     return std::nullopt;
 }
 
-TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const Task& task) {
+TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const Task& task, CheckpointOrigin& origin) {
     const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
     TrainingState state;
     if (!config.network.file.empty()) require_readable(config.network.file, grid);
@@ -73,6 +126,7 @@ TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const T
                                               static_cast<std::uint64_t>(config.run.seed), shards, shard)
                             : read_network(config.network.file, shards, shard, config.network.transposed);
     });
+    origin.network = digest_of_network(grid, config.network.file);
     return state;
 }
 
@@ -105,6 +159,17 @@ void open_server(const TrainCommand& command, const ServeConfig& config, std::op
     }
 }
 
+// The run that a directory or its checkpoint says it is, or a new one.
+std::string name_of_run(const ProcessGrid& grid, const std::string& directory, bool resume, const std::string& known) {
+    std::string name = known;
+    if (grid.rank() == 0 && name.empty() && resume) name = origin_in(directory).run;
+    if (grid.rank() == 0 && name.empty()) {
+        std::random_device random;
+        name = fmt::format("{:08x}{:08x}", random(), random());
+    }
+    return first_text(name, grid);
+}
+
 // The first line of a session in the log.
 std::string session_text(const ProcessGrid& grid) {
     const std::time_t now = std::time(nullptr);
@@ -129,14 +194,17 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
                                 report.flossing ? progress.floss_steps : progress.step));
         return static_cast<int>(Exit::stopped);
     }
-    if (run.good_enough()) display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
+    if (run.good_enough())
+        display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
     run.finish();
     const Outcome outcome = trainer.evaluate();
     if (!run.saved()) run.checkpoint();
+    const CheckpointOrigin& origin = run.sync();
     grid.agree([&] {
         if (grid.rank() == 0)
-            write_outcome(config.run.directory, {0, "", progress.step, progress.floss_steps, progress.seconds, outcome,
-                                                 config.train.steps, config.train.stop_accuracy});
+            write_outcome(config.run.directory,
+                          {0, "", progress.step, progress.floss_steps, progress.seconds, outcome, origin.metrics,
+                           origin.diagnostics, config.train.steps, config.train.stop_accuracy});
     });
     display.say(fmt::format("done: {}, {}, {:.1f} s; test loss {:.4f}, test accuracy {:.2f} %",
                             counted(progress.step, "training step"), counted(progress.floss_steps, "flossing step"),
@@ -176,16 +244,18 @@ int train(const TrainCommand& command) {
         if (grid.rank() == 0) open_server(command, config.serve, server, warnings);
     });
 
-    std::string changed;
+    RunDirectory directory;
     const std::string log = config.run.directory + "/log.txt";
     if (!command.check) {
-        changed = check_run_directory(grid, config.run.directory, config, command.resume);
+        directory = check_run_directory(grid, config.run.directory, config, command.resume);
         if (command.resume) display.log_to(log, session_text(grid));
     }
+    CheckpointOrigin origin;
+    origin.data = data_digest(grid, config, *task);
     std::optional<TrainingState> start;
-    if (command.resume && !command.check) start = saved_state(grid, config, display);
+    if (command.resume && !command.check) start = saved_state(grid, config, display, origin);
     const bool begun = start.has_value();
-    if (!begun) start = fresh_state(grid, config, *task);
+    if (!begun) start = fresh_state(grid, config, *task, origin);
     const NetworkShape shape = start->network.layout.shape();
     const Index D = state_size(grid, start->network);
     alike([&] { check_network(config, *task, shape, D); });
@@ -200,11 +270,13 @@ int train(const TrainCommand& command) {
     MemoryNeed need = memory_need(*session.backend, grid, {config, *task, shape, D > shape.neurons});
     need.free = session.memory_share();
     require_memory(session, need);
-    const std::string devices = session.devices_text(), record = session.record(need.passes);
+    origin.run = name_of_run(grid, config.run.directory, command.resume, origin.run);
+    const std::string devices = session.devices_text(), record = session.record(origin, need.passes);
     // Only now, so that what cannot start leaves no directory behind.
-    const DirectoryLock lock = start_run_directory(grid, config.run.directory, config, record);
+    start_run_directory(grid, directory, config, record);
     display.log_to(log, session_text(grid));
-    if (!changed.empty()) display.say("the config differs from that of the session before:" + changed);
+    if (!directory.changed.empty())
+        display.say("the config differs from that of the session before:" + directory.changed);
     display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,
                             sizes_text(config, *task, shape), grid.shape().neuron_shards, grid.shape().batch_shards,
                             counted(session.threads, "thread"), config.run.directory));
@@ -218,7 +290,7 @@ int train(const TrainCommand& command) {
     try {
         session.backend->reserve(need.arrays);
         trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
-        run.emplace(grid, config, *trainer, display, server ? &*server : nullptr, begun);
+        run.emplace(grid, config, *trainer, display, server ? &*server : nullptr, begun, origin);
         return train_to_the_end(grid, config, *trainer, *run, display);
     } catch (const std::exception& fault) {
         // The rank that tells it may be any.

@@ -24,6 +24,25 @@ bool ascending_pair(const std::vector<double>& band) { return band.size() == 2 &
 // True when exp(-dt/tau) is 0, also when it is only too small for a float.
 bool no_memory(double dt, double tau) { return static_cast<float>(std::exp(-dt / tau)) == 0.0f; }
 
+// exp(-dt/tau) must be below 1 as a float: a network file with a decay of 1 is refused.
+void check_decay(double dt, double tau, double spread, const std::string& key) {
+    if (static_cast<float>(std::exp(-dt / (tau * (1.0 + spread)))) < 1.0f) return;
+    const double most = dt * 3.3e7 / (1.0 + spread);  // a little below 2^25, where exp(-1/2^25) rounds to 1
+    contradiction(
+        fmt::format("{} = {} ms is too long for network.dt = {} ms: the decay per step, exp(-dt/tau), rounds "
+                    "to 1 in float32{}",
+                    key, tau, dt,
+                    spread > 0.0 ? fmt::format(" for the slowest neurons ({}_spread = {})", key, spread) : ""),
+        fmt::format("choose {} of at most {:g} ms, or a larger network.dt", key, most));
+}
+
+void check_decays(const NetworkConfig& network) {
+    if (!network.file.empty()) return;  // the decays are in the file
+    check_decay(network.dt, network.tau_syn, network.tau_syn_spread, "network.tau_syn");
+    check_decay(network.dt, network.tau_mem, network.tau_mem_spread, "network.tau_mem");
+    check_decay(network.dt, network.tau_out, 0.0, "network.tau_out");
+}
+
 bool has_bits(const TaskConfig& task) { return task.name == "delayed_copy" || task.name == "delayed_xor"; }
 
 // T of the task.
@@ -77,9 +96,11 @@ void check_cue_recall(const TaskConfig& task, double dt) {
         }
     }
     if (std::pow(static_cast<double>(task.classes), static_cast<double>(task.cues)) > 1e6) {
-        contradiction(fmt::format("task.cues = {} with task.classes = {} needs more than 1e6 outputs, one for each sequence of cues",
-                                  task.cues, task.classes),
-                      "choose fewer cues or classes");
+        contradiction(
+            fmt::format(
+                "task.cues = {} with task.classes = {} needs more than 1e6 outputs, one for each sequence of cues",
+                task.cues, task.classes),
+            "choose fewer cues or classes");
     }
     if (task.inputs % task.classes != 0) {
         contradiction(fmt::format("task.inputs = {} cannot be split into {} populations of equal size, one for each of "
@@ -132,10 +153,11 @@ void check_parameters(const std::vector<std::string>& names, const std::string& 
 // AdamW multiplies a weight by 1 - learning_rate weight_decay.
 void check_decay(const OptimiserConfig& c, const std::string& section) {
     if (c.optimiser != "adamw" || c.learning_rate * c.weight_decay <= 1.0) return;
-    contradiction(fmt::format("{0}.learning_rate = {1} times {0}.weight_decay = {2} is more than 1, so that every update takes "
-                              "more than the whole weight off",
-                              section, c.learning_rate, c.weight_decay),
-                  fmt::format("choose a smaller {0}.weight_decay", section));
+    contradiction(
+        fmt::format("{0}.learning_rate = {1} times {0}.weight_decay = {2} is more than 1, so that every update takes "
+                    "more than the whole weight off",
+                    section, c.learning_rate, c.weight_decay),
+        fmt::format("choose a smaller {0}.weight_decay", section));
 }
 
 void check_train(const Config& config) {
@@ -227,7 +249,8 @@ void check_flossing(const Config& config, std::int64_t steps) {
     check_decay(f, "flossing");
     check_flossed_parameters(f, config.network);
     const double dt = config.network.dt;
-    if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 && whole_steps(f.adaptive_lag, dt, "flossing.adaptive_lag") < 1) {
+    if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 &&
+        whole_steps(f.adaptive_lag, dt, "flossing.adaptive_lag") < 1) {
         contradiction(fmt::format("flossing.adaptive_lag = {} ms is shorter than one step", f.adaptive_lag),
                       "make it at least network.dt");
     }
@@ -306,6 +329,7 @@ void check_config(const Config& config) {
                       "name a file, or leave network.transposed out");
     }
     check_task(config.task, config.network.dt);
+    check_decays(config.network);
     check_train(config);
     const std::int64_t steps = task_steps(config.task, config.network.dt);
     check_flossing(config, steps);

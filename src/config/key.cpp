@@ -52,6 +52,36 @@ std::string to_text(const std::vector<T>& values) {
     return text + "]";
 }
 
+// The length of the UTF-8 character at `at`; 0 where there is none (RFC 3629: no overlong forms, no surrogates).
+std::size_t character_length(const std::string& text, std::size_t at) {
+    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+    const unsigned first = byte(at), second = byte(at + 1);
+    if (first < 0x80) return 1;
+    const std::size_t length = first >= 0xC2 && first < 0xE0   ? 2
+                               : first >= 0xE0 && first < 0xF0 ? 3
+                               : first >= 0xF0 && first < 0xF5 ? 4
+                                                               : 0;
+    for (std::size_t i = 1; i < length; ++i)
+        if (byte(at + i) < 0x80 || byte(at + i) > 0xBF) return 0;
+    const bool bad = (first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
+                     (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F);
+    return bad ? 0 : length;
+}
+
+// The config is written as TOML, which is UTF-8: another text could not be read back.
+void check_utf8(const Key& key, const std::string& text, const std::string& where) {
+    std::string shown;
+    bool good = true;
+    for (std::size_t at = 0, length; at < text.size(); at += std::max<std::size_t>(length, 1)) {
+        length = character_length(text, at);
+        good = good && length > 0;
+        shown += length > 0 ? text.substr(at, length) : fmt::format("\\x{:02x}", static_cast<unsigned char>(text[at]));
+    }
+    if (good) return;
+    throw Error(Exit::usage, fmt::format("{}{} is not UTF-8: \"{}\"", where, key.path(), shown),
+                "choose a name in UTF-8; a folder above may have any name when you go there and give a relative path");
+}
+
 // An end of a range, for people: 1000000 is 1e6, and a number next to a shorter one stands for an open end.
 std::string end_text(double end, double outside, const char* open) {
     const bool is_open = fmt::format("{}", outside).size() < fmt::format("{}", end).size();
@@ -112,7 +142,10 @@ void check_value(const Key& key, const std::string& where) {
         Overload{[&](bool) {},
                  [&](std::int64_t number) { check_number(key, static_cast<double>(number), to_text(number), where); },
                  [&](double number) { check_number(key, number, to_text(number), where); },
-                 [&](const std::string& choice) { check_choice(key, choice, where); }};
+                 [&](const std::string& text) {
+                     check_utf8(key, text, where);
+                     check_choice(key, text, where);
+                 }};
     std::visit(
         [&](const auto* value) {
             if constexpr (requires { value->size(); } && !std::is_same_v<decltype(value), const std::string*>) {

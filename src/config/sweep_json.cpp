@@ -24,7 +24,8 @@ std::string sweep_to_json(const Sweep& sweep) {
         json["axes"].push_back({{"name", axis.name}, {"choices", std::move(choices)}});
     }
     json["base"] = to_toml(sweep.base, false);
-    return json.dump(1) + "\n";
+    // The name and the path of the file are for people; they need not be UTF-8.
+    return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 Sweep sweep_from_json(const std::string& text, const std::string& origin) {

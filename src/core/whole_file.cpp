@@ -117,11 +117,36 @@ void PartialFile::commit() {
             "name another file");
     if (::fsync(descriptor_) != 0 || std::rename(name_.c_str(), target_.c_str()) != 0) fail(path_, errno);
     ::close(std::exchange(descriptor_, -1));
-    // The new name must survive a crash too. Some file systems cannot flush a folder.
-    const int folder = ::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    flush_folder(folder_of(target_));
+}
+
+void flush_folder(const std::string& path) {
+    const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) return;
     ::fsync(folder);
     ::close(folder);
+}
+
+bool flush_file(const std::string& path) {
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;
+    const bool done = ::fsync(file) == 0;
+    const int fault = errno;
+    ::close(file);
+    errno = fault;
+    return done;
+}
+
+void make_folder(const std::string& path, const char* what) {
+    std::error_code code;
+    std::vector<fs::path> parents;  // of what is made here
+    for (fs::path at = fs::absolute(path).lexically_normal(); !fs::exists(at, code) && at.has_relative_path();
+         at = at.parent_path())
+        parents.push_back(at.parent_path());
+    fs::create_directories(path, code);
+    if (code)
+        throw Error(Exit::storage, fmt::format("cannot make the {} {}: {}", what, path, code.message()), suggestion);
+    for (const fs::path& parent : parents) flush_folder(parent.string());
 }
 
 void write_whole_file(const std::string& path, const std::string& text) {

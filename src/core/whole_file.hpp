@@ -31,6 +31,13 @@ private:
     int descriptor_ = -1;
 };
 
+// Flushes the names in a folder to the disk. Some file systems cannot; that is no error.
+void flush_folder(const std::string& path);
+// Flushes the content of a file to the disk; false with errno when that fails.
+bool flush_file(const std::string& path);
+// Makes a folder and those above it, and flushes their names. Error(Exit::storage) that says what it is.
+void make_folder(const std::string& path, const char* what = "folder");
+
 // Writes a text file whole.
 void write_whole_file(const std::string& path, const std::string& text);
 

@@ -63,7 +63,7 @@ void remove_old(const std::string& folder, std::int64_t step, int keep) {
 template <class State, class Visit>
 void visit_progress(State& progress, const Visit& visit) {
     auto& [step, floss_steps, floss_pending, adaptive_pending, adaptive_loss, flossing_over, accuracy, loss, seconds,
-          flossing_seconds] = progress;
+           flossing_seconds] = progress;
     visit("step", step);
     visit("floss_steps", floss_steps);
     visit("floss_pending", floss_pending);
@@ -112,19 +112,20 @@ std::string checkpoint_fault(const std::string& path, const ProcessGrid& grid) {
 }  // namespace
 
 void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
-                      const std::string& config_toml, const std::string& build_info, int keep) {
+                      const CheckpointOrigin& origin, int keep) {
     grid.agree([&] {
-        if (grid.rank() != 0) return;
-        std::error_code code;
-        fs::create_directories(folder, code);
-        require(!code, Exit::storage, fmt::format("cannot make the folder {}: {}", folder, code.message()),
-                "choose a run directory that you may write to (--run-dir)");
+        if (grid.rank() == 0) make_folder(folder);
     });
     OutputFile file(grid, path_of(folder, state.progress.step));
     file.attribute("/", "format", checkpoint_format);
     file.attribute("/", "version", checkpoint_version);
-    file.attribute("/", "config", config_toml);
-    file.attribute("/", "build", build_info);
+    file.attribute("/", "config", origin.config);
+    file.attribute("/", "build", origin.build);
+    file.attribute("/", "run", origin.run);
+    file.attribute("/", "data", origin.data);
+    file.attribute("/", "network", origin.network);
+    if (origin.metrics) file.attribute("/records", "metrics", *origin.metrics);
+    if (origin.diagnostics) file.attribute("/records", "diagnostics", *origin.diagnostics);
     visit_progress(state.progress, [&](const char* name, auto value) {
         if constexpr (std::is_same_v<decltype(value), double>)
             file.attribute("/progress", name, value);
@@ -174,7 +175,8 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
         visit_progress(state.progress, [&](const char* name, auto& value) {
             using Value = std::remove_reference_t<decltype(value)>;
             // Older checkpoints have no such numbers; all else must be there.
-            const bool newer = name == std::string_view("flossing_seconds") || name == std::string_view("adaptive_loss");
+            const bool newer =
+                name == std::string_view("flossing_seconds") || name == std::string_view("adaptive_loss");
             if (newer && !file.has_attribute("/progress", name)) return;
             if constexpr (std::is_same_v<Value, double>)
                 value = file.number_attribute("/progress", name);
@@ -185,12 +187,24 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
     return state;
 }
 
-std::string read_checkpoint_config(const std::string& path) {
-    return open_checkpoint(path).string_attribute("/", "config");
+CheckpointOrigin read_checkpoint_origin(const std::string& path) {
+    const InputFile file = open_checkpoint(path);
+    const auto text = [&](const char* name) {
+        return file.has_attribute("/", name) ? file.string_attribute("/", name) : "";
+    };
+    const auto count = [&](const char* name) -> std::optional<std::int64_t> {
+        if (!file.has("/records") || !file.has_attribute("/records", name)) return std::nullopt;
+        return file.integer_attribute("/records", name);
+    };
+    return {file.string_attribute("/", "config"),
+            file.string_attribute("/", "build"),
+            text("run"),
+            text("data"),
+            text("network"),
+            count("metrics"),
+            count("diagnostics")};
 }
 
-std::string read_checkpoint_build(const std::string& path) {
-    return open_checkpoint(path).string_attribute("/", "build");
-}
+bool holds_checkpoints(const std::string& folder) { return !steps_in(folder).empty(); }
 
 }  // namespace spikefloss

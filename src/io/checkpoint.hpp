@@ -11,12 +11,22 @@
 
 namespace spikefloss {
 
-// All functions are collective but those that read the config and the build information.
+// All functions are collective but read_checkpoint_origin.
+
+// The run that a checkpoint belongs to, and what that run had written by then.
+struct CheckpointOrigin {
+    std::string config = {}, build = {};  // TOML; the build
+    std::string run = {};                 // random, the same in all checkpoints of a run; "" in older ones
+    std::string data = {};     // digest of the data that were read; "" for generated tasks, and in older ones
+    std::string network = {};  // digest of network.file; "" where the run began without one, and in older ones
+    std::optional<std::int64_t> metrics = {},
+                                diagnostics = {};  // records on the disk; none where they were not counted
+};
 
 // Writes the checkpoint of progress.step and, once it is safe on disk, removes all but the `keep` newest of those up to
 // this step. The folder is made when missing. On failure Error(Exit::storage); older checkpoints are as they were.
 void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
-                      const std::string& config_toml, const std::string& build_info, int keep);
+                      const CheckpointOrigin& origin, int keep);
 
 struct CheckpointInfo {
     std::string path;
@@ -35,8 +45,8 @@ void require_whole_checkpoint(const std::string& path, const ProcessGrid& grid);
 // Error(Exit::bad_file) when the file is no checkpoint, or of another version.
 TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid);
 
-// The config and the build information stored with it.
-std::string read_checkpoint_config(const std::string& path);
-std::string read_checkpoint_build(const std::string& path);
+CheckpointOrigin read_checkpoint_origin(const std::string& path);
+// Whether a folder has files with names of checkpoints.
+bool holds_checkpoints(const std::string& folder);
 
 }  // namespace spikefloss

@@ -2,6 +2,7 @@
 #include "io/event_file.hpp"
 
 #include "core/error.hpp"
+#include "core/whole_file.hpp"
 
 #include <unistd.h>
 #include <nlohmann/json.hpp>
@@ -97,8 +98,7 @@ double time_for_name(const std::string& folder) {
 }  // namespace
 
 EventFile::EventFile(const std::string& folder) {
-    std::error_code fault;
-    std::filesystem::create_directories(folder, fault);
+    make_folder(folder);
     char host[64] = "host";
     gethostname(host, sizeof host - 1);
     // The name that TensorBoard looks for; unique, because a session may follow within a second.
@@ -106,6 +106,7 @@ EventFile::EventFile(const std::string& folder) {
     file_.open(path_, std::ios::binary);
     require(static_cast<bool>(file_), Exit::storage, fmt::format("cannot write {}: {}", path_, std::strerror(errno)),
             "choose a run directory that you may write to (--run-dir), or set metrics.tensorboard = false");
+    flush_folder(folder);
     write_record(float64(1, now()) + message(3, "brain.Event:2"));  // Event {wall_time = 1, file_version = 3}
 }
 
@@ -114,7 +115,8 @@ void EventFile::add_line(const std::string& line) {
     const std::string kind = json.value("kind", "diagnostics");
     std::string summary;
     for (const auto& [name, value] : json.items())
-        if (name != "step" && name != "floss_step" && !name.ends_with("seconds")) add_scalars(kind + "/" + name, value, summary);
+        if (name != "step" && name != "floss_step" && !name.ends_with("seconds"))
+            add_scalars(kind + "/" + name, value, summary);
     write(json[kind == "flossing" ? "floss_step" : "step"].get<std::int64_t>(), summary);
 }
 
@@ -138,6 +140,11 @@ void EventFile::add(std::int64_t step, const std::string& tag, const Histogram& 
 // Event {wall_time = 1, step = 2, summary = 5}
 void EventFile::write(std::int64_t step, const std::string& summary) {
     write_record(float64(1, now()) + integer(2, step) + message(5, summary));
+}
+
+void EventFile::sync() {
+    require(flush_file(path_), Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(errno)),
+            "make room on the disk and go on with --resume");
 }
 
 void EventFile::write_record(const std::string& data) {

@@ -20,6 +20,8 @@ public:
     // step for training and diagnostics, at the flossing step for flossing. Lists but the exponents are left out.
     void add_line(const std::string& line);
     void add(std::int64_t step, const std::string& tag, const Histogram& histogram);
+    // Flushes what was written to the disk.
+    void sync();
 
 private:
     void write(std::int64_t step, const std::string& summary);

@@ -3,11 +3,17 @@
 #include "core/error.hpp"
 #include "core/whole_file.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cerrno>
-#include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 namespace spikefloss {
 namespace {
@@ -16,37 +22,122 @@ using Json = nlohmann::ordered_json;
 
 Json norms_of(const GradientNorms& norms) {
     Json json = Json::object();
-    for (Parameter p : all_parameters)
-        json[std::string(name_of(p))] = norms.parameter[static_cast<std::size_t>(p)];
+    for (Parameter p : all_parameters) json[std::string(name_of(p))] = norms.parameter[static_cast<std::size_t>(p)];
     return json;
 }
 
-// (step, floss_step) of a line; none of a damaged one (a crash while writing).
-std::optional<std::pair<std::int64_t, std::int64_t>> position_of(const std::string& line) {
-    const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object() || !json.contains("step") || !json["step"].is_number()) return std::nullopt;
-    return std::pair(json["step"].get<std::int64_t>(), json.value("floss_step", std::int64_t(0)));
+std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
+std::string stretch_text(const Position& from, const Position& to) {
+    if (from.first == to.first) return fmt::format("flossing steps {} and {}", from.second, to.second);
+    return fmt::format("steps {} and {}", from.first, to.first);
+}
+
+// metrics.jsonl -> metrics.1.jsonl, or the first number that is free. Returns the new name.
+std::string keep_aside(const std::string& path) {
+    const std::filesystem::path old(path);
+    std::filesystem::path aside;
+    for (int number = 1; aside.empty() || std::filesystem::exists(aside); ++number)
+        aside = old.parent_path() / fmt::format("{}.{}{}", old.stem().string(), number, old.extension().string());
+    require(std::rename(path.c_str(), aside.c_str()) == 0, Exit::storage,
+            fmt::format("cannot keep {} as {}: {}", path, aside.string(), std::strerror(errno)),
+            "choose a run directory that you may write to (--run-dir)");
+    return aside.string();
 }
 
 }  // namespace
 
-JsonLines::JsonLines(std::string path, std::int64_t step, std::int64_t floss_step) : path_(std::move(path)) {
-    std::string keep;
-    if (std::ifstream before(path_); before)
-        for (std::string line; std::getline(before, line);)
-            if (const auto at = position_of(line); at && at->first <= step && at->second <= floss_step) {
-                keep += line + "\n";
-                last_kept_ = *at;
+RecordsFound find_records(const std::string& path, RecordKind kind, const Position& until) {
+    RecordsFound found;
+    Position before{0, 0};
+    std::int64_t widest = -1;
+    const auto look_at_gap = [&](const Position& at) {
+        const std::int64_t width = at.first - before.first + at.second - before.second;
+        if (width > widest) widest = width, found.gap_begin = before, found.gap_end = at;
+        before = at;
+    };
+    std::error_code fault;
+    if (std::filesystem::is_regular_file(path, fault)) {
+        std::ifstream file(path, std::ios::binary);
+        for (std::string line; std::getline(file, line);) {
+            const auto record = read_record(line, kind);
+            if (!record) {
+                ++found.damaged;
+                continue;
             }
-    write_whole_file(path_, keep);
-    file_.open(path_, std::ios::app);
-    require(static_cast<bool>(file_), Exit::storage, fmt::format("cannot write {}: {}", path_, std::strerror(errno)),
+            const Position at((*record)["step"], (*record)["floss_step"]);
+            if (at.first > until.first || at.second > until.second) continue;
+            look_at_gap(at);
+            found.last = at;
+            ++found.count;
+            found.text += line + "\n";
+        }
+    }
+    look_at_gap(until);
+    return found;
+}
+
+std::string missing_text(const std::string& path, const RecordsFound& found, std::int64_t expected) {
+    if (found.count >= expected) return "";
+    return fmt::format("{} of {} records are missing from {}; the widest gap is between {}", expected - found.count,
+                       expected, file_name(path), stretch_text(found.gap_begin, found.gap_end));
+}
+
+JsonLines::JsonLines(std::string path, RecordKind kind, const std::optional<Position>& resumed,
+                     std::optional<std::int64_t> expected)
+    : path_(std::move(path)) {
+    std::string kept;
+    std::error_code fault;
+    if (resumed) {
+        RecordsFound found = find_records(path_, kind, *resumed);
+        if (found.damaged > 0)
+            remarks_.push_back(fmt::format("{} line{} of {} {} damaged and left out", found.damaged,
+                                           found.damaged == 1 ? "" : "s", file_name(path_),
+                                           found.damaged == 1 ? "is" : "are"));
+        if (expected && found.count < *expected) remarks_.push_back(missing_text(path_, found, *expected));
+        count_ = std::max(found.count, expected.value_or(0));
+        last_kept_ = found.last;
+        kept = std::move(found.text);
+    } else if (std::filesystem::file_size(path_, fault) > 0 && !fault) {
+        remarks_.push_back(
+            fmt::format("the records of {} are kept as {}", file_name(path_), file_name(keep_aside(path_))));
+    }
+    write_whole_file(path_, kept);
+    size_ = static_cast<std::int64_t>(kept.size());
+    file_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+    require(file_ >= 0, Exit::storage, fmt::format("cannot write {}: {}", path_, std::strerror(errno)),
             "choose a run directory that you may write to (--run-dir)");
 }
 
+JsonLines::~JsonLines() {
+    if (file_ >= 0) ::close(file_);
+}
+
 void JsonLines::write(const std::string& line) {
-    file_ << line << "\n" << std::flush;
-    require(static_cast<bool>(file_), Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(errno)),
+    const std::string text = line + "\n";
+    for (std::size_t at = 0; at < text.size();) {
+        const ssize_t written = ::write(file_, text.data() + at, text.size() - at);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) {
+            const int fault = written < 0 ? errno : ENOSPC;
+            if (::ftruncate(file_, size_) != 0) errno = fault;  // half a line is read as a damaged one
+            throw Error(Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(fault)),
+                        "make room on the disk and go on with --resume");
+        }
+        at += static_cast<std::size_t>(written);
+    }
+    size_ += static_cast<std::int64_t>(text.size());
+    ++count_;
+}
+
+void JsonLines::sync() {
+    struct stat mine = {}, named = {};
+    const bool there = ::fstat(file_, &mine) == 0 && ::stat(path_.c_str(), &named) == 0 &&
+                       mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
+    require(
+        there, Exit::storage, fmt::format("{} was removed or replaced while the run wrote to it", path_),
+        "leave the run directory alone while a run uses it; --resume goes on from its last checkpoint, if it is there");
+    require(::fsync(file_) == 0, Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(errno)),
             "make room on the disk and go on with --resume");
 }
 

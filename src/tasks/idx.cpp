@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -134,6 +135,21 @@ IdxArray read_idx(const std::string& folder, const std::string& name, int dimens
         fail(result.path,
              fmt::format("expected {} bytes after the header ({} items), found more", bytes, result.shape[0]));
     return result;
+}
+
+std::uint64_t digest_of(const IdxArray& array, std::uint64_t before) {
+    std::uint64_t digest = before;
+    const auto add = [&](std::uint64_t word) {
+        digest = (digest ^ word) * 0x100000001B3u;
+        digest ^= digest >> 29;  // a product alone never moves high bits down
+    };
+    for (const Index size : array.shape) add(static_cast<std::uint64_t>(size));
+    for (std::size_t at = 0; at < array.data.size(); at += 8) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, array.data.data() + at, std::min<std::size_t>(8, array.data.size() - at));
+        add(word);
+    }
+    return digest;
 }
 
 }  // namespace spikefloss

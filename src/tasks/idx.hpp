@@ -21,6 +21,10 @@ struct IdxArray {
 // says.
 IdxArray read_idx(const std::string& folder, const std::string& name, int dimensions);
 
+// A 64-bit digest of shape and data: FNV-1a over 64-bit words. Two sets of data that differ by accident differ in it;
+// it is no signature. `before`: the digest of what comes before.
+std::uint64_t digest_of(const IdxArray& array, std::uint64_t before);
+
 // What to do about missing or bad files.
 extern const char* const idx_suggestion;
 

@@ -67,6 +67,13 @@ public:
         return purpose == Purpose::test ? test_.count() : training_pictures_;
     }
 
+    std::string data_digest() const override {
+        std::uint64_t digest = 0xCBF29CE484222325u;
+        for (const IdxArray* array : {&train_.images, &train_.labels, &test_.images, &test_.labels})
+            digest = digest_of(*array, digest);
+        return fmt::format("{:016x}", digest);
+    }
+
     Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const override {
         const Index T = steps_, b = sequences.size(), M = inputs_;
         const Pictures& pictures = purpose == Purpose::test ? test_ : train_;

@@ -27,7 +27,8 @@ struct Batch {
     Index terms_per_sequence() const;
 };
 
-// Which data a sample is drawn from; the four never share random numbers, and `test` never shares pictures with the rest.
+// Which data a sample is drawn from; the four never share random numbers, and `test` never shares pictures with the
+// rest.
 enum class Purpose { train, test, floss, diagnose };
 
 class Task {
@@ -39,6 +40,8 @@ public:
     virtual LossKind loss() const = 0;
     // Number of distinct sequences: 0 for generated tasks (every one is fresh).
     virtual Index dataset_size(Purpose) const { return 0; }
+    // Digest of the data that were read, by content, wherever they lie; "" for generated tasks.
+    virtual std::string data_digest() const { return ""; }
     // Sequences `sequences` of global batch number `step`, of `batch` sequences in all.
     virtual Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const = 0;
 };
@@ -47,21 +50,21 @@ public:
 struct TaskSettings {
     std::string name = "delayed_xor";
     std::uint64_t seed = 1;
-    Index steps = 300;               // T of delayed_copy and delayed_xor
-    Index delay = 10;                // d in steps
-    Index steps_per_bit = 1;         // how long each input bit lasts (delayed_copy, delayed_xor)
-    std::string coding = "direct";   // direct: x = the bit; spikes: two populations of inputs, one for each value
-    Index inputs = 1;                // M, for coding = spikes and cue_recall: a multiple of the number of populations
-    double rate_active = 0.5;        // spike probability per step of the population that codes the present value
-    double rate_silent = 0.0;        // and of the others
-    Index classes = 2;               // cue_recall
-    Index cues = 1;                  // cue_recall: how many are shown, one after the other, and named
+    Index steps = 300;              // T of delayed_copy and delayed_xor
+    Index delay = 10;               // d in steps
+    Index steps_per_bit = 1;        // how long each input bit lasts (delayed_copy, delayed_xor)
+    std::string coding = "direct";  // direct: x = the bit; spikes: two populations of inputs, one for each value
+    Index inputs = 1;               // M, for coding = spikes and cue_recall: a multiple of the number of populations
+    double rate_active = 0.5;       // spike probability per step of the population that codes the present value
+    double rate_silent = 0.0;       // and of the others
+    Index classes = 2;              // cue_recall
+    Index cues = 1;                 // cue_recall: how many are shown, one after the other, and named
     Index cue_steps = 20;
     Index answer_steps = 20;
-    double noise = 0.05;             // cue_recall: spike probability per step of every input during delay and answer
-    std::string images;              // images: folder with the four IDX files, gzip-compressed or not
-    std::string order = "rows";      // rows: a picture row per step; pixels: a pixel per step
-    Index validation = 0;            // images held back from training, at the end of the training file (not the test file)
+    double noise = 0.05;         // cue_recall: spike probability per step of every input during delay and answer
+    std::string images;          // images: folder with the four IDX files, gzip-compressed or not
+    std::string order = "rows";  // rows: a picture row per step; pixels: a pixel per step
+    Index validation = 0;        // images held back from training, at the end of the training file (not the test file)
 };
 
 // Throws Error(Exit::usage) for an unknown name or contradictory settings, Error(Exit::bad_file) for bad files.

@@ -2,3 +2,6 @@ spikefloss_test(commands/test_session LINK spikefloss_commands spikefloss_factor
 spikefloss_test(commands/test_plan RANKS 1 2 4 6 LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_statistics LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_test_sequences LINK spikefloss_commands spikefloss_factory)
+spikefloss_test(commands/test_power_cut LINK spikefloss_commands spikefloss_factory)
+target_link_options(test_power_cut PRIVATE -Wl,--wrap=fsync,--wrap=rename)
+spikefloss_test(commands/test_run_directory LINK spikefloss_commands spikefloss_factory)

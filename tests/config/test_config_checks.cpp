@@ -33,6 +33,49 @@ void expect(const std::vector<Case>& cases, const Settings& before = {}) {
     }
 }
 
+// exp(-dt/tau) rounds to 1 in float32 from tau = 2^25 dt on, and a network file with a decay of 1 is not read.
+TEST(ConfigChecks, DecaysBelowOne) {
+    for (const std::string key : {"network.tau_syn", "network.tau_mem", "network.tau_out"}) {
+        const std::string long_time = key + "=1e6", below = key + "=330000", above = key + "=335545";
+        const char* short_step = "network.dt=0.01";
+        expect({
+            {{long_time.c_str()}, {}},
+            {{short_step, below.c_str()}, {}},
+            {{short_step, above.c_str()}, {key.c_str(), "rounds to 1 in float32", "of at most 330000 ms"}},
+            {{short_step, long_time.c_str()}, {key.c_str(), "rounds to 1 in float32", "of at most 330000 ms"}},
+            {{short_step, long_time.c_str(), "network.file=n.h5"}, {}},  // the decays are in the file
+        });
+    }
+    expect({{{"network.dt=0.01", "network.tau_mem=300000", "network.tau_mem_spread=0.5"},
+             {"network.tau_mem_spread = 0.5", "of at most 220000 ms"}}});
+}
+
+// The config of a run is written as TOML and read back.
+TEST(ConfigChecks, TextsAreUtf8) {
+    for (const char* good : {"caf\xc3\xa9", "\xe2\x82\xac \xf0\x9f\x98\x80", "a \"quoted\"\n\t\x01\x7f\\ name"}) {
+        Config config, back;
+        config.run.directory = config.task.images = config.network.file = good;
+        EXPECT_NO_THROW(check_config(config)) << good;
+        read_config_text(to_toml(config, true), "text", back);
+        EXPECT_EQ(back.run.directory, good);
+        EXPECT_EQ(back.task.images, good);
+        EXPECT_EQ(back.network.file, good);
+    }
+    // Latin-1; cut off; overlong; a surrogate; beyond U+10FFFF; a continuation alone.
+    for (const char* bad : {"caf\xe9", "\xc3", "\xe2\x82", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
+                            "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "a\x80"}) {
+        Config config;
+        config.run.directory = bad;
+        EXPECT_HAS(usage_error([&] { check_config(config); }), "run.directory is not UTF-8");
+        Config pictures;
+        EXPECT_HAS(usage_error([&] { set_key(std::string("task.images=") + bad, pictures); }),
+                   "task.images is not UTF-8");
+    }
+    Config config;
+    config.run.directory = "m\xfcller";
+    EXPECT_HAS(usage_error([&] { check_config(config); }), "\"m\\xfcller\"");
+}
+
 TEST(ConfigChecks, Serving) {
     expect({
         {{"serve.address=0.0.0.0"}, {}},  // nothing is served
@@ -222,8 +265,10 @@ TEST(ConfigChecks, Schedules) {
         {{"flossing.schedule=adaptive", "flossing.adaptive_band=0.1,0.1"}, {"flossing.adaptive_band is not two"}},
         {{"flossing.schedule=every", "flossing.adaptive_band=0.1"}, {}},
         {{"flossing.schedule=adaptive", "flossing.adaptive_lag=20"}, {}},
-        {{"flossing.schedule=adaptive", "flossing.adaptive_lag=20.5"}, {"flossing.adaptive_lag = 20.5 ms is not a whole number"}},
-        {{"flossing.schedule=adaptive", "flossing.adaptive_lag=1e-12"}, {"flossing.adaptive_lag = 1e-12 ms is shorter than one step"}},
+        {{"flossing.schedule=adaptive", "flossing.adaptive_lag=20.5"},
+         {"flossing.adaptive_lag = 20.5 ms is not a whole number"}},
+        {{"flossing.schedule=adaptive", "flossing.adaptive_lag=1e-12"},
+         {"flossing.adaptive_lag = 1e-12 ms is shorter than one step"}},
         {{"flossing.schedule=adaptive", "flossing.adaptive_quantity=gradient", "flossing.adaptive_lag=20"},
          {"flossing.adaptive_lag is for exponents, but flossing.adaptive_quantity = \"gradient\""}},
         {{"flossing.schedule=every", "flossing.stop_band=0.1,-0.1"}, {"flossing.stop_band is not two ascending"}},

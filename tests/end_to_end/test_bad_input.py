@@ -336,7 +336,7 @@ class RunTest(program.ProgramTest):
         self.succeed(*self.arguments, "--set", "train.steps=5")
         metrics = self.run_directory / "metrics.jsonl"
         text = metrics.read_text()
-        filler = '{"step": 0, "text": "%s"}\n'
+        filler = '{"step": 0, "floss_step": 0, "kind": "flossing", "seconds": 0, "text": "%s"}\n'
         metrics.write_text(filler % ("x" * ((8 << 20) - len(text) - len(filler) - 100)) + text)
         self.fail_with(STORAGE, ["cannot write to", "metrics.jsonl", "File too large", "--resume"], *self.arguments,
                        "--resume", preexec_fn=limit)

@@ -18,3 +18,4 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND SPIKEFLOSS_ARCH STREQUAL "x
   spikefloss_python_test(end_to_end/test_processor TIMEOUT 120)
 endif()
 spikefloss_python_test(end_to_end/test_sweep TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_which_run TIMEOUT 120)

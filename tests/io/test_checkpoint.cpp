@@ -61,7 +61,7 @@ void expect_equal(const TrainingState& a, const TrainingState& b) {
 }
 
 void write(const ProcessGrid& grid, const std::string& folder, std::int64_t step, int keep = 100) {
-    write_checkpoint(grid, folder, example_state(grid, step), config, "build 1", keep);
+    write_checkpoint(grid, folder, example_state(grid, step), {.config = config, .build = "build 1"}, keep);
     MPI_Barrier(MPI_COMM_WORLD);  // rank 0 is still removing old ones
 }
 
@@ -77,8 +77,8 @@ TEST(Checkpoint, AnyGridReadsWhatAnyOtherWrote) {
         const ProcessGrid grid(MPI_COMM_WORLD, writer);
         write(grid, folder / "run", 20);
         const std::string path = folder / "run/checkpoint_000000020.h5";
-        EXPECT_EQ(read_checkpoint_config(path), config);
-        EXPECT_EQ(read_checkpoint_build(path), "build 1");
+        EXPECT_EQ(read_checkpoint_origin(path).config, config);
+        EXPECT_EQ(read_checkpoint_origin(path).build, "build 1");
         for (GridShape reader : all_grids()) {
             SCOPED_TRACE(text(writer) + " -> " + text(reader));
             const ProcessGrid other(MPI_COMM_WORLD, reader);
@@ -224,7 +224,7 @@ TEST(Checkpoint, OtherFilesAreRefused) {
     const Folder folder;
     const ProcessGrid grid(MPI_COMM_WORLD, all_grids().front());
     const std::string path = folder / "a.h5";
-    const auto message = [&] { return error_of(Exit::bad_file, [&] { read_checkpoint_config(path); }); };
+    const auto message = [&] { return error_of(Exit::bad_file, [&] { read_checkpoint_origin(path); }); };
     OutputFile file(grid, path);
     write_network(file, grid, example_network(shape, grid));
     file.finish();
@@ -251,7 +251,8 @@ TEST(Checkpoint, AFullDiskCostsOnlyTheNewOne) {
         {
             const FileSizeLimit small(limit);
             try {
-                write_checkpoint(grid, folder.path(), example_state(grid, 2), config, "build 1", 1);
+                write_checkpoint(grid, folder.path(), example_state(grid, 2), {.config = config, .build = "build 1"},
+                                 1);
             } catch (const Error& error) {
                 thrown = true;
                 EXPECT_EQ(error.code(), Exit::storage);
@@ -272,7 +273,7 @@ TEST(Checkpoint, AnUnwritableFolderIsAStorageError) {
     const ProcessGrid grid(MPI_COMM_WORLD, all_grids().front());
     damage([&] { std::ofstream(folder / "file") << "in the way"; });
     try {
-        write_checkpoint(grid, folder / "file", example_state(grid, 2), config, "build 1", 1);
+        write_checkpoint(grid, folder / "file", example_state(grid, 2), {.config = config, .build = "build 1"}, 1);
         ADD_FAILURE() << "no error";
     } catch (const Error& error) {
         EXPECT_EQ(error.code(), Exit::storage);

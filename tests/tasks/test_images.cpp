@@ -167,6 +167,27 @@ TEST_F(ImagesTask, CompressedFilesAreTheSame) {
     expect_equal(plain, whole_batch(*make_task(settings()), Purpose::train, 2, 20));
 }
 
+TEST_F(ImagesTask, TheDigestIsOfTheDataAndNotOfTheirPlace) {
+    const std::string digest = make_task(settings())->data_digest();
+    EXPECT_EQ(digest.size(), 16u);
+    for (const auto& [name, bytes] : files_) compress(name);
+    EXPECT_EQ(make_task(settings())->data_digest(), digest);
+    const fs::path before = folder_;
+    folder_ += "_moved";
+    fs::rename(before, folder_);
+    EXPECT_EQ(make_task(settings("pixels"))->data_digest(), digest);
+    // One bit of any picture or label, at either end of the file.
+    for (const auto& [name, bytes] : files_)
+        for (const std::size_t at :
+             {name.find("images") != std::string::npos ? std::size_t{16} : std::size_t{8}, bytes.size() - 1}) {
+            Bytes other = bytes;
+            other[at] ^= 1;
+            write(name, other);
+            EXPECT_NE(make_task(settings())->data_digest(), digest) << name << ", byte " << at;
+            fs::remove(folder_ / name);
+        }
+}
+
 TEST_F(ImagesTask, MissingFolderOrFile) {
     auto missing = settings();
     missing.images = (folder_ / "nowhere").string();
