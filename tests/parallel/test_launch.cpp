@@ -42,7 +42,7 @@ TEST(Launch, OneProcess) {
     EXPECT_FALSE(rank({}));
     EXPECT_FALSE(rank({{"OMPI_COMM_WORLD_SIZE", "1"}, {"PMIX_RANK", "0"}, {"PMIX_SERVER_URI2", "x"}}));
     Variables alone = by_srun;
-    alone["SLURM_STEP_NUM_TASKS"] = "1";
+    alone.insert_or_assign("SLURM_STEP_NUM_TASKS", "1");
     EXPECT_FALSE(rank(alone));
 }
 
@@ -67,9 +67,9 @@ TEST(Launch, OtherMpis) {
     EXPECT_EQ(foreign({{"PMI_SIZE", "1"}}), "");
     EXPECT_EQ(foreign({}), "");
     Variables both = by_mpirun;
-    both["PMI_SIZE"] = "8";  // mpirun inside a job of another launcher
+    both.insert({"PMI_SIZE", "8"});  // mpirun inside a job of another launcher
     EXPECT_EQ(foreign(both), "");
-    both["OMPI_COMM_WORLD_SIZE"] = "1";
+    both.insert_or_assign("OMPI_COMM_WORLD_SIZE", "1");
     EXPECT_EQ(foreign(both), "");
 }
 
