@@ -23,6 +23,8 @@
 signals=(USR1 USR2 TERM HUP XCPU)
 
 say() { echo "spikefloss: $*"; }
+# The words of a command for the log, without the token of the live page.
+shown() { printf '%q ' "$@" | sed -E 's/(serve\.token\\?=)(\\.|[^ \\])*/\1.../g'; }
 
 give_up() { # CODE PROBLEM ADVICE
     printf 'spikefloss: error: %s\n  what to do: %s\n' "$2" "$3" >&2
@@ -100,7 +102,8 @@ $SLURM_JOB_GPUS on the first node}"
         0*) give_up 2 "run.stop_signals has no signal that srun and mpirun pass on to the ranks" "add USR1 or USR2" ;;
         *) say "reading the config alone ended with $code" ;;
     esac
-    printf -v words ' %q' "$script" "${arguments[@]}"
+    words=" $(shown "$script" "${arguments[@]}")"
+    words=${words% }
     say "follow: tail -F $(field StdOut) | stop, with a checkpoint: scancel $job |" \
         "go on after that: sbatch [the same options]${words% "$resume_option"} $resume_option"
 }
@@ -136,7 +139,7 @@ run_job() {
     [ -z "$asked" ] || leave_or_requeue 85
     [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || resume=("$resume_option")
     while true; do
-        say "$(date +%T) $(printf '%q ' "$@" "${resume[@]}")"
+        say "$(date +%T) $(shown "$@" "${resume[@]}")"
         "$@" "${resume[@]}" </dev/null &
         child=$!
         [ -z "$asked" ] || kill -"$stop_signal" $child 2>/dev/null || true

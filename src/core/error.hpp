@@ -24,12 +24,26 @@ enum class Exit : int {
     stopped = 85,  // stopped by a signal after writing a checkpoint; --resume goes on
 };
 
+// Text for a terminal: control characters, which names and files may hold, as \xNN. A zero would end the text, an escape
+// sequence would reach the terminal.
+inline std::string printable(const std::string& text) {
+    std::string shown;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F)
+            shown += fmt::format("\\x{:02x}", byte);
+        else
+            shown += c;
+    }
+    return shown;
+}
+
 class Error : public std::runtime_error {
 public:
     // problem: one sentence, what and where; suggestion: what the user can do (may be empty).
     Error(Exit code, const std::string& problem, const std::string& suggestion = "",
           std::source_location place = std::source_location::current())
-        : std::runtime_error(suggestion.empty() ? problem : problem + "\n  what to do: " + suggestion),
+        : std::runtime_error(printable(suggestion.empty() ? problem : problem + "\n  what to do: " + suggestion)),
           code_(code),
           file_(place.file_name()),
           line_(place.line()) {}

@@ -1,10 +1,13 @@
 #include "io/progress.hpp"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace spikefloss {
 namespace {
@@ -16,16 +19,39 @@ std::string duration(double seconds) {
     return fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
 }
 
-// A run that blows up shall not print thirty digits.
+// A loss that has grown without bound must not print thirty digits.
 std::string loss_text(double loss) { return loss < 1e4 ? fmt::format("{:.4f}", loss) : fmt::format("{:.3e}", loss); }
 
+// Of the terminal, as it is now.
+int columns() {
+    winsize size{};
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+bool understands_escape_codes() {
+    const char* name = std::getenv("TERM");
+    return name && std::strcmp(name, "dumb") != 0;
+}
+
 }  // namespace
+
+std::string bar_line(double done, const std::string& text, int columns) {
+    constexpr int widest = 24, narrowest = 4;
+    const auto room = static_cast<std::size_t>(std::max(0, columns - 1));  // some terminals wrap at the last column
+    const int width = std::min(widest, static_cast<int>(room) - static_cast<int>(text.size()) - 3);
+    std::string line;
+    if (width >= narrowest) {
+        const auto filled = static_cast<std::size_t>(std::clamp(done, 0.0, 1.0) * width);
+        line = "[" + std::string(filled, '#') + std::string(static_cast<std::size_t>(width) - filled, '.') + "] ";
+    }
+    return (line + text).substr(0, room);
+}
 
 ProgressDisplay::ProgressDisplay(bool silent, std::int64_t total)
     : silent_(silent),
       // mpirun gives ranks a terminal of its own as standard output, whatever it writes to itself, but not as standard
       // error.
-      terminal_(!silent && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO)),
+      terminal_(!silent && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO) && understands_escape_codes()),
       total_(total),
       start_(std::chrono::steady_clock::now()),
       last_(start_ - std::chrono::seconds(1)) {}
@@ -73,8 +99,6 @@ void ProgressDisplay::update(const MetricsEntry& entry) {
     if (now - last_ < std::chrono::milliseconds(100)) return;
     last_ = now;
     const double done = total_ > 0 ? static_cast<double>(entry.report.step) / static_cast<double>(total_) : 1.0;
-    constexpr int width = 24;
-    const int filled = static_cast<int>(done * width);
     std::string left;
     if (entry.report.step > first_) {
         const double elapsed = std::chrono::duration<double>(now - start_).count();
@@ -83,10 +107,8 @@ void ProgressDisplay::update(const MetricsEntry& entry) {
                         static_cast<double>(total_ - entry.report.step)) +
                " left";
     }
-    std::string bar;
-    for (int i = 0; i < width; ++i) bar += i < filled ? "#" : ".";
     clear();
-    std::fputs(fmt::format("[{}] {}{}", bar, summary(entry), left).c_str(), stdout);
+    std::fputs(bar_line(done, summary(entry) + left, columns()).c_str(), stdout);
     std::fflush(stdout);
     drawn_ = true;
 }

@@ -11,6 +11,10 @@
 
 namespace spikefloss {
 
+// The line that is drawn again and again: "[####....] step 4/8 ...". It is at most columns - 1 characters wide: the bar
+// becomes narrower and then goes, then the text is cut. done: from 0 to 1.
+std::string bar_line(double done, const std::string& text, int columns);
+
 class ProgressDisplay {
 public:
     // silent: show nothing (ranks other than 0). total: training steps of the whole run.

@@ -39,5 +39,12 @@ TEST(Error, ExitCodesAreFixed) {
     EXPECT_EQ(static_cast<int>(Exit::stopped), 85);
 }
 
+TEST(Error, ShowsControlCharactersOfNames) {
+    const std::string name("a\0b\x1b[2J\r\x7f", 9);
+    EXPECT_STREQ(Error(Exit::usage, "no file " + name, "name another").what(),
+                 "no file a\\x00b\\x1b[2J\\x0d\\x7f\n  what to do: name another");
+    EXPECT_EQ(printable("caf\xc3\xa9\ttab"), "caf\xc3\xa9\ttab");
+}
+
 }  // namespace
 }  // namespace spikefloss
