@@ -42,7 +42,7 @@ std::string bar_line(double done, const std::string& text, int columns) {
     std::string line;
     if (width >= narrowest) {
         const auto filled = static_cast<std::size_t>(std::clamp(done, 0.0, 1.0) * width);
-        line = "[" + std::string(filled, '#') + std::string(static_cast<std::size_t>(width) - filled, '.') + "] ";
+        line = fmt::format("[{:#<{}}{:.<{}}] ", "", filled, "", static_cast<std::size_t>(width) - filled);
     }
     return (line + text).substr(0, room);
 }

@@ -10,6 +10,11 @@ namespace {
 
 using Variables = std::map<std::string, std::string>;
 
+void put(Variables& variables, const char* name, const char* value) {
+    variables.erase(name);
+    variables.emplace(name, value);
+}
+
 Environment environment_of(const Variables& variables) {
     return {[&variables](const char* name) -> const char* {
                 const auto found = variables.find(name);
@@ -42,7 +47,7 @@ TEST(Launch, OneProcess) {
     EXPECT_FALSE(rank({}));
     EXPECT_FALSE(rank({{"OMPI_COMM_WORLD_SIZE", "1"}, {"PMIX_RANK", "0"}, {"PMIX_SERVER_URI2", "x"}}));
     Variables alone = by_srun;
-    alone.insert_or_assign("SLURM_STEP_NUM_TASKS", "1");
+    put(alone, "SLURM_STEP_NUM_TASKS", "1");
     EXPECT_FALSE(rank(alone));
 }
 
@@ -67,9 +72,9 @@ TEST(Launch, OtherMpis) {
     EXPECT_EQ(foreign({{"PMI_SIZE", "1"}}), "");
     EXPECT_EQ(foreign({}), "");
     Variables both = by_mpirun;
-    both.insert({"PMI_SIZE", "8"});  // mpirun inside a job of another launcher
+    put(both, "PMI_SIZE", "8");  // mpirun inside a job of another launcher
     EXPECT_EQ(foreign(both), "");
-    both.insert_or_assign("OMPI_COMM_WORLD_SIZE", "1");
+    put(both, "OMPI_COMM_WORLD_SIZE", "1");
     EXPECT_EQ(foreign(both), "");
 }
 
