@@ -228,11 +228,11 @@ int run_command_line(int argc, char** argv) {
         "floss: target exponents per step, one or one for each, with commas between");
     gradients_app.add_flag("--direct", file_command.direct, "floss: leave out the gradient through the trajectory");
 
+    CLI::App& version_app = *app.add_subcommand("version", "version and commit on one line, as --version");
     if (argc == 2 && std::string_view(argv[1]) == "--bash-completion") {  // for the installation: not in --help
         if (is_first_rank()) fmt::print("{}", bash_completion(app));
         return 0;
     }
-    CLI::App& version_app = *app.add_subcommand("version", "version and commit on one line, as --version");
 
     bool shown = false;
     alike([&] {

@@ -8,6 +8,12 @@
 namespace spikefloss {
 namespace {
 
+// Also of a secret, which value_text does not show.
+bool same_value(const Key& a, const Key& b) {
+    if (a.secret) return *std::get<std::string*>(a.value) == *std::get<std::string*>(b.value);
+    return value_text(a) == value_text(b);
+}
+
 // The first contradiction in a config, without what to do about it; "" where there is none.
 std::string problem_of(const Config& config) {
     try {
@@ -34,12 +40,12 @@ void collect(const std::string& section, const std::string& off, Config config, 
         std::vector<std::size_t> parts;
         bool told = false;
         for (std::size_t i = 0; i < mine.size(); ++i) {
-            if (mine[i].section != section || value_text(mine[i]) == value_text(safe[i])) continue;
+            if (mine[i].section != section || same_value(mine[i], safe[i])) continue;
             Config trial = config;
             assign(keys_of(trial)[i], safe[i]);
             if (problem_of(trial) == problem) continue;
             parts.push_back(i);
-            told = told || value_text(mine[i]) != value_text(usual[i]);
+            told = told || !same_value(mine[i], usual[i]);
         }
         if (told) warnings.push_back(fmt::format("{}, but if it were on: {}", off, problem));
         if (parts.empty()) return;  // what is wrong lies elsewhere
@@ -51,7 +57,7 @@ bool is_set(Config config, const std::string& prefix) {
     Config defaults;
     const std::vector<Key> mine = keys_of(config), usual = keys_of(defaults);
     for (std::size_t i = 0; i < mine.size(); ++i)
-        if (mine[i].path().rfind(prefix, 0) == 0 && value_text(mine[i]) != value_text(usual[i])) return true;
+        if (mine[i].path().rfind(prefix, 0) == 0 && !same_value(mine[i], usual[i])) return true;
     return false;
 }
 

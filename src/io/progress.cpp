@@ -30,7 +30,7 @@ int columns() {
 
 bool understands_escape_codes() {
     const char* name = std::getenv("TERM");
-    return name && std::strcmp(name, "dumb") != 0;
+    return !name || std::strcmp(name, "dumb") != 0;
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ class AnswerTest(program.ProgramTest):
     def test_version(self):
         for word in ("--version", "version"):
             result = self.succeed(word)
-            self.assertRegex(result.out, r"^spikefloss \d+\.\d+\.\d+ \(commit \w+\)\n$")
+            self.assertRegex(result.out, r"^spikefloss \d+\.\d+\.\d+ \(commit \S+\)\n$")
 
     def test_answer_that_cannot_be_written(self):
         """A script must not take nothing for an answer; a training goes on, as its lines are in its log."""

@@ -1,11 +1,14 @@
 """configs/tiny.toml as a newcomer runs it: it learns, on one rank and on a grid alike. Its records are right. eval,
 --print-config, --check and info agree with it.
 """
+import fcntl
 import math
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
 import time
 
 import program
@@ -173,6 +176,7 @@ class LearningTest(program.ProgramTest):
     def test_terminal_gets_a_progress_bar(self):
         # Both streams at one pseudo-terminal, read to its end.
         main_end, program_end = pty.openpty()
+        fcntl.ioctl(program_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))  # 200 columns
         process = subprocess.Popen(program.command_line(train(self.folder / "run", "--set", "train.steps=1000000000")),
                                    stdin=subprocess.DEVNULL, stdout=program_end, stderr=program_end,
                                    start_new_session=True)

@@ -3,6 +3,7 @@ visitor delays or changes the training.
 """
 import http.client
 import json
+import os
 import re
 import signal
 import socket
