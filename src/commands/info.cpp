@@ -8,8 +8,6 @@
 #include <cblas.h>
 #include <hdf5.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -22,13 +20,11 @@ std::string plan_of(const Session& session, const Config& config, GridShape grid
     check_grid(config, grid.neuron_shards, grid.batch_shards);
     const std::unique_ptr<Task> task = make_task(task_settings(config));
     NetworkShape shape = {config.network.neurons, task->inputs(), task->outputs()};
-    bool has_current = std::exp(-config.network.dt / config.network.tau_syn) > 0.0;
+    bool has_current = initial_settings(config, *task).has_current();
     if (!config.network.file.empty()) {
         const HostNetwork network = read_network(config.network.file, 1, 0, config.network.transposed);
         shape = network.layout.shape();
-        const auto [offset, count] = network.layout.extent(Parameter::alpha);
-        const auto first = network.values.begin() + offset;
-        has_current = std::any_of(first, first + count, [](float alpha) { return alpha != 0.0f; });
+        has_current = network.has_current();
         check_network(config, *task, shape, shape.neurons * (has_current ? 2 : 1));
     }
     const int ranks = grid.neuron_shards * grid.batch_shards;

@@ -20,11 +20,10 @@ std::string size_text(std::size_t bytes) {
 // A network of this shape; only its size counts.
 TrainingState blank_state(const ProcessGrid& grid, const Workload& workload) {
     const InitialNetwork initial = initial_settings(workload.config, workload.task);
-    HostNetwork network{
-        initial.model, ParameterLayout(workload.shape, grid.shape().neuron_shards, grid.neuron_shard()), {}};
-    network.values.resize(static_cast<std::size_t>(network.layout.size()));
-    const auto [offset, count] = network.layout.extent(Parameter::alpha);
-    std::fill_n(network.values.begin() + offset, count, workload.has_current ? 0.5f : 0.0f);
+    HostNetwork network{initial.model,
+                        ParameterLayout(workload.shape, grid.shape().neuron_shards, grid.neuron_shard()),
+                        {},
+                        workload.has_current};
     return {std::move(network), {}, {}, {}};
 }
 

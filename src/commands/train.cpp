@@ -132,9 +132,7 @@ TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const T
 
 // D: 2 N, or N when every alpha of the whole network is 0.
 Index state_size(const ProcessGrid& grid, const HostNetwork& network) {
-    const auto [offset, count] = network.layout.extent(Parameter::alpha);
-    const auto first = network.values.begin() + offset;
-    std::int64_t nonzero = std::count_if(first, first + count, [](float alpha) { return alpha != 0.0f; });
+    std::int64_t nonzero = network.has_current();
     grid.control().all_reduce_sum(&nonzero, Scalar::int64, 1);
     return network.layout.shape().neurons * (nonzero > 0 ? 2 : 1);
 }
@@ -255,9 +253,11 @@ int train(const TrainCommand& command) {
     std::optional<TrainingState> start;
     if (command.resume && !command.check) start = saved_state(grid, config, display, origin);
     const bool begun = start.has_value();
-    if (!begun) start = fresh_state(grid, config, *task, origin);
-    const NetworkShape shape = start->network.layout.shape();
-    const Index D = state_size(grid, start->network);
+    // A network that is drawn may not fit, and its sizes are known before it is drawn.
+    if (!begun && !config.network.file.empty()) start = fresh_state(grid, config, *task, origin);
+    const InitialNetwork settings = initial_settings(config, *task);
+    const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
+    const Index D = start ? state_size(grid, start->network) : shape.neurons * (settings.has_current() ? 2 : 1);
     alike([&] { check_network(config, *task, shape, D); });
     for (const std::string& warning : config_warnings(config, shape.neurons, D > shape.neurons))
         warnings.push_back(warning);
@@ -270,6 +270,7 @@ int train(const TrainCommand& command) {
     MemoryNeed need = memory_need(*session.backend, grid, {config, *task, shape, D > shape.neurons});
     need.free = session.memory_share();
     require_memory(session, need);
+    if (!start) start = fresh_state(grid, config, *task, origin);
     origin.run = name_of_run(grid, config.run.directory, command.resume, origin.run);
     const std::string devices = session.devices_text(), record = session.record(origin, need.passes);
     // Only now, so that what cannot start leaves no directory behind.

@@ -44,6 +44,10 @@ double decay(double tau, double spread, std::uint64_t seed, Parameter p, Index n
 
 }  // namespace
 
+bool InitialNetwork::has_current() const {
+    return tau_syn > 0.0 && static_cast<float>(std::exp(-1.0 / (tau_syn * (1.0 + tau_syn_spread)))) != 0.0f;
+}
+
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard) {
     HostNetwork network{settings.model, ParameterLayout(settings.shape, shards, shard), {}};
     network.values.assign(static_cast<std::size_t>(network.layout.size()), 0.0f);

@@ -24,6 +24,9 @@ struct InitialNetwork {
     // relative half width of a uniform distribution over neurons.
     double tau_syn = 5.0, tau_mem = 10.0, tau_out = 0.0;
     double tau_syn_spread = 0.0, tau_mem_spread = 0.0;
+
+    // Whether the longest tau_syn gives an alpha that is not 0 as a float: below about dt / 104 it is 0.
+    bool has_current() const;
 };
 
 // The part of neuron shard `shard` of `shards`. Orthogonal matrices are made whole on every rank, O(N^3) work and

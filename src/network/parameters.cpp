@@ -38,12 +38,18 @@ ParameterLayout::ParameterLayout(NetworkShape shape, Index neuron_shards, Index 
     }
 }
 
-Network::Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& host)
-    : model(host.model), layout(host.layout), values(backend, host.values) {
-    // Every rank must agree on the size of the state, whatever alphas it owns.
+bool HostNetwork::has_current() const {
+    if (values.empty()) return planned_current;
     const auto [offset, count] = layout.extent(Parameter::alpha);
-    const auto first = host.values.begin() + offset;
-    std::int64_t nonzero = std::count_if(first, first + count, [](float a) { return a != 0.0f; });
+    const auto first = values.begin() + offset;
+    return std::any_of(first, first + count, [](float alpha) { return alpha != 0.0f; });
+}
+
+Network::Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& host)
+    : model(host.model), layout(host.layout), values(backend, layout.size()) {
+    if (!host.values.empty()) values.copy_in(host.values.data());
+    // Every rank must agree on the size of the state, whatever alphas it owns.
+    std::int64_t nonzero = host.has_current();
     grid.control().all_reduce_sum(&nonzero, Scalar::int64, 1);
     has_current_ = nonzero > 0;
 }

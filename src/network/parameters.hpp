@@ -81,7 +81,11 @@ private:
 struct HostNetwork {
     NetworkModel model;
     ParameterLayout layout;
-    std::vector<float> values;  // [layout.size()]
+    std::vector<float> values;    // [layout.size()]; empty in a plan, where only sizes count
+    bool planned_current = true;  // of a plan: whether any alpha is not 0
+
+    // Whether any alpha of this rank's neurons is not 0.
+    bool has_current() const;
 };
 
 // A network as one rank holds it, in backend memory.

@@ -210,5 +210,33 @@ TEST(Plan, SegmentsAndTheAdjointCap) {
     compare_on_all_grids(config);
 }
 
+// The question that a plan is for: the weights are 160 GB, and none of them is allocated.
+TEST(Plan, NeedsNoMemoryForItself) {
+    Config config;
+    config.network.neurons = 200000;
+    config.train.batch = 1;
+    const std::unique_ptr<Task> task = make_task(task_settings(config));
+    CpuBackend backend(1, Sums::float32);
+    TrafficNeed none;
+    const ProcessGrid alone({1, 1}, 0,
+                            {std::make_unique<CountingCommunicator>(0, 1, none.batch),
+                             std::make_unique<CountingCommunicator>(0, 1, none.neurons),
+                             std::make_unique<CountingCommunicator>(0, 1, none.batch)});
+    const NetworkShape shape = initial_settings(config, *task).shape;
+    EXPECT_GT(memory_need(backend, alone, {config, *task, shape, true}).parts.front().bytes,
+              std::size_t{160'000'000'000});
+}
+
+// Whether there is a current is decided by the alphas as floats, in the plan as in the run.
+TEST(Plan, KnowsWhetherAlphasAreZero) {
+    for (const double tau : {0.0, 1.0 / 105.0, 1.0 / 103.0, 5.0}) {
+        InitialNetwork initial;
+        initial.shape = {3, 1, 1};
+        initial.tau_syn = tau;
+        EXPECT_EQ(initial.has_current(), initial_network(initial, 1, 1, 0).has_current()) << tau;
+        EXPECT_EQ(initial.has_current(), tau > 1.0 / 104.0) << tau;
+    }
+}
+
 }  // namespace
 }  // namespace spikefloss
