@@ -27,7 +27,7 @@ std::string cuda_fault() {
     int devices = 0;
     const cudaError_t result = cudaGetDeviceCount(&devices);
     if (result != cudaSuccess) {
-        cudaGetLastError();  // an error that is told here shall not come up again at the next call
+        cudaGetLastError();  // an error that is reported here must not appear again at the next call
         return fmt::format("no CUDA device: {} ({})", cudaGetErrorString(result), cudaGetErrorName(result));
     }
     return devices > 0 ? "" : "no CUDA device: the driver finds none";

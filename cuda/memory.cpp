@@ -130,7 +130,7 @@ void CudaBackend::wait() {
             while_waiting_(waited);
             called = waited;
         }
-        // Most waits are short; a long one shall not keep a core busy.
+        // Most waits are short; a long one must not keep a core busy.
         if (waited > 2e-3) std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
 }

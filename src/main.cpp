@@ -47,7 +47,7 @@ int main(int argc, char** argv) {
     if (argc == 3 && !std::strcmp(argv[1], spikefloss::probe_word)) return spikefloss::probe_file(argv[2]);
     spikefloss::set_probe_program("/proc/self/exe");
     if (argc > 1 && (!std::strcmp(argv[1], "train") || !std::strcmp(argv[1], "sweep"))) spikefloss::listen_for_stop();
-    // A file-size limit shall be an error that can be told, not the end of the process.
+    // A write beyond the file-size limit must return an error with a message, not end the process.
     std::signal(SIGXFSZ, SIG_IGN);
     read_watchdog(argc, argv);
     try {

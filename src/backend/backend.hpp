@@ -126,7 +126,7 @@ struct TangentStepsBackward {
 // 32 neurons a word.
 SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
 
-// Work that is queued again and again on the same memory, kept in a form that is queued as a whole.
+// A sequence of operations on fixed memory, recorded once and replayed as a unit (a CUDA graph).
 class Recording {
 public:
     virtual ~Recording() = default;
@@ -153,7 +153,7 @@ public:
     virtual void copy(void* destination, const void* source, std::size_t bytes) = 0;
     virtual void zero(void* data, std::size_t bytes) = 0;
     virtual void synchronize() = 0;
-    // A new recording; null where queueing costs nothing.
+    // A new recording; null where replaying saves nothing (CPU).
     virtual std::unique_ptr<Recording> recording() { return nullptr; }
     // Bytes that the machine or the device has left for allocate(), of all processes that share it.
     virtual std::size_t free_memory() const = 0;
@@ -228,7 +228,7 @@ public:
     virtual bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                 const float* w_rec, const StepsBackward& pass) = 0;
 
-    // The same for a whole network, where it is small enough that its inputs and readout are better taken along.
+    // The same for a whole network that is so small that fusing its inputs and readout pays.
     virtual bool forward_network(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*N*/,
                                  const float* /*w_rec*/, const NetworkForward&) {
         return false;

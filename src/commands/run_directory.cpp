@@ -118,7 +118,7 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
         };
         compare();  // what is refused changes nothing, not even the file of the lock
         found.lock = DirectoryLock(directory);
-        compare();  // another run may have ended in between; from here on nobody else changes anything
+        compare();  // another run may have ended in between; from here on no other process changes anything
     });
     return found;
 }

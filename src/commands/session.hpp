@@ -12,7 +12,7 @@
 
 namespace spikefloss {
 
-// Number of ranks in MPI_COMM_WORLD, and whether this one speaks for all.
+// Number of ranks in MPI_COMM_WORLD, and whether this one is rank 0, which prints.
 int world_size();
 bool is_first_rank();
 

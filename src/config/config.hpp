@@ -108,7 +108,7 @@ struct FlossingConfig : OptimiserConfig {
     std::int64_t adaptive_every = 10;    // training steps between measurements
     std::int64_t adaptive_steps = 20;    // flossing steps at most after one measurement
     double adaptive_lag = 0.0;           // ms; > 0: band and slack are per this time, not per step
-    double adaptive_slack = 0.0;         // then, exponents so far below their target cost nothing
+    double adaptive_slack = 0.0;         // then, exponents less than this below their target are not penalised
     double adaptive_progress = 0.0;      // none when the running loss fell by more than this fraction; 0: off
     std::int64_t stop_step = 0;          // no flossing from this training step on; 0: never
     double stop_accuracy = 0.0;          // no flossing while the running accuracy exceeds this; 0: off

@@ -62,7 +62,7 @@ std::vector<std::string> sections_of(const std::vector<Key>& keys) {
 
 constexpr const char* all_keys = "docs/config.md lists all keys";
 
-// Keys of earlier versions, whose new names nobody would guess.
+// Keys of earlier versions, whose new names cannot be guessed from spelling.
 constexpr std::pair<const char*, const char*> renamed[] = {{"parallel.timeout", "watchdog.seconds"}};
 
 }  // namespace

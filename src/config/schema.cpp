@@ -205,7 +205,7 @@ void add_train(Section s, TrainConfig& c) {
     s.add("tape", c.tape,
           "What the task's training pass keeps for its way back: full, the states of all T steps; segments, those of "
           "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, for the "
-          "time of one more forward pass. Flossing and diagnostics keep the full tape of theirs.",
+          "time of one more forward pass. Flossing and diagnostics always use the full tape.",
           Choices{"full", "segments"});
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
@@ -260,7 +260,7 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("adaptive_band", c.adaptive_band,
           "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.", {-1e3, 1e3});
     s.add("adaptive_lag", c.adaptive_lag,
-          "schedule adaptive: time in ms over which the gradient is to last, such as the delay of the task. Above 0, "
+          "schedule adaptive: time in ms over which the gradient should survive, such as the delay of the task. Above 0, "
           "adaptive_band and adaptive_slack are per this time, not per step: the natural logarithm of how much the gradient "
           "changes over it.",
           {0, 1e9});
@@ -268,7 +268,7 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("adaptive_steps", c.adaptive_steps,
           "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
     s.add("adaptive_slack", c.adaptive_slack,
-          "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target costs nothing; per "
+          "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target is not penalised; per "
           "step, or per adaptive_lag. 0: only on the target.",
           {0, 1e3});
     s.add("adaptive_progress", c.adaptive_progress,

@@ -1,5 +1,5 @@
 // What would be wrong with a section that is off if it were on: the section is switched on in a copy of the config,
-// which goes through check_config as any other. A key that is at its default is nobody's mistake and is not told.
+// which goes through check_config as any other. A key at its default is not reported.
 #include "config/schema.hpp"
 #include "core/error.hpp"
 

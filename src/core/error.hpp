@@ -24,7 +24,7 @@ enum class Exit : int {
     stopped = 85,  // stopped by a signal after writing a checkpoint; --resume goes on
 };
 
-// Text for a terminal: control characters, which names and files may hold, as \xNN. A zero would end the text, an escape
+// Text for a terminal: control characters of names and files become \xNN. A zero would end the text. An escape
 // sequence would reach the terminal.
 inline std::string printable(const std::string& text) {
     std::string shown;
@@ -51,7 +51,7 @@ public:
     Exit code() const { return code_; }
     // Where in the source the error was raised, for the log.
     std::string place() const { return fmt::format("{}:{}", file_, line_); }
-    // True when every rank throws the same error, so that one rank may speak for all and all may leave in order.
+    // True when every rank throws the same error, so that one rank may report it and all may leave in order.
     bool collective = false;
 
 private:

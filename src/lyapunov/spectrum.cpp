@@ -16,7 +16,7 @@ Spectrum mean_spectrum(const ProcessGrid& grid, const TangentPass& tangents, Ind
     spectrum.state_size = state_size;
     const auto k = static_cast<std::size_t>(tangents.vectors());
     spectrum.exponents.assign(k, 0.0);
-    // All neuron shards of a sequence hold the same exponents; the first speaks for them.
+    // All neuron shards of a sequence hold the same exponents; only the first contributes.
     if (grid.neuron_shard() == 0)
         for (std::size_t i = 0; i < spectrum.per_sequence.size(); ++i)
             spectrum.exponents[i % k] += spectrum.per_sequence[i];

@@ -42,8 +42,8 @@ struct BackwardOptions {
     float adjoint_limit = 0.0f;    // a sequence's adjoint (di, du) is scaled down to this norm; 0: off
     bool time_constants = false;   // also alpha and beta; the forward pass must have kept the currents
     bool state_norms = false;      // record state_gradient_norm
-    // Called with parameters whose gradient has all that this rank adds to it while the pass still runs; after that,
-    // until it returns, no rank makes a collective call on the grid's communicators. Null: nobody wants to know.
+    // Called, while the pass still runs, as soon as this rank's contribution to the gradients of these parameters is
+    // complete. From then until the pass returns no rank makes a collective call on the grid's communicators. Optional.
     std::function<void(std::initializer_list<Parameter>)> complete = nullptr;
 };
 

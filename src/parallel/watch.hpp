@@ -1,6 +1,6 @@
-// How long a rank waits for the others. Before every collective the ranks of its group meet: each waits, polling, until
-// all have come. One that has waited longer than the time limit calls the roll of all ranks; those that wait too
-// answer, the others are named in the error that ends the job. So a lost or stuck rank is never a hang.
+// How long a rank waits for the others. Before every collective the ranks of its group meet: each polls until all have
+// reached it. A rank that has waited longer than the time limit asks all ranks. Ranks that wait answer. Those that do
+// not answer are named in the error that ends the job. So a lost or stuck rank is never a hang.
 //
 // The meeting costs less than a microsecond (docs/parallelism.md) and leaves the collective itself to MPI's blocking
 // call, which is twice as fast as its polled counterpart. A rank that stops in the middle of that call is seen by a

@@ -59,7 +59,7 @@ Outcome LossPass::evaluate(const float* y, Index sequences) {
         backend_.softmax_cross_entropy(T_, counted_, O_, counted_of(y), label_.data(), mask_.data(), weight, dy_.data(),
                                        result_.data());
     std::vector<double> sums = result_.to_host();
-    // The neuron shards of a batch shard hold the same readout; the first speaks for them.
+    // The neuron shards of a batch shard hold the same readout; only the first contributes.
     if (grid_.neuron_shard() != 0) sums.assign(2, 0.0);
     grid_.control().all_reduce_sum(sums.data(), Scalar::float64, 2);
     return {sums[0] / all, sums[1] / all, std::llround(sums[1])};

@@ -79,7 +79,8 @@ GradientNorms Optimiser::reduce() {
     sum_over_batch();
     backend_.round_sums(sums_.data(), reduced_.data(), reduced_.size());
     sums_.zero();
-    // Every batch shard now holds the same; the first speaks, and of replicated parameters only the first neuron shard.
+    // Every batch shard now holds the same value; only the first contributes, and of replicated parameters only the
+    // first neuron shard.
     squares_.zero();
     if (grid_.batch_shard() == 0)
         for (const Segment& segment : layout_.segments())

@@ -167,14 +167,14 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     if (bad_loss) problem += std::isnan(outcome->loss) ? "the loss is not a number" : "the loss is infinite";
     if (bad_loss && !names.empty()) problem += "; ";
     if (!names.empty()) problem += fmt::format("the gradient of {} is not finite", names);
-    // All ranks throw; the first speaks for them.
-    const bool speaks = grid_.rank() == 0;
+    // All ranks throw; only the first has the message.
+    const bool first = grid_.rank() == 0;
     const std::string remedy = fmt::format(
         "go on from the last checkpoint (--resume) with {}; or start anew with a smaller network.gain or a "
         "lower network.sharpness",
         outcome ? "a lower train.learning_rate, or a train.clip or train.adjoint_cap"
                 : "a lower flossing.learning_rate, or a flossing.clip");
-    Error error(Exit::numerics, speaks ? problem + where : "", speaks ? remedy : "");
+    Error error(Exit::numerics, first ? problem + where : "", first ? remedy : "");
     error.collective = true;
     throw error;
 }

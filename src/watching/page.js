@@ -137,7 +137,7 @@
       includeZero: !!options.zero, valueRange: options.range || null,
     };
     if (options.log) settings.axes.y.ticker = decades;
-    // A finger shall scroll the page, not draw a rectangle.
+    // A finger scrolls the page; it does not draw a rectangle.
     if (touch.matches) settings.interactionModel = {};
     legend();
     if (charts[name]) { charts[name].updateOptions(settings); return; }

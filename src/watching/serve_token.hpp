@@ -10,7 +10,7 @@ namespace spikefloss {
 
 struct ServeToken {
     std::string token;     // empty: none is wanted
-    std::string warning;   // who else can read it; empty: nobody
+    std::string warning;   // who else can read it; empty: no other user
 };
 
 // serve.token, else the first line of serve.token_file, else the environment variable SPIKEFLOSS_TOKEN. assignments: those
