@@ -31,11 +31,12 @@ void* device_memory(std::size_t bytes) {
     cudaGetLastError();  // told here, not again at the next call
     std::size_t available = 0, total = 0;
     check(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
-    throw Error(Exit::usage,
-                fmt::format("no device memory left for an array of {:.1f} MiB: {:.1f} MiB of {:.1f} MiB are free",
-                            mebibytes(bytes), mebibytes(available), mebibytes(total)),
-                "use a smaller train.batch, fewer neurons or exponents, a shorter horizon, tape = \"segments\", or more "
-                "ranks; spikefloss info CONFIG tells what a config needs");
+    throw Error(
+        Exit::usage,
+        fmt::format("no device memory left for an array of {:.1f} MiB: {:.1f} MiB of {:.1f} MiB are free",
+                    mebibytes(bytes), mebibytes(available), mebibytes(total)),
+        "use a smaller train.batch, fewer neurons or exponents, a shorter horizon, tape = \"segments\", or more "
+        "ranks; spikefloss info CONFIG tells what a config needs");
 }
 
 // For places that must not throw: a fault on the way out is worth a line, and the next call will report it again.

@@ -1,6 +1,6 @@
-// /proc/self/cgroup has a line "4:memory:/slurm/job_7/step_0" for version 1 and "0::/system.slice/x.service" for version
-// 2; /proc/self/mountinfo says where that tree is, and which part of it is mounted there. A limit may stand in any folder
-// from the process's own to the top.
+// /proc/self/cgroup has a line "4:memory:/slurm/job_7/step_0" for version 1 and "0::/system.slice/x.service" for
+// version 2; /proc/self/mountinfo says where that tree is, and which part of it is mounted there. A limit may stand in
+// any folder from the process's own to the top.
 #include "backend/memory_groups.hpp"
 
 #include <algorithm>

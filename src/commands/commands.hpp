@@ -27,7 +27,7 @@ struct TrainCommand {
     std::vector<std::string> assignments;  // --set section.key=value
     std::string run_directory;             // "": from the config, or runs/<name of the config>
     bool resume = false, print_config = false, check = false;
-    bool one_of_many = false;              // a run of a sweep: others may have taken serve.port
+    bool one_of_many = false;  // a run of a sweep: others may have taken serve.port
 };
 
 struct EvalCommand {

@@ -63,8 +63,14 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
         point = points[static_cast<std::size_t>(*command.run)];
     });
     const std::string directory = directory_of(command, sweep) + "/" + point.name;
-    TrainCommand training{command.parallel,     sweep.base_path, point.assignments, directory, false,
-                          command.print_config, command.check, true};
+    TrainCommand training{command.parallel,
+                          sweep.base_path,
+                          point.assignments,
+                          directory,
+                          false,
+                          command.print_config,
+                          command.check,
+                          true};
     if (command.print_config || command.check) return train(training);
 
     // Rank 0 looks, so that all do the same whatever they see of the file system.

@@ -10,113 +10,113 @@ namespace spikefloss {
 
 struct RunConfig {
     std::int64_t seed = 1;
-    std::string directory = "";          // "": runs/<name of the config file>
-    std::string precision = "fp32";      // fp32 | tf32 | bf16
-    std::string sums = "float32";        // float32 | float64
+    std::string directory = "";      // "": runs/<name of the config file>
+    std::string precision = "fp32";  // fp32 | tf32 | bf16
+    std::string sums = "float32";    // float32 | float64
     std::vector<std::string> stop_signals = {"USR1", "TERM", "HUP"};
 };
 
 struct NetworkConfig {
-    std::string file = "";               // start from this network file; the other keys then only describe it
-    bool transposed = false;             // its arrays have their axes reversed
+    std::string file = "";    // start from this network file; the other keys then only describe it
+    bool transposed = false;  // its arrays have their axes reversed
     std::int64_t neurons = 80;
-    double tau_syn = 5.0;                // ms; 0: delta synapse (alpha = 0)
-    double tau_mem = 10.0;               // ms; 0: no leak memory (beta = 0)
-    double tau_syn_spread = 0.0;         // relative half width of a uniform distribution over neurons
+    double tau_syn = 5.0;         // ms; 0: delta synapse (alpha = 0)
+    double tau_mem = 10.0;        // ms; 0: no leak memory (beta = 0)
+    double tau_syn_spread = 0.0;  // relative half width of a uniform distribution over neurons
     double tau_mem_spread = 0.0;
-    double tau_out = 0.0;                // ms; time constant of the readout filter, 0: none (kappa = 0)
-    double dt = 1.0;                     // ms
+    double tau_out = 0.0;  // ms; time constant of the readout filter, 0: none (kappa = 0)
+    double dt = 1.0;       // ms
     double threshold = 1.0;
-    std::string reset = "zero";          // zero | subtract | none
+    std::string reset = "zero";  // zero | subtract | none
     std::string surrogate = "fast_sigmoid";
     double sharpness = 5.0;
-    std::string readout = "membrane";    // membrane | spikes
-    std::string init = "gaussian";       // gaussian | orthogonal
-    double gain = 1.0;                   // W_rec: standard deviation gain/sqrt(N), or gain times an orthogonal matrix
-    double input_gain = 1.0;             // W_in: standard deviation input_gain/sqrt(M)
-    double readout_gain = 1.0;           // W_out: standard deviation readout_gain/sqrt(N)
+    std::string readout = "membrane";  // membrane | spikes
+    std::string init = "gaussian";     // gaussian | orthogonal
+    double gain = 1.0;                 // W_rec: standard deviation gain/sqrt(N), or gain times an orthogonal matrix
+    double input_gain = 1.0;           // W_in: standard deviation input_gain/sqrt(M)
+    double readout_gain = 1.0;         // W_out: standard deviation readout_gain/sqrt(N)
     double bias_mean = 0.0;
     double bias_std = 0.0;
-    bool zero_row_sums = false;          // subtract the mean of every row of W_rec
-    double weight_step = 0.0;            // round initial weights to multiples of this; 0: do not
+    bool zero_row_sums = false;  // subtract the mean of every row of W_rec
+    double weight_step = 0.0;    // round initial weights to multiples of this; 0: do not
 };
 
 struct TaskConfig {
-    std::string name = "delayed_xor";    // delayed_copy | delayed_xor | cue_recall | images
-    double duration = 300.0;             // ms
-    double delay = 10.0;                 // ms
+    std::string name = "delayed_xor";  // delayed_copy | delayed_xor | cue_recall | images
+    double duration = 300.0;           // ms
+    double delay = 10.0;               // ms
     std::int64_t steps_per_bit = 1;
-    std::string coding = "direct";       // direct | spikes
+    std::string coding = "direct";  // direct | spikes
     std::int64_t inputs = 1;
     double rate_active = 0.5;
     double rate_silent = 0.0;
     std::int64_t classes = 2;
     std::int64_t cues = 1;
-    double cue = 20.0;                   // ms
-    double answer = 20.0;                // ms
+    double cue = 20.0;     // ms
+    double answer = 20.0;  // ms
     double noise = 0.05;
     std::string images = "/usr/share/datasets/fashion-mnist";
-    std::string order = "rows";          // rows | pixels
+    std::string order = "rows";  // rows | pixels
     std::int64_t validation = 0;
 };
 
 struct OptimiserConfig {
-    std::string optimiser = "adam";      // adam | adamw | sgd
+    std::string optimiser = "adam";  // adam | adamw | sgd
     double learning_rate = 1e-3;
     double beta1 = 0.9;
     double beta2 = 0.999;
     double eps = 1e-8;
-    double weight_decay = 0.0;           // adamw
-    double momentum = 0.0;               // sgd
-    double clip = 0.0;                   // global norm; 0: off
-    std::vector<std::string> parameters; // names of the trained parameters
+    double weight_decay = 0.0;            // adamw
+    double momentum = 0.0;                // sgd
+    double clip = 0.0;                    // global norm; 0: off
+    std::vector<std::string> parameters;  // names of the trained parameters
 };
 
 struct TrainConfig : OptimiserConfig {
     TrainConfig() { parameters = {"w_in", "w_rec", "bias", "w_out", "bias_out"}; }
     std::int64_t batch = 16;
     std::int64_t steps = 1000;
-    std::string schedule = "constant";   // of the learning rate: constant | cosine | step
-    std::int64_t schedule_steps = 0;     // step: every so many steps; cosine: length, 0: train.steps
-    double schedule_factor = 0.1;        // step: multiply by; cosine: final fraction
+    std::string schedule = "constant";  // of the learning rate: constant | cosine | step
+    std::int64_t schedule_steps = 0;    // step: every so many steps; cosine: length, 0: train.steps
+    double schedule_factor = 0.1;       // step: multiply by; cosine: final fraction
     double adjoint_cap = 0.0;
-    std::string tape = "full";           // full | segments
-    std::int64_t report_every = 10;      // steps between entries of metrics.jsonl
-    std::int64_t test_every = 0;         // steps between evaluations on test data; 0: only at the end
-    std::int64_t test_batches = 10;      // of fresh data; a held-out set is taken whole
-    double stop_accuracy = 0.0;          // stop when the running accuracy (0.95) exceeds this; 0: off
+    std::string tape = "full";       // full | segments
+    std::int64_t report_every = 10;  // steps between entries of metrics.jsonl
+    std::int64_t test_every = 0;     // steps between evaluations on test data; 0: only at the end
+    std::int64_t test_batches = 10;  // of fresh data; a held-out set is taken whole
+    double stop_accuracy = 0.0;      // stop when the running accuracy (0.95) exceeds this; 0: off
 };
 
 struct FlossingConfig : OptimiserConfig {
     FlossingConfig() { parameters = {"w_rec"}; }
-    std::vector<std::string> schedule;   // any of before, at, every, adaptive; empty: no flossing
+    std::vector<std::string> schedule;  // any of before, at, every, adaptive; empty: no flossing
     std::int64_t exponents = 16;
     std::vector<double> target = {0.0};  // per step; one for all exponents, or one for each
     std::int64_t warmup = 10;
     std::int64_t qr_interval = 1;
     std::int64_t batch = 1;
-    double horizon = 0.0;                // ms; 0: the task's duration
+    double horizon = 0.0;  // ms; 0: the task's duration
     bool through_state = true;
     std::string jacobian_reset = "detached";
-    std::int64_t before = 0;             // schedule before: flossing steps before training
-    std::vector<std::int64_t> at;        // schedule at: training steps before which to floss ...
-    std::int64_t at_steps = 100;         // ... for so many flossing steps
-    std::int64_t every = 1;              // schedule every: one flossing step per so many training steps
-    double weight = 0.0;                 // schedule every: > 0: add the penalty to the task's loss with this weight
+    std::int64_t before = 0;       // schedule before: flossing steps before training
+    std::vector<std::int64_t> at;  // schedule at: training steps before which to floss ...
+    std::int64_t at_steps = 100;   // ... for so many flossing steps
+    std::int64_t every = 1;        // schedule every: one flossing step per so many training steps
+    double weight = 0.0;           // schedule every: > 0: add the penalty to the task's loss with this weight
     std::string adaptive_quantity = "exponent";  // exponent: lambda_1; gradient: log10 of |dL/dh[0]| / |dL/dh[T]|
     std::vector<double> adaptive_band = {-0.05, 0.05};
-    std::int64_t adaptive_every = 10;    // training steps between measurements
-    std::int64_t adaptive_steps = 20;    // flossing steps at most after one measurement
-    double adaptive_lag = 0.0;           // ms; > 0: band and slack are per this time, not per step
-    double adaptive_slack = 0.0;         // then, exponents less than this below their target are not penalised
-    double adaptive_progress = 0.0;      // none when the running loss fell by more than this fraction; 0: off
-    std::int64_t stop_step = 0;          // no flossing from this training step on; 0: never
-    double stop_accuracy = 0.0;          // no flossing while the running accuracy exceeds this; 0: off
-    std::vector<double> stop_band;       // end flossing for good once lambda_1 is inside; empty: off
+    std::int64_t adaptive_every = 10;  // training steps between measurements
+    std::int64_t adaptive_steps = 20;  // flossing steps at most after one measurement
+    double adaptive_lag = 0.0;         // ms; > 0: band and slack are per this time, not per step
+    double adaptive_slack = 0.0;       // then, exponents less than this below their target are not penalised
+    double adaptive_progress = 0.0;    // none when the running loss fell by more than this fraction; 0: off
+    std::int64_t stop_step = 0;        // no flossing from this training step on; 0: never
+    double stop_accuracy = 0.0;        // no flossing while the running accuracy exceeds this; 0: off
+    std::vector<double> stop_band;     // end flossing for good once lambda_1 is inside; empty: off
 };
 
 struct DiagnosticsConfig {
-    std::int64_t every = 0;              // training steps; 0: off
+    std::int64_t every = 0;  // training steps; 0: off
     std::int64_t exponents = 16;
     std::int64_t batch = 1;
     std::int64_t warmup = 10;
@@ -127,26 +127,26 @@ struct MetricsConfig {
 };
 
 struct CheckpointConfig {
-    std::int64_t every = 100;            // training steps; 0: only at the end
+    std::int64_t every = 100;  // training steps; 0: only at the end
     std::int64_t keep = 2;
 };
 
 struct ServeConfig {
-    std::int64_t port = 0;               // 0: do not serve
+    std::int64_t port = 0;  // 0: do not serve
     std::string address = "127.0.0.1";
-    std::string token = "";              // wanted of every visitor
-    std::string token_file = "";         // the same, in its first line
+    std::string token = "";       // wanted of every visitor
+    std::string token_file = "";  // the same, in its first line
 };
 
 struct ParallelConfig {
-    std::string grid = "auto";           // PxQ | auto (1 x ranks)
-    std::string backend = "auto";        // auto | cpu | cuda
-    std::string comm = "auto";           // auto | mpi | nccl | staged
-    std::int64_t threads = 0;            // per rank; 0: cores / ranks
+    std::string grid = "auto";     // PxQ | auto (1 x ranks)
+    std::string backend = "auto";  // auto | cpu | cuda
+    std::string comm = "auto";     // auto | mpi | nccl | staged
+    std::int64_t threads = 0;      // per rank; 0: cores / ranks
 };
 
 struct WatchdogConfig {
-    double seconds = 600.0;              // that a rank waits for the others; 0: forever
+    double seconds = 600.0;  // that a rank waits for the others; 0: forever
 };
 
 struct Config {

@@ -18,7 +18,7 @@ struct Range {
 constexpr double least_float = 0x1p-126;
 
 constexpr double largest_decay = 0.999999;  // of an optimiser: in float32, too, well below 1
-constexpr double many = 1e9;  // upper limit of step counters, which count random numbers in 32 bits
+constexpr double many = 1e9;                // upper limit of step counters, which count random numbers in 32 bits
 
 // Appends the keys of one section.
 class Section {
@@ -47,16 +47,18 @@ void add_run(Section s, RunConfig& c) {
           {0, 9e18});
     s.add("directory", c.directory,
           "Folder for metrics, log and checkpoints; empty: runs/ followed by the name of the config file.");
-    s.add("precision", c.precision,
-          "How products of matrices are taken on a GPU; states, weights and gradients are float32 always. fp32: exact to "
-          "float32; tf32: operands rounded to 11 bits; bf16: to 8 bits, fastest. The CPU takes fp32 whatever is said.",
-          Choices{"fp32", "tf32", "bf16"});
+    s.add(
+        "precision", c.precision,
+        "How products of matrices are taken on a GPU; states, weights and gradients are float32 always. fp32: exact to "
+        "float32; tf32: operands rounded to 11 bits; bf16: to 8 bits, fastest. The CPU takes fp32 whatever is said.",
+        Choices{"fp32", "tf32", "bf16"});
     s.add("sums", c.sums,
           "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "
           "closer to the exact sum.",
           Choices{"float32", "float64"});
     s.add("stop_signals", c.stop_signals,
-          "Signals that ask the run to stop after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always does. A "
+          "Signals that ask the run to stop after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always "
+          "does. A "
           "second INT, or a TERM more than three seconds after the first, ends it at once.",
           Choices{"USR1", "USR2", "TERM", "HUP", "XCPU"});
 }
@@ -66,7 +68,8 @@ void add_network(Section s, NetworkConfig& c) {
           "HDF5 file with a /network to start from; the other keys of this section then only describe it. Empty: a "
           "random network.");
     s.add("transposed", c.transposed,
-          "The arrays of network.file have their axes reversed, as Julia, MATLAB and R write them; the attribute layout = "
+          "The arrays of network.file have their axes reversed, as Julia, MATLAB and R write them; the attribute "
+          "layout = "
           "column_major of /network says the same.");
     s.add("neurons", c.neurons, "Number of recurrent neurons N.", {1, 1e6});
     s.add("tau_syn", c.tau_syn,
@@ -125,7 +128,8 @@ void add_task(Section s, TaskConfig& c) {
           "after a delay; images: classify pictures shown piece by piece.",
           Choices{"delayed_copy", "delayed_xor", "cue_recall", "images"});
     s.add("duration", c.duration,
-          "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues x cue + delay + answer, images "
+          "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues x cue + delay + answer, "
+          "images "
           "one row or pixel per step).",
           {above(0), 1e9});
     s.add("delay", c.delay,
@@ -148,7 +152,8 @@ void add_task(Section s, TaskConfig& c) {
           {0, 1});
     s.add("classes", c.classes, "Number of different cues in cue_recall.", {2, 1e6});
     s.add("cues", c.cues,
-          "Number of cues that cue_recall shows one after the other, all to be named at once; classes^cues outputs.", {1, 20});
+          "Number of cues that cue_recall shows one after the other, all to be named at once; classes^cues outputs.",
+          {1, 20});
     s.add("cue", c.cue, "Time for which cue_recall shows each cue, in ms.", {0, 1e9});
     s.add("answer", c.answer, "Time over which cue_recall reads the answer, at the end of the sequence, in ms.",
           {0, 1e9});
@@ -202,11 +207,12 @@ void add_train(Section s, TrainConfig& c) {
           "Longest allowed dL/dstate of a sequence at any step, in units of one readout injection (half the norm of "
           "W_out / number of loss terms), so that no exploding mode drowns the others; 0: off.",
           {0, 1e30, 1e-30});
-    s.add("tape", c.tape,
-          "What the task's training pass keeps for its way back: full, the states of all T steps; segments, those of "
-          "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, for the "
-          "time of one more forward pass. Flossing and diagnostics always use the full tape.",
-          Choices{"full", "segments"});
+    s.add(
+        "tape", c.tape,
+        "What the task's training pass keeps for its way back: full, the states of all T steps; segments, those of "
+        "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, for the "
+        "time of one more forward pass. Flossing and diagnostics always use the full tape.",
+        Choices{"full", "segments"});
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
           {0, many});
@@ -259,20 +265,24 @@ void add_flossing(Section s, FlossingConfig& c) {
           Choices{"exponent", "gradient"});
     s.add("adaptive_band", c.adaptive_band,
           "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.", {-1e3, 1e3});
-    s.add("adaptive_lag", c.adaptive_lag,
-          "schedule adaptive: time in ms over which the gradient should survive, such as the delay of the task. Above 0, "
-          "adaptive_band and adaptive_slack are per this time, not per step: the natural logarithm of how much the gradient "
-          "changes over it.",
-          {0, 1e9});
+    s.add(
+        "adaptive_lag", c.adaptive_lag,
+        "schedule adaptive: time in ms over which the gradient should survive, such as the delay of the task. Above 0, "
+        "adaptive_band and adaptive_slack are per this time, not per step: the natural logarithm of how much the "
+        "gradient "
+        "changes over it.",
+        {0, 1e9});
     s.add("adaptive_every", c.adaptive_every, "schedule adaptive: training steps between measurements.", {1, many});
     s.add("adaptive_steps", c.adaptive_steps,
           "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
     s.add("adaptive_slack", c.adaptive_slack,
-          "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target is not penalised; per "
+          "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target is not "
+          "penalised; per "
           "step, or per adaptive_lag. 0: only on the target.",
           {0, 1e3});
     s.add("adaptive_progress", c.adaptive_progress,
-          "schedule adaptive: no measurement and no flossing when the running loss (mean with factor 0.95 per step) has fallen "
+          "schedule adaptive: no measurement and no flossing when the running loss (mean with factor 0.95 per step) "
+          "has fallen "
           "by more than this fraction since the last time; 0: off.",
           {0, 1});
     s.add("stop_step", c.stop_step, "No flossing from this training step on; 0: no such limit.", {0, many});
@@ -298,9 +308,10 @@ void add_rest(std::vector<Key>& keys, Config& config) {
                     {0, many});
 
     Section metrics(keys, "metrics");
-    metrics.add("tensorboard", config.metrics.tensorboard,
-                "Write the records for TensorBoard too, into the folder tensorboard of the run directory, with histograms of "
-                "the parameters at every checkpoint and of the exponents at every record of diagnostics.");
+    metrics.add(
+        "tensorboard", config.metrics.tensorboard,
+        "Write the records for TensorBoard too, into the folder tensorboard of the run directory, with histograms of "
+        "the parameters at every checkpoint and of the exponents at every record of diagnostics.");
 
     Section checkpoint(keys, "checkpoint");
     checkpoint.add("every", config.checkpoint.every, "Training steps between checkpoints; 0: only at the end.",
@@ -309,15 +320,18 @@ void add_rest(std::vector<Key>& keys, Config& config) {
 
     Section serve(keys, "serve");
     ServeConfig& w = config.serve;
-    serve.add("port", w.port,
-              "Port at which rank 0 shows the run while it goes on: / a page for people, /metrics for Prometheus; 0: off.",
-              {0, 65535});
-    serve.add("address", w.address,
-              "Address to listen at. 127.0.0.1: only this machine; 0.0.0.0: every machine that can reach this one, which "
-              "needs a token.");
-    serve.add("token", w.token,
-              "Secret of at least 8 characters that a visitor must show (?token=..., or Authorization: Bearer ...). It is "
-              "shown and stored nowhere. Empty: serve.token_file.");
+    serve.add(
+        "port", w.port,
+        "Port at which rank 0 shows the run while it goes on: / a page for people, /metrics for Prometheus; 0: off.",
+        {0, 65535});
+    serve.add(
+        "address", w.address,
+        "Address to listen at. 127.0.0.1: only this machine; 0.0.0.0: every machine that can reach this one, which "
+        "needs a token.");
+    serve.add(
+        "token", w.token,
+        "Secret of at least 8 characters that a visitor must show (?token=..., or Authorization: Bearer ...). It is "
+        "shown and stored nowhere. Empty: serve.token_file.");
     keys.back().secret = true;
     serve.add("token_file", w.token_file,
               "File whose first line is the token. Empty: the environment variable SPIKEFLOSS_TOKEN; without that, "
@@ -330,17 +344,19 @@ void add_rest(std::vector<Key>& keys, Config& config) {
         "Process grid PxQ: neurons over P groups of ranks, sequences over Q; auto: all ranks share the sequences.");
     parallel.add("backend", p.backend, "What computes; auto: an NVIDIA GPU (cuda) where there is one, else cpu.",
                  Choices{"auto", "cpu", "cuda"});
-    parallel.add("comm", p.comm,
-                 "What carries data between ranks. mpi: from the memory of CPUs; nccl: from GPU to GPU; staged: from GPUs "
-                 "by way of the CPUs' memory, which lets ranks share a GPU; auto: mpi with cpu, nccl with cuda.",
-                 Choices{"auto", "mpi", "nccl", "staged"});
+    parallel.add(
+        "comm", p.comm,
+        "What carries data between ranks. mpi: from the memory of CPUs; nccl: from GPU to GPU; staged: from GPUs "
+        "by way of the CPUs' memory, which lets ranks share a GPU; auto: mpi with cpu, nccl with cuda.",
+        Choices{"auto", "mpi", "nccl", "staged"});
     parallel.add("threads", p.threads, "Threads per rank; 0: the machine's cores divided by its ranks.", {0, 4096});
 
     Section watchdog(keys, "watchdog");
-    watchdog.add("seconds", config.watchdog.seconds,
-                 "Seconds that a rank waits for the others before the job ends with exit code 75 and the names of those "
-                 "that are lost or stuck; more than the longest step takes; 0: for ever.",
-                 {0, 1e7});
+    watchdog.add(
+        "seconds", config.watchdog.seconds,
+        "Seconds that a rank waits for the others before the job ends with exit code 75 and the names of those "
+        "that are lost or stuck; more than the longest step takes; 0: for ever.",
+        {0, 1e7});
 }
 
 }  // namespace

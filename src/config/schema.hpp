@@ -17,13 +17,13 @@ using ConfigValue = std::variant<bool*, std::int64_t*, double*, std::string*, st
 
 struct Key {
     std::string section, name;
-    std::string description;             // with the unit
-    std::vector<std::string> choices;    // for strings and lists of strings; empty: any text
+    std::string description;           // with the unit
+    std::vector<std::string> choices;  // for strings and lists of strings; empty: any text
     // Inclusive range of numbers (of each element of a list); an open end is the next double inside (above, below).
     double low = -1e300, high = 1e300;
-    ConfigValue value;                   // inside the Config that keys_of was given
-    double least = 0.0;                  // least size of a number that is not 0
-    bool secret = false;                 // value_text shows an empty text in its place
+    ConfigValue value;    // inside the Config that keys_of was given
+    double least = 0.0;   // least size of a number that is not 0
+    bool secret = false;  // value_text shows an empty text in its place
     std::string path() const { return section + "." + name; }
 };
 
@@ -37,8 +37,8 @@ std::vector<Key> keys_of(Config& config);
 // A key in words: "an integer", "a list of floats"; "from 0 to below 1", "" where any number is allowed.
 std::string type_text(const Key& key);
 std::string range_text(const Key& key);
-// The present value in TOML syntax; doubles with the fewest digits that read back as the same double. Of a secret "", so
-// that it gets into no file and no message.
+// The present value in TOML syntax; doubles with the fewest digits that read back as the same double. Of a secret "",
+// so that it gets into no file and no message.
 std::string value_text(const Key& key);
 // Throws Error(Exit::usage) unless the value is in the key's range and among its choices; `where` begins the message.
 void check_value(const Key& key, const std::string& where);
@@ -50,8 +50,8 @@ void read_config(const std::string& path, Config& config);
 void read_config_text(const std::string& text, const std::string& origin, Config& config);
 // "section.key=value", value in TOML syntax or a bare word for a string.
 void set_key(const std::string& assignment, Config& config);
-// Sets a key from the text of a command-line option that means the same: what a config would refuse, the option refuses.
-// `where` begins the message ("--exponents 0: ").
+// Sets a key from the text of a command-line option that means the same: what a config would refuse, the option
+// refuses. `where` begins the message ("--exponents 0: ").
 void set_key_text(const std::string& path, const std::string& text, const std::string& where, Config& config);
 // A time in ms as a number of steps. Throws Error(Exit::usage) naming `key` unless it is a whole number of steps.
 std::int64_t whole_steps(double time, double dt, const std::string& key);
@@ -71,7 +71,8 @@ void check_comm(const std::string& backend, const std::string& comm);
 bool is_loopback(const std::string& address);
 // A third place for serve.token.
 inline constexpr const char* token_variable = "SPIKEFLOSS_TOKEN";
-// Throws Error(Exit::usage) for a token that is easy to guess or cannot be part of an address; `name` says where it is from.
+// Throws Error(Exit::usage) for a token that is easy to guess or cannot be part of an address; `name` says where it is
+// from.
 void check_token(const std::string& token, const std::string& name);
 // Whether "section.key=value" sets serve.token.
 bool is_token_assignment(const std::string& assignment);

@@ -1,6 +1,7 @@
 // How deep a TOML text nests, found before the parser sees it: the parser and its tree are recursive, so keys of 50 000
-// parts would overflow the stack. One pass over the characters; only strings and comments have to be told apart from the
-// rest. Where the text is not valid TOML, the depth holds up to the first fault, beyond which the parser does not go.
+// parts would overflow the stack. One pass over the characters; only strings and comments have to be told apart from
+// the rest. Where the text is not valid TOML, the depth holds up to the first fault, beyond which the parser does not
+// go.
 #include "config/toml_depth.hpp"
 
 #include <algorithm>

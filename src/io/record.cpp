@@ -75,9 +75,9 @@ bool has_type(const Json& value, Type type) {
         case Type::text: return value.is_string();
         case Type::hosts:
             return value.is_array() && !value.empty() && std::all_of(value.begin(), value.end(), [](const Json& rank) {
-                return rank.is_object() && rank.contains("host") && rank["host"].is_string() &&
-                       rank.contains("device") && rank["device"].is_string();
-            });
+                       return rank.is_object() && rank.contains("host") && rank["host"].is_string() &&
+                              rank.contains("device") && rank["device"].is_string();
+                   });
     }
     return false;
 }

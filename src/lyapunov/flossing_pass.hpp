@@ -31,8 +31,8 @@ public:
 
     // Runs the network on x [T, b, M] and adds weight times the penalty's gradient, of this rank's sequences, to
     // `gradient`; still to be summed over `batch` by the caller. through: state_norms and complete of the pass through
-    // the trajectory, the last one. slack >= 0, per step: exponents between target - slack and target are not penalised.
-    // Collective.
+    // the trajectory, the last one. slack >= 0, per step: exponents between target - slack and target are not
+    // penalised. Collective.
     Penalty run(const Network& network, const float* x, double weight, SumBuffer& gradient,
                 BackwardOptions through = {}, double slack = 0.0);
 

@@ -63,8 +63,8 @@ bool mpi_runs() {
 
 MpiSession::MpiSession(int* argc, char*** argv, Start start) {
     if (start == Start::only_as_rank && !started_as_rank(process_environment())) return;
-    // HDF5 uses no shared file pointers. One of Open MPI's forms of them has room for names of 256 characters and writes
-    // beyond it; on one machine there is another form.
+    // HDF5 uses no shared file pointers. One of Open MPI's forms of them has room for names of 256 characters and
+    // writes beyond it; on one machine there is another form.
     if (all_on_one_machine(process_environment())) setenv("OMPI_MCA_sharedfp", "^lockedfile", 0);
     int provided = 0;
     const TimeLimit limit("MPI_Init");

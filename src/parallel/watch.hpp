@@ -40,7 +40,8 @@ public:
     // sets it to what --watchdog says, a Session to what its config says.
     static inline double default_seconds = 600.0;
 
-    // Over all ranks of `comm`; where MPI does not run, this process alone. seconds: the time limit, 0: none. Collective.
+    // Over all ranks of `comm`; where MPI does not run, this process alone. seconds: the time limit, 0: none.
+    // Collective.
     Watch(MPI_Comm comm, double seconds);
     ~Watch();
     Watch(const Watch&) = delete;

@@ -1,5 +1,5 @@
-// A request to the live page, from the bytes that a visitor has sent so far: RFC 9112 as far as GET and HEAD need it, and
-// nothing beyond. These functions depend on their arguments alone.
+// A request to the live page, from the bytes that a visitor has sent so far: RFC 9112 as far as GET and HEAD need it,
+// and nothing beyond. These functions depend on their arguments alone.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,8 @@ ParsedRequest parse_request(std::string_view bytes);
 // The first value of a name in a query, decoded; "" without one.
 std::string query_value(std::string_view query, std::string_view name);
 
-// Whether a header Host names this machine as a browser on it does: localhost, 127.x.x.x or [::1], with or without a port.
+// Whether a header Host names this machine as a browser on it does: localhost, 127.x.x.x or [::1], with or without a
+// port.
 bool is_local_host(std::string_view host);
 
 // Takes the same time for every wrong text of the right length.

@@ -17,7 +17,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds closing_time(500);  // for what the visitor still sends; a close at once would take its answer away
+constexpr milliseconds closing_time(
+    500);  // for what the visitor still sends; a close at once would take its answer away
 constexpr std::size_t most_ignored = 1 << 16;  // bytes of that
 constexpr double burst = 0.2, longest_rest = 2.0;
 
@@ -62,7 +63,8 @@ std::size_t most_connections(std::size_t asked) {
 std::string response_text(const HttpResponse& response, bool head) {
     std::string text = fmt::format(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n"
-        "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n",
+        "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: "
+        "same-origin\r\n",
         response.status, reason_of(response.status), response.type, response.body.size());
     for (const auto& [name, value] : response.headers) text += name + ": " + value + "\r\n";
     return text + "\r\n" + (head ? "" : response.body);

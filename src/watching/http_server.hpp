@@ -79,7 +79,7 @@ private:
     Socket listener_, wake_;
     Answer answer_;
     HttpLimits limits_;
-    std::list<Visitor> visitors_;  // the oldest first
+    std::list<Visitor> visitors_;      // the oldest first
     Clock::time_point accept_from_{};  // not before, after a fault
     std::size_t pending_ = 0;          // bytes of answers that are not sent
     double allowance_ = 0.0;           // seconds of a processor that may be used at once

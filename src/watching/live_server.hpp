@@ -1,6 +1,6 @@
 // What rank 0 serves over HTTP while a run goes on: / the page of the run, /data what the page asks for later on, and
-// /metrics for Prometheus. One thread of its own answers, from the files of the run directory; training only tells it at
-// which step it is, and never waits for it.
+// /metrics for Prometheus. One thread of its own answers, from the files of the run directory; training only tells it
+// at which step it is, and never waits for it.
 #pragma once
 
 #include "config/config.hpp"
@@ -22,8 +22,8 @@ struct LivePosition {
 class LiveServer {
 public:
     // Takes the port, so that one in use is an error before any training: Error(Exit::usage). Answers come only after
-    // start(). token: what every visitor must show; empty: nothing. other_ports: as many ports after serve.port are tried
-    // where it is in use.
+    // start(). token: what every visitor must show; empty: nothing. other_ports: as many ports after serve.port are
+    // tried where it is in use.
     LiveServer(const ServeConfig& config, std::string token, int other_ports);
     // Closes every connection; ends within a second, whatever visitors do.
     ~LiveServer();

@@ -46,11 +46,11 @@ HttpResponse LiveSite::answer(const HttpRequest& request) {
         return response;
     }
     if (request.path == "/data")
-        return {200,
-                "application/json",
-                data({number_of(request, "generation"), number_of(request, "metrics"),
-                      number_of(request, "diagnostics")}),
-                {}};
+        return {
+            200,
+            "application/json",
+            data({number_of(request, "generation"), number_of(request, "metrics"), number_of(request, "diagnostics")}),
+            {}};
     if (request.path == "/metrics") {
         if (!has_prometheus()) return text_response(501, "This build has no prometheus-cpp.\n");
         records_.read();

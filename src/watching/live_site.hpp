@@ -10,8 +10,8 @@
 
 namespace spikefloss {
 
-// The answer to those who may not look; none for the others. With a token, those may who show it, in the query or in the
-// header Authorization. Without one the address is reached from this machine only; then a page of another site in
+// The answer to those who may not look; none for the others. With a token, those may who show it, in the query or in
+// the header Authorization. Without one the address is reached from this machine only; then a page of another site in
 // somebody's browser there must not (its requests carry that site's name in Host).
 std::optional<HttpResponse> refusal(const HttpRequest& request, const std::string& token);
 

@@ -72,8 +72,7 @@ std::string page_policy() {
     return fmt::format(
         "default-src 'none'; script-src {} {}; style-src {} {}; connect-src 'self'; img-src data:; base-uri 'none'; "
         "form-action 'none'",
-        source_of(chart_js_sha256), source_of(page_js_sha256), source_of(chart_css_sha256),
-        source_of(page_css_sha256));
+        source_of(chart_js_sha256), source_of(page_js_sha256), source_of(chart_css_sha256), source_of(page_css_sha256));
 }
 
 std::string page_text(const std::string& data) {

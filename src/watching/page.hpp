@@ -17,8 +17,8 @@ bool is_page(const std::string& path);
 
 // data: a JSON object, from RunRecords::json.
 std::string page_text(const std::string& data);
-// The Content-Security-Policy of the page, which is also written in it: its own scripts and styles, known by their hashes,
-// are all that a browser runs, whatever the data hold.
+// The Content-Security-Policy of the page, which is also written in it: its own scripts and styles, known by their
+// hashes, are all that a browser runs, whatever the data hold.
 std::string page_policy();
 
 // JSON as it may stand in an element <script> of a page: no character in it can end that element.

@@ -107,8 +107,8 @@ void RunRecords::read_whole(Whole& whole) {
 
 std::string RunRecords::damage() const {
     std::vector<std::string> parts;
-    for (const auto& [tail, name] : {std::pair(&metrics_file_, "metrics.jsonl"),
-                                     std::pair(&diagnostics_file_, "diagnostics.jsonl")})
+    for (const auto& [tail, name] :
+         {std::pair(&metrics_file_, "metrics.jsonl"), std::pair(&diagnostics_file_, "diagnostics.jsonl")})
         if (tail->damaged > 0)
             parts.push_back(fmt::format("{} line{} of {}", tail->damaged, tail->damaged == 1 ? "" : "s", name));
     if (raster_file_.damaged) parts.push_back("raster.json");
@@ -185,7 +185,8 @@ std::string RunRecords::json(const Json& status, ReadUpTo from) {
                        status.dump(), Json(damage()).dump(), session_file_.json, log, raster_file_.json,
                        diagnosis_.dump()) +
            fmt::format(R"(,"generation":{},"lags":[{}],"metrics":{},"diagnostics":{}}})", generation_, lags,
-                       lines_json(metrics_, on ? from.metrics : 0), lines_json(diagnostics_, on ? from.diagnostics : 0));
+                       lines_json(metrics_, on ? from.metrics : 0),
+                       lines_json(diagnostics_, on ? from.diagnostics : 0));
 }
 
 }  // namespace spikefloss

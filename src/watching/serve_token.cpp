@@ -32,7 +32,8 @@ ServeToken token_of_file(const std::string& path) {
     ServeToken found{text.substr(0, text.find_first_of("\r\n")), ""};
     check_token(found.token, fmt::format("the first line of serve.token_file = \"{}\"", path));
     if (facts.st_mode & (S_IRGRP | S_IROTH))
-        found.warning = fmt::format("other users can read the token in {}; chmod 600 {} keeps it from them", path, path);
+        found.warning =
+            fmt::format("other users can read the token in {}; chmod 600 {} keeps it from them", path, path);
     return found;
 }
 
@@ -54,7 +55,8 @@ ServeToken token_of(const ServeConfig& config, const std::vector<std::string>& a
     if (std::any_of(assignments.begin(), assignments.end(), is_token_assignment))
         found.warning = fmt::format(
             "every user of this machine can see the token of --set serve.token=... in the list of processes (ps); "
-            "serve.token_file, or the environment variable {}, keeps it from them", token_variable);
+            "serve.token_file, or the environment variable {}, keeps it from them",
+            token_variable);
     return found;
 }
 

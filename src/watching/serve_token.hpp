@@ -9,12 +9,12 @@
 namespace spikefloss {
 
 struct ServeToken {
-    std::string token;     // empty: none is wanted
-    std::string warning;   // who else can read it; empty: no other user
+    std::string token;    // empty: none is wanted
+    std::string warning;  // who else can read it; empty: no other user
 };
 
-// serve.token, else the first line of serve.token_file, else the environment variable SPIKEFLOSS_TOKEN. assignments: those
-// of --set. Throws Error(Exit::usage) for a file that cannot be read and for a token that is easy to guess.
+// serve.token, else the first line of serve.token_file, else the environment variable SPIKEFLOSS_TOKEN. assignments:
+// those of --set. Throws Error(Exit::usage) for a file that cannot be read and for a token that is easy to guess.
 ServeToken token_of(const ServeConfig& config, const std::vector<std::string>& assignments);
 
 }  // namespace spikefloss

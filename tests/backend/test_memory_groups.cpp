@@ -13,7 +13,8 @@ namespace spikefloss {
 namespace {
 
 constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
-constexpr const char* second_mount = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+constexpr const char* second_mount =
+    "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 constexpr const char* first_mounts =
     "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
     "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
@@ -95,7 +96,8 @@ TEST_F(MemoryGroups, FirstVersion) {
 
 // A container of the first version sees its own group as the top, under the name that it has outside.
 TEST_F(MemoryGroups, Containers) {
-    process("4:memory:/docker/abc/inner\n", "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
+    process("4:memory:/docker/abc/inner\n",
+            "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
     first("", "1000", "150");
     EXPECT_EQ(left(), 900u);
     first("/inner", "1000", "350");

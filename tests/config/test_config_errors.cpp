@@ -205,7 +205,10 @@ TEST(ConfigErrors, NestingTooDeep) {
           "[run]\nseed = " + repeated("[", deep), "[run]\nseed = " + repeated("{a = ", deep),
           "[run]\nseed = " + repeated("[{a.a = ", deep), "a" + repeated(" . \"a\"", deep) + " = 1\n",
           R"(x = ["""a"""", {)" + keys + " = 1}]\n", "x = ['''a''''', {" + keys + " = 1}]\n",
-          R"(x = ['a\', {)" + keys + " = 1}]\n", R"(x = "a\"#" # ")" "\n" + keys + " = 1\n"})
+          R"(x = ['a\', {)" + keys + " = 1}]\n",
+          R"(x = "a\"#" # ")"
+          "\n" +
+              keys + " = 1\n"})
         EXPECT_HAS(file_error(text).substr(0, 100), "my.toml: keys, lists and tables nest ");
     EXPECT_HAS(set_error("train.steps=" + repeated("[", deep)), "train.steps must be an integer");
     EXPECT_HAS(set_error("train.steps={" + keys + "=1}"), "train.steps must be an integer");
@@ -214,19 +217,18 @@ TEST(ConfigErrors, NestingTooDeep) {
 }
 
 TEST(ConfigErrors, Depth) {
-    const std::pair<const char*, int> cases[] = {
-        {"", 0},
-        {"a = 1", 0},
-        {"a = 1.5", 1},
-        {"a.b = 1\nc.d.e = 1", 2},
-        {"[a.b]\nc.d = 2", 2},
-        {"a.b = [{c = 1}]", 3},
-        {"a.b = [{c.d = 1}, [2.5]]", 4},
-        {"a = [1.5,\n 2.5, # 3.4.5 [[[\n 3.5]\nb = 1", 2},
-        {R"(a = "[[[[.....\"[[[")", 0},
-        {R"(a = '[[[.\' # ")", 0},
-        {"a = \"\"\"\n[[[\n\"\"\"\nb.c = 1", 1},
-        {"a = \"unfinished\nb.c = 1", 1}};
+    const std::pair<const char*, int> cases[] = {{"", 0},
+                                                 {"a = 1", 0},
+                                                 {"a = 1.5", 1},
+                                                 {"a.b = 1\nc.d.e = 1", 2},
+                                                 {"[a.b]\nc.d = 2", 2},
+                                                 {"a.b = [{c = 1}]", 3},
+                                                 {"a.b = [{c.d = 1}, [2.5]]", 4},
+                                                 {"a = [1.5,\n 2.5, # 3.4.5 [[[\n 3.5]\nb = 1", 2},
+                                                 {R"(a = "[[[[.....\"[[[")", 0},
+                                                 {R"(a = '[[[.\' # ")", 0},
+                                                 {"a = \"\"\"\n[[[\n\"\"\"\nb.c = 1", 1},
+                                                 {"a = \"unfinished\nb.c = 1", 1}};
     for (const auto& [text, depth] : cases) EXPECT_EQ(toml_depth(text), depth) << text;
 }
 

@@ -8,7 +8,8 @@ namespace {
 
 using namespace std::string_literals;
 
-const std::string whole = "GET /data?a=1&token=x%2By HTTP/1.1\r\nHost: localhost:8080\r\nauthorization:  Bearer abc \r\n\r\n";
+const std::string whole =
+    "GET /data?a=1&token=x%2By HTTP/1.1\r\nHost: localhost:8080\r\nauthorization:  Bearer abc \r\n\r\n";
 
 TEST(HttpRequest, takes_a_request_apart) {
     const ParsedRequest parsed = parse_request(whole);
@@ -72,7 +73,9 @@ TEST(HttpRequest, refuses_what_is_no_request) {
 
 TEST(HttpRequest, is_refused_at_16_KiB_however_it_is_made) {
     const std::string line = "GET / HTTP/1.1\r\nHost: localhost\r\n";
-    const auto padded = [&](std::size_t size) { return line + "X: " + std::string(size - line.size() - 7, 'a') + "\r\n\r\n"; };
+    const auto padded = [&](std::size_t size) {
+        return line + "X: " + std::string(size - line.size() - 7, 'a') + "\r\n\r\n";
+    };
     EXPECT_EQ(padded(100).size(), 100u);
     EXPECT_EQ(parse_request(padded(most_request_bytes)).status, 200);
     EXPECT_EQ(parse_request(padded(most_request_bytes + 1)).status, 431);
@@ -96,11 +99,33 @@ TEST(HttpRequest, values_of_a_query) {
 TEST(HttpRequest, hosts_of_this_machine) {
     for (const char* host : {"localhost", "LocalHost:1", "127.0.0.1", "127.1.2.3:65535", "[::1]", "[::1]:80"})
         EXPECT_TRUE(is_local_host(host)) << host;
-    for (const char* host :
-         {"", ":80", "[::1].evil.com", "[::1]evil", "[::1", "[::1]:", "[::1]:x", "localhost:", "localhost:evil.com",
-          "localhost:80.evil.com", "localhost:0", "localhost:65536", "localhost:-1", "localhost:080808", "localhost.evil.com",
-          "127.example.org", "127.0.0.1.evil.com", "127.0.0.1.2", "127.1", "128.0.0.1", "evil.com", "evil.com:8080",
-          "localhost@evil.com", "localhost evil.com", "::1", "[::2]", "0.0.0.0"})
+    for (const char* host : {"",
+                             ":80",
+                             "[::1].evil.com",
+                             "[::1]evil",
+                             "[::1",
+                             "[::1]:",
+                             "[::1]:x",
+                             "localhost:",
+                             "localhost:evil.com",
+                             "localhost:80.evil.com",
+                             "localhost:0",
+                             "localhost:65536",
+                             "localhost:-1",
+                             "localhost:080808",
+                             "localhost.evil.com",
+                             "127.example.org",
+                             "127.0.0.1.evil.com",
+                             "127.0.0.1.2",
+                             "127.1",
+                             "128.0.0.1",
+                             "evil.com",
+                             "evil.com:8080",
+                             "localhost@evil.com",
+                             "localhost evil.com",
+                             "::1",
+                             "[::2]",
+                             "0.0.0.0"})
         EXPECT_FALSE(is_local_host(host)) << host;
 }
 

@@ -1,4 +1,5 @@
-// The loop that answers, with visitors who are silent, drip, flood, never read or never end. No process and no training.
+// The loop that answers, with visitors who are silent, drip, flood, never read or never end. No process and no
+// training.
 #include "watching/http_server.hpp"
 
 #include <gtest/gtest.h>
@@ -7,8 +8,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <optional>
 #include <ctime>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -89,7 +90,8 @@ TEST(HttpServer, answers_and_closes) {
     EXPECT_EQ(text.substr(0, 17), "HTTP/1.1 200 OK\r\n");
     EXPECT_NE(text.find("\r\nContent-Length: 6\r\n"), std::string::npos);
     EXPECT_NE(text.find("\r\nConnection: close\r\n"), std::string::npos);
-    for (const char* header : {"X-Content-Type-Options: nosniff", "Referrer-Policy: no-referrer", "Cache-Control: no-store"})
+    for (const char* header :
+         {"X-Content-Type-Options: nosniff", "Referrer-Policy: no-referrer", "Cache-Control: no-store"})
         EXPECT_NE(text.find(header), std::string::npos) << header;
     EXPECT_EQ(text.substr(text.size() - 10), "\r\n\r\n/here\n");
     const std::string head = served.ask("HEAD /here HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -98,7 +100,8 @@ TEST(HttpServer, answers_and_closes) {
     // One request a connection; and no body, however much of it is sent.
     const std::string twice = served.ask(request + request);
     EXPECT_EQ(twice.find("HTTP/1.1", 1), std::string::npos);
-    EXPECT_EQ(served.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\nabc").substr(0, 12), "HTTP/1.1 405");
+    EXPECT_EQ(served.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\nabc").substr(0, 12),
+              "HTTP/1.1 405");
     EXPECT_EQ(served.ask("rubbish\r\n").substr(0, 12), "HTTP/1.1 400");
     EXPECT_EQ(served.ask("GET /" + std::string(20000, 'a')).substr(0, 12), "HTTP/1.1 431");
 }
@@ -165,7 +168,9 @@ TEST(HttpServer, who_does_not_read_is_cut_off) {
     EXPECT_LT(served.end(), 0.5);
     EXPECT_LE(answers, 2);  // two of 16 MiB are more than 20
     EXPECT_LT(seconds_since(begun), 5.0);
-    Served again(limits, [](const HttpRequest&) { return HttpResponse{200, "text/plain", std::string(16 << 20, 'a'), {}}; });
+    Served again(limits, [](const HttpRequest&) {
+        return HttpResponse{200, "text/plain", std::string(16 << 20, 'a'), {}};
+    });
     const Socket lazy = again.visit(request);
     std::this_thread::sleep_for(milliseconds(600));
     EXPECT_LT(Served::all_of(lazy).size(), std::size_t{16} << 20);
@@ -182,7 +187,8 @@ TEST(HttpServer, keeps_to_its_share_of_a_processor) {
     };
     Served served(limits, [&](const HttpRequest&) {
         const double begun = processor();
-        while (processor() < begun + 0.02) {}
+        while (processor() < begun + 0.02) {
+        }
         used += processor() - begun;
         return HttpResponse{200, "text/plain", "", {}};
     });

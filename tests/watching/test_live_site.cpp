@@ -50,9 +50,11 @@ protected:
     fs::path place_;
 };
 
-HttpRequest request(const std::string& target, const std::string& host = "localhost", const std::string& authorization = "") {
+HttpRequest request(const std::string& target, const std::string& host = "localhost",
+                    const std::string& authorization = "") {
     const std::size_t mark = target.find('?');
-    return {"GET", target.substr(0, mark), mark == std::string::npos ? "" : target.substr(mark + 1), host, authorization};
+    return {"GET", target.substr(0, mark), mark == std::string::npos ? "" : target.substr(mark + 1), host,
+            authorization};
 }
 
 TEST_F(LiveSiteTest, answers) {
@@ -139,9 +141,12 @@ TEST_F(LiveSiteTest, the_token_is_in_no_text_of_the_config) {
     set_key("serve.token=a-secret-text", config);
     EXPECT_EQ(config.serve.token, "a-secret-text");
     EXPECT_EQ(to_toml(config, true).find("a-secret-text"), std::string::npos);
-    for (const char* assignment : {"serve.token=[a-secret-text]", "serve.tokn=a-secret-text", "serv.token=a-secret-text"})
-        EXPECT_EQ(usage_error([&] { set_key(assignment, config); }).find("a-secret-text"), std::string::npos) << assignment;
-    EXPECT_NE(usage_error([&] { set_key("train.stepz=a-plain-text", config); }).find("a-plain-text"), std::string::npos);
+    for (const char* assignment :
+         {"serve.token=[a-secret-text]", "serve.tokn=a-secret-text", "serv.token=a-secret-text"})
+        EXPECT_EQ(usage_error([&] { set_key(assignment, config); }).find("a-secret-text"), std::string::npos)
+            << assignment;
+    EXPECT_NE(usage_error([&] { set_key("train.stepz=a-plain-text", config); }).find("a-plain-text"),
+              std::string::npos);
 }
 
 TEST(Address, is_what_a_browser_takes) {

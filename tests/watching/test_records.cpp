@@ -60,7 +60,8 @@ TEST(Records, of_other_types_are_none) {
             EXPECT_FALSE(read_record(changed(training, field, value), RecordKind::metrics)) << field << " " << value;
     for (const auto& [field, ignored] : diagnosis_fields.items())
         for (const std::string& value : {text, std::string("{\"a\":[]}"), std::string("[[1]]"), std::string("true")})
-            EXPECT_FALSE(read_record(changed(diagnosis, field, value), RecordKind::diagnostics)) << field << " " << value;
+            EXPECT_FALSE(read_record(changed(diagnosis, field, value), RecordKind::diagnostics))
+                << field << " " << value;
     for (const char* field : {"step", "floss_step", "kind", "loss", "accuracy", "running_accuracy", "seconds"})
         EXPECT_FALSE(read_record(changed(training, field, ""), RecordKind::metrics)) << field;
     for (const char* field : {"step", "floss_step", "exponents"})
@@ -75,20 +76,40 @@ TEST(Records, of_other_types_are_none) {
 TEST(Records, rasters_and_sessions) {
     const std::string raster = R"({"step":1,"floss_step":0,"neurons":3,"steps":4,"shown":[0,2],"spikes":[[1,4],[]]})";
     EXPECT_EQ(*read_raster(raster), Json::parse(raster));
-    for (const auto& [field, value] : std::initializer_list<std::pair<const char*, const char*>>{
-             {"step", "\"a\""}, {"neurons", "0"}, {"steps", "0"}, {"steps", "3"}, {"shown", "[0]"}, {"shown", "[0,3]"},
-             {"shown", "5"}, {"spikes", "[[1]]"}, {"spikes", "[[1],\"a\"]"}, {"spikes", "[[1],[-1]]"},
-             {"spikes", "[[1],[1.5]]"}, {"spikes", "{}"}, {"spikes", ""}, {"shown", ""}, {"neurons", ""}})
+    for (const auto& [field, value] :
+         std::initializer_list<std::pair<const char*, const char*>>{{"step", "\"a\""},
+                                                                    {"neurons", "0"},
+                                                                    {"steps", "0"},
+                                                                    {"steps", "3"},
+                                                                    {"shown", "[0]"},
+                                                                    {"shown", "[0,3]"},
+                                                                    {"shown", "5"},
+                                                                    {"spikes", "[[1]]"},
+                                                                    {"spikes", "[[1],\"a\"]"},
+                                                                    {"spikes", "[[1],[-1]]"},
+                                                                    {"spikes", "[[1],[1.5]]"},
+                                                                    {"spikes", "{}"},
+                                                                    {"spikes", ""},
+                                                                    {"shown", ""},
+                                                                    {"neurons", ""}})
         EXPECT_FALSE(read_raster(changed(raster, field, value))) << field << " " << value;
-    const std::string session = R"({"started":"a","build":"b","grid":"1x1","threads":1,"backend":"cpu","precision":"fp32",)"
-                                R"("communicator":"mpi","ranks":[{"host":"h","device":"d"}]})";
+    const std::string session =
+        R"({"started":"a","build":"b","grid":"1x1","threads":1,"backend":"cpu","precision":"fp32",)"
+        R"("communicator":"mpi","ranks":[{"host":"h","device":"d"}]})";
     EXPECT_EQ(*read_session(session), Json::parse(session));
-    const std::string deep = R"([{"host":"h","device":"d","x":)" + std::string(300000, '[') + std::string(300000, ']') + "}]";
+    const std::string deep =
+        R"([{"host":"h","device":"d","x":)" + std::string(300000, '[') + std::string(300000, ']') + "}]";
     const std::size_t at = session.find("[{");
     EXPECT_EQ(*read_session(session.substr(0, at) + deep + "}"), Json::parse(session));
-    for (const auto& [field, value] : std::initializer_list<std::pair<const char*, const char*>>{
-             {"ranks", "[]"}, {"ranks", "5"}, {"ranks", "[{\"host\":\"h\"}]"}, {"ranks", "[{\"host\":1,\"device\":\"d\"}]"},
-             {"ranks", ""}, {"grid", "5"}, {"threads", "\"a\""}, {"warning", "5"}})
+    for (const auto& [field, value] :
+         std::initializer_list<std::pair<const char*, const char*>>{{"ranks", "[]"},
+                                                                    {"ranks", "5"},
+                                                                    {"ranks", "[{\"host\":\"h\"}]"},
+                                                                    {"ranks", "[{\"host\":1,\"device\":\"d\"}]"},
+                                                                    {"ranks", ""},
+                                                                    {"grid", "5"},
+                                                                    {"threads", "\"a\""},
+                                                                    {"warning", "5"}})
         EXPECT_FALSE(read_session(changed(session, field, value))) << field << " " << value;
 }
 
@@ -106,15 +127,16 @@ protected:
 };
 
 TEST_F(RunRecordsTest, broken_ones_are_left_out_and_counted) {
-    write("metrics.jsonl", training + "\n{\"step\":5,\"kind\":null}\n" + changed(training, "loss", '"' + tag + '"') + "\n\n" +
-                               changed(training, "step", "6") + "\n" + training.substr(0, 20));
+    write("metrics.jsonl", training + "\n{\"step\":5,\"kind\":null}\n" + changed(training, "loss", '"' + tag + '"') +
+                               "\n\n" + changed(training, "step", "6") + "\n" + training.substr(0, 20));
     write("diagnostics.jsonl", changed(diagnosis, "exponents", "\"x\"") + "\n" + diagnosis + "\n");
     write("raster.json", "[1]");
     RunRecords records(run());
     records.read();
     EXPECT_EQ(records.count(), 3u);
     EXPECT_EQ(records.training()["step"], 6);
-    EXPECT_EQ(records.damage(), "damaged and left out: 3 lines of metrics.jsonl, 1 line of diagnostics.jsonl, raster.json");
+    EXPECT_EQ(records.damage(),
+              "damaged and left out: 3 lines of metrics.jsonl, 1 line of diagnostics.jsonl, raster.json");
     const Json page = Json::parse(records.json(nullptr));
     EXPECT_EQ(page["metrics"]["lines"].size(), 2u);
     EXPECT_EQ(page["diagnostics"]["lines"].size(), 1u);
@@ -166,7 +188,8 @@ TEST(Records, are_what_the_program_writes) {
 
 TEST(Page, data_cannot_end_their_element) {
     EXPECT_EQ(safe_in_script("{\"a\":\"</script><!--&\"}"), "{\"a\":\"\\u003c/script\\u003e\\u003c!--\\u0026\"}");
-    EXPECT_EQ(safe_in_script("\xe2\x80\xa8|\xe2\x80\xa9|\xe2\x80\xaa|\xe2\x80"), "\\u2028|\\u2029|\xe2\x80\xaa|\xe2\x80");
+    EXPECT_EQ(safe_in_script("\xe2\x80\xa8|\xe2\x80\xa9|\xe2\x80\xaa|\xe2\x80"),
+              "\\u2028|\\u2029|\xe2\x80\xaa|\xe2\x80");
     const std::string text = "a < b > c & \xe2\x80\xa8 \xe2\x80\x93";
     EXPECT_EQ(Json::parse(safe_in_script(Json(text).dump())), text);
     const std::string page = page_text(Json({{"name", "</script><script>alert(1)</script>/*script*/"}}).dump());
