@@ -75,6 +75,7 @@ if ! "$engine" image inspect "$image" >/dev/null 2>&1; then
 fi
 
 arguments=(--rm --workdir "$PWD" --env "RANKS=$ranks" --shm-size "${SHM_SIZE:-1g}" --stop-timeout 120)
+[ -z "${SPIKEFLOSS_TOKEN:-}" ] || arguments+=(--env SPIKEFLOSS_TOKEN) # by name: the value stays out of ps
 user=$(id -u):$(id -g)
 case $(basename "$engine") in
     podman*)

@@ -287,7 +287,9 @@ else
 fi
 # mpirun has its own process group, which Ctrl-C does not reach.
 set -m
-"${guarded[@]}" "${launch[@]}" -x GOMP_SPINCOUNT "$root/launch/mpirun/rank.sh" "$sign" "$program" train "$config" \
+exported=(-x GOMP_SPINCOUNT)
+[ -z "${SPIKEFLOSS_TOKEN:-}" ] || exported+=(-x SPIKEFLOSS_TOKEN) # rank 0 may be on another machine
+"${guarded[@]}" "${launch[@]}" "${exported[@]}" "$root/launch/mpirun/rank.sh" "$sign" "$program" train "$config" \
     "${arguments[@]}" </dev/null >&"$lines" 2>&"$errors" {errors}>&- {lines}>&- &
 job=$!
 set +m

@@ -136,7 +136,7 @@ std::pair<std::int64_t, std::int64_t> Run::position() const {
 void Run::diagnose(const GradientNorms* norms) {
     const Diagnosis diagnosis = trainer_.diagnose();
     const Raster raster = trainer_.raster(most_shown);
-    const auto [step, floss_step] = position();
+    const std::int64_t step = position().first, floss_step = position().second;
     if (std::isfinite(diagnosis.spectrum.exponents[0])) display_.measured(diagnosis.spectrum.exponents[0]);
     if (const std::string lost = lost_text(diagnosis.spectrum); !lost.empty() && !lost_told_) {
         display_.say(

@@ -47,7 +47,8 @@ std::string sizes_text(const Config& config, const Task& task, const NetworkShap
 
 // The digest of the data of a task. Every rank has read them, perhaps on another machine.
 std::string data_digest(const ProcessGrid& grid, const Config& config, const Task& task) {
-    const std::string mine = task.data_digest(), first = first_text(grid.rank() == 0 ? mine : "", grid);
+    const std::string mine = task.data_digest();
+    std::string first = first_text(grid.rank() == 0 ? mine : "", grid);
     grid.agree([&] {
         require(mine == first, Exit::bad_file,
                 fmt::format("{} reads other data from task.images = \"{}\" than rank 0",

@@ -70,11 +70,12 @@ void check_delayed_bits(const TaskConfig& task, double dt) {
     const bool is_xor = task.name == "delayed_xor";
     const std::int64_t unit = task.steps_per_bit * (is_xor ? 2 : 1);
     if (delay % unit != 0 || (is_xor && delay == 0)) {
-        contradiction(fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = "
-                                  "{}{})",
-                                  task.delay, delay, task.name, unit, task.steps_per_bit,
-                                  is_xor ? ", and half the delay is used too; not 0" : ""),
-                      fmt::format("choose for example task.delay = {}", (delay / unit + 1) * unit * dt));
+        contradiction(
+            fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = "
+                        "{}{})",
+                        task.delay, delay, task.name, unit, task.steps_per_bit,
+                        is_xor ? ", and half the delay is used too; not 0" : ""),
+            fmt::format("choose for example task.delay = {}", static_cast<double>((delay / unit + 1) * unit) * dt));
     }
     if (task.coding == "direct" && task.inputs != 1) {
         contradiction(fmt::format("task.inputs = {}, but task.coding = \"direct\" has one input", task.inputs),

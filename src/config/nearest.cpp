@@ -86,8 +86,9 @@ const Key& find_key(const std::vector<Key>& keys, const std::string& section, co
     const auto found = std::find_if(keys.begin(), keys.end(),
                                     [&](const Key& key) { return key.section == section && key.name == name; });
     if (found != keys.end()) return *found;
+    const std::string path = section + "." + name;
     for (const auto& [before, now] : renamed)
-        if (section + "." + name == before)
+        if (path == before)
             throw Error(Exit::usage, fmt::format("{}unknown key {}", where, before),
                         fmt::format("it is now called {}; {}", now, all_keys));
     throw Error(Exit::usage, fmt::format("{}unknown key {}.{}", where, section, name),

@@ -74,7 +74,7 @@ void add_scalars(const std::string& tag, const nlohmann::json& value, std::strin
     if (value.is_number()) {
         summary += scalar(tag, value.get<double>());
     } else if (value.is_object()) {
-        for (const auto& [name, part] : value.items()) add_scalars(tag + "/" + name, part, summary);
+        for (const auto& [name, part] : value.items()) add_scalars(fmt::format("{}/{}", tag, name), part, summary);
     } else if (value.is_array() && tag.ends_with("exponents")) {
         for (std::size_t i = 0; i < value.size(); ++i) add_scalars(fmt::format("{}/{}", tag, i + 1), value[i], summary);
     }
@@ -116,7 +116,7 @@ void EventFile::add_line(const std::string& line) {
     std::string summary;
     for (const auto& [name, value] : json.items())
         if (name != "step" && name != "floss_step" && !name.ends_with("seconds"))
-            add_scalars(kind + "/" + name, value, summary);
+            add_scalars(fmt::format("{}/{}", kind, name), value, summary);
     write(json[kind == "flossing" ? "floss_step" : "step"].get<std::int64_t>(), summary);
 }
 

@@ -51,10 +51,15 @@ constexpr Field diagnostics_fields[] = {
 };
 
 constexpr Field session_fields[] = {
-    {"started", Type::text},      {"build", Type::text, Need::never},
-    {"grid", Type::text},         {"threads", Type::count},
-    {"backend", Type::text},      {"precision", Type::text},
-    {"communicator", Type::text}, {"warning", Type::text, Need::never},
+    {"started", Type::text},
+    {"version", Type::text, Need::never},
+    {"build", Type::text, Need::never},
+    {"grid", Type::text},
+    {"threads", Type::count},
+    {"backend", Type::text},
+    {"precision", Type::text},
+    {"communicator", Type::text},
+    {"warning", Type::text, Need::never},
     {"ranks", Type::hosts},
 };
 

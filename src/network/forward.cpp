@@ -79,8 +79,8 @@ std::size_t StatePass::bytes() const {
 void StatePass::save_start(Index k) {
     const Index size = b_ * n_;
     const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
-    backend_.copy(starts_.data() + 2 * k * size, current_(first_of(k)), bytes);
-    backend_.copy(starts_.data() + (2 * k + 1) * size, membrane_(first_of(k)), bytes);
+    backend_.copy(starts_.data() + 2 * k * size, current_at(first_of(k)), bytes);
+    backend_.copy(starts_.data() + (2 * k + 1) * size, membrane_at(first_of(k)), bytes);
 }
 
 // The same into the tape, which holds segment k from now on.
@@ -88,8 +88,8 @@ void StatePass::load_start(Index k) {
     const Index size = b_ * n_;
     const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
     held_ = k;
-    backend_.copy(current_(first_of(k)), starts_.data() + 2 * k * size, bytes);
-    backend_.copy(membrane_(first_of(k)), starts_.data() + (2 * k + 1) * size, bytes);
+    backend_.copy(current_at(first_of(k)), starts_.data() + 2 * k * size, bytes);
+    backend_.copy(membrane_at(first_of(k)), starts_.data() + (2 * k + 1) * size, bytes);
 }
 
 // Runs segment k again unless its states are in the tape. Nothing travels between ranks.
@@ -115,14 +115,14 @@ void StatePass::forward(const Network& network, const float* x) {
         if (k > 0) load_start(k);
         forward_segment(network, x, Run::first);
     }
-    if (segments_ > 1) backend_.copy(end_.data(), membrane_(T_), end_.bytes());
+    if (segments_ > 1) backend_.copy(end_.data(), membrane_at(T_), end_.bytes());
     finish_readout(network);
 }
 
 // i[0] and u[0], the same for every sequence.
 void StatePass::start(const Network& network) {
-    backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_(0));
-    backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_(0));
+    backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_at(0));
+    backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_at(0));
     pack(network.model.neuron, 0);
 }
 
@@ -171,17 +171,17 @@ void StatePass::record(int kind, Index first, std::array<const void*, 3> arrays,
 
 // s[t] of all neurons, as bits.
 void StatePass::pack(const NeuronModel& model, Index t) {
-    backend_.pack_spikes(model, b_, n_, membrane_(t), bits_.data());
-    recurrence_.gather_spikes(b_, bits_.data(), spikes_(t));
+    backend_.pack_spikes(model, b_, n_, membrane_at(t), bits_.data());
+    recurrence_.gather_spikes(b_, bits_.data(), spikes_at(t));
 }
 
 // Steps first + 1 .. first + steps, their inputs waiting in input_: the readable form, for any grid.
 void StatePass::loop_forward(const Network& network, Index first, Index steps, Run run) {
     const NeuronModel& model = network.model.neuron;
     for (Index t = first; t < first + steps; ++t) {
-        recurrence_.apply(network[Parameter::w_rec], b_, recurrence_.unpack(b_, spikes_(t)), step_.data());
+        recurrence_.apply(network[Parameter::w_rec], b_, recurrence_.unpack(b_, spikes_at(t)), step_.data());
         backend_.neuron_step(model, network.neurons(), b_, n_, input_.data() + (t - first) * b_ * n_, step_.data(),
-                             current_(t), membrane_(t), current_(t + 1), membrane_(t + 1));
+                             current_at(t), membrane_at(t), current_at(t + 1), membrane_at(t + 1));
         if (run == Run::first) pack(model, t + 1);
     }
 }
@@ -191,13 +191,13 @@ void StatePass::loop_forward(const Network& network, Index first, Index steps, R
 // chunk_bits_.
 void StatePass::whole_forward(const Network& network, Index first, Index steps, Run run) {
     const bool aside = segments_ > 1;
-    std::uint32_t* bits = aside ? chunk_bits_.data() : spikes_(first);
+    std::uint32_t* bits = aside ? chunk_bits_.data() : spikes_at(first);
     const bool done =
         backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_, network[Parameter::w_rec],
-                               input_.data(), current_(first), keep_current_ ? b_ * n_ : 0, membrane_(first), bits);
+                               input_.data(), current_at(first), keep_current_ ? b_ * n_ : 0, membrane_at(first), bits);
     require(done, Exit::internal, "the backend did not take a pass that it said it takes");
     if (aside && run == Run::first)
-        backend_.copy(spikes_(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
+        backend_.copy(spikes_at(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
 }
 
 // The same with input and readout, where the backend takes the whole network.
@@ -209,10 +209,10 @@ void StatePass::network_forward(const Network& network, const float* x, Index fi
         .O = O,
         .x = x + first * b_ * M,
         .w_in = network[Parameter::w_in],
-        .i = current_(first),
+        .i = current_at(first),
         .i_stride = keep_current_ ? b_ * n_ : 0,
-        .u = membrane_(first),
-        .bits = spikes_(first),
+        .u = membrane_at(first),
+        .bits = spikes_at(first),
         .readout = network.model.readout,
         .w_out = network[Parameter::w_out],
         .y = run == Run::first ? static_cast<float*>(readout_sums_.matrix(steps * b_, O, at).data) : nullptr};

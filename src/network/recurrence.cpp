@@ -7,7 +7,6 @@ Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons,
       comm_(grid.neurons()),
       blocks_(block_ranges(neurons, grid.shape().neuron_shards)),
       sizes_(blocks_.size()),
-      neurons_(neurons),
       n_(grid.neurons_of(neurons).size()),
       gathered_(backend, max_rows * neurons),
       sums_(backend, max_rows * n_) {

@@ -45,7 +45,7 @@ private:
     Communicator& comm_;
     std::vector<BlockRange> blocks_;
     std::vector<Index> sizes_;  // message sizes of the next collective, one per shard
-    Index neurons_, n_;
+    Index n_;
     Buffer<float> gathered_;  // [max_rows N]
     SumBuffer sums_;          // [max_rows n], this rank's finished sums
     SumBuffer partial_;       // [max_rows N], sums for all shards

@@ -126,9 +126,9 @@ private:
         SPIKEFLOSS_ASSERT(t >= first_of(held_) && t <= end_of(held_));
         return t - first_of(held_);
     }
-    float* membrane_(Index t) { return tape_.membrane.data() + row(t) * b_ * n_; }
-    float* current_(Index t) { return tape_.current.data() + (keep_current_ ? row(t) : 0) * b_ * n_; }
-    std::uint32_t* spikes_(Index t) { return tape_.spikes.data() + t * words_; }
+    float* membrane_at(Index t) { return tape_.membrane.data() + row(t) * b_ * n_; }
+    float* current_at(Index t) { return tape_.current.data() + (keep_current_ ? row(t) : 0) * b_ * n_; }
+    std::uint32_t* spikes_at(Index t) { return tape_.spikes.data() + t * words_; }
 
     Backend& backend_;
     const ProcessGrid& grid_;

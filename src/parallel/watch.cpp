@@ -74,7 +74,7 @@ Watch::Watch(MPI_Comm comm, double seconds) : seconds_(seconds) {
     }
     check_mpi(MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm, &size_), "MPI_Comm_size");
-    if (seconds_ > 0.0 && size_ > 1) guard_ = std::jthread([this](std::stop_token stop) { guard(stop); });
+    if (seconds_ > 0.0 && size_ > 1) guard_ = std::jthread([this](const std::stop_token& stop) { guard(stop); });
     const Blocking blocking(this, "setting up the communicators");
     check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");

@@ -25,6 +25,8 @@ std::vector<float> bases(std::uint64_t seed, Index k, const Network& network, Bl
 
 }  // namespace
 
+// `start` is a value, so that its host memory is free once the trainer is made.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
 Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, TrainerOptions options,
                  TrainingState start)
     : backend_(backend),

@@ -66,7 +66,7 @@ std::string response_text(const HttpResponse& response, bool head) {
         "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: "
         "same-origin\r\n",
         response.status, reason_of(response.status), response.type, response.body.size());
-    for (const auto& [name, value] : response.headers) text += name + ": " + value + "\r\n";
+    for (const auto& [name, value] : response.headers) text += fmt::format("{}: {}\r\n", name, value);
     return text + "\r\n" + (head ? "" : response.body);
 }
 

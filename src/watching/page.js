@@ -238,7 +238,8 @@
     if (!session) { place.textContent = "The run directory has no session.json that can be read."; return; }
     const text = made("p", "", `${session.ranks.length} rank${session.ranks.length > 1 ? "s" : ""}, grid ${session.grid}, ` +
       `${session.threads} thread${session.threads > 1 ? "s" : ""} a rank, backend ${session.backend} (${session.precision}), ` +
-      `communicator ${session.communicator}, started ${session.started}`);
+      `communicator ${session.communicator}, started ${session.started}` +
+      (session.version ? `, ${session.version}` : ""));
     const table = document.createElement("table");
     table.insertRow().append(...["ranks", "host", "device"].map((title) => made("th", "", title)));
     // Neighbours that have the same are one row.
