@@ -250,7 +250,8 @@ class RunTest(program.ProgramTest):
             self.fail_with(BAD_FILE, ["none.h5", "no such file"], *self.arguments, *check, "--set",
                            f"network.file={self.folder / 'none.h5'}")
         if "ASAN_OPTIONS" not in os.environ:  # the sanitizer ends a program that asks for so much
-            self.fail_with(USAGE, ["does not fit into the memory", "GiB", "weights", "more neuron shards"], *self.arguments, "--set", "network.neurons=1000000", ranks=2)
+            self.fail_with(USAGE, ["does not fit into the memory", "GiB", "weights", "more neuron shards"],
+                           *self.arguments, "--set", "network.neurons=1000000", ranks=2)
         self.assertFalse(self.run_directory.exists())
 
     def test_loss_that_is_not_finite(self):
