@@ -75,8 +75,13 @@ void touch(const InputFile& file) {
             attempt([&] { file.touch(fmt::format("{}/{}", group, name_of(p)), progress); });
     for (const char* name : {"x", "mask", "target", "label", "q0"})
         attempt([&] { file.touch(fmt::format("/sequences/{}", name), progress); });
-    for (const char* object : {"/", "/network", "/sequences", "/progress", "/optimiser/task", "/optimiser/floss"})
-        attempt([&] { touch_attributes(file, object); });
+    attempt([&] {
+        touch_attributes(file, "/network",
+                         {"format", "version", "threshold", "reset", "surrogate", "sharpness", "readout", "layout"});
+    });
+    attempt([&] { touch_attributes(file, "/sequences", {"layout"}); });
+    for (const char* object : {"/", "/progress", "/optimiser/task", "/optimiser/floss"})
+        attempt([&] { touch_attributes(file, object, {}); });
 }
 
 // The program anew, without the environment of MPI and with standard streams of its own. Its process, or -1.

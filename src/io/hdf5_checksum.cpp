@@ -258,9 +258,18 @@ bool is_whole_file_of(const std::string& format, const std::string& path) {
     }
 }
 
-void touch_attributes(const InputFile& file, const std::string& object) {
+void touch_attributes(const InputFile& file, const std::string& object, std::vector<std::string> names) {
     if (!file.has(object)) return;
-    for (const std::string& name : attribute_names(file, object)) attribute_value(file, object, name);
+    const auto attempt = [](auto&& read) {
+        try {
+            read();
+        } catch (const std::exception&) {  // its reader will throw it again
+        }
+    };
+    attempt([&] {
+        for (std::string& name : attribute_names(file, object)) names.push_back(std::move(name));
+    });
+    for (const std::string& name : names) attempt([&] { attribute_value(file, object, name); });
 }
 
 void touch_contents(const InputFile& file, const std::function<void()>& progress) {
@@ -268,7 +277,7 @@ void touch_contents(const InputFile& file, const std::function<void()>& progress
     for (const std::string& name : contents.datasets) file.touch(name, progress);
     for (const auto* objects : {&contents.groups, &contents.datasets})
         for (const std::string& object : *objects) {
-            touch_attributes(file, object);
+            touch_attributes(file, object, {});
             progress();
         }
 }

@@ -34,8 +34,9 @@ bool has_seal(const std::string& path);
 bool is_whole_file_of(const std::string& format, const std::string& path);
 
 // Read what checksum_fault reads, and throw it away: all attributes of an object; all of a file. progress() is called
-// after every object.
-void touch_attributes(const InputFile& file, const std::string& object);
+// after every object. In a damaged file an attribute may be missing from the list of attributes and still be found by
+// its name: `names` are those that a reader opens by name.
+void touch_attributes(const InputFile& file, const std::string& object, std::vector<std::string> names);
 void touch_contents(const InputFile& file, const std::function<void()>& progress);
 
 // Reads the whole file, every rank a share, and returns "" when it is what was written, otherwise what is wrong with

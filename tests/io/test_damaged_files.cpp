@@ -158,5 +158,15 @@ TEST_F(DamagedFiles, TouchReadsInBlocks) {
     EXPECT_THROW(blocks("/network/bias"), Error);
 }
 
+// Found by fuzz_network. The library reads the attribute `reset` of this file for ever, and does not list it.
+TEST_F(DamagedFiles, TheProbeReadsAttributesThatAreNotListed) {
+    int ranks = 1;
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    if (ranks > 1) GTEST_SKIP() << "with several ranks the probe is a program of its own";
+    const std::string fault = probe_fault(std::string(SPIKEFLOSS_TEST_DATA) + "/damaged/heap_loop.h5");
+    expect_contains(fault, "the HDF5 library does not come to an end with it");
+    EXPECT_EQ(probe_fault(path), "");
+}
+
 }  // namespace
 }  // namespace spikefloss::test
