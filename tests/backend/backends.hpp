@@ -31,8 +31,8 @@ inline std::vector<BackendCase> cuda_backends() {
     return backends;
 }
 
-// The same GPU taken for smaller ones, on which whole passes of a few dozen neurons go every way: W_rec cut over the
-// blocks of a cluster, over blocks that meet in global memory, or a product for every step.
+// The same GPU with smaller limits, so that whole passes of a few dozen neurons take every form: W_rec split over the
+// blocks of a cluster, over blocks that communicate through global memory, or a product for every step.
 inline std::vector<BackendCase> limited_cuda_backends() {
     struct Limited {
         const char* name;
@@ -47,7 +47,7 @@ inline std::vector<BackendCase> limited_cuda_backends() {
     return backends;
 }
 
-// Three threads divide none of the usual sizes, so that a wrong split of the work shows.
+// Three threads do not divide any of the usual sizes, so a wrong split of the work shows.
 inline std::vector<BackendCase> cpu_backends() {
     std::vector<BackendCase> backends;
     for (int threads : {1, 3})
@@ -57,7 +57,7 @@ inline std::vector<BackendCase> cpu_backends() {
     return backends;
 }
 
-// In a test's emulated twin the CUDA backend alone, which there runs on an emulated device. Elsewhere all of the build.
+// In the emulated twin of a test only the CUDA backend, on an emulated device. Elsewhere all backends of the build.
 inline std::vector<BackendCase> available_backends() {
 #ifdef SPIKEFLOSS_TEST_EMULATED
     return cuda_backends();
@@ -77,8 +77,8 @@ inline std::vector<BackendCase> available_pass_backends() {
     return backends;
 }
 
-// The backend of tests that take one, not all: in an emulated twin the CUDA backend; elsewhere the CPU's, or the one
-// that SPIKEFLOSS_TEST_BACKEND names.
+// The backend of tests that use one backend: in an emulated twin the CUDA backend; elsewhere the CPU backend, or the
+// one that SPIKEFLOSS_TEST_BACKEND names.
 inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
 #ifdef SPIKEFLOSS_TEST_EMULATED
     return make_backend("cuda", threads, sums);
@@ -88,7 +88,7 @@ inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
 #endif
 }
 
-// What to do about a backend that cannot run here: on a machine that is meant to have a GPU its tests must not be
+// Whether a backend that cannot run here is a failure. On a machine that should have a GPU its tests must not be
 // skipped.
 inline bool gpu_is_required() {
     const char* asked = std::getenv("SPIKEFLOSS_REQUIRE_GPU");

@@ -60,7 +60,7 @@ inline Floats dyadic_floats(Index count, std::uint64_t seed) {
 
 inline Doubles widened(const Floats& values) { return {values.begin(), values.end()}; }
 
-// Every |actual - expected| <= tolerance (1 + |expected|), with the first that is not. NaN never passes.
+// Every |actual - expected| <= tolerance (1 + |expected|); reports the first violation. NaN never passes.
 template <class A>
 testing::AssertionResult close_to(const A& actual, const Doubles& expected, double tolerance) {
     if (actual.size() != expected.size())
@@ -84,8 +84,8 @@ inline reference::Surrogate to_reference(Surrogate surrogate) {
     return static_cast<reference::Surrogate>(static_cast<int>(surrogate));
 }
 
-// Constants and membranes of b x n neurons. Of the membranes some lie exactly at threshold (no spike), just above it
-// and far away; the first alpha is 0, the last beta is 0.
+// Constants and membranes of b x n neurons. Some membranes are exactly at threshold (no spike), some just above it,
+// some far away. The first alpha is 0, the last beta is 0.
 struct Neurons {
     NeuronModel model;
     Floats alpha, beta, bias, u;
@@ -121,8 +121,8 @@ struct Constants {
     operator NeuronVectors() const { return {alpha.data(), beta.data(), bias.data()}; }
 };
 
-// Skips the running test, saying what is missing and why, unless nothing is; where a GPU is required, that is a
-// failure. For SetUp.
+// For SetUp. If something is missing, skips the running test with the reason. Where a GPU is required, this is a
+// failure instead.
 inline void skip_where_missing(const std::string& what) {
     if (what.empty()) return;
     if (gpu_is_required()) FAIL() << what;
@@ -156,7 +156,7 @@ protected:
         return wide;
     }
 
-    // What a sum of `terms` products of floats of size 1 may be off by.
+    // The largest error of a sum of `terms` products of floats of size 1.
     double sum_tolerance(Index terms) const {
         const double root = std::sqrt(static_cast<double>(terms + 1));
         return backend.sums() == Sums::float32 ? 1e-6 * root : 1e-13 * root;
@@ -164,13 +164,13 @@ protected:
 
     void SetUp() override { skip_where_missing(GetParam().missing); }
 
-    // Where the backend cannot run, one that can stands in until SetUp skips the test.
+    // If the backend cannot run here, the CPU backend takes its place until SetUp skips the test.
     std::unique_ptr<Backend> owner =
         GetParam().missing.empty() ? GetParam().make() : make_backend("cpu", 1, Sums::float32);
     Backend& backend = *owner;
 };
 
-// Once in each test file: its cases run on every backend.
+// Use this once in each test file. Its cases run on every backend.
 #define SPIKEFLOSS_ON_EVERY_BACKEND(Fixture)                                                         \
     INSTANTIATE_TEST_SUITE_P(Backends, Fixture,                                                      \
                              testing::ValuesIn(::spikefloss::testing_support::available_backends()), \

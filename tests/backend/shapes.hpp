@@ -20,8 +20,8 @@ inline std::ostream& operator<<(std::ostream& out, const Shape& shape) {
 
 inline Factors factors_of(const Shape& shape) { return {shape.b, shape.k, shape.n}; }
 
-// Sizes around the word of 32 spikes and the vector registers, empty ones, and one large enough to be split over
-// threads.
+// Sizes around the word of 32 spikes and around the vector registers, empty sizes, and one size large enough to be
+// split over threads.
 inline std::vector<Shape> all_ragged_shapes() {
     std::vector<Shape> shapes;
     for (Index b : {0, 1, 3, 5})

@@ -25,12 +25,12 @@ private:
 };
 SPIKEFLOSS_ON_EVERY_BACKEND(Adjoints);
 
-// |left - right| against the sizes of the two vectors of each product.
+// |left - right| relative to the sizes of the two vectors of each product.
 void expect_equal_products(double left, double right, double size) { EXPECT_NEAR(left, right, 2e-6 * size); }
 
 double norm(const Floats& x) { return std::sqrt(dot(x, x)); }
 
-// Membranes at least 0.5 away from threshold, on both sides, so that a change of less than that spikes alike.
+// Membranes at least 0.5 away from threshold, on both sides, so a smaller change does not change the spikes.
 Neurons away_from_threshold(NeuronModel model, Index b, Index n) {
     Neurons net(model, b, n);
     net.u = uniform_floats(b * n, 7, 0.5, 1.5);
@@ -58,7 +58,7 @@ Floats sum(const Floats& a, const Floats& b, float factor = 1.0f) {
     return result;
 }
 
-// The whole step with its recurrence, the spike's derivative being psi, as the backward pass uses it.
+// The whole step with its recurrence. The derivative of the spike is psi, as in the backward pass.
 TEST_P(Adjoints, StepOfTheState) {
     for (Index n : {1, 31, 67})
         for (Reset reset : all_resets)
@@ -74,7 +74,7 @@ TEST_P(Adjoints, StepOfTheState) {
                              y_u = random_floats(count, 8), zeros(count, 0.0f);
                 const Buffer<float> w(backend, random_floats(n * n, 9, 1.0 / std::sqrt(double(n)))), u_(backend, net.u);
 
-                // J (x_i, x_u, x_input) = step(at + x) - step(at), the spikes having moved by psi x_u.
+                // J (x_i, x_u, x_input) = step(at + x) - step(at), where the spikes change by psi x_u.
                 Buffer<float> moved_spikes(backend, count);
                 const Buffer<float> x_u_(backend, x_u);
                 backend.add_through_spikes(net.model, b, n, u_.data(), x_u_.data(), moved_spikes.data());

@@ -44,7 +44,7 @@ TEST(CpuBasis, Gram) {
         for (const Basis* other : {&x, &y})
             for (const GramSums sums : {GramSums::float64, GramSums::float32}) {
                 const Doubles g = gram_of(sums, x, *other, 1);
-                // Of products of norm sqrt(D): in float a few of their units in the last place.
+                // For products of norm sqrt(D): in float a few units in the last place.
                 const double tolerance = (sums == GramSums::float64 ? 1e-13 : 4e-7) * static_cast<double>(D);
                 for (Index i = 0; i < k; ++i)
                     for (Index j = i; j < k; ++j)
@@ -81,7 +81,7 @@ TEST(CpuBasis, BothDivisionsByR) {
         EXPECT_LT(distance_from_orthonormal(x), 4e-7 * growth);
         EXPECT_TRUE(near_in_norm(widened(x.values), widened(y.values), 1e-7 * growth));
 
-        // x <- R^-1 x, in parts, of the original rows: R times the result is what it was.
+        // x <- R^-1 x, in parts, of the original rows: R times the result is the original.
         Basis z = a;
         for (Index begin = 0; begin < D; begin += 16)
             divide(k, Transpose::yes, inverse.data(), z.values.data(), z.stride, begin, begin + 16);
@@ -95,7 +95,7 @@ TEST(CpuBasis, BothDivisionsByR) {
     }
 }
 
-// Two nearly parallel columns: the float product would lose digits, and invert says so.
+// Two nearly parallel columns: the float product would lose digits, and invert reports this.
 TEST(CpuBasis, GrowthTellsWhenAFloatProductLosesDigits) {
     const Index k = 5, D = 64, stride = padded_k(k);
     Basis x(k, D, 4);

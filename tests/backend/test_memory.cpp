@@ -59,7 +59,7 @@ TEST(CpuMemory, IsAlignedForVectors) {
     }
 }
 
-#ifndef __SANITIZE_ADDRESS__  // which ends the program at such a request itself
+#ifndef __SANITIZE_ADDRESS__  // the address sanitizer ends the program at such a request
 TEST(CpuMemory, TooMuchIsAnErrorThatSaysWhatToDo) {
     const auto backend = make_backend("cpu", 1, Sums::float32);
     try {

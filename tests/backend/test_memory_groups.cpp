@@ -94,7 +94,7 @@ TEST_F(MemoryGroups, FirstVersion) {
     EXPECT_EQ(left(), 600u);
 }
 
-// A container of the first version sees its own group as the top, under the name that it has outside.
+// In a container of version 1, the group of the container is the top, under the name that it has outside.
 TEST_F(MemoryGroups, Containers) {
     process("4:memory:/docker/abc/inner\n",
             "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");

@@ -15,7 +15,7 @@ Doubles to_floats(SumBuffer& sums, Backend& backend) {
     return widened(values);
 }
 
-// Large batches, several panels of neurons, sides of no and of many rows.
+// Large batches, several panels of neurons, no or many rows of inputs and readouts.
 struct NetworkCase {
     Index steps, b, N, M, O;
     Readout readout;
@@ -40,7 +40,7 @@ TEST_P(NetworkPasses, Network) {
             const Constants constants(backend, net);
             Floats w = dyadic_floats(N * N, 1);
             for (float& value : w) value *= 0.25f;
-            // Dyadic inputs with few bits: their sums are exact, too, so that spikes must agree.
+            // Dyadic inputs with few bits: their sums are exact, too, so the spikes must be equal.
             const Buffer<float> w_(backend, w), w_in(backend, dyadic_floats(N * M, 4)),
                 x(backend, dyadic_floats(rows * M, 5)), w_out(backend, random_floats(O * N, 6)),
                 dz(backend, random_floats(rows * O, 7));
@@ -116,7 +116,7 @@ TEST_P(NetworkPasses, Network) {
     }
 }
 
-// What is summed together does not depend on the threads.
+// The groups of sums do not depend on the threads.
 TEST(CpuNetworkPasses, NetworksGiveTheSameBitsOnAnyThreads) {
     const Index steps = 40, b = 37, N = 70, M = 2, O = 2, row = b * N;
     std::vector<Doubles> first;

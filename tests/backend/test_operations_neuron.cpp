@@ -77,7 +77,7 @@ TEST_P(NeuronOperations, SpikesArePackedUnpackedAndCounted) {
 
         for (Index pad : {0, 5}) {
             const Index stride = shape.n + pad, size = shape.b ? (shape.b - 1) * stride + shape.n : 0;
-            Floats unpacked(size, -7.0f);  // the padding stays as it is
+            Floats unpacked(size, -7.0f);  // the padding is not changed
             for (Index at = 0; at < count; ++at)
                 unpacked[at / shape.n * stride + at % shape.n] = static_cast<float>(net.spike(at));
             Buffer<float> out(backend, Floats(size, -7.0f));
@@ -134,7 +134,7 @@ TEST_P(NeuronOperations, AdjointsPassThroughSpikes) {
         }
 }
 
-// The value of each surrogate itself, near threshold and so far away that exp(g v) overflows a float.
+// The value of each surrogate, near threshold and so far away that exp(g v) overflows a float.
 TEST_P(NeuronOperations, SurrogatesDoNotOverflow) {
     for (Surrogate surrogate : all_surrogates) {
         Neurons net({.threshold = 1.0f, .surrogate = surrogate, .sharpness = 25.0f}, 1, 12);

@@ -10,7 +10,7 @@ namespace {
 class OptimiserOperations : public OperationTest {};
 SPIKEFLOSS_ON_EVERY_BACKEND(OptimiserOperations);
 
-// Four updates with gradients of the given size; the movements are compared, not the values, so that small ones count.
+// Four updates with gradients of the given size. The changes are compared, not the values, so small changes count.
 void compare_adam(Backend& backend, AdamSettings settings, Index count, double gradient_scale) {
     const Floats start = settings.weight_decay > 0.0f ? random_floats(count, 1) : Floats(count, 0.0f);
     Doubles m(count), v(count), values = widened(start);
@@ -49,7 +49,7 @@ TEST_P(OptimiserOperations, AdamWithTinyGradients) {
     compare_adam(backend, {1e-3f, 0.9f, 0.999f, 1e-24f, 0.0f, 1}, 33, 1e-16);
 }
 
-// Squares that are infinite in float32: as for the largest gradient allowed, and the values go on moving.
+// Squares that are infinite in float32 act like that of the largest allowed gradient. The values continue to move.
 TEST_P(OptimiserOperations, AdamWithHugeGradients) {
     const Floats huge = {1e30f, -1e38f, 2e19f, -0x1p63f, 1.0f}, small(5, 1e-3f);
     Doubles m(5), v(5), values(5);
@@ -111,7 +111,7 @@ TEST_P(OptimiserOperations, LogitAndBack) {
         backend.from_logit(count, values.data());
         EXPECT_TRUE(close_to(values.to_host(), widened(a), 2e-7));
     }
-    // Whatever comes in, what goes out lies in (0, 1).
+    // For every input the output is in (0, 1).
     Buffer<float> ends(backend, Floats{0.0f, 1.0f, 0.5f}), gradients(backend, Floats(3, 1.0f));
     backend.to_logit(3, ends.data(), gradients.data());
     for (float raw : ends.to_host()) EXPECT_TRUE(std::isfinite(raw)) << raw;

@@ -15,8 +15,8 @@ struct PassCase {
     float threshold;
 };
 
-// Batches around the groups of sequences that a backend may take together, neurons around the word of 32 spikes, at
-// every reset, spiking rarely or often.
+// Batches around the groups of sequences that a backend may process together, neurons around the word of 32 spikes,
+// every reset, rare and frequent spikes.
 std::vector<PassCase> all_pass_cases() {
     std::vector<PassCase> cases;
     for (Index steps : {1, 5})
@@ -135,8 +135,8 @@ TEST_P(PassOperations, Backward) {
         });
 }
 
-// The same arrays again and again, as in training: a backend that has recorded the pass must see what has changed in
-// them.
+// The same arrays in every call, as in training: a backend that has recorded the pass must use the new contents of the
+// arrays.
 TEST_P(PassOperations, RepeatedWithOtherValues) {
     const PassShape shape{5, 6, 67};
     const auto [steps, b, N] = shape;
@@ -186,7 +186,7 @@ TEST_P(PassOperations, RepeatedWithOtherValues) {
     EXPECT_NE(g_of_run[0], g_of_run[2]);
 }
 
-// Without this the two tests above could compare nothing.
+// Without this check the two tests above could compare nothing.
 TEST(CpuPasses, AreTakenWithFloatSums) {
     for (Sums sums : {Sums::float32, Sums::float64}) {
         const auto backend = make_backend("cpu", 2, sums);
@@ -201,7 +201,7 @@ TEST(CpuPasses, AreTakenWithFloatSums) {
     }
 }
 
-// More neurons than a warp's lanes have words, and dW by parts: large networks at full size of the device.
+// More neurons than the lanes of a warp have words, and dW in parts: large networks with all multiprocessors.
 TEST_P(PassOperations, LargeNetwork) {
     const PassShape shape{2, 3, 1060};
     const auto [steps, b, N] = shape;

@@ -10,7 +10,7 @@ namespace {
 class QrOperations : public OperationTest {};
 SPIKEFLOSS_ON_EVERY_BACKEND(QrOperations);
 
-// Part of sequence s as the reference wants it, [n, k] in double: the rows of x[s] are its columns.
+// One part of sequence s in the form of the reference, [n, k] in double. The rows of x[s] are its columns.
 Doubles columns(const Shape& shape, const Floats& x, Index s) {
     Doubles a(shape.n * shape.k);
     for (Index j = 0; j < shape.k; ++j)
@@ -77,7 +77,7 @@ TEST_P(QrOperations, CholeskyOfPositiveDefinite) {
         }
 }
 
-// Sequence 1 of 3 fails; its column is named and the others are done.
+// Sequence 1 of 3 fails and its column is reported. The other sequences are factorised.
 TEST_P(QrOperations, CholeskyNamesTheFailingColumn) {
     const double bad = nan_value;
     const struct {
@@ -178,13 +178,13 @@ TEST_P(QrOperations, Householder) {
                               r(all_r.begin() + s * k * k, all_r.begin() + (s + 1) * k * k);
                 const reference::QR expected = reference::qr(D, k, a);
                 EXPECT_TRUE(close_to(r, expected.r, 1e-11));
-                EXPECT_TRUE(close_to(q, expected.q, 2e-6));  // n = k may be far from orthogonal columns
+                EXPECT_TRUE(close_to(q, expected.q, 2e-6));  // n = k: the columns may be far from orthogonal
                 for (Index j = 0; j < k; ++j) EXPECT_GT(r[j * k + j], 0.0);
             }
         }
 }
 
-// Sequence 1 of 3 has no full rank; its column is named.
+// Sequence 1 of 3 does not have full rank; its column is reported.
 TEST_P(QrOperations, HouseholderNamesTheFailingColumn) {
     const Shape shape{3, 3, 33};
     const struct {
@@ -288,7 +288,7 @@ TEST_P(QrOperations, LargePartOfTheAdjoint) {
     }
 }
 
-// All of the adjoint together against the reference.
+// The whole adjoint against the reference.
 TEST_P(QrOperations, AdjointOfQr) {
     for (Index k : {1, 2, 7}) {
         const Shape shape{3, k, 33};

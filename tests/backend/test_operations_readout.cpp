@@ -23,7 +23,7 @@ std::vector<Steps> all_steps() {
     return all;
 }
 
-// Decays from none to slow, and in between.
+// Decays from none to slow.
 Floats kappas(Index O) {
     Floats kappa = uniform_floats(O, 51, 0.0, 0.9);
     kappa[0] = 0.0f;
@@ -63,7 +63,7 @@ TEST_P(ReadoutOperations, FilterAndItsAdjoint) {
                                         sums_in_place.matrix(1, s.O));
         EXPECT_TRUE(close_to(dz_.to_host(), dz, 2e-6));
         EXPECT_TRUE(all_equal(dz_in_place.to_host(), dz_.to_host()));
-        // z + bias comes back from y through a division by 1 - kappa, and there are T b terms.
+        // z + bias is computed from y by a division by 1 - kappa, and there are T b terms.
         EXPECT_TRUE(close_to(to_host(sums), d_kappa, 1e-5 * std::sqrt(1.0 + double(s.T * s.b))));
         EXPECT_TRUE(all_equal(to_host(sums_in_place), to_host(sums)));
     }
@@ -148,7 +148,7 @@ TEST_P(ReadoutOperations, SoftmaxCrossEntropy) {
         }
 }
 
-// What lets the trainer see that the network has diverged.
+// By this the trainer detects that the network has diverged.
 TEST_P(ReadoutOperations, LossOfNonFiniteLogitsIsNotFinite) {
     const Buffer<float> mask(backend, Floats{1.0f}), target(backend, Floats{1.0f, 0.0f});
     const Buffer<std::int32_t> label(backend, std::vector<std::int32_t>{0});

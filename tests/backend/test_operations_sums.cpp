@@ -17,7 +17,7 @@ protected:
 SPIKEFLOSS_ON_EVERY_BACKEND(SumOperations);
 
 // A [rows, cols] matrix with `pad` values between its rows and none after the last. The padding of an input is NaN, so
-// that reading it shows.
+// that a read of the padding shows.
 struct Padded {
     Index rows, cols, stride;
     Floats values;
@@ -47,7 +47,7 @@ struct Product {
     double density = 1.0;  // of the factor whose rows are steps: inputs, or spikes
 };
 
-// Where C starts when it is added to; without adding it is NaN, which must not survive.
+// The first content of C if the product is added to it; otherwise NaN, which must be overwritten.
 Floats start_of(const Product& p, Index size) {
     return p.accumulate ? random_floats(size, 3) : Floats(static_cast<std::size_t>(size), nan_value);
 }
@@ -81,7 +81,7 @@ void for_every_product(Test&& test) {
     // Large enough to be split over threads.
     for (Transpose op_a : {Transpose::no, Transpose::yes})
         products.push_back({67, 131, 257, op_a, Transpose::yes, 5, true});
-    // Mostly zeros, as W_in x and g x' of inputs that spike; and on both sides of where a backend may change its ways.
+    // Mostly zeros, as in W_in x and g x' of inputs that spike; and densities below and above the limits of algorithms.
     for (double density : {0.0, 0.03, 0.13, 0.17})
         for (Index n : {33, 101}) {
             products.push_back({601, n, 45, Transpose::no, Transpose::yes, 3, false, density});
@@ -182,12 +182,12 @@ TEST_P(SumOperations, SumOfSquaresIsTakenInDouble) {
     const Buffer<float> large(backend, Floats{1e30f, 1e-30f}), small(backend, Floats{1e-30f, 1e-30f});
     EXPECT_DOUBLE_EQ(squares(large.data(), 2), double(1e30f) * 1e30f);
     EXPECT_DOUBLE_EQ(squares(small.data(), 2), 2.0 * double(1e-30f) * 1e-30f);
-    // It adds to what is there.
+    // The result is added to the existing values.
     Buffer<double> sum(backend, Doubles{0.5});
     const Buffer<float> three(backend, Floats{3.0f});
     backend.sum_squares(three.data(), 1, sum.data());
     EXPECT_EQ(sum.to_host()[0], 9.5);
-    // A non-finite element anywhere, also in the last, incomplete vector.
+    // A non-finite element at any place, also in the last, incomplete vector.
     for (Index at : {0, 8, 36}) {
         for (float bad : {nan_value, std::numeric_limits<float>::infinity()}) {
             Floats x = random_floats(37, 2);

@@ -40,7 +40,7 @@ std::vector<PassCase> pass_cases() {
             {2, 1, 1, 64, 40, true, S::fast_sigmoid, Reset::zero, J::ignored}};
 }
 
-// A network and bases of one case. Every neuron's beta is well above 0, so that no direction is lost.
+// A network and bases of one case. The beta of every neuron is well above 0, so that no direction is lost.
 struct Problem {
     PassCase c;
     Neurons net;
@@ -63,7 +63,7 @@ struct Problem {
     Index qrs() const { return c.steps / c.qr_interval; }
 };
 
-// What a pass works on and leaves, all bases and R kept.
+// The inputs and results of a pass, with all bases and R.
 struct Tape {
     Buffer<float> q;       // [steps + 1][parts][b, k, N]
     Buffer<double> r;      // [QRs, b, k, k]
@@ -94,7 +94,7 @@ struct OnBackend {
     OnBackend(Backend& backend, const Problem& p) : constants(backend, p.net), u(backend, p.net.u), w(backend, p.w) {}
 };
 
-// Throws where a QR fails, as lyapunov/qr.cpp does.
+// Throws if a QR fails, as lyapunov/qr.cpp does.
 Tape loop_forward(Backend& backend, const ProcessGrid& grid, const Problem& p, const OnBackend& on) {
     const PassCase& c = p.c;
     Tape tape(backend, p);
@@ -136,9 +136,9 @@ bool whole_forward(Backend& backend, const Problem& p, const OnBackend& on, Tape
 
 class TangentPasses : public OperationTest {
 protected:
-    // Whether this backend must take whole tangent passes; what another takes is compared, too.
+    // Whether this backend must have whole tangent passes. If another backend has them, they are compared, too.
     bool must_take() const { return backend.sums() == Sums::float32; }
-    // Whether it takes them at all; a failure where it must.
+    // Whether the backend has whole tangent passes. It is a failure if it must have them and does not.
     bool takes_passes() {
         const Problem p(pass_cases().front());
         const OnBackend on(backend, p);
@@ -188,7 +188,7 @@ struct Adjoint {
     Floats e;
 };
 
-// The adjoint by the loop, or by the whole pass; none where the backend does not take it.
+// The adjoint by the loop or by the whole pass. Nothing if the backend has no such whole pass.
 std::optional<Adjoint> backward(Backend& backend, const ProcessGrid& grid, const Problem& p, const OnBackend& on,
                                 Tape& tape, Index first_counted, SumBuffer d_w_rec, bool whole) {
     const PassCase& c = p.c;
@@ -261,14 +261,14 @@ TEST_P(TangentPasses, Backward) {
     }
 }
 
-// Bases whose R spans many orders of magnitude: the second round is made where the ratio asks for it, and where the
-// backend needs telling, one round says so.
+// Bases whose R spans many orders of magnitude: there is a second round if the ratio is too large. If the backend does
+// not decide this itself, a pass with one round reports it.
 TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
     if (!takes_passes()) return;
     for (bool has_current : {true, false}) {
         const PassCase c{2, 1, 2, 5, 12, has_current, Surrogate::fast_sigmoid, Reset::none};
         Problem p(c);
-        for (Index j = 1; j < c.k; ++j)  // sequence 1: vectors ever closer to the first
+        for (Index j = 1; j < c.k; ++j)  // sequence 1: vectors closer and closer to the first
             for (Index i = 0; i < c.N; ++i) {
                 const auto at = [&](Index row) { return (c.k + row) * c.N + i; };
                 const float part = std::pow(10.0f, -static_cast<float>(j));
@@ -280,9 +280,9 @@ TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
         ASSERT_TRUE(whole_forward(backend, p, on, tape, true, 2));
         EXPECT_TRUE(all_equal(tape.failure.to_host(), std::vector<std::int32_t>(4, 0)));
         EXPECT_TRUE(close_to(tape.log_r.to_host(), expected.log_r.to_host(), 2e-2));
-        // R of step and sequence. Sequence 1 enters its second step with vectors of which 1e-4 was left in the first: a
-        // float knows their directions to 6e-4 (6e-8 / 1e-4), and two orders of summation, of BLAS on different
-        // processors too, find others.
+        // R of step and sequence. In the first step only 1e-4 was left of the vectors of sequence 1. In its second step
+        // a float therefore has their directions with an error of 6e-4 (6e-8 / 1e-4), and other orders of summation,
+        // also of BLAS on other processors, give other directions.
         const Doubles r = tape.r.to_host(), r_expected = expected.r.to_host();
         for (Index qr = 0; qr < c.steps * c.b; ++qr) {
             const auto part = [&](const Doubles& all) {
@@ -301,7 +301,7 @@ TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
     }
 }
 
-// What the failure of sequence `s` is named, by the whole pass and by the loop's error; the other sequences go on.
+// The failure of sequence `s` as reported by the whole pass and by the error of the loop. The others continue.
 void expect_failure(Backend& backend, const ProcessGrid& grid, const Problem& p, Index s, Index step, Index column) {
     const OnBackend on(backend, p);
     Tape tape(backend, p);
@@ -349,7 +349,7 @@ TEST_P(TangentPasses, FailuresNameStepAndColumn) {
                 expect_failure(backend, grid, p, 0, interval, 2);
             }
         }
-    // Far above threshold at step 3 (of 0..5), where the triangle is 0 and every membrane is reset: all tangents
+    // Far above threshold at step 3 (of 0..5), the triangle is 0 and every membrane is reset, so all tangents
     // vanish.
     PassCase c{6, 2, 2, 3, 9, false, Surrogate::triangle, Reset::zero};
     Problem p(c);
@@ -358,7 +358,7 @@ TEST_P(TangentPasses, FailuresNameStepAndColumn) {
     expect_failure(backend, grid, p, 1, 4, 1);
 }
 
-// Larger networks than a block holds: by steps, where a second round has to be asked for; again, as a recorded graph.
+// Networks too large for a block: step by step, where a second round must be requested; repeated, as a recorded graph.
 TEST_P(TangentPasses, NetworksLargerThanABlock) {
     if (!takes_passes()) return;
     const PassCase c{2, 1, 2, 3, 300, true, Surrogate::fast_sigmoid, Reset::none};
@@ -384,14 +384,14 @@ TEST_P(TangentPasses, NetworksLargerThanABlock) {
             (*q)[(c.k + 2) * c.N + i] = (*q)[c.k * c.N + i] + 1e-4f * (*q)[(c.k + 2) * c.N + i];
     Tape once(backend, p), twice(backend, p), reference = loop_forward(backend, grid, p, on);
     ASSERT_TRUE(whole_forward(backend, p, on, once, true, 1));
-    if (backend.name() == "cuda") {  // one that chooses the rounds itself has no doubts
+    if (backend.name() == "cuda") {  // a backend that chooses the rounds itself does not report this
         EXPECT_TRUE(all_equal(once.failure.to_host(), std::vector<std::int32_t>{0, 0, 1, 0}));
     }
     ASSERT_TRUE(whole_forward(backend, p, on, twice, true, 2));
     EXPECT_TRUE(all_equal(twice.failure.to_host(), std::vector<std::int32_t>(4, 0)));
     EXPECT_TRUE(close_to(twice.log_r.to_host(), reference.log_r.to_host(), 1e-4));
     EXPECT_TRUE(near_in_norm(twice.r.to_host(), reference.r.to_host(), 1e-5));
-    // A vector lost.
+    // A lost vector.
     for (Floats* q : {&p.q_current, &p.q_membrane}) std::fill_n(q->begin() + c.N, c.N, 0.0f);
     expect_failure(backend, grid, p, 0, 1, 2);
 }

@@ -10,8 +10,8 @@ namespace {
 struct Kept {
     std::string name;  // as in BackendCase
     Precision precision;
-    int parts;     // bfloat16 numbers that stand for a weight
-    double error;  // of one factor, relative
+    int parts;     // number of bfloat16 numbers per weight
+    double error;  // relative error of one factor
 };
 
 class PrecisionTest : public testing::TestWithParam<std::pair<std::string, Kept>> {
@@ -33,7 +33,7 @@ float bf16(float x) {
     return x;
 }
 
-// The sum of the first `parts` bfloat16 numbers that x is the sum of.
+// The sum of the first `parts` bfloat16 numbers of the expansion of x.
 float kept_of(float x, int parts) {
     float sum = 0.0f;
     for (int part = 0; part < parts; ++part) sum += bf16(x - sum);
@@ -45,7 +45,7 @@ Floats kept_of(Floats values, int parts) {
     return values;
 }
 
-// Multiples of 2^-22 below 1/16: 18 bits, of which bfloat16 keeps 8 and two of them 16 or 17; sums of 40 are exact.
+// Multiples of 2^-22 below 1/16: 18 bits. One bfloat16 keeps 8 of them, two keep 16 or 17; sums of 40 are exact.
 Floats weights(Index count, std::uint64_t seed) {
     Floats values(static_cast<std::size_t>(count));
     for (Index i = 0; i < count; ++i) {
@@ -76,13 +76,13 @@ TEST_P(PrecisionTest, OfAProduct) {
             EXPECT_LE(off, 2.0 * kept().error * largest) << i << ", " << j;
             error += off, size += largest;
         }
-        // A real device may take exact kernels for a small product; the emulated one rounds as it was told to.
+        // A real device may use exact kernels for a small product. The emulated one rounds with the chosen precision.
 #ifdef SPIKEFLOSS_TEST_EMULATED
     EXPECT_GT(error, 0.02 * kept().error * size);
 #endif
 }
 
-// A pass with a product for each step is that of the weights it keeps, bit for bit.
+// A pass with a product for each step equals the exact pass with the rounded weights, bit for bit.
 TEST_P(PrecisionTest, OfWeightsInAPass) {
     const PassShape shape{4, 3, 40};
     const auto [steps, b, N] = shape;
@@ -102,7 +102,7 @@ TEST_P(PrecisionTest, OfWeightsInAPass) {
     EXPECT_EQ(std::equal(u.begin(), u.end(), whole.begin()), on_cpu() || kept().precision == Precision::fp32);
 }
 
-// dW_rec, of as many neurons that it is taken by parts: that of the adjoints it keeps.
+// dW_rec, with enough neurons that it is computed in parts: it equals that of the rounded adjoints.
 TEST_P(PrecisionTest, OfTheGradientOfTheWeights) {
     const PassShape shape{2, 2, 520};
     const auto [steps, b, N] = shape;

@@ -29,7 +29,7 @@ testing::AssertionResult same_bits(const Floats& a, const Floats& b) {
 
 // W x = the sum over shards of W[:, block] x[block], and the rows of W x from a shard's rows of W.
 TEST_P(Rounding, ProductsOverBlocksOfDyadicValues) {
-    if (backend.sums() != Sums::float64) return;  // only these promise it
+    if (backend.sums() != Sums::float64) return;  // only these sums guarantee it
     const Index b = 3, n = 67;
     const Floats w = dyadic_floats(n * n, 1), x = dyadic_floats(b * n, 2);
     const Buffer<float> w_(backend, w), x_(backend, x);
@@ -167,7 +167,7 @@ TEST_P(Rounding, TangentStepOfAnyShard) {
     });
 }
 
-// A rank updates its own part of the parameters only.
+// A rank updates only its own part of the parameters.
 TEST_P(Rounding, OptimisersOfAnyPart) {
     const Index count = 67;
     const Floats gradient = random_floats(count, 1), m = random_floats(count, 2),

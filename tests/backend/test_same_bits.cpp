@@ -71,7 +71,7 @@ Floats multiples(Index count, std::uint64_t seed, float unit, float limit) {
     return values;
 }
 
-// test(given): one neuron, more than one word of them, three blocks' worth; one sequence or several.
+// test(given): one neuron, more neurons than one word has bits, three blocks of neurons; one sequence or several.
 template <class Make, class Test>
 void for_every_case(Make&& make, Test&& test) {
     for (const Index N : {1, 33, 67})
@@ -91,7 +91,7 @@ Index spikes_in(const Results& results) {
     return count;
 }
 
-// Any decays, inputs and membranes: only the recurrent sums have to be exact.
+// Any decays, inputs and membranes: only the recurrent sums must be exact.
 TEST_P(SameBits, StatesForwards) {
     Index spikes = 0;
     for_every_case(
@@ -120,8 +120,8 @@ TEST_P(SameBits, StatesForwards) {
     EXPECT_GT(spikes, 1000);
 }
 
-// Adjoints whose every sum is exact: binary units (no decay), membranes, weights and adjoints on a coarse grid, and a
-// surrogate that is 0, 1/2 or 1 on it. All bits are then those of the true gradient, in float32 and in float64.
+// Adjoints for which every sum is exact: binary units (no decay), membranes, weights and adjoints on a coarse grid, and
+// a surrogate that is 0, 1/2 or 1 on it. All bits are then those of the true gradient, in float32 and in float64.
 TEST_P(SameBits, GradientsOfExactSums) {
     double size = 0.0;
     for_every_case(
@@ -154,7 +154,7 @@ TEST_P(SameBits, GradientsOfExactSums) {
 
 // Decays and adjoints of any value: sums of products with dyadic weights are exact in double, and rounded once.
 TEST_P(SameBits, GradientsOfSumsInDouble) {
-    if (backend.sums() == Sums::float32) return;  // exact in the test above only
+    if (backend.sums() == Sums::float32) return;  // exact only in the test above
     double size = 0.0;
     for_every_case(
         [](Index N, Index b, Reset reset, Readout readout) {

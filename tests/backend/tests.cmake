@@ -14,7 +14,7 @@ spikefloss_test(backend/test_operations_tangent_passes LINK spikefloss_lyapunov 
 spikefloss_test(backend/test_adjoints LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_rounding LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_precision LINK spikefloss_backend spikefloss_reference EMULATED)
-# So many that the blocks of a network of a thousand neurons are resident together.
+# Enough for all blocks of a network of a thousand neurons to be resident together.
 if(TEST test_operations_passes_emulated)
   set_property(TEST test_operations_passes_emulated APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_EMULATION_MULTIPROCESSORS=40)
 endif()

@@ -4,13 +4,13 @@ final state of an interrupted job with that of an undisturbed run.
 import re
 from pathlib import Path
 
-import slurm_cluster  # finds the next one
+import slurm_cluster  # finds the next module
 import program
 
 ENDLESS = 1000000000
 WATCHDOG = "--watchdog"  # the option for the seconds after which a rank counts as lost
 
-# Goes on from a checkpoint only when the test has said how far. One that was signalled before it began has none.
+# A resumed run waits until the test has set its last step. A run that was stopped before it began has no checkpoint.
 WRAPPER = """\
 last= run=
 for word; do [ "$last" != --run-dir ] || run=$word; last=$word; done
@@ -43,7 +43,7 @@ class JobTest(program.ProgramTest):
         self.cluster.wait_until(lambda: self.cluster.command("squeue", "-h").stdout == "", "no job is left")
 
     def program_is(self, text):
-        """What stands in the place of the program when it trains: lines of a shell script."""
+        """Lines of a shell script that replace the program when it trains."""
         path = self.clone / "build" / "cpu-release" / "spikefloss"
         path.write_text('#!/bin/sh\ncase "$*" in info* | *--print-config) exec %s "$@" ;; esac\n%s' %
                         (program.PROGRAM, text))
@@ -54,7 +54,7 @@ class JobTest(program.ProgramTest):
         self.config(text.replace("report_every = 1", "report_every = 1000"))
 
     def submit(self, name, *arguments, script="train", config="small.toml", options=(), environment=None):
-        """A job whose log and run directory have this name, on two ranks unless the options begin with -N."""
+        """A job with this name for its log and run directory, on two ranks unless the options begin with -N."""
         ranks = [] if options and options[0].startswith("-N") else ["--ntasks=2"]
         return self.cluster.submit(
             self.clone / "launch" / "slurm" / f"{script}.sbatch", config, "--run-dir", name, "--threads", 1, *arguments,
@@ -100,7 +100,7 @@ class JobTest(program.ProgramTest):
         return found
 
     def finish(self, jobs, ranks=2, grid="1x2"):
-        """Lets the interrupted jobs (by name) go on some steps, and compares their end with that of one run."""
+        """Lets the interrupted jobs (by name) continue for some steps, and compares their end with that of one run."""
         steps = max(self.last_step(name) for name in jobs) + 10
         self.train_steps(steps)
         (self.folder / "go").touch()
@@ -118,7 +118,7 @@ class JobTest(program.ProgramTest):
 
 
 def main(nodes=1):
-    """program.main, where such a cluster can be started."""
+    """program.main, if such a cluster can be started."""
     lacking = slurm_cluster.missing(nodes)
     if lacking:
         program.skip(f"no Slurm here: {lacking}")

@@ -15,15 +15,15 @@ import program
 
 LAUNCHER = program.SOURCE / "launch" / "mpirun.sh"
 ENDLESS = 1000000000
-LIMIT = 120  # s within which a condition must come on a busy machine
+LIMIT = 120  # s within which a condition must be true on a busy machine
 
-# Steps of some milliseconds, so that what comes at a random moment comes in mid-step.
+# Steps take some milliseconds, so an event at a random moment is in the middle of a step.
 CONFIG = (program.SMALL_CONFIG.replace("neurons = 10", "neurons = 80").replace("duration = 12.0", "duration = 60.0")
           .replace("batch = 4", "batch = 16"))
 
 
 def state_of(pid):
-    """(state, session) of a process, or None when there is none."""
+    """(state, session) of a process, or None if there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
@@ -39,7 +39,7 @@ def processes():
         try:
             words = [os.fsdecode(word) for word in (entry / "cmdline").read_bytes().split(b"\0")]
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has ended in the meantime
         state = state_of(int(entry.name))
         if state and state[0] != "Z":
             yield int(entry.name), words
@@ -63,14 +63,14 @@ def listening(pid):
         try:
             sockets.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
         except OSError:
-            pass  # it was closed meanwhile
+            pass  # it was closed in the meantime
     lines = [line.split() for kind in ("tcp", "tcp6") for line in
              Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]]
     return [line[1] for line in lines if line[3] == "0A" and line[9] in sockets]
 
 
 def all_of(directory):
-    """Every process that has to do with a run: launcher, mpirun, shells around ranks, ranks."""
+    """Every process of a run: launcher, mpirun, shells around ranks, ranks."""
     return [(pid, words) for pid, words in processes() if str(directory) in words]
 
 
@@ -109,7 +109,7 @@ def newest_step(directory):
 class LaunchedTest(program.ProgramTest):
     def setUp(self):
         super().setUp()
-        # What mpirun leaves when it is killed goes with the folder.
+        # Files that a killed mpirun leaves are deleted with the folder.
         os.environ["TMPDIR"] = str(self.folder)
 
     def arguments(self, directory, *extra, steps=ENDLESS, ranks=2):
@@ -150,7 +150,7 @@ class LaunchedTest(program.ProgramTest):
         wait_until(lambda: not all_of(directory), f"the end of all that ran on {directory}")
 
     def assert_goes_on(self, directory, *extra, **options):
-        """--resume goes on from the newest checkpoint and reaches, bit for bit, what an undisturbed run does."""
+        """--resume continues from the newest checkpoint and reaches, bit for bit, the state of an undisturbed run."""
         step = newest_step(directory)
         result = self.launch(*self.arguments(directory, "--resume", *extra, steps=step + 5), **options)
         self.assertIn(f"going on from {directory}/checkpoint_{step:09d}.h5", result.out)
@@ -166,8 +166,8 @@ class LaunchedTest(program.ProgramTest):
 
 
 def in_namespaces(*kinds):
-    """Starts this test file again in Linux namespaces of its own ("--mount", "--net"), which end with it. Skips where
-    the system does not allow it."""
+    """Starts this test file again in separate Linux namespaces ("--mount", "--net"), which end with it. Skips the tests
+    if the system does not allow it."""
     if os.environ.get("SPIKEFLOSS_TEST_NAMESPACES"):
         return
     command = ["unshare", *([] if os.getuid() == 0 else ["--user", "--map-root-user"]), *kinds]

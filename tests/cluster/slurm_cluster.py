@@ -27,8 +27,8 @@ import program
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "PREEMPTED")
 
-# cred_expire: a requeued job waits as long before it may start again, 120 s by default.
-# NoInAddrAny: listen on loopback only. The job ids of an earlier cluster must not come back: PMIx has files of that name.
+# cred_expire: a requeued job waits for this time before it may start again, 120 s by default.
+# NoInAddrAny: listen on loopback only. Job ids of earlier clusters must not be reused: PMIx has files named by them.
 CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -75,7 +75,7 @@ PartitionName=high Nodes=ALL Default=NO MaxTime=INFINITE State=UP OverSubscribe=
 {more}
 """
 
-# The life of a node of several: a name of its own, which it can resolve, and a folder of its own for PMIx.
+# With several nodes, each node has its own name, which it can resolve, and its own folder for PMIx.
 NODE = """\
 hostname {name} && mount --bind {folder}/hosts /etc/hosts && mount -t tmpfs -o mode=1777 tmpfs {folder}/pmix &&
 exec slurmd -D -N {name}
@@ -88,7 +88,7 @@ if os.geteuid() != 0:
 
 
 def missing(nodes=1):
-    """What a cluster lacks here, as text; empty when it can be started."""
+    """The missing parts of a cluster, as text; empty if it can be started."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     names = [name for name in NEEDED if shutil.which(name, path=path) is None]
     if names:
@@ -110,7 +110,7 @@ def free_ports(count):
 
 
 def processes_with(variable):
-    """Ids of the living processes that have NAME=value in the environment they were started with, this one excepted."""
+    """Ids of the running processes that were started with NAME=value in their environment, without this process."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -119,14 +119,14 @@ def processes_with(variable):
             variables = (entry / "environ").read_bytes().split(b"\0")
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
         except OSError:
-            continue  # it has ended meanwhile, or is another user's
+            continue  # it has ended in the meantime, or belongs to another user
         if os.fsencode(variable) in variables and state != "Z":
             found.append(int(entry.name))
     return found
 
 
 def kill_all(variable, limit=30):
-    """Ends those processes with SIGKILL, and those that they start meanwhile."""
+    """Ends those processes with SIGKILL, and processes that they start in the meantime."""
     end = time.monotonic() + limit
     while found := processes_with(variable):
         assert time.monotonic() < end, f"processes {found} do not end"
@@ -139,7 +139,7 @@ def kill_all(variable, limit=30):
 
 
 class SlurmCluster:
-    """`more`: further lines of slurm.conf. `grace`: seconds that a preempted job is given, `kill_wait`: seconds between
+    """`more`: further lines of slurm.conf. `grace`: seconds that a preempted job has, `kill_wait`: seconds between
     SIGTERM and SIGKILL."""
 
     def __init__(self, nodes=1, slots=8, gpus=2, grace=20, kill_wait=15, more=""):
@@ -163,7 +163,7 @@ class SlurmCluster:
     def start(self):
         lacking = missing(len(self.nodes))
         assert not lacking, lacking
-        # Names of sockets in it may have 107 characters.
+        # Names of sockets in it can have at most 107 characters.
         beside = Path(program.PROGRAM).parent / "tests"
         base = beside if len(str(beside)) < 60 and os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
         for left in base.glob("slurm_*_*"):
@@ -177,7 +177,7 @@ class SlurmCluster:
         for name in [name for name in self.environment if name.startswith(("SLURM_JOB", "SLURM_STEP", "SBATCH_"))]:
             del self.environment[name]
         if len(self.nodes) > 1:
-            # The nodes share these cores, which no rank may know, and talk by way of loopback.
+            # The nodes share these cores and communicate by loopback. No rank must detect this.
             self.environment.update(OMPI_MCA_btl_tcp_if_include="lo", OMPI_MCA_oob_tcp_if_include="lo",
                                     OMPI_MCA_mpi_yield_when_idle="1")
         self.configure()
@@ -202,7 +202,7 @@ class SlurmCluster:
             self.start_daemon(name, *NAMESPACES, "sh", "-c", NODE.format(name=name, folder=self.folder))
 
     def kill_node(self, name):
-        """Power off: slurmd and all that runs on this node of several ends at once. start_node brings it back."""
+        """Power off: slurmd and all processes on this node of several end at once. start_node starts it again."""
         names = os.readlink(f"/proc/{self.daemons[name].pid}/ns/uts")
         daemon = self.daemons.pop(name)
         for process in processes_with(f"SLURM_CONF={self.folder}/slurm.conf"):
@@ -210,7 +210,7 @@ class SlurmCluster:
                 if os.readlink(f"/proc/{process}/ns/uts") == names:
                     os.kill(process, signal.SIGKILL)
             except (FileNotFoundError, ProcessLookupError):
-                pass  # it has ended meanwhile
+                pass  # it has ended in the meantime
         daemon.wait()
 
     def configure(self):
@@ -227,7 +227,7 @@ class SlurmCluster:
             folder=self.folder, host=self.host, user=self.user, controller_port=controller_port, nodes="\n".join(nodes),
             first_job=1000 + int(time.time() * 10) % 60000000, slots=self.slots, gpus=self.gpus, grace=self.grace,
             kill_wait=self.kill_wait, more=self.more))
-        for number in range(self.gpus):  # Slurm wants devices, and does not look which
+        for number in range(self.gpus):  # Slurm needs devices, but does not check them
             (self.folder / f"gpu{number}").symlink_to("/dev/null")
         (self.folder / "gres.conf").write_text(
             "".join(f"Name=gpu File={self.folder}/gpu{number}\n" for number in range(self.gpus)))
@@ -240,7 +240,7 @@ class SlurmCluster:
                                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def wait_until(self, condition, what, limit=60):
-        """Waits until the condition holds; an error with the daemons' last words when one has ended or time is up."""
+        """Waits for the condition. If a daemon ends or time is up: an error with the last lines of the daemons."""
         end = time.monotonic() + limit
         while not condition():
             dead = [name for name, process in self.daemons.items() if process.poll() is not None]
@@ -255,7 +255,7 @@ class SlurmCluster:
         return "\n".join(texts)
 
     def stop(self):
-        """Ends jobs, daemons and whatever is left of them. The logs go with the folder."""
+        """Ends jobs, daemons and all their processes. The logs are deleted with the folder."""
         if self.folder is None:
             return
         try:
@@ -268,7 +268,7 @@ class SlurmCluster:
                     process.kill()
                     process.wait()
         finally:
-            # Steps, batch scripts and ranks outlive slurmd; all have the cluster's SLURM_CONF.
+            # Steps, batch scripts and ranks can outlive slurmd. All have the SLURM_CONF of the cluster.
             kill_all(f"SLURM_CONF={self.folder}/slurm.conf")
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder, self.daemons = None, {}
@@ -288,7 +288,7 @@ class SlurmCluster:
         return out.strip().split(";")[0]
 
     def fields(self, job):
-        """What `scontrol show job` tells: {"JobState": "RUNNING", "ExitCode": "0:0", "Restarts": "0", ...}."""
+        """The fields of `scontrol show job`: {"JobState": "RUNNING", "ExitCode": "0:0", "Restarts": "0", ...}."""
         text = self.command("scontrol", "show", "job", "-o", job).stdout
         return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
@@ -296,7 +296,7 @@ class SlurmCluster:
         return self.fields(job)["JobState"]
 
     def wait_for(self, job, state, limit):
-        """Waits for this state of the job and returns its fields; ending in another one is an error at once."""
+        """Waits for this state of the job and returns its fields. Another final state is an error at once."""
         seen = {}
 
         def reached():

@@ -49,7 +49,7 @@ time_t time(time_t* where) {
 
 class ClockTest(launched.LaunchedTest):
     def pretended(self):
-        """The environment in which the clock is set back once self.folder / "back" is there."""
+        """The environment in which the clock is set back as soon as self.folder / "back" exists."""
         source, library = self.folder / "clock.c", self.folder / "clock.so"
         source.write_text(SHIM)
         subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
@@ -96,7 +96,7 @@ class ClockTest(launched.LaunchedTest):
         self.assertEqual([line["step"] for line in lines], list(range(1, len(lines) + 1)))
 
     def test_lost_rank_after_it(self):
-        """The watchdog and the launcher do not count by that clock."""
+        """The watchdog and the launcher do not use this clock."""
         environment = self.pretended()
         directory = self.folder / "lost"
         process = self.begin(directory, "--watchdog", 4, env=environment)

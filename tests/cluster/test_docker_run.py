@@ -11,8 +11,8 @@ import program
 SCRIPT = program.SOURCE / "launch/docker_run.sh"
 TOOLS = ("bash", "basename", "cat", "dirname", "grep", "mkdir", "mv", "readlink", "realpath", "sleep")
 
-# Knows the images named in $IMAGES; writes the words of `run` to a file, one a line, and then is the container: ends with
-# $CODE at once or, when that is "signal", with 85 after one of the signals that stop a run.
+# Knows the images named in $IMAGES. Writes the words of `run` to a file, one per line, and then acts as the container:
+# it ends with $CODE at once or, if that is "signal", with 85 after one of the signals that stop a run.
 ENGINE = r"""#!/usr/bin/env bash
 case $1 in
     image) [[ " $IMAGES " == *" $3 "* ]] ;;
@@ -38,7 +38,7 @@ class DockerRunTest(program.ProgramTest):
         super().setUp()
         self.bin = self.folder / "bin"
         self.bin.mkdir()
-        # Nothing else is found, whatever this machine has.
+        # Only these tools are found, on any machine.
         for name in TOOLS:
             (self.bin / name).symlink_to(shutil.which(name))
         self.tool("id", "#!/usr/bin/env bash\n[ $1 = -u ] && echo ${CALLER:-1234} || echo ${CALLER:-5678}\n")
@@ -62,7 +62,7 @@ class DockerRunTest(program.ProgramTest):
         return program.wait(self.start(*arguments, **environment), time.monotonic(), 60)
 
     def words(self, *arguments, **environment):
-        """What the engine was called with."""
+        """The arguments of the engine."""
         result = self.call(*arguments, **environment)
         self.assertEqual(result.code, 0, str(result))
         return (self.folder / "words").read_text().splitlines()
@@ -104,7 +104,7 @@ class DockerRunTest(program.ProgramTest):
                 self.mount(self.folder / "runs"), self.mount(self.folder / "elsewhere/one"),
                 self.mount(self.here / "small.toml", ",readonly"), self.mount(data, ",readonly")])
         self.assertTrue((self.folder / "elsewhere/one").is_dir())
-        # What lies among the runs is there already, and must not become read-only.
+        # A file in the folder of the runs is mounted already. It must not become read-only.
         (self.here / "runs/one").mkdir(parents=True)
         shutil.copy(self.here / "small.toml", self.here / "runs/one/config.toml")
         words = self.words("runs/one/config.toml", "--resume", "--run-dir", "runs/one")
@@ -123,13 +123,13 @@ class DockerRunTest(program.ProgramTest):
         words = self.words("small.toml", GPUS="none")
         self.assertNotIn("--gpus", words)
         self.assertIn("spikefloss:cpu", words)
-        # A driver without cards.
+        # A driver without GPUs.
         self.tool("nvidia-smi", "#!/usr/bin/env bash\necho 'No devices found'\n")
         self.assertNotIn("--gpus", self.words("small.toml"))
 
     def test_users(self):
         self.tool("docker", ENGINE)
-        # Root, and who is root only inside.
+        # Root, and a user who is root only inside.
         for environment in ({"CALLER": "0"}, {"ROOTLESS": "name=rootless"}):
             words = self.words("small.toml", **environment)
             self.assertEqual(self.following(words, "--user"), ["0:0"])

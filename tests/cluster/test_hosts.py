@@ -21,7 +21,7 @@ class Host:
 
     def __init__(self, name):
         self.name, self.address = name, ADDRESSES[name]
-        # The shell tells when its namespaces are there.
+        # The shell reports that its namespaces exist.
         self.holder = subprocess.Popen(["unshare", "--net", "--uts", "sh", "-c",
                                         f"hostname {name} && echo ready && exec sleep infinity"],
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
@@ -36,7 +36,7 @@ class Host:
         subprocess.run([*self.enter(), *command], check=True)
 
     def processes(self):
-        """What runs on this host, as (id, words of the command line)."""
+        """The processes on this host, as (id, words of the command line)."""
         def network(pid):
             try:
                 return os.readlink(f"/proc/{pid}/ns/net")
@@ -129,14 +129,14 @@ class HostsTest(launched.LaunchedTest):
         self.assert_goes_on(directory, **self.on_one())
 
     def check_cut(self, cut):
-        """Both ways round the rank on the southern host is the lost one, as seen from where the launcher is."""
+        """In both directions the lost rank is the one on the southern host, as seen from the host of the launcher."""
         directory = self.folder / f"cut_{cut.name}"
         process = self.on_both(self.begin, directory, "--hostfile", self.hostfile, "--watchdog", 6)
         cut.run("ip", "link", "set", "cable", "down")
-        # The watchdog's limit and its roll call, and ten seconds for mpirun; generously.
+        # The limit of the watchdog, its poll of all ranks, and ten seconds for mpirun; with a wide margin.
         result = self.finish(process, limit=90)
         self.assertEqual(result.code, program.LOST, str(result))
-        if "mpirun has lost a host, or" not in result.err:  # which a host that is cut off itself may see first
+        if "mpirun has lost a host, or" not in result.err:  # a host that is cut off may report this first
             self.assertRegex(result.err, r"\[rank 0\]: error: .*rank 1 \(south\)")
             self.assertRegex(result.err, r"MPI_\w+, training step \d+|writing a checkpoint, training step", str(result))
         elif cut is self.south:
@@ -144,7 +144,7 @@ class HostsTest(launched.LaunchedTest):
         self.assertIn("--resume", result.err)
         self.assertLess(result.seconds, 60)
         print(f"{cut.name} cut off: over after {result.seconds:.0f} s, {result.errors()}")
-        # The daemon there gives up too.
+        # The daemon on that host ends, too.
         self.assert_hosts_are_empty()
         self.assert_nothing_left(directory)
         self.assert_goes_on(directory, **self.on_one())
@@ -175,7 +175,7 @@ class HostsTest(launched.LaunchedTest):
         self.assert_hosts_are_empty()
 
     def test_a_directory_that_is_not_shared(self):
-        """Seen at the start, not at the first checkpoint."""
+        """This is reported at the start, not at the first checkpoint."""
         place = self.folder / "shared"
         place.mkdir()
         agent = self.folder / "agent"

@@ -40,12 +40,12 @@ class SignalTest(launched.LaunchedTest):
 
     @program.full
     def test_stop_signal_of_the_config(self):
-        # SIGUSR1 would now end the ranks.
+        # A SIGUSR1 at this moment would end the ranks.
         self.check_stop(signal.SIGTERM, "--set", 'run.stop_signals=["USR2"]')
 
     @program.full
     def test_while_the_ranks_start(self):
-        """From the moment the launcher has its traps a signal is never lost, and never an accident."""
+        """As soon as the launcher has its traps, no signal is lost or ends the run without a checkpoint."""
         for delay in (0.0, 0.2, 0.5, 1.0):
             with self.subTest(delay=delay):
                 directory = self.folder / f"early_{delay}"
@@ -65,7 +65,7 @@ class SignalTest(launched.LaunchedTest):
     @program.full
     def test_term_twice_ends_at_once(self):
         directory = self.folder / "twice"
-        # A step that takes minutes: waiting for its end would be noticed.
+        # A step takes minutes, so a wait for its end would show.
         long = ["--set", "task.duration=2000000", "--set", "checkpoint.every=1"]
         process = self.start(*self.arguments(directory, *long))
         launched.wait_until(lambda: (directory / "log.txt").exists() and len(launched.ranks_of(directory)) == 2,
@@ -112,7 +112,7 @@ class LostRankTest(launched.LaunchedTest):
                 os.kill(launched.ranks_of(directory)[victim], signal.SIGSTOP)
                 result = self.finish(process, limit=60)
                 self.assertEqual(result.code, program.LOST, str(result))
-                # In the middle of a collective it is named as one of the ranks in it.
+                # In the middle of a collective the message names it as one of the ranks in the collective.
                 self.assertIn(f"rank {victim} (", result.err, str(result))
                 self.assertIn(f"[rank {1 - victim}]: error: ", result.err, str(result))
                 self.assertRegex(result.err, r"(MPI_\w+|writing a checkpoint), training step \d+", str(result))
@@ -122,7 +122,7 @@ class LostRankTest(launched.LaunchedTest):
 
     @program.full
     def test_stopped_while_starting(self):
-        """Wherever it stands, in MPI_Init or on the way to the first step, the others do not wait for ever."""
+        """In MPI_Init or before the first step: the other ranks do not wait for ever."""
         for delay in (0.0, 0.4, 0.8):
             with self.subTest(delay=delay):
                 directory = self.folder / f"starting_{delay}"
@@ -138,9 +138,9 @@ class LostRankTest(launched.LaunchedTest):
 
     @program.full
     def test_mpirun_killed(self):
-        """As by somebody who tidies up: the ranks end too."""
+        """As an administrator may do: the ranks end, too."""
         directory = self.folder / "orphans"
-        # Their shared memory, which nobody tidies up then, not in /dev/shm.
+        # Their shared memory is not deleted then, so it must not be in /dev/shm.
         process = self.begin(directory, env={**os.environ, "OMPI_MCA_btl_vader_backing_directory": str(self.folder)})
         mpirun = [pid for pid, words in launched.all_of(directory) if os.path.basename(words[0]) == "mpirun"]
         self.assertEqual(len(mpirun), 1)
@@ -163,7 +163,7 @@ class LostRankTest(launched.LaunchedTest):
         self.assert_goes_on(directory)
 
     def test_suspended_together(self):
-        """Longer than the time limit, then on: time in which a rank itself stood still is no time that it waited."""
+        """Suspended for longer than the time limit, then continued: suspended time does not count as waiting time."""
         directory = self.folder / "suspended"
         process = self.begin(directory, "--watchdog", 3)
         ranks = launched.ranks_of(directory)
@@ -178,7 +178,7 @@ class LostRankTest(launched.LaunchedTest):
         self.assertEqual(self.finish(process).code, program.STOPPED)
 
     def test_reader_goes_away(self):
-        """The lines that nobody reads do not end the run; mpirun alone ends it after some of them."""
+        """Lines without a reader do not end the run. mpirun alone would end it after some of them."""
         directory = self.folder / "unread"
         process = self.start(*self.arguments(directory, steps=60))
         process.stdout.readline()
@@ -190,7 +190,7 @@ class LostRankTest(launched.LaunchedTest):
 
 class PlaceTest(launched.LaunchedTest):
     def test_folder_for_temporary_files(self):
-        """What makes mpirun end with forty lines is told in two, before anything starts."""
+        """Faults for which mpirun prints forty lines are reported in two lines, before anything starts."""
         foreign = self.folder / "foreign"
         foreign.mkdir()
         (foreign / f"ompi.{os.uname().nodename.split('.')[0]}.{os.getuid()}").touch()
@@ -241,12 +241,12 @@ class ChoiceTest(launched.LaunchedTest):
             at = arguments.index("--threads")
             arguments[at:at + 2] = ["--threads", threads] if threads else []
             if subprocess.run(["lscpu", "-p=CORE"], capture_output=True, text=True,
-                              check=False).stdout.count("\n0\n") == 1:  # no two threads to a core
+                              check=False).stdout.count("\n0\n") == 1:  # each thread has its own core
                 self.assertIn(bound, self.launch(*arguments).err)
 
     @program.full
     def test_gpus(self):
-        """One rank for each GPU, where the program can use them; nvidia-smi and the program are pretended."""
+        """One rank for each GPU if the program can use GPUs. Stubs replace nvidia-smi and the program."""
         tools = self.folder / "tools"
         tools.mkdir()
         real = os.path.realpath(program.PROGRAM)

@@ -10,7 +10,7 @@ import slurm_cluster
 import program
 from slurm_cluster import SlurmCluster
 
-# mpirun waits as long twice; the default of launch/slurm/common.sh is for a KillWait of 30 s.
+# mpirun waits for twice this time. The default in launch/slurm/common.sh is for a KillWait of 30 s.
 MPIRUN = {"LAUNCHER": "mpirun", "OMPI_MCA_odls_base_sigkill_timeout": "3"}
 
 
@@ -33,7 +33,7 @@ class TrainTest(batch_jobs.JobTest):
         self.same_as_one_run("plain")
 
     def test_wrong_input(self):
-        """Ends with 2 at once, saying what to do; nothing is retried."""
+        """Ends with 2 at once and says what to do. There are no retries."""
         self.train_steps(20)
         script = self.clone / "launch" / "slurm" / "train.sbatch"
         cases = {
@@ -59,13 +59,13 @@ class TrainTest(batch_jobs.JobTest):
             self.assertRegex(self.log(name), cases[name][2])
             self.assertIn("\n  what to do: ", self.log(name))
             self.assertNotIn("retry", self.log(name))
-        # From a terminal.
+        # Started without sbatch.
         done = self.cluster.command(script, "small.toml", check=False)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("this is a batch script: sbatch", done.stderr)
 
     def test_exit_codes(self):
-        """Which ends are retried, how often, and with what."""
+        """The exit codes that are retried, the number of retries, and their options."""
         self.program_is('echo "called: $*"\nexit "$CODE"\n')
         expected = {"0": ("COMPLETED", 1), "3": ("FAILED", 1), "75": ("FAILED", 3), "137": ("FAILED", 3)}
         jobs = {code: self.submit(f"code_{code}", options=["--ntasks=1"], 
@@ -81,7 +81,7 @@ class TrainTest(batch_jobs.JobTest):
                 self.assertRegex(line, "--resume$")
 
     def test_without_the_path_of_the_script(self):
-        """Slurm does not know it when the script comes on standard input; then SPIKEFLOSS_ROOT or the folder tells."""
+        """Slurm has no path of a script from standard input. SPIKEFLOSS_ROOT or the folder then gives the clone."""
         self.train_steps(2)
         script = (self.clone / "launch" / "slurm" / "train.sbatch").read_text()
         for name, folder, environment in (("root", self.folder, {"SPIKEFLOSS_ROOT": str(self.clone)}),
@@ -93,7 +93,7 @@ class TrainTest(batch_jobs.JobTest):
             self.wait_for(job, "COMPLETED", name)
 
     def test_time_limit(self):
-        """Both launchers: signal, checkpoint, requeue, the same end. Slurm may send the signal a minute early."""
+        """Both launchers: signal, checkpoint, requeue, the same end. Slurm may send the signal up to 60 s early."""
         jobs = {name: self.submit(name, options=["--time=1", "--signal=B:USR1@45"], environment=environment)
                 for name, environment in (("by_srun", {}), ("by_mpirun", MPIRUN))}
         for name in jobs:
@@ -119,7 +119,7 @@ class TrainTest(batch_jobs.JobTest):
         self.finish({"low": job})
 
     def test_scancel(self):
-        """Ends soon and for good, with a checkpoint and nothing left running."""
+        """Ends soon and is not requeued. There is a checkpoint, and no process is left."""
         jobs = {"by_srun": self.submit("by_srun"), "by_mpirun": self.submit("by_mpirun", environment=MPIRUN)}
         self.wait_for_checkpoints(*jobs)
         for name, job in jobs.items():
@@ -137,19 +137,19 @@ class TrainTest(batch_jobs.JobTest):
         return (self.folder / name / "log.txt").read_text()
 
     def test_lost_rank(self):
-        """One is killed, another hangs: the step ends, and the next one goes on from the checkpoint."""
+        """One rank is killed, another hangs: the job step ends, and the next one continues from the checkpoint."""
         jobs = {"killed": self.submit("killed"), "stopped": self.submit("stopped", batch_jobs.WATCHDOG, 5)}
         self.wait_for_checkpoints(*jobs)
         os.kill(self.ranks(jobs["killed"])[1], signal.SIGKILL)
         os.kill(self.ranks(jobs["stopped"])[0], signal.SIGSTOP)
-        # KillWait, because a rank that got SIGTERM waits for the one that is gone.
+        # KillWait, because a rank that received SIGTERM waits for the lost one.
         self.wait_for_log("killed", r"exit code (137|75)\n.*retry 1 of 3", limit=60)
         self.wait_for_log("stopped", r"exit code (137|75)\n.*retry 1 of 3", limit=60)
         self.assertRegex(self.log("stopped"), r"error: .*rank 0 \(")
         self.finish(jobs)
 
     def test_signals_by_hand(self):
-        """scancel --signal checkpoints and requeues, whomever it reaches, by the signal that the program listens to."""
+        """scancel --signal checkpoints and requeues, for any receiver, with the signal of run.stop_signals."""
         cases = {"steps": ([], {}, []), "batch": (["--batch"], MPIRUN, []),
                  "full": (["--full"], {}, []), "other": (["--batch"], {}, ["--set", 'run.stop_signals=["USR2"]'])}
         jobs = {name: self.submit(name, *arguments, environment=environment)
@@ -163,7 +163,7 @@ class TrainTest(batch_jobs.JobTest):
         self.finish(jobs)
 
     def test_gpu_flags(self):
-        """The node's GPUs are none, so the program says what it sees of Slurm's choice."""
+        """The GPUs of the node are emulated, so the test program prints the GPUs that Slurm has chosen."""
         self.program_is('echo "rank $SLURM_PROCID sees GPU $CUDA_VISIBLE_DEVICES"\nexec %s "$@"\n' % program.PROGRAM)
         self.train_steps(2)
         cases = {"gres": (["--gres=gpu:2"], {"0": "0,1", "1": "0,1"}),
@@ -203,7 +203,7 @@ class TrainTest(batch_jobs.JobTest):
 
 
 class ContainerTest(batch_jobs.JobTest):
-    """Stand-ins take the options of the container's launcher off, tell them, and run the command as it is."""
+    """Stubs remove the options of the container launcher, print them, and run the command."""
 
     @classmethod
     def setUpClass(cls):
@@ -228,7 +228,7 @@ class ContainerTest(batch_jobs.JobTest):
                       'done\n[ -e "$1" ] || exit 9\nshift\nexec "$@"\n')
 
     def test_apptainer(self):
-        """With its requeue: a signal goes through, the host's script requeues."""
+        """With a requeue: a signal reaches the program, the script on the host requeues."""
         self.apptainer()
         job = self.submit("contained", script="train_container", options=["--gres=gpu:1"],
                           environment={**self.environment, "MOUNTS": "/usr/share,/var"})

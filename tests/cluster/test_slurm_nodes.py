@@ -9,12 +9,12 @@ NODES = 4
 class NodesTest(batch_jobs.JobTest):
     @classmethod
     def setUpClass(cls):
-        # SlurmdTimeout: Slurm calls a node down that is silent as long, after 5 minutes by default.
+        # SlurmdTimeout: Slurm regards a node as down after this time without an answer, 5 minutes by default.
         cls.cluster = SlurmCluster(nodes=NODES, slots=4, kill_wait=10, more="SlurmdTimeout=6")
         cls.cluster.start()
 
     def test_four_nodes(self):
-        """A rank on each, two neuron shards by two batch shards: stopped by a signal, requeued, the same end."""
+        """A rank on each node, two neuron shards by two batch shards: stopped by a signal, requeued, the same end."""
         jobs = {name: self.submit(name, "--grid", "2x2", options=["-N4", "--ntasks-per-node=1", "--gres=gpu:1"],
                                   environment=environment)
                 for name, environment in (("by_srun", {}), ("by_mpirun", MPIRUN))}
@@ -26,14 +26,14 @@ class NodesTest(batch_jobs.JobTest):
         for name in jobs:
             self.wait_for_log(name, r"exit code 85\n.*scontrol requeue \d+")
         self.finish(jobs, ranks=4, grid="2x2")
-        # Every rank has its machine for itself, and says which.
+        # Every rank has its own machine, and reports it.
         for name in jobs:
             session = (self.folder / name / "session.json").read_text()
             for node in self.cluster.nodes:
                 self.assertIn(f'"host": "{node}"', session)
 
     def test_preemption(self):
-        """All ranks leave with 85, though srun ends the others as soon as the first has left."""
+        """All ranks end with 85, although srun ends the others as soon as the first one has ended."""
         job = self.submit("low", options=["-N4", "--ntasks-per-node=1"])
         self.wait_for_checkpoints("low")
         high = self.folder / "high.sh"
@@ -45,7 +45,7 @@ class NodesTest(batch_jobs.JobTest):
         self.finish({"low": job}, ranks=4, grid="1x4")
 
     def test_node_failure(self):
-        """The program or the launcher may see it before Slurm does; the job goes on elsewhere all the same."""
+        """The program or the launcher may detect it before Slurm does. The job continues on other nodes in any case."""
         job = self.submit("lost", batch_jobs.WATCHDOG, 3, options=["-N2", "--ntasks-per-node=1"], environment={"RETRY_WAIT": "20"})
         self.wait_for_checkpoints("lost")
         self.assertEqual(self.cluster.fields(job)["NodeList"], "node[1-2]")

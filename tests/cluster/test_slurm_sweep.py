@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 
-import slurm_cluster  # finds the next one
+import slurm_cluster  # finds the next module
 import program
 from slurm_cluster import SlurmCluster
 
@@ -30,7 +30,7 @@ class SlurmSweepTest(program.ProgramTest):
         super().setUp()
         self.config()
         (self.folder / "mine.toml").write_text(SWEEP)
-        # The repository as a user has it, built.
+        # The repository of a user, built.
         self.root = self.folder / "a clone"
         shutil.copytree(program.SOURCE / "launch", self.root / "launch")
         (self.root / "launch/build").write_text("#!/bin/sh\n")
@@ -81,7 +81,7 @@ class SlurmSweepTest(program.ProgramTest):
         self.assertEqual([row["state"] for row in mine], ["done"] * 4)
         self.assertEqual(mine, theirs)
 
-        # Once more: there is nothing to do. A number too many, or none at all, is told.
+        # Again: there is nothing to do. A number that is too large or missing is reported.
         began = time.monotonic()
         array = self.submit("mine.toml", options=["--array=3-4"])
         self.wait_for(f"{array}_3", "COMPLETED")
@@ -94,7 +94,7 @@ class SlurmSweepTest(program.ProgramTest):
         print(f"three more jobs took {time.monotonic() - began:.0f} s")
 
     def test_failed_before(self):
-        """What has failed is tried again when it is asked for, and within a job as often as RETRIES says."""
+        """Failed runs are repeated on request, and within a job up to RETRIES times."""
         obstacle = self.folder / "runs/mine" / NAMES[0] / "metrics.jsonl"
         obstacle.mkdir(parents=True)
         for arguments, attempts, code in (((), 2, 1), ((), 0, 2), (("--retry",), 2, 1)):

@@ -21,7 +21,7 @@ class StorageTest(launched.LaunchedTest):
         return place
 
     def fill(self, place, leave):
-        """Takes all space of the disk but about `leave` bytes."""
+        """Fills the disk except for about `leave` bytes."""
         filler = place / "filler"
         free = os.statvfs(place)
         with open(filler, "wb") as file:
@@ -37,7 +37,7 @@ class StorageTest(launched.LaunchedTest):
 
     def test_full_disk(self):
         place = self.disk("8m")
-        # Without room for a checkpoint; without room for a line of metrics.
+        # Without space for a checkpoint; without space for a line of metrics.
         for leave in (100000, 0):
             with self.subTest(leave=leave):
                 directory = place / f"run_{leave}"
@@ -53,7 +53,7 @@ class StorageTest(launched.LaunchedTest):
                 self.assertEqual(len(program.checkpoints(directory)), 2)
                 for kept in program.checkpoints(directory):
                     self.succeed("eval", kept)
-                # Still no room: told again, and nothing is lost by trying.
+                # Still no space: reported again, and the attempt loses nothing.
                 result = self.launch(*self.arguments(directory, "--resume"), code=program.STORAGE)
                 self.check_told(result, "No space left on device")
                 self.assertEqual(launched.newest_step(directory), step)
@@ -79,7 +79,7 @@ class StorageTest(launched.LaunchedTest):
         result = self.launch(*self.arguments(place / "new"), code=program.STORAGE)
         self.assertIn("cannot make the run directory", result.errors()[0])
         self.assertIn("Read-only file system", result.errors()[0])
-        # To look at a run takes no writing.
+        # Reading a run needs no permission to write.
         self.succeed("eval", directory)
         mount("-o", "remount,bind,rw", place)
         self.assertEqual(program.checkpoints(directory), kept)

@@ -10,7 +10,7 @@
 namespace spikefloss {
 namespace {
 
-// Adds up what is allocated, as the plan does: every array a multiple of 256 bytes.
+// Adds up the allocated memory, as the plan does: every array is a multiple of 256 bytes.
 class MeasuredBackend final : public CpuBackend {
 public:
     MeasuredBackend() : CpuBackend(1, Sums::float32) {}
@@ -21,7 +21,7 @@ public:
     std::size_t allocated = 0;
 };
 
-// Adds up what goes through another communicator.
+// Adds up the data sent through another communicator.
 class MeasuredCommunicator final : public Communicator {
 public:
     MeasuredCommunicator(std::unique_ptr<Communicator> real, Traffic& sent) : real_(std::move(real)), sent_(sent) {}
@@ -120,7 +120,7 @@ void compare(GridShape shape, const Config& config) {
     check(joint ? 1 : 0, measured([&] { trainer.advance(); }));
     check(planned.size() - 1, measured([&] { trainer.diagnose(); }));
 
-    // The plan is made where the other ranks are not.
+    // The plan is made in a process without the other ranks.
     TrafficNeed none;
     const ProcessGrid alone(
         shape, grid.rank(),
@@ -166,7 +166,7 @@ warmup = 2
 )"));
 }
 
-// What is told of the passes is what they are run as.
+// The form of each pass in the plan is the form in the run.
 TEST(Plan, PassesAreToldWithTheirReasons) {
     const ProcessGrid grid(MPI_COMM_WORLD, {1, [] {
                                                 int ranks = 1;
@@ -210,7 +210,7 @@ TEST(Plan, SegmentsAndTheAdjointCap) {
     compare_on_all_grids(config);
 }
 
-// The question that a plan is for: the weights are 160 GB, and none of them is allocated.
+// The purpose of a plan: the weights are 160 GB, and none of them is allocated.
 TEST(Plan, NeedsNoMemoryForItself) {
     Config config;
     config.network.neurons = 200000;
@@ -227,7 +227,7 @@ TEST(Plan, NeedsNoMemoryForItself) {
               std::size_t{160'000'000'000});
 }
 
-// Whether there is a current is decided by the alphas as floats, in the plan as in the run.
+// The alphas as floats decide whether there is a current, in the plan as in the run.
 TEST(Plan, KnowsWhetherAlphasAreZero) {
     for (const double tau : {0.0, 1.0 / 105.0, 1.0 / 103.0, 5.0}) {
         InitialNetwork initial;

@@ -56,7 +56,7 @@ public:
 
     void flushed(int file) {
         if (!watching) return;
-        watching = false;  // what is done here is no operation of the program
+        watching = false;  // operations of this function are not those of the program
         std::string path(4096, '\0');
         const ssize_t length = ::readlink(fmt::format("/proc/self/fd/{}", file).c_str(), path.data(), path.size());
         path.resize(static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
@@ -81,10 +81,10 @@ public:
             vouched_[to] = {read_checkpoint_origin(to), std::stoll(path.stem().string().substr(11))};
             counted = *vouched_[to].first.metrics + *vouched_[to].first.diagnostics;
             if (content_[number_of(to)] != text_of(to)) losses.push_back(to + " has its name before its content");
-            // All that the run has written is on the disk, each file under its name.
+            // Everything that the run has written is on the disk, each file under its name.
             for (const auto& entry : fs::recursive_directory_iterator(folder)) {
                 const std::string name = entry.path().filename(), parent = entry.path().parent_path();
-                // Of an event file whose session has ended, the next session writes again what no checkpoint has.
+                // In an event file of an ended session, the next session repeats everything after the last checkpoint.
                 if (name.starts_with("events.") && name != newest_event_file(parent)) continue;
                 if (!entry.is_regular_file() || name == "lock" || name == "log.txt" || name.starts_with("checkpoint_"))
                     continue;
@@ -98,7 +98,7 @@ public:
     }
 
 private:
-    // What may be left after a power cut at this moment.
+    // The possible contents of the disk after a power cut at this moment.
     void cut() {
         ++cuts;
         for (const auto& [path, vouched] : vouched_) {
@@ -138,7 +138,7 @@ Config small_config(const std::string& directory) {
     return config;
 }
 
-// One session of a run, as `train` has it.
+// One session of a run, as in `train`.
 void train_to(std::int64_t step, Config config) {
     const ProcessGrid grid(MPI_COMM_WORLD, {1, 1});
     config.train.steps = step;
@@ -165,7 +165,7 @@ void train_to(std::int64_t step, Config config) {
     while (trainer.progress().step < step) run.after(trainer.advance());
 }
 
-// Two sessions, the second of which goes back to a checkpoint and drops records beyond it.
+// Two sessions. The second one goes back to a checkpoint and drops records beyond it.
 void two_sessions(const std::string& never_flushed) {
     const Folder folder;
     const Config config = small_config(folder / "runs/r");
@@ -184,7 +184,7 @@ TEST(PowerCut, NoCheckpointCountsRecordsThatAreLost) {
     EXPECT_EQ(disk.losses, std::vector<std::string>());
 }
 
-// The model tells: a file that is not flushed is lost, at every cut after the first checkpoint.
+// The model detects errors: a file that is not flushed is lost, at every cut after the first checkpoint.
 TEST(PowerCut, RecordsThatAreNotFlushedAreLost) {
     for (const char* name : {"metrics.jsonl", "diagnostics.jsonl"}) {
         two_sessions(name);

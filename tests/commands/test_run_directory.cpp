@@ -26,17 +26,17 @@ TEST(ForeignCheckpoint, IsKnownByItsConfigAndByItsRun) {
     Config other = config;
     EXPECT_EQ(foreign_reason(origin_of(config, "a"), config, "a"), "");
     EXPECT_EQ(foreign_reason(origin_of(config, ""), config, "a"), "");  // of an older version
-    EXPECT_EQ(foreign_reason(origin_of(config, "a"), config, ""), "");  // copied into a folder of its own
+    EXPECT_EQ(foreign_reason(origin_of(config, "a"), config, ""), "");  // copied alone into a new folder
     EXPECT_TRUE(has(foreign_reason(origin_of(config, "b"), config, "a"), "it is of run b, but this is run a"));
     other.run.seed = 6;
     EXPECT_EQ(foreign_reason(origin_of(other, ""), config, ""), "run.seed is 6, but the run has 1");
     EXPECT_EQ(foreign_reason(origin_of(other, "a"), config, "a"), "run.seed is 6, but the run has 1");
-    // Between the sessions of one run it may change; of two runs it is what makes them differ.
+    // It may change between the sessions of one run. Between two runs it is the difference.
     other = config;
     other.train.learning_rate = 0.5;
     EXPECT_EQ(foreign_reason(origin_of(other, "a"), config, "a"), "");
     EXPECT_EQ(foreign_reason(origin_of(other, "b"), config, "a"), "train.learning_rate is 0.5, but the run has 0.001");
-    // A place is no result.
+    // Paths do not change results.
     other = config;
     other.task.images = "/elsewhere";
     EXPECT_EQ(foreign_reason(origin_of(other, "a"), config, "a"), "");
@@ -48,7 +48,7 @@ TEST(RunDirectory, HoldsNoRunThatCouldBeLost) {
     Config config;
     config.run.directory = folder / "r";
     const auto look = [&] { check_run_directory(grid, config.run.directory, config, false); };
-    EXPECT_NO_THROW(look());  // there is none
+    EXPECT_NO_THROW(look());  // it does not exist
     std::filesystem::create_directory(config.run.directory);
     EXPECT_NO_THROW(look());  // empty
     for (const char* name : {"config.toml", "checkpoint_000000040.h5", "metrics.jsonl", "diagnostics.jsonl"}) {
@@ -60,7 +60,7 @@ TEST(RunDirectory, HoldsNoRunThatCouldBeLost) {
     EXPECT_NO_THROW(look());
 }
 
-// Two short runs: the second has looked before the first began, and takes the lock after its end.
+// Two short runs: the second checks before the first begins, and takes the lock after the first has ended.
 TEST(RunDirectory, IsLookedAtAgainWithTheLock) {
     const Folder folder;
     const ProcessGrid grid(MPI_COMM_WORLD, {1, 1});
@@ -77,7 +77,7 @@ TEST(RunDirectory, IsLookedAtAgainWithTheLock) {
     EXPECT_TRUE(has(error_of(Exit::usage, start), "already holds a run"));
     EXPECT_EQ(origin_in(config.run.directory).run, "first");
     second = {};
-    // Who goes on holds the lock from the first look on.
+    // A resumed run holds the lock from its first check on.
     const RunDirectory resumed = check_run_directory(grid, config.run.directory, config, true);
     EXPECT_TRUE(resumed.lock.held());
     EXPECT_NE(holder_of(config.run.directory), "");
@@ -94,7 +94,7 @@ TEST(DirectoryLock, IsForItsOwnerAndNamesOnlyALiveProcess) {
         ASSERT_EQ(::stat(path.c_str(), &state), 0);
         EXPECT_EQ(state.st_mode & 0777, 0600u);
         EXPECT_TRUE(has(holder_of(folder.path()), fmt::format("process {} on ", ::getpid())));
-        // Somebody holds the lock, but the file names a process that has ended, or nobody.
+        // The lock is held, but the file names a process that has ended, or no process.
         char host[256] = "";
         ::gethostname(host, sizeof host - 1);
         for (const std::string& text :

@@ -9,7 +9,7 @@
 
 namespace spikefloss {
 
-// "" when nothing was thrown; a failure when the exit code is not the one for bad usage.
+// "" if nothing was thrown. It is a failure if the exit code is not the one for bad usage.
 template <class Work>
 std::string usage_error(Work&& work) {
     try {

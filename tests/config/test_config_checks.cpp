@@ -15,7 +15,7 @@ std::string check_error(const Settings& settings) {
 
 struct Case {
     Settings settings;
-    std::vector<const char*> parts;  // of the message; none: no error
+    std::vector<const char*> parts;  // of the message; empty: no error
 };
 
 void expect(const std::vector<Case>& cases, const Settings& before = {}) {
@@ -33,7 +33,7 @@ void expect(const std::vector<Case>& cases, const Settings& before = {}) {
     }
 }
 
-// exp(-dt/tau) rounds to 1 in float32 from tau = 2^25 dt on, and a network file with a decay of 1 is not read.
+// exp(-dt/tau) rounds to 1 in float32 for tau of 2^25 dt or more, and a network file with a decay of 1 is refused.
 TEST(ConfigChecks, DecaysBelowOne) {
     for (const std::string key : {"network.tau_syn", "network.tau_mem", "network.tau_out"}) {
         const std::string long_time = key + "=1e6", below = key + "=330000", above = key + "=335545";
@@ -61,7 +61,7 @@ TEST(ConfigChecks, TextsAreUtf8) {
         EXPECT_EQ(back.task.images, good);
         EXPECT_EQ(back.network.file, good);
     }
-    // Latin-1; cut off; overlong; a surrogate; beyond U+10FFFF; a continuation alone.
+    // Latin-1; cut off; overlong; a surrogate; beyond U+10FFFF; a single continuation byte.
     for (const char* bad : {"caf\xe9", "\xc3", "\xe2\x82", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
                             "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "a\x80"}) {
         Config config;
@@ -78,7 +78,7 @@ TEST(ConfigChecks, TextsAreUtf8) {
 
 TEST(ConfigChecks, Serving) {
     expect({
-        {{"serve.address=0.0.0.0"}, {}},  // nothing is served
+        {{"serve.address=0.0.0.0"}, {}},  // the server is off
         {{"serve.port=8080"}, {}},
         {{"serve.port=8080", "serve.address=localhost"}, {}},
         {{"serve.port=8080", "serve.address=127.0.0.5"}, {}},
@@ -176,7 +176,7 @@ TEST(ConfigChecks, Exponents) {
         {"flossing.schedule=every", "network.neurons=20"});
 }
 
-// What would be wrong with a section that is off is a warning, but not at its defaults.
+// An error in a section that is off is a warning, but not if the keys have their defaults.
 TEST(ConfigChecks, SectionsThatAreOff) {
     const auto warnings = [](const Settings& settings, std::int64_t known_neurons = 0) {
         Config config;
@@ -226,18 +226,18 @@ TEST(ConfigChecks, SectionsThatAreOff) {
         {{"diagnostics.warmup=300"}, {"diagnostics is off", "warmup = 300"}},
         {{"serve.address=0.0.0.0"}, {"the live page is off (serve.port = 0)", "can be reached by others"}},
         {{"serve.token=short"}, {"serve.token is easy to guess"}},
-        // All of them, not the first alone.
+        // All of them, not only the first.
         {{"flossing.exponents=161", "flossing.horizon=301", "diagnostics.exponents=162", "serve.address=0.0.0.0"},
          {"flossing.exponents = 161", "flossing.horizon = 301", "diagnostics.exponents = 162", "serve.address"}},
     };
     for (const Case& c : cases)
         for (const char* part : c.parts) EXPECT_HAS(warnings(c.settings), part);
-    // Flossing that a spike must end.
+    // Flossing that ends at the first spike.
     const Settings all = {"flossing.schedule=every", "flossing.exponents=160"};
     EXPECT_HAS(warnings(all), "flossing.exponents = 160 asks for all directions");
     for (const char* other : {"network.reset=subtract", "flossing.jacobian_reset=ignored", "flossing.exponents=159"})
         EXPECT_EQ(warnings({all[0], all[1], other}), "") << other;
-    // Once the network's file is read.
+    // After the file of the network is read.
     EXPECT_HAS(warnings({"network.file=net.h5", "flossing.exponents=161"}, 80),
                "flossing.exponents = 161 is more than");
     EXPECT_EQ(warnings({"network.file=net.h5", "flossing.exponents=161"}, 81), "");
@@ -329,7 +329,7 @@ TEST(ConfigChecks, GridText) {
     });
 }
 
-// Values that the program itself wrote into a Config are checked as well.
+// Values that the program itself has set in a Config are checked, too.
 TEST(ConfigChecks, RangesOfValuesSetInCode) {
     Config config;
     config.train.batch = 0;

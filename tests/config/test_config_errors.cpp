@@ -72,7 +72,7 @@ TEST(ConfigErrors, WrongTypesSayWhatIsExpected) {
         for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
 }
 
-// TOML has nan and inf; no key of the schema takes them, alone or in a list, from a file, from --set or set by the
+// TOML has nan and inf. No key of the schema accepts them, alone or in a list, from a file, from --set or set by the
 // program.
 TEST(ConfigErrors, NoNumberIsNanOrInfinite) {
     Config config;
@@ -109,7 +109,7 @@ TEST(ConfigErrors, NoNumberIsNanOrInfinite) {
     EXPECT_GT(numbers, 40);
 }
 
-// What is 0 or infinite in float32, in which the program computes, is refused where it is used in float32.
+// The program computes in float32. A value that is 0 or infinite in float32 is refused where float32 is used.
 TEST(ConfigErrors, NumbersThatFloat32CannotHold) {
     for (const std::string key :
          {"network.threshold", "network.sharpness", "network.gain", "network.input_gain", "network.readout_gain",
@@ -127,7 +127,7 @@ TEST(ConfigErrors, NumbersThatFloat32CannotHold) {
     for (const char* fine : {"train.learning_rate=0", "train.learning_rate=1e-37", "network.threshold=-0.0",
                              "train.clip=1e-30", "network.sharpness=1e-30"})
         EXPECT_EQ(set_error(fine), "") << fine;
-    // Decays of the optimisers that would be 1 in float32: their corrections divide by 1 - beta.
+    // Decays of the optimisers that would be 1 in float32. Their corrections divide by 1 - beta.
     for (const std::string key : {"train.beta1", "train.beta2", "train.momentum", "flossing.beta2"}) {
         EXPECT_HAS(set_error(key + "=0.9999999999"), "out of range: it must be a number from 0 to 0.999999");
         EXPECT_EQ(set_error(key + "=0.999999"), "");
@@ -196,7 +196,7 @@ std::string repeated(const std::string& text, int times) {
     return all;
 }
 
-// Each of these overflowed the stack of the parser, or would where the strings before it are misread.
+// Each of these overflowed the stack of the parser, or would do so if the strings before it were misread.
 TEST(ConfigErrors, NestingTooDeep) {
     constexpr int deep = 50'000;
     const std::string keys = "a" + repeated(".a", deep);

@@ -33,7 +33,7 @@ struct RandomValue {
     double number() {
         const double low = std::max(key.low, -1e12), high = std::min(key.high, 1e12);
         const double fraction = std::uniform_real_distribution<>(0, 1)(random);
-        // Half of them over many orders of magnitude, where shortest texts have exponents.
+        // Half of the values span many orders of magnitude, where the shortest texts have exponents.
         const double value =
             random() % 2 ? low + fraction * (high - low) : std::pow(10.0, -25 * fraction) * std::min(high, 1.0);
         return std::clamp(value, low, high);
@@ -72,7 +72,7 @@ TEST(ConfigText, RandomValuesRoundTripExactly) {
         Config config, read;
         for (const Key& key : keys_of(config)) {
             std::visit(RandomValue{key, random}, key.value);
-            if (key.secret) std::get<std::string*>(key.value)->clear();  // is never written
+            if (key.secret) std::get<std::string*>(key.value)->clear();  // never written
         }
         read_config_text(to_toml(config, round % 2 == 0), "text", read);
         const auto written_keys = keys_of(config), read_keys = keys_of(read);
@@ -105,7 +105,7 @@ TEST(ConfigText, DoublesAreShortAndLookLikeFloats) {
     EXPECT_EQ(text_of(0.1 + 0.2), "0.30000000000000004");
 }
 
-// A member of Config without a key could never be set: the values of all keys must cover Config but for padding.
+// A member of Config without a key could never be set, so the values of all keys must cover Config except for padding.
 TEST(ConfigText, EveryMemberOfConfigHasAKey) {
     Config config;
     std::vector<std::pair<std::ptrdiff_t, std::ptrdiff_t>> covered;

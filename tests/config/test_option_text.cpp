@@ -72,7 +72,7 @@ TEST_F(ConfigText, OtherEncodingsAreNamed) {
         EXPECT_HAS(error(text), "save it as UTF-8");
     }
     EXPECT_HAS(error("[run]\ndirectory = \"caf\xe9\"\n"), "save the file as UTF-8");
-    EXPECT_EQ(error("\xef\xbb\xbf[train]\nsteps = 3\n"), "");  // the mark of UTF-8
+    EXPECT_EQ(error("\xef\xbb\xbf[train]\nsteps = 3\n"), "");  // the byte order mark of UTF-8
     EXPECT_EQ(error("[run]\ndirectory = \"caf\xc3\xa9\"\n"), "");
 }
 

@@ -12,7 +12,7 @@
 namespace spikefloss {
 namespace {
 
-// Beside a base config with train.steps = 30 and a report every 10 steps.
+// In the folder of a base config with train.steps = 30 and a report every 10 steps.
 class SweepFile : public ::testing::Test {
 protected:
     SweepFile() {
@@ -113,10 +113,10 @@ TEST_F(SweepFile, AVariantWinsOverWhatIsSetForAll) {
 }
 
 TEST_F(SweepFile, LeastAndMostOfIt) {
-    EXPECT_EQ(names(""), Names{"seed=7"});  // the base's
+    EXPECT_EQ(names(""), Names{"seed=7"});  // the seed of the base
     EXPECT_EQ(names("seeds = [5]\n"), Names{"seed=5"});
     EXPECT_EQ(names("seeds = {from = 2, to = 2}\n"), Names{"seed=2"});
-    // Further seeds keep the places of the others.
+    // Further seeds do not change the places of the others.
     EXPECT_EQ(
         names("seeds = [9, 1]\n[values]\ntrain.steps = [40, 50]\n"),
         (Names{"train.steps=40,seed=9", "train.steps=50,seed=9", "train.steps=40,seed=1", "train.steps=50,seed=1"}));
@@ -142,7 +142,7 @@ TEST_F(SweepFile, NamesAreFoldersWhateverTheValue) {
                      "flossing.through_state=true,flossing.at=3+9,seed=7",
                      "flossing.through_state=false,flossing.at=none,seed=7",
                      "flossing.through_state=false,flossing.at=3+9,seed=7"}));
-    // The order in the file changes neither names nor numbers of keys; that of values and variants is theirs.
+    // The order of keys in the file changes neither names nor numbers. The order of values and variants does.
     EXPECT_EQ(names("[values]\ntrain.steps = [40]\nnetwork.neurons = [9]\n"),
               names("[values]\nnetwork.neurons = [9]\ntrain.steps = [40]\n"));
 }
@@ -176,7 +176,7 @@ TEST_F(SweepFile, RecordReadsBack) {
 
 TEST_F(SweepFile, ErrorsNameTheLine) {
     const struct {
-        const char* text;  // its first line is line 2 of the file
+        const char* text;  // the first line of the text is line 2 of the file
         std::vector<const char*> parts;
     } cases[] = {
         {"seed = 3\n", {"mine.toml:2: unknown key seed", "did you mean seeds?", "base, seeds, success"}},
@@ -228,7 +228,7 @@ TEST_F(SweepFile, ErrorsNameTheLine) {
         {"success = {accuracy = 0.9, reports = 4}\n",
          {"seed=7: success.reports = 4 is more than the 3 reports of the run"}},
         {"base = 'x'\n", {"mine.toml:2:", "not valid TOML"}},
-        // Contradictions, of the point that has them.
+        // Contradictions are reported with their run.
         {"[values]\ntask.delay = [10, 500]\n",
          {"mine.toml: task.delay=500,seed=7: task.delay = 500 ms is 500 steps, but the sequence has only 300",
           "what to do: make task.duration longer"}},
@@ -277,7 +277,7 @@ TEST_F(SweepFile, FilesThatCannotBeRead) {
     EXPECT_HAS(file_error((folder_ / "sweeps/b.toml").string()), "b.toml:2: base must be a string, not an integer");
     std::ofstream(folder_ / "sweeps/c.toml") << "base = 'gone.toml'\n";
     EXPECT_HAS(file_error((folder_ / "sweeps/c.toml").string()), "sweeps/gone.toml: there is no such file");
-    // The base's own faults are told with its name.
+    // Errors of the base are reported with the name of the base.
     std::ofstream(folder_ / "bad.toml") << "[train]\nstep = 3\n";
     std::ofstream(folder_ / "sweeps/d.toml") << "base = '../bad.toml'\n";
     EXPECT_HAS(file_error((folder_ / "sweeps/d.toml").string()), "bad.toml:2: unknown key train.step");

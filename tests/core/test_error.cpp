@@ -27,7 +27,7 @@ TEST(Error, RequireThrowsFromTheLineOfTheCall) {
     }
 }
 
-// Scripts and job schedulers stand on these numbers.
+// Scripts and job schedulers depend on these numbers.
 TEST(Error, ExitCodesAreFixed) {
     EXPECT_EQ(static_cast<int>(Exit::success), 0);
     EXPECT_EQ(static_cast<int>(Exit::internal), 1);

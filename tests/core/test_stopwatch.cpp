@@ -35,7 +35,7 @@ TEST(Stopwatch, CountsAtMostTheLongestGap) {
     EXPECT_GE(stopwatch.seconds(), 0.02);
 }
 
-// The child counts half a second of its own; it is suspended for another second.
+// The child counts half a second of its own. Then it is suspended for another second.
 TEST(Stopwatch, TimeOfASuspensionDoesNotCount) {
     const auto start = std::chrono::steady_clock::now();
     const pid_t child = fork();

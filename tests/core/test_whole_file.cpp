@@ -45,7 +45,7 @@ protected:
         for (const auto& entry : fs::directory_iterator(folder)) count += entry.path().string().ends_with(".partial");
         return count;
     }
-    // The refusal of an output, "" when it may be written. Files whose text begins with "ours" are of the kind.
+    // The refusal of an output; "" if it may be written. Files that begin with "ours" are results of the command.
     std::string refusal(const std::string& path, std::vector<std::string> inputs = {}, bool overwrite = false) const {
         const auto is_ours = [](const std::string& file) { return text_of(file).starts_with("ours"); };
         try {

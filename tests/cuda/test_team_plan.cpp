@@ -14,7 +14,7 @@ Device device(std::size_t shared, bool clusters = true, int multiprocessors = 13
     return d;
 }
 
-// A block needs room for its slice of W and so many bytes per sequence.
+// A block needs space for its slice of W and a number of bytes per sequence.
 TeamNeeds needs(Index N, int resident = 1) {
     return {1024,
             [N](TeamPlan& plan) {
@@ -60,10 +60,10 @@ TEST(TeamPlan, FewSequencesEachSpreadOverAllMultiprocessors) {
 }
 
 TEST(TeamPlan, NoneWhereNothingFits) {
-    EXPECT_FALSE(plan_teams(device(227 * 1024), 4096, 8, needs(4096)));     // no block holds 32 columns
-    EXPECT_FALSE(plan_teams(device(227 * 1024), 1024, 8, needs(1024, 0)));  // no room for a grid's blocks
+    EXPECT_FALSE(plan_teams(device(227 * 1024), 4096, 8, needs(4096)));     // no block can hold 32 columns
+    EXPECT_FALSE(plan_teams(device(227 * 1024), 1024, 8, needs(1024, 0)));  // no space for the blocks of a grid
     EXPECT_FALSE(
-        plan_teams(device(227 * 1024, true, 4), 1024, 8, needs(1024)));  // a team is more blocks than there is room
+        plan_teams(device(227 * 1024, true, 4), 1024, 8, needs(1024)));  // a team has more blocks than can be placed
     EXPECT_FALSE(plan_teams(device(1024), 0, 8, needs(0)));
 }
 

@@ -47,7 +47,7 @@ void set_element(const Operand& x, std::int64_t at, double value) {
         static_cast<__nv_bfloat16*>(data)[at] = __float2bfloat16(static_cast<float>(value));
 }
 
-// What tensor cores keep of a float: 10 bits (TF32) or 7 (bfloat16) of its fraction.
+// The bits of a fraction that tensor cores keep: 10 (TF32) or 7 (bfloat16).
 double reduced(double x, cublasComputeType_t compute) {
     if (compute == CUBLAS_COMPUTE_32F_FAST_16BF) return __bfloat162float(__float2bfloat16(static_cast<float>(x)));
     auto value = static_cast<float>(x);

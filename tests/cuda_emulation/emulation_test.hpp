@@ -69,7 +69,7 @@ protected:
         return cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
     }
 
-    // Runs what is queued; its report must hold each of `words`.
+    // Runs the queued work. Its report must contain each of `words`.
     void expect_fault(cudaError_t error, std::vector<std::string> words) {
         testing::internal::CaptureStderr();
         EXPECT_EQ(cudaStreamSynchronize(stream_), error);

@@ -57,8 +57,8 @@ cudaError_t Engine::run(const LaunchRecord& launch) {
     return error_;
 }
 
-// Threads start in the order of their numbers, or, with a seed, warp by warp in a random order, each warp from a random
-// lane onwards: a race between warps or lanes then shows in some seeds.
+// Threads start in the order of their numbers. With a seed they start warp by warp in a random order, each warp from a
+// random lane on. A race between warps or lanes then shows with some seeds.
 void Engine::prepare_order() {
     const auto seed = static_cast<unsigned long long>(setting("SPIKEFLOSS_EMULATION_SEED", 0));
     random_ = seed ? seed * 0x9E3779B97F4A7C15ull | 1 : 0;
@@ -110,7 +110,7 @@ void Engine::prepare(Block& block, unsigned id) {
     block.shared.resize(launch_->shared);
 }
 
-// From here the fibers pass control among themselves and come back when no thread can go on.
+// From here on the fibers pass control among themselves. They return when no thread can continue.
 void Engine::run_group() {
     if (_setjmp(main_) == 0) next();
     current_ = nullptr;
@@ -130,7 +130,7 @@ void Engine::fiber_main() {
     }
 }
 
-// Threads that meet no barrier run one after another on this fiber.
+// Threads that reach no barrier run one after another on this fiber.
 void Engine::run_fresh_threads(Fiber* self) {
     while (Thread* thread = next_fresh()) {
         thread->fiber = self;
@@ -223,7 +223,7 @@ Thread* Engine::pop_ready() {
 }
 
 void Engine::next() {
-    // With a seed, threads that have not begun now and then go before those that were woken.
+    // With a seed, threads that have not begun sometimes run before threads that were woken.
     const bool fresh = group_.begun < group_.threads;
     const bool prefer_fresh = fresh && random_ && draw(random_) % 4 == 0;
     Thread* thread = prefer_fresh ? nullptr : pop_ready();

@@ -39,7 +39,7 @@ struct Thread {
     Wait wait;
     Fiber* fiber;
     Place place;  // where it waits
-    // what it waits for or brings
+    // the value it waits for or contributes
     WarpCall call;
     unsigned mask;
     int argument, width;
@@ -50,8 +50,8 @@ struct Thread {
 
 struct Barrier {
     std::vector<Thread*> waiting;
-    unsigned ended = 0;               // threads that will never come
-    int count = 0, all = 1, any = 0;  // of the predicates brought
+    unsigned ended = 0;               // threads that have ended and do not arrive
+    int count = 0, all = 1, any = 0;  // of the contributed predicates
 };
 
 struct Group;
@@ -69,7 +69,7 @@ struct Block {
     SharedMemory shared;
 };
 
-// Blocks that are alive together.
+// Blocks that run at the same time.
 struct Group {
     std::vector<Block*> blocks;
     std::vector<Barrier> clusters;  // one barrier per cluster
@@ -94,7 +94,7 @@ public:
     bool running() const { return current_ != nullptr; }
     const LaunchRecord* launch() const { return launch_; }
     bool is_stack_guard(const void* address) const { return fibers_.is_stack_guard(address); }
-    // Which block's shared memory `address` lies in or near; null: none.
+    // The block whose shared memory contains `address` or is near it; null: none.
     const Block* shared_owner(const void* address) const;
     std::string describe(const Thread& thread) const;
 

@@ -55,7 +55,7 @@ void Fibers::enter(Fiber* fiber) {
         fiber->fresh = false;
         getcontext(&fiber->first);
         fiber->first.uc_stack.ss_sp = fiber->stack;
-        // Tops of stacks at different offsets: at one and the same they would compete for the same lines of the cache.
+        // The tops of stacks have different offsets. With the same offset they would compete for the same cache lines.
         fiber->first.uc_stack.ss_size = stack_bytes() - fiber->number * 832 % 16384 / 64 * 64;
         fiber->first.uc_link = nullptr;
         makecontext(&fiber->first, main_, 0);

@@ -16,25 +16,25 @@ struct Fiber {
     Fiber(const Fiber&) = delete;
     Fiber& operator=(const Fiber&) = delete;
 
-    char* stack;  // first usable byte; below it lies a page that may not be touched
+    char* stack;  // first usable byte; the page below it may not be touched
     std::size_t number = 0;
     bool fresh = true;  // has not entered its main function
     ucontext_t first;
-    std::jmp_buf context;  // where it goes on
+    std::jmp_buf context;  // the place where it continues
 };
 
-// All fibers there are; those that run no CUDA thread are idle.
+// All fibers. Those that run no CUDA thread are idle.
 class Fibers {
 public:
     explicit Fibers(void (*main)()) : main_(main) {}
     // A fiber that waits in its main function, or a new one.
     Fiber* take();
     void give_back(Fiber* fiber) { idle_.push_back(fiber); }
-    // Makes every fiber start its main function anew, whatever it was in the middle of.
+    // Makes every fiber start its main function again, even in the middle of other work.
     void abandon_all();
-    // Leaves the present stack for the fiber's.
+    // Leaves the present stack for that of the fiber.
     [[noreturn]] void enter(Fiber* fiber);
-    // Whether `address` lies in the guard page of one of the stacks.
+    // Whether `address` is in the guard page of one of the stacks.
     bool is_stack_guard(const void* address) const;
 
 private:

@@ -23,7 +23,7 @@ bool reachable(const Graph& graph, std::vector<int> frontier, int node) {
     return false;
 }
 
-// Whether the origin waits, at the end, for all that the other streams of the capture do.
+// Whether the origin waits, at the end, for all work of the other streams of the capture.
 bool joined(const Capture& capture) {
     for (const CUstream_st* stream : capture.streams)
         for (int node : stream->frontier)
@@ -31,8 +31,8 @@ bool joined(const Capture& capture) {
     return true;
 }
 
-// The nodes in one of the orders that their dependencies allow: the recorded one, or, with an odd seed, the one that
-// always takes the latest node that can go.
+// The nodes in an order that their dependencies allow: the recorded order, or, with an odd seed, the order that always
+// takes the latest node that is ready.
 std::vector<int> replay_order(const Graph& graph) {
     const int count = static_cast<int>(graph.nodes.size());
     std::vector<int> order;
@@ -60,7 +60,7 @@ std::vector<int> replay_order(const Graph& graph) {
     return order;
 }
 
-// One replay, which may take several attempts when a node waits for another rank.
+// One replay. It may take several attempts if a node waits for another rank.
 class Replay {
 public:
     explicit Replay(std::shared_ptr<Graph> graph) : graph_(std::move(graph)), order_(replay_order(*graph_)) {}

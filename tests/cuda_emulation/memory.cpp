@@ -19,7 +19,7 @@ constexpr std::size_t page = 4096;
 std::size_t pages_for(std::size_t bytes) { return (bytes + page - 1) / page * page; }
 
 struct Allocation {
-    char* region;        // first byte that may be touched; a guard page lies below and above
+    char* region;        // first byte that may be touched; there is a guard page below and above
     std::size_t usable;  // bytes of the region, whole pages
     char* data;
     std::size_t bytes;
@@ -27,10 +27,10 @@ struct Allocation {
 };
 
 struct DeviceMemory {
-    std::map<const char*, Allocation> by_region;  // also the freed ones
+    std::map<const char*, Allocation> by_region;  // also freed allocations
     std::size_t used = 0;
     int access = 0;       // depth of DeviceAccess
-    bool hidden = false;  // no page of it can be touched
+    bool hidden = false;  // no page of the allocations can be touched
 };
 
 DeviceMemory& memory() {
@@ -101,7 +101,7 @@ std::string free_device(void* data) {
     const bool intact = slack_intact(a);
     a.freed = true;
     memory().used -= a.bytes;
-    // A new mapping in its place gives the pages back; its addresses stay taken, so that later use is found.
+    // A new mapping at the same addresses releases the pages. The addresses stay reserved, so that later use is found.
     mmap(a.region, a.usable, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     return intact ? "" : "the bytes beside an allocation of " + std::to_string(a.bytes) + " bytes were overwritten";
 }

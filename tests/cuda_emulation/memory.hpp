@@ -11,21 +11,21 @@ inline constexpr int poison = 0xFF;
 inline constexpr int guard_pattern = 0xA5;
 
 // ---- device memory ----
-// Null where the limit of the device is passed.
+// Null if the limit of the device is exceeded.
 void* allocate_device(std::size_t bytes);
-// Empty, or what is wrong: not an allocation, already freed, or written out of bounds.
+// Empty, or the error: not an allocation, already freed, or written out of bounds.
 std::string free_device(void* data);
 void free_all_device();
 std::size_t device_bytes_used();
-// Whether the bytes lie within one live allocation.
+// Whether the bytes are within one live allocation.
 bool is_device(const void* data);
 bool is_device_range(const void* data, std::size_t bytes);
-// Which allocation the address belongs to or is near, in words.
+// The allocation that contains the address or is near it, as text.
 std::string describe_address(const void* address);
-// What was written into the slack around allocations; empty: nothing.
+// The bytes that were written into the slack around allocations, as text; empty: none.
 std::string check_slack();
 
-// Queued work runs within such a scope; outside it the host cannot touch device memory.
+// Queued work runs within this scope. Outside it the host cannot touch device memory.
 class DeviceAccess {
 public:
     DeviceAccess();
@@ -48,7 +48,7 @@ public:
     SharedMemory& operator=(const SharedMemory&) = delete;
 
     void resize(std::size_t bytes);
-    void open();  // poisons it; until then and after close() no thread may touch it
+    void open();  // poisons it; before open() and after close() no thread may touch it
     void close();
     bool slack_intact() const;
     char* data() const { return data_; }
@@ -62,7 +62,7 @@ private:
     bool open_ = false;
 };
 
-// The handler of SIGSEGV that names kernel, block, thread and address.
+// The handler of SIGSEGV, which reports kernel, block, thread and address.
 void install_fault_handler();
 
 }  // namespace emulation

@@ -12,10 +12,10 @@ namespace {
 
 constexpr int rendezvous_tag = 17000;
 
-// What the emulation writes into a unique id.
+// The content of a unique id in the emulation.
 struct Id {
-    int root;    // of MPI_COMM_WORLD: who made it
-    int number;  // of the ids it made
+    int root;    // of MPI_COMM_WORLD: the rank that made it
+    int number;  // number among the ids of this rank
 };
 
 int world_rank() {
@@ -24,7 +24,7 @@ int world_rank() {
     return rank;
 }
 
-// Everybody tells the maker of the id who it is, and gets the ranks of MPI_COMM_WORLD in the order of the communicator.
+// Every rank sends its rank to the maker of the id, and receives the ranks of MPI_COMM_WORLD in communicator order.
 std::vector<int> members(const Id& id, int ranks, int rank) {
     std::vector<int> world(static_cast<std::size_t>(ranks));
     const int tag = rendezvous_tag + id.number % 1000;
@@ -110,14 +110,14 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) { return comm ? ncclSuccess : ncc
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     if (!comm) return ncclSuccess;
     std::lock_guard lock(device().mutex);
-    run_all();  // queued work still holds the communicator
+    run_all();  // queued work still uses the communicator
     if (!mpi_ended() && !comm->aborted) MPI_Comm_free(&comm->mpi);
     delete comm;
     return ncclSuccess;
 }
 
-// May be called while another thread waits in a collective, which then returns; the communicator itself is kept, as
-// queued work may still name it.
+// May be called while another thread waits in a collective, which then returns. The communicator itself is kept,
+// because queued work may still refer to it.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (!comm) return ncclInvalidArgument;
     comm->aborted = true;

@@ -119,8 +119,8 @@ void finish(Call& c) {
     if (!c.received.empty()) std::memcpy(c.to, c.received.data(), c.received.size());
 }
 
-// The calls of one group on one stream. Returns at once once all are done or a communicator is aborted; with
-// device().may_wait false after some milliseconds, too, and is then called again.
+// The calls of one group on one stream. Returns at once if all calls are done or a communicator is aborted. If
+// device().may_wait is false, it also returns after some milliseconds and is called again later.
 class Group {
 public:
     explicit Group(std::vector<Call> calls) : calls_(std::move(calls)) {}

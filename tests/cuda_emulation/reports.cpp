@@ -60,7 +60,7 @@ void Engine::fail(cudaError_t error, const std::string& what) {
     _longjmp(main_, 1);
 }
 
-// Every thread has begun and all wait: for each block that has not ended, a thread of each kind of wait is named.
+// All threads have begun and wait: for each block that has not ended, one thread of each kind of wait is reported.
 void Engine::report_deadlock() {
     error_ = cudaErrorLaunchFailure;
     std::fprintf(stderr, "emulated device: kernel %s: deadlock, no thread can go on\n",

@@ -45,7 +45,7 @@ cusolverStatus_t cusolverDnGetStream(cusolverDnHandle_t handle, cudaStream_t* st
     return CUSOLVER_STATUS_SUCCESS;
 }
 
-// a: pointers in device memory; info: one per matrix, in device memory. The other triangle is not touched.
+// a: pointers in device memory; info: one per matrix, in device memory. The other triangle is not changed.
 cusolverStatus_t cusolverDnDpotrfBatched(cusolverDnHandle_t handle, cublasFillMode_t fill, int n, double* a[], int lda,
                                          int* info, int batch) {
     if (n < 0 || lda < at_least_one(n) || batch < 0 || fill == CUBLAS_FILL_MODE_FULL)

@@ -37,7 +37,7 @@ bool exists(const CUstream_st* stream) {
     return stream == &device().default_stream || std::find(all.begin(), all.end(), stream) != all.end();
 }
 
-// The first piece of work. Once an error is raised, work is dropped.
+// Runs the first piece of work. After an error, work is dropped.
 static void run_one(CUstream_st* stream) {
     Work& work = stream->queue.front();
     if (work.wait_for && !work.wait_for->reached) run(work.wait_for->stream, work.wait_for.get());
@@ -61,7 +61,7 @@ void run(CUstream_st* stream, const Marker* marker) {
     while (!stream->queue.empty() && !(marker && marker->reached) && !device().unfinished) run_one(stream);
 }
 
-// Runs as far as it goes without waiting for another rank.
+// Runs all work that does not wait for another rank.
 static void try_to_run(CUstream_st* stream, const Marker* marker) {
     device().may_wait = false;
     run(stream, marker);
@@ -69,7 +69,7 @@ static void try_to_run(CUstream_st* stream, const Marker* marker) {
     device().unfinished = false;
 }
 
-// Runs what waits for nothing, other streams and other ranks included.
+// Runs work that waits for nothing, neither for other streams nor for other ranks.
 static void run_ready(CUstream_st* stream) {
     DeviceAccess access;
     device().may_wait = false;
@@ -107,7 +107,7 @@ std::shared_ptr<Marker> mark(CUstream_st* stream) {
     return marker;
 }
 
-// The default stream waits for all blocking streams, and they for it.
+// The default stream waits for all blocking streams, and they wait for it.
 static void keep_in_step(CUstream_st* stream) {
     Device& d = device();
     if (stream == &d.default_stream) {
@@ -189,8 +189,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     return answer(cudaSuccess);
 }
 
-// Work runs at the first question already, but the answer is then "not ready": a caller that gives up after one
-// question sees what it would see on a busy device, and one that asks again goes on.
+// Work runs at the first query, but the answer is then "not ready". A caller that stops after one query gets the answer
+// of a busy device; a caller that queries again continues.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
     std::lock_guard lock(device().mutex);
     stream = resolve(stream);

@@ -17,7 +17,7 @@ namespace emulation {
 struct Marker {
     CUstream_st* stream = nullptr;
     bool reached = false;
-    double seconds = 0;  // when it was reached
+    double seconds = 0;  // the time at which it was reached
 };
 
 struct Work {
@@ -50,10 +50,10 @@ struct Capture {
 
 struct CUstream_st {
     bool blocking = true;  // in step with the default stream
-    bool eager = false;    // runs at once what it can
+    bool eager = false;    // runs work at once if possible
     std::deque<emulation::Work> queue;
     std::shared_ptr<emulation::Capture> capture;
-    std::vector<int> frontier;  // nodes of the capture that the next one comes after
+    std::vector<int> frontier;  // nodes of the capture that come before the next one
 };
 
 struct CUevent_st {
@@ -84,7 +84,7 @@ struct Device {
 };
 Device& device();
 
-// What every API call returns: remembers an error that is not sticky, and answers the sticky one if there is one.
+// The return value of every API call: a sticky error if there is one, else `error`, which is remembered.
 cudaError_t answer(cudaError_t error);
 // Ends with a report and a sticky error.
 void raise(cudaError_t error, const std::string& report);
@@ -96,7 +96,7 @@ std::shared_ptr<Marker> mark(CUstream_st* stream);
 void run(CUstream_st* stream, const Marker* marker = nullptr);
 void run_all();
 bool idle();
-// An error when a capture that forbids calls of this kind is in progress. stream null: any.
+// The error if a capture that forbids calls of this kind is in progress. stream null: any.
 cudaError_t forbid_in_capture(const CUstream_st* stream);
 cudaError_t record_node(CUstream_st* stream, const char* name, std::function<void()> work);
 cudaError_t queue(CUstream_st* stream, const char* name, std::function<void()> work);

@@ -205,7 +205,7 @@ TEST_F(EmulatedLibraries, ProductsAreColumnMajorAndQueued) {
     const double one = 1, zero = 0;
     // A is 2 x 3, B 3 x 1, by columns.
     double *a = buffer(std::vector<double>{1, 4, 2, 5, 3, 6}), *b = buffer(std::vector<double>{1, 10, 100});
-    double* c = buffer<double>(2);  // NaN: not read, as beta is 0
+    double* c = buffer<double>(2);  // NaN: it is not read, because beta is 0
     EXPECT_EQ(cublasDgemm(blas_, CUBLAS_OP_N, CUBLAS_OP_N, 2, 1, 3, &one, a, 2, b, 3, &zero, c, 2),
               CUBLAS_STATUS_SUCCESS);
     EXPECT_EQ(read(c, 2), (std::vector<double>{321, 654}));

@@ -15,7 +15,7 @@ protected:
         ncclUniqueId id;
         if (rank_ == 0) ncclGetUniqueId(&id);
         MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD);
-        // The other way round than in MPI_COMM_WORLD.
+        // The reverse of the order in MPI_COMM_WORLD.
         ASSERT_EQ(ncclCommInitRank(&comm_, size_, id, size_ - 1 - rank_), ncclSuccess);
         ncclCommUserRank(comm_, &me_);
     }
@@ -92,7 +92,7 @@ TEST_F(EmulatedNccl, ALateRankDoesNotBlockQueriesAndAbortEndsTheWait) {
     if (me_ == 0) {  // the others never call
         float* data = buffer(std::vector<float>{1});
         EXPECT_EQ(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, part, stream_), ncclSuccess);
-        // A single rank is never late: it is done at the second question.
+        // A single rank is never late: it is done at the second query.
         for (int i = 0; i < 5; ++i)
             EXPECT_EQ(cudaStreamQuery(stream_), size_ > 1 || i == 0 ? cudaErrorNotReady : cudaSuccess);
         EXPECT_EQ(ncclCommAbort(part), ncclSuccess);

@@ -79,7 +79,7 @@ __global__ void early_exit_cluster_kernel(unsigned* out) {
     if (cluster_rank() == 1) __nanosleep(1), __nanosleep(1), out[threadIdx.x] = cluster_peer(held, 0)[threadIdx.x];
 }
 
-// All blocks count up and wait for each other, several times.
+// All blocks count and wait for each other, several times.
 __global__ void grid_barrier_kernel(unsigned* counter, unsigned* values, int* mismatches) {
     for (unsigned round = 1; round <= 5; ++round) {
         if (threadIdx.x == 0) values[blockIdx.x] = round;
@@ -157,8 +157,8 @@ TEST_F(Emulation, EveryThreadRunsOnceWithItsIndices) {
     }
 }
 
-// A second stream that does not wait for what another has queued finds it not done with one seed, and done with the
-// other.
+// A second stream reads data of a first stream without waiting for it. With one seed the first stream has not run yet;
+// with the other seed it has.
 TEST_F(Emulation, StreamsWithoutEventsRunInEitherOrder) {
     for (const bool waits : {false, true})
         for (const bool early : {false, true}) {
@@ -312,7 +312,7 @@ TEST_F(Emulation, OutOfBounds) {
 }
 
 TEST_F(Emulation, SmallOverrunsAreFoundWhenMemoryIsFreed) {
-    float* data = buffer<float>(98);  // 392 bytes: 8 bytes of slack up to the page's end
+    float* data = buffer<float>(98);  // 392 bytes: 8 bytes of slack up to the end of the page
     launch({1, 1}, write_at_kernel, data, 98);
     EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
     EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
@@ -346,7 +346,7 @@ TEST_F(Emulation, NeverWrittenMemoryIsNaN) {
     for (float x : read(out, 64)) EXPECT_TRUE(std::isnan(x));
     launch({1, 64, 256}, read_shared_kernel, out);
     for (float x : read(out, 64)) EXPECT_TRUE(std::isnan(x));
-    // Nor does one block see what the block before it left in shared memory.
+    // A block does not see the shared memory that the previous block has left, either.
     launch({1, 64, 256}, reverse_kernel, buffer(counted(64)), buffer<float>(64));
     launch({1, 64, 256}, read_shared_kernel, out);
     for (float x : read(out, 64)) EXPECT_TRUE(std::isnan(x));

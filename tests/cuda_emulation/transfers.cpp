@@ -21,8 +21,8 @@ struct Rows {
 
 bool empty(Rows rows) { return rows.width == 0 || rows.height == 0; }
 
-// Reports device memory that the copy would touch out of bounds; checked when it runs, as the memory may be freed by
-// then.
+// Reports device memory that the copy would touch out of bounds. The check is at run time, because the memory may have
+// been freed by then.
 bool valid(const void* data, Rows rows, const char* what) {
     if (!is_device(data) || is_device_range(data, rows.span())) return true;
     raise(cudaErrorIllegalAddress, std::string(what) + " of " + std::to_string(rows.span()) + " bytes begins " +
@@ -37,7 +37,7 @@ void copy_rows(void* to, Rows to_rows, const void* from, Rows from_rows, const c
                      static_cast<const char*>(from) + row * from_rows.pitch, to_rows.width);
 }
 
-// cudaMemcpyDefault goes by the addresses; the others must agree with them.
+// cudaMemcpyDefault depends on the addresses. The other kinds must agree with the addresses.
 bool agrees(cudaMemcpyKind kind, bool to_device, bool from_device) {
     switch (kind) {
         case cudaMemcpyHostToHost: return !to_device && !from_device;

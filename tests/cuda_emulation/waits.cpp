@@ -14,7 +14,7 @@ bool same_place(const Place& a, const Place& b) {
 
 Engine& engine() { return Engine::get(); }
 
-// Whether the thread that runs now is the last of `threads` to arrive; if not, it waits and is woken by the last.
+// Whether the running thread is the last of `threads` to arrive. If not, it waits until the last one wakes it.
 bool arrive(Barrier& barrier, std::size_t threads, Wait what, Place place) {
     Thread* me = engine().current();
     if (barrier.ended)
@@ -93,7 +93,7 @@ void* cluster_peer(void* mine, unsigned rank) {
 
 namespace {
 
-// What lane `lane` reads in a shuffle.
+// The value that lane `lane` reads in a shuffle.
 unsigned source_lane(const Thread& thread, unsigned lane) {
     const auto width = static_cast<unsigned>(thread.width), first = lane / width * width;
     const auto argument = static_cast<unsigned>(thread.argument);
@@ -132,7 +132,7 @@ std::uint64_t result(const Exchange& exchange, const Thread& thread, unsigned la
     return exchange.values[source];
 }
 
-// All lanes of the mask are here: each gets its result.
+// All lanes of the mask have arrived: each gets its result.
 void complete(Block& block, unsigned warp, unsigned mask) {
     Exchange exchange;
     exchange.mask = mask;

@@ -128,7 +128,7 @@ class Browser:
             raise AssertionError(f"{url} was not loaded within 60 s")
 
     def value(self, expression):
-        """What a JavaScript expression gives, as a Python value."""
+        """The value of a JavaScript expression, as a Python value."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
             raise AssertionError(f"{expression}: {result['exceptionDetails']}")

@@ -24,15 +24,15 @@ SOURCE = Path(os.environ["SPIKEFLOSS_SOURCE"])
 MPIEXEC = os.environ["MPIEXEC"]
 DATA = SOURCE / "tests" / "data"
 
-# `launch/test` sets it and leaves out what exists for depth; unset, or in `launch/test --all`, everything runs.
+# `launch/test` sets it and leaves out cases that only add depth. Without it, as in `launch/test --all`, all cases run.
 QUICK = os.environ.get("SPIKEFLOSS_TESTS") == "quick"
 
-# Exit codes, as docs/exit_codes.md has them.
+# Exit codes of docs/exit_codes.md.
 SUCCESS, INTERNAL, STORAGE, USAGE, BAD_FILE, NUMERICS, LOST, STOPPED = 0, 1, 1, 2, 2, 3, 75, 85
 
 PARAMETERS = ("w_in", "w_rec", "bias", "w_out", "bias_out")
 
-# The least that trains: 10 neurons, 12 steps a sequence. Tests add to it.
+# The smallest config that trains: 10 neurons, 12 steps per sequence. Tests add to it.
 SMALL_CONFIG = """\
 [network]
 neurons = 10
@@ -59,47 +59,47 @@ every = 5
 
 
 def full(test):
-    """A test that exists for depth: it is not there in the quick set."""
+    """A test that only adds depth. The quick set leaves it out."""
     return None if QUICK else test
 
 
 class Result:
-    """A run that has ended: exit code, the texts it wrote, and how long it took."""
+    """A run that has ended: exit code, output texts, and duration."""
 
     def __init__(self, command, code, out, err, seconds):
         self.command, self.code, self.out, self.err, self.seconds = command, code, out, err, seconds
 
     def __str__(self):
-        # The end of both, so that a long run does not hide it.
+        # The end of both texts, so that a long run does not hide it.
         out, err = (text if len(text) < 4000 else f"[...]{text[-4000:]}" for text in (self.out, self.err))
         return (f"{' '.join(map(str, self.command))}\nexit code {self.code} after {self.seconds:.1f} s\nstdout: {out}\n"
                 f"stderr: {err}")
 
     def errors(self):
-        """The program's own error messages (mpirun may add a notice of its own)."""
+        """The error messages of the program (mpirun may add a message)."""
         return re.findall(r"^spikefloss(?: \[rank \d+\])?: error: .*$", self.err + self.out, re.MULTILINE)
 
 
-# What every command that computes is also told: a backend.
+# Additional options of every command that computes: a backend.
 MORE = os.environ.get("SPIKEFLOSS_ARGUMENTS", "").split()
 COMPUTES = ("train", "eval", "info", "spectrum", "gradients")
 
 
 def command_line(arguments, ranks=None):
-    """The command: alone when ranks is None, otherwise under mpirun."""
+    """The command: without mpirun if ranks is None, else under mpirun."""
     launcher = [] if ranks is None else [MPIEXEC, "-n", str(ranks)]
     words = [str(argument) for argument in arguments]
     return launcher + [PROGRAM] + words + (MORE if words and words[0] in COMPUTES else [])
 
 
 def start(arguments, ranks=None, **options):
-    """A process in a session of its own, so that end() reaches all it started."""
+    """A process in a new session, so that end() reaches all processes that it started."""
     return subprocess.Popen(command_line(arguments, ranks), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
 
 
 def end(process):
-    """Ends a process and what it started, whatever their state."""
+    """Ends a process and all processes that it started, in any state."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -108,7 +108,7 @@ def end(process):
 
 
 def wait(process, began, limit):
-    """The Result of a started process, or AssertionError when it takes longer than `limit` seconds."""
+    """The Result of a started process, or AssertionError if it takes longer than `limit` seconds."""
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -123,7 +123,7 @@ def run(*arguments, ranks=None, limit=60, **options):
 
 
 class ProgramTest(unittest.TestCase):
-    """A test with a folder of its own and the questions that all of them ask."""
+    """A test with its own folder and the checks that all tests use."""
 
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix="spikefloss_test_"))
@@ -140,7 +140,7 @@ class ProgramTest(unittest.TestCase):
         return result
 
     def fail_with(self, code, fragments, *arguments, **options):
-        """Runs, and expects this exit code and one error message of two lines with all the fragments, in seconds."""
+        """Runs, expects this exit code and one error message of two lines with all the fragments; returns seconds."""
         result = run(*arguments, **options)
         self.check_error(result, code, fragments)
         return result
@@ -154,7 +154,7 @@ class ProgramTest(unittest.TestCase):
         self.assertLess(result.seconds, 15.0, str(result))
 
     def assert_same_run(self, directory, reference, records=("metrics.jsonl", "diagnostics.jsonl")):
-        """Both runs have come to the same step, with the same state in every bit and the same records, times aside."""
+        """Both runs are at the same step, with the same state in every bit and the same records, except for times."""
         newest, expected_newest = checkpoints(directory)[-1], checkpoints(reference)[-1]
         self.assertEqual(newest.name, expected_newest.name)
         state, expected = trained_state(newest), trained_state(expected_newest)
@@ -198,15 +198,15 @@ def read_file(path):
 
 
 def trained_state(path):
-    """What training has made of a run: network, optimisers and counters of a checkpoint, but not its wall-clock time,
-    nor the checksums (of the config, which may name another folder)."""
+    """The state of a run after training: network, optimisers and counters of a checkpoint. Without its wall-clock time
+    and the checksums (of the config, which may name another folder)."""
     return {name: value for name, value in read_file(path).items()
             if name.split("/")[0].split("@")[0] in ("network", "optimiser", "progress")
             and not name.endswith("@checksum") and name not in ("progress@seconds", "progress@flossing_seconds")}
 
 
 def difference(a, b):
-    """|a - b| / |b|, with a plain 0 for two zeros."""
+    """|a - b| / |b|, and 0 for two zeros."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     distance, size = np.linalg.norm(a - b), np.linalg.norm(b)
     return distance / size if size > 0 else (0.0 if distance == 0 else math.inf)
@@ -247,7 +247,7 @@ def skip(reason):
 
 
 def main():
-    """unittest.main, but running no test and skipping one are failures too."""
+    """unittest.main, but it is a failure if no test runs or a test is skipped."""
     result = unittest.main(module="__main__", exit=False).result
     if result.testsRun == 0 or result.skipped:
         sys.exit(f"{result.testsRun} tests ran, {len(result.skipped)} were skipped: this is a failure")

@@ -30,7 +30,7 @@ class CommandLineTest(program.ProgramTest):
 
 
 class ConfigTest(program.ProgramTest):
-    """The config file and --set; nothing may be written."""
+    """The config file and --set. No file may be written."""
 
     def check(self, text, *fragments, arguments=(), ranks=None):
         before = sorted(self.folder.iterdir())
@@ -69,7 +69,7 @@ class ConfigTest(program.ProgramTest):
         self.check_set(["task.delay=12"], "task.delay = 12", "task.duration")
         self.check_set(floss + ["flossing.qr_interval=13"], "flossing.exponents", "every 13 steps", "only 12 steps")
         self.check_set(["diagnostics.warmup=12"], "diagnostics.exponents", "warmup = 12")
-        # The adaptive schedule measures with the settings of the diagnostics, whether these are recorded or not.
+        # The adaptive schedule measures with the settings of the diagnostics, also if diagnostics are off.
         self.check_set(["flossing.schedule=adaptive", "flossing.exponents=2", "flossing.warmup=2",
                         "diagnostics.every=0", "diagnostics.exponents=21"], "diagnostics.exponents = 21")
 
@@ -82,7 +82,7 @@ class ConfigTest(program.ProgramTest):
 
 
 class NetworkFileTest(program.ProgramTest):
-    """The files that spectrum and gradients read, and the ones they write."""
+    """Input and output files of spectrum and gradients."""
 
     def check(self, code, fragments, ranks=None, options=(), command=("spectrum",), **changes):
         path = program.write_network(self.folder / "network.h5", **changes)
@@ -154,8 +154,8 @@ class NetworkFileTest(program.ProgramTest):
         self.check(NUMERICS, ["not finite"], **steep, command=("gradients", "--penalty", "task"))
 
     def test_tangents_of_lost_rank(self):
-        # Every neuron receives the same, so that one step makes all tangents parallel: Cholesky on shards and
-        # Householder on one rank must both tell, and once, whoever meets it. A measurement reports what is left.
+        # Every neuron receives the same input, so one step makes all tangents parallel. Cholesky on shards and
+        # Householder on one rank must both report it, exactly once. A measurement reports the remaining exponents.
         same = dict(w_rec=np.ones((12, 12)), alpha=np.zeros(12), beta=np.zeros(12), reset="none")
         for ranks, grid in ((1, "1x1"), (2, "2x1"), (4, "2x2"), (4, "1x4")):
             self.check(NUMERICS, ["QR of the tangent vectors", "step 1, sequence 0: vector 2 of 12", "-infinite"],
@@ -216,7 +216,7 @@ class PicturesTest(program.ProgramTest):
 
 
 class RunTest(program.ProgramTest):
-    """Faults of a run. What it had written before stays whole."""
+    """Faults of a run. Files that it had written before stay whole."""
 
     def setUp(self):
         super().setUp()
@@ -249,7 +249,7 @@ class RunTest(program.ProgramTest):
                            f"network.file={self.folder / 'small.h5'}", "--set", "diagnostics.exponents=7", ranks=2)
             self.fail_with(BAD_FILE, ["none.h5", "no such file"], *self.arguments, *check, "--set",
                            f"network.file={self.folder / 'none.h5'}")
-        if "ASAN_OPTIONS" not in os.environ:  # the sanitizer ends a program that asks for so much
+        if "ASAN_OPTIONS" not in os.environ:  # the sanitizer ends a program that requests so much memory
             self.fail_with(USAGE, ["does not fit into the memory", "GiB", "weights", "more neuron shards"],
                            *self.arguments, "--set", "network.neurons=1000000", ranks=2)
         self.assertFalse(self.run_directory.exists())
@@ -270,7 +270,7 @@ class RunTest(program.ProgramTest):
                 for path in kept:
                     with h5py.File(path) as file:
                         self.assertTrue(np.isfinite(file["network/w_rec"][()]).all())
-                # The way out that the message names, from before the weights had grown too large.
+                # The advice of the message, from before the weights were too large.
                 for path in kept[1:]:
                     path.unlink()
                 again = self.succeed(*self.arguments, *faulty, "--resume", "--set", "train.learning_rate=1e-12",
@@ -286,7 +286,7 @@ class RunTest(program.ProgramTest):
         self.assertIn("no checkpoint had been written yet", result.out)
 
     def test_failed_qr_in_training(self):
-        # A triangle far narrower than any distance to threshold: no tangent survives the first step.
+        # A triangle much narrower than any distance to threshold: all tangents vanish in the first step.
         faulty = ["network.surrogate=triangle", "network.sharpness=1e6", "network.tau_syn=0", "network.tau_mem=0",
                   "network.reset=none", "diagnostics.exponents=4"]
         flossing = ["diagnostics.every=0", "flossing.schedule=before", "flossing.before=2", "flossing.warmup=2",
@@ -295,7 +295,7 @@ class RunTest(program.ProgramTest):
         self.fail_with(NUMERICS, ["QR of the tangent vectors failed at step 1, sequence 0"], *self.arguments,
                        *settings, "--grid", "2x2", ranks=4)
         self.assert_log_tells("error: the QR of the tangent vectors failed")
-        # Diagnostics are no reason to end: what cannot be measured is null, told once.
+        # Diagnostics never end a run. Values that cannot be measured are null, with one warning.
         self.run_directory = self.arguments[3] = self.folder / "diagnosed"
         settings = [word for setting in faulty for word in ("--set", setting)]
         self.succeed(*self.arguments, *settings, "--grid", "2x2", ranks=4)
@@ -310,7 +310,7 @@ class RunTest(program.ProgramTest):
         self.succeed("report", self.run_directory)
 
     def test_full_disk(self):
-        # Three times 4 MB in a checkpoint, no file above 8 MB. Less would stop MPI itself.
+        # A checkpoint has three times 4 MB; no file may be above 8 MB. A lower limit would stop MPI itself.
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))
 
@@ -333,7 +333,7 @@ class RunTest(program.ProgramTest):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))
 
-        # Lines of the past up to a little below the limit; the next ones do not fit.
+        # Old lines up to a little below the limit. The next ones do not fit.
         self.succeed(*self.arguments, "--set", "train.steps=5")
         metrics = self.run_directory / "metrics.jsonl"
         text = metrics.read_text()

@@ -30,7 +30,7 @@ class LaunchTest(program.ProgramTest):
             self.fail_with(program.USAGE, ["2 tasks", "world of one rank", "srun --mpi=pmix"], "train", self.config(),
                            "--run-dir", self.folder / "run")
             self.assertFalse((self.folder / "run").exists())
-            # mpirun says that one rank is meant.
+            # Under mpirun one rank is intended.
             self.succeed("train", self.config(), "--check", ranks=1)
         with mock.patch.dict(os.environ, {"SLURM_NTASKS": "1"}):
             self.succeed("train", self.config(), "--check")
@@ -43,7 +43,7 @@ class LaunchTest(program.ProgramTest):
         self.assertFalse((self.folder / "run").exists())
 
     def test_one_process_needs_no_mpi(self):
-        """Neither a folder nor a program of MPI's, whatever a launcher has left in the environment."""
+        """Neither a folder nor a program of MPI is used, with any variables of a launcher in the environment."""
         long = self.folder / ("x" * 100) / ("y" * 120)
         long.mkdir(parents=True)
         left = {"TMPDIR": "/nonexistent", "PATH": "/nonexistent", "HOME": "/nonexistent", "PMIX_RANK": "0",
@@ -61,7 +61,7 @@ class AnswerTest(program.ProgramTest):
             self.assertRegex(result.out, r"^spikefloss \d+\.\d+\.\d+ \(commit \S+\)\n$")
 
     def test_answer_that_cannot_be_written(self):
-        """A script must not take nothing for an answer; a training goes on, as its lines are in its log."""
+        """A script must not take an empty output for an answer. A training continues; its lines are in its log."""
         self.config()
         sweep, long = self.folder / "sweep.toml", self.folder / "long.toml"
         sweep.write_text('base = "small.toml"\nseeds = [1, 2]\n')
@@ -90,7 +90,7 @@ class MemoryTest(program.ProgramTest):
         return {name: int(count) for name, count in rows}
 
     def test_known_sizes(self):
-        # N = 400 neurons, 1 input and output: network and, for each of two optimisers, sums, gradient and two moments.
+        # N = 400 neurons, 1 input and output: the network and, per optimiser (two), sums, gradient and two moments.
         table = self.sizes("--backend", "cpu", "--set", "network.neurons=400", "--set", "diagnostics.every=0")
         parameters = 400 * 400 + 7 * 400 + 2
         self.assertAlmostEqual(table["weights"], parameters * 4, delta=256)

@@ -25,7 +25,7 @@ class OutputTest(program.ProgramTest):
         self.fail_with(program.BAD_FILE, ["would overwrite the input"], *gradients, self.folder / "hard.h5", "--overwrite")
         self.fail_with(program.BAD_FILE, ["would overwrite the input"], "report", run, "-o", run / "metrics.jsonl",
                        "--overwrite")
-        # A result of another kind is not replaced either; one of the same kind is, through a link too.
+        # A result of another kind is not replaced, either. A result of the same kind is, also through a link.
         result, link = self.folder / "result.h5", self.folder / "link.h5"
         link.symlink_to("result.h5")
         self.succeed(*spectrum, link)
@@ -39,7 +39,7 @@ class OutputTest(program.ProgramTest):
                 os.mkfifo(output)
             drawn = subprocess.run([*map(str, plot), str(output)], capture_output=True, text=True)
             self.assertEqual((drawn.returncode, said in drawn.stderr), (2, True), drawn.stderr)
-        # launch/plot writes by what the ending says: a record reached by a link with such an ending.
+        # The ending tells launch/plot the format. Here a link with such an ending leads to a record.
         (self.folder / "b.svg").symlink_to(run / "metrics.jsonl")
         drawn = subprocess.run([*map(str, plot), str(self.folder / "b.svg"), "--overwrite"], capture_output=True, text=True)
         self.assertEqual((drawn.returncode, "would overwrite the input" in drawn.stderr), (2, True), drawn.stderr)
@@ -57,8 +57,8 @@ class OutputTest(program.ProgramTest):
 
 class DamagedTest(program.ProgramTest):
     def damaged(self):
-        """A network on which libhdf5 1.10 ends with a segmentation fault: one byte of the type of an attribute, the size of
-        its text, is another."""
+        """A network that ends libhdf5 1.10 with a segmentation fault: one byte of the type of an attribute (the size of
+        its text) is changed."""
         path = program.write_network(self.folder / "damaged.h5")
         data = path.read_bytes()
         place = data.index(b"reset\0\0\0\x19\x01\x01\0\x10") + len("reset...") + 4
@@ -75,7 +75,7 @@ class DamagedTest(program.ProgramTest):
         self.fail_with(program.BAD_FILE, [str(path)], "train", self.config(), "--run-dir", self.folder / "run",
                        "--set", f"network.file={path}")
         self.assertFalse(output.exists())
-        # The process that tries a file says nothing and needs no MPI.
+        # The process that tries a file prints nothing and needs no MPI.
         probe = subprocess.run([program.PROGRAM, "--probe-hdf5", str(good)], capture_output=True, env={})
         self.assertEqual((probe.returncode, probe.stdout, probe.stderr), (0, b"", b""))
 

@@ -9,8 +9,8 @@ import numpy as np
 import program
 
 CASES = sorted(program.DATA.glob("*.h5"))
-# The library's tests take all of them; through the command line the quick set takes one of each reset and one whose
-# time constants differ.
+# The tests of the library use all cases. Through the command line the quick set uses one case of each reset and one
+# with different time constants.
 FEW = [program.DATA / f"{name}.h5" for name in ("lif_zero_reset", "lif_subtract_reset", "heterogeneous_time_constants")]
 ALONE = (None, "1x1")
 
@@ -69,7 +69,7 @@ class GoldenTest(program.ProgramTest):
     def test_float32_sums(self):
         self.each_case(*ALONE, "float32")
 
-    # Of sizes that the grids do not divide: 10, 17, 20, 33 and 64 neurons, 3 sequences.
+    # Sizes that are not multiples of the grids: 10, 17, 20, 33 and 64 neurons, 3 sequences.
     def test_grid_2x2(self):
         self.each_case(4, "2x2", "float64", FEW[:1] if program.QUICK else CASES[0::2])
 

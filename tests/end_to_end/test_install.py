@@ -13,7 +13,7 @@ VERSION = re.search(r"project\(spikefloss VERSION (\S+)", (program.SOURCE / "CMa
 
 class InstallTest(program.ProgramTest):
     def complete(self, script, *words):
-        """What bash offers for the last of the words, as the completion of the command that they begin."""
+        """The words that bash offers for the last word, from the completion of the command at the beginning."""
         ask = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
                'call=$(complete -p spikefloss) || exit 9; [[ $call =~ -F\\ ([^ ]+) ]] || exit 8; '
                '"${BASH_REMATCH[1]}" spikefloss; printf "%s\\n" "${COMPREPLY[@]}"')
@@ -47,7 +47,7 @@ class InstallTest(program.ProgramTest):
             self.assertEqual(self.complete(script, "spikefloss", *words), offered, words)
 
         page = prefix / "share/man/man1/spikefloss.1"
-        if not shutil.which("help2man"):  # then the installation says so and goes on
+        if not shutil.which("help2man"):  # then the installation reports it and continues
             self.assertIn("help2man was not found", done.stdout)
             self.assertFalse(page.exists())
             return

@@ -13,7 +13,7 @@ ENDLESS = 1000000000
 
 
 def processes_of(program_path, folder):
-    """Ids of the processes that run this program on files of this folder."""
+    """Ids of the processes of this program that work on files of this folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -22,7 +22,7 @@ def processes_of(program_path, folder):
             words = (entry / "cmdline").read_bytes().split(b"\0")
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has ended in the meantime
         belongs = words[0] == os.fsencode(program_path) and any(os.fsencode(folder) in word for word in words)
         if belongs and state != "Z":
             found.append(int(entry.name))
@@ -49,7 +49,7 @@ class KillTest(program.ProgramTest):
         for _ in range(kills):
             process = program.start(self.arguments(directory, ENDLESS, *often, "--resume"))
             self.addCleanup(program.end, process)
-            # Some die while starting, the others a few steps on, at a random moment of a step or of its checkpoint.
+            # Some are killed while they start, others later, at a random moment of a step or of its checkpoint.
             began = time.monotonic()
             if step >= 0 and rng.random() < 0.2:
                 time.sleep(rng.random() * 0.5)
@@ -78,7 +78,7 @@ class KillTest(program.ProgramTest):
         self.assert_same_run(directory, whole)
 
     def test_outlives_its_terminal(self):
-        """nohup, and a reader of the output that goes away: the run goes on, and what it said is in its log."""
+        """nohup, and a reader of the output that ends: the run continues, and its log has all lines."""
         directory = self.folder / "outlived"
         arguments = self.arguments(directory, 300, "--set", "diagnostics.every=0", "--set", "checkpoint.every=0")
         process = program.start(arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))

@@ -55,7 +55,7 @@ class LearningTest(program.ProgramTest):
                     self.assertAlmostEqual(accuracy, 100 * lines[-1]["test_accuracy"], delta=0.1)
         gaps = [abs(a["loss"] - b["loss"]) for a, b in zip(curves["1x1"], curves["2x2"])]
         print(f"loss on 2x2 and 1x1 differs by at most {max(gaps[:10]):.1e} in 100 steps, {max(gaps):.1e} in all")
-        # Rounding is all there is until the first spike that it moves; from there both learn on, but not the same.
+        # Up to the first changed spike only rounding differs. After it both runs learn, but differently.
         self.assertLess(max(gaps[:10]), 1e-5)
         for a, b in zip(curves["1x1"], curves["2x2"]):
             self.assertAlmostEqual(a["running_accuracy"], b["running_accuracy"], delta=0.03)
@@ -108,7 +108,7 @@ class LearningTest(program.ProgramTest):
                          ["build.txt", "checkpoint_000000100.h5", "checkpoint_000000200.h5", "config.toml",
                           "diagnostics.jsonl", "lock", "log.txt", "metrics.jsonl", "outcome.json", "raster.json",
                           "session.json"])
-        # What is no terminal gets plain lines, and the log the same.
+        # An output that is not a terminal gets plain lines, and the log has the same lines.
         self.assertNotRegex(result.out, r"[\r\x1b]")
         reports = re.findall(r"^step \d+/200  loss [\d.]+  accuracy [\d.]+ %", result.out, re.MULTILINE)
         self.assertEqual(len(reports), 20)
@@ -133,8 +133,8 @@ class LearningTest(program.ProgramTest):
         self.assertTrue(0 < spent[0] and spent[-1] < lines[-1]["seconds"])
 
     def test_flossing_is_the_same_on_every_grid(self):
-        # First into the flossing optimiser's gradient, then into the task's: what is recorded of the one must not serve
-        # the other.
+        # First into the gradient of the flossing optimiser, then into that of the task: the record of one must not
+        # contain the other.
         floss = {"schedule": '["before", "every"]', "before": 6, "every": 2, "weight": 0.5, "exponents": 3, "warmup": 4,
                  "learning_rate": 0.01}
         settings = [word for key, value in floss.items() for word in ("--set", f"flossing.{key}={value}")]
@@ -174,7 +174,7 @@ class LearningTest(program.ProgramTest):
         self.assertEqual(positions(), [(0, 0), (0, 5), (4, 5), (8, 5), (10, 5)])
 
     def test_terminal_gets_a_progress_bar(self):
-        # Both streams at one pseudo-terminal, read to its end.
+        # Both streams are at one pseudo-terminal, which is read to its end.
         main_end, program_end = pty.openpty()
         fcntl.ioctl(program_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))  # 200 columns
         process = subprocess.Popen(program.command_line(train(self.folder / "run", "--set", "train.steps=1000000000")),

@@ -51,8 +51,8 @@ def parse(text):
 
 class ServedTest(program.ProgramTest):
     def start(self, *arguments, ranks=None, **options):
-        """A run that goes on until it is stopped, once it answers. Few reports: nobody reads what it prints, and a full
-        pipe would stop it."""
+        """A run that continues until it is stopped, as soon as its server answers. It has few reports, because its
+        output has no reader and a full pipe would stop it."""
         self.port, self.directory = free_port(), self.folder / "run"
         process = program.start(["train", self.config(), "--run-dir", self.directory, "--threads", 1,
                                  "--set", f"train.steps={ENDLESS}", "--set", "train.report_every=5000",
@@ -107,7 +107,7 @@ class MetricsTest(ServedTest):
                 diagnostics = program.read_lines(self.directory / "diagnostics.jsonl")
                 first = [values[f'spikefloss_exponent{{index="{j + 1}",of="diagnostics"}}'] for j in range(3)]
                 self.assertLess(min(program.difference(first, d["exponents"]) for d in diagnostics), 1e-15)
-                # Between two reports the steps go on.
+                # Between two reports the step count increases.
                 self.wait_for(lambda: parse(get(self.port, "/metrics")[1])["spikefloss_training_steps"]
                               > values["spikefloss_training_steps"])
                 result = self.stop(process)
@@ -126,7 +126,7 @@ class MetricsTest(ServedTest):
         self.stop(process)
         records = program.read_lines(self.directory / "metrics.jsonl")[:len(lines)]
         self.assertEqual([(m["step"], m["loss"]) for m in lines], [(m["step"], m["loss"]) for m in records])
-        # Who speaks of another run's lines gets all.
+        # A request with the lines of another run gets all lines.
         self.assertEqual(first["metrics"]["from"], 0)
 
 
@@ -149,7 +149,7 @@ class AccessTest(ServedTest):
                        "--set", f"serve.port={free_port()}", "--set", "serve.address=203.0.113.1", "--set", f"serve.token={TOKEN}")
 
     def test_runs_of_a_sweep_share_one_port(self):
-        """One that finds the port in use takes the next free one, and says so; another fault leaves it without a page."""
+        """A run whose port is in use takes the next free one and reports it. After another fault it has no page."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -180,7 +180,7 @@ class AccessTest(ServedTest):
         result = self.stop(process)
         self.assertIn(f"live at http://{socket.gethostname()}:{self.port}/", result.out)
         self.assertIn(f"warning: other users can read the token in {secret}", result.out)
-        # By the option it is seen by others, which is told; and from wherever it is, it is in no file and in no text.
+        # Others can see an option, so there is a warning. From any source, the token is in no file and in no text.
         texts = [page, result.out, result.err]
         given = self.succeed("train", self.config(), "--run-dir", self.directory, "--resume", "--set", "train.steps=1",
                              "--set", f"serve.port={free_port()}", "--set", f"serve.token={TOKEN}",
@@ -195,7 +195,7 @@ class AccessTest(ServedTest):
 class RudeVisitorsTest(ServedTest):
     def test_training_goes_on_and_ends(self):
         process = self.start(env=dict(os.environ, SPIKEFLOSS_TOKEN=TOKEN))
-        # 500 that say nothing; some that stop amid their request, that send a body without end, that never read.
+        # 500 that send nothing; some that stop in the middle of a request, send an endless body, or never read.
         visitors = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(500)]
         beginnings = [b"GET / HTTP/1.1\r\nX: ", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n",
                       f"GET /?token={TOKEN} HTTP/1.1\r\nHost: a\r\n\r\n".encode()]
@@ -215,7 +215,7 @@ class RudeVisitorsTest(ServedTest):
             thread.start()
         began = time.monotonic()
         self.assertEqual(get(self.port, "/metrics?token=" + TOKEN)[0], 200)
-        self.assertLess(time.monotonic() - began, 4)  # of them at most 2 s for a rest of the server
+        self.assertLess(time.monotonic() - began, 4)  # at most 2 s of this are a pause of the server
         step = parse(get(self.port, "/metrics?token=" + TOKEN)[1])["spikefloss_training_steps"]
         self.wait_for(lambda: parse(get(self.port, "/metrics?token=" + TOKEN)[1])["spikefloss_training_steps"] > step)
         began = time.monotonic()

@@ -18,7 +18,7 @@ class SpectrumTest(program.ProgramTest):
         return program.read_file(output), result.out
 
     def readme_example(self):
-        """The first example of README.md that writes a network, run as it stands."""
+        """The first example of README.md that writes a network, run unchanged."""
         text = (program.SOURCE / "README.md").read_text()
         blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
         code = next(block for block in blocks if 'create_group("network")' in block)
@@ -49,7 +49,7 @@ class SpectrumTest(program.ProgramTest):
     def check_dimension(self, found, state_size):
         sums = np.cumsum(np.sort(found["lambda"])[::-1])
         k = len(sums)
-        if sums[-1] >= 0:  # it lies beyond what was measured
+        if sums[-1] >= 0:  # it is beyond the measured exponents
             self.assertEqual(found["@kaplan_yorke_dimension"], k)
             self.assertEqual(found["@kaplan_yorke_is_lower_bound"], int(k < state_size))
             return False
@@ -60,7 +60,7 @@ class SpectrumTest(program.ProgramTest):
         return j > 0
 
     def test_dimension_of_an_expanding_network(self):
-        # Strong weights: the first exponents are positive, all together negative, so that the sum passes 0 in between.
+        # Strong weights: the first exponents are positive, their total is negative, so the sum crosses 0 between them.
         path = program.write_network(self.folder / "strong.h5", neurons=20, scale=4.0, steps=100, reset="subtract")
         found, shown = self.spectrum(path, "--exponents", 40)
         self.assertGreater(found["lambda"][0], 0)
@@ -71,7 +71,7 @@ class SpectrumTest(program.ProgramTest):
         self.assertIn("Kaplan-Yorke dimension   at least 2.000", shown)
 
     def test_seeds(self):
-        # A reset to zero takes directions away; without one all 24 exponents exist.
+        # A reset to zero removes directions. Without a reset all 24 exponents exist.
         path = program.write_network(self.folder / "network.h5", reset="subtract")
         first, _ = self.spectrum(path, "--exponents", 5)
         again, _ = self.spectrum(path, "--exponents", 5, "--seed", 1)
@@ -81,7 +81,7 @@ class SpectrumTest(program.ProgramTest):
         for ranks, grid in ((2, "1x2"), (2, "2x1"), (6, "3x2")):
             shared, _ = self.spectrum(path, "--exponents", 5, "--grid", grid, ranks=ranks)
             np.testing.assert_allclose(shared["lambda"], first["lambda"], rtol=0, atol=1e-5)
-        # Over all directions, the bases no longer matter: the sum is the mean log|det|.
+        # With all directions the bases do not matter: the sum is the mean of log|det|.
         sums = [self.spectrum(path, "--exponents", 24, "--seed", seed)[0]["lambda"].sum() for seed in (1, 2)]
         self.assertAlmostEqual(*sums, delta=1e-4)
 
@@ -106,7 +106,7 @@ class SpectrumTest(program.ProgramTest):
         np.testing.assert_allclose(np.sort(found["lambda"])[::-1], expected, rtol=0, atol=1e-4)
 
     def test_gradient_of_the_readout_against_differences(self):
-        # The loss is smooth in w_out and bias_out, whose gradients can therefore be checked from outside.
+        # The loss is smooth in w_out and bias_out, so their gradients can be checked from outside.
         path = program.write_network(self.folder / "network.h5", neurons=5)
 
         def gradients(path):

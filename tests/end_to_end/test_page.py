@@ -18,7 +18,7 @@ FLOSSING = ["--set", 'flossing.schedule=["before", "every"]', "--set", "flossing
 
 
 def rows(page, chart):
-    """What a chart holds, without the rows that only widen the axis."""
+    """The data of a chart, without the rows that only widen the axis."""
     found = page.value(f"""(() => {{
         const chart = spikefloss.charts["{chart}"], rows = [];
         for (let i = 0; i < chart.numRows(); ++i)
@@ -29,12 +29,12 @@ def rows(page, chart):
 
 
 def positions(records):
-    """step + floss_step: these runs floss in steps of their own."""
+    """step + floss_step: in these runs flossing steps are separate steps."""
     return [r["step"] + r["floss_step"] for r in records]
 
 
 def check_layout(test, page):
-    """Nothing reaches beyond the page, and no picture beyond its card or far from filling it."""
+    """Nothing extends beyond the page. Every picture fits in its card and nearly fills it."""
     test.assertLessEqual(page.value("document.documentElement.scrollWidth"), page.value("innerWidth"))
     widths = page.value("""[...document.querySelectorAll(".chart canvas")].map((canvas) =>
         [canvas.getBoundingClientRect().width, canvas.closest(".chart").getBoundingClientRect().width])""")
@@ -54,7 +54,7 @@ class PageTest(program.ProgramTest):
         return (directory / "report.html").resolve().as_uri()
 
     def check_page(self, page, address):
-        """What holds of every page."""
+        """Checks that hold for every page."""
         self.assertEqual(page.faults, [])
         self.assertEqual(page.requests, [address])
         check_layout(self, page)
@@ -94,7 +94,7 @@ class PageTest(program.ProgramTest):
         spikes = sum(map(len, raster["spikes"]))
         self.assertAlmostEqual(spikes / (raster["neurons"] * raster["steps"]), last["rate"], delta=1e-9)
         self.assertIn(f"{spikes} spikes", page.value("document.querySelector('#raster .legend').textContent"))
-        # A spike is drawn where there was one, and no other darkens the place of one that was not.
+        # Every spike is drawn, and places without a spike stay bright.
         drawn = page.value("""(() => {
             const canvas = document.querySelector("#raster canvas"), left = 34, h = canvas.clientHeight - 24;
             const w = canvas.clientWidth - left - 6, run = spikefloss.run.raster;
@@ -132,7 +132,7 @@ class PageTest(program.ProgramTest):
         directory = self.train("--set", "diagnostics.every=0")
         records = directory / "metrics.jsonl"
         lines = records.read_text().splitlines()
-        # As a crash leaves it, in the middle of a line; and with a log that would like to be a script.
+        # A file after a crash, cut off in the middle of a line; and a log that contains a script.
         records.write_text("\n".join(lines[:12]) + "\n" + lines[12][:40])
         (directory / "log.txt").write_text("</script><script>console.error('from the log')</script> <b>bold</b>\n")
         (directory / "session.json").unlink()
@@ -146,7 +146,7 @@ class PageTest(program.ProgramTest):
             self.assertIn("<b>bold</b>", page.value("document.querySelector('#log pre').textContent"))
 
     def test_what_would_like_to_be_a_script(self):
-        """Tags in names, log and records are shown as they are, or left out, and the rest of the page is there."""
+        """Tags in names, log and records are shown as text or left out. The rest of the page is complete."""
         tag = "<img src=x onerror=\"document.title='RAN'\"><script>document.title='RAN'</script>"
         directory = self.folder / tag.replace("/", "%")
         self.succeed("train", self.config(), "--run-dir", directory)
@@ -176,12 +176,12 @@ class PageTest(program.ProgramTest):
                              r"^damaged and left out: \d+ lines of metrics.jsonl, \d+ lines of diagnostics.jsonl\.$")
             self.assertEqual(len(rows(page, "loss")), len(good["metrics"]))
             self.assertEqual(len(rows(page, "exponents")), len(good["diagnostics"]))
-            # And should one get in by a way that nobody thought of, the page's policy does not let it run.
+            # If a script gets in by an unknown way, the policy of the page does not let it run.
             page.value("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title=1\">')")
             page.value("document.body.append(Object.assign(document.createElement('script'), {text: 'document.title=1'}))")
             page.value("new Promise((done) => setTimeout(done, 100))")
             self.assertEqual(page.value("document.title"), f"{directory.name} – spikefloss")
-            self.assertGreater(len(page.faults), 1)  # the browser says what it did not run
+            self.assertGreater(len(page.faults), 1)  # the browser reports the scripts that it did not run
 
     def test_ten_thousand_points_and_more(self):
         directory = self.train()
@@ -195,7 +195,7 @@ class PageTest(program.ProgramTest):
             page.open(address)
             self.check_page(page, address)
             self.assertEqual([row[1] for row in rows(page, "loss")], [1 / step for step in range(1, 10001)])
-        # Beyond 20 000 every second is left out, and so on, but never the newest.
+        # Beyond 20 000 lines every second one is left out, and so on, but never the newest.
         with records.open("a") as file:
             for step in range(10001, 50001):
                 file.write(json.dumps({**line, "step": step, "loss": 1 / step}) + "\n")
@@ -214,7 +214,7 @@ class LivePageTest(test_live.ServedTest):
                 address = f"http://127.0.0.1:{self.port}/" + (f"?token={token}" if token else "")
                 page.open(address)
                 self.assertEqual(page.value("document.querySelector('#state').textContent"), "running")
-                # At least two times more records than at first, by way of /data.
+                # At least two times more records than at first, by /data.
                 first = page.value("spikefloss.run.metrics.lines.length")
                 page.wait_for(f"spikefloss.run.metrics.lines.length > {first} + 1")
                 first = page.value("spikefloss.run.metrics.lines.length")
@@ -225,7 +225,7 @@ class LivePageTest(test_live.ServedTest):
                 self.assertRegex(page.value("document.querySelector('#number-left').textContent"), r"\d.*time left")
                 self.stop(process)
                 page.wait_for("document.querySelector('#state').className === 'lost'")
-                # What stays on the screen is what the run has recorded.
+                # The screen still shows the records of the run.
                 training = [m for m in program.read_lines(self.directory / "metrics.jsonl") if m["kind"] == "training"]
                 shown = rows(page, "loss")
                 self.assertGreater(len(shown), 3)

@@ -26,8 +26,8 @@ class ProcessorTest(program.ProgramTest):
         self.assertEqual(done.returncode, program.SUCCESS, done.stderr)
 
     def test_unknown_processor_has_kernels_that_fit(self):
-        # A model number that nothing has. The program it starts again runs on the real processor: but what it was told
-        # is from the pretended one, which has AVX2 and no AVX-512.
+        # A model number that does not exist. The program that it starts again runs on the real processor. But its
+        # choice is for the emulated processor, which has AVX2 and no AVX-512.
         done = self.info_on("Haswell,family=6,model=250")
         self.assertEqual(done.returncode, program.SUCCESS, done.stderr)
         self.assertRegex(done.stdout, r"BLAS +OpenBLAS .* Haswell ")

@@ -20,15 +20,15 @@ class ReportTest(program.ProgramTest):
         result = self.succeed("report", run)
         self.assertEqual(result.out.strip(), str(run / "report.html"))
         page = (run / "report.html").read_text()
-        # Scripts and styles are all inside: nothing that a browser would fetch.
+        # Scripts and styles are all in the file: a browser fetches nothing.
         self.assertEqual(re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?!data:)[^"]*"', page), [])
         self.assertNotIn("sourceMappingURL", page)
         self.assertIn("Dygraph", page)
-        # The name is that of the directory, however it is written.
+        # The name is that of the directory, for every form of its path.
         for argument, place in ((f"{run}/", None), (".", run), (f"{run}//.", None)):
             self.succeed("report", argument, cwd=place)
             self.assertIn('"name":"run"', (run / "report.html").read_text(), argument)
-        # The same from any number of ranks, and to any place.
+        # The same from any number of ranks, and to any output path.
         self.succeed("report", run, "-o", self.folder / "copy.html", ranks=2)
         self.assertEqual((self.folder / "copy.html").read_text(), page)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import program
 
-# Flossing before training, beside it and at a step of its own, so that every counter of a checkpoint matters.
+# Flossing before training, during it and at a given step, so that every counter of a checkpoint matters.
 CONFIG = program.SMALL_CONFIG + """\
 [flossing]
 schedule = ["before", "at"]
@@ -37,7 +37,7 @@ class ResumeTest(program.ProgramTest):
                 f"train.steps={STEPS}", "--set", "checkpoint.every=50", "--set", "train.schedule=cosine", *extra]
 
     def uninterrupted(self, ranks, grid):
-        """What the run that is never stopped ends with: its last checkpoint and its two records."""
+        """The end of the run that is never stopped: its last checkpoint and its two records."""
         if grid not in self.whole:
             directory = self.folder / ("whole_" + grid)
             self.succeed(*self.arguments(directory, grid), ranks=ranks)
@@ -64,7 +64,7 @@ class ResumeTest(program.ProgramTest):
         self.assertEqual(sum(line["kind"] == "training" for line in metrics), STEPS)
 
     def wait_until_listening(self, process):
-        """Until the program itself runs: before that, a signal meets the loader, which knows no handler."""
+        """Waits until the program itself runs. Before that, a signal reaches the loader, which has no handler."""
         caught = 0
         while not caught >> (signal.SIGTERM - 1) & 1 and process.poll() is None:
             status = Path(f"/proc/{process.pid}/status").read_text()
@@ -72,7 +72,7 @@ class ResumeTest(program.ProgramTest):
             time.sleep(0.0005)
 
     def stop_at(self, lines, arguments, ranks, sign):
-        """Runs, sends the signal once metrics.jsonl has so many lines, and returns the Result."""
+        """Runs, sends the signal when metrics.jsonl has this many lines, and returns the Result."""
         began = time.monotonic()
         process = program.start(arguments, ranks)
         self.addCleanup(program.end, process)
@@ -122,7 +122,7 @@ class ResumeTest(program.ProgramTest):
         self.check_stop(None, "1x1", signal.SIGHUP, 200)
 
     def test_signals_under_mpirun(self):
-        # mpirun hands SIGUSR1 on to the ranks and returns their exit code.
+        # mpirun passes SIGUSR1 on to the ranks and returns their exit code.
         self.assertEqual(self.check_stop(4, "2x2", signal.SIGUSR1, 5), "flossing")
         self.check_stop(4, "2x2", signal.SIGUSR1, 200)
 
@@ -170,8 +170,8 @@ class ResumeTest(program.ProgramTest):
         self.assertEqual(len(program.checkpoints(directory)), 1)
 
     def test_one_request_in_many_signals(self):
-        """Slurm, srun and mpirun each hand on what scancel sends; who asks again later, or by Ctrl-C, means it."""
-        # A step that takes minutes: none of these runs comes to its end.
+        """Slurm, srun and mpirun each pass on the signal of scancel. A later signal, or Ctrl-C, ends the run."""
+        # A step takes minutes, so none of these runs reaches its end.
         long = ["--set", "task.duration=2000000"]
         for name, first, wait, last, code in (
                 ("later", (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM), 5.0, signal.SIGTERM, 128 + signal.SIGTERM),
@@ -192,7 +192,7 @@ class ResumeTest(program.ProgramTest):
                 self.assertEqual(program.wait(process, began, 60).code, code)
 
     def test_another_grid(self):
-        """One grid begins, another goes on: the same run within rounding."""
+        """One grid begins, another continues: the same run within rounding."""
         whole, metrics, _ = self.uninterrupted(None, "1x1")
         for first, second in (((None, "1x1"), (4, "2x2")), ((6, "3x2"), (2, "2x1"))):
             directory = self.folder / f"{first[1]}_to_{second[1]}"

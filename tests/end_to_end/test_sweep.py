@@ -52,7 +52,7 @@ ATTEMPTS = 5  # on a busy machine a signal may come after the end of such a shor
 
 
 def until(condition, what, limit=120):
-    """Waits for a condition; returns what it gave."""
+    """Waits for a condition and returns its value."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         value = condition()
@@ -105,7 +105,7 @@ class SweepTest(program.ProgramTest):
         return process
 
     def interrupt(self, number, sign, code, watch=lambda process: None):
-        """Begins a run, watches it, and ends it by a signal in its middle."""
+        """Begins a run, waits for some records, and ends it by a signal."""
         for _ in range(ATTEMPTS):
             shutil.rmtree(self.runs / NAMES[number], ignore_errors=True)
             process = self.begin(number, 600)
@@ -122,7 +122,7 @@ class SweepTest(program.ProgramTest):
             return result.out, list(csv.DictReader(file))
 
     def expected(self, name, state, reports=7, accuracy=0.62):
-        """The row of a run, from its files by other means."""
+        """The row of a run, computed from its files by other code."""
         directory = self.runs / name
         text = (directory / "metrics.jsonl").read_text()
         lines = [json.loads(line) for line in text.split("\n")[:-1] if line.startswith("{") and line.endswith("}")]
@@ -162,16 +162,16 @@ class RunsTest(SweepTest):
         self.assertEqual(self.succeed(*self.arguments("--count")).out, "4\n")
         self.assertEqual(sorted(self.folder.rglob("*")), before, "looking leaves nothing behind")
 
-        # Run 0 to its end; a second time there is nothing to do.
+        # Run 0 to its end. The second time there is nothing to do.
         self.assertIn("\ndone: 20000 training steps", self.succeed(*self.run_number(0)).out)
         files = {path: path.stat().st_mtime_ns for path in (self.runs / NAMES[0]).iterdir()}
         self.assertIn("is done already", self.succeed(*self.run_number(0)).out)
         self.assertEqual(files, {path: path.stat().st_mtime_ns for path in (self.runs / NAMES[0]).iterdir()})
 
-        # Run 1 is killed in its middle. While it goes on nobody else may have its directory.
+        # Run 1 is killed in the middle. While it runs, no other process can use its directory.
         def watch(process):
             if self.states()[1] != "running":
-                self.assertIsNotNone(process.poll())  # it was faster than the question; interrupt() tries again
+                self.assertIsNotNone(process.poll())  # it ended before the question; interrupt() tries again
                 return
             for arguments in (self.run_number(1), ["train", self.folder / "base.toml", "--run-dir",
                                                    self.runs / NAMES[1], "--resume"]):
@@ -184,7 +184,7 @@ class RunsTest(SweepTest):
         self.interrupt(2, signal.SIGUSR1, program.STOPPED)
         self.assertEqual(self.states(), ["done", "stopped", "stopped", "new"])
 
-        # Half-finished: what was written is told, also by a file that is cut off or has been damaged.
+        # Half-finished: existing records are reported, also from a file that is cut off or damaged.
         out, rows = self.collect()
         self.assertEqual([row["run"] for row in rows], NAMES)
         for row, state in zip(rows, ("done", "stopped", "stopped")):
@@ -199,7 +199,7 @@ class RunsTest(SweepTest):
         self.assertEqual(damaged, rows)
         self.assertIn(f"damaged, and left out of the means: 1\n  {NAMES[2]}: 4 lines of metrics.jsonl", out)
 
-        # All go on, and are as if nothing had happened.
+        # All continue, with the same results as without an interruption.
         for number in (1, 2, 3):
             self.succeed(*self.run_number(number))
         self.assertEqual(self.states(), ["done"] * 4)
@@ -214,7 +214,7 @@ class RunsTest(SweepTest):
                          program.without_times(program.read_lines(whole / "metrics.jsonl")))
 
     def check_summary(self, out, rows):
-        """Medians and quartiles over the two seeds of each delay, as numpy has them."""
+        """Medians and quartiles over the two seeds of each delay, as numpy computes them."""
         for delay in ("1", "3"):
             same = [row for row in rows if row["task.delay"] == delay]
             line = next(line for line in out.splitlines() if re.match(rf"{delay} +2/2 ", line))
@@ -240,17 +240,17 @@ class RunsTest(SweepTest):
         self.file = self.sweep_file(short(200))
         self.succeed(*self.run_number(0))
         self.assertEqual(self.states(), ["done", "new", "new", "new"])
-        # A finished run that is asked for more goes on; further seeds leave it alone.
+        # A finished run with more training steps continues. Further seeds do not change it.
         self.file = self.sweep_file(short(300).replace("to = 2", "to = 3"))
         self.assertEqual(self.states(), ["stopped"] + 5 * ["new"])
         self.assertIn("going on from ", self.succeed(*self.run_number(0)).out)
         self.assertEqual(self.states()[0], "done")
-        # What would end elsewhere is not mixed with it.
+        # A run that would end differently is not mixed with it.
         self.file = self.sweep_file(short(300) + "train.learning_rate = 0.02\n")
         self.assertEqual(self.states()[0], "differs")
         self.fail_with(program.USAGE, ["another config", "train.learning_rate is 0.02, but the run has 0.01"],
                        *self.run_number(0))
-        # What the options say belongs to the config as well.
+        # Options also belong to the config.
         self.file = self.sweep_file(short(300))
         self.fail_with(program.USAGE, ['run.precision is "tf32", but'], *self.run_number(0, "--precision", "tf32"))
         _, rows = self.collect()
@@ -283,7 +283,7 @@ train.learning_rate = 1e6
         self.assertEqual([row["success"] for row in rows][:2], ["", "0"])
         self.assertIn(f"failed: 1\n  {names[0]}: exit code 1: cannot write", out)
         self.assertIn(f"diverged: 1\n  {names[1]}: exit code 3: training step ", out)
-        # Divergence counts as no success and is worse than every value; a failure counts for nothing.
+        # A diverged run is not a success and is worse than every value. A failed run does not count.
         wild = next(line for line in out.splitlines() if re.match("1 +wild ", line))
         self.assertEqual(re.split(r" {2,}", wild)[2:], ["0/2", "- [-, -]", "- [-, -]", "0/1 [0.000, 0.975]", "- [-, -]"])
         good = next(line for line in out.splitlines() if re.match("1 +good ", line))
@@ -334,7 +334,7 @@ train.learning_rate = 1e6
             self.succeed(*self.run_number(number))
         self.fail_with(program.STORAGE, ["cannot write", "no/table.csv"], "collect", self.runs, "-o",
                        self.folder / "no/table.csv")
-        # A record lost, a config damaged, a run that belongs to nothing: all are named.
+        # A lost record, a damaged config, a run that is not of this sweep: all are named.
         (self.runs / NAMES[0] / "metrics.jsonl").unlink()
         (self.runs / NAMES[1] / "config.toml").write_text("steps = \n")
         (self.runs / "stray").mkdir()
@@ -352,7 +352,7 @@ train.learning_rate = 1e6
 
 
 class LaunchTest(SweepTest):
-    """launch/sweep, with a build that is there already."""
+    """launch/sweep, with an existing build."""
 
     def setUp(self):
         super().setUp()
@@ -382,7 +382,7 @@ class LaunchTest(SweepTest):
         return result.out
 
     def pids(self):
-        """Of the runs that go on, from their locks."""
+        """The processes of the runs that are running, from their locks."""
         found = {}
         for name in NAMES:
             lock = self.runs / name / "lock"
@@ -392,7 +392,7 @@ class LaunchTest(SweepTest):
         return found
 
     def end_all(self):
-        """Nothing goes on after a test, whatever became of it."""
+        """No process is left after a test, with any result."""
         for pid in self.pids().values():
             try:
                 if Path(f"/proc/{pid}/exe").resolve() == Path(program.PROGRAM).resolve():
@@ -429,12 +429,12 @@ class LaunchTest(SweepTest):
             self.assertEqual(result.code, program.STOPPED, str(result))
             self.assertEqual(result.out.count("with a checkpoint"), 2, str(result))
             self.assertEqual(self.states(), ["stopped", "stopped", "new", "new"])
-        # A second one does not wait, and the last checkpoint stays.
+        # A second signal ends the runs at once, and the last checkpoint stays.
         process = self.start("--jobs", 2)
         until(lambda: process.poll() is not None or self.states()[:2] == ["running"] * 2, "two runs on their way")
         stopped = list(self.pids().values())
         for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)  # what cannot end by itself
+            os.kill(pid, signal.SIGSTOP)  # a process that cannot end by itself
         process.send_signal(signal.SIGTERM)
         self.assertIn("stopping all runs", until(lambda: self.line_with(process, "stopping all"), "the first answer"))
         process.send_signal(signal.SIGTERM)
@@ -442,10 +442,10 @@ class LaunchTest(SweepTest):
         self.assertEqual(result.code, program.STOPPED, str(result))
         self.assertEqual(self.states(), ["stopped", "stopped", "new", "new"])
 
-        # With an end in sight, the same command goes on to it.
+        # With fewer steps to do, the same command continues to the end.
         steps = 20 + max(self.reports(self.runs / name)[-1]["step"] for name in NAMES[:2])
         self.file = self.sweep_file(SWEEP + f"[set]\ntrain.steps = {steps}\n")
-        # No need to do all of it: the others have begun nothing.
+        # Not all of it is needed: the other runs have not begun.
         for number in (0, 1):
             self.assertIn("going on from ", self.succeed(*self.run_number(number)).out)
         self.assertEqual(self.states(), ["done", "done", "new", "new"])
@@ -467,7 +467,7 @@ class LaunchTest(SweepTest):
         self.assertRegex(result.out, rf"\[1/4\] failed +{NAMES[2]}  [\d.]+ s  exit code 1: cannot write ")
         self.assertIn("2 of 4 runs are done, 1 failed, 1 stopped\n", result.out)
         self.assertEqual(self.states(), ["stopped", "done", "failed", "done"])
-        # The same command goes on with the one, and leaves the other until it is asked to.
+        # The same command continues the first run, and skips the other one without --retry.
         out = self.launch(1)
         self.assertIn("2 are done, 1 to do", out)
         self.assertIn("3 of 4 runs are done, 1 failed\n", out)

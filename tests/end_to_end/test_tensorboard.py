@@ -10,13 +10,13 @@ import numpy as np
 
 import program
 
-PACKAGES = Path(program.PROGRAM).parent / "python_tensorboard"  # in the build folder: installed once
-# After numpy and h5py, which are those of the system.
+PACKAGES = Path(program.PROGRAM).parent / "python_tensorboard"  # in the build folder; installed once
+# After numpy and h5py of the system.
 sys.path.append(str(PACKAGES))
 
 
 def reader():
-    """TensorBoard's reader of event files, or None."""
+    """The event file reader of TensorBoard, or None."""
     for attempt in range(2):
         try:
             from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -27,7 +27,7 @@ def reader():
         try:
             subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", PACKAGES, "tensorboard"],
                            check=False, timeout=240, capture_output=True)
-            sys.path_importer_cache.pop(str(PACKAGES), None)  # the first attempt has learned that there is no such folder
+            sys.path_importer_cache.pop(str(PACKAGES), None)  # the first attempt has cached that it does not exist
         except (OSError, subprocess.TimeoutExpired):
             return None
     return None

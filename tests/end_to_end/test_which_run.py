@@ -48,7 +48,7 @@ class WhichRunTest(program.ProgramTest):
         for arguments in (["eval", a], self.train(a, *more)):
             self.fail_with(program.USAGE, [foreign, "run.seed is 6, but the run has 5"], *arguments)
         self.succeed("eval", foreign)
-        # In a folder of its own it can be resumed, but nothing else can begin there.
+        # In a new folder it can be resumed, but no other run can begin there.
         c = self.folder / "c"
         c.mkdir()
         shutil.move(foreign, c)
@@ -71,9 +71,9 @@ class WhichRunTest(program.ProgramTest):
         self.assertIn("1 line of metrics.jsonl is damaged and left out", result.out)
         self.assertIn(text, (run / "log.txt").read_text())
         self.assertEqual([line["step"] for line in program.read_lines(metrics)], [*range(1, 6), *range(21, 26)])
-        # It stays known.
+        # The run keeps its name.
         self.assertIn("15 of 25 records are missing", self.succeed("report", run).err)
-        # Without any checkpoint the run begins anew, and keeps what there was.
+        # Without any checkpoint the run starts from the beginning and keeps the old records.
         kept = metrics.read_bytes()
         for path in program.checkpoints(run):
             path.unlink()
@@ -84,7 +84,7 @@ class WhichRunTest(program.ProgramTest):
 
     def test_directory_that_goes_away(self):
         run = self.folder / "r"
-        # Rarely a checkpoint, so that none is written while the directory goes.
+        # Checkpoints are rare, so that none is written while the directory is removed.
         process = program.start(self.train(run, "--set", "train.steps=1000000000", "--set", "checkpoint.every=2000", "--set",
                                            "train.report_every=100", "--set", "diagnostics.every=0"))
         self.addCleanup(program.end, process)
@@ -136,7 +136,7 @@ class WhichRunTest(program.ProgramTest):
         result = program.run(*self.train(os.fsdecode(latin)), errors="replace")
         self.check_error(result, program.USAGE, ["run.directory is not UTF-8", "m\\xfcller"])
         self.assertFalse(os.path.exists(latin))
-        # Below such a folder all is well.
+        # In a folder with such a name everything works.
         os.mkdir(latin)
         self.succeed(*self.train("r"), cwd=latin)
         self.succeed(*self.train("r", "--set", "train.steps=25", "--resume"), cwd=latin)

@@ -28,10 +28,10 @@ using Bytes = std::vector<std::uint8_t>;
 constexpr unsigned limit = 60;  // seconds for one input; the probe of an HDF5 file may compute for 6
 constexpr std::size_t longest = 1 << 20;
 
-const Bytes* current = nullptr;  // the input that runs, for the signal handler
+const Bytes* current = nullptr;  // the running input, for the signal handler
 char finding_path[64];
 
-// Only calls that a signal handler may make.
+// Only calls that are allowed in a signal handler.
 void save_finding(int sign) {
     const int file = open(finding_path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (file >= 0 && current) (void)!write(file, current->data(), current->size());
@@ -88,20 +88,20 @@ private:
             case 2:  // without some bytes
                 input.erase(place, input.begin() + static_cast<std::ptrdiff_t>(end));
                 break;
-            case 3: {  // some bytes of a seed more
+            case 3: {  // add some bytes of a seed
                 const Bytes& seed = seeds_[below(seeds_.size())];
                 const std::size_t from = below(seed.size()), to = std::min(seed.size(), from + 1 + below(64));
                 input.insert(place, seed.begin() + static_cast<std::ptrdiff_t>(from),
                              seed.begin() + static_cast<std::ptrdiff_t>(to));
                 break;
             }
-            case 4: {  // some of its own bytes again
+            case 4: {  // repeat some of its own bytes
                 const Bytes piece(place, input.begin() + static_cast<std::ptrdiff_t>(end));
                 for (std::size_t times = 1 + below(below(8) == 0 ? 2000 : 3); times > 0; --times)
                     input.insert(input.begin() + static_cast<std::ptrdiff_t>(at), piece.begin(), piece.end());
                 break;
             }
-            case 5: {  // a number at the edge of its range
+            case 5: {  // a number at the limit of its range
                 static constexpr std::uint64_t edges[] = {0,
                                                           1,
                                                           0x7f,
@@ -120,7 +120,7 @@ private:
                     input[at + i] = static_cast<std::uint8_t>(edge >> 8 * (below(2) ? i : bytes - 1 - i));
                 break;
             }
-            case 6: {  // a word at the edge of a text format
+            case 6: {  // a word that is special in a text format
                 static constexpr const char* words[] = {
                     "nan",  "inf",  "-1",           "1e400", "1e-400", "[", "]",      "{",
                     "}",    "\"",   "\\u0000",      "\n",    "=",      ".", "\"\"\"", "99999999999999999999",

@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         read_config_text(fuzz::text_of(data, size), "input.toml", config);
         check_config(config);
         check_grid(config, 1, 1);
-        // What the program writes it can read.
+        // The program can read its own output.
         Config again;
         read_config_text(to_toml(config, true), "again.toml", again);
         if (to_toml(again, false) != to_toml(config, false)) std::abort();

@@ -7,8 +7,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string text = fuzz::text_of(data, size);
     fuzz::read_or_refuse([&] {
         const ParsedRequest parsed = parse_request(text);
-        if (parsed.status == 0 && text.size() > most_request_bytes) std::abort();  // waits for what is too long
-        // What is refused stays refused, and what is whole stays the same, whatever follows.
+        if (parsed.status == 0 && text.size() > most_request_bytes) std::abort();  // waits beyond the limit
+        // Bytes after a refused or a complete request do not change its status.
         if (parsed.status != 0 && parse_request(text + "GET /other HTTP/1.1\r\n\r\n").status != parsed.status)
             std::abort();
         if (parsed.status != 200) return;

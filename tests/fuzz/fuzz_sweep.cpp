@@ -7,7 +7,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string text = fuzz::text_of(data, size);
     const std::size_t split = std::min(text.find('\0'), text.size());
     fuzz::read_or_refuse([&] {
-        // A base that is there, whatever the text says.
+        // A base that exists, for any text.
         const Sweep sweep = read_sweep_text(text.substr(0, split), SPIKEFLOSS_SOURCE_DIR "/configs/sweeps/input.toml");
         if (points_of(sweep).size() > 100000) return;
         sweep_from_json(sweep_to_json(sweep), "again.json");

@@ -9,7 +9,7 @@
 
 namespace spikefloss::fuzz {
 
-// Writes the input; what a read_or_refuse does with it begins as in the program: with the probe.
+// Writes the input. As in the program, a read_or_refuse of it begins with the probe.
 inline std::string input_file(const std::uint8_t* data, std::size_t size) {
     static const std::string path = [] {
         std::string pattern = (std::filesystem::temp_directory_path() / "spikefloss_fuzz_XXXXXX").string();

@@ -8,7 +8,7 @@
 
 namespace spikefloss::test {
 
-// The largest file this process may write, while in scope.
+// The largest file size of this process, while in scope.
 class FileSizeLimit {
 public:
     explicit FileSizeLimit(rlim_t bytes) {
@@ -23,7 +23,7 @@ private:
     rlimit before_{};
 };
 
-// A file system of this size in memory, while in scope. Only root may make one: see mounted().
+// A file system of this size in memory, while in scope. Only root can make one: see mounted().
 class SmallDisk {
 public:
     SmallDisk(const std::string& folder, const std::string& size) : folder_(folder) {

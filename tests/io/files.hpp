@@ -64,7 +64,7 @@ private:
     std::string path_;
 };
 
-// Runs work, which must throw an Error with this code, and returns its text.
+// Runs work. It must throw an Error with this code. Returns the text of the error.
 inline std::string error_of(Exit code, const std::function<void()>& work) {
     try {
         work();
@@ -80,7 +80,7 @@ inline void expect_contains(const std::string& text, const std::string& part) {
     EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in: " << text;
 }
 
-// The value of a parameter at a global place, within [0, 1) so that it may be a decay, and exact in float.
+// The value of a parameter at a global place. It is in [0, 1), so it can be a decay, and it is exact in float.
 inline float formula(int salt, Parameter parameter, Index row, Index col) {
     return static_cast<float>((salt * 31 + static_cast<int>(parameter) * 101 + row * 37 + col * 11) % 1000) / 1024.0f;
 }
@@ -112,7 +112,7 @@ inline void expect_equal(const HostNetwork& a, const HostNetwork& b) {
     EXPECT_EQ(a.model.readout, b.model.readout);
 }
 
-// Makes and changes files with the plain library, one process, as a user would from Python.
+// Makes and changes files with the plain library in one process, as a user does from Python.
 class Editor {
 public:
     explicit Editor(const std::string& path, bool create = false)
@@ -140,7 +140,7 @@ public:
         H5Dclose(set);
         H5Sclose(space);
     }
-    // Chunks of at most 200 along each dimension. Without numbers no chunk is written.
+    // Chunks of at most 200 along each dimension. Without numbers, no chunk is written.
     void chunked(const std::string& name, const std::vector<hsize_t>& dims, bool written, double value = 0.0) {
         if (has(name)) remove(name);
         const int rank = static_cast<int>(dims.size());
@@ -158,7 +158,7 @@ public:
         H5Sclose(space);
         H5Pclose(create);
     }
-    // The same with as many copies of one value as the shape asks for.
+    // The same with as many copies of one value as the shape needs.
     void fill(const std::string& name, const std::vector<hsize_t>& dims, double value, hid_t type = H5T_IEEE_F32LE) {
         hsize_t count = 1;
         for (hsize_t d : dims) count *= d;

@@ -34,7 +34,7 @@ void write_good(Editor& file) {
     file.fill("/sequences/q0", {B, 2 * N, K}, 0.5, H5T_IEEE_F64LE);
 }
 
-// Every rank makes its own file: none of this is collective.
+// Every rank makes its own file. Nothing here is collective.
 class BadFiles : public testing::Test {
 protected:
     BadFiles() : path(folder / fmt::format("rank{}.h5", world_rank())) { rewrite(); }
@@ -43,7 +43,7 @@ protected:
         Editor file(path, true);
         write_good(file);
     }
-    // The message for the good file with one change.
+    // The error message for the good file with one change.
     std::string network_fault(const std::function<void(Editor&)>& change, Index shards = 1,
                               Exit code = Exit::bad_file) {
         edit(change);
@@ -165,7 +165,7 @@ TEST_F(BadFiles, NumbersBeyondFloat32) {
     EXPECT_EQ(network([](Editor& f) { f.number("/network", "threshold", -1e30); }).model.neuron.threshold, -1e30f);
 }
 
-// Sizes that a file claims in a few bytes: chunks that were never written take no room.
+// A small file can claim a large size: chunks that were never written take no space.
 TEST_F(BadFiles, SizesThatNoMachineHas) {
     const auto claim = [](Editor& f, const std::string& name, std::vector<hsize_t> dims) {
         f.chunked(name, dims, false);
@@ -289,7 +289,7 @@ TEST_F(BadFiles, Labels) {
                         use_labels(f, {0, 1, 0.5, 0, 1, 1}, H5T_IEEE_F64LE);
                     }),
                     "/sequences/label[2] is 0.5 but must be a whole number");
-    // 2^32 must not wrap round to class 0
+    // 2^32 must not wrap to class 0
     expect_contains(sequences_fault([](Editor& f) {
                         use_labels(f, {0, 4294967296.0, 0, 0, 1, 1});
                     }),

@@ -100,7 +100,7 @@ TEST(Checkpoint, KeepsTheNewestOnes) {
     EXPECT_EQ(folder.names(),
               (std::vector<std::string>{"checkpoint_000000030.h5", "checkpoint_000000040.h5", "notes.txt"}));
     MPI_Barrier(MPI_COMM_WORLD);
-    // Going on from an earlier one, the one just written is never the one removed.
+    // A run that continues from an earlier checkpoint never removes the checkpoint that it has just written.
     write(grid, folder.path(), 25, 1);
     EXPECT_EQ(folder.names(), (std::vector<std::string>{"checkpoint_000000025.h5", "checkpoint_000000030.h5",
                                                         "checkpoint_000000040.h5", "notes.txt"}));
@@ -199,14 +199,14 @@ TEST(Checkpoint, NoFlippedBitPasses) {
     EXPECT_TRUE(rejected.empty());
 }
 
-// Damage that came before the seal, on the way from memory to disk: the checksum inside names the dataset.
+// Damage before the seal was written, between memory and disk: the checksum in the file names the dataset.
 TEST(Checkpoint, ASealOverWrongDataDoesNotHideIt) {
     const Folder folder;
     const ProcessGrid grid(MPI_COMM_WORLD, all_grids().back());
     write(grid, folder.path(), 1);
     const std::string path = folder / "checkpoint_000000001.h5";
     damage([&] {
-        Editor(path).set_element("/optimiser/task/second/w_rec", {10, 10}, 0.3);  // the library cuts the seal off
+        Editor(path).set_element("/optimiser/task/second/w_rec", {10, 10}, 0.3);  // the library removes the seal
         const ProcessGrid self(MPI_COMM_SELF, {1, 1});
         const auto size = static_cast<Index>(std::filesystem::file_size(path));
         const int descriptor = ::open(path.c_str(), O_WRONLY);

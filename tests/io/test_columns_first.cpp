@@ -11,7 +11,7 @@ constexpr hsize_t N = 5, M = 3, O = 2, T = 7, B = 4, K = 2, D = 2 * N;
 
 enum class Kind { rows_first, columns_first, matlab };
 
-// The dataset whose element [i, j, ...] is a number of its own. MATLAB stores vectors as matrices [1, N].
+// A dataset whose elements [i, j, ...] all have different values. MATLAB stores vectors as matrices [1, N].
 void put(Editor& file, const std::string& name, std::vector<hsize_t> dims, double scale, Kind kind) {
     std::vector<double> values;
     hsize_t total = 1;
@@ -94,7 +94,7 @@ TEST_F(ColumnsFirst, AreReadAlikeByTheAttribute) {
     const std::string rows = file("rows", Kind::rows_first), columns = file("columns", Kind::columns_first);
     Editor(columns).string("/network", "layout", "column_major");
     expect_same(rows, columns, false);
-    expect_same(rows, columns, true);  // said twice is not said the other way round
+    expect_same(rows, columns, true);  // two statements do not cancel each other
     Editor(rows).string("/network", "layout", "row_major");
     expect_same(rows, columns, false);
     Editor(rows).string("/network", "layout", "fortran");
@@ -106,7 +106,7 @@ TEST_F(ColumnsFirst, ADimensionOfOneMayBeMissingAtTheEnd) {
     const Sizes one{1, 1};
     const std::string rows = file("rows", Kind::rows_first, one), matlab = file("matlab", Kind::matlab, one);
     {
-        Editor edit(matlab);  // [T, B, 1] is [T, B] there
+        Editor edit(matlab);  // [T, B, 1] is [T, B] in MATLAB
         put(edit, "/sequences/x", {T, B}, 10.0, Kind::columns_first);
         put(edit, "/sequences/target", {T, B}, 10.0 / 1024, Kind::columns_first);
     }

@@ -54,7 +54,7 @@ TEST_F(DamagedFiles, NumbersInOtherFilesAreNotRead) {
         H5Dclose(H5Dcreate2(file.id(), "/network/alpha", H5T_IEEE_F32LE, space, H5P_DEFAULT, create, H5P_DEFAULT));
         H5Pclose(create);
         const hid_t parts = H5Pcreate(H5P_DATASET_CREATE);
-        H5Pset_virtual(parts, space, path.c_str(), "/network/beta", space);  // of itself
+        H5Pset_virtual(parts, space, path.c_str(), "/network/beta", space);  // of the same file
         H5Dclose(H5Dcreate2(file.id(), "/network/beta", H5T_IEEE_F32LE, space, H5P_DEFAULT, parts, H5P_DEFAULT));
         H5Pclose(parts);
         H5Sclose(space);
@@ -65,7 +65,7 @@ TEST_F(DamagedFiles, NumbersInOtherFilesAreNotRead) {
 
 TEST_F(DamagedFiles, LinksStayInTheFile) {
     link("/else/bias", "/network/absolute");
-    link("../else/bias", "/network/upwards");  // HDF5 knows no "..": there is no such name
+    link("../else/bias", "/network/upwards");  // HDF5 has no "..", so there is no such name
     link("bias", "/network/beside");
     link("/network/absolute", "/network/twice");
     link("/else", "/network/group");
@@ -118,7 +118,7 @@ TEST_F(DamagedFiles, EmptyDatasetsAndUnknownFilters) {
         const hsize_t size = 4;
         const hid_t create = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, &size, nullptr);
         H5Pset_chunk(create, 1, &size);
-        H5Pset_filter(create, 32000, H5Z_FLAG_OPTIONAL, 0, nullptr);  // lzf, which h5py brings along
+        H5Pset_filter(create, 32000, H5Z_FLAG_OPTIONAL, 0, nullptr);  // lzf, a filter that h5py includes
         H5Dclose(H5Dcreate2(file.id(), "/network/beta", H5T_IEEE_F32LE, space, H5P_DEFAULT, create, H5P_DEFAULT));
         H5Sclose(space);
         H5Pclose(create);
@@ -131,14 +131,14 @@ TEST_F(DamagedFiles, EmptyDatasetsAndUnknownFilters) {
 
 TEST_F(DamagedFiles, AFileThatAnotherWritesIsNamedSo) {
     const int file = ::open(path.c_str(), O_RDWR);
-    ASSERT_EQ(::flock(file, LOCK_EX | LOCK_NB), 0);  // as h5py takes it
+    ASSERT_EQ(::flock(file, LOCK_EX | LOCK_NB), 0);  // as h5py locks it
     expect_contains(error_of(Exit::bad_file, [&] { const InputFile input(path); }),
                     "another process has it open to write");
     ::close(file);
     EXPECT_EQ(first("/network/bias"), 0.5f);
 }
 
-// A file may claim any size and be small; touch() reads what read() reads, in blocks.
+// A small file can claim any size. touch() reads the same data as read(), in blocks.
 TEST_F(DamagedFiles, TouchReadsInBlocks) {
     {
         Editor file(path);
@@ -158,7 +158,7 @@ TEST_F(DamagedFiles, TouchReadsInBlocks) {
     EXPECT_THROW(blocks("/network/bias"), Error);
 }
 
-// Found by fuzz_network. The library reads the attribute `reset` of this file for ever, and does not list it.
+// Found by fuzz_network. The library reads the attribute `reset` of this file for ever, but does not list it.
 TEST_F(DamagedFiles, TheProbeReadsAttributesThatAreNotListed) {
     int ranks = 1;
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);

@@ -29,7 +29,7 @@ class FilesPage(unittest.TestCase):
             printed = run([sys.executable, "-c", examples[1]])
             self.assertRegex(printed, r"^\[.*\d")
             run([sys.executable, "-c", examples[2]])
-            # Text attributes arrive as str, numbers as numbers, and a changed value does not pass the recipe.
+            # Text attributes arrive as str, numbers as numbers, and the recipe detects a changed value.
             run([sys.executable, "-c", """
 import h5py
 with h5py.File("spectrum.h5") as file:

@@ -16,7 +16,7 @@ T element(Index row, Index col) {
     return static_cast<T>(1000 * row + col - 7);
 }
 
-// Writes a [rows, cols] dataset, each neuron shard a block of columns, the first batch shard for all.
+// Writes a [rows, cols] dataset. Each neuron shard writes a block of columns; only the first batch shard writes.
 template <class T>
 void write_columns(OutputFile& file, const ProcessGrid& grid, const std::string& name, Index rows, Index cols) {
     const BlockRange mine = grid.neurons_of(cols);
@@ -100,7 +100,7 @@ TEST(OutputFile, ChecksumsDoNotDependOnTheGrid) {
     }
 }
 
-// The recipe of docs/files.md, on numbers worked out by hand with it (Python, numpy).
+// The recipe of docs/files.md, on numbers computed separately with it (Python, numpy).
 TEST(Checksum, MatchesTheDocumentedFormula) {
     const std::vector<float> values = {1.0f, -2.5f, 0.0f, 3.0f};
     EXPECT_EQ(static_cast<std::int64_t>(block_checksum<float>({2, 2}, {{0, 0}, {2, 2}, values.data()})),
@@ -200,7 +200,7 @@ int partial_files(const std::string& folder) {
 
 class StorageFaults : public testing::Test {
 protected:
-    // What was at the path before has to survive.
+    // The old content at the path must stay.
     void write_old() {
         if (world_rank() == 0) std::ofstream(path) << "the old file";
         MPI_Barrier(MPI_COMM_WORLD);
@@ -218,7 +218,7 @@ protected:
     const ProcessGrid grid{MPI_COMM_WORLD, all_grids().back()};
 };
 
-// A limit below every stage of writing: the empty file, the first dataset, a later one, the last metadata.
+// Limits below each stage of writing: the empty file, the first dataset, a later one, the last metadata.
 TEST_F(StorageFaults, FileSizeLimitOnEveryRank) {
     write_old();
     for (rlim_t bytes : {100, 20000, 70000, 300000, 1000000, 2500000, 3100000}) {

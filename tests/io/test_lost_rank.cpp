@@ -11,9 +11,9 @@
 namespace spikefloss::test {
 namespace {
 
-constexpr double limit = 0.5;  // s, of the watchdog; the roll call takes one more second
+constexpr double limit = 0.5;  // s, of the watchdog; the poll of all ranks takes one more second
 
-// Rank 0 does `work` and must hear that rank 1 is lost; rank 1 does `until` and then nothing, until rank 0 has.
+// Rank 0 does `work` and must report that rank 1 is lost. Rank 1 does `until`, then nothing until rank 0 has ended.
 void expect_lost(const std::function<void(const ProcessGrid&)>& work,
                  const std::function<void(const ProcessGrid&)>& until) {
     const bool here = world_rank() == 0;
@@ -43,24 +43,24 @@ TEST(LostRank, EndsAnAgreementWithinAnother) {
                 [](const ProcessGrid&) {});
 }
 
-// What rank 1 does here is what OutputFile does up to that point.
+// Rank 1 does the same here as OutputFile up to that point.
 TEST(LostRank, IsNotWaitedForWhenAFileWasJustOpened) {
     const Folder folder;
     const std::string path = folder / "a.h5";
     expect_lost([&](const ProcessGrid& grid) { OutputFile(grid, path).finish(); },
                 [&](const ProcessGrid& grid) {
-                    grid.agree([] {});  // rank 0 has made it
+                    grid.agree([] {});  // rank 0 has made the file
                     std::int64_t length = 0;
                     grid.control().broadcast(&length, sizeof length, 0);
                     std::string name(static_cast<std::size_t>(length), ' ');
                     grid.control().broadcast(name.data(), length, 0);
-                    grid.agree([] {});  // and set its space aside
+                    grid.agree([] {});  // and reserved its space
                     Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
                     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
                     H5Pset_fapl_mpio(access, grid.control().handle(), MPI_INFO_NULL);
                     Hdf5Handle file(H5Fopen(name.c_str(), H5F_ACC_RDWR, access), H5Fclose);
                     EXPECT_TRUE(static_cast<bool>(file));
-                    file.release();  // the library closes it with MPI, on both
+                    file.release();  // the library closes it with MPI, on both ranks
                 });
     EXPECT_EQ(folder.names(), std::vector<std::string>{});
 }

@@ -61,7 +61,7 @@ TEST_F(Records, WhatIsMissingIsToldAndStaysMissing) {
               "2 of 5 records are missing from metrics.jsonl; the widest gap is between steps 10 and 40");
     EXPECT_EQ(lines.count(), 5);
     lines.write(line(60));
-    EXPECT_EQ(lines.count(), 6);  // so that later checkpoints miss them, too
+    EXPECT_EQ(lines.count(), 6);  // so that later checkpoints also lack them
     EXPECT_EQ(missing_text(path, find_records(path, RecordKind::metrics, {60, 0}), 6),
               "2 of 6 records are missing from metrics.jsonl; the widest gap is between steps 10 and 40");
     EXPECT_EQ(missing_text(path, find_records(path, RecordKind::metrics, {60, 0}), 4), "");
@@ -84,7 +84,7 @@ TEST_F(Records, ARunThatStartsAnewKeepsTheOldOnesAside) {
     }
     for (int n = 1; n <= 3; ++n) EXPECT_EQ(text_of(folder / fmt::format("metrics.{}.jsonl", n)), line(n) + "\n");
     const JsonLines lines(path, RecordKind::metrics);
-    EXPECT_TRUE(lines.remarks().empty());  // an empty file is nothing to keep
+    EXPECT_TRUE(lines.remarks().empty());  // an empty file is not kept
 }
 
 TEST_F(Records, AFileThatWasRemovedOrReplacedIsAnError) {
@@ -97,7 +97,7 @@ TEST_F(Records, AFileThatWasRemovedOrReplacedIsAnError) {
     EXPECT_NE(error_of(Exit::storage, [&] { lines.sync(); }).find("was removed or replaced"), std::string::npos);
 }
 
-// A limit on file sizes stands for a full disk.
+// A limit on file sizes takes the place of a full disk.
 TEST_F(Records, NoHalfLineIsLeftOnAFullDisk) {
     JsonLines lines(path, RecordKind::metrics);
     lines.write(line(1));

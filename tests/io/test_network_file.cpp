@@ -8,7 +8,7 @@ namespace {
 
 std::string golden(const std::string& name) { return std::string(SPIKEFLOSS_TEST_DATA) + "/" + name + ".h5"; }
 
-// A dataset of a golden file by the plain library, converted to double.
+// A dataset of a golden file, read by the plain library and converted to double.
 std::vector<double> plain(const std::string& path, const std::string& name) {
     const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT),
                 set = H5Dopen2(file, name.c_str(), H5P_DEFAULT);
@@ -125,7 +125,7 @@ TEST(NetworkFile, AnyGridReadsWhatAnyOtherWrote) {
     }
 }
 
-// What a gradient file holds: the same names and shapes as /network, any finite values.
+// The content of a gradient file: the same names and shapes as /network, any finite values.
 TEST(NetworkFile, ParametersOfAnotherGroup) {
     const Folder folder;
     const ProcessGrid grid(MPI_COMM_WORLD, all_grids().back());

@@ -26,7 +26,7 @@ void expect_as_reference(const FlossRun& run, const reference::Floss& floss, con
     }
 }
 
-// How a pass is run, and which gradient is asked for.
+// The way in which a pass is run, and the requested gradient.
 struct Way {
     Execution execution;
     bool through_state;
@@ -76,8 +76,8 @@ TEST_P(FlossingGolden, BothGradientsAndBothSums) {
     }
 }
 
-// All golden cases. Where few are asked for, an emulated device takes those of at most 50 000 steps x sequences x
-// neurons x vectors: what the larger ones vary is in EveryKindOfNetwork, too.
+// All golden cases. In the quick set, an emulated device runs only those of at most 50 000 steps x sequences x neurons
+// x vectors. EveryKindOfNetwork also has the variations of the larger ones.
 std::vector<std::string> chosen_golden_names() {
     std::vector<std::string> names = golden_names(SPIKEFLOSS_TEST_DATA);
 #ifdef SPIKEFLOSS_TEST_EMULATED
@@ -101,9 +101,9 @@ struct KindCase {
     std::size_t way;
 };
 
-// Every combination of surrogate, reset, reset in the Jacobian and QR interval; a third of them without a current, half
-// with an initial state, one that the state's gradient then reaches; each in every way. 13 steps: the last one has no
-// QR of interval 3.
+// Every combination of surrogate, reset, reset in the Jacobian and QR interval. A third of them have no current. Half
+// of them have an initial state, which the gradient through the state then reaches. Each is run in every way. There are
+// 13 steps, so the last one has no QR of interval 3.
 std::vector<KindCase> all_kinds() {
     std::vector<KindCase> cases;
     std::uint64_t count = 0;
@@ -174,8 +174,8 @@ TEST(FlossingReference, TargetsForAllOrForEach) {
     }
 }
 
-// One exponent above its target, one within the slack below it, one further below: as if the targets of the last two
-// were the exponent itself and target - slack.
+// One exponent is above its target, one is within the slack below it, one is further below. The result is as if the
+// targets of the last two were the exponent itself and target - slack.
 TEST(FlossingReference, ExponentsWithinTheSlackCostNothing) {
     FlossChoice choice{};
     const Case c = clear_case({.seed = 60}, &choice.spectrum);

@@ -53,7 +53,7 @@ TEST(FlossingGrids, EveryKindOfNetwork) {
         }
 }
 
-// More vectors than neurons of a shard, whose part of the basis is then wider than long.
+// More vectors than neurons of a shard. The part of the basis on this shard is then wider than long.
 TEST(FlossingGrids, OneNeuronARank) {
     int ranks = 1;
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
@@ -64,7 +64,7 @@ TEST(FlossingGrids, OneNeuronARank) {
         choice);
 }
 
-// A flossing batch of one sequence, whatever the number of batch shards: most ranks then have none.
+// A flossing batch of one sequence with any number of batch shards. Most ranks then have no sequence.
 TEST(FlossingGrids, RanksWithoutASequence) {
     const FlossChoice choice{};
     expect_on_every_grid(clear_case({.neurons = 7, .steps = 10, .batch = 1, .seed = 6}, &choice.spectrum), choice);
@@ -77,7 +77,7 @@ TEST(FlossingGrids, DyadicWeightsBitForBit) {
         const FlossRun one = run_floss(alone(), Sums::float64, golden.network, golden.sequences, choice);
         on_every_grid([&](const ProcessGrid& grid) {
             const FlossRun run = run_floss(grid, Sums::float64, golden.network, golden.sequences, choice);
-            // Logarithms stay in double, where the order of the Gram matrix's sums is seen; all that is float is equal.
+            // Logarithms are in double, which shows the order of the sums of the Gram matrix. All floats are equal.
             EXPECT_TRUE(all_near(run.log_r, one.log_r, 1e-12));
             expect_gradients_equal(run.gradient, one.gradient);
         });
@@ -130,7 +130,7 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                     backend.tangent_step_backward(model, reset, network.neurons(), b, k, n, state.membrane(t), a,
                                                   g.data());
                     recurrence.apply_transposed(network[Parameter::w_rec], b * k, g.data(), wx.data());
-                    // The basis enters e only, which is not looked at here.
+                    // The basis enters only e, which is not checked here.
                     backend.tangent_input_backward(model, network.neurons(), b, k, n, state.membrane(t), qm.data(),
                                                    wx.data(), g.data(), a, e.data());
                 }
@@ -153,8 +153,8 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
     });
 }
 
-// Binary units: scaling W_rec by c adds ln c to every exponent when the trajectory is held, so that the direct gradient
-// of sum_j w_j lambda_j has <W_rec, gradient> = sum_j w_j, on every grid and with every QR interval.
+// Binary units: with a fixed trajectory, scaling W_rec by c adds ln c to every exponent. The direct gradient of sum_j
+// w_j lambda_j then has <W_rec, gradient> = sum_j w_j, on every grid and with every QR interval.
 TEST(TangentPass, DirectGradientOfBinaryUnitsObeysEulersIdentity) {
     for (const Index interval : {1, 3}) {
         const reference::SpectrumOptions spectrum{.qr_interval = interval};

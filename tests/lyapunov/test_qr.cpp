@@ -13,7 +13,7 @@ namespace {
 
 class QrOnGrids : public OperationTest {
 protected:
-    // test(grid) for every PxQ of the ranks there are.
+    // test(grid) for every PxQ of the running ranks.
     template <class Test>
     void for_every_grid(Test&& test) {
         int ranks = 1;
@@ -81,8 +81,8 @@ struct Shard {
     }
 };
 
-// Factorised bases, compared with A: R and ln R_jj with the reference's, Q with the reference's, Q R with A, Q'Q with
-// I.
+// Factorised bases, compared with A: R and ln R_jj with those of the reference, Q with that of the reference, Q R with
+// A, Q'Q with I.
 void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current, const Bases& a) {
     Shard q(backend, grid, has_current, a);
     Buffer<double> r(backend, q.b() * k * k), gram(backend, q.b() * k * k);
@@ -132,7 +132,7 @@ void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current,
     EXPECT_TRUE(close_to(q.current.to_host(), widened(q.part(expected_q, 0)), 1e-6)) << "current part of Q";
 }
 
-// One round leaves |Q'Q - I| of about 2^-53 condition^2, 1e-2 at 1e7: from about 1e5 on only a second one passes.
+// One round leaves |Q'Q - I| of about 2^-53 condition^2, 1e-2 at 1e7. From about 1e5 on only a second round passes.
 TEST_P(QrOnGrids, FactorsAtAllConditionNumbers) {
     for_every_grid([&](const ProcessGrid& grid) {
         for (bool has_current : {false, true})
@@ -143,7 +143,7 @@ TEST_P(QrOnGrids, FactorsAtAllConditionNumbers) {
     });
 }
 
-// Householder QR of the whole basis, which every rank can do for itself, gives the same exponents.
+// Householder QR of the whole basis, which every rank can compute alone, gives the same exponents.
 TEST_P(QrOnGrids, AgreesWithHouseholder) {
     const Index D = state_size(true);
     for_every_grid([&](const ProcessGrid& grid) {
@@ -167,7 +167,7 @@ TEST_P(QrOnGrids, AgreesWithHouseholder) {
     });
 }
 
-// Vectors of very different length are not dependent: a second round is made, and changes nothing.
+// Vectors of very different length are not dependent. There is a second round, and it changes nothing.
 TEST_P(QrOnGrids, LengthsOfVectorsDoNotMatter) {
     Bases a = random_bases(true, 1.0);
     for (Doubles& basis : a)
@@ -206,7 +206,7 @@ TEST_P(QrOnGrids, Adjoint) {
     }
 }
 
-// The basis of sequence 3 has lost rank: the ranks that hold it throw, naming it, and the others go on.
+// The basis of sequence 3 has lost rank. The ranks that hold it throw an error with its number; the others continue.
 TEST_P(QrOnGrids, LostRankNamesStepAndSequence) {
     const struct {
         const char* what;
@@ -257,8 +257,8 @@ TEST_P(QrOnGrids, LostRankNamesStepAndSequence) {
     });
 }
 
-// A measurement goes on: the vectors before the lost one have their R and are orthonormal, those from it on are 0 and
-// -infinite, now and at the next QR; the other sequences notice nothing.
+// A measurement continues. The vectors before the lost one have their R and are orthonormal. The lost one and those
+// after it are 0, with -infinite logarithms, now and at the next QR. The other sequences are not affected.
 TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
     const struct {
         const char* what;
@@ -318,7 +318,7 @@ TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
                         }
                     }
                 }
-        // What is not finite is an error.
+        // A value that is not finite is an error.
         for (const double value : {std::nan(""), HUGE_VAL}) {
             Bases a = random_bases(true, 3.0);
             a[3][17 * k + 1] = value;

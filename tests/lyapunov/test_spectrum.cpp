@@ -16,7 +16,7 @@ namespace {
 
 using namespace testing_support;
 
-// Without recurrence and reset the exponents are ln alpha and ln beta, whatever the bases.
+// Without recurrence and reset the exponents are ln alpha and ln beta, for any bases.
 TEST(Spectrum, WithoutRecurrenceInClosedForm) {
     reference::Example example{.neurons = 4, .steps = 300, .batch = 2, .exponents = 8, .reset = reference::Reset::none};
     reference::Network net = reference::random_network(example);
@@ -32,7 +32,7 @@ TEST(Spectrum, WithoutRecurrenceInClosedForm) {
             EXPECT_NEAR(run.lambda_per_sequence[s * 8 + j], std::log(factors[j]), 1e-4) << "exponent " << j;
 }
 
-// det of one step without reset is the product of all alpha beta, whatever W_rec and the inputs.
+// det of one step without reset is the product of all alpha beta, for any W_rec and inputs.
 TEST(Spectrum, FullSpectrumSumsToTheLogDeterminant) {
     for (const Index interval : {1, 2}) {
         const reference::Example example{
@@ -77,7 +77,7 @@ TEST(Spectrum, FullSpectrumOfBinaryUnits) {
     EXPECT_NEAR(std::accumulate(lambda.begin(), lambda.end(), 0.0), log_determinant(net.w_rec, 6) + mean, 1e-4);
 }
 
-// 10 steps of warm-up and 50 counted ones, whatever the interval.
+// 10 steps of warm-up and 50 counted ones, for any interval.
 TEST(Spectrum, DoesNotDependOnTheQrInterval) {
     const reference::SpectrumOptions every_fifth{.qr_interval = 5, .warmup = 10};
     const Case c = clear_case(
@@ -89,8 +89,8 @@ TEST(Spectrum, DoesNotDependOnTheQrInterval) {
     }
 }
 
-// All exponents of networks with a reset to 0: a spike takes a direction away. A measurement has the leading ones as if
-// no others had been asked for, and -infinite ones after them; flossing on them is an error in words.
+// All exponents of networks with a reset to 0: a spike removes a direction. A measurement has the same leading
+// exponents as without the others, and -infinite ones after them. Flossing of all of them is an error.
 TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
     int lost_some = 0, compared = 0;
     for (std::uint64_t seed = 1; seed <= 12; ++seed) {
@@ -129,10 +129,10 @@ TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
         if (left == D) continue;
         ++lost_some;
         if (left > 0) {
-            const std::vector<double> leading = measure(left, true, true);  // throws where anything is lost
+            const std::vector<double> leading = measure(left, true, true);  // throws if a direction is lost
             for (Index s = 0; s < 2; ++s)
                 for (Index j = 0; j < left; ++j) {
-                    // Of a vector of which less is left in a step, a float knows the direction badly.
+                    // If less of a vector is left in a step, a float has its direction with a large error.
                     if (leading[s * left + j] < -1.0) break;
                     EXPECT_NEAR(all[s * D + j], leading[s * left + j], 1e-4);
                     ++compared;
@@ -151,7 +151,7 @@ TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
     EXPECT_GE(compared, 20);
 }
 
-// What follows from exponents of which some are lost.
+// The derived quantities if some exponents are lost.
 TEST(Spectrum, QuantitiesWithLostExponents) {
     const double lost = -HUGE_VAL;
     const Spectrum some{{0.5, 0.1, lost, lost}, {}, 1, 6}, all{{lost, lost}, {}, 1, 6}, none{{0.5, -0.1}, {}, 1, 6};
@@ -199,8 +199,8 @@ TEST(Spectrum, KaplanYorkeDimension) {
     const std::vector<Row> rows = {
         {{-0.1, -0.2}, 5, 0.0, false},         // all negative
         {{0.3, -0.1, -0.4}, 5, 2.5, false},    // 2 + 0.2 / 0.4
-        {{0.75, -0.25, -0.5}, 5, 3.0, true},   // exactly 0 with all that were measured: at least 3
-        {{0.75, -0.25, -0.5}, 3, 3.0, false},  // ... of all that there are: exactly 3
+        {{0.75, -0.25, -0.5}, 5, 3.0, true},   // exactly 0 with all measured exponents: at least 3
+        {{0.75, -0.25, -0.5}, 3, 3.0, false},  // ... with all exponents of the network: exactly 3
         {{0.3, 0.1}, 5, 2.0, true},            // never below 0
         {{0.0, -1.0}, 2, 1.0, false},          // a zero exponent counts
         {{-0.4, 0.3, -0.1}, 5, 2.5, false},    // in any order

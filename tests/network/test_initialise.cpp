@@ -66,7 +66,7 @@ TEST(InitialNetwork, DoesNotDependOnTheGrid) {
 TEST(InitialNetwork, ChangesWithTheSeedAndParametersAreIndependent) {
     const auto one = whole(settings_of(40, 40, 40), 1, 1), two = whole(settings_of(40, 40, 40), 2, 1);
     EXPECT_GT(relative_error(one.w_rec, two.w_rec), 1.0);
-    // Correlation of two independent sets of 1600 numbers: 1/40 is one standard deviation.
+    // Correlation of two independent sets of 1600 numbers; 1/40 is one standard deviation.
     const auto correlation = [](const std::vector<double>& a, const std::vector<double>& b) {
         double ab = 0.0, aa = 0.0, bb = 0.0;
         for (std::size_t j = 0; j < a.size(); ++j) ab += a[j] * b[j], aa += a[j] * a[j], bb += b[j] * b[j];

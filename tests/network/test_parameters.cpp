@@ -55,7 +55,7 @@ TEST(ParameterLayout, CoversEveryElementOnce) {
     }
 }
 
-// The first sharded matrix element by element, so that a wrong convention cannot cancel.
+// The first sharded matrix element by element, so that two wrong conventions cannot cancel.
 TEST(ParameterLayout, KeepsRecurrentWeightsInColumnBlocks) {
     const ParameterLayout layout({5, 1, 1}, 2, 1);  // rows 2..4; columns 0..1, then 2..4
     const auto at = layout.extent(Parameter::w_rec);
@@ -98,7 +98,7 @@ TEST(ModelNames, GoThereAndBackAndListTheKnown) {
     }
 }
 
-// One neuron with a synaptic current makes the state 2N on every rank, also on those that own only alpha = 0.
+// One neuron with a synaptic current makes the state 2N on every rank, also on ranks that own only alpha = 0.
 TEST(Network, RanksAgreeOnTheStateSize) {
     on_every_grid([](const ProcessGrid& grid) {
         CpuBackend backend(1, Sums::float32);

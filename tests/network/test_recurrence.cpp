@@ -45,7 +45,7 @@ std::vector<float> weights_part(const std::vector<double>& w, Index N, const Pro
     return blocks;
 }
 
-// [rows, n] of this grid's neuron shards as [rows, N]: every batch shard does the same work, so one of them speaks.
+// [rows, n] of the neuron shards of this grid as [rows, N]. All batch shards have the same; only the first contributes.
 std::vector<double> whole(const ProcessGrid& grid, const Buffer<float>& mine, Index N) {
     const std::vector<float> host = mine.to_host();
     const BlockRange columns = grid.neurons_of(N);
@@ -58,7 +58,7 @@ std::vector<double> whole(const ProcessGrid& grid, const Buffer<float>& mine, In
     return all;
 }
 
-// Sizes: not divisible by the shards; one neuron a shard; more than one word of bits with a ragged end.
+// Sizes: not divisible by the shards; one neuron per shard; more than one word of bits with a ragged end.
 std::vector<Index> sizes(const ProcessGrid& grid) { return {7, grid.shape().neuron_shards, 67}; }
 
 TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
@@ -97,7 +97,7 @@ TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
     });
 }
 
-// dW += y' x, the derivative of <W x, y>, added to what is there.
+// dW += y' x, the derivative of <W x, y>, is added to the existing values.
 TEST(Recurrence, OuterProductIsTheGradientOfTheProduct) {
     on_every_grid([](const ProcessGrid& grid) {
         const Index N = 7;

@@ -12,7 +12,7 @@ namespace {
 
 using namespace testing_support;
 
-// Everything a task run gives, against the reference.
+// All results of a task run, against the reference.
 void expect_as_reference(const Execution& execution, const Case& c, double limit) {
     SCOPED_TRACE(testing::Message() << (execution.sums == Sums::float32 ? "float32" : "float64")
                                     << (execution.whole_passes ? ", whole passes" : ", loop")
@@ -84,7 +84,7 @@ TEST(StatePassReference, EveryKindOfNetwork) {
                     example.seed = 1000 * ++count;
                     example.has_current = count % 3 != 0;
                     example.initial_state = count % 4 < 2;
-                    // Not 1: the triangle would have its kink at u = 0, where every membrane starts.
+                    // Not 1: the kink of the triangle would be at u = 0, where every membrane starts.
                     example.sharpness = count % 5 == 0 ? 5.0 : 0.8;
                     SCOPED_TRACE(testing::Message() << reference::name_of(surrogate) << " " << reference::name_of(reset)
                                                     << " " << reference::name_of(readout) << " " << count);
@@ -92,8 +92,8 @@ TEST(StatePassReference, EveryKindOfNetwork) {
                 }
 }
 
-// Few spikes, more neurons than one word of bits, more sequences than a thread takes at once: the whole passes then sum
-// by spikes.
+// Few spikes, more neurons than one word of bits, more sequences than a thread processes together: the whole passes
+// then sum by spikes.
 TEST(StatePassReference, FewSpikes) {
     for (const auto reset : reference::all_resets) {
         reference::Example example{.neurons = 41, .steps = 9, .batch = 15, .reset = reset, .seed = 4000};
@@ -123,23 +123,23 @@ TEST(StatePassReference, AdjointCap) {
     }
 }
 
-// A batch so large that inputs, adjoints and spikes go through the products in several chunks of steps, the last one
-// shorter. Copies of a few sequences have the same mean loss and the same gradient as these.
+// A batch so large that inputs, adjoints and spikes go through the products in several chunks of steps; the last chunk
+// is shorter. Copies of a few sequences have the same mean loss and the same gradient as these.
 TEST(StatePassReference, SeveralChunksOfSteps) {
     for (const auto readout : reference::all_readouts) {
         const Case c = clear_case({.neurons = 5, .steps = 13, .batch = 3, .readout = readout, .seed = 500});
-        const Index copies = 8000;  // 24000 sequences of 5 neurons: 4 steps a chunk, 3 chunks and a single step
+        const Index copies = 8000;  // 24000 sequences of 5 neurons: 4 steps per chunk, 3 chunks and a single step
         const reference::Sequences many = repeated(c.seq, copies);
         const reference::Loss loss = reference::task_loss(c.seq, c.trajectory.readout);
         const auto gradients = reference::backward(c.net, c.seq, c.trajectory, loss.gradient);
-        // Each copy's gradient is 1/copies of the original's; over all, norms fall with the root.
+        // The gradient of each copy is 1/copies of the original one. Norms over all copies fall with the root.
         std::vector<double> norms = gradients.state_gradient_norm;
         for (double& norm : norms) norm /= std::sqrt(static_cast<double>(copies));
         for (const Execution& execution :
              {Execution{.sums = Sums::float64}, Execution{}, Execution{.time_constants = false}}) {
             const TaskRun run = run_task(alone(), execution, c.net, many);
             EXPECT_NEAR(run.outcome.loss, loss.value, 1e-6);
-            // 312000 terms in every sum: float32 keeps what is asked of it, 1e-3, and float64 has nothing to lose.
+            // 312000 terms in every sum: float32 keeps the required accuracy, 1e-3, and float64 loses nothing.
             expect_gradients_near(run.gradient, given_by(execution, gradients),
                                   execution.sums == Sums::float64 ? 2e-5 : 1e-3);
             EXPECT_TRUE(near_in_norm(run.state_gradient_norm, norms, 2e-5));
@@ -153,7 +153,7 @@ TEST(StatePassReference, SeveralChunksOfSteps) {
     }
 }
 
-// Without the currents of all steps, two buffers take turns: the result must be the same.
+// Without the currents of all steps, two buffers alternate. The result must be the same.
 TEST(StatePassReference, DroppedCurrentsChangeNothing) {
     const Case c = clear_case({.steps = 9, .seed = 31});
     CpuBackend backend(1, Sums::float32);
@@ -173,7 +173,7 @@ TEST(StatePassReference, DroppedCurrentsChangeNothing) {
         Buffer<float> rounded(backend, network.layout.size());
         backend.round_sums(gradient.data(), rounded.data(), rounded.size());
         gradients.push_back(rounded.to_host());
-        // A second forward and backward pass adds the same again: nothing is left over from the first.
+        // A second forward and backward pass adds the same again: nothing of the first one is left.
         state.forward(network, loss.x());
         state.backward(network, loss.x(), {.dy = loss.dy()}, gradient);
         backend.round_sums(gradient.data(), rounded.data(), rounded.size());

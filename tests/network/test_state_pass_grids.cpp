@@ -42,7 +42,7 @@ void expect_on_every_grid(const Case& c, double limit = 0.0) {
             expect_gradients_near(run.gradient, gradients, 2e-5);
             EXPECT_TRUE(near_in_norm(run.state_gradient_norm, gradients.state_gradient_norm, 2e-5));
             expect_near(run, one, 3e-6);
-            // Without time constants, one rank with all neurons takes whole passes.
+            // Without time constants, one rank with all neurons uses whole passes.
             const Execution whole{.sums = sums, .time_constants = false};
             expect_gradients_near(run_task(grid, whole, c.net, c.seq, limit).gradient, given_by(whole, gradients),
                                   2e-5);
@@ -50,7 +50,7 @@ void expect_on_every_grid(const Case& c, double limit = 0.0) {
     }
 }
 
-// Neither 7 neurons nor 7 sequences divide by 2, 4 or 6.
+// 7 neurons and 7 sequences are not divisible by 2, 4 or 6.
 TEST(StatePassGrids, EveryKindOfNetwork) {
     std::uint64_t seed = 0;
     for (const auto reset : reference::all_resets)
@@ -75,14 +75,14 @@ TEST(StatePassGrids, AdjointCap) {
     expect_on_every_grid(c, *std::max_element(free.begin(), free.end()) / 5.0);
 }
 
-// One neuron a shard, one sequence a shard.
+// One neuron per shard, one sequence per shard.
 TEST(StatePassGrids, OneNeuronOrSequenceARank) {
     int ranks = 1;
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     expect_on_every_grid(clear_case({.neurons = ranks, .steps = 8, .batch = ranks, .exponents = 1, .seed = 5}));
 }
 
-// More than one word of spike bits a shard, ragged.
+// More than one word of spike bits per shard, ragged.
 TEST(StatePassGrids, ManyNeurons) {
     expect_on_every_grid(clear_case({.neurons = 77, .inputs = 5, .steps = 6, .batch = 7, .seed = 9}));
 }

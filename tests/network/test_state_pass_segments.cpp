@@ -13,7 +13,7 @@ namespace {
 
 using namespace testing_support;
 
-// What this rank's pass gives.
+// The results of the pass on this rank.
 struct PassRun {
     std::vector<float> readout, again;  // again: of a second forward pass, after the backward pass
     std::vector<std::uint32_t> spikes;
@@ -43,7 +43,7 @@ PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const r
     LossPass loss(backend, grid, seq.steps, mine.size(), net.inputs, net.outputs, batch.loss);
     loss.load(batch);
     SumBuffer gradient(backend, network.layout.size());
-    // An extra adjoint of every membrane, as flossing sends it.
+    // An extra adjoint of every membrane, as in flossing.
     std::vector<float> e(static_cast<std::size_t>((seq.steps + 1) * mine.size() * network.n()));
     for (std::size_t j = 0; j < e.size(); ++j) e[j] = 1e-3f * std::sin(static_cast<float>(j));
     const Buffer<float> extra(backend, e);
@@ -85,7 +85,7 @@ void expect_near(const PassRun& run, const PassRun& full) {
     EXPECT_TRUE(near_in_norm(run.state_gradient_norm, full.state_gradient_norm, 3e-6));
 }
 
-// Work without a grid, which one rank does for all.
+// Whether this rank does the work that needs no grid.
 bool first_rank() {
     int rank = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -114,7 +114,7 @@ void expect_as_full(const ProcessGrid& grid, const Case& c, double limit, bool s
     }
 }
 
-// T below, at and beyond multiples of a segment; 1 step is a single one.
+// T below, at and above multiples of a segment; T = 1 is a single segment.
 TEST(StatePassSegments, AreTheFullTapeOnEveryGrid) {
     for (const auto readout : reference::all_readouts)
         for (const Index steps : {1, 3, 16, 17}) {
@@ -141,8 +141,8 @@ TEST(StatePassSegments, WithAnAdjointCapThatActs) {
     }
 }
 
-// So many sequences that a chunk has few steps in the full tape, too: then every sum is the same sum. 4 steps a chunk
-// and a segment, the last of 1; and 4 a chunk, 8 a segment, the last of 4 + 2.
+// So many sequences that a chunk has few steps in the full tape, too. Then every sum is the same sum. 4 steps per chunk
+// and segment, the last of 1; and 4 per chunk, 8 per segment, the last of 4 + 2.
 TEST(StatePassSegments, SameChunksGiveTheSameBits) {
     if (!first_rank()) return;
     for (const auto readout : reference::all_readouts)
@@ -154,7 +154,7 @@ TEST(StatePassSegments, SameChunksGiveTheSameBits) {
         }
 }
 
-// What grows with T: two arrays of floats in the full tape when time constants are trained. In segments the bits stay.
+// Memory that grows with T: two arrays of floats in the full tape if time constants are trained; in segments only bits.
 TEST(StatePassSegments, TakeLessMemory) {
     if (!first_rank()) return;
     CpuBackend backend(1, Sums::float32);
@@ -167,17 +167,17 @@ TEST(StatePassSegments, TakeLessMemory) {
         const double segments = bytes(10000, keep_current, TapeKind::segments);
         EXPECT_GE(full, (keep_current ? 2.0 : 1.0) * 10001 * b * N * 4);
         EXPECT_LT(segments, full / (keep_current ? 20.0 : 10.0));
-        // Beside bits (1 bit a neuron-step), readouts and norms: 100 + 1 states of a segment, and 100 starts of two
-        // arrays, and an end.
+        // In addition to bits (1 bit per neuron and step), readouts and norms: the 100 + 1 states of a segment, and 100
+        // starts of two arrays, and an end.
         const double always = 10001 * b * (N / 8 + 3 * 4 + 8), states = (keep_current ? 403 : 303) * b * N * 4;
         EXPECT_LE(segments, always + states);
-        // Four times the steps: states twice, bits four times.
+        // Four times the steps: twice the states, four times the bits.
         EXPECT_LE(bytes(40000, keep_current, TapeKind::segments), 4.0 * always + 2.0 * states);
     }
 }
 
-// One membrane or input that is not finite, before the first step or in the last segment: it is found though the first
-// segment is held after the backward pass, and whatever the reset makes of it.
+// One membrane or input that is not finite, before the first step or in the last segment. It is found although only the
+// first segment is held after the backward pass, and with every reset.
 TEST(StatePassSegments, FindWhatIsNotFinite) {
     if (!first_rank()) return;
     for (const auto reset : reference::all_resets) {

@@ -31,7 +31,7 @@ struct NamedCommunicator {
     Communicator& communicator;
 };
 
-// test(communicator) for world, neurons, batch and control of every PxQ of the ranks there are.
+// test(communicator) for world, neurons, batch and control of every PxQ of the running ranks.
 template <class Test>
 void for_every_communicator(Test&& test) {
     for (int P = 1; P <= world_size(); ++P) {
@@ -122,7 +122,7 @@ TEST(Communicators, Sums) {
     });
 }
 
-// Terms whose sum does depend on the order: whatever it is, all ranks hold the same bits.
+// Terms whose sum depends on the order: in any order all ranks hold the same bits.
 TEST(Communicators, AllRanksHoldTheSameSum) {
     for_every_communicator([](Communicator& communicator) {
         std::vector<float> data;
@@ -150,8 +150,8 @@ TEST(Communicators, BroadcastFromEveryRoot) {
     });
 }
 
-// No rank leaves the barrier before the last one, which comes late, has reached it. (One clock for all: the ranks of a
-// test share a machine.)
+// No rank leaves the barrier before the last rank, which comes late, has reached it. (All ranks of a test share a
+// machine, and so a clock.)
 TEST(Communicators, Barrier) {
     using Clock = std::chrono::steady_clock;
     const auto now = [] { return static_cast<std::int64_t>(Clock::now().time_since_epoch().count()); };
@@ -176,7 +176,7 @@ std::string error_of(const std::function<void()>& call, Exit code) {
     return "no error";
 }
 
-// Counts beyond an int are refused before anything is sent, on every rank.
+// Counts that do not fit in an int are refused on every rank before anything is sent.
 TEST(Communicators, MessagesThatMpiCannotCountAreRefused) {
     MpiCommunicator world(MPI_COMM_WORLD);
     if (world.size() == 1) return;  // nothing is sent
@@ -186,7 +186,7 @@ TEST(Communicators, MessagesThatMpiCannotCountAreRefused) {
     const std::vector<Index> one(static_cast<std::size_t>(world.size()), huge);
     const std::string gather = error_of([&] { world.all_gather(nullptr, nullptr, one); }, Exit::usage);
     EXPECT_NE(gather.find("larger P"), std::string::npos) << gather;
-    if (world.size() > 2) {  // each block can be counted, the displacement of the last cannot
+    if (world.size() > 2) {  // each block fits, the displacement of the last does not
         const std::vector<Index> together(static_cast<std::size_t>(world.size()), (huge - 1) / 2 + 1);
         const std::string sum =
             error_of([&] { world.reduce_scatter_sum(nullptr, nullptr, Scalar::float32, together); }, Exit::usage);
@@ -202,7 +202,7 @@ TEST(Communicators, ErrorsOfMpiBecomeErrorsWithItsText) {
     EXPECT_EQ(error_of([] { check_mpi(MPI_SUCCESS, "MPI_Send"); }, Exit::internal), "no error");
 }
 
-// A message of the caller's on the same MPI communicator does not meet those of ours.
+// A message of the caller on the same MPI communicator does not interfere with our messages.
 TEST(Communicators, HaveTheirOwnMpiCommunicator) {
     MpiCommunicator a(MPI_COMM_WORLD), b(MPI_COMM_WORLD);
     int result = 0;

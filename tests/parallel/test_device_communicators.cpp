@@ -30,8 +30,8 @@ int world(int (*ask)(MPI_Comm, int*)) {
 
 class DeviceCommunicators : public testing::TestWithParam<Case> {
 protected:
-    // test(backend, communicator) for the three communicators of every grid. On emulated devices once more with streams
-    // that run early what they can.
+    // test(backend, communicator) for the three communicators of every grid. On emulated devices it also runs with
+    // streams that run their work as early as possible.
     template <class Test>
     void for_every_communicator(Test&& test) {
 #ifdef SPIKEFLOSS_TEST_EMULATED
@@ -161,8 +161,8 @@ TEST_P(DeviceCommunicators, TakeTheirPlaceInTheQueue) {
     });
 }
 
-// Two batches of sums begun one after the other, of arrays that are ready only by what was queued before, and beside
-// other work; afterwards they are there for what is queued next.
+// Two batches of sums begin one after the other. Their arrays are ready only after the work queued before. Other work
+// runs at the same time. Afterwards the sums are ready for the work queued next.
 TEST_P(DeviceCommunicators, SumsInTwoHalves) {
     for_every_communicator([](Backend& backend, Communicator& communicator) {
         const auto ranks = static_cast<float>(communicator.size());
@@ -187,7 +187,7 @@ TEST_P(DeviceCommunicators, SumsInTwoHalves) {
     });
 }
 
-// A recording is called twice, and does its work at every run, with what is in the memory then.
+// A recording is called twice. In every run it works on the present content of the memory.
 TEST_P(DeviceCommunicators, CollectivesAreRecorded) {
     for_every_communicator([](Backend& backend, Communicator& communicator) {
         const std::unique_ptr<Recording> recording = backend.recording();

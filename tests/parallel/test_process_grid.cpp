@@ -65,7 +65,7 @@ TEST(ProcessGrid, GroupsJoinTheRightRanks) {
     });
 }
 
-// Every (sequence, neuron) has exactly one owner, also when P does not divide N nor Q the batch.
+// Every (sequence, neuron) has exactly one owner, also if P does not divide N or Q does not divide the batch.
 TEST(ProcessGrid, EverythingIsOwnedOnce) {
     for_every_grid([](const ProcessGrid& grid) {
         for (Index N : {6, 7, 64})
@@ -118,7 +118,7 @@ TEST(Agree, ReturnsWhereAllSucceed) {
     });
 }
 
-// One rank fails: it speaks, the others end silently with its code.
+// One rank fails. It prints the error; the others end silently with its code.
 TEST(Agree, OneRankFailsForAll) {
     for_every_grid([](const ProcessGrid& grid) {
         for (int failing = 0; failing < grid.ranks(); ++failing) {
@@ -150,7 +150,7 @@ TEST(Agree, TheLowestFailingRankSpeaks) {
     });
 }
 
-// Exceptions of libraries are internal errors with their text, but for memory, where the user can do something.
+// Exceptions of libraries are internal errors with their text. Lack of memory is an exception: the user can act.
 TEST(Agree, OtherExceptionsBecomeErrors) {
     for_every_grid([](const ProcessGrid& grid) {
         const int last = grid.ranks() - 1;
@@ -173,7 +173,7 @@ TEST(Agree, OtherExceptionsBecomeErrors) {
     });
 }
 
-// After a failure the grid goes on working.
+// After a failure the grid still works.
 TEST(Agree, LeavesTheGridUsable) {
     for_every_grid([](const ProcessGrid& grid) {
         for (int attempt = 0; attempt < 3; ++attempt)

@@ -128,7 +128,7 @@ Gradients backward(const Network& net, const Sequences& seq, const Trajectory& t
                 dr[o] *= net.kappa[o];
             }
 
-            // The penalty's term, and the cap.
+            // The term of the penalty, and the cap.
             const double norm = add_extra_and_measure(t);
             if (options.adjoint_limit > 0.0 && norm > options.adjoint_limit) {
                 for (double& value : di) value *= options.adjoint_limit / norm;

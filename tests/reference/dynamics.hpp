@@ -13,17 +13,17 @@ struct Trajectory {
     Index steps = 0, batch = 0, neurons = 0;  // T, B, N
     std::vector<double> current;              // [T+1, B, N] i
     std::vector<double> membrane;             // [T+1, B, N] u
-    std::vector<double> spikes;               // [T+1, B, N] s, what W_rec and the readout see
-    std::vector<double> reset_spikes;         // [T+1, B, N] what the reset sees; equal to spikes unless smooth
+    std::vector<double> spikes;               // [T+1, B, N] s, input of W_rec and of the readout
+    std::vector<double> reset_spikes;         // [T+1, B, N] input of the reset; equal to spikes unless smooth
     std::vector<double> readout;              // [T, B, O] y
 
-    // Where the N values of step t, sequence b begin.
+    // The place of the N values of step t, sequence b.
     Index row(Index t, Index b) const { return (t * batch + b) * neurons; }
 };
 
-// With `smooth`, the spike H(u - theta) is replaced by the surrogate's primitive Psi(u - theta), so that the same code
-// has a true gradient. The reset is a constant for every derivative: it then uses the given reset_spikes [T+1, B, N],
-// those of an unperturbed run, or without them the steps H(u - theta) of this run.
+// With `smooth`, the surrogate's primitive Psi(u - theta) replaces the spike H(u - theta), so that the same code has a
+// true gradient. The reset is a constant for every derivative. It then uses the given reset_spikes [T+1, B, N] of an
+// unperturbed run, or without them the steps H(u - theta) of this run.
 struct ForwardOptions {
     bool smooth = false;
     const std::vector<double>* reset_spikes = nullptr;
@@ -32,22 +32,22 @@ Trajectory forward(const Network& net, const Sequences& seq, const ForwardOption
 
 struct Loss {
     double value = 0.0;
-    double accuracy = 0.0;         // fraction of terms decided rightly
-    Index terms = 0;               // elements the mean is taken over: masked (step, sequence, output), or sequences
+    double accuracy = 0.0;         // fraction of correct terms
+    Index terms = 0;               // number of averaged elements: masked (step, sequence, output), or sequences
     std::vector<double> gradient;  // [T, B, O] dL/dy
 };
-// Binary cross-entropy with logits, mean over the elements with mask 1; right when the logit's sign is.
+// Binary cross-entropy with logits, mean over the elements with mask 1. Correct: the logit has the right sign.
 Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
-// Softmax cross-entropy of the masked time mean of y, mean over sequences; right when the largest logit (the first of
-// equals) is the label.
+// Softmax cross-entropy of the masked time mean of y, mean over sequences. Correct: the largest logit (the first one of
+// equal logits) is the label.
 Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
-// The one that the sequences ask for: the first with a target, the second with labels.
+// The loss of these sequences: the first with a target, the second with labels.
 Loss task_loss(const Sequences& seq, const std::vector<double>& readout);
 
 struct BackwardOptions {
     // [T+1, B, N], added to du at each t (the penalty's terms e[t]); null for none.
     const std::vector<double>* extra = nullptr;
-    // The norm to which the adjoint (di, du) of one sequence is cut back at t = T..1; 0 for no cap.
+    // The largest norm of the adjoint (di, du) of one sequence at t = T..1; 0 for no cap.
     double adjoint_limit = 0.0;
 };
 struct Gradients : Parameters {

@@ -11,7 +11,7 @@ namespace spikefloss::reference {
 
 namespace {
 
-// std::mt19937_64 is fixed by the standard; the standard's distributions are not, so they are written out.
+// std::mt19937_64 is fixed by the standard. Its distributions are not, so they are written out here.
 class Draw {
 public:
     explicit Draw(std::uint64_t seed) : engine_(seed) {}

@@ -21,7 +21,7 @@ struct Example {
 // Every neuron has its own alpha in (0.3, 0.9) (or 0), beta in (0.4, 0.95), every readout its own kappa in (0.2, 0.9);
 // the bias keeps rates around one half.
 Network random_network(const Example& example);
-// x Gaussian; mask 0 in the first quarter of the steps; targets or labels as the loss asks; orthonormal q0 [B, D, k].
+// x Gaussian; mask 0 in the first quarter of the steps; targets or labels for the loss; orthonormal q0 [B, D, k].
 Sequences random_sequences(const Example& example);
 
 }  // namespace spikefloss::reference

@@ -14,7 +14,7 @@ namespace spikefloss::reference {
 // The step of the differences; their error is of order step^4 and rounding / step.
 inline constexpr double difference_step = 1e-4;
 
-// d objective() / d values[j] for every j, fourth order; values are the same after as before.
+// d objective() / d values[j] for every j, fourth order. The values are restored.
 template <class Objective>
 std::vector<double> finite_differences(std::vector<double>& values, Objective&& objective) {
     std::vector<double> gradient;
@@ -31,7 +31,7 @@ std::vector<double> finite_differences(std::vector<double>& values, Objective&& 
     return gradient;
 }
 
-// True when no membrane comes near a kink of psi: differences would not see a derivative there.
+// True if no membrane is near a kink of psi. Differences would give no derivative there.
 inline bool away_from_kinks(const Network& net, const Trajectory& tr) {
     return std::all_of(tr.membrane.begin(), tr.membrane.end(), [&](double u) {
         return distance_to_kink(net.surrogate, u - net.threshold, net.sharpness) > 30.0 * difference_step;
@@ -49,7 +49,7 @@ struct SmoothCase {
     }
 };
 
-// The example with the first seed for which the trajectory is away from kinks and accept(case) holds.
+// The example with the first seed for which the trajectory is away from kinks and accept(case) is true.
 template <class Accept>
 SmoothCase find_smooth_case(Example example, Accept&& accept) {
     for (example.seed = 1; example.seed < 1000; ++example.seed) {

@@ -9,7 +9,7 @@ namespace spikefloss::reference {
 struct Floss {
     double value = 0.0;
     Parameters direct;        // gradient with the trajectory held fixed (w_rec, alpha, beta; the rest is 0)
-    Gradients through_state;  // gradient of the whole; its state_gradient_norm is that of the pass with e alone
+    Gradients through_state;  // total gradient; its state_gradient_norm is that of the pass with only e
     std::vector<double> e;    // [T+1, B, N] dL/du[t] through the tangent map; e[T] = 0
     Spectrum spectrum;
 };

@@ -9,7 +9,7 @@ namespace spikefloss::reference {
 
 namespace {
 
-// The number of steps that count, and the number of outputs that readout [T, B, O] has.
+// The number of steps that count, and the number of outputs of readout [T, B, O].
 Index masked_steps(const Sequences& seq) {
     if (static_cast<Index>(seq.mask.size()) != seq.steps) throw std::invalid_argument("loss: mask is not [T]");
     Index count = 0;

@@ -14,7 +14,7 @@ struct QR {
     std::vector<double> q;  // [D, k] orthonormal columns
     std::vector<double> r;  // [k, k] upper triangular, positive diagonal
 };
-// Modified Gram-Schmidt, twice. Throws std::runtime_error where the columns are dependent.
+// Modified Gram-Schmidt, twice. Throws std::runtime_error if the columns are dependent.
 QR qr(Index D, Index k, const std::vector<double>& a);
 // The adjoint of A for dL/dQ = qb [D, k] and dL/dR = diag(rb [k]).
 std::vector<double> qr_backward(Index D, Index k, const QR& factors, const std::vector<double>& qb,
@@ -24,11 +24,11 @@ enum class JacobianReset { detached, ignored };
 
 struct SpectrumOptions {
     Index qr_interval = 1;  // a QR after steps m, 2m, ...
-    Index warmup = 0;       // a QR counts when all the steps it covers come after the first `warmup` ones
+    Index warmup = 0;       // a QR counts if all the steps it covers come after the first `warmup` ones
     JacobianReset jacobian_reset = JacobianReset::detached;
 };
 
-// The factor through which a derivative passes the reset of neuron n: 1 - s for reset zero, unless ignored.
+// The factor of a derivative at the reset of neuron n: 1 - s for reset zero, unless ignored.
 double tangent_reset_factor(const Network& net, JacobianReset jacobian_reset, double reset_spike);
 
 // P = J[t] Q for one sequence: u and reset_spikes are the N values at step t, q is [D, k].
@@ -42,21 +42,21 @@ struct Spectrum {
     std::vector<double> lambda_per_sequence;  // [B, k]
     std::vector<double> log_r;                // [counted QRs, B, k] ln R_jj
 
-    // What the penalty's adjoint needs, for each sequence: the basis before each step (after the QR, if there was one),
-    // and for each step the R of the QR after it ([k, k], or empty where there was none).
+    // Inputs of the penalty's adjoint, for each sequence: the basis before each step (after the QR, if there was one),
+    // and for each step the R of the QR after it ([k, k], or empty without a QR).
     std::vector<std::vector<std::vector<double>>> bases;  // [B][T+1][D, k]
     std::vector<std::vector<std::vector<double>>> r;      // [B][T][k, k]
 };
-// k and the starting bases are those of seq. Throws when no QR is counted.
+// k and the starting bases are those of seq. Throws if no QR counts.
 Spectrum spectrum(const Network& net, const Sequences& seq, const Trajectory& trajectory,
                   const SpectrumOptions& options = {});
 
-// True when the QR after step t (0-based; t + 1 steps are done) happens, and when it counts.
+// Whether there is a QR after step t (0-based; t + 1 steps are done), and whether it counts.
 bool is_qr_step(const SpectrumOptions& options, Index t);
 bool is_counted(const SpectrumOptions& options, Index t);
 
-// The dimension at which the sum of the largest exponents reaches zero, linearly interpolated; 0 when the largest is
-// negative, k when the sum of all is not.
+// The dimension at which the sum of the largest exponents reaches zero, linearly interpolated; 0 if the largest is
+// negative, k if the sum of all is not negative.
 double kaplan_yorke_dimension(std::vector<double> lambda);
 // The sum of the positive exponents, 1/step.
 double entropy_rate(const std::vector<double>& lambda);

@@ -68,15 +68,15 @@ struct Network : Parameters {
     double sharpness = 5.0;  // g
     Readout readout = Readout::membrane;
 
-    // False when every alpha is 0: then the state is the membrane alone.
+    // False if every alpha is 0: then the state is only the membranes.
     bool has_current() const;
     Index state_size() const { return has_current() ? 2 * neurons : neurons; }  // D
 };
 
-// Throws unless every array has the size its comment says.
+// Throws unless every array has the size in its comment.
 void check_shapes(const Network& net);
 
-// A gradient of zeros, with every parameter of net (the initial state included, whether net gives it or not).
+// A gradient of zeros, with every parameter of net (always with the initial state, also if net has none).
 Parameters zero_gradient(const Network& net);
 // a + factor b.
 Parameters sum(const Parameters& a, const Parameters& b, double factor = 1.0);

@@ -11,10 +11,10 @@ namespace spikefloss::reference {
 double psi(Surrogate surrogate, double v, double g);
 // psi'(v); 0 at the kinks of fast_sigmoid (v = 0) and triangle (v = 0, |v| = 1/g).
 double psi_derivative(Surrogate surrogate, double v, double g);
-// Psi(v) with Psi' = psi and Psi(0) = 1/2: the smooth function that takes the place of the step H when a true gradient
-// is wanted.
+// Psi(v) with Psi' = psi and Psi(0) = 1/2: the smooth function that replaces the step H if a true gradient is
+// needed.
 double psi_primitive(Surrogate surrogate, double v, double g);
-// The distance from v to the nearest point where psi or psi' is not smooth; infinite where there is none.
+// The distance from v to the nearest point where psi or psi' is not smooth; infinite if there is none.
 double distance_to_kink(Surrogate surrogate, double v, double g);
 
 }  // namespace spikefloss::reference

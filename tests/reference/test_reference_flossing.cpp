@@ -12,8 +12,8 @@ using namespace testing_support;
 
 class ReferenceFlossing : public testing::TestWithParam<Surrogate> {};
 
-// With the reset in the tangent map, neurons reset at once may leave fewer than k directions: take a seed for which the
-// exponents are well conditioned.
+// With the reset in the tangent map, simultaneous resets of neurons may leave fewer than k directions. The seed is one
+// for which the exponents are well conditioned.
 bool well_conditioned(const SmoothCase& c, const SpectrumOptions& options) {
     try {
         const Spectrum s = spectrum(c.net, c.seq, c.trajectory, options);
@@ -39,7 +39,7 @@ void check(const Example& example, const SpectrumOptions& options) {
     };
     EXPECT_NEAR(f.value, value(c.net, c.trajectory), 1e-15);
     for (const auto& [name, values] : all_parameters) {
-        // With D = N the tangent map has no current, so alpha matters through the trajectory alone.
+        // With D = N the tangent map has no current, so alpha acts only through the trajectory.
         const bool no_direct = values == &Parameters::alpha && !c.net.has_current();
         const auto direct =
             finite_differences(net.*values, [&] { return no_direct ? f.value : value(net, c.trajectory); });
@@ -47,7 +47,7 @@ void check(const Example& example, const SpectrumOptions& options) {
         const auto whole = finite_differences(net.*values, [&] { return value(no_direct ? c.net : net, c.run(net)); });
         EXPECT_TRUE(near_in_norm(f.through_state.*values, whole, 2e-8)) << "through the state, " << name;
     }
-    // e[t] is the derivative with respect to the membranes that the tangent map saw.
+    // e[t] is the derivative with respect to the membranes in the tangent map.
     Trajectory tr = c.trajectory;
     const auto e = finite_differences(tr.membrane, [&] { return value(c.net, tr); });
     EXPECT_TRUE(near_in_norm(f.e, e, 2e-8)) << "e";

@@ -18,7 +18,7 @@ protected:
     const GoldenExpectation& expect_ = golden_.expect.value();
     reference::Trajectory trajectory_ = reference::forward(net_, seq_);
 
-    // Every gradient the file has; it must have at least w_rec.
+    // Every gradient in the file. The file must have at least w_rec.
     static void expect_gradients(const reference::Parameters& actual, const reference::Parameters& expected) {
         EXPECT_FALSE(expected.w_rec.empty());
         for (const auto& [name, values] : reference::all_parameters) {

@@ -8,7 +8,7 @@
 namespace spikefloss::reference {
 namespace {
 
-// Bias correction makes the first step rate * sign(g) but for eps, and every step of a constant gradient alike.
+// With bias correction the first step is rate * sign(g) except for eps. A constant gradient gives equal steps.
 TEST(ReferenceOptimisers, AdamWithAConstantGradient) {
     std::vector<double> m(2, 0.0), v(2, 0.0), x = {1.0, 1.0};
     const AdamSettings settings{.learning_rate = 0.1, .eps = 1e-3};

@@ -88,7 +88,7 @@ TEST(ReferenceTangent, IsTheDerivativeOfTheSmoothTrajectory) {
                 for (Index t = 0; t < T; ++t)
                     tangent = tangent_step(c.net, JacobianReset::detached, &c.trajectory.membrane[t * N],
                                            &c.trajectory.reset_spikes[t * N], 1, tangent);
-                // The membranes come last in the state, the currents, if any, first.
+                // The membranes are last in the state. Currents, if any, are first.
                 const auto shifted = [&](double h) {
                     Network net = c.net;
                     for (Index n = 0; n < N; ++n) {
@@ -121,7 +121,7 @@ TEST(ReferenceSpectrum, OfUncoupledNeuronsIsInClosedForm) {
         if (has_current) net.alpha = {0.9, 0.5, 0.7};
         net.beta = {0.6, 0.8, 0.4};
         const Sequences seq = random_sequences(example);
-        const Spectrum s = spectrum(net, seq, forward(net, seq), {.warmup = 400});  // (8/9)^400 is nothing
+        const Spectrum s = spectrum(net, seq, forward(net, seq), {.warmup = 400});  // (8/9)^400 is negligible
         std::vector<double> expected;
         for (double decay : net.beta) expected.push_back(std::log(decay));
         if (has_current)
@@ -233,7 +233,7 @@ TEST(ReferenceSpectrum, DoesNotDependOnTheQRInterval) {
     }
 }
 
-// A QR counts when all the steps it covers come after the warm-up; steps after the last QR are not covered.
+// A QR counts if all the steps it covers come after the warm-up. Steps after the last QR are not covered.
 TEST(ReferenceSpectrum, CountsWholeIntervalsAfterTheWarmup) {
     const SpectrumOptions options{.qr_interval = 4, .warmup = 10};
     std::vector<Index> counted;

@@ -54,7 +54,7 @@ TEST(ReferenceSurrogates, DoNotOverflowFarFromThreshold) {
         }
 }
 
-// Values worked out by hand at g = 2, v = 1/2: g v = 1.
+// Values computed by hand at g = 2, v = 1/2: g v = 1.
 TEST(ReferenceSurrogates, HaveTheirNamedForms) {
     const double e = 1.0 / (1.0 + std::exp(-1.0));
     EXPECT_DOUBLE_EQ(psi(Surrogate::fast_sigmoid, 0.5, 2.0), 0.25);

@@ -98,7 +98,7 @@ TEST(ReferenceLoss, BinaryCrossEntropyByHand) {
     const Loss loss = binary_cross_entropy(seq, {5.0, 5.0, 0.0, 1000.0, -1000.0, std::log(3.0)});
     EXPECT_EQ(loss.terms, 4);
     EXPECT_NEAR(loss.value, (std::log(2.0) + 1000.0 + 1000.0 - std::log(0.75)) / 4.0, 1e-12);
-    EXPECT_DOUBLE_EQ(loss.accuracy, 0.5);  // logit 0 stands for 0
+    EXPECT_DOUBLE_EQ(loss.accuracy, 0.5);  // logit 0 means 0
     EXPECT_TRUE(all_near(loss.gradient, std::vector<double>{0.0, 0.0, 0.125, 0.25, -0.25, -0.0625}, 1e-12));
 }
 

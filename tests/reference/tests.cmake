@@ -2,7 +2,7 @@
 add_library(spikefloss_reference STATIC reference/model.cpp reference/surrogate.cpp reference/dynamics.cpp
   reference/loss.cpp reference/lyapunov.cpp reference/flossing.cpp reference/optimisers.cpp reference/examples.cpp
   support/golden.cpp)
-# Only the tests' folder: the reference must not see src/.
+# Only the folder of the tests: the reference must not see src/.
 target_include_directories(spikefloss_reference PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(spikefloss_reference PUBLIC spikefloss::hdf5)
 

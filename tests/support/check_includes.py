@@ -11,8 +11,8 @@ import pathlib
 import re
 import sys
 
-# What each folder may include directly; it may then include whatever those may.
-# "main" stands for the files that lie in src/ itself.
+# The folders that each folder may include directly. It may then include all that those may include. "main" means the
+# files directly in src/.
 USES = {
     "core": [],
     "config": ["core"],
@@ -33,7 +33,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 
 def reachable(folder):
-    """All folders that files of `folder` may include, itself among them."""
+    """All folders that files of `folder` may include, with itself."""
     found = {folder}
     for used in USES[folder]:
         found |= reachable(used)
@@ -41,7 +41,7 @@ def reachable(folder):
 
 
 def faults(folder, name, text, exists):
-    """One line per forbidden include in `text`, the content of src/`name`; exists(path) tells of files in src/."""
+    """One line per forbidden include in `text`, the content of src/`name`; exists(path): whether src/ has this file."""
     if folder not in USES:
         return [f"src/{name}: folder {folder} has no place in the order; give it one in check_includes.py"]
     found = []

@@ -52,7 +52,7 @@ class Repository:
         return keys
 
     def within(self, path):
-        """The source files that `path`, a file or a folder, stands for; a .cpp brings its header along."""
+        """The source files of `path`, a file or a folder. A .cpp file includes its header."""
         full = self.root / path
         if full.is_dir():
             return [file for file in self.sources if full in file.parents]
@@ -87,7 +87,7 @@ def units(text):
 
 
 def defines(text, name):
-    """Does the source `text` define or declare `name`, as in `Class::method`, `function` or `Type`?"""
+    """Whether the source `text` defines or declares `name`, as in `Class::method`, `function` or `Type`."""
     owner, _, member = name.rpartition("::")
     word = re.escape(member)
     if owner and re.search(rf"\b(?:Cpu)?{owner}::{word}\s*\(", text):

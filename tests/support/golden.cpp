@@ -94,7 +94,7 @@ private:
     Handle file_;
 };
 
-// The one of `choices` that has this name.
+// The element of `choices` with this name.
 template <class Choices>
 auto choice(const Choices& choices, const std::string& name) {
     for (auto value : choices)

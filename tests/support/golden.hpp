@@ -11,7 +11,7 @@
 
 namespace spikefloss {
 
-// What /expect holds. A gradient has the datasets of its group; parameters without one are empty.
+// The content of /expect. A gradient has the datasets of its group; parameters without a dataset are empty.
 struct GoldenExpectation {
     reference::LossKind loss_kind = reference::LossKind::binary_cross_entropy;
     reference::SpectrumOptions spectrum;  // warmup, qr_interval, jacobian_reset
@@ -31,11 +31,11 @@ struct GoldenCase {
     std::string name, path;
     reference::Network network;
     reference::Sequences sequences;
-    std::optional<GoldenExpectation> expect;  // absent when the file has no /expect
+    std::optional<GoldenExpectation> expect;  // absent if the file has no /expect
 };
 
 GoldenCase load_golden(const std::string& path);
-// Names (without .h5) of the cases in `folder`, sorted. Throws when there is none.
+// Names (without .h5) of the cases in `folder`, sorted. Throws if there is none.
 std::vector<std::string> golden_names(const std::string& folder);
 
 }  // namespace spikefloss

@@ -10,7 +10,7 @@
 
 namespace spikefloss::testing_support {
 
-// |a - b| / |b| in the Euclidean norm; |a| where b is 0; infinite when the sizes differ.
+// |a - b| / |b| in the Euclidean norm; |a| if b is 0; infinite if the sizes differ.
 template <class A, class B>
 double relative_error(const A& actual, const B& expected) {
     if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
@@ -23,7 +23,7 @@ double relative_error(const A& actual, const B& expected) {
     return norm == 0.0 ? std::sqrt(difference) : std::sqrt(difference / norm);
 }
 
-// The largest |a - b|; NaN when any difference is, infinite when the sizes differ.
+// The largest |a - b|; NaN if any difference is NaN, infinite if the sizes differ.
 template <class A, class B>
 double largest_difference(const A& actual, const B& expected) {
     if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
@@ -60,7 +60,7 @@ testing::AssertionResult all_near(const A& actual, const B& expected, double tol
                          expected.size());
 }
 
-// EXPECT_TRUE(all_equal(bits, expected)): every element the same, with the first that is not.
+// EXPECT_TRUE(all_equal(bits, expected)): all elements are equal; reports the first that is not.
 template <class A, class B>
 testing::AssertionResult all_equal(const A& actual, const B& expected) {
     if (actual.size() != expected.size())

@@ -17,7 +17,7 @@ const std::vector<double>& values_of(const reference::Parameters& parameters, Pa
 }
 
 NeuronModel neuron_model(const reference::Network& net) {
-    // By name of the value, not by its number: the two enums are independent.
+    // By the name of the value, not by its number, because the two enums are independent.
     NeuronModel model;
     model.threshold = static_cast<float>(net.threshold);
     model.sharpness = static_cast<float>(net.sharpness);
@@ -36,8 +36,8 @@ NeuronModel neuron_model(const reference::Network& net) {
     return model;
 }
 
-// The spikes of all neurons as this rank has gathered them; it speaks for the neurons of the next shard, so that the
-// result is right only when what travelled is.
+// The spikes of all neurons as this rank has gathered them. The rank contributes the neurons of the next shard, so the
+// result is right only if the communicated spikes are right.
 std::vector<double> spikes_of_next_shard(Backend& backend, const ProcessGrid& grid, StatePass& state, Index N) {
     const Index T = state.steps(), b = state.sequences(), P = grid.shape().neuron_shards;
     const Index next = (grid.neuron_shard() + 1) % P;
@@ -55,7 +55,7 @@ std::vector<double> spikes_of_next_shard(Backend& backend, const ProcessGrid& gr
 
 std::vector<double> widened(const std::vector<float>& values) { return {values.begin(), values.end()}; }
 
-// Puts blocks [rows, b, n] into zeros [rows, B, N] and adds up the ranks that speak.
+// Puts blocks [rows, b, n] into zeros [rows, B, N] and sums over the ranks that contribute.
 std::vector<double> put_together(const ProcessGrid& grid, const std::vector<double>& mine, Index rows,
                                  BlockRange sequences, Index B, BlockRange columns, Index N, bool speaks) {
     const Index b = sequences.size(), n = columns.size();
@@ -181,7 +181,7 @@ reference::Parameters gathered_parameters(const ProcessGrid& grid, const Paramet
         for (const Segment& s : layout.segments()) {
             if (name != name_of(s.parameter)) continue;
             global.resize(static_cast<std::size_t>(s.global_rows * s.global_cols), 0.0);
-            // The last shards speak for what several ranks hold.
+            // Only the last shards contribute values that several ranks hold.
             const bool speaks = grid.batch_shard() == grid.shape().batch_shards - 1 &&
                                 (!s.replicated || grid.neuron_shard() == grid.shape().neuron_shards - 1);
             for (Index r = 0; r < s.rows && speaks; ++r)

@@ -20,7 +20,7 @@ const ProcessGrid& alone();
 
 // The part of `net` that this rank of `grid` holds.
 HostNetwork host_network(const reference::Network& net, const ProcessGrid& grid);
-// Sequences [begin, end) of seq as the library takes them.
+// Sequences [begin, end) of seq in the form of the library.
 Batch host_batch(const reference::Network& net, const reference::Sequences& seq, BlockRange sequences);
 // seq.q0 [B, D, k] in the layout of TangentPass::forward, for these neurons and sequences.
 std::vector<float> host_bases(const reference::Network& net, const reference::Sequences& seq, BlockRange neurons,
@@ -45,7 +45,7 @@ struct TaskRun {
     reference::Parameters gradient;
     std::vector<double> state_gradient_norm;  // [T+1]
 };
-// How a pass is run: the result must not depend on it.
+// The way in which a pass is run. The result must not depend on it.
 struct Execution {
     Sums sums = Sums::float32;
     bool whole_passes = true;    // false: always the loop over step operations
@@ -73,7 +73,7 @@ struct FlossChoice {
     double weight = 1.0;
     double slack = 0.0;
 };
-// The exponents are as many as seq.q0 has.
+// The number of exponents is that of seq.q0.
 FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference::Network& net,
                    const reference::Sequences& seq, const FlossChoice& choice);
 inline FlossRun run_floss(const ProcessGrid& grid, Sums sums, const reference::Network& net,
@@ -91,10 +91,10 @@ struct Case {
 };
 Case clear_case(reference::Example example, const reference::SpectrumOptions* spectrum = nullptr);
 
-// Every parameter's gradient within `tolerance` of its norm; those listed by `expected` with values.
+// The gradient of every parameter within `tolerance` of its norm; only parameters with values in `expected`.
 void expect_gradients_near(const reference::Parameters& actual, const reference::Parameters& expected,
                            double tolerance);
-// Those of `gradient` that this execution gives; expect_gradients_near leaves the others out.
+// The gradients that this execution gives. expect_gradients_near leaves the others out.
 reference::Parameters given_by(const Execution& execution, reference::Parameters gradient);
 void expect_gradients_equal(const reference::Parameters& actual, const reference::Parameters& expected);
 

@@ -15,7 +15,7 @@ namespace spikefloss::testing_support {
 
 // The value of each factor of one case.
 using Factors = std::vector<long long>;
-// A pair of values: factor, value, later factor, value. A factor beside itself stands for the value alone.
+// A pair of values: factor, value, later factor, value. A factor paired with itself means a single value.
 using FactorPair = std::tuple<std::size_t, long long, std::size_t, long long>;
 
 inline std::set<FactorPair> pairs_of(const Factors& factors) {
@@ -25,8 +25,8 @@ inline std::set<FactorPair> pairs_of(const Factors& factors) {
     return pairs;
 }
 
-// Indices, ascending, of cases that together hold every pair: again and again the first case with the most pairs that
-// are still missing.
+// Indices, ascending, of cases that together have every pair. The loop always takes the first case with the most pairs
+// that are still missing.
 inline std::vector<std::size_t> covering_subset(const std::vector<Factors>& cases) {
     std::vector<std::set<FactorPair>> missing;  // of each case
     for (const Factors& factors : cases) missing.push_back(pairs_of(factors));
@@ -52,7 +52,7 @@ inline bool quick_asked() {
     return asked == "quick";
 }
 
-// The covering subset of `all`; factors(case) says what each varies.
+// The covering subset of `all`; factors(case) has the value of each factor.
 template <class Case, class FactorsOf>
 std::vector<Case> few_of(const std::vector<Case>& all, FactorsOf&& factors) {
     std::vector<Factors> values;
@@ -62,13 +62,13 @@ std::vector<Case> few_of(const std::vector<Case>& all, FactorsOf&& factors) {
     return chosen;
 }
 
-// As SPIKEFLOSS_TESTS says.
+// As chosen by SPIKEFLOSS_TESTS.
 template <class Case, class FactorsOf>
 std::vector<Case> chosen_of(const std::vector<Case>& all, FactorsOf&& factors) {
     return quick_asked() ? few_of(all, factors) : all;
 }
 
-// Whether `few` holds the same pairs of values of two factors as `all`, counted factor by factor.
+// Whether `few` has the same pairs of values of two factors as `all`, counted for each pair of factors.
 template <class Case, class FactorsOf>
 bool covers_every_pair(const std::vector<Case>& few, const std::vector<Case>& all, FactorsOf&& factors) {
     const auto together = [&](const std::vector<Case>& cases, std::size_t i, std::size_t j) {

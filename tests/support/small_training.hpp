@@ -19,7 +19,7 @@ inline std::unique_ptr<Task> small_task() {
     return make_task(settings);
 }
 
-// bias_mean 1: every neuron spikes now and then.
+// bias_mean 1: every neuron spikes sometimes.
 inline HostNetwork small_network(const ProcessGrid& grid) {
     InitialNetwork settings;
     settings.shape = {13, 1, 1};
@@ -89,7 +89,7 @@ struct SmallTraining {
     SmallTraining(const ProcessGrid& grid, Sums sums, const TrainerOptions& options)
         : SmallTraining(grid, sums, options, TrainingState{small_network(grid), {}, {}, {}}) {}
 
-    // Until so many training steps are done.
+    // Runs until this number of training steps is done.
     std::vector<StepReport> advance_to(std::int64_t step) {
         std::vector<StepReport> reports;
         while (trainer.progress().step < step) reports.push_back(trainer.advance());

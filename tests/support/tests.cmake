@@ -8,7 +8,7 @@ add_test(NAME check_names
   COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/support/check_names.py ${PROJECT_SOURCE_DIR})
 set_tests_properties(check_names PROPERTIES TIMEOUT 60)
 
-# One source per header; compiling them is the check, part of building the tests. Optimising them would only take time.
+# One source per header. Compiling them is the check, part of the build. Optimisation would only take time.
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/src/*.hpp)
 set(header_sources)
 foreach(header ${headers})

@@ -24,8 +24,8 @@ TaskSettings cue_settings() {
     return s;
 }
 
-// The bit at step t of sequence j, read from the input alone. With rate_silent = 0 and 30 inputs of the present
-// population at rate 0.5, no spike at all has probability 1e-9.
+// The bit at step t of sequence j, read only from the input. With rate_silent = 0 and 30 inputs of the present
+// population at rate 0.5, the probability of no spike is 1e-9.
 int decoded_bit(const Batch& batch, Index t, Index j) {
     const float* x = &batch.x[(t * batch.sequences + j) * batch.inputs];
     if (batch.inputs == 1) return static_cast<int>(x[0]);
@@ -146,7 +146,7 @@ TEST(CueRecall, LabelFollowsFromCue) {
     near(noise, B * 35 * 39.0, 0.1);
 }
 
-// Each of the cues, one after the other, is a digit of the label.
+// Each cue in turn is a digit of the label.
 TEST(CueRecall, NamesAllOfItsCues) {
     auto settings = cue_settings();
     settings.cues = 4, settings.cue_steps = 10;
@@ -174,7 +174,7 @@ TEST(CueRecall, NamesAllOfItsCues) {
         for (const double n : cue) EXPECT_NEAR(n / B, 1.0 / 3, 4.5 * std::sqrt(2.0 / 9 / B));
 }
 
-// z[m] = (x[m] - p) / sqrt(p (1-p)) has no correlation between any two inputs, p[m] being the rate of input m.
+// z[m] = (x[m] - p) / sqrt(p (1-p)) has no correlation between any two inputs; p[m] is the rate of input m.
 TEST(CueRecall, InputsAreIndependent) {
     auto settings = cue_settings();
     settings.rate_silent = 0.2, settings.noise = 0.3;

@@ -88,8 +88,8 @@ protected:
     std::map<std::string, Bytes> files_;
 };
 
-// Which picture sequence j is; fails unless every pixel and the label are that picture's, and it is from the right
-// file.
+// The number of the picture of sequence j. Fails unless every pixel and the label are those of this picture, and it is
+// from the right file.
 Index picture_of(const Task& task, const Batch& batch, Index j, bool test) {
     const Index M = task.inputs();
     const auto x = [&](Index p) { return batch.x[(p / M * batch.sequences + j) * M + p % M]; };
@@ -206,7 +206,7 @@ TEST_F(ImagesTask, MissingFolderOrFile) {
     expect_error(Exit::bad_file, "t10k-labels-idx1-ubyte: this is a FIFO", [&] { make_task(settings()); });
 }
 
-// Root may read everything, so it takes another identity for a while.
+// Root can read everything, so the test takes another user id for a while.
 class Unprivileged {
 public:
     Unprivileged() : was_root_(::geteuid() == 0) { EXPECT_TRUE(!was_root_ || ::seteuid(65534) == 0); }
@@ -246,7 +246,7 @@ TEST_F(ImagesTask, LyingHeaders) {
     damaged(images, 11, 0, "expected a size of 1 .. 4096 of dimension 2, found 0");
     damaged(images, 12, 1, "expected a size of 1 .. 4096 of dimension 3, found 16777219");
     damaged(images, 7, training + 1, "expected 504 bytes after the header (21 items), found 480");
-    damaged(images, 4, 255, "found 480");  // 4 billion pictures: must not be allocated
+    damaged(images, 4, 255, "found 480");  // 4 billion pictures: they must not be allocated
     damaged(images, 7, training - 1, "expected 456 bytes after the header (19 items), found more");
     damaged(labels, 7, tests - 1, "expected 5 bytes after the header (5 items), found more");
     damaged(labels, 7, tests + 1, "found 6");
@@ -273,7 +273,7 @@ TEST_F(ImagesTask, DamagedCompressedFiles) {
     Bytes bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2));
     write(name + ".gz", bytes);
     expect_bad_file(name + ".gz", "expected 480 bytes after the header (20 items), found ");
-    bytes.assign(whole.begin(), whole.end() - 6);  // the data is whole, its checksum is not
+    bytes.assign(whole.begin(), whole.end() - 6);  // the data are whole, the checksum is not
     write(name + ".gz", bytes);
     expect_bad_file(name + ".gz", "breaks off");
     bytes = whole;
@@ -320,7 +320,7 @@ TEST(FashionMnist, IsReadAsPublished) {
     EXPECT_EQ(task->outputs(), 10);
     const Batch batch = whole_batch(*task, Purpose::test, 0, 10);
     EXPECT_EQ(batch.label, (std::vector<std::int32_t>{9, 2, 1, 1, 6, 1, 4, 6, 5, 7}));
-    // Both files hold every class equally often.
+    // Both files have every class equally often.
     for (const Purpose purpose : {Purpose::train, Purpose::test}) {
         std::map<std::int32_t, Index> count;
         for (const auto label : whole_batch(*task, purpose, 0, task->dataset_size(purpose)).label) ++count[label];

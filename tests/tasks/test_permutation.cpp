@@ -39,7 +39,7 @@ TEST(Permutation, DiffersBetweenEpochsPurposesAndSeeds) {
         const auto reference = order(3, Purpose::train, 0, size);
         for (const auto& other : {order(3, Purpose::train, 1, size), order(3, Purpose::floss, 0, size),
                                   order(3, Purpose::diagnose, 0, size), order(4, Purpose::train, 0, size)}) {
-            // The number of places at which two random permutations agree is Poisson distributed with mean 1.
+            // The number of places at which two random permutations are equal is Poisson distributed with mean 1.
             Index same = 0;
             for (Index i = 0; i < size; ++i) same += reference[i] == other[i];
             EXPECT_LT(same, 8) << size;
@@ -59,7 +59,7 @@ TEST(Permutation, EveryElementIsEverywhereEquallyOften) {
     }
     const double p = 1.0 / size;
     for (const double n : count) EXPECT_NEAR(n / epochs, p, 4.5 * std::sqrt(p * (1 - p) / epochs));
-    // 6 neighbours a permutation, 42 ordered pairs.
+    // 6 neighbours per permutation, 42 ordered pairs.
     for (Index a = 0; a < size; ++a)
         for (Index b = 0; b < size; ++b) EXPECT_NEAR(follows[a * size + b] / epochs, a == b ? 0 : p, 0.019);
 }

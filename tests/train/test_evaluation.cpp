@@ -7,7 +7,7 @@ namespace {
 
 using namespace testing_support;
 
-// Ten held-out sequences of the small task: number p of them is what position p of any batch holds, p modulo ten.
+// Ten held-out sequences of the small task. Position p of any batch has number p modulo ten.
 class HeldOut final : public Task {
 public:
     static constexpr Index count = 10;
@@ -49,7 +49,7 @@ Outcome evaluated(const ProcessGrid& grid, const Task& task, Index batch, Index 
 
 TEST(Evaluation, CountsEveryHeldOutSequenceOnce) {
     const HeldOut task;
-    // One sequence at a time: nothing is filled up.
+    // One sequence at a time: no batch is padded.
     const Outcome expected = evaluated(alone(), task, 1, HeldOut::count);
     EXPECT_GT(expected.right, 0);
     on_every_grid([&](const ProcessGrid& grid) {
@@ -76,7 +76,7 @@ TEST(Evaluation, TakesTheFirstWhereFewerAreAskedFor) {
     }
 }
 
-// Batches that are all whole: the loss is the mean of theirs, to the bit.
+// Batches that are all whole: the loss is the mean of their losses, to the bit.
 TEST(Evaluation, OfWholeBatchesIsTheMeanOfTheirLosses) {
     const std::unique_ptr<Task> task = small_task();
     const Outcome both = evaluated(alone(), *task, 6, 12), first = evaluated(alone(), *task, 6, 6);

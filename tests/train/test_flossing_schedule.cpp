@@ -10,9 +10,9 @@ struct Row {
     const char* what;
     FlossingScheduleOptions options;
     Progress progress;
-    double measured;  // what measure() gives
+    double measured;  // result of measure()
     std::int64_t pending, adaptive;
-    int measurements;  // how often it is asked for
+    int measurements;  // number of calls of measure()
 };
 
 Progress at_step(std::int64_t step, std::int64_t floss_steps = 0, double accuracy = 0.0, bool over = false) {
@@ -160,7 +160,7 @@ TEST(FlossingSchedule, JointStepsObeyTheStopRules) {
 
 TEST(FlossingSchedule, EndsForGoodInsideTheStopBand) {
     FlossingScheduleOptions options = every_3();
-    EXPECT_FALSE(FlossingSchedule(options).over(0.0));  // no band, no end
+    EXPECT_FALSE(FlossingSchedule(options).over(0.0));  // without a band flossing never ends
     options.has_stop_band = true;
     options.stop_band = {-0.05, 0.02};
     EXPECT_TRUE(FlossingSchedule(options).over(0.0));

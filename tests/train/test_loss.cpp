@@ -14,7 +14,7 @@ namespace {
 
 using namespace testing_support;
 
-// Sequences of an example, and logits for them, some of them enormous.
+// Sequences of an example, and logits for them; some are very large.
 struct Logits {
     reference::Network net;
     reference::Sequences seq;
@@ -55,7 +55,7 @@ TEST(LossPass, IsTheReferenceOnEveryGrid) {
     }
 }
 
-// The first `all` of 7 sequences count: as if the others were not there.
+// Only the first `all` of 7 sequences count, as if the others did not exist.
 TEST(LossPass, SequencesThatFillABatchUpDoNotCount) {
     for (const auto kind : {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
         const Logits l = logits(kind);

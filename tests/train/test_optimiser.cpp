@@ -33,7 +33,7 @@ bool contains(const std::vector<Parameter>& list, std::string_view name) {
     return std::any_of(list.begin(), list.end(), [&](Parameter p) { return name_of(p) == name; });
 }
 
-// What the options ask for, in double on the global arrays.
+// The updates with these options, in double on the global arrays.
 class Expected {
 public:
     Expected(reference::Network net, OptimiserOptions options)
@@ -58,7 +58,7 @@ public:
             std::vector<double> g = gradient.*member, &x = net_.*member;
             for (std::size_t j = 0; j < g.size(); ++j) {
                 g[j] *= factor;
-                if (fraction) {  // x = sigmoid(raw): the optimiser moves raw
+                if (fraction) {  // x = sigmoid(raw): the optimiser changes raw
                     g[j] *= x[j] * (1.0 - x[j]);
                     x[j] = std::log(x[j] / (1.0 - x[j]));
                 }
@@ -84,7 +84,7 @@ private:
     std::int64_t updates_ = 0;
 };
 
-// This rank's share of a gradient: every batch shard gives an equal part, so that the sum is the whole.
+// The share of this rank of a gradient. Every batch shard gives an equal part, so the sum is the whole.
 void add_share(Backend& backend, const ProcessGrid& grid, const reference::Network& shape,
                const reference::Parameters& gradient, Optimiser& optimiser) {
     reference::Network carrier = shape;
@@ -124,7 +124,7 @@ void expect_as_reference(const OptimiserOptions& options) {
                 EXPECT_TRUE(all_equal(values.*member, unchanged.*member)) << name;
             }
         }
-        // What every neuron shard holds must be the same bits on all ranks.
+        // Parameters that every neuron shard holds must have the same bits on all ranks.
         for (const Parameter p : {Parameter::bias_out, Parameter::kappa}) {
             const auto [offset, count] = host.layout.extent(p);
             std::vector<float> first(host.values.begin() + offset, host.values.begin() + offset + count);
@@ -145,8 +145,8 @@ TEST(Optimiser, AdamIgnoresWeightDecayAndItsEpsCounts) {
                          .parameters = everything});
 }
 
-// Gradients whose squares are 0 in float32, with an eps that is smaller still: the reference's steps, which in double
-// are nowhere near 0. The first one is the learning rate, and no later one is much larger.
+// Gradients whose squares are 0 in float32, with an even smaller eps. The steps are those of the reference, whose
+// double values are far from 0. The first step is the learning rate, and no later one is much larger.
 TEST(Optimiser, AdamWithTinyGradientsAndASmallerEps) {
     for (const double beta2 : {0.9, 0.999, 0.999999})
         for (const auto& [eps, size] : {std::pair{1e-30, 1e-27},
@@ -185,7 +185,7 @@ TEST(Optimiser, AdamWithTinyGradientsAndASmallerEps) {
         }
 }
 
-// What is stored where no unit is needed is what Adam's formula says.
+// If no unit is needed, the stored moments are those of Adam's formula.
 TEST(Optimiser, AdamStoresPlainMomentsFromAnEpsOf1e20On) {
     CpuBackend backend(1, Sums::float32);
     for (const double eps : {1e-20, 1e-8}) {
@@ -219,7 +219,7 @@ TEST(Optimiser, OnlyTheTrainedParametersChangeAndCount) {
         {.learning_rate = 0.01, .clip = 0.3, .parameters = {Parameter::bias_out, Parameter::w_in, Parameter::kappa}});
 }
 
-// Norms grow from 1.6 to 5.5: with a clip of 4 the last updates are cut and the others are not.
+// Norms grow from 1.6 to 5.5: with a clip of 4 only the last updates are scaled down.
 TEST(Optimiser, ClipsByGlobalNorm) {
     expect_as_reference({.kind = OptimiserKind::sgd, .learning_rate = 0.05, .clip = 4.0, .parameters = everything});
 }
@@ -253,7 +253,7 @@ TEST(LearningRate, Schedules) {
     EXPECT_NEAR(learning_rate_at(options, 1000), 0.2, 1e-12);
 }
 
-// Whatever the gradient, and when they start at 0 or 1.
+// For any gradient, and also if the values start at 0 or 1.
 TEST(Optimiser, DecayFactorsStayBetween0And1) {
     for (const double rate : {1.0, 1e3, 1e6})
         for (const double sign : {1.0, -1.0}) {

@@ -10,7 +10,7 @@ namespace {
 
 using namespace testing_support;
 
-// Kinds of steps in order: f a flossing step, t a training step, j one that carries the penalty.
+// Kinds of steps in order: f a flossing step, t a training step, j a training step with the penalty.
 std::string kinds(const std::vector<StepReport>& reports) {
     std::string text;
     for (const StepReport& r : reports) text += r.flossing ? 'f' : (r.penalty ? 'j' : 't');
@@ -59,12 +59,12 @@ TEST(Trainer, SchedulesGiveTheirSequencesOfSteps) {
     EXPECT_EQ(run(Flossing::adaptive_gradient), "ffttffttfft");
 }
 
-// The band is entered: the rest of the bout is left out, and nothing is flossed while the quantity is inside.
+// When the quantity enters the band, the rest of the bout is left out. There is no flossing while it is inside.
 TEST(Trainer, AnAdaptiveBoutEndsInItsBand) {
     TrainerOptions options = small_options(Flossing::adaptive_exponent);
     options.floss_schedule.adaptive_band = {-100.0, 100.0};
     EXPECT_EQ(kinds(SmallTraining(alone(), Sums::float32, options).advance_to(4)), "tttt");
-    // Which band the first flossing step ends in is known from a run that never settles.
+    // A run that never enters its band shows the quantity after the first flossing step.
     options.floss_schedule.adaptive_band = {100.0, 101.0};
     SmallTraining probe(alone(), Sums::float32, options);
     const double measured = probe.trainer.diagnose().spectrum.exponents[0];
@@ -76,7 +76,7 @@ TEST(Trainer, AnAdaptiveBoutEndsInItsBand) {
     EXPECT_EQ(kinds(SmallTraining(alone(), Sums::float32, options).advance_to(2)), "ftt");
 }
 
-// All exponents are below the target: within the slack they cost nothing, but only in adaptive bouts.
+// All exponents are below the target. Within the slack they are not penalised, but only in adaptive bouts.
 TEST(Trainer, OnlyAdaptiveBoutsHaveSlack) {
     for (const Flossing flossing : {Flossing::adaptive_exponent, Flossing::before, Flossing::every}) {
         TrainerOptions options = small_options(flossing);
@@ -134,7 +134,7 @@ TEST(Trainer, IsTheSameOnEveryGrid) {
         }
 }
 
-// A new trainer goes on from state(): after 2 units the schedules `before` and `at` are within a bout, after 5 the
+// A new trainer continues from state(). After 2 units the schedules `before` and `at` are within a bout, after 5 the
 // adaptive ones.
 TEST(Trainer, GoesOnFromItsStateBitForBit) {
     on_every_grid([](const ProcessGrid& grid) {
@@ -152,7 +152,7 @@ TEST(Trainer, GoesOnFromItsStateBitForBit) {
     });
 }
 
-// The tape of the task's pass in segments of 5 steps: the same course within rounding, also of what is only evaluated.
+// The tape of the task's pass in segments of 5 steps: the same run within rounding, also if it is only evaluated.
 TEST(Trainer, LearnsTheSameFromSegments) {
     on_every_grid([](const ProcessGrid& grid) {
         for (const Flossing flossing : {Flossing::none, Flossing::joint, Flossing::adaptive_gradient}) {
@@ -186,7 +186,7 @@ TEST(Trainer, MeasurementsChangeNothing) {
             }
             plain.advance_to(4);
             expect_equal(measured.trainer.state(), plain.trainer.state());
-            // The same test data at every call, but another network by now.
+            // The same test data at every call, but with a changed network.
             const Outcome again = measured.trainer.evaluate();
             EXPECT_EQ(again.loss, measured.trainer.evaluate().loss);
             EXPECT_NE(again.loss, first.loss);
@@ -194,7 +194,7 @@ TEST(Trainer, MeasurementsChangeNothing) {
     });
 }
 
-// Neurons and steps of every spike that the rate counts, whichever ranks hold them.
+// Neurons and steps of every spike that the rate counts, on any ranks.
 TEST(Trainer, TheRasterIsTheSpikesOfTheFirstSequence) {
     TrainerOptions options = small_options(Flossing::none);
     options.diagnostics.batch = 1;
@@ -206,7 +206,7 @@ TEST(Trainer, TheRasterIsTheSpikesOfTheFirstSequence) {
     for (const auto& steps : expected.spikes) spikes += steps.size();
     EXPECT_GT(spikes, 0u);
     EXPECT_DOUBLE_EQ(static_cast<double>(spikes), rate * 13 * 24);
-    // Only the last ranks have sequences when there are few; more of them change nothing in the first.
+    // If there are few sequences, only the last ranks have some. More sequences do not change the first ones.
     for (const Index batch : {1, 2})
         on_every_grid([&](const ProcessGrid& grid) {
             options.diagnostics.batch = batch;
@@ -223,8 +223,8 @@ TEST(Trainer, TheRasterIsTheSpikesOfTheFirstSequence) {
         });
 }
 
-// SGD at rate 1 without a cap: the change of the parameters is minus the gradient of the reference. With the penalty
-// joined, weight times the penalty's gradient comes on top.
+// SGD at rate 1 without a cap: the change of the parameters is minus the gradient of the reference. With a joint
+// penalty, weight times the gradient of the penalty is added.
 TEST(Trainer, OneStepIsTheGradientOfTheReference) {
     for (const bool joint : {false, true}) {
         SCOPED_TRACE(joint ? "joint" : "task alone");

@@ -40,7 +40,7 @@ void nan_in_the_recurrent_weights(TapeKind tape) {
         SmallTraining run(grid, Sums::float32, options,
                           planted(healthy.trainer.state(), std::numeric_limits<float>::quiet_NaN()));
         const TrainingState before = run.trainer.state();
-        int owner = 0;  // the first batch shard's rank that owns the row
+        int owner = 0;  // the rank of the first batch shard that owns the row
         while (!block_range(13, grid.shape().neuron_shards, owner).contains(row)) ++owner;
         bool thrown = false;
         try {
@@ -68,7 +68,7 @@ void nan_in_the_recurrent_weights(TapeKind tape) {
 
 TEST(TrainerFaults, NanInTheRecurrentWeightsNamesStepRankAndParameter) { nan_in_the_recurrent_weights(TapeKind::full); }
 
-// The membranes are asked for when only those of the first segment are held.
+// The membranes are read when only those of the first segment are held.
 TEST(TrainerFaults, NanWithATapeInSegments) { nan_in_the_recurrent_weights(TapeKind::segments); }
 
 // An infinite weight: the same, on any grid.
@@ -83,7 +83,7 @@ TEST(TrainerFaults, InfiniteWeight) {
     });
 }
 
-// Flossing meets the fault first in its QR. All ranks throw, those without a sequence too, and one of them speaks.
+// Flossing finds the fault first in its QR. All ranks throw, also those without a sequence; one of them prints.
 TEST(TrainerFaults, FlossingOfANetworkWithNan) {
     on_every_grid([](const ProcessGrid& grid) {
         SmallTraining run(

@@ -23,7 +23,7 @@ const std::string request = "GET /here HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 double seconds_since(Clock::time_point begun) { return std::chrono::duration<double>(Clock::now() - begun).count(); }
 
-// Like the real limits, but sooner.
+// Like the real limits, but shorter.
 HttpLimits quick() {
     HttpLimits limits;
     limits.request = milliseconds(300);
@@ -47,7 +47,7 @@ public:
         thread_ = std::thread([this] { server_->run(); });
     }
     ~Served() { end(); }
-    // How long the end takes.
+    // The time that the end takes.
     double end() {
         const auto begun = Clock::now();
         if (!thread_.joinable()) return 0.0;
@@ -63,7 +63,7 @@ public:
     }
     std::string ask(const std::string& text) const { return all_of(visit(text)); }
 
-    // What comes until the server closes; a connection that is reset counts as closed.
+    // The data up to the end of the connection. A connection that is reset counts as closed.
     static std::string all_of(const Socket& visitor, milliseconds limit = milliseconds(5000)) {
         std::string text;
         const auto until = Clock::now() + limit;
@@ -97,7 +97,7 @@ TEST(HttpServer, answers_and_closes) {
     const std::string head = served.ask("HEAD /here HTTP/1.1\r\nHost: a\r\n\r\n");
     EXPECT_NE(head.find("\r\nContent-Length: 6\r\n"), std::string::npos);
     EXPECT_EQ(head.substr(head.size() - 4), "\r\n\r\n");
-    // One request a connection; and no body, however much of it is sent.
+    // One request per connection, and no body of any length.
     const std::string twice = served.ask(request + request);
     EXPECT_EQ(twice.find("HTTP/1.1", 1), std::string::npos);
     EXPECT_EQ(served.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\nabc").substr(0, 12),
@@ -127,7 +127,7 @@ TEST(HttpServer, who_drips_is_cut_off) {
     const Socket visitor = served.visit("GET / HTTP/1.1\r\nX: ");
     while (seconds_since(begun) < 3.0 && ::send(visitor.get(), "a", 1, MSG_NOSIGNAL) == 1)
         std::this_thread::sleep_for(milliseconds(20));
-    EXPECT_LT(seconds_since(begun), 2.0);  // 0.3 s, and half a second in which it may read the answer
+    EXPECT_LT(seconds_since(begun), 2.0);  // 0.3 s, and half a second to read the answer
     const Socket silent = served.visit();
     EXPECT_EQ(Served::all_of(silent), "");
 }
@@ -152,7 +152,7 @@ TEST(HttpServer, five_hundred_silent_ones_keep_nobody_out) {
     EXPECT_LT(served.end(), 0.5);
 }
 
-// Answers that nobody reads take bounded memory, and an end.
+// Answers that are not read take bounded memory, and end.
 TEST(HttpServer, who_does_not_read_is_cut_off) {
     HttpLimits limits = quick();
     limits.pending_bytes = 20 << 20;
@@ -200,7 +200,7 @@ TEST(HttpServer, keeps_to_its_share_of_a_processor) {
         });
     for (std::thread& one : busy) one.join();
     served.end();
-    // What it may use at once, its share, and one answer beyond.
+    // CPU time: the amount allowed at once, the share of the server, and one more answer.
     EXPECT_LT(used, 0.2 + 0.05 * seconds_since(begun) + 0.04);
     EXPECT_GT(used, 0.15);
 }

@@ -28,7 +28,7 @@ const std::string diagnosis =
     R"({"step":5,"floss_step":2,"exponents":[-0.1,-0.2],"kaplan_yorke_dimension":0.0,"entropy_rate":0.0,)"
     R"("state_gradient_norm_by_lag":[1.0,0.5],"rate":0.1,"loss":0.5,"accuracy":0.5})";
 
-// The record with one field replaced, or taken out.
+// The record with one field replaced, or removed.
 std::string changed(const std::string& record, const std::string& field, const std::string& value) {
     Json json = Json::parse(record);
     if (value.empty())
@@ -69,7 +69,7 @@ TEST(Records, of_other_types_are_none) {
     for (const char* step : {"-1", "1.5", "5.0", "null", "9007199254740993", "18446744073709551615"})
         EXPECT_FALSE(read_record(changed(training, "step", step), RecordKind::metrics)) << step;
     EXPECT_FALSE(read_record(changed(training, "kind", "\"other\""), RecordKind::metrics));
-    // Nested deeper than a stack is.
+    // Nested deeper than the stack allows.
     EXPECT_FALSE(read_record(std::string(300000, '[') + std::string(300000, ']'), RecordKind::metrics));
 }
 
@@ -144,7 +144,7 @@ TEST_F(RunRecordsTest, broken_ones_are_left_out_and_counted) {
     EXPECT_EQ(page["raster"], nullptr);
     EXPECT_EQ(page["damage"], records.damage());
     EXPECT_EQ(page.dump().find("onerror"), std::string::npos);
-    // The line that was not finished, and what comes after a file has begun anew.
+    // An unfinished line, and the lines after a file has started again.
     write("metrics.jsonl", training + "\n");
     write("diagnostics.jsonl", diagnosis + "\n");
     write("raster.json", R"({"step":1,"floss_step":0,"neurons":3,"steps":4,"shown":[0],"spikes":[[1]]})");
@@ -174,7 +174,7 @@ TEST_F(RunRecordsTest, the_end_of_a_long_log) {
     EXPECT_EQ(Json::parse(RunRecords(run()).json(nullptr))["log"], Json({"one", "two"}));
 }
 
-// What a line reads as, is what was written.
+// A line is read back as it was written.
 TEST(Records, are_what_the_program_writes) {
     MetricsEntry entry;
     entry.report.step = 3;
@@ -197,7 +197,7 @@ TEST(Page, data_cannot_end_their_element) {
     EXPECT_NE(page.find("u003cscript\\u003ealert(1)"), std::string::npos);
 }
 
-// The hashes are tried in a browser; here, that nothing but hashes lets code in.
+// Hashes are tested in a browser. Here: only hashes allow code.
 TEST(Page, policy) {
     const std::string policy = page_policy();
     EXPECT_EQ(policy.find("unsafe"), std::string::npos);

@@ -132,6 +132,6 @@ cublasStatus_t cublasDtrmm(cublasHandle_t, cublasSideMode_t side, cublasFillMode
                            cublasDiagType_t diagonal, int m, int n, const double* alpha, const double* a, int lda,
                            const double* b, int ldb, double* c, int ldc);
 
-// ---- QR of each matrix of an array; info, on the host, says which argument is wrong ----
+// ---- QR of each matrix of an array; info, on the host, is the number of a wrong argument ----
 cublasStatus_t cublasDgeqrfBatched(cublasHandle_t, int m, int n, double* const a[], int lda, double* const tau[],
                                    int* info, int batch);

@@ -80,7 +80,7 @@ inline void __syncwarp(unsigned mask = 0xFFFFFFFFu, emulation::Place place = emu
     emulation::warp_call(emulation::WarpCall::syncwarp, mask, 0, 0, 32, place);
 }
 
-// ---- atomics: CUDA threads take turns only where they wait, so plain accesses are atomic ----
+// ---- atomics: CUDA threads switch only where they wait, so plain accesses are atomic ----
 namespace emulation {
 template <class T>
 T replace(T* address, T value) {

@@ -17,7 +17,7 @@ using Place = std::source_location;
 // Queues `work` on `stream` (or records it, while the stream is captured). name: for reports, a string constant.
 int enqueue(CUstream_st* stream, const char* name, std::function<void()> work);
 
-// Checks the launch as a device does and queues it; `body` is what one thread runs.
+// Checks the launch as a device does and queues it. `body` is the work of one thread.
 int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::function<void()> body);
 
 // ---- called by the threads of a kernel ----
