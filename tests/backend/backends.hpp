@@ -1,4 +1,4 @@
-// The backends that every operation test and benchmark runs on. A new backend is one more entry here.
+// The backends of all operation tests and benchmarks. A new backend is one more entry here.
 #pragma once
 
 #include "backend/factory.hpp"

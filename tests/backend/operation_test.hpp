@@ -1,5 +1,5 @@
-// What the operation tests share: a fixture over the available backends, input values, neurons with planted corner
-// cases, and the way back from backend memory. All arrays lie in backend memory, so that the guard words around each
+// Common code of the operation tests: a fixture over the available backends, input values, neurons with planted corner
+// cases, and copies from backend memory. All arrays are in backend memory, so that the guard words around each array
 // are checked when it is freed.
 #pragma once
 

@@ -1,5 +1,5 @@
-// The passes of the state over time as loops over the step operations, what src/network does on any grid: the answer
-// that whole passes are held to.
+// The passes of the state over time as loops over the step operations, as src/network does on any grid. Whole passes
+// are compared with them.
 #pragma once
 
 #include "backend/operation_test.hpp"

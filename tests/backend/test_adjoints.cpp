@@ -1,5 +1,5 @@
-// Adjoint identities <J x, y> = <x, J' y> of the forward and backward operations, the forward side from the forward
-// operations themselves: a step is linear between spikes, so a difference of two steps is J x without truncation error.
+// Adjoint identities <J x, y> = <x, J' y> of the forward and backward operations. The forward side uses the forward
+// operations: a step is linear between spikes, so a difference of two steps is J x without truncation error.
 #include "backend/operation_test.hpp"
 
 namespace spikefloss::testing_support {

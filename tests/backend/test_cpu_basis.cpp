@@ -1,4 +1,4 @@
-// QR of one basis in cache: Gram matrices, Cholesky, and both ways of dividing by R, against plain double arithmetic.
+// QR of one basis in cache: Gram matrices, Cholesky, both ways to divide by R, against plain double arithmetic.
 #include "backend/cpu_basis.hpp"
 #include "backend/operation_test.hpp"
 

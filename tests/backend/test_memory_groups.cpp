@@ -1,4 +1,4 @@
-// Limits of control groups, read from trees of files as Linux, Slurm and containers have them.
+// Limits of control groups, read from trees of files as in Linux, Slurm and containers.
 #include "backend/memory_groups.hpp"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// Whole networks taken through time by the CPU backend, with their inputs and their readout, against the loop over step
-// operations and the products around it.
+// Passes of the CPU backend over whole networks, with inputs and readout, against the loop over step operations and the
+// products before and after it.
 #include "backend/step_loops.hpp"
 
 namespace spikefloss::testing_support {

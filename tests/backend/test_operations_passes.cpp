@@ -1,4 +1,4 @@
-// The whole passes over time of every backend that takes them, against the loop over its step operations.
+// The whole passes over time of every backend that has them, against the loop over its step operations.
 #include "backend/step_loops.hpp"
 #include "support/shape_choice.hpp"
 

@@ -1,4 +1,4 @@
-// The whole tangent passes of every backend that takes them, forwards and backwards, against the loop over its step
+// The whole tangent passes of every backend that has them, forwards and backwards, against the loop over its step
 // operations with the QR of lyapunov/qr.cpp.
 #include "backend/operation_test.hpp"
 #include "core/error.hpp"

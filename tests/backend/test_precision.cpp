@@ -1,5 +1,5 @@
-// What precision fp32, tf32 and bf16 keep of the factors of a product: all 24 bits, about 11 or 8; sums are floats at
-// each. The CPU backend has one precision.
+// The bits of factors that the precisions fp32, tf32 and bf16 keep in products: all 24, about 11, or 8. Sums are floats
+// in each case. The CPU backend has one precision.
 #include "backend/step_loops.hpp"
 
 #include <cstring>

@@ -1,5 +1,5 @@
-// What "bit for bit on every grid" stands on: element-wise operations give the same bits wherever an element lies in
-// its array (vector body, remainder, another thread), and with Sums::float64 and dyadic values sums over blocks are
+// The basis of "bit for bit on every grid": element-wise operations give the same bits at every place of an
+// array (vector body, remainder, another thread), and with Sums::float64 and dyadic values sums over blocks are
 // exact.
 #include "backend/operation_test.hpp"
 

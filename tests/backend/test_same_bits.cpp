@@ -1,7 +1,7 @@
-// The state pass gives the same bits on every backend, however it spreads the work, wherever sums are exact: dyadic
-// weights are multiplied by spikes, and everything else is one rounding after the other, written out. The CPU backend's
-// loop over step operations, on one thread, is the answer; all others, by whole passes where they take them, must equal
-// it.
+// The state pass gives the same bits on every backend, for any distribution of the work, if sums are exact: dyadic
+// weights are multiplied by spikes, and all other operations are explicit single roundings. The reference is the loop
+// of the CPU backend over step operations, on one thread. All other ways, by whole passes if the backend has them, must
+// give the same bits.
 #include "backend/step_loops.hpp"
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// What `info --plan` tells of a grid is what a run on that grid allocates and sends: the plan is made in one process,
-// the run on all of them.
+// The memory and communication that `info --plan` prints are those of a run on that grid. The plan is made in one
+// process; the run has all ranks.
 #include "backend/cpu_backend.hpp"
 #include "commands/memory_need.hpp"
 #include "commands/setup.hpp"

@@ -1,7 +1,7 @@
-// Power cuts. The model of a disk: of a file, what was in it when it was last flushed; of a folder, the names that it
-// had when it was last flushed, and perhaps those given since. A power cut may come after every flush and every rename
-// (other operations add nothing to the disk). Whatever it leaves, a checkpoint that has its name must find the records
-// that it counts. The linker gives fsync and rename to this file, so that the sessions below are the program's own.
+// Power cuts. In the model of a disk, a file has its content of the last flush; a folder has its names of the last
+// flush, and perhaps names given since. A power cut may come after every flush and every rename (other operations do
+// not change the disk). After each power cut, a checkpoint with its name must find the records that it counts. The
+// linker redirects fsync and rename to this file, so the sessions below are those of the program.
 #include "backend/cpu_backend.hpp"
 #include "commands/run.hpp"
 #include "commands/run_directory.hpp"

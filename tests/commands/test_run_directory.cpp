@@ -1,4 +1,4 @@
-// Which run a directory and its checkpoints belong to, and who may use it.
+// The run of a directory and of its checkpoints, and the processes that can use it.
 #include "commands/run_directory.hpp"
 
 #include "io/files.hpp"

@@ -1,4 +1,4 @@
-// Which ranks share a machine: MPI's word against the host names.
+// The ranks that share a machine: MPI compared with host names.
 #include "commands/session.hpp"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// How many sequences an evaluation takes: of a data set every one, whatever the batch; of a generated task so many
-// batches.
+// The number of sequences of an evaluation: all sequences of a data set, for any batch; a number of batches of a
+// generated task.
 #include "commands/setup.hpp"
 
 #include <gtest/gtest.h>

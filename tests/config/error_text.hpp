@@ -1,4 +1,4 @@
-// The whole text of the Error that some work throws, for comparison with what users should read.
+// The whole text of the Error that some work throws, for comparison with the expected message.
 #pragma once
 
 #include "core/error.hpp"

@@ -1,4 +1,4 @@
-// Contradictions between keys: one table of settings with the message each must bring, and settings that must pass.
+// Contradictions between keys: a table of settings with the message of each, and settings that must pass.
 #include "config/error_text.hpp"
 #include "config/schema.hpp"
 

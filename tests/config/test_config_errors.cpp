@@ -1,4 +1,4 @@
-// Every kind of bad config file or --set argument: what the error says, and where.
+// Every kind of bad config file or --set argument: the text of the error, and the place that it names.
 #include "config/error_text.hpp"
 #include "config/schema.hpp"
 #include "config/toml_depth.hpp"

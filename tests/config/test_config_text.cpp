@@ -1,4 +1,4 @@
-// What is read is what was written: round trips through TOML, --set in all forms, the example files, docs/config.md.
+// Written configs are read back unchanged: TOML, --set in all forms, the example files, docs/config.md.
 #include "config/error_text.hpp"
 #include "config/schema.hpp"
 

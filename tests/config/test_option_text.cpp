@@ -1,4 +1,4 @@
-// Options that take what a key takes, and config files that are no text this program reads.
+// Options that accept the same values as a key, and config files with a text that the program cannot read.
 #include "config/error_text.hpp"
 #include "config/schema.hpp"
 

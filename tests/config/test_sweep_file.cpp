@@ -1,4 +1,4 @@
-// Sweep files: which runs they name, in which order, with which configs; and what is said of those that do not fit.
+// Sweep files: their runs, the order, the configs, and the errors of wrong files.
 #include "config/error_text.hpp"
 #include "config/schema.hpp"
 #include "config/sweep.hpp"

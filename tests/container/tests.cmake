@@ -1,5 +1,5 @@
-# Builds both container images and runs what is in them: takes about an hour, root, the network and some 15 GB, so it is only
-# there where it is asked for. `tests/container/run` is the same by hand.
+# Builds both container images and runs programs in them. It takes about an hour, root, the network and some 15 GB, so
+# it is registered only on request. `tests/container/run` does the same by hand.
 option(SPIKEFLOSS_CONTAINER_TEST "Add the test that builds the container images" OFF)
 if(SPIKEFLOSS_CONTAINER_TEST)
   add_test(NAME container COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/container/run)

@@ -1,4 +1,4 @@
-// A stopwatch counts the time in which somebody looks at it.
+// A stopwatch counts at most the longest gap between two readings, so most of a suspension does not count.
 #include "core/stopwatch.hpp"
 
 #include <gtest/gtest.h>

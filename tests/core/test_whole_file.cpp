@@ -1,4 +1,4 @@
-// Files written whole, and which files a command may write over.
+// Files that are written whole, and the files that a command may write over.
 #include "core/whole_file.hpp"
 
 #include "core/error.hpp"

@@ -1,4 +1,4 @@
-// How passes are spread over the GPU: every neuron and sequence has a place, and the team is the smallest that fits.
+// Distribution of passes over the GPU: every neuron and sequence has a place, and the team is the smallest that fits.
 #include "team_plan.hpp"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// cuBLAS over BLAS. Scalars are read at the call, or, in device pointer mode, when the work runs; arrays of matrix
-// pointers lie in device memory and are read when it runs. As on a device, C is not read when beta is 0.
+// cuBLAS over BLAS. Scalars are read at the call, or, in device pointer mode, when the work runs. Arrays of matrix
+// pointers are in device memory and are read when the work runs. As on a device, C is not read when beta is 0.
 #include "blas_handle.hpp"
 
 #include <cuda_bf16.h>

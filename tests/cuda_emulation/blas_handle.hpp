@@ -1,4 +1,4 @@
-// What the files that answer for cuBLAS share.
+// Common code of the files that emulate cuBLAS.
 #pragma once
 
 #include <cublas_v2.h>

@@ -1,4 +1,4 @@
-// What the tests of the emulation share: a fresh device per test, buffers, launches.
+// Common code of the tests of the emulation: a fresh device per test, buffers, launches.
 #pragma once
 
 #include "emulated_device.hpp"

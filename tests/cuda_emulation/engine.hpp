@@ -1,6 +1,6 @@
-// Runs one kernel: its blocks one after another, or together where they belong to a cluster or a cooperative launch;
-// their threads as fibers that take turns where they wait. A fault ends the kernel with a report on stderr and an
-// error.
+// Runs one kernel. Its blocks run one after another, or together if they belong to a cluster or a cooperative
+// launch. Their threads are fibers that switch where they wait. A fault ends the kernel with a report on stderr and
+// an error.
 #pragma once
 
 #include "cuda_runtime.h"

@@ -1,5 +1,5 @@
-// The handler of memory faults: says which kernel, block and thread touched which address. A fault of a CUDA thread
-// ends its kernel with cudaErrorIllegalAddress, as on a device; any other ends the process.
+// The handler of memory faults: reports kernel, block, thread and address. A fault of a CUDA thread ends its kernel
+// with cudaErrorIllegalAddress, as on a device; any other fault ends the process.
 #include "engine.hpp"
 #include "streams.hpp"
 

@@ -1,5 +1,5 @@
-// Fibers: stacks on which CUDA threads run and between which control passes without a system call. ucontext makes a
-// stack's first frame; afterwards _setjmp and _longjmp switch.
+// Fibers: stacks on which CUDA threads run. Control passes between them without a system call. ucontext makes the first
+// frame of a stack; afterwards _setjmp and _longjmp switch.
 #pragma once
 
 #include <ucontext.h>

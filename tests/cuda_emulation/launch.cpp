@@ -1,4 +1,4 @@
-// Launches: what a device would refuse is refused, the rest queued.
+// Launches: a launch that a device would refuse is refused; all others are queued.
 #include "engine.hpp"
 #include "settings.hpp"
 #include "streams.hpp"

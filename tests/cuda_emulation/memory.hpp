@@ -1,5 +1,5 @@
-// Device memory and shared memory: each allocation a mapping of its own between pages that may not be touched, poisoned
-// with 0xFF (a NaN) at birth, out of bounds for good after its end.
+// Device memory and shared memory. Each allocation is a separate mapping between pages that may not be touched. It is
+// filled with 0xFF (a NaN) at first, and stays out of bounds after it is freed.
 #pragma once
 
 #include <cstddef>

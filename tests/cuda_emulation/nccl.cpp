@@ -1,4 +1,4 @@
-// NCCL over MPI: communicators and their life.
+// NCCL over MPI: how communicators are made, split and destroyed.
 #include "nccl_comm.hpp"
 #include "streams.hpp"
 

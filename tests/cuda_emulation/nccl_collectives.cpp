@@ -1,6 +1,6 @@
-// NCCL over MPI: collectives and messages. What is sent is copied to host memory when the work begins and what is
-// received is copied back when it ends, so that in-place calls and device memory mean nothing special to MPI. The calls
-// do not block: a wait ends when the communicator is aborted, and cudaStreamQuery answers while a rank is late.
+// NCCL over MPI: collectives and messages. Sent data are copied to host memory when the work begins, and received data
+// are copied back when it ends, so in-place calls and device memory are not special for MPI. The calls do not block: a
+// wait ends when the communicator is aborted, and cudaStreamQuery returns while a rank is late.
 #include "memory.hpp"
 #include "nccl_comm.hpp"
 #include "streams.hpp"

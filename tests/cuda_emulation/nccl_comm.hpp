@@ -1,4 +1,4 @@
-// What the files that answer for NCCL share.
+// Common code of the files that emulate NCCL.
 #pragma once
 
 #include <mpi.h>

@@ -1,4 +1,4 @@
-// What is said about faults: who, where, waiting for what.
+// Texts about faults: the thread, its place, and the wait.
 #include "engine.hpp"
 
 #include <cstdio>

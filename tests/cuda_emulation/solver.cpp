@@ -1,5 +1,5 @@
-// cuSOLVER over LAPACK, whose info values it shares. LAPACKE's _work functions are used: they look at no NaN and
-// allocate nothing.
+// cuSOLVER over LAPACK, with the same info values. The _work functions of LAPACKE are used, because they do not check
+// for NaN and allocate nothing.
 #include <cusolverDn.h>
 #include "streams.hpp"
 

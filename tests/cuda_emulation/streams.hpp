@@ -1,6 +1,6 @@
-// Streams, events and graphs. Work is queued and runs only when something waits for it, so that a forgotten wait shows
-// as wrong data; with an odd seed that of every second stream runs at once, as far as its events allow, which shows a
-// wait that another stream has forgotten. A sticky error, once raised by queued work, is what every later call returns.
+// Streams, events and graphs. Work is queued and runs only when a call waits for it, so a forgotten wait shows as wrong
+// data. With an odd seed the work of every second stream runs at once, as far as its events allow; this shows a wait
+// that another stream has forgotten. After queued work has raised a sticky error, every later call returns it.
 #pragma once
 
 #include "cuda_runtime_api.h"

@@ -1,5 +1,5 @@
-// The names of kernels, from the symbol table of the executable: static functions too, which the dynamic loader
-// forgets.
+// The names of kernels, from the symbol table of the executable. It also has static functions, which the dynamic loader
+// does not know.
 #include "engine.hpp"
 
 #include <cxxabi.h>

@@ -1,4 +1,4 @@
-// The emulation keeps its promises about the host's calls: streams, events, graphs, copies, memory, cuBLAS, cuSOLVER.
+// Tests of the emulated host calls: streams, events, graphs, copies, memory, cuBLAS, cuSOLVER.
 #include "emulation_test.hpp"
 
 #include <cublas_v2.h>

@@ -1,4 +1,4 @@
-// The emulation keeps its promises about kernels: threads, barriers, warps, clusters, and every fault found and named.
+// Tests of emulated kernels: threads, barriers, warps, clusters; every fault is found and reported.
 #include "emulation_test.hpp"
 
 #include <cmath>

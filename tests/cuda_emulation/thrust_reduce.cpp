@@ -1,5 +1,5 @@
-// Reductions by Thrust's C++ system. In a file that sees none of the emulation's headers, which Thrust would take for
-// those of the CUDA toolkit.
+// Reductions by Thrust's C++ system. This file includes no header of the emulation, because Thrust would take it for a
+// header of the CUDA toolkit.
 #include "core/view.hpp"
 
 #include <thrust/functional.h>

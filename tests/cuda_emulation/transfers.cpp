@@ -1,5 +1,5 @@
-// Allocation, copies and fills. A copy from pageable host memory takes its snapshot at the call; one from page-locked
-// memory reads when it runs, so that a buffer reused too early shows.
+// Allocation, copies and fills. A copy from pageable host memory reads it at the call. A copy from page-locked memory
+// reads when it runs, so that a buffer reused too early shows.
 #include "memory.hpp"
 #include "settings.hpp"
 #include "streams.hpp"

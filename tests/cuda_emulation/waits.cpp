@@ -1,4 +1,4 @@
-// Where CUDA threads wait for each other: barriers of a block and of a cluster, counters, calls of a warp.
+// Waits of CUDA threads for each other: barriers of a block and of a cluster, counters, calls of a warp.
 #include "engine.hpp"
 
 #include <bit>

@@ -1,4 +1,4 @@
-// Drives a fuzz target without coverage: mutations of seeds for some seconds.
+// Runs a fuzz target without coverage: mutations of seeds for some seconds.
 //
 //   fuzz_config SEED... [--seconds S] [--random N] [--one FILE]
 //

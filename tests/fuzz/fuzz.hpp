@@ -1,6 +1,6 @@
-// What the fuzz targets share. A target is a function of bytes, LLVMFuzzerTestOneInput, so that libFuzzer can drive it
-// (Clang); tests/fuzz/driver.cpp drives it with any compiler. An input is read, or it is refused with an Error that
-// says so (exit code 2). Anything else is a finding: another exception, a crash, or more than 10 seconds.
+// Common code of the fuzz targets. A target is a function of bytes, LLVMFuzzerTestOneInput, so libFuzzer (Clang) can
+// run it; tests/fuzz/driver.cpp runs it with any compiler. An input is read, or it is refused with an Error with exit
+// code 2. Anything else is a finding: another exception, a crash, or more than 60 seconds.
 #pragma once
 
 #include "core/error.hpp"

@@ -1,4 +1,4 @@
-// The bytes are words for --set, one a line.
+// The bytes are words for --set, one per line.
 #include "config/schema.hpp"
 #include "fuzz/fuzz.hpp"
 

@@ -1,5 +1,5 @@
-// What the tests of files share: a folder that all ranks see, every grid of the world, a network given by formulas of
-// the global index, and a way to make and damage HDF5 files that does not go through the program's own writer.
+// Common code of the tests of files: a folder that all ranks see, every grid of the world, a network given by formulas
+// of the global index, and functions that make and damage HDF5 files without the program's own writer.
 #pragma once
 
 #include "core/error.hpp"

@@ -1,5 +1,5 @@
-// Files as users write them: every fault gets a message that says what is wrong where; every form in which h5py stores
-// the right thing is taken.
+// Files of users: every fault has a message with the error and its place; every form in which h5py stores correct data
+// is accepted.
 #include "io/files.hpp"
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// Checkpoints: any grid goes on from what any other wrote, the newest whole one is found, damaged ones are named, and a
-// full disk costs nothing but the checkpoint that did not fit.
+// Checkpoints: a run continues on any grid, the newest whole checkpoint is found, damaged ones are reported, and a full
+// disk loses only the checkpoint that did not fit.
 #include "io/checkpoint.hpp"
 
 #include "io/disk_limits.hpp"

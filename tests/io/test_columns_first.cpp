@@ -1,5 +1,5 @@
-// Files of programs that store columns first (Julia, MATLAB, R): read alike once it is said, and recognised when it is
-// not.
+// Column-major files (Julia, MATLAB, R): with the statement they are read correctly; without it they are
+// detected.
 #include "io/files.hpp"
 
 #include <fstream>

@@ -1,4 +1,4 @@
-// What a file must not do to its reader: lead it into other files, make it wait, or take it down.
+// A file must not lead its reader into other files, make it wait, or crash it.
 #include "io/file_probe.hpp"
 #include "io/files.hpp"
 

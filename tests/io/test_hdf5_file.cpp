@@ -1,5 +1,5 @@
-// OutputFile and InputFile: what all ranks write any process reads back; checksums do not depend on the grid; a full
-// disk ends in the same error on every rank, in time, and nothing that was there before is touched.
+// OutputFile and InputFile: any process reads back the data that all ranks wrote; checksums do not depend on the grid;
+// a full disk gives the same error on every rank, within the time limit, and does not change existing files.
 #include "io/disk_limits.hpp"
 #include "io/files.hpp"
 #include "io/hdf5_checksum.hpp"

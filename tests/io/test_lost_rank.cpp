@@ -1,5 +1,5 @@
-// A rank that is lost while a file is written: the other learns it once, within the time limit, and then waits for
-// nothing more, though parallel HDF5 would have it wait at every close. Two ranks; EXPECT_ only.
+// A rank is lost while a file is written. The other rank reports it once, within the time limit, and then waits for
+// nothing more, although parallel HDF5 would wait at every close. Two ranks; EXPECT_ only.
 #include "io/files.hpp"
 
 #include "io/hdf5_file.hpp"

@@ -1,4 +1,4 @@
-// Files of records: what is kept, dropped, missed and kept aside when a run goes on.
+// Files of records: kept, dropped and missing records, and files kept aside, when a run continues.
 #include "io/metrics.hpp"
 
 #include "io/files.hpp"

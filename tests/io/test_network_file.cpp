@@ -1,4 +1,4 @@
-// /network and /sequences: golden files are read as their own loader reads them; what any grid writes any other reads.
+// /network and /sequences: golden files are read as by their own loader; any grid reads the files of any other.
 #include "io/files.hpp"
 #include "io/hdf5_checksum.hpp"
 #include "network/model_names.hpp"

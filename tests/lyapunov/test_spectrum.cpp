@@ -1,4 +1,4 @@
-// Properties of the spectrum: closed forms, determinants, QR intervals; what is derived from it; random bases.
+// Properties of the spectrum: closed forms, determinants, QR intervals; derived quantities; random bases.
 #include "lyapunov/spectrum.hpp"
 
 #include "backend/backends.hpp"

@@ -1,4 +1,4 @@
-// Initial networks: the same on every grid, orthogonal where asked, with the statistics the settings name.
+// Initial networks: the same on every grid, orthogonal if requested, with the statistics of the settings.
 #include "network/initialise.hpp"
 
 #include "support/near.hpp"

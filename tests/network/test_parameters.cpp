@@ -1,5 +1,5 @@
-// The layout of parameters: every element of every global array lies on exactly one neuron shard (replicated ones on
-// all), at the place the segments say; names; and what ranks agree on about a network.
+// The layout of parameters: every element of every global array is on exactly one neuron shard (replicated ones on
+// all), at the place given by the segments; names; and the agreement of ranks about a network.
 #include "backend/cpu_backend.hpp"
 #include "core/error.hpp"
 #include "network/model_names.hpp"

@@ -1,5 +1,5 @@
-// The sharded recurrent product and its transpose on every grid: against the dense product, as each other's adjoint,
-// and with spikes that travel as bits.
+// The sharded recurrent product and its transpose on every grid: against the dense product, as adjoints of each other,
+// and with spikes sent as bits.
 #include "network/recurrence.hpp"
 
 #include "backend/cpu_backend.hpp"

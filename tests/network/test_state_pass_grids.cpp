@@ -1,5 +1,5 @@
-// The state forwards and backwards on every grid: the reference within rounding, one rank within less, and with dyadic
-// weights one rank bit for bit.
+// The state forwards and backwards on every grid: equal to the reference within rounding, closer to one rank, and with
+// dyadic weights equal to one rank bit for bit.
 #include "support/golden.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"

@@ -1,5 +1,5 @@
-// The state pass in segments against the full tape, on every grid: the same loss, readout, spikes and gradients, from
-// far less memory. Bit for bit where both cut time into the same chunks, else within rounding.
+// The state pass in segments against the full tape, on every grid: the same loss, readout, spikes and gradients with
+// far less memory. Bit for bit if both divide time into the same chunks, else within rounding.
 #include "backend/cpu_backend.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"

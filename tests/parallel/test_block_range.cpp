@@ -1,4 +1,4 @@
-// Block ranges: they cover the whole in order, without gaps, as evenly as can be.
+// Block ranges: they cover the whole range in order, without gaps, as evenly as possible.
 #include "parallel/block_range.hpp"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// The five collectives on the three communicators of every grid, with values whose sums are exact, compared for
-// equality. EXPECT_ only: a rank that left a test early would leave the others waiting.
+// The five collectives on the three communicators of every grid, compared for equality with values whose sums are
+// exact. EXPECT_ only: if a rank left a test early, the others would wait for ever.
 #include "core/error.hpp"
 #include "parallel/process_grid.hpp"
 #include "support/near.hpp"

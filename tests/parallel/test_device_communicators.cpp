@@ -1,5 +1,5 @@
-// The five collectives in a backend's memory, through the factory as the program does: MPI with the CPU backend,
-// staging and NCCL with the CUDA backend, on every grid of the ranks there are, with sums that are exact. EXPECT_ only.
+// The five collectives in the memory of a backend, made by the factory as in the program: MPI with the CPU backend,
+// staging and NCCL with the CUDA backend, on every grid of the running ranks, with exact sums. EXPECT_ only.
 #include "backend/buffer.hpp"
 #include "backend/factory.hpp"
 #include "core/error.hpp"

@@ -1,4 +1,4 @@
-// Which environments make a process one of several ranks, and which only look so.
+// Environments that make a process one of several ranks, and environments that only seem to.
 #include "parallel/launch.hpp"
 
 #include <gtest/gtest.h>

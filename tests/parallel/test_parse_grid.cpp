@@ -1,4 +1,4 @@
-// The texts of --grid.
+// The values of --grid.
 #include "core/error.hpp"
 #include "parallel/process_grid.hpp"
 

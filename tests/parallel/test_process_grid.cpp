@@ -1,4 +1,4 @@
-// Who owns what on every grid of the ranks there are, and how ranks agree on failure. EXPECT_ only.
+// The owners of neurons and sequences on every grid, and the agreement of ranks about a failure. EXPECT_ only.
 #include "core/error.hpp"
 #include "parallel/process_grid.hpp"
 

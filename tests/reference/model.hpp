@@ -1,4 +1,4 @@
-// The network and its inputs as the reference sees them: plain structs of doubles.
+// The network and its inputs in the reference: plain structs of doubles.
 //
 // tests/reference is an independent implementation of all equations: serial, double precision, one loop per index, and
 // no header shared with src/, so that a wrong shared equation cannot hide. Everything else is compared with it.

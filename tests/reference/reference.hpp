@@ -1,4 +1,4 @@
-// All of the reference. In short:
+// The whole reference. In short:
 //
 //   Trajectory tr = forward(net, seq);             states, spikes, readout
 //   Loss loss = task_loss(seq, tr.readout);        value, accuracy, dL/dy

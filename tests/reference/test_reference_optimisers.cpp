@@ -1,4 +1,4 @@
-// The optimisers' updates in cases worked out by hand.
+// The updates of the optimisers in cases computed by hand.
 #include "reference/optimisers.hpp"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Loads a golden case (tests/data/*.h5), or any file with /network and /sequences, with the plain HDF5 C API, so that
-// the program's own reader is not trusted to test itself. Throws std::runtime_error naming the file and the object.
+// tests do not depend on the program's own reader. Throws std::runtime_error with the names of the file and the object.
 #pragma once
 
 #include "reference/lyapunov.hpp"

@@ -1,5 +1,5 @@
-// Runs GoogleTest under MPI: failures on any rank fail every rank, other ranks' failures are printed with their rank,
-// and a run in which no test executed is a failure.
+// Runs GoogleTest under MPI: a failure on any rank fails every rank, failures of other ranks are printed with their
+// rank, and a run without any executed test is a failure.
 #include "parallel/mpi_communicator.hpp"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// Comparisons of arrays for tests: the relative error in norm, the largest difference, and GoogleTest predicates on
-// them. NaN and different sizes never pass. Arrays are anything with size() and [] of numbers (vector, span).
+// Comparisons of arrays for tests: the relative error in norm, the largest difference, and GoogleTest predicates of
+// these. NaN and different sizes never pass. An array is any type with size() and [] of numbers (vector, span).
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// From the reference's global doubles to the parts that the ranks of a grid hold, through the library's passes, and
-// back to global doubles on every rank: what a test of the passes compares with the reference, or with one rank.
+// Distributes the reference's global doubles to the ranks of a grid, runs the passes of the library, and collects
+// global doubles on every rank. Tests of the passes compare these with the reference, or with one rank.
 #pragma once
 
 #include "lyapunov/flossing_pass.hpp"

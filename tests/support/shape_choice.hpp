@@ -1,6 +1,6 @@
-// Which of its cases a test with many of them takes. SPIKEFLOSS_TESTS=all, or unset: every case. quick: a subset in
-// which every value of every factor, and every pair of values of two factors, occurs that occurs in all cases. A factor
-// is what a case varies: a size, a reset, a surrogate. The subset is computed, the same on every machine and rank.
+// The cases that a test with many cases runs. SPIKEFLOSS_TESTS=all, or unset: every case. quick: a subset with every
+// value of every factor, and every pair of values of two factors, that occurs in all cases. A factor is a property that
+// varies: a size, a reset, a surrogate. The subset is computed, and is the same on every machine and rank.
 #pragma once
 
 #include <cstdlib>

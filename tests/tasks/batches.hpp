@@ -1,4 +1,4 @@
-// Comparing batches, and taking the sequences of a split batch together again.
+// Comparison of batches, and joining of the sequences of a split batch.
 #pragma once
 
 #include "tasks/task.hpp"

@@ -1,4 +1,4 @@
-// Expecting an Error with its exit code and a piece of its text.
+// Expects an Error with its exit code and a part of its text.
 #pragma once
 
 #include "core/error.hpp"

@@ -1,5 +1,5 @@
-// configs/authors_setting.toml does what it promises: 100 Adam steps lower the mean of lambda^2 at least tenfold, on
-// the sequences flossed and on others.
+// configs/authors_setting.toml has its stated effect: 100 Adam steps lower the mean of lambda^2 at least tenfold, on
+// the flossed sequences and on others.
 #include "backend/cpu_backend.hpp"
 #include "commands/setup.hpp"
 

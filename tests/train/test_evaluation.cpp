@@ -1,4 +1,4 @@
-// An evaluation counts every held-out sequence once, whatever the batch, the grid and the number of sequences.
+// An evaluation counts every held-out sequence once, for any batch, grid and number of sequences.
 #include "support/near.hpp"
 #include "support/small_training.hpp"
 

@@ -1,4 +1,4 @@
-// Which flossing steps come before a training step, for every schedule and stop rule, as a table.
+// The flossing steps before a training step, for every schedule and stop rule, as a table.
 #include "train/flossing_schedule.hpp"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Training with every flossing schedule: the same on all grids, continued bit for bit from its state, not touched by
+// Training with every flossing schedule: the same on all grids, continued bit for bit from its state, not changed by
 // measurements; and one step against the reference.
 #include "support/near.hpp"
 #include "support/small_training.hpp"

@@ -1,5 +1,5 @@
-// A number that is not finite is found before any parameter is changed. All ranks throw; the first of them speaks for
-// all and says where: step, rank, parameter.
+// A number that is not finite is found before any parameter is changed. All ranks throw. Only the first prints the
+// error with its place: step, rank, parameter.
 #include "core/error.hpp"
 #include "support/near.hpp"
 #include "support/small_training.hpp"

@@ -1,4 +1,4 @@
-// What counts as a request to the live page, down to single bytes.
+// Valid and invalid requests to the live page, down to single bytes.
 #include "watching/http_request.hpp"
 
 #include <gtest/gtest.h>

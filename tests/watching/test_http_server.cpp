@@ -1,5 +1,5 @@
-// The loop that answers, with visitors who are silent, drip, flood, never read or never end. No process and no
-// training.
+// The loop that answers requests, with visitors that are silent, drip, flood, never read or never end. There is no
+// process and no training.
 #include "watching/http_server.hpp"
 
 #include <gtest/gtest.h>

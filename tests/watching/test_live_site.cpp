@@ -1,4 +1,4 @@
-// Who may look at a live page, where its token comes from, and at which address it is.
+// Access to a live page, the source of its token, and its address.
 #include "watching/live_site.hpp"
 
 #include "config/error_text.hpp"

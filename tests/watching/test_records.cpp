@@ -1,5 +1,5 @@
-// Records and other files of a run directory, read back: what is of the wrong type is left out and counted, and what is
-// shown can end no element of a page.
+// Records and other files of a run directory, read back: values of a wrong type are left out and counted, and no shown
+// text can end an element of a page.
 #include "watching/run_records.hpp"
 
 #include "config/schema.hpp"

@@ -1,4 +1,4 @@
-// The cuBLAS calls that spikefloss uses, answered by BLAS and LAPACK. Column-major; queued on the handle's stream.
+// The cuBLAS calls that spikefloss uses, executed by BLAS and LAPACK. Column-major; queued on the handle's stream.
 #pragma once
 
 #include "cuda_runtime_api.h"

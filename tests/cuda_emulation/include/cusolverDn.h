@@ -1,4 +1,4 @@
-// The cuSOLVER calls that spikefloss uses, answered by LAPACK. Column-major; queued on the handle's stream; info is on
+// The cuSOLVER calls that spikefloss uses, executed by LAPACK. Column-major; queued on the handle's stream; info is on
 // the device.
 #pragma once
 

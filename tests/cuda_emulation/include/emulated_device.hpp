@@ -1,4 +1,4 @@
-// The device operations of cuda/kernel.cuh for which C++ has no word, as the emulation has them.
+// The device operations of cuda/kernel.cuh that C++ does not have, in the emulation.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,5 +1,5 @@
-// What the emulated headers need of the emulation itself: the queue that every asynchronous call goes through, the
-// launch of a kernel whose arguments are already bound, and the points where a CUDA thread waits for others.
+// The interface of the emulation for the emulated headers: the queue of every asynchronous call, the launch of a kernel
+// whose arguments are already bound, and the points where a CUDA thread waits for others.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The NCCL calls that spikefloss uses, answered over MPI: each rank is one process of MPI_COMM_WORLD. The process that
+// The NCCL calls that spikefloss uses, executed by MPI: each rank is one process of MPI_COMM_WORLD. The process that
 // made the unique id must be one of the ranks.
 #pragma once
 
