@@ -1,14 +1,14 @@
-// The backward pass of one rank that holds all neurons, all steps in one launch. For t = steps..1:
+// The backward pass of one rank that holds all neurons. One launch takes all steps. For t = steps..1:
 //
-//   du += (readout's part, through psi when it takes spikes) + e[t]        (di, du): adjoints of i[t], u[t]
+//   du += (gradient from the readout, times psi if it reads spikes) + e[t]        (di, du): adjoints of i[t], u[t]
 //   dv  = du (1 - s[t-1]);   g = di + (1-beta) dv;   di = alpha g
 //   du  = beta dv + psi(u[t-1] - theta) (W' g)
 //
-// W stays in shared memory, [post, pre], cut by pre-synaptic neurons over the blocks of a team (team_plan.hpp). A
-// thread owns one neuron of one sequence and keeps its adjoints in registers. The adjoints g of all neurons are
-// exchanged through the array g in global memory, which is written anyway. In the product W' g a warp takes 32 columns
-// and a slice of the inner length, R sequences at a time, so that an element of W read from shared memory serves R
-// multiply-adds; the slices are added up in order. dW_rec is one deep product over all steps afterwards.
+// W [post, pre] stays in shared memory. Each block of a team (team_plan.hpp) holds the columns of some pre-synaptic
+// neurons. A thread owns one neuron of one sequence and keeps its adjoints in registers. Blocks exchange the adjoints g
+// through the array g in global memory, which the pass writes anyway. In the product W' g a warp takes 32 columns, a
+// slice of the inner length, and R sequences at a time. So an element of W read from shared memory serves R
+// multiply-adds. The slices are summed in order. dW_rec is one product over all steps at the end.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 
@@ -17,7 +17,7 @@
 namespace spikefloss {
 namespace {
 
-// Half of what a block may have, so that a thread has registers for eight sums.
+// Half of the threads that a block can have, so that a thread has registers for eight sums.
 constexpr int most_threads = 512;
 
 struct BackwardArrays {
@@ -38,7 +38,7 @@ int sequences_at_once(int S) { return S == 1 ? 1 : S <= 4 ? 4 : 8; }
 // Shared memory of a block: W [inner, columns], g of its sequences [S padded, inner], and the slices' parts of W' g
 // [slices, S padded, columns].
 struct BackwardShared {
-    int inner, padded;  // the inner length, a multiple of 4 for every slice; S, a multiple of R
+    int inner, padded;  // N rounded up, so that a slice is a multiple of 4; S rounded up to a multiple of R
     BackwardShared(int N, int S, int slices)
         : inner(rounded_up(N, 4 * slices)), padded(rounded_up(S, sequences_at_once(S))) {}
     std::size_t bytes(int columns, int slices) const {
@@ -46,8 +46,8 @@ struct BackwardShared {
     }
 };
 
-// R sequences' part of W' g over one slice for this lane's column: g rows `inner` apart, w rows `columns` apart, out
-// rows `columns` apart.
+// The part of W' g that one slice gives, for R sequences and the column of this lane. Rows of g are `inner` apart, rows
+// of w and out `columns` apart.
 template <int R>
 __device__ void multiply_slice(const float* g, int inner, int length, const float* w, int columns, float* out) {
     float sum[R];
@@ -70,8 +70,8 @@ __device__ void multiply_slice(const float* g, int inner, int length, const floa
     for (int r = 0; r < R; ++r) out[r * columns] = sum[r];
 }
 
-// What one neuron of one sequence reads at step t: u[t-1] and what the readout and the tangents send back to u[t]. Read
-// one step ahead, so that no step waits for memory.
+// Inputs of one neuron of one sequence at step t: u[t-1], and the gradients of u[t] from the readout and the tangents.
+// They are read one step ahead, so that no step waits for memory.
 struct StepInputs {
     float u_before = 0.0f, from_readout = 0.0f, extra = 0.0f;
 };
@@ -93,7 +93,7 @@ __device__ float with_injections(const BackwardArrays& a, const StepInputs& in, 
     return a.pass.extra ? du + in.extra : du;
 }
 
-// g of S sequences of N neurons from global memory, written by other blocks, to rows `inner` apart.
+// Copies g of S sequences of N neurons, which other blocks wrote to global memory, to rows `inner` apart.
 __device__ void gather_adjoints(const float* g, int S, int N, int inner, float* g_all) {
     const int lane = static_cast<int>(threadIdx.x % warp_size), warps = static_cast<int>(blockDim.x / warp_size);
     for (int r = static_cast<int>(threadIdx.x / warp_size); r < S; r += warps)
@@ -126,12 +126,12 @@ __global__ void __launch_bounds__(most_threads, 1)
     for (int at = thread; at < padded * inner; at += threads) g_all[at] = 0.0f;
     __syncthreads();
 
-    // My neuron and sequence; threads beyond S * columns only help with the product.
+    // This thread's neuron and sequence. Threads beyond S * columns only take part in the product.
     const int column = thread % columns, slot = thread / columns, j = rank * columns + column;
     const bool neuron = slot < S && j < N;
     const float alpha = neuron ? a.neurons.alpha[j] : 0.0f, beta = neuron ? a.neurons.beta[j] : 0.0f;
     const float theta = a.model.threshold, limit = a.pass.adjoint_limit ? *a.pass.adjoint_limit : 0.0f;
-    // My warp's part of the product.
+    // This warp's part of the product.
     const int groups = columns / warp_size, warp = thread / warp_size;
     const int group = warp % groups, slice = warp / groups, length = inner / slices;
 
@@ -211,7 +211,7 @@ auto kernel_for(int S) {
     }
 }
 
-// Slices such that every owner has a thread and short slices keep all warps busy.
+// Enough slices to give every neuron and sequence a thread, and short ones that keep all warps busy.
 void measure_backward(int N, TeamPlan& plan) {
     const int groups = plan.columns / warp_size, most = most_threads / warp_size / groups;
     plan.slices = std::max(plan.sequences, std::clamp(N / 16, 1, std::max(1, std::min(8, most))));

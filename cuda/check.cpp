@@ -10,7 +10,7 @@ void check(cudaError_t result, const char* call, std::source_location place) {
     const char* advice =
         memory
             ? "use a smaller batch, fewer neurons or exponents, a shorter horizon, tape = \"segments\", or more ranks; "
-              "spikefloss info CONFIG tells what a config needs"
+              "spikefloss info CONFIG shows what a config needs"
         : result == cudaErrorInsufficientDriver || result == cudaErrorNoDevice
             ? "use a machine with an NVIDIA GPU and a driver for CUDA 13 or later, or parallel.backend = \"cpu\""
         : result == cudaErrorNoKernelImageForDevice

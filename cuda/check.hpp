@@ -1,4 +1,4 @@
-// Errors of the CUDA libraries as spikefloss errors: which call failed, where, the library's own text, and what to do.
+// Turns errors of the CUDA libraries into spikefloss errors, with the call, its place, the library's text and a remedy.
 #pragma once
 
 #include <cublas_v2.h>

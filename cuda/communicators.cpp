@@ -1,4 +1,4 @@
-// Chooses between NCCL and staging, and tells the versions of the libraries.
+// Chooses between NCCL and staging; reports the versions of the libraries.
 #include "communicators.hpp"
 
 #include "core/error.hpp"
@@ -31,7 +31,7 @@ void connect_cuda(const std::string& comm, Backend& backend, ProcessGrid& grid) 
                       std::make_unique<StagedCommunicator>(std::move(host.neurons), cuda),
                       std::make_unique<StagedCommunicator>(std::move(host.batch), cuda)});
     } else {
-        // A rank alone needs no NCCL, but may have it.
+        // One rank uses NCCL only if comm is "nccl".
         grid.connect(nccl_communicators(cuda, grid, comm == "nccl"));
     }
 }

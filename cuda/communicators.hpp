@@ -1,4 +1,4 @@
-// What the factory needs of the communicators for device memory, without a CUDA or NCCL header.
+// The functions for communicators on device memory that the factory calls. No CUDA or NCCL header is included.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -12,7 +12,7 @@ class ProcessGrid;
 // "CUDA 13.0, driver 13.0, NCCL 2.28.9"
 std::string library_versions();
 
-// Gives the grid communicators for the memory of `backend`, a CudaBackend. comm: auto or nccl, or staged. Collective.
+// Gives the grid communicators for the memory of `backend`, a CudaBackend. comm: auto, nccl or staged. Collective.
 void connect_cuda(const std::string& comm, Backend& backend, ProcessGrid& grid);
 
 }  // namespace spikefloss

@@ -1,5 +1,5 @@
-// The Backend on one NVIDIA GPU. Every operation is queued on one stream of its own; only copy_out, synchronize and
-// deallocate wait for it. The implementation is spread over the files of this folder by subject.
+// The Backend on one NVIDIA GPU. All operations are queued on the backend's own stream. Only copy_out, synchronize and
+// deallocate wait for it. The files of this folder implement the class, one subject each.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -25,7 +25,7 @@ public:
 
     std::string name() const override { return "cuda"; }
     Sums sums() const override { return sums_; }
-    // One launch takes a whole pass where memory allows: the elements of one chunk are held several times.
+    // Large, so that one launch can take a whole pass; limited, because several arrays hold the elements of a chunk.
     Index chunk_rows(Index n) const override { return std::max<Index>(1, (Index(1) << 26) / n); }
     const Device& device() const { return device_; }
     cudaStream_t stream() const { return stream_; }
@@ -41,8 +41,8 @@ public:
     std::unique_ptr<Recording> recording() override { return std::make_unique<GraphRecording>(stream_); }
     std::size_t free_memory() const override;
     void reserve(std::size_t bytes) override;
-    // Called with the seconds waited, about ten times a second while the host waits for the stream; may throw (a lost
-    // rank). Null: none.
+    // While the host waits for the stream, `work` is called about ten times a second, with the seconds waited. It may
+    // throw (a lost rank). Null: no call.
     void while_waiting(std::function<void(double)> work) { while_waiting_ = std::move(work); }
 
     // ---- linalg.cu ----
@@ -138,21 +138,21 @@ public:
     void from_logit(Index count, float* values) override;
 
 private:
-    // Scratch of at least `count` elements, kept between calls and grown only when a shape is new; each `which` is one
-    // array. What it held is lost.
+    // Scratch array number `which`, of at least `count` elements. It is kept between calls and grows only for a larger
+    // `count`. Its earlier contents are lost.
     template <class T>
     T* scratch(int which, Index count) {
         return static_cast<T*>(scratch_bytes(which, static_cast<std::size_t>(count) * sizeof(T)));
     }
     void* scratch_bytes(int which, std::size_t bytes);
 
-    // ---- stepwise.cu: whole passes of networks too large for the chip, a product and a kernel per step ----
+    // ---- stepwise.cu: whole passes of networks too large for shared memory, a product and a kernel per step ----
     void forward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                           const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                           std::uint32_t* bits);
     void backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                            const StepsBackward& pass);
-    // ---- tangent_steps_stepwise.cu: likewise for tangents, at most 64 vectors a sequence ----
+    // ---- tangent_steps_stepwise.cu: the same for tangents, at most 64 vectors per sequence ----
     void tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
                           const float* w_rec, const TangentSteps& pass);
     void tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
@@ -160,7 +160,7 @@ private:
     // dW_rec += sum over all steps and sequences of g s'.
     void add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec);
     void wait();
-    // Passes of many launches, kept as graphs; emptied whenever scratch moves.
+    // Graphs of passes of many launches. All are dropped when a scratch array moves.
     GraphCache& graphs() { return graphs_; }
 
     Device device_;
@@ -171,8 +171,8 @@ private:
     cusolverDnHandle_t solver_ = nullptr;
     std::function<void(double)> while_waiting_;
     GraphCache graphs_;
-    // Scratch arrays 0 to 7 are free for any operation. Those below belong to gemm and to the sums, so that an
-    // operation may call these while it holds its own.
+    // Any operation may use scratch arrays 0 to 7. gemm and the sums use those below, so that an operation can call
+    // them while it uses its own.
     static constexpr int blas_scratch = 8, wide_a_scratch = 9, wide_b_scratch = 10, wide_c_scratch = 11,
                          sum_scratch = 12;
     static constexpr int scratches = 13;

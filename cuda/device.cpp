@@ -1,4 +1,4 @@
-// What the CUDA runtime says of the GPUs of this machine.
+// The properties of this machine's GPUs, from the CUDA runtime.
 #include "device.hpp"
 
 #include "check.hpp"
@@ -18,14 +18,14 @@ int attribute(cudaDeviceAttr which, int id) {
 int device_count() {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices;
-    cudaGetLastError();  // no driver is an answer, not an error that the next call should report
+    cudaGetLastError();  // a missing driver means 0 devices; the next call must not report it as an error
     return 0;
 }
 
 Device describe_device(int id) {
     const int devices = device_count();
     require(id >= 0 && id < devices, Exit::usage, fmt::format("there is no GPU {}: this process sees {}", id, devices),
-            "start at most one rank per GPU, and see CUDA_VISIBLE_DEVICES");
+            "start at most one rank per GPU, and check CUDA_VISIBLE_DEVICES");
     cudaDeviceProp properties = {};
     check(cudaGetDeviceProperties(&properties, id), "cudaGetDeviceProperties");
     Device device;

@@ -1,4 +1,4 @@
-// The GPUs of this machine: which one a rank takes, and what it can do.
+// The GPUs of this machine and their properties.
 #pragma once
 
 #include <cstddef>
@@ -9,17 +9,17 @@ namespace spikefloss {
 struct Device {
     int id = 0;
     std::string name;
-    std::string uuid;          // the beginning of the number that tells this GPU from all others
+    std::string uuid;          // the beginning of the number that identifies this GPU
     int major = 0, minor = 0;  // compute capability
     int multiprocessors = 0;
-    std::size_t shared_per_block = 0;  // bytes of dynamic shared memory that a block can ask for
-    std::size_t memory = 0;            // bytes in all
+    std::size_t shared_per_block = 0;  // most bytes of dynamic shared memory of a block
+    std::size_t memory = 0;            // bytes, total
     bool clusters() const { return major >= 9; }
 };
 
-// How many CUDA devices this process sees; 0 without a driver.
+// The number of CUDA devices that this process sees; 0 without a driver.
 int device_count();
-// What device `id` is. Throws Error(Exit::usage) when there is none.
+// The properties of device `id`. Throws Error(Exit::usage) if it does not exist.
 Device describe_device(int id);
 
 }  // namespace spikefloss

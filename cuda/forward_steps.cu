@@ -1,13 +1,13 @@
-// The forward pass of one rank that holds all neurons, all steps in one launch:
+// The forward pass of one rank that holds all neurons. One launch takes all steps:
 //
-//   i[t+1] = alpha i[t] + (input[t] + W s[t]) + bias,   u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),   s[t] = u[t] >
-//   theta
+//   i[t+1] = alpha i[t] + (input[t] + W s[t]) + bias
+//   u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),   s[t] = u[t] > theta
 //
-// W stays in shared memory, [pre, post], cut by post-synaptic neurons over the blocks of a team (team_plan.hpp); time
-// is the loop inside the kernel. A thread is one neuron of one sequence and keeps its state in registers. Spikes are
-// exchanged as words of 32 bits: in the block's shared memory, in that of all blocks of a cluster, or through the tape
-// in global memory. Each warp turns the words of its sequence into a list and adds one row of W for every spike: about
-// rate * N additions where a dense product takes N. One barrier per step.
+// W stays in shared memory, as [pre, post]. Each block of a team (team_plan.hpp) holds the columns of some
+// post-synaptic neurons. The kernel loops over time. A thread owns one neuron of one sequence and keeps its state in
+// registers. Spikes are exchanged as words of 32 bits: in the shared memory of the block, in that of all blocks of a
+// cluster, or through the tape in global memory. Each warp turns the words of its sequence into a list and adds one row
+// of W per spike. This takes about rate * N additions; a dense product takes N. A step has one barrier.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 #include "team_plan.hpp"
@@ -31,8 +31,8 @@ struct ForwardArrays {
     std::uint32_t* bits;  // [steps+1, b, words]
 };
 
-// Shared memory of a block: W' [N + 1, columns + 1] (the last row zeros, rows padded against bank conflicts), the words
-// of its sequences of this step and the last [2, S, words], and a list of spikes for each warp.
+// Shared memory of a block: W' [N + 1, columns + 1] (the last row is 0; rows are padded against bank conflicts), the
+// words of its sequences at this and the previous step [2, S, words], and one list of spikes per warp.
 struct ForwardShared {
     int stride, words, list;
     __host__ __device__ ForwardShared(int N, int columns)
@@ -48,8 +48,8 @@ struct ForwardShared {
     }
 };
 
-// Writes the numbers of the set bits of words [first, first + 32) of `masks`, followed by `none` up to a multiple of
-// four, to the warp's list; returns their number. Lane l has word first + l.
+// Writes the indices of the set bits of words [first, first + 32) to the warp's list, then `none` up to a multiple of
+// four. Returns the number of set bits. `mask` of lane l is word first + l.
 __device__ int list_spikes(std::uint32_t mask, int first, std::uint16_t none, std::uint16_t* list) {
     const int lane = static_cast<int>(threadIdx.x % warp_size), count = __popc(mask);
     int end = count;  // inclusive sum over lanes
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(most_threads, 1)
                  static_cast<int>(threadIdx.x) / warp_size * layout.list;
     Team team{kind, static_cast<unsigned>(team_size), counters + team_number};
 
-    // W' of my columns; columns beyond N and the row after the last are 0.
+    // W' of this block's columns. Columns beyond N and the row after the last are 0.
     for (int at = static_cast<int>(threadIdx.x); at < columns * (N + 1); at += static_cast<int>(blockDim.x)) {
         const int column = at / (N + 1), pre = at % (N + 1), post = rank * columns + column;
         w[pre * layout.stride + column] = post < N && pre < N ? a.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(most_threads, 1)
     const bool neuron = j < N;
     const float alpha = neuron ? a.neurons.alpha[j] : 0.0f, beta = neuron ? a.neurons.beta[j] : 0.0f,
                 bias = neuron ? a.neurons.bias[j] : 0.0f, theta = a.model.threshold;
-    // Also: no block of a cluster writes into another that has not begun.
+    // No block of a cluster may write into a block that has not started.
     if (kind == TeamKind::cluster) cluster_barrier();
     __syncthreads();
 

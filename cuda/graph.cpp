@@ -7,10 +7,10 @@
 namespace spikefloss {
 namespace {
 
-// A run has a handful of shapes; beyond this the graph not used for longest goes.
+// A run has few shapes. Beyond this number, the least recently used graph is dropped.
 constexpr std::size_t most_graphs = 16;
 
-// The graph of what `work` queues on `stream`.
+// The graph of the operations that `work` queues on `stream`.
 cudaGraphExec_t recorded_graph(cudaStream_t stream, const std::function<void()>& work) {
     cudaGraph_t graph = nullptr;
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");

@@ -1,5 +1,5 @@
-// Work of many launches that is queued again and again, recorded once as a CUDA graph and from then on queued as a
-// whole: one call instead of thousands.
+// A sequence of many launches on fixed memory is recorded once as a CUDA graph and then replayed. One call replaces
+// thousands.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -30,8 +30,8 @@ private:
     std::string bytes_;
 };
 
-// A Recording of the backend's stream: calls `work` the first time (so that libraries connect and allocate), records it
-// the second, and launches the graph from then on.
+// A Recording on the backend's stream. The first run calls `work`, so that libraries connect and allocate. The second
+// records a graph of it. The second and all later runs launch the graph.
 class GraphRecording final : public Recording {
 public:
     explicit GraphRecording(cudaStream_t stream) : stream_(stream) {}
@@ -53,19 +53,19 @@ public:
     GraphCache(const GraphCache&) = delete;
     GraphCache& operator=(const GraphCache&) = delete;
 
-    // Queues on `stream` what `work` queues there: by calling it the first time a key comes (so that it can allocate
-    // scratch), by recording and launching it the second, by launching the recorded graph after that. While a graph is
-    // recorded, `work` must not wait for the stream nor allocate.
+    // Queues the operations of `work` on `stream`. The first run with a key calls `work`, so that it can allocate
+    // scratch. The second records a graph of it. The second and all later runs launch the graph. While a graph is
+    // recorded, `work` must not wait for the stream or allocate.
     void run(cudaStream_t stream, const GraphKey& key, const std::function<void()>& work);
-    // Forgets all graphs: what they point to is no longer there.
+    // Drops all graphs: the memory they point to is about to be freed.
     void clear();
-    // Graphs recorded so far, for tests.
+    // The number of graphs recorded until now, for tests.
     int recorded() const { return recorded_; }
 
 private:
     struct Entry {
         GraphKey key;
-        cudaGraphExec_t graph = nullptr;  // null: the key came once
+        cudaGraphExec_t graph = nullptr;  // null: the key was used once
         std::uint64_t used = 0;
     };
     void drop(Entry& entry);

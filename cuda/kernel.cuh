@@ -1,10 +1,10 @@
-// The vocabulary of the kernels: how one is launched, and the few device operations that C++ has no word for. Besides
-// it kernels use CUDA's own names (threadIdx, __syncthreads, __shfl_xor_sync, __ballot_sync, atomicAdd, ...). Kept
-// small so that a host compiler can run the same kernels: where __CUDACC__ is missing, emulated_device.hpp
-// (tests/cuda_emulation) stands in for the device part.
+// What all kernels use: the launch, and the few device operations that C++ lacks. Kernels also use CUDA's own names
+// (threadIdx, __syncthreads, __shfl_xor_sync, __ballot_sync, atomicAdd, ...). The list is short, so that the same
+// kernels can run on the host: without __CUDACC__, emulated_device.hpp (tests/cuda_emulation) replaces the device
+// part.
 //
 // Rules for kernels: shared memory is dynamic, from dynamic_shared(); no static __shared__ and no __constant__
-// variables; all threads of a block reach the same barriers; blocks talk to each other only through TeamBarrier or
+// variables; all threads of a block reach the same barriers; blocks synchronise only through Team::wait or
 // cluster_barrier.
 #pragma once
 
@@ -40,7 +40,7 @@ __device__ inline unsigned cluster_rank() {
 #endif
 }
 
-// All threads of all blocks of the cluster; orders their accesses to shared and global memory.
+// A barrier of all threads of the cluster. It orders their accesses to shared and global memory.
 __device__ inline void cluster_barrier() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -49,7 +49,7 @@ __device__ inline void cluster_barrier() {
 #endif
 }
 
-// What `mine`, in this block's shared memory, is in block `rank` of the cluster.
+// The address in block `rank` of the cluster that corresponds to `mine` in this block's shared memory.
 template <class T>
 __device__ T* cluster_peer(T* mine, unsigned rank) {
 #if __CUDA_ARCH__ >= 900
@@ -91,8 +91,8 @@ __device__ inline double warp_sum(double x) {
     return x;
 }
 
-// The sum over all threads of the block (a whole number of warps), the same in each; `partial` holds 33 doubles of
-// shared memory, free for reuse after the next barrier.
+// The sum over all threads of the block, a multiple of 32. Every thread returns it. `partial` has 33 doubles of shared
+// memory; they can be reused after the next barrier.
 __device__ inline double block_sum(double x, double* partial) {
     const unsigned lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
     x = warp_sum(x);
@@ -106,10 +106,10 @@ __device__ inline double block_sum(double x, double* partial) {
     return partial[32];
 }
 
-// Blocks that work on the same sequences and wait for each other in every step: one block, a cluster, or co-resident
-// blocks of a cooperative launch with a counter of their own in global memory (0 at the start). After wait(), what any
-// thread of the team wrote to global memory before is visible to all, to reads that bypass the first-level cache
-// (__ldcg).
+// Blocks that work on the same sequences and wait for each other in every step. A team is one block, a cluster, or
+// co-resident blocks of a cooperative launch that share a counter in global memory (0 at the start). After wait(), all
+// threads of the team see what any of them wrote to global memory before, if they read it by __ldcg, which bypasses the
+// first-level cache.
 struct Team {
     TeamKind kind;
     unsigned size;      // blocks
@@ -134,7 +134,7 @@ struct Team {
     }
 };
 
-// Surrogate derivatives by kind: within a launch all threads take the same branch.
+// Surrogate derivatives by kind. All threads of a launch take the same branch.
 __device__ inline float surrogate_psi(Surrogate kind, float v, float g) {
     switch (kind) {
         case Surrogate::fast_sigmoid: return FastSigmoid::psi(v, g);
@@ -197,7 +197,7 @@ void launch(const Launch& how, void (*kernel)(Parameters...), Arguments... argum
 // Blocks of a kernel that one multiprocessor holds at once.
 template <class Kernel>
 int resident_blocks(Kernel* kernel, int threads, std::size_t shared) {
-    // Never below what a launch may have without asking: it would forbid that too.
+    // Set only above the default of 48 KiB: a smaller value would lower the default.
     if (shared > 48 * 1024)
         check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(shared)),
@@ -218,8 +218,8 @@ inline Launch launch_of(const TeamPlan& plan, cudaStream_t stream) {
             .cooperative = plan.kind == TeamKind::grid};
 }
 
-// The grid for one thread per element in blocks of `block` threads; kernels loop in strides of the whole grid, so a
-// count beyond it is handled too.
+// The grid for one thread per element, in blocks of `block` threads. It has at most 2^16 blocks. Kernels loop in
+// strides of the whole grid, so they handle any count.
 inline dim3 grid_for(Index count, int block) {
     constexpr Index most = 1 << 16;
     const Index blocks = (count + block - 1) / block;

@@ -1,6 +1,6 @@
-// Products of the CUDA backend by cuBLAS. A row-major matrix is its transpose seen by columns, so C = op(A) op(B) by
-// rows is C' = op(B)' op(A)' by columns: the same product with A and B exchanged, and no copy. With Sums::float64 the
-// float operands are widened and the product is taken in double, as on the CPU.
+// Products of the CUDA backend by cuBLAS. A row-major matrix read as column-major is its transpose. So the row-major
+// C = op(A) op(B) is the column-major C' = op(B)' op(A)': the same product with A and B exchanged, without a copy. With
+// Sums::float64 the float operands are widened and the product is computed in double, as on the CPU.
 #include "cuda_backend.hpp"
 
 #include "kernel.cuh"
@@ -34,7 +34,7 @@ __global__ void clear_kernel(Index rows, Index cols, Index stride, T* c) {
 
 cublasOperation_t flag(Transpose op) { return op == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N; }
 
-// cuBLAS counts with int, and wants a leading dimension of at least 1.
+// Sizes of cuBLAS are int, and a leading dimension must be at least 1.
 int size(Index n) {
     if (n > std::numeric_limits<int>::max())
         check(CUBLAS_STATUS_INVALID_VALUE, "a product with a side of 2^31 or more");
@@ -46,7 +46,7 @@ cublasComputeType_t compute_type(Precision precision) {
     switch (precision) {
         case Precision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
         case Precision::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF;
-        default: return CUBLAS_COMPUTE_32F;  // with cuBLAS's default math mode: every product and sum a float
+        default: return CUBLAS_COMPUTE_32F;  // with cuBLAS's default math mode: every product and sum is a float
     }
 }
 

@@ -1,4 +1,4 @@
-// Makes the CUDA backend: which GPU a rank takes, and what `info` says of the GPUs.
+// Makes the CUDA backend on the GPU of a rank, and describes the GPUs for `info`.
 #include "make_cuda.hpp"
 
 #include "core/error.hpp"

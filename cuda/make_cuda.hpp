@@ -1,4 +1,4 @@
-// What the factory needs of the CUDA backend, without a CUDA header.
+// The functions for the CUDA backend that the factory calls. No CUDA header is included.
 #pragma once
 
 #include "backend/factory.hpp"
@@ -9,7 +9,7 @@
 
 namespace spikefloss {
 
-// The CUDA backend on the GPU of local rank choice.local_rank. Throws Error(Exit::usage) when there is none for it.
+// The CUDA backend on the GPU of local rank choice.local_rank. Throws Error(Exit::usage) if that GPU does not exist.
 std::unique_ptr<Backend> make_cuda_backend(const BackendChoice& choice);
 // Why no CUDA device can be used; empty when one can.
 std::string cuda_fault();

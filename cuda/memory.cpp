@@ -1,5 +1,5 @@
-// Memory, stream and library handles of the CUDA backend. Everything is queued on one stream that never waits for the
-// default stream; the host waits only in wait().
+// Memory, stream and library handles of the CUDA backend. Everything is queued on one stream, which never waits for the
+// default stream. The host waits only in wait().
 #include "core/error.hpp"
 #include "core/stopwatch.hpp"
 #include "cuda_backend.hpp"
@@ -14,7 +14,7 @@ namespace spikefloss {
 namespace {
 
 constexpr std::size_t alignment = 256;
-// What cuBLAS asks for on sm_90 and later. Given explicitly, because products captured in a graph may not allocate.
+// The size cuBLAS uses on sm_90 and later. cuBLAS gets it here, because products captured in a graph must not allocate.
 constexpr std::size_t blas_workspace = std::size_t{32} << 20;
 
 std::size_t padded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
@@ -28,7 +28,7 @@ void* device_memory(std::size_t bytes) {
         check(result, "cudaMalloc");
         return data;
     }
-    cudaGetLastError();  // told here, not again at the next call
+    cudaGetLastError();  // reported here; the next call must not report it again
     std::size_t available = 0, total = 0;
     check(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
     throw Error(
@@ -36,10 +36,10 @@ void* device_memory(std::size_t bytes) {
         fmt::format("no device memory left for an array of {:.1f} MiB: {:.1f} MiB of {:.1f} MiB are free",
                     mebibytes(bytes), mebibytes(available), mebibytes(total)),
         "use a smaller train.batch, fewer neurons or exponents, a shorter horizon, tape = \"segments\", or more "
-        "ranks; spikefloss info CONFIG tells what a config needs");
+        "ranks; spikefloss info CONFIG shows what a config needs");
 }
 
-// For places that must not throw: a fault on the way out is worth a line, and the next call will report it again.
+// For functions that must not throw: prints the error. The next call will report it again.
 void tell(cudaError_t result, const char* call) noexcept {
     if (result != cudaSuccess)
         std::fprintf(stderr, "spikefloss: %s failed: %s (%s)\n", call, cudaGetErrorString(result),
@@ -70,7 +70,7 @@ CudaBackend::~CudaBackend() {
 }
 
 void* CudaBackend::allocate(std::size_t bytes) {
-    // Every array has an address of its own, empty ones too.
+    // Every array has its own address, even an empty one.
     const std::size_t size = padded(bytes ? bytes : 1);
     if (static_cast<std::size_t>(arena_end_ - arena_next_) < size) return device_memory(size);
     void* data = arena_next_;
@@ -96,14 +96,14 @@ std::size_t CudaBackend::free_memory() const {
     return available;
 }
 
-// From pageable memory: the runtime has taken the host's bytes when the call returns.
+// The host's memory is pageable: the runtime has read it when the call returns.
 void CudaBackend::copy_in(void* destination, const void* host, std::size_t bytes) {
     if (bytes) check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync(in)");
 }
 
 void CudaBackend::copy_out(void* host, const void* source, std::size_t bytes) {
     if (bytes) {
-        wait();  // before the copy, which to pageable memory would wait without calling while_waiting_
+        wait();  // before the copy: a copy to pageable memory waits without calling while_waiting_
         check(cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync(out)");
     }
     wait();
@@ -138,7 +138,7 @@ void CudaBackend::wait() {
 
 void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {
     if (bytes > scratch_size_[which]) {
-        wait();  // operations still queued may use the smaller one
+        wait();  // queued operations may still use the smaller array
         graphs_.clear();
         check(cudaFree(scratch_[which]), "cudaFree");
         scratch_[which] = nullptr;

@@ -1,4 +1,4 @@
-// NCCL: making and ending its communicators, their errors, and the five collectives.
+// Makes and ends the communicators of NCCL, reports their errors, and calls the five collectives.
 #include "nccl_communicator.hpp"
 
 #include "core/error.hpp"
@@ -24,7 +24,7 @@ bool all_equal(std::span<const Index> sizes) {
     return std::all_of(sizes.begin(), sizes.end(), [&](Index size) { return size == sizes[0]; });
 }
 
-// The first failure of the calls of a group.
+// Keeps the first failure of a group of calls.
 void note(ncclResult_t& first, ncclResult_t result) {
     if (first == ncclSuccess) first = result;
 }
@@ -52,7 +52,7 @@ void NcclSession::start(const ProcessGrid& grid) {
     call("ncclCommInitRank", nullptr, [&] { return ncclCommInitRank(&world_, grid.ranks(), id, grid.rank()); });
     // The same groups in the same order as MPI_Comm_split makes for the host's communicators.
     const auto split = [&](int color, int key, ncclComm_t& comm) {
-        grid.control().barrier();  // names a rank that is lost
+        grid.control().barrier();  // its error names a lost rank
         call("ncclCommSplit", world_, [&] { return ncclCommSplit(world_, color, key, &comm, nullptr); });
     };
     split(grid.batch_shard(), grid.neuron_shard(), neurons_);
@@ -73,7 +73,7 @@ NcclSession::~NcclSession() {
     cudaStreamDestroy(side_);
 }
 
-// Stream and event are left: what is queued may still wait for them.
+// Stream and event stay: queued operations may still wait for them.
 void NcclSession::abort() noexcept {
     for (ncclComm_t* comm : {&neurons_, &batch_, &world_}) {
         if (*comm) ncclCommAbort(*comm);
@@ -88,7 +88,7 @@ void NcclSession::fail(ncclResult_t result, ncclComm_t comm, const char* name) {
     abort();
     throw Error(
         Exit::internal, text,
-        "a lost rank or network shows here: see the messages of the other ranks, and NCCL_DEBUG=INFO; ranks that "
+        "a rank or the network may be lost: see the messages of the other ranks, and set NCCL_DEBUG=INFO; ranks that "
         "share a GPU need --comm staged");
 }
 

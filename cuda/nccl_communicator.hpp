@@ -1,11 +1,11 @@
-// Communicator on device memory through NCCL, one GPU per rank: every operation is queued on the backend's stream, but
-// for sums that overlap, which have a stream of their own.
+// Communicator on device memory through NCCL, with one GPU per rank. Operations are queued on the backend's stream;
+// overlapping sums have their own stream.
 //
-// A lost rank leaves the others' streams waiting for ever. So whenever the host waits for its stream, the communicators
-// are asked for errors, and after the time limit the roll is called over MPI (parallel/watch.hpp); then all
-// communicators are aborted, which frees the stream, and the error that names the rank ends the job. A call of NCCL
-// itself waits for other ranks only while communicators are made or connected; the watch ends a rank that does so for
-// too long. (NCCL's non-blocking communicators would start a thread for every collective.)
+// If a rank is lost, the streams of the others wait for ever. So while the host waits for its stream, it checks the
+// communicators for errors. After the time limit it polls all ranks over MPI (parallel/watch.hpp). Then it aborts all
+// communicators, which frees the stream, and an error that names the lost rank ends the job. A call of NCCL itself
+// waits for other ranks only while communicators are made or connected. The watch ends a rank that waits there for too
+// long. (NCCL's non-blocking communicators would start a thread for every collective.)
 #pragma once
 
 #include "cuda_backend.hpp"
@@ -18,7 +18,7 @@
 
 namespace spikefloss {
 
-// The three communicators of a rank, which share their fate.
+// The three communicators of a rank. If one fails, all are aborted.
 class NcclSession {
 public:
     // Collective over the grid.
@@ -30,12 +30,13 @@ public:
     ncclComm_t world() const { return world_; }
     ncclComm_t neurons() const { return neurons_; }
     ncclComm_t batch() const { return batch_; }
-    // Makes a call of NCCL on `comm` (null: on none); aborts all and throws when it fails.
+    // Calls `function`, a call of NCCL on `comm` (null: on none). If it fails, aborts all communicators and throws.
     void call(const char* name, ncclComm_t comm, const std::function<ncclResult_t()>& function);
-    // The stream beside the backend's, once it waits for what is queued on that now; and the other way round.
+    // fork returns the second stream, which then waits for what is queued on the backend's stream now. join makes the
+    // backend's stream wait for the second.
     cudaStream_t fork();
     void join();
-    // What to do several times a second while the stream is waited for.
+    // Called several times a second while the host waits for the stream.
     void waiting(double waited);
 
 private:
@@ -52,7 +53,7 @@ private:
 
 class NcclCommunicator final : public Communicator {
 public:
-    // session and comm are null for a rank alone.
+    // comm may be null if its group has one rank, session if the grid has one rank.
     NcclCommunicator(std::shared_ptr<NcclSession> session, ncclComm_t comm, CudaBackend& backend, int rank, int size);
 
     int rank() const override { return rank_; }
@@ -69,7 +70,7 @@ public:
     bool recorded() const override { return comm_ != nullptr; }
 
 private:
-    // Runs `calls`, NCCL calls that form one operation; it gives the result of the first that failed.
+    // Runs `calls`, which makes the NCCL calls of one operation and returns the first failure.
     void group(const char* name, const std::function<ncclResult_t()>& calls);
 
     std::shared_ptr<NcclSession> session_;
@@ -83,7 +84,7 @@ private:
     std::unique_ptr<void, Free> flag_;  // [1] float, of barrier()
 };
 
-// always: also for a rank alone. Collective.
+// always: use NCCL also with one rank. Collective.
 Communicators nccl_communicators(CudaBackend& backend, const ProcessGrid& grid, bool always);
 
 }  // namespace spikefloss

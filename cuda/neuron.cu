@@ -24,8 +24,8 @@ __global__ void neuron_step_kernel(NeuronModel model, NeuronVectors neurons, Ind
     }
 }
 
-// One warp a word: lane l is neuron 32 w + l. The grid's stride is a whole number of warps, so that a warp votes
-// together.
+// One warp per word: lane l takes neuron 32 w + l. The stride of the grid is a whole number of warps, so that all lanes
+// of a warp vote together.
 __global__ void pack_spikes_kernel(float theta, Index rows, Index n, const float* u, std::uint32_t* bits) {
     const Index words = spike_words(n);
     const unsigned lane = threadIdx.x % warp_size;
@@ -44,7 +44,7 @@ __global__ void unpack_spikes_kernel(Index rows, Index n, const std::uint32_t* b
     }
 }
 
-// Sums of whole numbers below 2^53 are exact, so the order in which blocks add theirs does not matter.
+// Sums of integers below 2^53 are exact, so the order in which blocks add to *count does not matter.
 __global__ void count_spikes_kernel(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
     double spikes = 0.0;
     for (Index at = first_element(); at < rows * words; at += element_stride())
@@ -71,7 +71,7 @@ __global__ void add_through_spikes_kernel(NeuronModel model, Index count, const 
         du[at] = fmaf(surrogate_psi(model.surrogate, u[at] - model.threshold, model.sharpness), back[at], du[at]);
 }
 
-// One thread a neuron; the sequences in order, so that the sums are those of the CPU.
+// One thread per neuron. It takes the sequences in order, so that the sums are those of the CPU.
 template <class T>
 __global__ void time_constants_backward_kernel(NeuronModel model, NeuronVectors neurons, Index b, Index n,
                                                const float* i_before, const float* i_now, const float* u_before,
@@ -109,7 +109,7 @@ void CudaBackend::unpack_spikes(Index rows, Index n, const std::uint32_t* bits, 
 }
 
 void CudaBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
-    // Few blocks, so that few of them meet at *count.
+    // Few blocks, so that few of them add to *count at the same time.
     dim3 grid = grid_for(rows * words, block);
     grid.x = std::min(grid.x, 512u);
     launch({grid, block, stream_, 33 * sizeof(double)}, count_spikes_kernel, rows, words, bits, stride, count);

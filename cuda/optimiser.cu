@@ -9,7 +9,7 @@ namespace spikefloss {
 namespace {
 
 constexpr int block = 256;
-constexpr double least = 1e-7, most = 1.0 - 0x1p-24;  // of a parameter kept in (0, 1)
+constexpr double least = 1e-7, most = 1.0 - 0x1p-24;  // range of a parameter in (0, 1)
 
 __device__ double clamped(double a) { return a < least ? least : a > most ? most : a; }
 

@@ -1,5 +1,5 @@
-// Batched QR of the tangent bases and its adjoint. Bases are k rows of n floats, widened to double before any sum is
-// taken; what is row-major here is column-major and transposed to cuBLAS and cuSOLVER.
+// Batched QR of the tangent bases and its adjoint. A basis is k rows of n floats, widened to double before any sum.
+// Matrices are row-major. cuBLAS and cuSOLVER read them as column-major, so they see the transposes.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int threads = 256;
 
-// As on the CPU: a column is taken for a combination of those before it when less than this part of it is left.
+// As on the CPU: a column counts as a combination of the earlier ones if less than this fraction of it remains.
 constexpr double lost_rank = 0x1p-40;
 
 __device__ bool is_finite(double x) { return fabs(x) <= DBL_MAX; }
@@ -31,7 +31,7 @@ __global__ void pointers_kernel(Index b, double* first, Index first_stride, doub
     }
 }
 
-// One block a sequence: zeroes the triangle that LAPACK leaves alone, and names the column whose pivot is not finite.
+// One block per sequence: zeroes the triangle that LAPACK does not write, and finds the first pivot that is not finite.
 __global__ void finish_cholesky_kernel(Index k, double* g, std::int32_t* info) {
     const Index s = blockIdx.x;
     double* g_s = g + s * k * k;
@@ -45,7 +45,7 @@ __global__ void finish_cholesky_kernel(Index k, double* g, std::int32_t* info) {
         }
 }
 
-// One thread a column: row i of the product needs rows i, i + 1, ... of r only, so it can take their place from above.
+// One thread per column. Row i of the product needs only rows i, i + 1, ... of r, so it can overwrite r from row 0 on.
 __global__ void multiply_r_kernel(Index b, Index k, const double* second, double* r) {
     for (Index column = first_element(); column < b * k; column += element_stride()) {
         const Index s = column / k, j = column % k;
@@ -63,7 +63,7 @@ __global__ void log_diagonal_kernel(Index b, Index k, const double* r, double* l
     for (Index i = first_element(); i < b * k; i += element_stride()) log_r[i] = log(r[i * k + i % k]);
 }
 
-// Both triangles come from the lower one of M, so the threads of the lower triangle write both: c may be qbq.
+// Both triangles come from the lower one of M, so the threads of the lower triangle write both. c may be qbq.
 __global__ void qr_backward_small_kernel(Index b, Index k, const double* r, const double* weight, const double* qbq,
                                          double* c) {
     for (Index at = first_element(); at < b * k * k; at += element_stride()) {
@@ -85,7 +85,7 @@ __global__ void join_parts_kernel(Index rows, Index n, Tangents x, double* a) {
     }
 }
 
-// info[s] = the first column (from 1) of sequence s that is not finite, or 0. One block a sequence.
+// info[s] = the first column (from 1) of sequence s that is not finite, or 0. One block per sequence.
 __global__ void first_not_finite_kernel(Index k, Index D, const double* a, std::int32_t* info) {
     std::int32_t* first = dynamic_shared<std::int32_t>();
     const Index s = blockIdx.x;
@@ -105,7 +105,7 @@ __global__ void upper_triangle_kernel(Index b, Index k, Index D, const double* a
     }
 }
 
-// Signs so that R_jj > 0, and the rank. One block a sequence; `flip` [b, k] becomes the sign of each vector.
+// Makes every R_jj > 0 and finds the rank. One block per sequence. `flip` [b, k] becomes the sign of each vector.
 __global__ void finish_householder_kernel(Index k, double* r, double* flip, const int* lapack_info,
                                           std::int32_t* info) {
     const Index s = blockIdx.x;
@@ -146,7 +146,7 @@ Launch for_each_sequence(Index b, cudaStream_t stream, std::size_t shared = 0) {
 
 void CudaBackend::gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) {
     if (b * k == 0) return;
-    if (n == 0) {  // which cuBLAS refuses
+    if (n == 0) {  // cuBLAS rejects it
         if (!accumulate) zero(g, static_cast<std::size_t>(b * k * k) * sizeof(double));
         return;
     }
@@ -195,7 +195,7 @@ void CudaBackend::householder(Index b, Index k, Index n, Tangents x, double* r, 
     const int rows = static_cast<int>(D), cols = static_cast<int>(k);
     double* a = scratch<double>(4, b * k * D);
     double* tau = scratch<double>(5, 2 * b * k);
-    int* lapack_info = scratch<int>(6, 2 * b);  // of geqrf, whose matrix orgqr can only spoil by a wrong argument
+    int* lapack_info = scratch<int>(6, 2 * b);  // of geqrf, then of orgqr, which fails only on a wrong argument
     launch(over(b * k * D, stream_), join_parts_kernel, b * k, n, x, a);
     launch(for_each_sequence(b, stream_, sizeof(std::int32_t)), first_not_finite_kernel, k, D, a, info);
     int factor_size = 0, basis_size = 0;

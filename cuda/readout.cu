@@ -1,4 +1,5 @@
-// Readout filter and losses of the CUDA backend. Time runs inside a thread, one for each sequence and readout.
+// Readout filter and losses of the CUDA backend. The filter has one thread per sequence and readout, which loops over
+// time.
 #include "cuda_backend.hpp"
 
 #include "kernel.cuh"
@@ -9,7 +10,7 @@ namespace spikefloss {
 namespace {
 
 constexpr int block = 64;  // few threads, so that they spread over the multiprocessors
-constexpr int ahead = 8;   // steps whose inputs a thread loads before it computes the first of them
+constexpr int ahead = 8;   // steps whose inputs a thread loads at once, before it computes them
 constexpr int loss_block = 256;
 constexpr Index most_losses = 1024;  // blocks of binary_cross_entropy_kernel
 
@@ -34,7 +35,7 @@ __global__ void readout_filter_kernel(Index T, Index b, Index O, const float* ka
     }
 }
 
-// d_kappa[at]: this sequence's and readout's own sum over time.
+// d_kappa[at]: the sum over time of this sequence and readout.
 __global__ void readout_filter_backward_kernel(Index T, Index b, Index O, const float* kappa, const float* y,
                                                const float* dy, float* dz, double* d_kappa) {
     const Index row = b * O;
@@ -74,7 +75,7 @@ __global__ void add_sequences_kernel(Index b, Index O, const double* parts, T* s
     }
 }
 
-// partial[block] = loss and number of right signs over the block's elements.
+// partial[block] = loss and number of correct signs over the block's elements.
 __global__ void binary_cross_entropy_kernel(Index T, Index row, const float* y, const float* target, const float* mask,
                                             float weight, float* dy, double* partial) {
     double loss = 0.0, correct = 0.0;
@@ -107,7 +108,7 @@ __global__ void add_losses_kernel(Index count, const double* partial, double* re
     result[threadIdx.x] = sum;
 }
 
-// One block a sequence; logit [b, O] is scratch, partial [b, 2] the loss and whether the largest logit is the label's.
+// One block per sequence. logit [b, O] is scratch. partial [b, 2]: the loss, and 1 if the largest logit is the label's.
 __global__ void softmax_cross_entropy_kernel(Index T, Index b, Index O, const float* y, const std::int32_t* label,
                                              const float* mask, float weight, float* dy, double* logit,
                                              double* partial) {

@@ -1,6 +1,6 @@
-// Reductions over a whole array on the device, by CUB, with temporary memory given by the caller. Their result depends
-// on the shape and the device alone. Where __CUDACC__ is missing, emulated_reduce.hpp (tests/cuda_emulation) stands in,
-// with Thrust's host system. Included by sums.cu only: CUB takes long to compile.
+// Reductions over a whole array on the device, by CUB. The caller provides the temporary memory. The order of the sum
+// depends only on the shape and the device. Without __CUDACC__, emulated_reduce.hpp (tests/cuda_emulation) replaces it,
+// with Thrust's host system. Only sums.cu includes this file, because CUB takes long to compile.
 #pragma once
 
 #include "check.hpp"
@@ -19,8 +19,8 @@ struct WideSquare {
     __host__ __device__ double operator()(float x) const { return static_cast<double>(x) * x; }
 };
 
-// *sum = the sum of squares of x[count], in double. With temporary null only `bytes`, the temporary memory it needs, is
-// written.
+// *sum = the sum of squares of x[count], in double. If `temporary` is null, only writes the size it must have to
+// `bytes`.
 inline void reduce_squares(void* temporary, std::size_t& bytes, const float* x, Index count, double* sum,
                            cudaStream_t stream) {
     check(cub::DeviceReduce::TransformReduce(temporary, bytes, x, sum, count, cuda::std::plus<double>{}, WideSquare{},

@@ -1,4 +1,4 @@
-// Device to pinned memory, MPI, and back.
+// Copies from the device to pinned memory, communicates by MPI, and copies back.
 #include "staged_communicator.hpp"
 
 #include "check.hpp"
@@ -24,7 +24,7 @@ void* PinnedBuffer::get(std::size_t bytes) {
     if (data_) check(cudaFreeHost(data_), "cudaFreeHost");
     data_ = nullptr;
     size_ = 0;
-    // Somewhat more, so that sizes that grow little by little do not lock pages each time.
+    // Some spare bytes, so that sizes that grow in small steps do not lock pages each time.
     const std::size_t size = bytes + bytes / 4 + 4096;
     check(cudaHostAlloc(&data_, size, cudaHostAllocDefault), "cudaHostAlloc");
     size_ = size;
@@ -38,7 +38,7 @@ StagedCommunicator::StagedCommunicator(std::unique_ptr<Communicator> host, CudaB
 StagedCommunicator::~StagedCommunicator() { cudaStreamSynchronize(backend_.stream()); }
 
 void* StagedCommunicator::bring(const void* device, std::size_t bytes) {
-    backend_.synchronize();  // copies back of the operation before may still read the buffers
+    backend_.synchronize();  // the previous operation's copies to the device may still read the buffers
     void* host = out_.get(bytes);
     if (bytes)
         check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, backend_.stream()),

@@ -1,6 +1,6 @@
-// Communicator on device memory through pinned host memory and a communicator of the host. Device pointers never reach
-// MPI, and several ranks may share one GPU, which NCCL refuses. Every operation waits for the backend's stream, so it
-// is slower than NCCL, but what is queued after it finds the result as after any other operation.
+// Communicator on device memory through pinned host memory and a communicator of the host. MPI gets no device pointers,
+// and several ranks can share one GPU, which NCCL does not allow. Every operation waits for the backend's stream, so it
+// is slower than NCCL. Its result is queued on that stream, so later operations see it.
 #pragma once
 
 #include "cuda_backend.hpp"
@@ -17,7 +17,7 @@ public:
     ~PinnedBuffer();
     PinnedBuffer(const PinnedBuffer&) = delete;
     PinnedBuffer& operator=(const PinnedBuffer&) = delete;
-    // At least `bytes`; what it held is lost when it has to grow. Nothing queued may use it then.
+    // At least `bytes`. If the buffer grows, its contents are lost, and no queued operation may use it at that time.
     void* get(std::size_t bytes);
 
 private:
@@ -39,7 +39,7 @@ public:
     void barrier() override;
 
 private:
-    // The device's bytes in host memory, once everything queued before is done.
+    // Waits for all queued operations and returns a copy of the device's bytes in host memory.
     void* bring(const void* device, std::size_t bytes);
     void* room(std::size_t bytes);
     void send_back(void* device, const void* host, std::size_t bytes);

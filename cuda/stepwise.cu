@@ -1,13 +1,14 @@
-// Whole passes of networks whose W_rec does not fit the chip: per step one product and one kernel, all queued at once.
+// Whole passes of networks whose W_rec does not fit into shared memory: one product and one kernel per step, all queued
+// at once.
 //
-// Spikes are 0 or 1 and so exact in bfloat16, and a float is exactly the sum of three bfloat16 numbers, each the
-// rounding of what is left. With the three parts of W side by side, [N, 3N], and the spikes repeated, [b, 3N], one
-// bfloat16 product with float sums is as exact as a float product and runs on the tensor cores, at a third of their
-// rate:
+// Spikes are 0 or 1, which is exact in bfloat16. A float is exactly the sum of three bfloat16 numbers; each is the
+// rounded rest after the ones before. The three parts of W are stored side by side, [N, 3N], and the spikes three
+// times, [b, 3N]. Then one bfloat16 product with float sums is as exact as a float product. It runs on the tensor
+// cores, at a third of their rate:
 //
 //   W s = W1 s + W2 s + W3 s            dW = sum of (g1 + g2 + g3) s'
 //
-// precision tf32 keeps two parts (16 bits of the mantissa, no less than TF32), bf16 one.
+// precision tf32 keeps two parts (16 bits of the mantissa, at least as many as TF32), bf16 keeps one.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 
@@ -18,7 +19,7 @@
 namespace spikefloss {
 namespace {
 
-// Elements of scratch for the parts of g and of the spikes at once.
+// Largest number of scratch elements for the parts of g and the spikes together.
 constexpr Index most_parts = Index(1) << 27;
 
 // Below this many neurons, dW by parts would take longer than one float product.
@@ -54,14 +55,14 @@ struct StepArrays {
     NeuronModel model;
     NeuronVectors neurons;
     Index b, N;
-    const float *input, *product, *i, *u;  // of this step; product null: there is none, u is already the next one
+    const float *input, *product, *i, *u;  // of this step; product null: no step, only the spikes of u
     float *i_next, *u_next;
     std::uint32_t* bits;    // of the next step, [b, words]
     __nv_bfloat16* spikes;  // of the next step, [b, parts, N]
     int parts;
 };
 
-// The neuron step, and the new spikes as bits and as bfloat16. One warp for every word.
+// The neuron step, and the new spikes as bits and as bfloat16. One warp per word.
 __global__ void neuron_step_to_spikes_kernel(const StepArrays a) {
     const Index words = (a.N + 31) / 32, lane = threadIdx.x % warp_size;
     for (Index at = first_element() / warp_size; at < a.b * words; at += element_stride() / warp_size) {
@@ -86,7 +87,7 @@ __global__ void neuron_step_to_spikes_kernel(const StepArrays a) {
     }
 }
 
-// du += psi(u - theta) back (not when back is null), then what the readout and the tangents send back to the same u.
+// du += psi(u - theta) back (if back is not null), then du += the gradients of u from the readout and the tangents.
 __global__ void inject_kernel(NeuronModel model, Index count, const float* u, const float* back, Readout readout,
                               const float* from_readout, const float* extra, float* du) {
     for (Index at = first_element(); at < count; at += element_stride()) {
@@ -189,7 +190,7 @@ void CudaBackend::backward_stepwise(const NeuronModel& model, const NeuronVector
 void CudaBackend::add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits,
                                      SumMatrix d_w_rec) {
     const int parts = parts_of(precision_);
-    // Few neurons: one float product; the spikes as floats take no more memory than the parts would.
+    // Few neurons take one float product: the spikes as floats take no more memory than the parts would.
     const Index at_once = std::max<Index>(1, std::min(rows, most_parts / ((parts + 1) * N)));
     if (N < least_split) {
         auto* spikes = scratch<float>(2, at_once * N);

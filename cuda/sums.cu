@@ -1,4 +1,4 @@
-// Sums and element-wise operations of the CUDA backend. Every sum is taken in an order that the shape alone decides.
+// Sums and element-wise operations of the CUDA backend. The order of every sum depends only on the shape.
 #include "cuda_backend.hpp"
 
 #include "kernel.cuh"
@@ -12,7 +12,7 @@ namespace {
 constexpr int block = 256;
 constexpr std::size_t block_sum_bytes = 33 * sizeof(double);
 
-// Rows of a [rows, cols] matrix that one thread of column_sums_kernel adds up at least, and parts at most.
+// column_sums_kernel: the smallest number of rows that one thread sums, and the largest number of parts.
 constexpr Index least_rows = 16, most_parts = 1024;
 
 // partial[part, col] = the sum over rows [rows part / parts, rows (part + 1) / parts) of a, in double: one thread each.
@@ -41,7 +41,7 @@ __global__ void round_kernel(const double* in, float* out, Index count) {
 
 __global__ void add_one_kernel(const double* x, double* sum) { *sum += *x; }
 
-// One block a row.
+// One block per row.
 __global__ void row_sum_squares_kernel(Index rows, Index n, const float* a, const float* b, double* out) {
     double* partial = dynamic_shared<double>();
     for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -80,7 +80,7 @@ __global__ void repeat_row_kernel(Index rows, Index n, const float* row, float* 
     for (Index at = first_element(); at < rows * n; at += element_stride()) out[at] = row[at % n];
 }
 
-// One block for each row, as many as a grid holds at best.
+// One block per row, up to the largest grid.
 dim3 grid_of_rows(Index rows) { return grid_for(rows, 1); }
 
 }  // namespace
@@ -108,7 +108,7 @@ void CudaBackend::sum_squares(const float* x, Index count, double* sum) {
     if (count == 0) return;
     std::size_t bytes = 0;
     reduce_squares(nullptr, bytes, x, count, nullptr, stream_);
-    // The sum of this call, and CUB's own memory behind it.
+    // The sum of this call, followed by the temporary memory of CUB.
     constexpr std::size_t aligned = 256;
     auto* memory = scratch<unsigned char>(sum_scratch, static_cast<Index>(aligned + bytes));
     auto* total = reinterpret_cast<double*>(memory);

@@ -1,6 +1,6 @@
-// Tangent propagation and its adjoint: a tangent vector is one more row of n neurons, and only psi(u - theta) and the
-// reset factor depend on the sequence it belongs to. All kernels but the last are bound by memory; a thread takes one
-// neuron of every gridDim.y-th row.
+// Propagation of tangents and its adjoint. A tangent is a row of n neurons; only psi(u - theta) and the reset factor
+// depend on its sequence. All kernels except the last are bound by memory. In these a thread takes one neuron of every
+// gridDim.y-th row.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 
@@ -9,7 +9,7 @@ namespace {
 
 constexpr int columns_per_block = 128;
 
-// One thread a neuron along x, rows along y.
+// One thread per neuron along x, rows along y.
 Launch over_rows(Index rows, Index n, cudaStream_t stream) {
     constexpr Index most = 65535;
     return {dim3(static_cast<unsigned>((n + columns_per_block - 1) / columns_per_block),
@@ -58,7 +58,7 @@ __global__ void tangent_step_backward_kernel(NeuronModel model, JacobianReset re
     }
 }
 
-// Rows are sequences here: the sum over a sequence's k vectors is taken in order by one thread.
+// Rows are sequences here. One thread sums over the k vectors of a sequence, in order.
 __global__ void tangent_input_backward_kernel(NeuronModel model, NeuronVectors neurons, Index b, Index k, Index n,
                                               const float* u, const float* q_membrane, const float* back,
                                               const float* g, Tangents a, float* e) {
@@ -80,7 +80,7 @@ __global__ void tangent_input_backward_kernel(NeuronModel model, NeuronVectors n
     }
 }
 
-// A block takes 32 neurons; each of its warps every `warps`-th row, in double, and the first warp adds the warps' sums.
+// A block takes 32 neurons. Each warp sums every `warps`-th row in double; the first warp adds the sums of all warps.
 constexpr int time_constant_warps = 16;
 
 template <class T>

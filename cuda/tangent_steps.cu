@@ -1,17 +1,18 @@
-// The tangent pass of one sequence in one block: all steps in one launch, W_rec and the basis in shared memory.
+// The tangent pass, one block per sequence. One launch takes all steps, with W_rec and the basis in shared memory.
 //
 //   P = tangent step of Q (see lyapunov/tangent_pass.hpp);  G = P'P in double;  G = L L';  Q = P L^-T, R = L'
 //
-// A second round of the last three follows where the ratio of R's diagonal leaves doubt, as in lyapunov/qr.cpp. A
-// sequence whose factorisation fails notes the step and stops; the host then takes the pass again by steps.
+// A second round of the last three follows if the largest R_jj is too many times the smallest, as in lyapunov/qr.cpp.
+// If the factorisation of a sequence fails, its block records the step and stops. The host then repeats the pass in
+// steps.
 //
-// L is never inverted as a whole: P L^-T is a substitution over its panels of 8 columns, each warp for 8 states of its
-// own, so it needs no barrier at all. Networks too large for one block's shared memory go to tangent_steps_stepwise.cu.
+// L is not inverted as a whole. P L^-T is a substitution over panels of 8 columns. Each warp takes its own 8 states, so
+// no barrier is needed. Networks too large for the shared memory of a block use tangent_steps_stepwise.cu.
 //
 // Estimate for the authors' setting (N = 64, k = 50, D = 128, one QR a step) in cycles of one H100 SM: product 2100
 // (2 x 4 sums a thread, bound by shared memory), Gram 3000 (16 warps, one pair of tiles each; bound by the widening of
 // floats, 16 a cycle), Cholesky 7 panels x 1100 = 7700 (latency of one warp), substitution 3000, step, stores and 20
-// barriers 1000: 17000 cycles, 9.5 us a step at 1.75 GHz; 5 ms for 500 steps (not measured). Of 227 KB it takes 96 KB.
+// barriers 1000: 17000 cycles, 9.5 us a step at 1.75 GHz; 5 ms for 500 steps (not measured). It takes 96 of 227 KB.
 #include "cuda_backend.hpp"
 #include "tangent_steps.cuh"
 #include "tangent_steps.hpp"
@@ -22,7 +23,7 @@ namespace {
 
 // The block's shared memory. All sizes are multiples of 16 bytes.
 struct Workspace : FactorSpace {
-    double* total;                      // R_jj [rows] of both rounds
+    double* total;                      // R_jj [rows], the product of both rounds
     float *w, *basis, *x;               // W' [columns, columns]; [rows, stride]; [rows, input_stride]
     float *psi, *reset, *alpha, *beta;  // [2][columns] twice; [columns]
 
@@ -42,7 +43,7 @@ struct Workspace : FactorSpace {
           beta(alpha + layout.columns()) {}
 };
 
-// The block: the basis becomes basis L^-T. A warp takes 8 states, whose Q so far it keeps as operands.
+// By the whole block: basis <- basis L^-T. A warp takes 8 states and keeps their finished part of Q as operands.
 __device__ void divide_by_factor(const BasisLayout& layout, const Workspace& space) {
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
     const int tiles = layout.tiles(), stride = layout.stride(), factor_stride = layout.factor_stride();
@@ -67,7 +68,7 @@ __device__ void divide_by_factor(const BasisLayout& layout, const Workspace& spa
     }
 }
 
-// The block: R = L' in the first round, L' R in the second, row-major in global memory; and its diagonal.
+// By the whole block: R = L' in the first round, L' R in the second, row-major in global memory, and its diagonal.
 __device__ void store_r(const BasisLayout& layout, const Workspace& space, int round, double* r) {
     const int k = layout.k, stride = layout.factor_stride();
     for (int j = threadIdx.x; j < k; j += blockDim.x)
@@ -79,7 +80,7 @@ __device__ void store_r(const BasisLayout& layout, const Workspace& space, int r
         }
         return;
     }
-    for (int j = threadIdx.x; j < k; j += blockDim.x)  // row i needs rows i, i + 1, ... of R only
+    for (int j = threadIdx.x; j < k; j += blockDim.x)  // row i needs only rows i, i + 1, ... of R
         for (int i = 0; i <= j; ++i) {
             double sum = 0.0;
             for (int l = i; l <= j; ++l) sum = fma(space.factor[l * stride + i], r[l * k + j], sum);
@@ -87,8 +88,8 @@ __device__ void store_r(const BasisLayout& layout, const Workspace& space, int r
         }
 }
 
-// The block: basis = Q R in place. Returns 0, or the column (from 1) at which it failed; all threads alike, after a
-// barrier.
+// By the whole block: basis = Q R in place. Returns 0, or the column (from 1) at which it failed. All threads return
+// the same, after a barrier.
 __device__ int factorise(const BasisLayout& layout, const Workspace& space, double* r, double* log_r) {
     for (int round = 0; round < 2; ++round) {
         if (threadIdx.x == 0) *space.failed = 0;
@@ -100,7 +101,7 @@ __device__ int factorise(const BasisLayout& layout, const Workspace& space, doub
         __syncthreads();
         factor_gram(layout, space);
         if (*space.failed) return *space.failed;
-        __syncthreads();  // judge may write what was just read
+        __syncthreads();  // judge may overwrite what was just read
         if (threadIdx.x < warp_size) judge(layout, space, round);
         store_r(layout, space, round, r);
         divide_by_factor(layout, space);

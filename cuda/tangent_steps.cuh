@@ -1,7 +1,7 @@
-// What the whole tangent passes in one block per sequence share: the layout of a sequence's basis in shared memory and
-// the dense algebra on it. A basis is k rows (tangent vectors), each the current part [N] (when the state has one) and
-// the membrane part [N], both padded with zeros to a multiple of 8; the rows are padded with zero rows likewise. Sums
-// of the QR are taken in double by the 8 x 8 x 4 products of the tensor cores, those of the recurrence in float.
+// Code of the tangent passes that take one block per sequence: the layout of a basis in shared memory and the dense
+// algebra on it. A basis has k rows, the tangents. A row has the current part [N] (if the state has one) and the
+// membrane part [N], each padded with zeros to a multiple of 8. Zero rows pad k to a multiple of 8. Sums of the QR are
+// in double, by the 8 x 8 x 4 products of the tensor cores. Sums of the recurrence are in float.
 #pragma once
 
 #include "kernel.cuh"
@@ -9,11 +9,11 @@
 
 namespace spikefloss {
 
-// More vectors than this are left to the other path: a thread holds its part of a row of the basis in registers.
+// More vectors than this take the other path, because a thread holds its part of a row of the basis in registers.
 inline constexpr int most_tiles = 8, tile = 8;
 inline constexpr int most_block_vectors = most_tiles * tile;
 
-// Distances in shared memory are 4 (mod 8) elements, so that the 8 x 4 operands of a product hit different banks.
+// Strides in shared memory are 4 (mod 8) elements, so that the 8 x 4 operands of a product hit different banks.
 struct BasisLayout {
     int k, N;
     bool has_current;
@@ -50,7 +50,7 @@ __device__ inline void multiply_add_tile(double (&c)[2], double a, double b) {
 #endif
 }
 
-// A tile as a product leaves it, turned into the left operands of the two products over its columns.
+// Turns a tile from the layout of a result into the left operands of the two products over its columns.
 __device__ inline void to_operand(const double (&c)[2], double* a) {
     const int lane = threadIdx.x % warp_size;
     for (int half = 0; half < 2; ++half) {
@@ -60,7 +60,8 @@ __device__ inline void to_operand(const double (&c)[2], double* a) {
     }
 }
 
-// m = the tiles of x y' on and below the diagonal; finish(row, column, m(row, column)). A warp takes two tiles at once.
+// m = the tiles of x y' on and below the diagonal. Calls finish(row, column, m(row, column)). A warp takes two tiles at
+// once.
 template <class Finish>
 __device__ void lower_gram(const BasisLayout& layout, const float* x, const float* y, Finish finish) {
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
@@ -87,8 +88,8 @@ __device__ void lower_gram(const BasisLayout& layout, const float* x, const floa
         }
 }
 
-// sum over i of x[row, i] m[i, column] for rows 0..rows-1 (x has an even number), inner and columns multiples of 4;
-// finish(row, column, sums of columns column..column+3). A thread takes 2 x 4 sums.
+// Sums over i of x[row, i] m[i, column] for rows 0..rows-1. x has an even number of rows; inner and columns are
+// multiples of 4. Calls finish(row, column, sums of columns column..column+3). A thread takes 2 x 4 sums.
 template <class Finish>
 __device__ void product(int rows, int inner, int columns, const float* x, int x_stride, const float* m, Finish finish) {
     const int groups = columns / 4, items = (rows + 1) / 2 * groups;
@@ -116,7 +117,7 @@ __device__ void product(int rows, int inner, int columns, const float* x, int x_
     }
 }
 
-// A warp: `inverse` (rows inverse_stride apart) of the lower triangular 8 x 8 matrix l; one column a lane.
+// By one warp: `inverse` (rows inverse_stride apart) of the lower triangular 8 x 8 matrix l. A lane takes one column.
 __device__ inline void invert_lower(const double (&l)[tile][tile], const double (&reciprocal)[tile], double* inverse) {
     const int lane = threadIdx.x % warp_size, column = lane % tile;
     double x[tile];
@@ -130,7 +131,7 @@ __device__ inline void invert_lower(const double (&l)[tile][tile], const double 
     }
 }
 
-// A warp: the lower triangle of an 8 x 8 matrix in shared memory, the same in every lane.
+// By one warp: every lane loads the lower triangle of an 8 x 8 matrix in shared memory.
 __device__ inline void load_lower(const double* from, int stride, double (&l)[tile][tile]) {
 #pragma unroll
     for (int i = 0; i < tile; ++i)
@@ -138,7 +139,7 @@ __device__ inline void load_lower(const double* from, int stride, double (&l)[ti
         for (int j = 0; j <= i; ++j) l[i][j] = from[i * stride + j];
 }
 
-// [N, N] weights, padded with zeros, as [columns, columns] in shared memory; turned: element (i, j) is w[j, i].
+// Loads weights [N, N] to shared memory as [columns, columns], padded with zeros. turned: element (i, j) is w[j, i].
 __device__ inline void load_weights(const BasisLayout& layout, const float* w, bool turned, float* to) {
     const int columns = layout.columns(), N = layout.N;
     for (int at = threadIdx.x; at < columns * columns; at += blockDim.x) {
@@ -147,7 +148,7 @@ __device__ inline void load_weights(const BasisLayout& layout, const float* w, b
     }
 }
 
-// One sequence's basis between global memory, [k, N] each part, and shared memory; the padding becomes zero.
+// Copies of one sequence's basis between global memory, [k, N] each part, and shared memory. The padding becomes zero.
 __device__ inline void load_basis(const BasisLayout& layout, const float* current, const float* membrane, float* to) {
     const int columns = layout.columns(), length = layout.length();
     for (int at = threadIdx.x; at < layout.rows() * length; at += blockDim.x) {
@@ -166,7 +167,7 @@ __device__ inline void store_basis(const BasisLayout& layout, const float* from,
     }
 }
 
-// psi(u - theta) and the reset factor of one sequence's neurons, the padding zero.
+// psi(u - theta) and the reset factor of one sequence's neurons. psi of the padding is 0.
 __device__ inline void load_factors(const BasisLayout& layout, const NeuronModel& model, JacobianReset reset,
                                     const float* u, float* psi, float* factor) {
     for (int j = threadIdx.x; j < layout.columns(); j += blockDim.x) {

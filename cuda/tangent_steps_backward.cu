@@ -1,17 +1,17 @@
-// The adjoint of the tangent pass of one sequence in one block. For t = steps-1..0, with A the adjoint of the basis:
+// The adjoint of the tangent pass, one block per sequence. For t = steps-1..0, with A the adjoint of the basis:
 //
 //   after a QR: C = tril(M) + tril(M, -1)', M = diag(weight) - A'Q below the diagonal;  A <- (A + Q C) R^-T
 //   A_u *= (1 - s);  g = A_i + (1-beta) A_u;  back = W_rec' g;  A_i = alpha g;  A_u = beta A_u + psi back
 //
-// The block leaves g and back of every step in global memory. What does not feed the next step is then taken by all of
-// the device at once: e += psi' sum of back Q_u, and dW_rec += sum of g x', x = psi Q_u, as one deep product.
+// The block stores g and back of every step in global memory. The whole device then computes what the steps do not
+// need: e += psi' sum of back Q_u, and dW_rec += sum of g x' with x = psi Q_u, as one product over all steps.
 //
-// Only the lower triangle of M is ever used, so R enters it by its diagonal alone, and A'Q is taken as tiles of that
-// triangle. R^-T is a substitution over panels of 8 from the last on, each warp for 8 states of its own.
+// Only the lower triangle of M is used. It needs only the diagonal of R, and only the tiles of A'Q in that triangle.
+// R^-T is a substitution over panels of 8, from the last to the first. Each warp takes its own 8 states.
 //
 // Estimate for the authors' setting (N = 64, k = 50, D = 128, one QR a step) in cycles of one H100 SM: Gram 3000,
 // Q C 4000, substitution 3000, product 2100, step, loads and 5 barriers 1500: 13600 cycles, 7.8 us a step at 1.75 GHz;
-// 4 ms for 500 steps, and less than 0.2 ms for e and dW_rec (not measured). Of 227 KB it takes 148 KB.
+// 4 ms for 500 steps, and less than 0.2 ms for e and dW_rec (not measured). It takes 148 of 227 KB.
 #include "cuda_backend.hpp"
 #include "tangent_steps.cuh"
 #include "tangent_steps.hpp"
@@ -52,7 +52,7 @@ struct Chunk {
     float *g, *back;
 };
 
-// L = R', the padding a part of the identity.
+// L = R', padded with the identity.
 __device__ void load_r(const BasisLayout& layout, const double* r, double* factor) {
     const int rows = layout.rows(), k = layout.k;
     for (int at = threadIdx.x; at < rows * rows; at += blockDim.x) {
@@ -61,7 +61,7 @@ __device__ void load_r(const BasisLayout& layout, const double* r, double* facto
     }
 }
 
-// The block: C from A, Q and R's weights, and meanwhile the inverses of R's diagonal tiles.
+// By the whole block: C from A, Q and the weights of R, and the inverses of R's diagonal tiles.
 __device__ void small_algebra(const BasisLayout& layout, const Workspace& space, const double* weight) {
     const int stride = layout.factor_stride(), k = layout.k;
     for (int p = threadIdx.x / warp_size; p < layout.tiles(); p += static_cast<int>(blockDim.x) / warp_size) {
@@ -80,7 +80,7 @@ __device__ void small_algebra(const BasisLayout& layout, const Workspace& space,
     });
 }
 
-// The block: A <- (A + Q C) R^-T, a warp for 8 states.
+// By the whole block: A <- (A + Q C) R^-T. A warp takes 8 states.
 __device__ void apply(const BasisLayout& layout, const Workspace& space) {
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
     const int tiles = layout.tiles(), stride = layout.stride(), factor_stride = layout.factor_stride();
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
     const Index s = blockIdx.x, b = gridDim.x, part = s * k * N;
     float* a_current = pass.a.current ? pass.a.current + part : nullptr;
     float* a_membrane = pass.a.membrane + part;
-    // Q and R of the QR that ends before step `end`, if one does.
+    // Loads Q and R of the QR just before step `end`, if there is one.
     const auto load_qr = [&](Index end) {
         if (end == 0 || end % pass.qr_interval != 0) return;
         const Index at = end * pass.q_stride + part;
@@ -180,8 +180,8 @@ __global__ void __launch_bounds__(tangent_block_threads)
     store_basis(layout, space.adjoint, a_current, a_membrane);
 }
 
-// One thread a neuron of a sequence and step: e += psi' sum over k of back Q_u, and back becomes x = psi Q_u. u, e and
-// Q begin at the chunk's first step.
+// One thread per neuron, sequence and step: e += psi' sum over k of back Q_u, and back becomes x = psi Q_u. u, e and Q
+// begin at the chunk's first step.
 __global__ void tangent_inputs_kernel(NeuronModel model, Index b, Index k, Index N, Index count, const float* u,
                                       const float* q_membrane, Index q_stride, float* back, float* e) {
     for (Index at = first_element(); at < count; at += element_stride()) {

@@ -1,6 +1,6 @@
-// Cholesky factorisation of one k x k matrix by one block, G = L L', in panels of 8: one warp factors and inverts the
-// diagonal tile in registers (a chain of 8 reciprocal roots), the others finish the previous panel's update meanwhile;
-// two barriers a panel.
+// Cholesky factorisation of one k x k matrix by one block, G = L L', in panels of 8. One warp factors and inverts the
+// diagonal tile in registers (a chain of 8 reciprocal roots) while the others finish the update of the previous panel.
+// A panel has two barriers.
 #pragma once
 
 #include "tangent_steps.cuh"
@@ -12,11 +12,11 @@ namespace spikefloss {
 // As in lyapunov/qr.cpp.
 inline constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
 
-// The part of the block's shared memory that it works on.
+// The part of the block's shared memory that the factorisation uses.
 struct FactorSpace {
     double *factor, *inverse,
-        *diagonal;        // G [rows, factor_stride], then L in its lower triangle; of L's diagonal tiles
-    int *failed, *again;  // column (from 1) of the first pivot that is none; a second round is wanted
+        *diagonal;        // G [rows, factor_stride], then L in its lower triangle; inverses of L's diagonal tiles; R_jj
+    int *failed, *again;  // column (from 1) of the first pivot not > 0, or 0; 1 if a second round is needed
 
     SPIKEFLOSS_HD static Index bytes(const BasisLayout& layout) {
         return 8 * (layout.factor_size() + layout.inverses_size() + layout.rows()) + 16;
@@ -29,7 +29,7 @@ struct FactorSpace {
           again(failed + 1) {}
 };
 
-// One warp: diagonal tile p of G becomes L's, with its inverse; a pivot that is not a positive number is noted.
+// By one warp: turns diagonal tile p of G into that of L and inverts it. Records a pivot that is not finite and > 0.
 __device__ inline void factor_tile(const BasisLayout& layout, const FactorSpace& space, int p) {
     const int stride = layout.factor_stride(), lane = threadIdx.x % warp_size;
     double* at = space.factor + p * tile * stride + p * tile;
@@ -62,7 +62,7 @@ __device__ inline void factor_tile(const BasisLayout& layout, const FactorSpace&
     }
 }
 
-// A warp: tile (i, p) of G becomes L's, G_ip L_pp^-T.
+// By one warp: tile (i, p) of G becomes that of L, G_ip L_pp^-T.
 __device__ inline void panel_tile(const BasisLayout& layout, const FactorSpace& space, int i, int p) {
     const int lane = threadIdx.x % warp_size, stride = layout.factor_stride();
     double* at = space.factor + (i * tile + lane / 4) * stride + p * tile;
@@ -74,7 +74,7 @@ __device__ inline void panel_tile(const BasisLayout& layout, const FactorSpace& 
     for (int e = 0; e < 2; ++e) at[lane % 4 * 2 + e] = c[e];
 }
 
-// A warp: G_ij -= L_ip L_jp'.
+// By one warp: G_ij -= L_ip L_jp'.
 __device__ inline void update_tile(const BasisLayout& layout, const FactorSpace& space, int i, int j, int p) {
     const int lane = threadIdx.x % warp_size, stride = layout.factor_stride();
     const double* l_i = space.factor + (i * tile + lane / 4) * stride + p * tile + lane % 4;
@@ -85,7 +85,7 @@ __device__ inline void update_tile(const BasisLayout& layout, const FactorSpace&
     for (int e = 0; e < 2; ++e) at[e] = c[e];
 }
 
-// The block: G becomes L. Warp 0 goes ahead to the next diagonal tile while the others update the rest. Ends with a
+// By the whole block: G becomes L. Warp 0 factors the next diagonal tile while the others update the rest. Ends with a
 // barrier.
 __device__ inline void factor_gram(const BasisLayout& layout, const FactorSpace& space) {
     const int warp = threadIdx.x / warp_size, others = blockDim.x / warp_size - 1, tiles = layout.tiles();
@@ -108,7 +108,7 @@ __device__ inline void factor_gram(const BasisLayout& layout, const FactorSpace&
     }
 }
 
-// Warp 0, once the diagonal is there: whether the round leaves doubt, or in the second, what it found lost.
+// By warp 0, after the diagonal is written. Round 0: is another round needed? Round 1: the first lost column, if any.
 __device__ inline void judge(const BasisLayout& layout, const FactorSpace& space, int round) {
     double low = DBL_MAX, high = 0.0;
     int lost = layout.k;

@@ -1,6 +1,6 @@
 // Whole tangent passes of networks too large for one block: the step operations of all steps, queued without a host
-// wait and recorded as one graph. Only the factorisation differs from the loop: it judges itself on the device and
-// notes where it failed or left doubt, and as many rounds are made as the caller asks for.
+// wait and recorded as one graph. Only the factorisation differs from the loop. The device checks it and records where
+// it failed or needs a second round. The caller sets the number of rounds.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
 #include "tangent_steps_cholesky.cuh"
@@ -10,8 +10,8 @@ namespace {
 
 constexpr int factor_threads = 256;
 
-// One block a sequence: G becomes R, log_r the logarithms of its diagonal (added to those there in the second round),
-// and a failure or doubt is noted unless the sequence has one already.
+// One block per sequence. G becomes R, log_r the logarithms of its diagonal; the second round adds to log_r. Records
+// the first step of a sequence that failed, or that needs a second round which the pass does not make.
 __global__ void tangent_steps_factor_kernel(BasisLayout layout, int round, bool last_round, Index step, double* g,
                                             double* log_r, std::int32_t* failure) {
     const FactorSpace space(layout, dynamic_shared<double>());
@@ -52,7 +52,7 @@ GraphKey key_of(char kind, const NeuronModel& model, const NeuronVectors& neuron
     return key;
 }
 
-// The part of a basis `offset` floats from `first`, if the state has it.
+// first + offset, or null if the state does not have this part of the basis.
 float* moved(float* first, Index offset) { return first ? first + offset : nullptr; }
 
 }  // namespace
@@ -128,7 +128,7 @@ void CudaBackend::tangent_stepwise_backward(const NeuronModel& model, const Neur
             const float *u = pass.u + t * b * N, *membrane = q_at(pass.q_membrane, t);
             if ((t + 1) % pass.qr_interval == 0) qr_backward(t + 1);
             tangent_step_backward(model, pass.reset, neurons, b, k, N, u, pass.a, g);
-            tangent_input(model, b, k, N, u, membrane, product);  // x, until W' g takes its place
+            tangent_input(model, b, k, N, u, membrane, product);  // x, until W' g overwrites it
             gemm(Transpose::yes, Transpose::no, {g, rows, N}, {product, rows, N}, pass.d_w_rec, true);
             gemm(Transpose::no, Transpose::no, {g, rows, N}, {w_rec, N, N}, Matrix<float>(product, rows, N), false);
             tangent_input_backward(model, neurons, b, k, N, u, membrane, product, g, pass.a, pass.e + t * b * N);

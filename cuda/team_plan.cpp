@@ -5,7 +5,7 @@
 namespace spikefloss {
 namespace {
 
-constexpr int largest_cluster = 8;  // what every device with clusters takes
+constexpr int largest_cluster = 8;  // every device with clusters supports this size
 
 Index divided_up(Index a, Index b) { return (a + b - 1) / b; }
 
@@ -21,12 +21,12 @@ std::optional<TeamPlan> plan_teams(const Device& device, Index N, Index b, const
         plan.size = static_cast<int>(divided_up(words, words_per_block));
         if (plan.size == last_size || plan.columns > needs.most_threads) continue;
         last_size = plan.size;
-        // Of the slices that give this team size, the smallest.
+        // The smallest slices that give this team size.
         plan.columns = 32 * static_cast<int>(divided_up(words, plan.size));
         plan.kind = plan.size == 1                                      ? TeamKind::block
                     : device.clusters() && plan.size <= largest_cluster ? TeamKind::cluster
                                                                         : TeamKind::grid;
-        // As many teams as there is room for, so that each has as few sequences as possible.
+        // As many teams as fit, so that each has as few sequences as possible.
         const Index room = std::max(1, device.multiprocessors / plan.size);
         const Index wanted = divided_up(b, std::min(b, room));
         plan.sequences = static_cast<int>(std::min<Index>(wanted, needs.most_threads / plan.columns));
@@ -36,7 +36,7 @@ std::optional<TeamPlan> plan_teams(const Device& device, Index N, Index b, const
         }
         if (plan.sequences < 1) continue;
         Index teams = divided_up(b, plan.sequences);
-        // Blocks that wait for each other through global memory must all be resident; the others may come in waves.
+        // Blocks that wait for each other through global memory must all be resident. Others can run in waves.
         if (plan.kind == TeamKind::grid)
             teams =
                 std::min<Index>(teams, static_cast<Index>(needs.resident(plan)) * device.multiprocessors / plan.size);

@@ -1,5 +1,5 @@
-// How a whole pass is spread over the GPU: blocks that keep a slice of W_rec in shared memory form teams, each taking a
-// few sequences at a time through all steps.
+// How a whole pass is distributed over the GPU. The blocks of a team hold W_rec, one slice each in shared memory. A
+// team takes a few sequences at a time through all steps.
 #pragma once
 
 #include "device.hpp"
@@ -11,8 +11,8 @@
 
 namespace spikefloss {
 
-// What the blocks of a team are to each other: one block alone, a cluster, or co-resident blocks of a cooperative
-// launch.
+// The blocks of a team: one block, the blocks of a cluster, or co-resident blocks of a cooperative launch, which wait
+// through global memory.
 enum class TeamKind { block, cluster, grid };
 
 struct TeamPlan {
@@ -28,14 +28,14 @@ struct TeamPlan {
 
 struct TeamNeeds {
     int most_threads;  // of a block
-    // Threads and shared memory of a block for so many columns and sequences; fills slices, threads and shared.
+    // Computes slices, threads and shared of a plan from its columns and sequences.
     std::function<void(TeamPlan&)> measure;
-    // Blocks of this kind that a multiprocessor holds at once; asked only for teams larger than a cluster.
+    // Blocks of this plan that a multiprocessor holds at once. Called only for TeamKind::grid.
     std::function<int(const TeamPlan&)> resident;
 };
 
-// The smallest teams whose slices fit: none when W_rec does not fit all multiprocessors together. N neurons, b
-// sequences.
+// The smallest teams whose slices fit into shared memory; empty if W_rec does not fit into all multiprocessors
+// together. N neurons, b sequences.
 std::optional<TeamPlan> plan_teams(const Device& device, Index N, Index b, const TeamNeeds& needs);
 
 }  // namespace spikefloss
