@@ -1,9 +1,9 @@
-// Arithmetic on one process, on memory already allocated: THE list of step operations. CpuBackend and CudaBackend
-// implement it; tests compare each operation with tests/reference. A Backend knows nothing of ranks.
+// All step operations: arithmetic on one process, on memory that is already allocated. CpuBackend and CudaBackend
+// implement them; tests compare each operation with tests/reference. A Backend does not depend on ranks.
 //
-// Alphabet: b sequences and n neurons of this rank, k tangent vectors per sequence, T steps, O readouts. `rows` is b,
-// or b k, or T b: an operation over [rows, n] treats all of them alike. Pointers are backend memory unless said
-// otherwise. Operations are queued in order; only those returning a value, and copy_out, wait for the queue.
+// Symbols: b sequences and n neurons of this rank, k tangent vectors per sequence, T steps, O readouts. `rows` is b,
+// b k or T b; an operation over [rows, n] treats all rows alike. Pointers are to backend memory unless a comment says
+// otherwise. Operations are queued in order. Only copy_out and operations that return a value wait for the queue.
 #pragma once
 
 #include "core/view.hpp"
@@ -40,14 +40,14 @@ struct Tangents {
 // Whether z, the input of the readout, is the membrane or the spike.
 enum class Readout { membrane, spikes };
 
-// Whether a backend takes a whole pass of some shape, and what it takes, to follow "whole passes are taken ".
+// Whether a backend takes a whole pass of some shape. `what` describes the limits, after "whole passes are taken ".
 struct PassRule {
     bool takes = false;
     std::string_view what = "by other backends";
 };
 
-// Adam takes gradients of at most this size, on either side: the squares of larger ones are infinite in float32, and
-// their values would never move again.
+// Adam limits gradients to this size. The square of a larger one is infinite in float32, and its parameter would never
+// change again.
 inline constexpr float largest_adam_gradient = 0x1p63f;
 
 struct AdamSettings {
@@ -55,37 +55,37 @@ struct AdamSettings {
     std::int64_t step;                                     // 1 at the first update (bias correction)
 };
 
-// What Backend::backward_steps works on: steps t = steps..1 of a chunk, arrays beginning at the chunk's first step.
+// Arguments of Backend::backward_steps: steps t = steps..1 of a chunk. Arrays begin at the chunk's first step.
 struct StepsBackward {
     Index steps;
     const float* u;              // [steps+1, b, N]
     const std::uint32_t* bits;   // [steps+1, b, spike_words(N)]
     const float* from_readout;   // [steps, b, N], added to du[t] at index t-1; null: none
-    Readout readout;             // spikes: it passes through psi first
+    Readout readout;             // spikes: from_readout is multiplied by psi first
     const float* extra;          // e [steps+1, b, N], added to du[t]; null: none
-    double* squares;             // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: not wanted
+    double* squares;             // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: not needed
     const float* adjoint_limit;  // [1], of a sequence's (di, du); null: off
     float *di, *du;              // [b, N]
     float* g;                    // [steps, b, N], the adjoints of the currents, written
     SumMatrix d_w_rec;           // [N, N] += sum of g s'
 };
 
-// What Backend::forward_network works on: forward_steps with the products around it, input = W_in x and y = W_out z.
+// Arguments of Backend::forward_network: forward_steps with the products input = W_in x and y = W_out z.
 struct NetworkForward {
     Index steps, M, O;
     const float *x, *w_in;  // [steps, b, M]; [N, M]
-    float* i;               // as of forward_steps, likewise i_stride, u and bits
+    float* i;               // i, i_stride, u and bits as in forward_steps
     Index i_stride;
     float* u;
     std::uint32_t* bits;
     Readout readout;
     const float* w_out;  // [O, N]
-    float* y;            // [steps, b, O], written; null: not wanted
+    float* y;            // [steps, b, O], written; null: not needed
 };
 
-// What Backend::backward_network works on: backward_steps with from_readout = dz W_out, and all other gradients.
+// Arguments of Backend::backward_network: backward_steps with from_readout = dz W_out, and all other gradients.
 struct NetworkBackward {
-    StepsBackward recurrent;  // without from_readout and g
+    StepsBackward recurrent;  // from_readout and g are not used
     Index M, O;
     const float *x, *w_out;    // [steps, b, M]; [O, N]
     const float* dz;           // [steps, b, O]; null: no readout part
@@ -93,10 +93,10 @@ struct NetworkBackward {
     SumMatrix d_w_out;         // [O, N] += sum of dz z'
 };
 
-// What Backend::tangent_steps works on: steps t = 0..steps-1, with a QR after every qr_interval of them.
+// Arguments of Backend::tangent_steps: steps t = 0..steps-1, with a QR after every qr_interval steps.
 struct TangentSteps {
     Index steps, qr_interval;  // steps a multiple of qr_interval
-    Index rounds;              // of Cholesky in a QR, 1 or 2, for a backend that cannot choose within the pass
+    Index rounds;              // of Cholesky in a QR, 1 or 2, for a backend that cannot decide within the pass
     JacobianReset reset;
     const float* u;         // [steps, b, N]
     Tangents q;             // Q before step 0, [b, k, N] each; `current` null: the state has none
@@ -105,10 +105,10 @@ struct TangentSteps {
     Index r_stride;         // doubles from one QR's R to the next; 0: only the last is kept
     double* log_r;          // [QRs, b, k] ln R_jj, written
     std::int32_t* failure;  // [b, 2]: step and column (both from 1) of a sequence's first failed QR, or 0 0;
-                            // column 0: one round left doubt, as lyapunov/qr.cpp judges it, and two were not asked
+                            // column 0: a second round is needed (see lyapunov/qr.cpp), but rounds is 1
 };
 
-// What Backend::tangent_steps_backward works on: the adjoint of TangentSteps, all bases and R kept.
+// Arguments of Backend::tangent_steps_backward, the adjoint of TangentSteps. All bases and R are kept.
 struct TangentStepsBackward {
     Index steps, qr_interval;
     JacobianReset reset;
@@ -123,16 +123,16 @@ struct TangentStepsBackward {
     float* e;              // [steps, b, N] += the adjoint of u through psi
 };
 
-// 32 neurons a word.
+// 32 neurons per word.
 SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
 
 // A sequence of operations on fixed memory, recorded once and replayed as a unit (a CUDA graph).
 class Recording {
 public:
     virtual ~Recording() = default;
-    // Queues what `work` does, which must be the same at every call: operations of the backend that need no memory of
-    // their own and wait for nothing, and collectives of communicators that are recorded(). Ranks that meet in these
-    // must make the same calls.
+    // Queues the operations of `work`, which must be the same at every call. These are operations of the backend that
+    // do not allocate and do not wait, and collectives of communicators that are recorded(). All ranks of such a
+    // collective must make the same calls.
     virtual void run(const std::function<void()>& work) = 0;
 };
 
@@ -141,8 +141,8 @@ public:
     virtual ~Backend() = default;
     virtual std::string name() const = 0;
     virtual Sums sums() const = 0;
-    // Rows (steps x sequences) of n neurons, at least one, that products and passes over many steps handle at once at
-    // best.
+    // The best number of rows (steps x sequences) of n neurons for products and passes over many steps to take at once;
+    // at least 1.
     virtual Index chunk_rows(Index n) const = 0;
 
     // ---- memory -----------------------------------------------------------------------------------------------------
@@ -155,16 +155,16 @@ public:
     virtual void synchronize() = 0;
     // A new recording; null where replaying saves nothing (CPU).
     virtual std::unique_ptr<Recording> recording() { return nullptr; }
-    // Bytes that the machine or the device has left for allocate(), of all processes that share it.
+    // Bytes that the machine or the device has free for allocate(). All its processes share them.
     virtual std::size_t free_memory() const = 0;
-    // Takes `bytes` now, from which allocate() serves as long as they last, so that no step allocates. Once.
+    // Takes `bytes` now. allocate() uses them until none is left, so that no step allocates. Call it once.
     virtual void reserve(std::size_t /*bytes*/) {}
 
     // ---- sums and products ------------------------------------------------------------------------------------------
     // C = op(A) op(B), or C += when accumulate. Sums are taken in sums(), then rounded to float.
     virtual void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
                       bool accumulate) = 0;
-    // The same, C being partial sums that still have to cross ranks.
+    // The same, where C holds partial sums, to be summed over ranks later.
     virtual void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
                       bool accumulate) = 0;
     // c[j] += sum over rows of a[row, j]; c is [1, cols].
@@ -183,7 +183,7 @@ public:
     virtual void scale(float* x, float factor, Index count) = 0;
     // y[i] += x[i].
     virtual void add(float* y, const float* x, Index count) = 0;
-    // out[r, j] = row[j] for every one of `rows` rows.
+    // out[r, j] = row[j] for each of `rows` rows.
     virtual void repeat_row(Index rows, Index n, const float* row, float* out) = 0;
 
     // ---- neurons: state, forwards and backwards ---------------------------------------------------------------------
@@ -197,38 +197,39 @@ public:
     virtual void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) = 0;
     // *count += the number of set bits in bits [rows, words], the rows `stride` words apart; count is backend memory.
     virtual void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) = 0;
-    // From the adjoints (di, du) of step t to the adjoint g of the current and the parts of step t-1 that need no
-    // recurrence: dv = du (1 - s[t-1]) for reset zero, else du; g = di + (1-beta) dv; di = alpha g; du = beta dv.
+    // From the adjoints (di, du) of step t computes the adjoint g of the current, and the parts of (di, du) of step t-1
+    // that need no recurrence: dv = du (1 - s[t-1]) for reset zero, else du; g = di + (1-beta) dv; di = alpha g; du =
+    // beta dv.
     virtual void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                                       const float* u_before, float* di, float* du, float* g) = 0;
     // du += psi(u - theta) back, for [rows, n].
     virtual void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
                                     float* du) = 0;
-    // The gradients with respect to alpha and beta of one step, before neuron_step_backward changes (di, du):
+    // The gradients with respect to alpha and beta of one step. Call it before neuron_step_backward changes (di, du):
     // d_alpha[j] += sum over b of g i_before; d_beta[j] += sum over b of dv (u_before - i_now). [1, n] sums.
     virtual void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                                          const float* i_before, const float* i_now, const float* u_before,
                                          const float* di, const float* du, SumMatrix d_alpha, SumMatrix d_beta) = 0;
 
     // ---- whole passes: many steps in one call, when one rank holds all N neurons ------------------------------------
-    // A backend that does not take a shape returns false and the loop over step operations runs instead; both give the
-    // same answer. What it takes is said before: these rules are the ones that the operations follow.
+    // A backend that does not take a shape returns false, and the loop over step operations runs instead. Both give the
+    // same result. The operations take the shapes for which these functions return takes = true:
     virtual PassRule takes_network(Index /*N*/, Index /*M*/, Index /*O*/) const { return {}; }
     virtual PassRule takes_steps(Index /*N*/) const { return {}; }
     virtual PassRule takes_tangents(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
     virtual PassRule takes_tangents_backward(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
     //
-    // steps times neuron_step with the recurrent sums between them. u [steps+1, b, N], u[0] given; i likewise with
-    // steps `i_stride` apart (0: in place); bits [steps+1, b, spike_words(N)], all written; input [steps, b, N]; w_rec
+    // `steps` times neuron_step, with the recurrent sums. u [steps+1, b, N], u[0] is given. i has the same shape, with
+    // steps `i_stride` apart (0: in place). bits [steps+1, b, spike_words(N)], all written. input [steps, b, N]; w_rec
     // [N, N].
     virtual bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                                const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                                std::uint32_t* bits) = 0;
-    // The adjoint: from (di, du) of the last step, before the readout's part is added, to those of the first.
+    // The adjoint: turns (di, du) of the last step, before the readout's part is added, into those of the first.
     virtual bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                                 const float* w_rec, const StepsBackward& pass) = 0;
 
-    // The same for a whole network that is so small that fusing its inputs and readout pays.
+    // The same for networks small enough that fusing inputs and readout saves time.
     virtual bool forward_network(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*N*/,
                                  const float* /*w_rec*/, const NetworkForward&) {
         return false;
@@ -238,8 +239,9 @@ public:
         return false;
     }
 
-    // steps times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. Where one fails the
-    // sequence's results are undefined; the caller then takes the loop, which knows a way out or the error to throw.
+    // `steps` times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. If a QR fails, the
+    // results of its sequence are undefined. The caller then runs the loop, which solves the problem or throws the
+    // error.
     virtual bool tangent_steps(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*k*/, Index /*N*/,
                                const float* /*w_rec*/, const TangentSteps&) {
         return false;
@@ -316,7 +318,7 @@ public:
     // velocity = momentum velocity + gradient; values -= learning_rate velocity.
     virtual void sgd(Index count, float learning_rate, float momentum, const float* gradient, float* velocity,
                      float* values) = 0;
-    // For parameters kept in (0, 1) through a = sigmoid(raw): values a -> raw and gradients d/da -> d/draw.
+    // For parameters that a = sigmoid(raw) keeps in (0, 1): values a -> raw and gradients d/da -> d/draw.
     virtual void to_logit(Index count, float* values, float* gradients) = 0;
     virtual void from_logit(Index count, float* values) = 0;
 };

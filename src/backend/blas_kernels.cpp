@@ -1,6 +1,6 @@
-// OpenBLAS chooses its kernels when it is loaded, and on a processor newer than itself takes those of 2004 (SSE3),
-// several times slower and less exact. It can be told better only by an environment variable, so that the program
-// starts itself once more, before anything has begun.
+// OpenBLAS chooses its kernels when it is loaded. On a processor newer than itself it takes those of 2004 (SSE3), which
+// are several times slower and less exact. Only an environment variable can change this. So the program sets it and
+// starts itself again, before it does anything else.
 #include "backend/blas_kernels.hpp"
 
 #include <cblas.h>
@@ -17,7 +17,7 @@ namespace spikefloss {
 namespace {
 
 #if defined(__x86_64__)
-// OpenBLAS's name of the newest kernels that this processor can run; null where its oldest are right.
+// OpenBLAS's name of the newest kernels that this processor can run; null if the oldest are the right ones.
 const char* newest_kernels() {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return nullptr;
@@ -27,23 +27,23 @@ const char* newest_kernels() {
     return avx512 ? "SkylakeX" : "Haswell";
 }
 
-// What OpenBLAS takes when it does not know the processor.
+// The kernels that OpenBLAS takes for a processor it does not know.
 bool taken_for_unknown(const char* kernels) {
     for (const char* old : {"Prescott", "Nehalem", "Sandybridge", "Barcelona", "Generic"})
         if (std::strcmp(kernels, old) == 0) return true;
     return false;
 }
 
-// glibc hands main's arguments to constructors too.
+// glibc passes the arguments of main to constructors too.
 __attribute__((constructor)) void choose_kernels(int, char** argv, char**) {
-    constexpr const char* variable = "OPENBLAS_CORETYPE";  // set: the user has chosen, or this has been here
+    constexpr const char* variable = "OPENBLAS_CORETYPE";  // set: by the user, or already by this function
     const char* kernels = newest_kernels();
     if (std::getenv(variable) || !kernels || !taken_for_unknown(openblas_get_corename())) return;
-    if (getauxval(AT_BASE) == 0) return;  // started by way of the loader: that is what would be started again
-    char program[PATH_MAX] = "";          // by its own name, which ps and pkill show
+    if (getauxval(AT_BASE) == 0) return;  // started through the loader: the restart would start the loader
+    char program[PATH_MAX] = "";          // its own name, which ps and pkill show
     if (readlink("/proc/self/exe", program, sizeof program - 1) <= 0 || setenv(variable, kernels, 1) != 0) return;
     execv(program, argv);
-    unsetenv(variable);  // it could not be started again: slower, but right
+    unsetenv(variable);  // the restart failed: slower, but correct
 }
 #endif
 

@@ -1,4 +1,4 @@
-// An executable that links this runs, from its start, the newest of OpenBLAS's kernels that its processor can.
+// An executable that links this uses the newest kernels of OpenBLAS that its processor can run.
 #pragma once
 
 namespace spikefloss {

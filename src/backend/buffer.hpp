@@ -54,7 +54,7 @@ private:
     Index count_ = 0;
 };
 
-// The sum of squares of x[count] (backend memory), brought to the host through `sum`, one double in backend memory.
+// The sum of squares of x[count] (backend memory), copied to the host through `sum`, one double in backend memory.
 inline double squares_of(Backend& backend, const float* x, Index count, Buffer<double>& sum) {
     sum.zero();
     backend.sum_squares(x, count, sum.data());

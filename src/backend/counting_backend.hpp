@@ -1,5 +1,5 @@
-// A Backend that holds no memory and computes nothing: it only adds up what is allocated. The objects of a run, made on
-// it, tell what memory they would take on a real backend; and a step of them, walked through, what it would send.
+// A Backend that holds no memory and computes nothing; it only counts the bytes of allocations. If the objects of a run
+// are made on it, they give the memory that a real backend needs. If they run one step, it gives the data that is sent.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -15,13 +15,13 @@ public:
     // Sums and chunks as those of `like`.
     explicit CountingBackend(const Backend& like) : like_(like) {}
 
-    // Everything allocated up to now, each array a multiple of 256 bytes as on a GPU.
+    // The bytes allocated until now. Each array is a multiple of 256 bytes, as on a GPU.
     std::size_t bytes() const { return bytes_; }
 
     std::string name() const override { return "counting"; }
     Sums sums() const override { return like_.sums(); }
     Index chunk_rows(Index n) const override { return like_.chunk_rows(n); }
-    // An address of its own for every array; nothing is there.
+    // Every array has its own address, without memory behind it.
     void* allocate(std::size_t bytes) override {
         bytes_ += (bytes + 255) / 256 * 256 + (bytes == 0 ? 256 : 0);
         return reinterpret_cast<void*>(bytes_);  // NOLINT(performance-no-int-to-ptr): never read
@@ -33,7 +33,7 @@ public:
     void synchronize() override {}
     std::size_t free_memory() const override { return std::numeric_limits<std::size_t>::max(); }
 
-    // Every result is 0, which no check of a step takes for a fault.
+    // Every result is 0, which passes all checks of a step.
     void copy_out(void* host, const void*, std::size_t bytes) override {
         if (bytes) std::memset(host, 0, bytes);
     }
@@ -57,7 +57,7 @@ public:
     void add_through_spikes(const NeuronModel&, Index, Index, const float*, const float*, float*) override {}
     void time_constants_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*,
                                  const float*, const float*, const float*, SumMatrix, SumMatrix) override {}
-    // Whole passes as that backend takes them.
+    // Whole passes of the same shapes as `like`.
     PassRule takes_network(Index N, Index M, Index O) const override { return like_.takes_network(N, M, O); }
     PassRule takes_steps(Index N) const override { return like_.takes_steps(N); }
     PassRule takes_tangents(Index b, Index k, Index N) const override { return like_.takes_tangents(b, k, N); }

@@ -1,5 +1,5 @@
 // The Backend on host memory: OpenMP loops over the scalar equations of src/neuron, OpenBLAS and LAPACKE for products
-// and factorisations. The implementation is spread over cpu_*.cpp by subject.
+// and factorisations. The files cpu_*.cpp implement it, one subject each.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -17,7 +17,7 @@ public:
 
     std::string name() const override { return "cpu"; }
     Sums sums() const override { return sums_; }
-    // Few enough to stay near the cores, many enough that packing W once a chunk costs little.
+    // Few enough to stay in the caches, many enough that packing W once per chunk costs little.
     Index chunk_rows(Index n) const override { return std::max<Index>(2048, (1 << 20) / n); }
 
     void* allocate(std::size_t bytes) override;

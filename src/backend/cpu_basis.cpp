@@ -8,7 +8,7 @@
 namespace spikefloss {
 namespace {
 
-// A block of a basis, or of two, is to fit into the first-level cache.
+// A block of a basis, or of two, fits into the first-level cache.
 constexpr Index block_bytes = 26624;
 
 // Lanes of columns that are substituted together.
@@ -54,7 +54,7 @@ void gram_tile(const T* x, const T* y, Index stride, Index columns, double* g, I
     }
 }
 
-// Member's share of g (+)= x y' over a block of columns.
+// One member's share of g (+)= x y' over a block of columns.
 template <class T>
 void gram_block(Index k, const T* x, const T* y, Index stride, Index columns, double* g, bool accumulate, Index member,
                 Index members) {
@@ -72,7 +72,7 @@ void gram_block(Index k, const T* x, const T* y, Index stride, Index columns, do
         }
 }
 
-// a[r, lane] = rows j .. j + 3 of x minus what rows first .. j - 1 of L^-1 x take away; L = R'.
+// a[r, lane] = rows j .. j + 3 of x minus the contributions of rows first .. j - 1 of L^-1 x; L = R'.
 template <int lanes>
 inline void subtract_rows(const double* r, Index r_stride, Index first, Index j, const double* x, Index x_stride,
                           WideLane (&a)[4][lanes]) {
@@ -93,7 +93,7 @@ inline void subtract_rows(const double* r, Index r_stride, Index first, Index j,
     }
 }
 
-// Rows j .. j + 3 of L^-1 x, given those from `first` on (the others are zero), with 1 / L_jj of the four in `inverse`.
+// Rows j .. j + 3 of L^-1 x from its rows first .. j - 1; rows before `first` are 0. inverse: 1 / L_jj of the four.
 template <int lanes>
 void substitute_rows(const double* r, Index r_stride, const double* inverse, Index first, Index j, double* x,
                      Index x_stride) {
@@ -116,7 +116,7 @@ void substitute_rows(const double* r, Index r_stride, const double* inverse, Ind
     }
 }
 
-// At most tile_lanes lanes of them.
+// The same, for at most tile_lanes lanes.
 void substitute_rows(Index lanes, const double* r, Index r_stride, const double* inverse, Index first, Index j,
                      double* x, Index x_stride) {
     if (lanes >= 3) return substitute_rows<3>(r, r_stride, inverse, first, j, x, x_stride);
@@ -164,7 +164,7 @@ void gram(GramSums sums, Index k, Index D, Index stride, const float* x, const f
     }
 }
 
-// The rows of R are those of G substituted by themselves: R = R^-T G.
+// R = R^-T G by substitution: a row of R needs only the rows before it.
 Index factorise(Index k, double* g) {
     const Index stride = padded_k(k);
     for (Index i = 0; i < stride; ++i)
@@ -224,8 +224,8 @@ double invert(Index k, const double* r, float* inverse, double* scratch) {
     return largest;
 }
 
-// In place, as a row of the result replaces one that no later row needs: from below for a lower triangle, from above
-// for an upper one.
+// In place: a row of the result replaces one that no later row needs. A lower triangle is taken from the last row up,
+// an upper one from the first row down.
 void divide(Index k, Transpose op, const float* inverse, float* x, Index stride, Index begin, Index end) {
     const Index width = padded_k(k), groups = (k + tile_rows - 1) / tile_rows;
     for (Index at = begin; at < end; at += tile)

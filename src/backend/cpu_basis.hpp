@@ -3,9 +3,9 @@
 //   factorise   g = R' R
 //   invert      L^-1, for L = R'
 //   divide      x <- R^-T x, or R^-1 x, as a product with that inverse; substitute is the same in double
-// Gram matrices, R and its inverse are computed in double. They have rows of padded_k(k), the padding an identity. D is
-// a multiple of 16. Every element is computed alike however rows (gram) and columns (divide, substitute) are shared out
-// over threads.
+// Gram matrices, R and its inverse are computed in double. Their rows have padded_k(k) elements; the padding is an
+// identity. D is a multiple of 16. No element depends on how rows (gram) or columns (divide, substitute) are
+// distributed over threads.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -17,23 +17,23 @@ inline Index padded_k(Index k) { return (k + 3) / 4 * 4; }
 // Doubles of scratch that gram, invert and substitute need.
 Index basis_scratch(Index k);
 
-// Products of two floats are exact in double; sums of floats, a few at a time, do where no cancellation is at stake.
+// Products of two floats are exact in double. Sums of a few floats at a time suffice if no cancellation can occur.
 enum class GramSums { float64, float32 };
 
-// Member `member` of `members` computes its share of g[i, j], j >= i; rows of x and y are `stride` apart, padded_k(k)
-// of them, the last ones finite.
+// Member `member` of `members` computes its share of g[i, j], j >= i. x and y have padded_k(k) rows, `stride` apart;
+// the rows from k on must be finite.
 void gram(GramSums sums, Index k, Index D, Index stride, const float* x, const float* y, double* g, double* scratch,
           Index member, Index members);
 
-// In place; the lower triangle is left undefined, the padding is written. Returns 0, or the column (from 1) at which g
-// turns out not to be positive definite, or not finite.
+// In place. The lower triangle becomes undefined; the padding is written. Returns 0, or the column (from 1) at which g
+// is not positive definite or not finite.
 Index factorise(Index k, double* g);
 
-// R [k, k] with padded rows, the padding an identity.
+// Copies R [k, k] to padded rows; the padding is an identity.
 void pad(Index k, const double* r, double* padded);
 
-// inverse [padded k, padded k] = L^-1 rounded to float, L = R', with zeros above its diagonal. Returns how much an
-// error in the columns of A may grow in Q = A R^-1, compared with |Q_j| = 1: the largest sum over p <= j of |L^-1_jp|
+// inverse [padded k, padded k] = L^-1 rounded to float, L = R', with zeros above its diagonal. Returns the largest
+// growth of an error in the columns of A to Q = A R^-1, relative to |Q_j| = 1: the largest sum over p <= j of |L^-1_jp|
 // |A_p|.
 double invert(Index k, const double* r, float* inverse, double* scratch);
 

@@ -1,6 +1,6 @@
-// Products and sums of the CPU backend. With Sums::float64 the float operands are widened and the product is taken in
-// double: products of two floats are then exact, and the rounded sum does not depend on the order of its terms (but for
-// ties at about 1e-9 of the cases), which is what makes runs agree on all grids.
+// Products and sums of the CPU backend. With Sums::float64 the float operands are widened and the product is computed
+// in double. Products of two floats are then exact, and the rounded sum does not depend on the order of its terms,
+// except for ties in about 1e-9 of the cases. For this reason runs agree on all grids.
 #include "backend/cpu_backend.hpp"
 
 #include <cblas.h>
@@ -11,15 +11,15 @@
 namespace spikefloss {
 namespace {
 
-// Below this many multiply-adds a product is done by one thread.
+// Below this many multiply-adds one thread computes a product.
 constexpr double parallel_work = 1e6;
 
-// Otherwise into at most so many parts, of at least so many rows or columns.
+// Otherwise it is split: the largest number of parts, and the smallest number of rows or columns of a part.
 constexpr Index most_parts = 8, least_part = 32;
 
 CBLAS_TRANSPOSE flag(Transpose op) { return op == Transpose::yes ? CblasTrans : CblasNoTrans; }
 
-// [rows, cols] of op(A) that is row range [begin, end): where it starts in A.
+// Where row `begin` of op(A) starts in A.
 template <class T>
 const T* row_of(const T* data, Index stride, Transpose op, Index begin) {
     return op == Transpose::no ? data + begin * stride : data + begin;
@@ -38,7 +38,7 @@ void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, Index m, Index n, Index k, 
 }
 
 // C [m, n] (+)= op(A) op(B), inner length k. The longer side of C is split into parts for the threads. The parts depend
-// on the shape alone, so that the result does not depend on the number of threads.
+// only on the shape, so that the result does not depend on the number of threads.
 template <class T>
 void split_product(int threads, Transpose op_a, Transpose op_b, Index m, Index n, Index k, const T* a, Index lda,
                    const T* b, Index ldb, bool accumulate, T* c, Index ldc) {
@@ -52,7 +52,7 @@ void split_product(int threads, Transpose op_a, Transpose op_b, Index m, Index n
     const bool by_rows = m >= n;
     const Index side = by_rows ? m : n;
     const Index parts = work < parallel_work ? 1 : std::clamp<Index>(side / least_part, 1, most_parts);
-    // B by columns is op(B) by rows of its transpose.
+    // Columns of op(B) are rows of its transpose.
     const Transpose turned_b = op_b == Transpose::no ? Transpose::yes : Transpose::no;
 #pragma omp parallel for num_threads(threads) if (parts > 1) schedule(static)
     for (Index part = 0; part < parts; ++part) {
@@ -115,7 +115,7 @@ void CpuBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Mat
 }
 
 void CpuBackend::add_column_sums(Matrix<const float> a, SumMatrix c) {
-    // In double whatever the sums' type: the rows are steps times sequences, so many that float would lose digits.
+    // Always in double: there are steps times sequences rows, so many that float would lose digits.
     double* total = scratch(0, a.cols);
     std::fill_n(total, a.cols, 0.0);
     for (Index i = 0; i < a.rows; ++i)

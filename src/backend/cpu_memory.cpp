@@ -1,5 +1,5 @@
-// Memory of the CPU backend: 64-byte aligned, with guard words on both sides that are checked when it is freed, so that
-// a write out of bounds is found where it happened to matter and not three steps later.
+// Memory of the CPU backend: 64-byte aligned, with guard words on both sides. They are checked when the memory is
+// freed, so that a write out of bounds is found and its array is known.
 #include "backend/blas_kernels.hpp"
 #include "backend/cpu_backend.hpp"
 #include "backend/memory_groups.hpp"
@@ -27,7 +27,7 @@ constexpr unsigned char guard_value = 0xA5;
 CpuBackend::CpuBackend(int threads, Sums sums) : threads_(threads), sums_(sums) {
     require(threads >= 1, Exit::usage, fmt::format("{} threads were asked for", threads), "use at least 1");
     omp_set_num_threads(threads);
-    // Products are split over OpenMP threads here, by rows, so that OpenBLAS itself stays on one thread each.
+    // The backend splits products over OpenMP threads, so each call of OpenBLAS uses one thread.
     keep_blas_on_one_thread();
 }
 
@@ -68,13 +68,13 @@ void CpuBackend::zero(void* data, std::size_t bytes) {
 
 double* CpuBackend::scratch(int which, Index count) {
     auto& memory = scratch_[which];
-    constexpr Index line = 64 / sizeof(double);  // of cache: vectors that straddle two are loaded at half the rate
+    constexpr Index line = 64 / sizeof(double);  // of cache: a vector across two lines is loaded at half the rate
     if (static_cast<Index>(memory.size()) < count + line) memory.resize(static_cast<std::size_t>(count + line));
     const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
     return memory.data() + (64 - address % 64) % 64 / sizeof(double);
 }
 
-// What Linux would give without swapping, and no more than limits of a job or a container leave.
+// The memory that Linux gives without swapping, but at most what the limits of a job or a container leave.
 std::size_t CpuBackend::free_memory() const {
     std::size_t available = std::numeric_limits<std::size_t>::max();
     std::ifstream file("/proc/meminfo");

@@ -1,9 +1,9 @@
-// Whole passes of a small network on the CPU, with its inputs and its readout: a thread takes its sequences from x to y
-// and from dz to all gradients, so that nothing but x, u, spikes and y ever leaves its cache.
+// Whole passes of a small network on the CPU, with its inputs and its readout. A thread takes its sequences from x to y
+// and from dz to all gradients, so that only x, u, spikes and y leave its cache.
 //   forwards   input = W_in x;  a step as in cpu_pass.cpp;  y = W_out z
-//   backwards  du += W_out' dz;  a step back;  and from the adjoints g of a slab of steps, while they are in cache,
+//   backwards  du += W_out' dz;  a step back;  then, from the adjoints g of a slab of steps in cache,
 //              dW_rec' += s g', dW_in += g x', db += g, dW_out += dz z'
-// Gradients are summed by parts of the sequences that do not depend on the number of threads.
+// Gradients are summed over parts of the sequences. The parts do not depend on the number of threads.
 #include "backend/arena.hpp"
 #include "backend/cpu_backend.hpp"
 #include "backend/cpu_state_pass.hpp"
@@ -16,16 +16,16 @@
 namespace spikefloss {
 namespace {
 
-// Far beyond these a product of all rows at once, and dW summed by one thread for a block of neurons, must be better:
-// W' and the parts' dW' no longer fit a core's caches. Measured at N = 80 with one input and readout only.
+// Far above these limits one product for all rows, and one thread that sums dW of a block of neurons, should be faster:
+// W' and dW' of the parts no longer fit the caches of a core. Measured only at N = 80 with one input and readout.
 constexpr Index largest_network = 160, largest_side = 8;
 
 constexpr Index most_parts = 8;
 
-// Steps whose adjoints wait for the sums over them.
+// Steps whose adjoints are kept and then summed together.
 constexpr Index slab = 32;
 
-// Panels of W' are as wide as registers reach: twelve lanes of sums.
+// Panels of W' are at most as wide as the registers allow: twelve lanes of sums.
 constexpr Index widest_panel = 12 * lane_size;
 std::vector<Columns> panels_in_registers(Index width) {
     const Index panels = (width + widest_panel - 1) / widest_panel;
@@ -51,7 +51,7 @@ struct BatchShape {
 };
 
 // Calls work(first part, end of parts, first sequence, end) for groups of at most largest_group of a thread's
-// sequences: several whole parts, or pieces of one.
+// sequences. A group is several whole parts, or a piece of one.
 template <class Work>
 void for_every_group(const BatchShape& shape, Index begin, Index end, Work&& work) {
     for (Index part = begin, next; part < end; part = next) {
@@ -71,7 +71,7 @@ void with_network_lanes(Index lanes, Work&& work) {
     }
 }
 
-// The spikes of one sequence, at most largest_network: `index` is filled, their number returned.
+// Lists the spikes of one sequence, at most largest_network, in `index`. Returns their number.
 Index list_row(const std::uint32_t* bits, Index words, std::uint16_t* index) {
     Index count = 0;
     for (Index w = 0; w < words; w += 2) {
@@ -81,7 +81,7 @@ Index list_row(const std::uint32_t* bits, Index words, std::uint16_t* index) {
     return count;
 }
 
-// sum = rows index[0], index[1], ... of a panel added up.
+// sum = the sum of rows index[0], index[1], ... of a panel.
 template <int lanes>
 void add_rows(const std::uint16_t* index, Index count, const float* panel, float* sum) {
     Lane a[lanes];
@@ -96,7 +96,7 @@ void add_rows(const std::uint16_t* index, Index count, const float* panel, float
     for (int l = 0; l < lanes; ++l) store(sum + l * lane_size, a[l]);
 }
 
-// g added to rows index[0], index[1], ... of a panel.
+// Adds g to rows index[0], index[1], ... of a panel.
 template <int lanes>
 void add_to_rows(const std::uint16_t* index, Index count, const float* g, float* panel) {
     Lane a[lanes];
@@ -109,7 +109,7 @@ void add_to_rows(const std::uint16_t* index, Index count, const float* g, float*
     }
 }
 
-// out[j] = sum over m of x[m] w[m, j], m in order; w [count, width], at least one row long.
+// out[j] = sum over m of x[m] w[m, j], m in order. w [count, width] has at least one row.
 void combine_rows(Index count, const float* x, const float* w, Index width, float* out) {
     const float first = count > 0 ? x[0] : 0.0f;
 #pragma omp simd
@@ -151,7 +151,7 @@ void read_out(const NeuronModel& model, Index N, const NetworkForward& pass, con
     }
 }
 
-// The gradients of one part, [., width] each; those of the sides are sums of slabs in double.
+// The gradients of one part, [., width] each. bias, w_in and w_out are sums over slabs, in double.
 struct PartGradient {
     float* w_rec;                 // dW' [N, width] in panels of columns
     double *bias, *w_in, *w_out;  // [1], [M], [O] rows
@@ -168,7 +168,7 @@ struct PartGradient {
     }
 };
 
-// What a thread works with.
+// Scratch of one thread.
 struct BackwardScratch {
     float* g;            // [slab, largest_group, width], the columns beyond N zero
     float *back, *from;  // [largest_group, width]; [width], zero beyond N
@@ -233,7 +233,7 @@ private:
                                pass_.recurrent.du + s * N);
     }
 
-    // Of the steps begin..last of sequences [s, end), which are of one part; `first` is the group's first sequence.
+    // Adds steps begin..last of sequences [s, end), all of one part. `first` is the group's first sequence.
     void add_gradients(const PartGradient& gradient, Index begin, Index last, Index s, Index end, Index first) {
         const Index b = shape_.b, N = shape_.N, width = shape_.width, M = shape_.M, O = shape_.O,
                     words = spike_words(N);
@@ -299,7 +299,7 @@ private:
     std::vector<PartGradient>& gradients_;
 };
 
-// The parts' gradients, in order, added to those of the pass.
+// Adds the gradients of the parts, in order, to those of the pass.
 void add_parts(const BatchShape& shape, std::vector<PartGradient>& gradients, const NetworkBackward& pass) {
     const Index N = shape.N, width = shape.width, M = shape.M, O = shape.O;
     const PartGradient& total = gradients.front();

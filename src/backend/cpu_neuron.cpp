@@ -6,7 +6,7 @@
 namespace spikefloss {
 namespace {
 
-// Below this many elements a loop is done by one thread.
+// Below this many elements one thread runs a loop.
 constexpr Index parallel_elements = 1 << 15;
 
 }  // namespace

@@ -1,11 +1,9 @@
-// Whole passes over time on the CPU: a thread takes its own sequences through all steps of a chunk, no barrier between.
-//   forwards   recurrent sums by spikes: every spike of neuron j adds row j of W' (kept [pre, post])
-//   backwards  W' g as a product of the thread's sequences with W; then dW' += s g' by spikes, each thread taking its
-//   own
-//              post-synaptic neurons
-// W is kept in panels of columns, so that what the sequences of a thread share of it is loaded once for all of them. No
-// sum depends on the number of threads. The step loop of src/network is the reference; tests hold both to the same
-// answer.
+// Whole passes over time on the CPU. A thread takes its own sequences through all steps of a chunk, without a barrier.
+//   forwards   recurrent sums by spikes: every spike of neuron j adds row j of W' (stored as [pre, post])
+//   backwards  W' g as a product of the thread's sequences with W; then dW' += s g' by spikes, where each thread takes
+//              its own post-synaptic neurons
+// W is stored in panels of columns, so that a panel is loaded once for all sequences of a thread. No sum depends on the
+// number of threads. The step loop of src/network is the reference. Tests check that both give the same result.
 #include "backend/cpu_backend.hpp"
 #include "backend/cpu_state_pass.hpp"
 #include "core/error.hpp"
@@ -15,7 +13,7 @@
 namespace spikefloss {
 namespace {
 
-// Neurons up to which whole passes are taken: W and its panels are held at once.
+// The largest network of a whole pass, which holds W and its panels at the same time.
 constexpr Index largest_network = 8192;
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Products of a few rows with a matrix, in registers: out[r, col] (+)= sum over j of a(r, j) w[j, col]. Every element
-// is one chain of multiply-adds in the order of j, however rows and columns are shared out: so results do not depend on
-// who computes what, which BLAS does not promise.
+// is one chain of multiply-adds in the order of j. So results do not depend on how rows and columns are distributed
+// over threads. BLAS does not guarantee this.
 #pragma once
 
 #include "backend/lane.hpp"
@@ -10,17 +10,17 @@
 
 namespace spikefloss {
 
-// Columns handled together; rows of padded arrays are a whole number of tiles.
+// Columns that are computed together. Rows of padded arrays are a whole number of tiles.
 inline constexpr Index tile = 2 * lane_size;
 inline Index padded(Index n) { return (n + tile - 1) / tile * tile; }
 
-// The left factor: a(r, j) lies at data[r * row + j * inner].
+// The left factor: a(r, j) is at data[r * row + j * inner].
 struct LeftFactor {
     const float* data;
     Index row, inner;
 };
 
-// The right factor in panels of 16 columns: w[j, 16 p + c] lies at data[p * panel + j * stride + c].
+// The right factor in panels of 16 columns: w[j, 16 p + c] is at data[p * panel + j * stride + c].
 struct RightFactor {
     const float* data;
     Index stride, panel = tile;
@@ -51,14 +51,14 @@ void multiply_tile(Index inner, LeftFactor a, const float* w, Index w_stride, fl
     }
 }
 
-// Of the inner length and of the rows, so many at a time: then both factors of the inner loops stay in the first-level
-// cache, however large W is.
+// How much of the inner length and how many rows are taken at a time. With these sizes both factors of the inner loops
+// stay in the first-level cache for any size of W.
 inline constexpr Index inner_block = 256, row_block = 48;
 
 // Rows of a tile: twice as many sums as there are pairs of factors in flight.
 inline constexpr Index tile_rows = 6;
 
-// Columns from which on the left factor is copied, so that its rows do not crowd each other out of the cache.
+// From this many columns on, the left factor is copied, so that its rows do not evict each other from the cache.
 inline constexpr Index copy_from = 8 * tile;
 
 // Rows first .. first + count of the left factor, side by side: to[j count + r].

@@ -13,8 +13,8 @@
 namespace spikefloss {
 namespace {
 
-// A column is taken for a combination of those before it when less than this part of it is left: between the rounding
-// of double arithmetic, 2^-53, and what float entries can tell, 2^-24.
+// A column counts as a combination of the earlier ones if less than this fraction of it remains. The value is between
+// the rounding of double arithmetic, 2^-53, and the precision of float entries, 2^-24.
 constexpr double lost_rank = 0x1p-40;
 
 // count floats widened to double.
@@ -48,10 +48,10 @@ void CpuBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
         double* g_s = g + s * k * k;
-        // Column-major lower L with G = L L' is, read by rows, the upper R with G = R' R.
+        // The column-major lower L with G = L L' is the row-major upper R with G = R' R.
         info[s] = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', static_cast<int>(k), g_s, static_cast<int>(k));
         for (Index i = 0; i < k; ++i) {
-            // LAPACK lets NaN through; a factor that is not finite has failed at that column.
+            // LAPACK does not report NaN. A factor that is not finite has failed at that column.
             if (info[s] == 0 && !std::isfinite(g_s[i * k + i])) info[s] = static_cast<std::int32_t>(i + 1);
             std::fill_n(g_s + i * k, i, 0.0);
         }
@@ -59,7 +59,7 @@ void CpuBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
 }
 
 void CpuBackend::divide_by_r(Index b, Index k, Index n, const double* r, float* x) {
-    if (n == 0) return;  // which BLAS refuses
+    if (n == 0) return;  // BLAS rejects it
     double* wide = scratch(0, b * k * n);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
@@ -88,7 +88,7 @@ void CpuBackend::householder(Index b, Index k, Index n, Tangents x, double* r, s
             widened(a + j * D + (D - n), x.membrane + row, n);
         }
         const int rows = static_cast<int>(D), cols = static_cast<int>(k);
-        info[s] = 0;  // LAPACKE would name its own argument, not the column
+        info[s] = 0;  // LAPACKE would return the number of its argument, not of the column
         for (Index j = k; j-- > 0;)
             if (!std::all_of(a + j * D, a + (j + 1) * D, [](double x_i) { return std::isfinite(x_i); }))
                 info[s] = static_cast<std::int32_t>(j + 1);

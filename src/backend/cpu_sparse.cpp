@@ -1,5 +1,5 @@
-// Products of the CPU backend with a matrix that is mostly zeros, and with spikes: W_in x, dW_in += g x', dW_rec += g
-// s'.
+// Products of the CPU backend with spikes and with matrices that are mostly zeros: W_in x, dW_in += g x',
+// dW_rec += g s'.
 #include "backend/cpu_sparse.hpp"
 
 #include "backend/cpu_backend.hpp"
@@ -11,16 +11,16 @@
 namespace spikefloss {
 namespace {
 
-// Rows that a panel is summed over at a time, so that their share of G stays in cache.
+// Rows that a panel sums at a time, so that their part of G stays in cache.
 constexpr Index slab = 512;
 
-// Rows from which on listing the entries and packing W pays, and columns of the other factor.
+// From this many rows, and columns of the other factor, listing the entries and packing W saves time.
 constexpr Index least_rows = 256, least_columns = 32;
 
-// Parts of the rows that are listed by themselves. They depend on the shape alone, as do the answers.
+// Parts of the rows, each with its own list. They depend only on the shape, so the results do too.
 constexpr Index most_parts = 8;
 
-// The entries of rows of x, in one block. False: there are more than it has room for.
+// Lists the entries of rows of x in one block. Returns false if there are more than it has room for.
 bool list_entries(Matrix<const float> x, SparseRows& list) {
     Index count = 0;
     list.ends[0] = 0;
@@ -58,7 +58,7 @@ void pack_transposed(int threads, Matrix<const float> w, float* panels) {
 
 void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels) {
     const Index n = w.rows, m = w.cols, width = padded(n);
-    constexpr Index piece = 8;  // of a row of W: with a large stride, rows soon crowd each other out of the cache
+    constexpr Index piece = 8;  // of a row of W: with a large stride, rows evict each other from the cache
 #pragma omp parallel for num_threads(threads) if (threads > 1 && n * m >= 65536)
     for (Index part = 0; part < parts; ++part) {
         const Columns columns(width, part, parts);
@@ -151,7 +151,7 @@ bool CpuBackend::list_sparse(Matrix<const float> x, Index columns, SparseParts& 
     return sparse;
 }
 
-// C [rows, n] = X W', where X is mostly zeros; false where it is not.
+// C [rows, n] = X W'. Returns false if X is not mostly zeros.
 bool CpuBackend::sparse_product(Matrix<const float> x, Matrix<const float> w, Matrix<float> c) {
     SparseParts parts;
     if (!list_sparse(x, w.rows, parts)) return false;
@@ -166,7 +166,7 @@ bool CpuBackend::sparse_product(Matrix<const float> x, Matrix<const float> w, Ma
     return true;
 }
 
-// C [n, m] += G' X, where X is mostly zeros; false where it is not.
+// C [n, m] += G' X. Returns false if X is not mostly zeros.
 bool CpuBackend::sparse_sums(Matrix<const float> g, Matrix<const float> x, Matrix<float> c) {
     SparseParts parts;
     if (!list_sparse(x, g.cols, parts)) return false;

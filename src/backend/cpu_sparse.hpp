@@ -1,8 +1,8 @@
-// Products with rows that are mostly zeros (spikes, or inputs), of which the CPU backend visits the entries alone:
+// Products with rows that are mostly zeros (spikes or inputs). The CPU backend visits only the entries that are not 0:
 //   gather   out[r] += sum over entries (r, j) of x[r, j] w[j]
 //   scatter  sum[j] += sum over rows r of x[r, j] g[r]
-// w, g, sum and out are panels of a few columns, so that what all rows share stays in cache. A sum runs in the order of
-// j (gather) or r (scatter), whoever computes it.
+// w, g, sum and out are panels of a few columns, so that the panel that all rows share stays in cache. A sum runs in
+// the order of j (gather) or r (scatter), on any number of threads.
 #pragma once
 
 #include "backend/cpu_product.hpp"
@@ -17,7 +17,7 @@ namespace spikefloss {
 // Above this share of entries a dense product is cheaper.
 inline constexpr double dense_rate = 0.15;
 
-// Columns of a panel at most: eight lanes.
+// The most columns of a panel: eight lanes.
 inline constexpr Index panel_columns = 8 * lane_size;
 
 // The columns of one of `parts` nearly equal parts of width, in whole tiles.
@@ -26,12 +26,12 @@ struct Columns {
     Columns(Index width, Index part, Index parts)
         : begin(width / tile * part / parts * tile), size(width / tile * (part + 1) / parts * tile - begin) {}
 };
-// Of `width` columns; at least `wanted` of them where they can be two tiles wide.
+// The number of panels of `width` columns: at least `wanted`, if they can be two tiles wide.
 inline Index panels_of(Index width, Index wanted = 1) {
     return std::max((width + panel_columns - 1) / panel_columns, std::min(wanted, width / (2 * tile)));
 }
 
-// Calls work(integral constant) for the number of lanes, even and at most 8.
+// Calls work with the number of lanes, even and at most 8, as an integral constant.
 template <class Work>
 void with_lanes(Index lanes, Work&& work) {
     switch (lanes) {
@@ -42,14 +42,15 @@ void with_lanes(Index lanes, Work&& work) {
     }
 }
 
-// The entries of rows by blocks of columns: of block c and row r from index(c)[begin(c, r)] to its end.
+// The entries of rows, by blocks of columns. Block c and row r have the elements [begin(c, r), end(c, r)) of
+// indices(c).
 struct SparseRows {
     Index rows = 0, columns = 0;
     Index block = 0;                 // columns that are listed together, <= 65536
     Index capacity = 0;              // entries that a block has room for
     std::uint32_t* ends = nullptr;   // [blocks, rows + 1], the first of each 0
     std::uint16_t* index = nullptr;  // [blocks, capacity] columns within their block
-    float* value = nullptr;          // the same; none: all entries are 1
+    float* value = nullptr;          // [blocks, capacity]; null: all entries are 1
 
     Index blocks() const { return (columns + block - 1) / block; }
     Index begin(Index c, Index r) const { return ends[c * (rows + 1) + r]; }
@@ -58,10 +59,10 @@ struct SparseRows {
     const float* values(Index c) const { return value + c * capacity; }
 };
 
-// Columns of spikes that are listed together: a block of a panel is then as large as a first-level cache.
+// Columns of spikes that are listed together. A block of a panel is then as large as a first-level cache.
 inline constexpr Index spike_block = 128;
 
-// Block c of the spikes in bits [rows, words].
+// Lists block c of the spikes in bits [rows, words].
 inline void list_spikes(const SparseRows& list, Index c, const std::uint32_t* bits, Index words) {
     std::uint32_t* ends = list.ends + c * (list.rows + 1);
     std::uint16_t* index = list.index + c * list.capacity;
@@ -124,15 +125,15 @@ inline Index panels_size(Index m, Index n) { return m * padded(n); }
 
 // W' of W [n, m] in panels of its n columns, each [m, its size], padded with zeros.
 void pack_transposed(int threads, Matrix<const float> w, float* panels);
-void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels);  // of so many panels
+void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels);  // `parts` panels
 
-// sum += panel', 16 x 16 at a time: both sides stay in cache. panel [m, size], of which `columns` count.
+// sum += panel', 16 x 16 at a time, so that both stay in cache. panel [m, size], of which the first `columns` are used.
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride);
 
-// out [rows, n] = X W', X [rows, m] and W' [m, n] in panels, for the rows from `first` on; n columns are written.
+// out [rows, n] = X W'. X [rows, m]; W' [m, n] in panels.
 void gather_rows(const SparseRows& x, const float* panels, Index n, Matrix<float> out);
 
-// sum [n, m] += G' X over rows; X in parts with the same columns, whose rows follow one another; G [rows, n].
+// sum [n, m] += G' X over rows; X in parts with the same columns; their rows follow one another. G [rows, n].
 void scatter_rows(int threads, const SparseRows* x, Index parts, Matrix<const float> g, float* workspace,
                   Matrix<float> sum);
 Index scatter_workspace(int threads, Index m);  // floats

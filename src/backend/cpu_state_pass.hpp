@@ -1,4 +1,4 @@
-// One step of the state of one sequence, forwards and backwards, as the whole passes on the CPU take it; [N] arrays.
+// One step of one sequence, forwards and backwards, for the whole passes on the CPU. Arrays are [N].
 #pragma once
 
 #include "backend/cpu_backend.hpp"
@@ -8,7 +8,7 @@
 
 namespace spikefloss {
 
-// Sequences that a thread takes through the steps together at most, so that their states stay in cache.
+// The most sequences that a thread takes through the steps together, so that their states stay in cache.
 inline constexpr Index largest_group = 32;
 
 inline void pack_row(const float* u, Index n, float theta, std::uint32_t* bits) {
@@ -44,8 +44,8 @@ inline void take_step(const NeuronModel& model, const NeuronVectors& neurons, In
     }
 }
 
-// Adjoints of sequence s at step t of the pass: what comes from outside is added, then the step is taken back but for
-// the recurrence. from_readout may be null; g is written.
+// Adjoints of sequence s at step t of the pass: adds the gradients from the readout and the tangents, then computes the
+// step backwards without the recurrence. from_readout may be null. g is written.
 template <class S>
 void take_step_back(CpuBackend& backend, const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
                     const StepsBackward& pass, Index t, Index s, const float* from_readout, float* g) {

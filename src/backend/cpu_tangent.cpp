@@ -1,5 +1,5 @@
-// Tangent propagation and its adjoint on the CPU backend. A tangent vector is one more row of n neurons; only the
-// factors psi(u - theta) and (1 - s) depend on the sequence it belongs to.
+// Propagation of tangents and its adjoint on the CPU backend. A tangent is a row of n neurons; only the factors
+// psi(u - theta) and (1 - s) depend on its sequence.
 #include "backend/cpu_backend.hpp"
 
 #include <vector>
@@ -38,8 +38,8 @@ void CpuBackend::tangent_step(const NeuronModel& model, JacobianReset reset, con
 #pragma omp parallel for num_threads(threads_) if (b * k * n > parallel_elements)
     for (Index row = 0; row < b * k; ++row) {
         const float* row_u = u + row / k * n;
-        // Two loops without a branch on the current: a loop with one is not vectorised. Without a current it is wx
-        // itself.
+        // Two loops, because a loop with a branch on the current is not vectorised. If the state has no current, wx
+        // takes its place.
         const float *current = wx + row * n, *before = q.membrane + row * n;
         if (p.current) {
             float* to = p.current + row * n;
@@ -88,7 +88,7 @@ void CpuBackend::tangent_input_backward(const NeuronModel& model, const NeuronVe
                     sum[column] = fmaf(back[at], q_membrane[at], sum[column]);
                     a.membrane[at] = fmaf(neurons.beta[j], a.membrane[at], psi[column] * back[at]);
                 }
-                if (!a.current) continue;  // a branch inside the loop would keep it from being vectorised
+                if (!a.current) continue;  // a branch inside the loop would prevent its vectorisation
 #pragma omp simd
                 for (Index j = 0; j < n; ++j) a.current[row * n + j] = neurons.alpha[j] * g[row * n + j];
             }

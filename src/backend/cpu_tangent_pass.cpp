@@ -1,9 +1,9 @@
-// The tangent pass of one sequence by one thread, or a team of them, through all steps with the basis in cache:
+// The tangent pass: a thread, or a team of threads, takes one sequence through all steps, with the basis in cache:
 //
 //   x = psi Q.membrane;  P = tangent step of Q with W x;  G = P P' in double;  G = R' R;  Q = R^-T P
 //
-// with a second round of the last three where the ratio of R's diagonal leaves doubt, as in lyapunov/qr.cpp. A sequence
-// whose factorisation fails notes the step and stops.
+// A second round of the last three follows if the largest R_jj is too many times the smallest, as in lyapunov/qr.cpp.
+// If the factorisation of a sequence fails, its step is recorded and the sequence stops.
 #include "backend/cpu_tangent_pass.hpp"
 
 #include "backend/cpu_backend.hpp"
@@ -15,13 +15,13 @@
 namespace spikefloss {
 namespace {
 
-// W in a core's second-level cache; beyond it, products of all sequences' vectors at once are better.
+// W fits the second-level cache of a core. Above this, one product for the vectors of all sequences is better.
 constexpr Index largest_network = 512;
 
 // As in lyapunov/qr.cpp.
 constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
 
-// Q = R^-T P is a float product where that costs less than 6 bits of a float, else substitution in double.
+// Q = R^-T P is a float product if it loses less than 6 bits of a float, else a substitution in double.
 constexpr double largest_growth = 64.0;
 
 struct Shared {
@@ -40,8 +40,8 @@ struct Shared {
 
 struct Private {
     StepFactors factors;
-    double *r, *total, *scratch;  // R of this round, of both [padded k, padded k]; for cpu_basis
-    float* inverse;               // of R', likewise
+    double *r, *total, *scratch;  // R of this round, of both rounds [padded k, padded k]; for cpu_basis
+    float* inverse;               // of R' [padded k, padded k]
 
     Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
         : factors(arena, shape, neurons),
@@ -94,7 +94,7 @@ public:
     }
 
 private:
-    // My rows: Q becomes P.
+    // The rows of this member: Q becomes P.
     void step(const float* u) {
         const Index width = shape_.width, stride = shape_.stride;
         StepFactors& f = own_.factors;
@@ -117,7 +117,7 @@ private:
         }
     }
 
-    // All rows: P becomes Q, R and its logarithms are stored. Returns the column of a failure, or 0.
+    // All rows: P becomes Q. Stores R and the logarithms of its diagonal. Returns the column of a failure, or 0.
     Index qr(Index index) {
         const Index k = shape_.k, stride = padded_k(k);
         for (int round = 0;; ++round) {

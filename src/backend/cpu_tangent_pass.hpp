@@ -1,4 +1,4 @@
-// What the whole tangent passes forwards and backwards share: scratch and the factors of one step. Bases are kept in
+// For the whole tangent passes, forwards and backwards: scratch and the factors of one step. Bases are kept in
 // scratch as k rows [current | membrane], each part padded to a multiple of 16 floats with zeros that stay zero.
 #pragma once
 
@@ -21,11 +21,11 @@ struct BasisShape {
     Index membrane() const { return D - width; }  // where the membrane part of a row begins
 };
 
-// Threads for b sequences. Several share one only where its products are long beside what each then reads of the
-// others' lines of the basis, which between cores costs about as much as 100 multiply-adds a float.
+// Threads for b sequences. Several threads share a sequence only if its products are long enough. A thread then reads
+// lines of the basis that others wrote; per float this costs about as much as 100 multiply-adds.
 inline int tangent_threads(const BasisShape& shape, int threads, Index b) {
     constexpr Index least_products =
-        600;  // multiply-adds with an element of the basis in a step, half of them by another
+        600;  // multiply-adds with an element of the basis in a step, half of them by another thread
     const bool shared = shape.N + 2 * shape.k > least_products;
     return shared ? threads : static_cast<int>(std::clamp<Index>(b, 1, threads));
 }
@@ -60,7 +60,7 @@ struct StepFactors {
     }
 };
 
-// Rows of a basis in backend memory, k rows of N for each part, to and from scratch.
+// Copies of rows of a basis between backend memory, k rows of N for each part, and scratch.
 inline void load_rows(const BasisShape& shape, Member::Range rows, const float* current, const float* membrane,
                       float* to) {
     for (Index row = rows.begin; row < rows.end; ++row) {

@@ -14,7 +14,7 @@
 namespace spikefloss {
 namespace {
 
-// Parts with a sum of dW of their own; they do not depend on the number of threads, so neither do results.
+// Parts that each have their own sum of dW. They do not depend on the number of threads, so results do not either.
 constexpr Index most_parts = 16;
 
 struct Shared {
@@ -37,8 +37,8 @@ struct Shared {
 
 struct Private {
     StepFactors factors;
-    float *sum, *c, *inverse;  // [width]; C [k, k]; of R' [padded k, padded k]
-    double *r, *scratch;       // R likewise; for cpu_basis
+    float *sum, *c, *inverse;  // [width]; C [k, k]; inverse of R' [padded k, padded k]
+    double *r, *scratch;       // R [padded k, padded k]; for cpu_basis
 
     Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
         : factors(arena, shape, neurons),
@@ -86,7 +86,7 @@ public:
 private:
     const float* q_membrane(Index t) const { return pass_.q_membrane + t * pass_.q_stride + first_; }
 
-    // A, the adjoint of Q(t), becomes that of the matrix whose QR it is.
+    // A, the adjoint of Q(t), becomes the adjoint of the matrix that was factorised.
     void qr(Index index, Index t) {
         const Index k = shape_.k;
         load_rows(shape_, rows_, pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr,
@@ -128,7 +128,7 @@ private:
                  {x, shape_.width}, dw_ + columns.begin * shape_.width, shape_.width, true);
     }
 
-    // Bases come from memory, where they were written long ago: asked for a step early.
+    // The bases are no longer in a cache, so they are prefetched one step early.
     void prefetch_rows(Index t) const {
         const Index begin = rows_.begin * shape_.N, end = rows_.end * shape_.N;
         const float* current = pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr;
@@ -138,7 +138,7 @@ private:
         }
     }
 
-    // My rows of x, g and back; A becomes the adjoint of Q(t).
+    // The rows of this member in x, g and back. A becomes the adjoint of Q(t).
     void step_rows(const float* q, float* x, float* g, float* back) {
         const Index width = shape_.width, N = shape_.N;
         const StepFactors& f = own_.factors;
@@ -170,7 +170,7 @@ private:
         }
     }
 
-    // e += psi' sum over k of back q, for my columns.
+    // e += psi' sum over k of back q, for the columns of this member.
     void add_through_psi(const float* u, const float* q, const float* back, Member::Range columns, float* e) {
         std::fill(own_.sum + columns.begin, own_.sum + columns.end, 0.0f);
         for (Index row = 0; row < shape_.k; ++row)

@@ -1,5 +1,5 @@
-// Threads that share the work on one sequence, where there are fewer sequences than threads. They meet a few times per
-// step, which an OpenMP barrier (microseconds) would make as dear as the step itself.
+// Threads that share the work on one sequence, if there are fewer sequences than threads. They wait for each other a
+// few times per step. An OpenMP barrier takes microseconds, as long as the step itself.
 #pragma once
 
 #include "core/view.hpp"
@@ -27,7 +27,7 @@ public:
             if (spins < 4000)
                 pause();
             else
-                std::this_thread::yield();  // the others may be waiting for this very core
+                std::this_thread::yield();  // the other threads may need this core
     }
 
 private:
@@ -40,15 +40,15 @@ private:
     alignas(64) std::atomic<unsigned> phase_{0};
 };
 
-// One member of a team: which part of the work is its own.
+// One member of a team, and its part of the work.
 struct Member {
     Index index, members;
-    Index thread;     // of all that run, < threads
-    Index workspace;  // of the teams that run at the same time, < threads
+    Index thread;     // number of the thread, < threads
+    Index workspace;  // number among the teams that run at the same time, < threads
     TeamBarrier* barrier;
 
     void meet() const { barrier->wait(members); }
-    // Its share of `count` things, in multiples of `unit`.
+    // Its share of `count` items, in multiples of `unit`.
     struct Range {
         Index begin, end;
     };
@@ -67,7 +67,7 @@ void for_every_team(int threads, Index teams, Work&& work) {
     std::vector<TeamBarrier> barriers(static_cast<std::size_t>(teams));
 #pragma omp parallel num_threads(static_cast<int>(std::min<Index>(threads, wanted))) if (threads > 1)
     {
-        // The threads that OpenMP gave, which may be fewer than asked for: a missing member would be waited for.
+        // OpenMP may give fewer threads than requested. A team with a missing member would wait for ever.
         const Index running = omp_get_num_threads(), me = omp_get_thread_num();
         const Index members = std::max<Index>(1, running / teams);
         const auto member = [&](Index team, Index index, Index workspace) {

@@ -1,4 +1,4 @@
-// The only place that knows which backends the build contains.
+// The only file that depends on which backends the build contains.
 #include "backend/factory.hpp"
 
 #include "backend/cpu_backend.hpp"
@@ -41,7 +41,7 @@ std::unique_ptr<Backend> make_backend(const BackendChoice& choice) {
 void connect(const std::string& comm, Backend& backend, ProcessGrid& grid) {
     const bool fits = comm == "auto" || (comm == "mpi") == (backend.name() == "cpu");
     require(fits, Exit::usage,
-            fmt::format("communicator '{}' cannot carry what backend '{}' computes", comm, backend.name()),
+            fmt::format("communicator '{}' does not fit backend '{}'", comm, backend.name()),
             backend.name() == "cpu" ? "use auto or mpi" : "use auto or nccl, or staged for several ranks on one GPU");
     if (backend.name() == "cuda") connect_cuda(comm, backend, grid);
 }

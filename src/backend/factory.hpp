@@ -1,4 +1,4 @@
-// Makes the backend that a run asks for. Implemented in the library spikefloss_factory, which an executable links.
+// Makes the backend of a run. The library spikefloss_factory implements these functions; an executable links it.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -17,12 +17,12 @@ struct BackendChoice {
     int threads = 1;            // of the CPU backend, >= 1
     Sums sums = Sums::float32;
     Precision precision = Precision::fp32;
-    // Which of the ranks on this machine this one is; rank r takes GPU r.
+    // This rank's number among the ranks on this machine, and how many there are; rank r takes GPU r.
     int local_rank = 0, local_ranks = 1;
     bool share_device = false;  // more ranks than GPUs: several take the same one
-    // Take the GPU for a smaller one, so that tests reach every way of spreading a pass over it.
+    // Treat the GPU as a smaller one, so that tests reach every way of distributing a pass over it.
     struct DeviceLimits {
-        std::size_t shared_per_block = 0;  // bytes; 0: what it has
+        std::size_t shared_per_block = 0;  // bytes; 0: no limit
         bool clusters = true;
     } limits = {};
 };
@@ -34,9 +34,9 @@ inline std::unique_ptr<Backend> make_backend(const std::string& name, int thread
     return make_backend(BackendChoice{.name = name, .threads = threads, .sums = sums});
 }
 
-// Gives the grid communicators for the backend's memory, where those that it has (MPI on host memory) do not serve.
-// comm: auto, mpi, nccl or staged. Collective. The grid has to be given back none before the backend dies
-// (grid.connect({})). Throws Error(Exit::usage) when comm and backend do not fit.
+// Gives the grid communicators for the backend's memory, unless the backend uses host memory, for which the grid
+// already has MPI. comm: auto, mpi, nccl or staged. Collective. Call grid.connect({}) before the backend is destroyed.
+// Throws Error(Exit::usage) when comm and backend do not fit.
 void connect(const std::string& comm, Backend& backend, ProcessGrid& grid);
 
 // The backends of this build, for `info`: "cpu" or "cpu, cuda".

@@ -1,5 +1,5 @@
 // Eight floats or four doubles at a time, for the inner loops that the compiler does not vectorise well by itself. With
-// AVX2 and FMA they are one register; otherwise the compiler's own vector type, which any processor can run.
+// AVX2 and FMA they are one register; otherwise they are the compiler's own vector type, which any processor can run.
 #pragma once
 
 #if defined(__AVX2__) && defined(__FMA__)

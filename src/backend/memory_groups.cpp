@@ -1,5 +1,5 @@
 // /proc/self/cgroup has a line "4:memory:/slurm/job_7/step_0" for version 1 and "0::/system.slice/x.service" for
-// version 2; /proc/self/mountinfo says where that tree is, and which part of it is mounted there. A limit may stand in
+// version 2; /proc/self/mountinfo says where that tree is, and which part of it is mounted there. A limit can be in
 // any folder from the process's own to the top.
 #include "backend/memory_groups.hpp"
 
@@ -24,14 +24,14 @@ struct Version {
 constexpr Version first = {"cgroup", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"};
 constexpr Version second = {"cgroup2", "memory.max", "memory.current", "inactive_file"};
 
-// The number that a file begins with; the largest there is where it has none (such as "max").
+// The number at the beginning of a file; no_limit if it has none (such as "max").
 std::size_t number_in(const std::string& path) {
     std::size_t number = 0;
     std::ifstream file(path);
     return file >> number ? number : no_limit;
 }
 
-// Of a file of lines "name number"; 0 where the name is missing.
+// The number of a name in a file of lines "name number"; 0 if the name is missing.
 std::size_t number_of(const std::string& path, std::string_view name) {
     std::ifstream file(path);
     std::string word;
@@ -55,10 +55,10 @@ std::size_t left_by(const std::string& folder, const Version& version) {
     return limit - std::min(limit, kept);
 }
 
-// group: of the process, in the tree of which `mounted` is mounted at `mount`.
+// group: of the process, in the whole tree; its part `mounted` is mounted at `mount`.
 std::size_t left_from(std::string group, const std::string& mounted, const std::string& mount, const Version& version) {
     if (mounted != "/" && group.rfind(mounted, 0) == 0) group.erase(0, mounted.size());
-    if (group.find("/..") != std::string::npos) group.clear();  // outside of what a container sees
+    if (group.find("/..") != std::string::npos) group.clear();  // outside the part that a container sees
     std::size_t left = no_limit;
     for (;;) {
         while (!group.empty() && group.back() == '/') group.pop_back();
