@@ -1,5 +1,5 @@
 // Backpropagation through time, the adjoint of forward.cpp. For t = T..1, with (di, du) the adjoints of i[t], u[t]:
-//   du  += W_out' dz (through psi when the readout takes spikes) + e[t]
+//   du  += W_out' dz (times psi if the readout reads spikes) + e[t]
 //   dv   = du (1 - s[t-1]);  g = di + (1-beta) dv
 //   dW_in += g x[t-1]';  dW_rec += g s[t-1]';  db += g
 //   du   = beta dv + psi(u[t-1] - theta) (W_rec' g);  di = alpha g
@@ -13,7 +13,7 @@ namespace spikefloss {
 void StatePass::backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient) {
     const auto row_sums = [&](Parameter p) { return gradient.matrix(1, n_, network.layout.extent(p).offset); };
     if (options.dy) filter_backward(network, options.dy, gradient);
-    squares_complete_ = options.adjoint_limit > 0.0f;  // but for t = 0, where there is no readout and no cap
+    squares_complete_ = options.adjoint_limit > 0.0f;  // except at t = 0, which has no readout and no cap
     if (options.adjoint_limit > 0.0f) limit_.copy_in(&options.adjoint_limit);
     di_.zero();
     du_.zero();
@@ -32,7 +32,7 @@ PassChoice StatePass::backward_choice(bool time_constants) const {
     return forward_choice();
 }
 
-// The segment held, chunk by chunk; (di_, du_) from those of its last step to those of the step before it.
+// The held segment, chunk by chunk. (di_, du_) go from its last step to the step before its first.
 void StatePass::backward_segment(const Network& network, const float* x, const BackwardOptions& options,
                                  SumBuffer& gradient) {
     const Index O = shape_.outputs, begin = first_of(held_), end = end_of(held_);
@@ -46,11 +46,11 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
         const bool last = first == 0 && options.complete;
         if (options.dy) {
             readout_backward(network, first, steps, gradient);
-            // What the readout sends back to the chunk: dz W_out [steps b, n].
+            // The gradient from the readout in the chunk: dz W_out [steps b, n].
             backend_.gemm(Transpose::no, Transpose::no, {dz_.data() + first * b_ * O, steps * b_, O},
                           {network[Parameter::w_out], O, n_}, Matrix<float>(input_.data(), steps * b_, n_), false);
         }
-        // Sharded neurons exchange their adjoints in every step from here.
+        // From here on, sharded neurons exchange their adjoints in every step.
         const bool alone = recurrence_.shards() == 1;
         if (last && alone) options.complete({Parameter::w_out, Parameter::bias_out});
         if (form == PassForm::recurrence) {
@@ -61,7 +61,7 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
                 recurrence_backward(network, first, steps, gradient);
             };
             const int kind = 1 * (options.dy != nullptr) + 2 * (options.adjoint_limit > 0.0f) + 4 * options.state_norms;
-            if (options.time_constants)  // which take memory of their own
+            if (options.time_constants)  // these need memory of their own
                 loop();
             else
                 record(kind, first, {network.values.data(), options.extra, gradient.data()}, loop);
@@ -76,8 +76,8 @@ void StatePass::add_extra(const BackwardOptions& options, Index t) {
     if (options.extra) backend_.add(du_.data(), options.extra + t * b_ * n_, b_ * n_);
 }
 
-// Steps t = first + steps .. first + 1, leaving the adjoints g of their currents in adjoint_: the readable form, for
-// any grid.
+// The readable form, for any grid: steps t = first + steps .. first + 1. It leaves the adjoints g of their currents in
+// adjoint_.
 void StatePass::loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                               SumBuffer& gradient) {
     const NeuronModel& model = network.model.neuron;
@@ -106,7 +106,7 @@ void StatePass::loop_backward(const Network& network, const BackwardOptions& opt
     }
 }
 
-// What a whole pass over these steps works on; `bits` are those of steps first .. first + steps.
+// The arguments of a whole pass over these steps. `bits` are those of steps first .. first + steps.
 StepsBackward StatePass::whole_pass(const Network& network, const BackwardOptions& options, Index first, Index steps,
                                     const std::uint32_t* bits, SumBuffer& gradient) {
     return {.steps = steps,
@@ -123,7 +123,7 @@ StepsBackward StatePass::whole_pass(const Network& network, const BackwardOption
             .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset)};
 }
 
-// The same, with dW_rec, as one operation of the backend, where it takes the shape.
+// The same with dW_rec, as one operation of the backend, if it takes the shape.
 void StatePass::whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                                SumBuffer& gradient) {
     const bool aside = segments_ > 1;  // as in whole_forward
@@ -135,10 +135,10 @@ void StatePass::whole_backward(const Network& network, const BackwardOptions& op
     pass.from_readout = options.dy ? input_.data() : nullptr;
     pass.g = adjoint_.data();
     require(backend_.backward_steps(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass),
-            Exit::internal, "the backend did not take a pass that it said it takes");
+            Exit::internal, "the backend did not take a pass that its limits allow");
 }
 
-// All of it, where the backend takes the whole network.
+// All gradients as one operation, if the backend takes the whole network.
 void StatePass::network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
                                  Index steps, SumBuffer& gradient) {
     const Index M = shape_.inputs, O = shape_.outputs;
@@ -153,7 +153,7 @@ void StatePass::network_backward(const Network& network, const float* x, const B
                                .d_bias = gradient.matrix(1, n_, at(Parameter::bias)),
                                .d_w_out = gradient.matrix(O, n_, at(Parameter::w_out))};
     require(backend_.backward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass),
-            Exit::internal, "the backend did not take a network that it said it takes");
+            Exit::internal, "the backend did not take a network that its limits allow");
 }
 
 // dz of all steps, and the gradients of b_out and kappa.
@@ -173,8 +173,8 @@ void StatePass::readout_backward(const Network& network, Index first, Index step
                   gradient.matrix(O, n_, network.layout.extent(Parameter::w_out).offset), true);
 }
 
-// dW_in and db of the steps first .. first + steps - 1, whose adjoints g wait in adjoint_: sums over (steps x
-// sequences) as deep products.
+// dW_in and db of steps first .. first + steps - 1, from their adjoints g in adjoint_. The sums over steps x sequences
+// are one product each.
 void StatePass::inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient) {
     const Index M = shape_.inputs, rows = steps * b_;
     const Matrix<const float> g(adjoint_.data(), rows, n_);

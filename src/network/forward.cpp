@@ -10,15 +10,15 @@
 namespace spikefloss {
 namespace {
 
-// Steps per product or whole pass. In segments of about sqrt(T), nothing that a chunk needs may be larger either.
+// Steps per product or whole pass. With segments a chunk has at most sqrt(T) steps, so that its arrays stay small too.
 Index chunk_steps(const Backend& backend, TapeKind kind, Index T, Index b, Index n) {
     const double root = std::ceil(std::sqrt(static_cast<double>(T)));
     const Index most = std::max<Index>(1, kind == TapeKind::segments ? static_cast<Index>(root) : T);
     return std::clamp<Index>(backend.chunk_rows(std::max<Index>(1, n)) / std::max<Index>(1, b), 1, most);
 }
 
-// The least multiple of `chunk` that is at least sqrt(T): the chunks, and with them the sums, are those of the full
-// tape wherever these are not longer.
+// The smallest multiple of `chunk` that is at least sqrt(T). Chunks, and so sums, are then the same as with the full
+// tape, unless the chunks of the full tape are longer.
 Index segment_length(TapeKind kind, Index T, Index chunk) {
     Index steps = chunk;
     while (kind == TapeKind::segments && steps * steps < T) steps += chunk;
@@ -75,7 +75,7 @@ std::size_t StatePass::bytes() const {
 
 // ---- segments -------------------------------------------------------------------------------------------------------
 
-// The state before the first step of segment k, from the tape: the last step of the segment before, which is held.
+// Saves the state before the first step of segment k from the tape: the last step of the segment held before it.
 void StatePass::save_start(Index k) {
     const Index size = b_ * n_;
     const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
@@ -83,7 +83,7 @@ void StatePass::save_start(Index k) {
     backend_.copy(starts_.data() + (2 * k + 1) * size, membrane_at(first_of(k)), bytes);
 }
 
-// The same into the tape, which holds segment k from now on.
+// Copies this state to the tape, which holds segment k from then on.
 void StatePass::load_start(Index k) {
     const Index size = b_ * n_;
     const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
@@ -92,14 +92,14 @@ void StatePass::load_start(Index k) {
     backend_.copy(membrane_at(first_of(k)), starts_.data() + (2 * k + 1) * size, bytes);
 }
 
-// Runs segment k again unless its states are in the tape. Nothing travels between ranks.
+// Runs segment k again unless its states are in the tape. No data is sent between ranks.
 void StatePass::hold(const Network& network, const float* x, Index k) {
     if (held_ == k) return;
     load_start(k);
     forward_segment(network, x, Run::again);
 }
 
-// A membrane that is not finite stays so: every step multiplies it, if by 0, and 0 times infinity is no number.
+// A membrane that is not finite stays so: every step multiplies it, and even 0 times infinity is NaN.
 bool StatePass::finite() const {
     const float* last = segments_ > 1 ? end_.data() : membrane(T_);
     return std::isfinite(squares_of(backend_, last, b_ * n_, count_));
@@ -136,7 +136,7 @@ PassChoice StatePass::forward_choice() const {
     return choice;
 }
 
-// The segment held, whose first state waits in the tape.
+// Runs the held segment. Its first state is already in the tape.
 void StatePass::forward_segment(const Network& network, const float* x, Run run) {
     const Index M = shape_.inputs;
     const Matrix<const float> w_in(network[Parameter::w_in], n_, M);
@@ -159,9 +159,9 @@ void StatePass::forward_segment(const Network& network, const float* x, Run run)
     }
 }
 
-// Runs `loop`, the same operations and collectives at every call of the same kind, first step and arrays that are not
-// its own, as a recording where sharded neurons can have one: thousands of small operations. Sums in double need memory
-// of their own.
+// Runs `loop`, thousands of small operations, as a recording if neurons are sharded and a recording is possible. Calls
+// with the same kind, first step and arrays of the caller must make the same operations and collectives. Sums in double
+// are not recorded, because they need memory of their own.
 void StatePass::record(int kind, Index first, std::array<const void*, 3> arrays, const std::function<void()>& loop) {
     if (recurrence_.shards() == 1 || !grid_.neurons().recorded() || backend_.sums() != Sums::float32) return loop();
     std::unique_ptr<Recording>& recording = recordings_[{kind, first, arrays}];
@@ -175,7 +175,7 @@ void StatePass::pack(const NeuronModel& model, Index t) {
     recurrence_.gather_spikes(b_, bits_.data(), spikes_at(t));
 }
 
-// Steps first + 1 .. first + steps, their inputs waiting in input_: the readable form, for any grid.
+// The readable form, for any grid: steps first + 1 .. first + steps, with their inputs in input_.
 void StatePass::loop_forward(const Network& network, Index first, Index steps, Run run) {
     const NeuronModel& model = network.model.neuron;
     for (Index t = first; t < first + steps; ++t) {
@@ -186,21 +186,21 @@ void StatePass::loop_forward(const Network& network, Index first, Index steps, R
     }
 }
 
-// The same as one operation of the backend, where this rank holds all neurons and the backend takes the shape. Of
-// several segments each is the same call on the same memory, so that a backend can record it once: bits then go by
-// chunk_bits_.
+// The same as one operation of the backend, if this rank holds all neurons and the backend takes the shape. If there
+// are several segments, each is the same call on the same memory, so that a backend can record it once. The bits are
+// then copied through chunk_bits_.
 void StatePass::whole_forward(const Network& network, Index first, Index steps, Run run) {
     const bool aside = segments_ > 1;
     std::uint32_t* bits = aside ? chunk_bits_.data() : spikes_at(first);
     const bool done =
         backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_, network[Parameter::w_rec],
                                input_.data(), current_at(first), keep_current_ ? b_ * n_ : 0, membrane_at(first), bits);
-    require(done, Exit::internal, "the backend did not take a pass that it said it takes");
+    require(done, Exit::internal, "the backend did not take a pass that its limits allow");
     if (aside && run == Run::first)
         backend_.copy(spikes_at(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
 }
 
-// The same with input and readout, where the backend takes the whole network.
+// The same with input and readout, if the backend takes the whole network.
 void StatePass::network_forward(const Network& network, const float* x, Index first, Index steps, Run run) {
     const Index M = shape_.inputs, O = shape_.outputs, at = first * b_ * O;
     const NetworkForward pass{
@@ -217,7 +217,7 @@ void StatePass::network_forward(const Network& network, const float* x, Index fi
         .w_out = network[Parameter::w_out],
         .y = run == Run::first ? static_cast<float*>(readout_sums_.matrix(steps * b_, O, at).data) : nullptr};
     require(backend_.forward_network(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass),
-            Exit::internal, "the backend did not take a network that it said it takes");
+            Exit::internal, "the backend did not take a network that its limits allow");
 }
 
 // The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p] in chunk_spikes_.
@@ -241,7 +241,7 @@ const float* StatePass::readout_input(const Network& network, Index first, Index
     return network.model.readout == Readout::membrane ? membrane(first + 1) : local_spikes(first + 1, steps);
 }
 
-// W_out z of my neurons, of these steps.
+// W_out z of this rank's neurons in these steps.
 void StatePass::sum_readout(const Network& network, Index first, Index steps) {
     const Index O = shape_.outputs, rows = steps * b_;
     backend_.gemm(Transpose::no, Transpose::yes, {readout_input(network, first, steps), rows, n_},

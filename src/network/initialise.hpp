@@ -18,7 +18,7 @@ struct InitialNetwork {
     double input_gain = 1.0;    // W_in: standard deviation input_gain / sqrt(M)
     double readout_gain = 1.0;  // W_out: standard deviation readout_gain / sqrt(N)
     double bias_mean = 0.0, bias_std = 0.0;
-    bool zero_row_sums = false;  // subtract from every row of W_rec its mean
+    bool zero_row_sums = false;  // subtract its mean from every row of W_rec
     double weight_step = 0.0;    // round weights and biases to multiples of this; 0: do not
     // Decay factors from time constants in units of dt; a time constant of 0 gives a factor of 0. The spread is the
     // relative half width of a uniform distribution over neurons.
@@ -29,8 +29,8 @@ struct InitialNetwork {
     bool has_current() const;
 };
 
-// The part of neuron shard `shard` of `shards`. Orthogonal matrices are made whole on every rank, O(N^3) work and
-// O(N^2) memory, once.
+// The part of neuron shard `shard` of `shards`. Every rank makes the whole orthogonal matrix once: O(N^3) work and
+// O(N^2) memory.
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard);
 
 }  // namespace spikefloss

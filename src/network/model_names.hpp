@@ -1,4 +1,4 @@
-// The names by which files, configs and messages call the choices of a network model.
+// The names of the choices of a network model in files, configs and messages.
 #pragma once
 
 #include "backend/backend.hpp"

@@ -48,7 +48,7 @@ bool HostNetwork::has_current() const {
 Network::Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& host)
     : model(host.model), layout(host.layout), values(backend, layout.size()) {
     if (!host.values.empty()) values.copy_in(host.values.data());
-    // Every rank must agree on the size of the state, whatever alphas it owns.
+    // All ranks must use the same size of the state, whatever alphas they hold.
     std::int64_t nonzero = host.has_current();
     grid.control().all_reduce_sum(&nonzero, Scalar::int64, 1);
     has_current_ = nonzero > 0;

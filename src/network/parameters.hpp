@@ -1,12 +1,12 @@
-// The parameters of a network and where each lies in this rank's flat buffers. Values, gradients and optimiser moments
+// The parameters of a network and their places in this rank's flat buffers. Values, gradients and optimiser moments
 // share one layout: all parameters of this rank's neurons one after another.
 //
 //   w_in [N, M]  w_rec [N, N]  bias [N]  w_out [O, N]  bias_out [O]  alpha [N]  beta [N]  kappa [O]
 //   initial_current [N]  initial_membrane [N]
 //
-// A rank holds the rows of its n neurons, of w_out the columns, and all of bias_out and kappa. The last two are held,
-// and updated alike, by every neuron shard. W_rec is kept as P column blocks, [n, n_p] each for pre-synaptic shard p,
-// one after another, which is the form in which spikes and adjoints travel (network/recurrence.hpp).
+// A rank holds the rows of its n neurons (columns of w_out), and all of bias_out and kappa. Every neuron shard holds
+// these two and updates them in the same way. W_rec is stored as P column blocks, one after another: [n, n_p] for each
+// pre-synaptic shard p. Spikes and adjoints are sent between ranks in the same blocks (network/recurrence.hpp).
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -34,7 +34,7 @@ struct NetworkShape {
     bool operator==(const NetworkShape&) const = default;
 };
 
-// What a network is, apart from its parameters: the attributes of /network in a file.
+// The properties of a network other than its parameters: the attributes of /network in a file.
 struct NetworkModel {
     NeuronModel neuron;
     Readout readout = Readout::membrane;
@@ -60,7 +60,7 @@ public:
     const NetworkShape& shape() const { return shape_; }
     BlockRange neurons() const { return neurons_; }
     Index size() const { return size_; }
-    // All segments in memory order; one per parameter but for w_rec, which has one per pre-synaptic shard.
+    // All segments in memory order: one per parameter, except for w_rec, which has one per pre-synaptic shard.
     std::span<const Segment> segments() const& { return segments_; }
     std::span<const Segment> segments() const&& = delete;  // it would outlive the layout
     // The whole contiguous range of one parameter: {offset, count}.
@@ -77,7 +77,7 @@ private:
     Index size_ = 0;
 };
 
-// A network as one rank holds it, in host memory: what files are read into and written from.
+// One rank's part of a network in host memory, as it is read from and written to files.
 struct HostNetwork {
     NetworkModel model;
     ParameterLayout layout;
@@ -88,7 +88,7 @@ struct HostNetwork {
     bool has_current() const;
 };
 
-// A network as one rank holds it, in backend memory.
+// One rank's part of a network in backend memory.
 class Network {
 public:
     Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& host);

@@ -1,5 +1,5 @@
-// Which form a pass over time takes, and why: what the passes of the state and of the tangents decide by, and what is
-// told of it in logs.
+// The form of a pass over time, and the reason for it. The passes of the state and of the tangents use it, and logs
+// report it.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -11,13 +11,13 @@ namespace spikefloss {
 
 enum class PassForm {
     network,     // one operation of the backend takes all steps with inputs and readout
-    recurrence,  // one takes all steps; inputs and readout are products of their own
-    loop         // an operation for every step
+    recurrence,  // one operation takes all steps; inputs and readout are separate products
+    loop         // several operations per step
 };
 
 struct PassChoice {
     PassForm form = PassForm::loop;
-    std::string_view why, limit = {};  // limit: what the backend takes, where that decides
+    std::string_view why, limit = {};  // limit: what the backend takes, if that decides
 
     // "whole network (one rank holds all neurons; taken up to ... neurons)"
     std::string text() const {
@@ -26,10 +26,10 @@ struct PassChoice {
     }
 };
 
-// A pass in which no whole network can be taken.
+// The choice for a pass that has no whole network form.
 inline PassChoice choose_pass(bool allowed, Index shards, const PassRule& rule) {
     if (!allowed) return {PassForm::loop, "whole passes are switched off"};
-    if (shards > 1) return {PassForm::loop, "the neurons lie on several ranks"};
+    if (shards > 1) return {PassForm::loop, "several ranks hold the neurons"};
     if (!rule.takes) return {PassForm::loop, "whole passes are taken ", rule.what};
     return {PassForm::recurrence, "one rank holds all neurons; taken ", rule.what};
 }

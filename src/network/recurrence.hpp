@@ -1,10 +1,10 @@
-// The row-sharded recurrent matrix and its transpose, the only communication inside a time step:
+// Products with the row-sharded recurrent matrix and its transpose, the only communication inside a time step:
 //
 //   apply(x)             = W_local all_gather(x)            [rows, n] -> [rows, n]
 //   apply_transposed(y)  = reduce_scatter(W_local' y)
 //
-// x is spikes or tangents, y adjoints of either. What all ranks hold of a gathered array is P blocks, [rows, n_p] each,
-// one after another; W_local is kept in the same column blocks, so nothing is ever reordered. Spikes travel as bits.
+// x is spikes or tangents; y is their adjoints. All ranks hold a gathered array as P blocks [rows, n_p], one after
+// another. W_local is stored in the same column blocks, so no data is reordered. Spikes are sent as bits.
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -28,7 +28,7 @@ public:
 
     // out [rows, n] = gathered W_local'; w is the w_rec part of a parameter buffer.
     void apply(const float* w, Index rows, const float* gathered, float* out);
-    // out [rows, n] = my block of the sum over shards of y W_local, y [rows, n].
+    // out [rows, n] = this rank's block of the sum over shards of y W_local, y [rows, n].
     void apply_transposed(const float* w, Index rows, const float* y, float* out);
     // dw (the w_rec part of a gradient) += y' gathered.
     void add_outer(Index rows, const float* y, const float* gathered, SumMatrix dw);

@@ -1,9 +1,9 @@
 // The state of the network through time: forwards (forward.cpp) and its adjoint backwards (backward.cpp), as loops over
 // time of the backend's step operations. This is the readable reference, and the only path for sharded neurons.
 //
-// Time is cut into segments. The states of one of them are held; of the others only the state at the beginning is kept,
-// from which the backward pass runs them again. The full tape is a single segment. Spikes are kept of all steps either
-// way: they are bits, and with them nothing has to travel between ranks again.
+// Time is divided into segments. The states of one segment are held. Of the others only the first state is kept; from
+// it the backward pass runs them again. The full tape is a single segment. The spikes of all steps are always kept:
+// they are bits, and with them ranks need not communicate again.
 //
 // Shapes: T steps, b sequences and n neurons of this rank, N neurons in all, M inputs, O readouts.
 #pragma once
@@ -23,15 +23,15 @@
 namespace spikefloss {
 
 enum class TapeKind {
-    full,      // the states of all T steps: for whoever looks at the membranes
-    segments,  // of about sqrt(T) steps, and the states where these begin: memory for the time of a second forward pass
+    full,      // the states of all T steps, for code that reads membranes
+    segments,  // of about sqrt(T) steps, and their first states: saves memory, costs one more forward pass
 };
 
-// What a forward pass leaves for the backward pass and for whoever looks at the network. S steps are held: T in the
-// full tape, those of one segment otherwise.
+// The results of a forward pass, for the backward pass and for measurements. S steps are held: T in the full tape,
+// those of one segment otherwise.
 struct Tape {
     Buffer<float> membrane;        // u [S+1, b, n]
-    Buffer<float> current;         // i [S+1, b, n] if kept, else the present one [b, n]
+    Buffer<float> current;         // i [S+1, b, n] if kept, else only the latest [b, n]
     Buffer<std::uint32_t> spikes;  // s [T+1][P blocks [b, words]], gathered over the neuron shards
     Buffer<float> readout;         // y [T, b, O]
 };
@@ -49,15 +49,15 @@ struct BackwardOptions {
 
 class StatePass {
 public:
-    // keep_current: hold the currents, too, of every step whose membranes are held.
+    // keep_current: also hold the currents of every step whose membranes are held.
     StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b, bool keep_current,
               TapeKind kind = TapeKind::full);
 
     // Runs the network on x [T, b, M] from its initial state; fills the tape.
     void forward(const Network& network, const float* x);
-    // Adds the gradients of this rank's sequences to `gradient` (laid out as the parameters; bias_out and kappa whole
-    // on every neuron shard). Still to be summed over `batch` by the caller. Network and x as in the forward pass
-    // before it.
+    // Adds the gradients of this rank's sequences to `gradient`, which has the layout of the parameters; bias_out and
+    // kappa are whole on every neuron shard. The caller then sums over `batch`. network and x are those of the forward
+    // pass before it.
     void backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
 
     // Frobenius norm of dL/d(i[t], u[t]) over all sequences of all ranks, [T+1], after a backward pass that recorded
@@ -76,7 +76,7 @@ public:
     PassChoice backward_choice(bool time_constants) const;
 
     const Tape& tape() const { return tape_; }
-    // Of the steps held: 0..T in the full tape, else those of the last segment after a forward pass.
+    // Arrays of the steps held: 0..T in the full tape, else those of the last segment after a forward pass.
     const float* membrane(Index t) const { return tape_.membrane.data() + row(t) * b_ * n_; }
     const float* current(Index t) const { return tape_.current.data() + (keep_current_ ? row(t) : 0) * b_ * n_; }
     const std::uint32_t* spikes(Index t) const { return tape_.spikes.data() + t * words_; }
@@ -84,11 +84,11 @@ public:
     Index steps() const { return T_; }
     Index sequences() const { return b_; }
     Index segment_steps() const { return segment_; }
-    // Of everything that grows with T. (Inputs and targets are the caller's.)
+    // Bytes of all arrays that grow with T, except inputs and targets, which the caller holds.
     std::size_t bytes() const;
 
 private:
-    enum class Run { first, again };  // again: spikes and readout are known, only states are wanted
+    enum class Run { first, again };  // again: spikes and readout are known, only states are needed
 
     Index first_of(Index k) const { return k * segment_; }
     Index end_of(Index k) const { return k + 1 < segments_ ? (k + 1) * segment_ : T_; }
@@ -143,11 +143,11 @@ private:
     Recurrence recurrence_;
     Index words_;  // words of one step's gathered spikes
     Tape tape_;
-    Buffer<float> starts_;              // [segments][i, u][b, n], where there are several
-    Buffer<float> end_;                 // u[T] [b, n], likewise
-    Buffer<std::uint32_t> chunk_bits_;  // [chunk+1][words] for whole passes, where there are several segments
-    Buffer<float> input_;               // [chunk, b, n] input currents; reused for what the readout sends back
-    Buffer<float> step_;                // [b, n] recurrent currents; reused for what the recurrence sends back
+    Buffer<float> starts_;              // [segments][i, u][b, n], if there are several
+    Buffer<float> end_;                 // u[T] [b, n], if there are several segments
+    Buffer<std::uint32_t> chunk_bits_;  // [chunk+1][words] for whole passes, if there are several segments
+    Buffer<float> input_;               // [chunk, b, n] input currents; reused for gradients from the readout
+    Buffer<float> step_;                // [b, n] recurrent currents; reused for gradients from the recurrence
     Buffer<std::uint32_t> bits_;        // [b, words of n]
     Buffer<float> chunk_spikes_;        // [chunk, b, largest n_p]
     SumBuffer readout_sums_;            // [T, b, O]
@@ -158,7 +158,7 @@ private:
     Buffer<double> squares_;            // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
     mutable Buffer<double> count_;  // [1] of spikes
-    // Loops over the steps of a chunk: kind, first step, arrays of others.
+    // Recorded loops over the steps of a chunk, by kind, first step and arrays of the caller.
     std::map<std::tuple<int, Index, std::array<const void*, 3>>, std::unique_ptr<Recording>> recordings_;
 };
 

@@ -1,4 +1,4 @@
-// Marks a scalar equation as callable from host code and from CUDA kernels alike.
+// Marks a scalar equation as callable from host code and from CUDA kernels.
 #pragma once
 
 #ifdef __CUDACC__

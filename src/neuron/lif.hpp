@@ -5,7 +5,7 @@
 //   u[t+1] = v (1 - s[t])   reset zero,   v - theta s[t]   reset subtract,   v   reset none
 //   s[t]   = 1 if u[t] > theta else 0
 //
-// alpha = 0 is a delta synapse; alpha = beta = 0 with reset none the binary unit. alpha = exp(-dt/tau_syn),
+// alpha = 0 is a delta synapse; alpha = beta = 0 with reset none is the binary unit. alpha = exp(-dt/tau_syn),
 // beta = exp(-dt/tau_mem). Multiply-adds are explicit so that all backends round alike.
 #pragma once
 
@@ -18,7 +18,7 @@ namespace spikefloss {
 
 enum class Reset { zero, subtract, none };
 
-// What all neurons of a network share.
+// Constants of all neurons of a network.
 struct NeuronModel {
     float threshold = 1.0f;  // theta
     Reset reset = Reset::zero;
@@ -38,7 +38,7 @@ SPIKEFLOSS_HD float after_reset(Reset reset, float v, float s, float theta) {
     return v;
 }
 
-// d u[t+1] / d v, the factor through which tangents and adjoints pass the reset.
+// d u[t+1] / d v. The reset multiplies tangents and adjoints by this factor.
 SPIKEFLOSS_HD float reset_factor(Reset reset, float s) { return reset == Reset::zero ? 1.0f - s : 1.0f; }
 
 }  // namespace spikefloss

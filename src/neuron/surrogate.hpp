@@ -19,12 +19,12 @@ enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
 
 SPIKEFLOSS_HD float sign_of(float v) { return v > 0.0f ? 1.0f : (v < 0.0f ? -1.0f : 0.0f); }
 
-// exp(x) for x <= 0, within 2 units in the last place; below -87 the least normal number instead of less. The same bits
-// everywhere, and no branch or call, so that loops over neurons are vectorised. x = n ln 2 + r, |r| <= ln(2)/2; the
-// polynomial is the Taylor series of exp(r), whose rest is below 2e-8.
+// exp(x) for x <= 0, within 2 units in the last place; below -87 it is exp(-87), near the smallest normal number. The
+// result has the same bits on every machine. There is no branch or call, so that loops over neurons are vectorised.
+// x = n ln 2 + r, |r| <= ln(2)/2; the polynomial is the Taylor series of exp(r), with a remainder below 2e-8.
 SPIKEFLOSS_HD float exp_of_negative(float x) {
     constexpr float shift = 12582912.0f;            // 1.5 2^23: adding it leaves the nearest integer in the lowest bits
-    const float bounded = x < -87.0f ? -87.0f : x;  // no number stays none
+    const float bounded = x < -87.0f ? -87.0f : x;  // NaN stays NaN
     const float shifted = fmaf(bounded, 1.44269504f, shift);
     const float n = shifted - shift;
     const float r = fmaf(n, -1.42860677e-6f, fmaf(n, -0.693145752f, bounded));
@@ -43,7 +43,7 @@ SPIKEFLOSS_HD float exp_of_negative(float x) {
     return p * power;
 }
 
-// Each surrogate is a type with two static functions, so that loops over neurons hold no branch on its kind.
+// Each surrogate is a type with two static functions, so that loops over neurons have no branch on its kind.
 struct FastSigmoid {
     static SPIKEFLOSS_HD float psi(float v, float g) {
         const float r = 1.0f / fmaf(g, fabsf(v), 1.0f);
@@ -93,7 +93,7 @@ struct Triangle {
     static SPIKEFLOSS_HD float derivative(float v, float g) { return g * fabsf(v) < 1.0f ? -g * sign_of(v) : 0.0f; }
 };
 
-// Calls work(S{}) with the type that stands for `kind`.
+// Calls work(S{}), where S is the type of `kind`.
 template <class Work>
 void with_surrogate(Surrogate kind, Work&& work) {
     switch (kind) {
