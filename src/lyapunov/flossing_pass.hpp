@@ -1,6 +1,6 @@
-// The flossing penalty L = mean_j d_j^2 over the k leading surrogate Lyapunov exponents, d_j being the distance of
-// lambda_j from target_j, and its gradient: directly through the tangent map, and through the trajectory that the
-// tangents follow.
+// The flossing penalty L = mean_j d_j^2 over the k leading surrogate Lyapunov exponents, and its gradient. d_j is the
+// distance of lambda_j from target_j. The gradient has two parts: directly through the tangent map, and through the
+// trajectory, on which the tangent map depends.
 #pragma once
 
 #include "lyapunov/spectrum.hpp"
@@ -21,17 +21,17 @@ struct Penalty {
 
 class FlossingPass {
 public:
-    // T steps, `batch` sequences in all, of which this rank has its share (possibly none).
+    // T steps, `batch` sequences on all ranks together. This rank has its share, which can be empty.
     // q0 as in TangentPass::forward.
     FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, PenaltyOptions options, Index T,
                  Index batch, std::vector<float> q0);
 
-    // The options, or Error(Exit::usage) when the targets are neither one nor one for each exponent.
+    // Returns the options. Throws Error(Exit::usage) unless there is one target, or one for each exponent.
     static PenaltyOptions checked(PenaltyOptions options);
 
-    // Runs the network on x [T, b, M] and adds weight times the penalty's gradient, of this rank's sequences, to
-    // `gradient`; still to be summed over `batch` by the caller. through: state_norms and complete of the pass through
-    // the trajectory, the last one. slack >= 0, per step: exponents between target - slack and target are not
+    // Runs the network on x [T, b, M] and adds weight times the penalty's gradient for this rank's sequences to
+    // `gradient`. The caller then sums over `batch`. through: state_norms and complete of the last pass, which is the
+    // one through the trajectory. slack >= 0, per step: exponents between target - slack and target are not
     // penalised. Collective.
     Penalty run(const Network& network, const float* x, double weight, SumBuffer& gradient,
                 BackwardOptions through = {}, double slack = 0.0);

@@ -9,12 +9,12 @@
 namespace spikefloss {
 namespace {
 
-// One round leaves |Q'Q - I| of about 2^-53 kappa^2 + 2^-24. The ratio of R's diagonal is a lower bound of kappa; from
-// this ratio on a second round is made.
+// After one round |Q'Q - I| is about 2^-53 kappa^2 + 2^-24. The ratio of the largest to the smallest R_jj is a lower
+// bound of kappa. Above this ratio a second round follows.
 constexpr double second_round_ratio = 1e3;
 
-// The second round corrects what rounding did to the first, whose rows have norm 1 but for that. A vector of which it
-// leaves less than this is a combination of those before it: all that the first round saw of it was rounding.
+// The second round corrects the rounding errors of the first, whose vectors otherwise have norm 1. If less than this of
+// a vector remains, it is a combination of the earlier ones: the first round found only rounding errors.
 constexpr double lost_rank = 1e-3;
 
 }  // namespace
@@ -37,14 +37,14 @@ void TangentQr::gram(Tangents x, Tangents y) {
 }
 
 void TangentQr::fail(Index step, Index sequence, Index column) const {
-    const std::string reason =  // LAPACK's info: below 0 for what it cannot compute with
-        column > 0 ? fmt::format("vector {} of {} is a combination of those before it, or not finite", column, k_)
+    const std::string reason =  // LAPACK's info: below 0 for an input that it rejects
+        column > 0 ? fmt::format("vector {} of {} is a combination of earlier ones, or not finite", column, k_)
                    : "they are not finite";
     throw Error(
         Exit::numerics,
         fmt::format("the QR of the tangent vectors failed at step {}, sequence {}: {}", step, sequence, reason),
-        "its exponent is -infinite, which no flossing can change: use fewer exponents or a shorter qr_interval; "
-        "surrogates that are 0 far from threshold (triangle) and the reset factor take directions away");
+        "its exponent is -infinite, and flossing cannot change this: use fewer exponents or a shorter qr_interval; "
+        "surrogates that are 0 far from threshold (triangle) and the reset factor remove directions");
 }
 
 void TangentQr::fill_up_gram(const std::vector<Index>& independent) {
@@ -58,7 +58,7 @@ void TangentQr::fill_up_gram(const std::vector<Index>& independent) {
     gram_.copy_in(g.data());
 }
 
-// Of a vector (from 0) of a sequence, over all neurons.
+// Whether a vector (from 0) of a sequence is finite, over all neurons.
 bool TangentQr::finite(Tangents a, Index sequence, Index vector) {
     const Index at = (sequence * k_ + vector) * n_;
     square_.zero();
@@ -68,7 +68,7 @@ bool TangentQr::finite(Tangents a, Index sequence, Index vector) {
     return std::isfinite(square_.to_host()[0]);
 }
 
-// The vectors of a sequence from `first` (from 0) on become 0.
+// Sets the vectors of a sequence from `first` (from 0) on to 0.
 void TangentQr::drop(Tangents a, Index sequence, Index first) {
     const Index at = (sequence * k_ + first) * n_;
     const auto bytes = static_cast<std::size_t>((k_ - first) * n_) * sizeof(float);
@@ -80,9 +80,9 @@ void TangentQr::drop(Tangents a, Index sequence, Index first) {
 void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* r, double* log_r,
                           std::vector<Index>* independent) {
     const auto matrix_bytes = static_cast<std::size_t>(b_ * k_ * k_) * sizeof(double);
-    // The vectors of a sequence that count.
+    // The number of vectors of a sequence that count.
     const auto counted = [&](Index s) { return independent ? (*independent)[static_cast<std::size_t>(s)] : k_; };
-    // Column `column` (from 1) of a sequence cannot be factorised.
+    // Called if column `column` (from 1) of a sequence cannot be factorised.
     const auto lose = [&](Index s, Index column) {
         if (!independent || column < 1 || !finite(a, s, column - 1)) fail(step, first_sequence + s, column);
         (*independent)[static_cast<std::size_t>(s)] = column - 1;
@@ -122,7 +122,7 @@ void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* 
             backend_.copy(r, gram_.data(), matrix_bytes);
         else
             backend_.multiply_r(b_, k_, gram_.data(), r);
-        // Every shard of a sequence holds the same R, so all decide alike.
+        // Every shard of a sequence holds the same R, so all decide the same.
         backend_.log_diagonal(b_, k_, r, log_r_.data());
         const std::vector<double> logs = log_r_.to_host();
         for (std::size_t i = 0; i < first_logs.size(); ++i) {

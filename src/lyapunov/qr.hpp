@@ -1,6 +1,7 @@
-// QR of the tangent bases whose rows are spread over the neuron shards: Cholesky QR with the Gram matrix in double, one
-// k x k all-reduce a round, a second round where the first leaves doubt, Householder QR when one rank holds all neurons
-// and the Gram matrix is not positive definite. (Fukaya et al. 2020; Yamamoto et al. 2015.)
+// QR of the tangent bases whose rows are distributed over the neuron shards: Cholesky QR with the Gram matrix in double
+// and one k x k all-reduce per round. A second round follows if the first is not accurate enough. Householder QR is
+// used if one rank holds all neurons and the Gram matrix is not positive definite. (Fukaya et al. 2020; Yamamoto et al.
+// 2015.)
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -15,11 +16,11 @@ public:
     // For b sequences, k tangent vectors, n neurons of this rank.
     TangentQr(Backend& backend, const ProcessGrid& grid, Index b, Index k, Index n);
 
-    // A = Q R with R_jj > 0: a becomes Q, r [b, k, k] R; ln R_jj goes to log_r, host memory [b, k].
-    // Throws Error(Exit::numerics) naming `step` and the sequence (counted from first_sequence) when A has lost rank.
-    // independent [b], k where nothing is lost: a measurement goes on where a vector is a combination of those before
-    // it. This vector and all after it become 0 and stay so, independent[s] is the number of those before it, and ln
-    // R_jj of the others is -infinite. Null: an error. Vectors that are not finite are an error either way.
+    // A = Q R with R_jj > 0: a becomes Q, r [b, k, k] becomes R; ln R_jj is written to log_r, host memory [b, k].
+    // If a vector is a combination of earlier ones and `independent` is null, throws Error(Exit::numerics), which names
+    // `step` and the sequence (counted from first_sequence). A measurement gives independent [b], k for each sequence
+    // at the start. Then this vector and all later ones become 0 and stay 0, independent[s] becomes the number of
+    // vectors before it, and ln R_jj of the others is -infinite. Vectors that are not finite are always an error.
     void factorise(Index step, Index first_sequence, Tangents a, double* r, double* log_r,
                    std::vector<Index>* independent = nullptr);
 
@@ -30,7 +31,7 @@ public:
 private:
     // gram_ = x' y summed over all neurons.
     void gram(Tangents x, Tangents y);
-    // 1 on the diagonal of gram_ for vectors that are lost: their R is that of the identity.
+    // Makes gram_ the identity for lost vectors, so that their part of R is the identity too.
     void fill_up_gram(const std::vector<Index>& independent);
     bool finite(Tangents a, Index sequence, Index vector);
     void drop(Tangents a, Index sequence, Index first);

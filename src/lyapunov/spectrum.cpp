@@ -32,8 +32,8 @@ std::string lost_text(const Spectrum& spectrum) {
         spectrum.exponents.begin());
     if (first == k) return "";
     return fmt::format(
-        "{} of the {} exponents measured {} -infinite: the tangent map takes these directions away, as a spike "
-        "does that resets its membrane to 0, or a surrogate that is 0 far from threshold",
+        "{} of the {} exponents measured {} -infinite: the tangent map removes these directions, for example by "
+        "spikes that reset a membrane to 0, or by a surrogate that is 0 far from threshold",
         first + 1 == k ? fmt::format("number {}", k) : fmt::format("numbers {} to {}", first + 1, k), k,
         first + 1 == k ? "is" : "are");
 }

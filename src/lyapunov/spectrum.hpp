@@ -18,7 +18,7 @@ struct Spectrum {
 // The mean over all `sequences` sequences of the exponents that `tangents` found. Collective.
 Spectrum mean_spectrum(const ProcessGrid& grid, const TangentPass& tangents, Index sequences, Index state_size);
 
-// Which exponents are -infinite and why, in one sentence; "" where none is.
+// Which exponents are -infinite and why, in one sentence; "" if none is.
 std::string lost_text(const Spectrum& spectrum);
 
 // Kaplan-Yorke dimension j + sum_{i<=j} lambda_i / |lambda_{j+1}|, j the largest with a non-negative sum; 0 when all

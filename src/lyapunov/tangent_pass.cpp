@@ -21,7 +21,7 @@ const TangentOptions& TangentPass::checked(const TangentOptions& options, Index 
             fmt::format("{} exponents were asked for, but the state has {} dimensions", options.exponents, state_size),
             fmt::format("choose between 1 and {}", state_size));
     require(options.qr_interval >= 1 && counted_qrs(options, T) > 0, Exit::usage,
-            fmt::format("no QR counts: {} steps hold none after a warm-up of {} with one every {} steps", T,
+            fmt::format("no QR counts: {} steps have no QR after a warm-up of {} with one every {} steps", T,
                         options.warmup, options.qr_interval),
             "use a shorter warm-up or QR interval, or longer sequences");
     return options;
@@ -64,7 +64,7 @@ const float* TangentPass::tangent_input(const Network& network, StatePass& state
     return recurrence_.gather(rows_, x_.data());
 }
 
-// Q before step 0, from [b, k, D] to the current and membrane parts.
+// Copies Q before step 0 from [b, k, D] to the current and membrane parts.
 void TangentPass::start(const std::vector<float>& q0) {
     std::vector<float> parts(static_cast<std::size_t>(basis_size_));
     const Index part_size = rows_ * n_, part_count = has_current_ ? 2 : 1;
@@ -88,7 +88,7 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
             loop_forward(network, state, first_sequence);
         }
     } catch (const Error& error) {
-        // Every shard of a sequence fails alike, but the ranks with other sequences know nothing of it.
+        // All shards of a sequence fail together, but ranks with other sequences do not fail.
         if (error.code() != Exit::numerics) throw;
         fault = error;
     }
@@ -97,7 +97,7 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     });
 }
 
-// All steps: the readable form, for any grid, and the one that knows what to do where Cholesky fails.
+// The readable form of all steps, for any grid. Only this form handles a Cholesky factorisation that fails.
 void TangentPass::loop_forward(const Network& network, StatePass& state, Index first_sequence) {
     std::vector<double> logs(static_cast<std::size_t>(rows_));
     for (Index t = 0; t < last_; ++t) {
@@ -112,7 +112,7 @@ void TangentPass::loop_forward(const Network& network, StatePass& state, Index f
     }
 }
 
-// The same as one operation of the backend, where this rank holds all neurons, the backend takes the shape and no QR
+// The same as one operation of the backend, if this rank holds all neurons, the backend takes the shape and no QR
 // fails.
 bool TangentPass::whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0) {
     if (forward_choice().form == PassForm::loop) return false;
@@ -131,7 +131,7 @@ bool TangentPass::whole_forward(const Network& network, StatePass& state, const 
                                 .failure = failure_.data()};
         require(backend_.tangent_steps(network.model.neuron, network.neurons(), b_, k_, n_, network[Parameter::w_rec],
                                        pass),
-                Exit::internal, "the backend did not take tangents that it said it takes");
+                Exit::internal, "the backend did not take tangents that its limits allow");
         bool failed = false, doubt = false;
         const std::vector<std::int32_t> failure = failure_.to_host();
         for (std::size_t s = 0; s < failure.size(); s += 2) {
@@ -142,7 +142,7 @@ bool TangentPass::whole_forward(const Network& network, StatePass& state, const 
         if (!doubt) break;
     }
     const std::vector<double> logs = all_log_r_.to_host();
-    log_r_.assign(logs.end() - counted_ * rows_, logs.end());  // those before are warm-up
+    log_r_.assign(logs.end() - counted_ * rows_, logs.end());  // the earlier ones are warm-up
     return true;
 }
 
@@ -174,7 +174,7 @@ void TangentPass::loop_backward(const Network& network, StatePass& state, const 
                                 bool time_constants, SumBuffer& gradient, float* extra) {
     const NeuronModel& model = network.model.neuron;
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
-    const Tangents a = adjoint();  // of the basis, of its QR, and of the step, in turn
+    const Tangents a = adjoint();  // in turn the adjoint of the basis, of its QR and of the step
     weight_.zero();
     bool counting = false;
     for (Index t = last_; t-- > 0;) {
@@ -222,7 +222,7 @@ void TangentPass::whole_backward(const Network& network, StatePass& state, const
                                     .e = extra};
     require(backend_.tangent_steps_backward(network.model.neuron, network.neurons(), b_, k_, n_,
                                             network[Parameter::w_rec], pass),
-            Exit::internal, "the backend did not take tangents that it said it takes");
+            Exit::internal, "the backend did not take tangents that its limits allow");
 }
 
 std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,

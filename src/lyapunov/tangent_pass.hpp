@@ -1,10 +1,10 @@
-// The tangent dynamics through time, forwards with QR every few steps, and the adjoint of both backwards.
+// The tangent dynamics through time: forwards with a QR every few steps, backwards the adjoint of both.
 //
 //   P_i = alpha Q_i + W_rec (psi(u[t] - theta) * Q_u)
 //   P_u = (1 - s[t]) (beta Q_u + (1-beta) P_i)
-//   every qr_interval steps: [P_i; P_u] = Q R, and ln R_jj adds to exponent j once warm-up is over.
+//   every qr_interval steps: [P_i; P_u] = Q R, and after the warm-up ln R_jj is added to exponent j.
 //
-// A tangent vector travels through the recurrence like one more sequence: the k vectors of b sequences are b k rows.
+// For the recurrence a tangent is like one more sequence: the k tangents of b sequences are b k rows.
 #pragma once
 
 #include "lyapunov/qr.hpp"
@@ -21,25 +21,25 @@ struct TangentOptions {
 
 class TangentPass {
 public:
-    // keep: hold the bases of all steps, which a backward pass needs. T steps, b sequences of this rank. Without, a
-    // measurement: where a basis loses rank, the exponents of its vector and of all after it are -infinite. With keep
-    // this is an error.
+    // T steps, b sequences of this rank. keep: hold the bases of all steps, which a backward pass needs. Without keep
+    // the pass is a measurement: if a basis loses rank, the exponents of the lost vector and of all later ones are
+    // -infinite. With keep this is an error.
     TangentPass(Backend& backend, const ProcessGrid& grid, const Network& network, TangentOptions options, Index T,
                 Index b, bool keep);
 
     // q0: orthonormal starting bases of this rank, host memory [b, k, D_local]: row j of sequence s is vector j, its
     // current part [n] (when the network has one) before its membrane part [n].
-    // first_sequence names sequences in errors. Uses the membranes of `state`. Collective over the grid: when a QR
-    // fails, all ranks throw together.
+    // first_sequence is the number of the first sequence in errors. Uses the membranes of `state`. Collective over the
+    // grid: when a QR fails, all ranks throw together.
     void forward(const Network& network, StatePass& state, const std::vector<float>& q0, Index first_sequence);
 
     // Whether the backend may take all steps in one operation (it may by default); tests compare both ways.
     void use_whole_passes(bool use) { whole_passes_ = use; }
 
-    // The options, or Error(Exit::usage) when a state of this size has fewer exponents or no QR counts in T steps. The
-    // constructor calls it before it allocates.
+    // Returns the options. Throws Error(Exit::usage) if a state of this size has fewer exponents, or no QR counts in T
+    // steps. The constructor calls it before it allocates.
     static const TangentOptions& checked(const TangentOptions& options, Index state_size, Index T);
-    // How the passes are run. Forwards a QR that fails sends a whole pass back to the loop.
+    // The forms of the passes. If a QR of a whole forward pass fails, the loop runs instead.
     PassChoice forward_choice() const {
         return choose_pass(whole_passes_, recurrence_.shards(), backend_.takes_tangents(b_, k_, n_));
     }
@@ -48,7 +48,7 @@ public:
         return choose_pass(whole_passes_, recurrence_.shards(), backend_.takes_tangents_backward(b_, k_, n_));
     }
 
-    // Number of QRs that count, and the steps they cover. A QR counts when the steps it covers all lie after warm-up.
+    // The number of QRs that count. A QR counts if all the steps it covers are after the warm-up.
     static Index counted_qrs(const TangentOptions& options, Index T);
     Index counted() const { return counted_; }
     Index vectors() const { return k_; }
@@ -84,7 +84,7 @@ private:
     Index counted_;
     bool keep_, has_current_;
     bool whole_passes_ = true;
-    Index rounds_ = 1;  // of Cholesky that a whole pass is asked for; 2 once 1 was not enough
+    Index rounds_ = 1;  // of Cholesky in a QR of a whole pass; 2 after 1 was not enough
     Recurrence recurrence_;
     TangentQr qr_;
     Index rows_, basis_size_;         // b k; elements of one basis, both parts
@@ -96,7 +96,7 @@ private:
     Buffer<double> all_log_r_;        // [QRs, b, k] of a whole pass
     Buffer<std::int32_t> failure_;    // [b, 2] of a whole pass
     std::vector<double> log_r_;       // [counted, b, k]
-    std::vector<Index> independent_;  // [b], the vectors that have not been lost; of a measurement
+    std::vector<Index> independent_;  // [b], the number of vectors that are not lost; for a measurement
 };
 
 // Random orthonormal bases for sequences `sequences` of a batch, the part of `neurons`, in the layout of
