@@ -13,8 +13,8 @@ bool FlossingSchedule::paused(const Progress& progress) const {
            (options_.stop_accuracy > 0.0 && progress.running_accuracy > options_.stop_accuracy);
 }
 
-// Whether the task's loss has fallen since the adaptive schedule last decided; before the first training step it has
-// not.
+// Whether the task's loss has fallen since the last decision of the adaptive schedule; false before the first training
+// step.
 bool FlossingSchedule::learning(const Progress& progress) const {
     return options_.adaptive_progress > 0.0 &&
            progress.running_loss < (1.0 - options_.adaptive_progress) * progress.adaptive_loss;

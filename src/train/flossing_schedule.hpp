@@ -1,4 +1,4 @@
-// When to floss: how many flossing steps come before a training step, and when flossing ends for good.
+// When to floss: how many flossing steps come before a training step, and when flossing ends permanently.
 #pragma once
 
 #include "train/training_state.hpp"
@@ -23,20 +23,20 @@ struct Band {
 struct FlossingScheduleOptions {
     std::int64_t before = 0;          // flossing steps before training
     std::vector<std::int64_t> at;     // training steps before which to floss ...
-    std::int64_t at_steps = 0;        // ... for so many flossing steps
-    std::int64_t every = 0;           // a flossing step, or a joint one, before each so many training steps; 0: none
-    double joint_weight = 0.0;        // > 0: `every` adds the penalty, so weighted, to the task's loss instead
-    std::int64_t adaptive_every = 0;  // measure before each so many training steps; 0: never
-    std::int64_t adaptive_steps = 0;  // flossing steps at most after one measurement
+    std::int64_t at_steps = 0;        // ... for this many flossing steps
+    std::int64_t every = 0;           // training steps between flossing steps, or between joint steps; 0: none
+    double joint_weight = 0.0;        // > 0: `every` adds the penalty with this weight to the task's loss instead
+    std::int64_t adaptive_every = 0;  // training steps between measurements; 0: never
+    std::int64_t adaptive_steps = 0;  // most flossing steps after one measurement
     AdaptiveQuantity adaptive_quantity = AdaptiveQuantity::exponent;
     Band adaptive_band;
     double adaptive_slack = 0.0;  // per step: in a bout exponents less than this below their target are not penalised
     double adaptive_progress =
         0.0;  // no bout when the running loss fell by more than this fraction since the last decision; 0: off
-    std::int64_t stop_step = 0;  // none from this training step on; 0: never
-    double stop_accuracy = 0.0;  // none while the running accuracy exceeds this; 0: off
+    std::int64_t stop_step = 0;  // no flossing from this training step on; 0: never
+    double stop_accuracy = 0.0;  // no flossing while the running accuracy exceeds this; 0: off
     bool has_stop_band = false;
-    Band stop_band;  // over for good once lambda_1 is inside
+    Band stop_band;  // flossing ends permanently when lambda_1 is inside
 };
 
 class FlossingSchedule {
@@ -44,15 +44,15 @@ public:
     explicit FlossingSchedule(FlossingScheduleOptions options) : options_(std::move(options)) {}
 
     bool enabled() const;
-    // Decides which flossing steps come before the next training step (progress.step are done): sets floss_pending,
-    // adaptive_pending and adaptive_loss. `measure` returns the adaptive quantity; it is called at most once, on all
-    // ranks alike.
+    // Decides which flossing steps come before the next training step (progress.step are done). Sets floss_pending,
+    // adaptive_pending and adaptive_loss. `measure` returns the adaptive quantity. It is called at most once, on all
+    // ranks or on none.
     void decide(Progress& progress, const std::function<double()>& measure) const;
-    // Whether the training step that comes next carries the penalty as a second loss.
+    // Whether the next training step has the penalty as a second loss.
     bool joint(const Progress& progress) const;
-    // Whether the adaptive quantity is back in its band, so that the rest of an adaptive bout is left out.
+    // Whether the adaptive quantity is back in its band, so that the rest of an adaptive bout is skipped.
     bool settled(double quantity) const { return options_.adaptive_band.contains(quantity); }
-    // Whether a stop rule ends flossing for good.
+    // Whether a stop rule ends flossing permanently.
     bool over(double lambda_1) const { return options_.has_stop_band && options_.stop_band.contains(lambda_1); }
     const FlossingScheduleOptions& options() const { return options_; }
 

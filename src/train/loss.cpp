@@ -33,7 +33,7 @@ void LossPass::load(const Batch& batch, Index counted) {
     mask_.copy_in(batch.mask.data());
     if (kind_ == LossKind::softmax_cross_entropy) return label_.copy_in(batch.label.data());
     if (counted == b_) return target_.copy_in(batch.target.data());
-    std::vector<float> target(batch.target.size());  // [T, counted, O], and the rest
+    std::vector<float> target(batch.target.size());  // [T, counted, O]; the rest is unused
     for (Index t = 0; t < T_; ++t)
         std::copy_n(batch.target.begin() + t * b_ * O_, counted * O_, target.begin() + t * counted * O_);
     target_.copy_in(target.data());

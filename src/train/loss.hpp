@@ -9,8 +9,8 @@ namespace spikefloss {
 
 struct Outcome {
     double loss = 0.0;       // mean over the loss terms of all sequences
-    double accuracy = 0.0;   // share of right answers among them
-    std::int64_t right = 0;  // the right answers
+    double accuracy = 0.0;   // share of correct answers among them
+    std::int64_t right = 0;  // number of correct answers
 };
 
 class LossPass {
@@ -18,12 +18,12 @@ public:
     // T steps, b sequences of this rank, M inputs, O outputs.
     LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, Index M, Index O, LossKind kind);
 
-    // Brings a batch of this shape into backend memory.
+    // Copies a batch of this shape to backend memory.
     void load(const Batch& batch) { load(batch, batch.sequences); }
-    // The same, where only the first `counted` sequences of this rank count; the others fill the batch up.
+    // The same, but only the first `counted` sequences of this rank count. The others only fill the batch.
     void load(const Batch& batch, Index counted);
-    // Loss of y [T, b, O] over the `sequences` sequences of all ranks that count; leaves dL/dy where all of this rank's
-    // do. Collective.
+    // Loss of y [T, b, O] over the sequences that count, `sequences` on all ranks together. If all of this rank's
+    // sequences count, dy() is dL/dy. Collective.
     Outcome evaluate(const float* y, Index sequences);
 
     const float* x() const { return x_.data(); }
@@ -42,7 +42,7 @@ private:
     LossKind kind_;
     Index terms_per_sequence_ = 1;
     Index counted_ = 0;        // of the b sequences loaded
-    Buffer<float> counted_y_;  // [T, counted, O], where not all count
+    Buffer<float> counted_y_;  // [T, counted, O], if not all count
     Buffer<float> x_, mask_, target_, dy_;
     Buffer<std::int32_t> label_;
     Buffer<double> result_;

@@ -8,12 +8,12 @@
 namespace spikefloss {
 namespace {
 
-// Kept in (0, 1): the optimiser moves the logit.
+// Parameters in (0, 1), of which the optimiser changes the logit.
 bool is_fraction(Parameter p) { return p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa; }
 
-// Adam is the same in any unit of the gradient, if eps has that unit, too. In this one, a power of two, v = mean g^2
-// does not underflow where eps lets it count. float32 holds v in steps of 2^-149, so from (1-b2) g^2 of about that size
-// on; eps is to be well above such a g. 1 wherever eps is: for b2 = 0.999 from 1e-20 on.
+// The unit of the gradient for Adam, a power of two. Adam gives the same updates in any unit if eps has this unit too.
+// The smallest v = mean g^2 in float32 is 2^-149, so smaller (1-b2) g^2 underflow. In this unit eps is well above such
+// a g, so that the underflow does not matter. The unit is 1 if eps is large enough: from 1e-20 on for b2 = 0.999.
 double adam_unit(const OptimiserOptions& options) {
     const double least = 8.0 * std::sqrt(0x1p-149 / (1.0 - static_cast<double>(static_cast<float>(options.beta2))));
     return options.eps >= least ? 1.0 : std::exp2(std::floor(std::log2(options.eps / least)));
@@ -61,7 +61,7 @@ void Optimiser::complete(std::initializer_list<Parameter> parameters) {
     grid_.batch().begin_sums(ranges, sums_.type());
 }
 
-// The sums over batch shards that have not begun, and the end of those that have.
+// Starts the sums over batch shards that have not started, and finishes all of them.
 void Optimiser::sum_over_batch() {
     if (std::find(begun_.begin(), begun_.end(), true) == begun_.end())
         return grid_.batch().all_reduce_sum(sums_.data(), sums_.type(), sums_.size());

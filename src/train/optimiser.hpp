@@ -19,8 +19,8 @@ struct OptimiserOptions {
     double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.0;
     double clip = 0.0;  // of the global gradient norm; 0: off
     RateSchedule schedule = RateSchedule::constant;
-    std::int64_t schedule_steps = 0;    // cosine: length; step: every so many updates
-    double schedule_factor = 1.0;       // cosine: final fraction; step: multiply by
+    std::int64_t schedule_steps = 0;    // cosine: length; step: updates between reductions
+    double schedule_factor = 1.0;       // cosine: final fraction; step: factor of each reduction
     std::vector<Parameter> parameters;  // the trained ones
 };
 
@@ -36,10 +36,11 @@ class Optimiser {
 public:
     Optimiser(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout, OptimiserOptions options);
 
-    // Where passes add this rank's gradients; zeroed by reduce().
+    // Passes add this rank's gradients here. reduce() sets it to 0.
     SumBuffer& gradient() { return sums_; }
-    // The gradient of these parameters has all that this rank adds to it: their sum over the batch shards may begin, if
-    // the communicator can do so beside other work. Until reduce() no rank makes another collective call of the grid's.
+    // Called when this rank's contribution to the gradients of these parameters is complete. Their sum over the batch
+    // shards then starts, if the communicator overlaps. Until reduce() no rank makes another collective call on the
+    // grid.
     void complete(std::initializer_list<Parameter> parameters);
     // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks.
     GradientNorms reduce();
@@ -60,7 +61,7 @@ private:
     ParameterLayout layout_;
     OptimiserOptions options_;
     SumBuffer sums_;
-    std::array<bool, parameter_count> begun_{};  // whose sum has begun
+    std::array<bool, parameter_count> begun_{};  // parameters whose sum has started
     Buffer<float> reduced_, first_, second_;
     Buffer<double> squares_;  // [parameter_count]
     std::int64_t updates_ = 0;

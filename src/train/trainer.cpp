@@ -25,7 +25,7 @@ std::vector<float> bases(std::uint64_t seed, Index k, const Network& network, Bl
 
 }  // namespace
 
-// `start` is a value, so that its host memory is free once the trainer is made.
+// `start` is passed by value, so that its host memory is freed when the trainer is made.
 // NOLINTNEXTLINE(performance-unnecessary-value-param)
 Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, TrainerOptions options,
                  TrainingState start)
@@ -82,7 +82,7 @@ StepReport Trainer::advance() {
     return report;
 }
 
-// Runs the flossing pass on the next flossing batch; nothing is added to the gradient after it.
+// Runs the flossing pass on the next flossing batch. No other pass adds to the gradient after it.
 Penalty Trainer::add_penalty(double weight, Optimiser& optimiser, double slack) {
     const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
     const Batch batch = task_.sample(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
@@ -118,7 +118,7 @@ float Trainer::adjoint_limit() const {
         grid_.batch_shard() == 0 ? squares_of(backend_, network_.values.data() + offset, count, square_) : 0.0;
     grid_.control().all_reduce_sum(&squares, Scalar::float64, 1);
     const double limit = options_.adjoint_cap * 0.5 * std::sqrt(squares) / loss_.terms(options_.batch);
-    // Above 0, which is off: with W_out = 0, too, all ranks go through the same collectives.
+    // Above 0, because 0 means off. So all ranks make the same collectives even if W_out = 0.
     return std::max(static_cast<float>(limit), std::numeric_limits<float>::min());
 }
 
@@ -150,7 +150,8 @@ StepReport Trainer::train_step() {
     return report;
 }
 
-// `outcome` and `norms` are the same on all ranks, so all throw or none; which rank holds the fault is asked only then.
+// `outcome` and `norms` are the same on all ranks, so all throw or none. Only then the ranks find out which of them has
+// the fault.
 void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state,
                            const char* what) const {
     if ((!outcome || std::isfinite(outcome->loss)) && std::isfinite(norms.global)) return;
@@ -172,7 +173,7 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     // All ranks throw; only the first has the message.
     const bool first = grid_.rank() == 0;
     const std::string remedy = fmt::format(
-        "go on from the last checkpoint (--resume) with {}; or start anew with a smaller network.gain or a "
+        "go on from the last checkpoint (--resume) with {}; or start again with a smaller network.gain or a "
         "lower network.sharpness",
         outcome ? "a lower train.learning_rate, or a train.clip or train.adjoint_cap"
                 : "a lower flossing.learning_rate, or a flossing.clip");
@@ -185,7 +186,7 @@ Outcome Trainer::evaluate() {
     const Index batch = options_.batch, all = options_.test_sequences;
     Outcome sum;
     for (Index first = 0; first < all; first += batch) {
-        // What the last batch has beyond `all` fills it up and does not count.
+        // Sequences of the last batch beyond `all` only fill it and do not count.
         const Index counted = std::min(batch, all - first);
         loss_.load(task_.sample(Purpose::test, first / batch, batch, mine_),
                    std::clamp<Index>(counted - mine_.begin, 0, mine_.size()));
@@ -194,7 +195,7 @@ Outcome Trainer::evaluate() {
         sum.loss += outcome.loss / (static_cast<double>(all) / static_cast<double>(counted));
         sum.right += outcome.right;
     }
-    // Counts are whole numbers: however they are cut into batches, their share is the same.
+    // Counts are integers, so the accuracy does not depend on the division into batches.
     sum.accuracy = static_cast<double>(sum.right) / loss_.terms(all);
     return sum;
 }

@@ -1,4 +1,4 @@
-// Training of one network on one task, with flossing: one unit of work at a time, and the measurements around it.
+// Training of one network on one task, with flossing, one unit of work at a time; and the measurements.
 #pragma once
 
 #include "lyapunov/flossing_pass.hpp"
@@ -34,13 +34,13 @@ struct TrainerOptions {
     DiagnosticsOptions diagnostics;
 };
 
-// What one unit of work did: a flossing step before training step `step`, or that training step.
+// The result of one unit of work: a flossing step before training step `step`, or that training step.
 struct StepReport {
     bool flossing = false;
     std::int64_t step = 0;  // training steps done after it
     Outcome outcome;        // of a training step
     GradientNorms norms;
-    std::optional<Penalty> penalty;  // of a flossing step, or of a training step that carries the penalty
+    std::optional<Penalty> penalty;  // of a flossing step, or of a training step with the penalty
     double rate = 0.0;               // spikes per neuron and step
     double flossing_seconds = 0.0;   // of this unit, in flossing and in the measurement that decided on it
 };
@@ -52,7 +52,7 @@ struct Diagnosis {
     double rate = 0.0;
 };
 
-// Spikes of one sequence: those of some neurons, evenly spaced, at the steps 1..T.
+// Spikes of some evenly spaced neurons in one sequence, at steps 1..T.
 struct Raster {
     Index neurons = 0, steps = 0;                   // N, T
     std::vector<Index> shown;                       // the neurons
@@ -71,17 +71,18 @@ public:
     // Loss and accuracy on fresh (generated tasks) or held-out (datasets) data; the same data at every call.
     // Collective.
     Outcome evaluate();
-    // Spectrum, gradient by lag and rate on data of their own; changes nothing. Collective.
+    // Spectrum, gradient by lag and rate, on separate data. Changes no state. Collective.
     Diagnosis diagnose();
-    // The first of the sequences of the last diagnose(), of at most `most` neurons; none but on rank 0. Collective.
+    // The first sequence of the last diagnose(), at most `most` neurons. Only rank 0 gets spikes. Collective.
     Raster raster(Index most);
-    // Collective only in that every rank gets its own part.
+    // Every rank gets its own part. Makes no collective call.
     TrainingState state() const;
 
-    // Makes what diagnose() needs, which it would otherwise make at its first call.
+    // Makes the objects of diagnose() now. Otherwise its first call makes them.
     void prepare_measurement() { measurement(); }
 
-    // How each pass is run and why: ("states forwards", "whole network (...)"), ...; of diagnostics once they are made.
+    // The form of each pass and the reason: ("states forwards", "whole network (...)"), ... Diagnostics are listed
+    // after their objects are made.
     std::vector<std::pair<std::string, std::string>> passes() const;
 
     const Network& network() const { return network_; }
@@ -94,7 +95,7 @@ private:
     Penalty add_penalty(double weight, Optimiser& optimiser, double slack = 0.0);
     float adjoint_limit() const;
     double measure_adaptive();
-    // The parts of a diagnosis; the other two need the states.
+    // The parts of a diagnosis. The last two need the first.
     void measure_states(Diagnosis& diagnosis);
     void measure_gradient(Diagnosis& diagnosis);
     void measure_spectrum(Diagnosis& diagnosis);
@@ -115,7 +116,7 @@ private:
     mutable Buffer<double> square_;           // [1]
     std::unique_ptr<FlossingPass> flossing_;  // only when flossing is on
     Buffer<float> floss_x_;
-    // Measurement of the spectrum and of the gradient by lag, made when first asked for.
+    // Measurement of the spectrum and of the gradient by lag, made at its first use.
     struct Measurement {
         StatePass state;
         LossPass loss;

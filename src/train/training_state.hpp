@@ -1,4 +1,4 @@
-// Everything a run needs to go on where it stopped, in host memory: what a checkpoint holds.
+// Everything that a run needs to go on where it stopped, in host memory. A checkpoint holds it.
 #pragma once
 
 #include "network/parameters.hpp"
@@ -18,12 +18,12 @@ struct Progress {
     std::int64_t step = 0;              // training steps done
     std::int64_t floss_steps = 0;       // flossing steps done
     std::int64_t floss_pending = -1;    // flossing steps still to do before the next training step; -1: not decided yet
-    std::int64_t adaptive_pending = 0;  // of them, at most so many more while the adaptive quantity is outside its band
+    std::int64_t adaptive_pending = 0;  // after these, at most this many, until the adaptive quantity is in its band
     double adaptive_loss = 0.0;         // the running loss when the adaptive schedule last decided
     bool flossing_over = false;         // a stop rule has ended flossing for good
     double running_accuracy = 0.0;      // exponential mean (0.95) over training steps
     double running_loss = 0.0;
-    double seconds = 0.0;           // of training so far, over all sessions
+    double seconds = 0.0;           // of training until now, over all sessions
     double flossing_seconds = 0.0;  // of them, in flossing and in the measurements that decide on it
 };
 
