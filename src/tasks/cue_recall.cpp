@@ -1,11 +1,11 @@
-// cue_recall: say which of several input populations were active at the beginning, one after the other, after a delay.
+// cue_recall: input populations are active at the beginning, one after the other. After a delay the network names them.
 //
 //   cue i, steps i cue .. (i+1) cue - 1,   the inputs of population c[i] spike with probability rate_active, the others
 //     i in 0 .. cues-1                     with rate_silent, c[i] in 0 .. classes-1 drawn per sequence
 //   delay                                  every input spikes with probability noise (0: silence)
-//   answer, the last steps                 the same; here, and only here, mask = 1
+//   answer, the last steps                 the same; mask = 1 only here
 //
-// T = cues cue + delay + answer; population c is inputs c M/classes .. (c+1) M/classes - 1. All cues are to be named at
+// T = cues cue + delay + answer; population c is inputs c M/classes .. (c+1) M/classes - 1. All cues are named at
 // once: O = classes^cues, softmax, label sum_i c[i] classes^i.
 #include "core/error.hpp"
 #include "tasks/factories.hpp"
@@ -20,7 +20,7 @@ namespace {
 
 constexpr Index max_outputs = 1'000'000;
 
-// classes^cues, an output for each sequence of cues; anything above max_outputs when there are more.
+// classes^cues, one output for each sequence of cues. If there are more than max_outputs, any number above it.
 Index number_of_outputs(const TaskSettings& s) {
     Index outputs = 1;
     for (Index i = 0; i < s.cues && outputs <= max_outputs; ++i) outputs *= s.classes;
@@ -37,11 +37,11 @@ void check(const TaskSettings& s) {
             fmt::format("choose a multiple of task.classes = {}", s.classes));
     require(s.cues >= 1, Exit::usage, fmt::format("cue_recall: task.cues = {} leaves nothing to recall", s.cues),
             "choose at least 1 cue");
-    require(number_of_outputs(s) <= max_outputs, Exit::usage,
-            fmt::format(
-                "cue_recall: {} cues of {} classes are more than {} different sequences, each of which has an output",
-                s.cues, s.classes, max_outputs),
-            "choose fewer task.cues or task.classes");
+    require(
+        number_of_outputs(s) <= max_outputs, Exit::usage,
+        fmt::format("cue_recall: {} cues of {} classes make more than {} different sequences, and each needs an output",
+                    s.cues, s.classes, max_outputs),
+        "choose fewer task.cues or task.classes");
     const std::tuple<const char*, Index, Index> times[] = {
         {"cue", s.cue_steps, 1}, {"delay", s.delay, 0}, {"answer", s.answer_steps, 1}};
     for (const auto& [name, value, low] : times)
@@ -79,7 +79,7 @@ public:
         result.mask = mask_from(T - settings_.answer_steps, T);
         for (Index j = 0; j < b; ++j) {
             const SequenceRandom random(settings_.seed, purpose, step, sequences.begin + j);
-            Index left = result.label[j] = random.choice(outputs_);  // its digits to the base of classes are the cues
+            Index left = result.label[j] = random.choice(outputs_);  // its digits in base `classes` are the cues
             for (Index t = 0; t < T; ++t) {
                 float* x = &result.x[(t * b + j) * M];
                 if (t >= settings_.cues * settings_.cue_steps) {

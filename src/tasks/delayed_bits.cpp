@@ -3,8 +3,8 @@
 //   c[t] = bit t / steps_per_bit, the bits i.i.d. with probability 1/2
 //   target[t] = c[t-d]  (copy)   or   c[t-d/2] xor c[t-d]  (xor),   mask[t] = 1 for t >= d
 //
-// Input coding `direct`: M = 1, x = c. Coding `spikes`: inputs 0 .. M/2-1 stand for the bit 0, M/2 .. M-1 for the bit
-// 1; at every step each input of the present bit's population spikes with probability rate_active, the others with
+// Input coding `direct`: M = 1, x = c. Coding `spikes`: inputs 0 .. M/2-1 code the bit 0, M/2 .. M-1 the bit 1. At
+// every step each input of the current bit's population spikes with probability rate_active, the others with
 // rate_silent. O = 1, binary cross-entropy.
 #include "core/error.hpp"
 #include "tasks/factories.hpp"

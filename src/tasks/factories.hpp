@@ -1,5 +1,5 @@
-// The factories of all tasks. A task is one .cpp file with a class and its factory; it becomes known by a line here and
-// a row in registry.cpp. A factory throws Error(Exit::usage) for contradictory settings of its own task.
+// The factories of all tasks. A task is one .cpp file with a class and its factory. A line here and a row in
+// registry.cpp register it. A factory throws Error(Exit::usage) for contradictory settings of its own task.
 #pragma once
 
 #include "tasks/task.hpp"

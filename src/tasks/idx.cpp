@@ -1,5 +1,5 @@
-// Reads IDX files through zlib, whose gzread also reads what is not compressed. Nothing in the file is trusted: memory
-// grows with what is really there, not with what the header promises.
+// Reads IDX files by gzread of zlib, which also reads files that are not compressed. The header is not trusted: memory
+// grows with the data that are there, not with the sizes in the header.
 #include "tasks/idx.hpp"
 
 #include "core/error.hpp"
@@ -18,12 +18,12 @@
 namespace spikefloss {
 
 const char* const idx_suggestion =
-    "let task.images name a folder with whole IDX files; Debian's package dataset-fashion-mnist installs them in "
+    "set task.images to a folder with whole IDX files; Debian's package dataset-fashion-mnist installs them in "
     "/usr/share/datasets/fashion-mnist (apt install dataset-fashion-mnist)";
 
 namespace {
 
-constexpr Index max_side = 4096;  // a picture's rows or columns; more is a damaged header
+constexpr Index max_side = 4096;  // most rows or columns of a picture; more means a damaged header
 
 [[noreturn]] void fail(const std::string& path, const std::string& problem) {
     throw Error(Exit::bad_file, path + ": " + problem, idx_suggestion);
@@ -68,7 +68,7 @@ public:
         }
     }
 
-    // True when nothing follows. For a compressed file this also compares its checksum.
+    // True at the end of the file. For a compressed file this also compares its checksum.
     bool at_end() {
         std::uint8_t byte;
         if (read(&byte, 1) > 0) return false;

@@ -16,13 +16,13 @@ struct IdxArray {
     std::vector<std::uint8_t> data;  // [product of shape]
 };
 
-// Reads folder/name, or folder/name.gz where the former does not exist, which must have `dimensions` dimensions. Throws
-// Error(Exit::bad_file) for a missing folder or file, a wrong header, and content that is not as long as the header
-// says.
+// Reads folder/name, or folder/name.gz if the former does not exist. The array must have `dimensions` dimensions.
+// Throws Error(Exit::bad_file) for a missing folder or file, a wrong header, and content whose length does not match
+// the header.
 IdxArray read_idx(const std::string& folder, const std::string& name, int dimensions);
 
-// A 64-bit digest of shape and data: FNV-1a over 64-bit words. Two sets of data that differ by accident differ in it;
-// it is no signature. `before`: the digest of what comes before.
+// A 64-bit digest of shape and data: FNV-1a over 64-bit words. It detects accidental differences; it is not a
+// signature. `before`: the digest of the arrays before this one.
 std::uint64_t digest_of(const IdxArray& array, std::uint64_t before);
 
 // What to do about missing or bad files.

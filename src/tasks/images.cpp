@@ -3,8 +3,8 @@
 // of the picture has been seen.
 //
 // Which picture a sequence is depends only on its global position p = step * batch + j:
-//   train, floss, diagnose   of the n training pictures, element p % n of the permutation keyed by (seed, purpose, p /
-//   n) test                     picture p % n of the t10k file, in the order of the file
+//   train, floss, diagnose   of the n training pictures, element p % n of permutation (seed, purpose, p / n)
+//   test                     picture p % n of the t10k file, in the order of the file
 // The last `validation` pictures of the training file are not among the n.
 #include "core/error.hpp"
 #include "tasks/factories.hpp"
@@ -49,7 +49,7 @@ public:
         require(training_pictures_ >= 1, Exit::usage,
                 fmt::format("images: task.validation = {} leaves none of the {} training pictures", settings.validation,
                             train_.count()),
-                "hold back fewer");
+                "hold back fewer pictures");
         const bool rows = settings.order == "rows";
         steps_ = rows ? a[1] : a[1] * a[2];
         inputs_ = rows ? a[2] : 1;

@@ -2,8 +2,8 @@
 //
 //   l += F(round, r) mod a     and     r += F(round, l) mod b,      F a word of Philox.
 //
-// Every round can be undone, so the whole is a bijection of the a b pairs; walking on along its cycle until the result
-// is below `size` restricts it to 0 .. size-1. With a, b near sqrt(size), a second walk is rare.
+// Every round has an inverse, so the network is a bijection of the a b pairs. It is applied again until the result is
+// below `size`; this gives a bijection of 0 .. size-1. With a, b near sqrt(size), a second application is rare.
 #include "tasks/permutation.hpp"
 
 #include "core/error.hpp"

@@ -1,4 +1,4 @@
-// See sequence_random.hpp for what is counted by what.
+// sequence_random.hpp lists the counters.
 #include "tasks/sequence_random.hpp"
 
 #include "core/error.hpp"
@@ -10,8 +10,8 @@ namespace spikefloss {
 
 namespace {
 
-constexpr std::uint32_t per_sequence = 0xFFFFFFFFu;  // counter d of what is not a spike
-constexpr Index lanes = 8;                           // calls of the generator side by side: one AVX2 register of words
+constexpr std::uint32_t per_sequence = 0xFFFFFFFFu;  // counter d of all numbers except spikes
+constexpr Index lanes = 8;                           // calls of the generator at a time: one AVX2 register of words
 
 Stream stream_of(Purpose purpose) {
     switch (purpose) {

@@ -1,5 +1,5 @@
 // A task generates or reads sequences with their targets. Everything is a function of global indices (seed, step,
-// sequence, time), so no rank needs to talk to another and no result depends on the grid.
+// sequence, time), so ranks need not communicate and no result depends on the grid.
 #pragma once
 
 #include "core/random.hpp"
@@ -27,8 +27,8 @@ struct Batch {
     Index terms_per_sequence() const;
 };
 
-// Which data a sample is drawn from; the four never share random numbers, and `test` never shares pictures with the
-// rest.
+// The data that a sample is drawn from. The four share no random numbers, and `test` shares no pictures with the
+// others.
 enum class Purpose { train, test, floss, diagnose };
 
 class Task {
@@ -40,13 +40,13 @@ public:
     virtual LossKind loss() const = 0;
     // Number of distinct sequences: 0 for generated tasks (every one is fresh).
     virtual Index dataset_size(Purpose) const { return 0; }
-    // Digest of the data that were read, by content, wherever they lie; "" for generated tasks.
+    // Digest of the content of the data that were read, not of their path; "" for generated tasks.
     virtual std::string data_digest() const { return ""; }
-    // Sequences `sequences` of global batch number `step`, of `batch` sequences in all.
+    // Sequences `sequences` of global batch number `step`, which has `batch` sequences on all ranks together.
     virtual Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const = 0;
 };
 
-// Everything a task can be asked for; each uses what it needs. Times in steps.
+// The settings of all tasks; each uses those that it needs. Times are in steps.
 struct TaskSettings {
     std::string name = "delayed_xor";
     std::uint64_t seed = 1;
@@ -55,10 +55,10 @@ struct TaskSettings {
     Index steps_per_bit = 1;        // how long each input bit lasts (delayed_copy, delayed_xor)
     std::string coding = "direct";  // direct: x = the bit; spikes: two populations of inputs, one for each value
     Index inputs = 1;               // M, for coding = spikes and cue_recall: a multiple of the number of populations
-    double rate_active = 0.5;       // spike probability per step of the population that codes the present value
+    double rate_active = 0.5;       // spike probability per step of the population that codes the current value
     double rate_silent = 0.0;       // and of the others
     Index classes = 2;              // cue_recall
-    Index cues = 1;                 // cue_recall: how many are shown, one after the other, and named
+    Index cues = 1;                 // cue_recall: number of cues, shown one after the other
     Index cue_steps = 20;
     Index answer_steps = 20;
     double noise = 0.05;         // cue_recall: spike probability per step of every input during delay and answer
