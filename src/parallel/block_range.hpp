@@ -1,4 +1,4 @@
-// Which contiguous part of a global index range a shard owns.
+// The contiguous part of a global index range that a shard holds.
 #pragma once
 
 #include "core/view.hpp"

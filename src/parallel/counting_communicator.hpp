@@ -1,5 +1,5 @@
-// A Communicator that moves nothing: it only adds up what one rank would hand to its collectives. A step of a run, made
-// on it and on a CountingBackend, tells what it would send.
+// A Communicator that sends nothing and leaves its buffers as they are. It only counts the bytes that one rank would
+// pass to its collectives. A step of a run on it and on a CountingBackend gives the amount of data that is sent.
 #pragma once
 
 #include "parallel/communicator.hpp"
@@ -8,7 +8,7 @@
 
 namespace spikefloss {
 
-// What a rank hands over: of an all-gather its own block, of sums and broadcasts the whole array.
+// The data that a rank passes to a collective: its own block of an all-gather, the whole array of sums and broadcasts.
 struct Traffic {
     std::int64_t calls = 0, bytes = 0;
     void add(Index more) { ++calls, bytes += more; }
@@ -17,7 +17,7 @@ struct Traffic {
 
 class CountingCommunicator final : public Communicator {
 public:
-    // traffic outlives it. A group of one rank sends nothing.
+    // traffic must outlive it. A group of one rank sends nothing.
     CountingCommunicator(int rank, int size, Traffic& traffic) : rank_(rank), size_(size), traffic_(traffic) {}
 
     int rank() const override { return rank_; }

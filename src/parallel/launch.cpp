@@ -10,7 +10,7 @@ extern char** environ;
 namespace spikefloss {
 namespace {
 
-// The number in a variable; 0 where it is not set or holds none.
+// The number in a variable; 0 if it is not set or has no number.
 int number(const Environment& environment, const char* name) {
     const char* text = environment.value(name);
     return text ? std::atoi(text) : 0;
@@ -29,7 +29,7 @@ Environment process_environment() {
 
 bool started_as_rank(const Environment& environment) {
     if (const int ranks = number(environment, "OMPI_COMM_WORLD_SIZE"); ranks > 0) return ranks > 1;
-    // The server's address comes with its process: PMIX_RANK and PMIX_NAMESPACE alone are left over.
+    // A server that runs sets its address. PMIX_RANK and PMIX_NAMESPACE without it are left over from another program.
     const bool has_server = environment.any("PMIX_SERVER_URI") && environment.value("PMIX_RANK");
     return has_server && number(environment, "SLURM_STEP_NUM_TASKS") != 1;
 }

@@ -1,6 +1,6 @@
 // Whether a launcher started this process as one of several ranks. If not, the program is one process and MPI is never
-// initialised: it then needs no daemon, no folder for temporary files and no port, and no variable left over in the
-// environment matters.
+// initialised: it then needs no daemon, no folder for temporary files and no port. Variables left over in the
+// environment then have no effect.
 #pragma once
 
 #include <functional>
@@ -8,10 +8,10 @@
 
 namespace spikefloss {
 
-// The value of an environment variable, null where it is not set; names: those that are set.
+// Access to the environment. value: the value of a variable, null if it is not set.
 struct Environment {
     std::function<const char*(const char* name)> value;
-    std::function<bool(const char* prefix)> any;  // whether a variable whose name begins so is set
+    std::function<bool(const char* prefix)> any;  // whether a variable with this prefix is set
 };
 Environment process_environment();
 
@@ -19,11 +19,11 @@ Environment process_environment();
 // launcher says that it started only one.
 bool started_as_rank(const Environment& environment);
 
-// True for a rank of mpirun whose ranks are all on its machine.
+// True for a rank of mpirun if all ranks are on this machine.
 bool all_on_one_machine(const Environment& environment);
 
-// What another launcher says of the number of its processes, when this one is started_as_rank by none that Open MPI can
-// talk to: "PMI_SIZE says 2 processes". "" where it was started alone.
+// The number of processes of another launcher, one that Open MPI does not support: "PMI_SIZE says 2 processes". "" if
+// started_as_rank, or if this process was started alone.
 std::string foreign_launch(const Environment& environment);
 
 }  // namespace spikefloss

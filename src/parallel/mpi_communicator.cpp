@@ -1,4 +1,5 @@
-// The five collectives on host memory, each one MPI call that all ranks have come to and whose result is checked.
+// The five collectives on host memory. Each waits until all ranks have reached it, makes one MPI call and checks the
+// result.
 #include "parallel/mpi_communicator.hpp"
 
 #include "core/error.hpp"
@@ -22,7 +23,7 @@ MPI_Datatype datatype(Scalar type) {
     return MPI_DATATYPE_NULL;
 }
 
-// MPI 3 counts are int: a longer message is refused with the number rather than cut off.
+// MPI 3 counts are int. A longer message is an error that names the number; it is not cut off.
 int to_count(Index count) {
     require(count <= std::numeric_limits<int>::max(), Exit::usage,
             fmt::format("one message would hold {} elements, more than MPI can send at once", count),
@@ -51,7 +52,7 @@ void check_mpi(int result, const char* call, std::source_location place) {
     int length = 0;
     MPI_Error_string(result, text, &length);
     throw Error(Exit::internal, fmt::format("{} failed: {}", call, text),
-                "see the messages of the other ranks; a lost rank or network shows here first", place);
+                "see the messages of the other ranks; a rank or the network may be lost", place);
 }
 
 bool mpi_runs() {
@@ -63,13 +64,13 @@ bool mpi_runs() {
 
 MpiSession::MpiSession(int* argc, char*** argv, Start start) {
     if (start == Start::only_as_rank && !started_as_rank(process_environment())) return;
-    // HDF5 uses no shared file pointers. One of Open MPI's forms of them has room for names of 256 characters and
-    // writes beyond it; on one machine there is another form.
+    // HDF5 uses no shared file pointers. This component of Open MPI for them overflows its buffer if a file name is
+    // longer than 256 characters. On one machine there is another component.
     if (all_on_one_machine(process_environment())) setenv("OMPI_MCA_sharedfp", "^lockedfile", 0);
     int provided = 0;
     const TimeLimit limit("MPI_Init");
     check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-    // Without this MPI ends the process itself and no error text of ours is ever seen.
+    // Without this MPI ends the process itself, and the error texts of spikefloss are lost.
     check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
 }
 
@@ -124,7 +125,7 @@ void MpiCommunicator::reduce_scatter_sum(const void* send, void* receive, Scalar
 
 void MpiCommunicator::all_reduce_sum(void* data, Scalar type, Index count) {
     if (size_ == 1) return;
-    // Long sums go in pieces that an int can count.
+    // Long sums are divided into pieces that an int can count.
     constexpr Index piece = Index(1) << 28;
     for (Index begin = 0; begin < count; begin += piece) {
         char* here = static_cast<char*>(data) + begin * static_cast<Index>(size_of(type));

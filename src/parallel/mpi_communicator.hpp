@@ -1,4 +1,4 @@
-// Communicator on host memory through MPI, and the life of MPI itself.
+// Communicator on host memory through MPI, and the start and end of MPI itself.
 #pragma once
 
 #include "parallel/communicator.hpp"
@@ -10,8 +10,8 @@
 
 namespace spikefloss {
 
-// MPI_Init_thread and MPI_Finalize as an object; make one at the start of main. With only_as_rank MPI stays away unless
-// a launcher started this process as one of several ranks (parallel/launch.hpp).
+// MPI_Init_thread and MPI_Finalize as an object; make one at the start of main. With only_as_rank MPI is not started
+// unless a launcher started this process as one of several ranks (parallel/launch.hpp).
 class MpiSession {
 public:
     enum class Start { always, only_as_rank };
@@ -30,8 +30,8 @@ void check_mpi(int result, const char* call, std::source_location place = std::s
 // A group of one process makes no call of MPI.
 class MpiCommunicator final : public Communicator {
 public:
-    // Duplicates `comm`; where MPI does not run, any `comm` is this process alone. With a watch, which covers all ranks
-    // of `comm`, a rank that does not come to a collective is an error; without one the others wait for it.
+    // Duplicates `comm`. If MPI does not run, any `comm` is this process alone. With a watch, which covers all ranks of
+    // `comm`, a rank that does not reach a collective is an error. Without one the others wait for it.
     explicit MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch = nullptr);
     ~MpiCommunicator() override;
     MpiCommunicator(const MpiCommunicator&) = delete;
@@ -48,12 +48,12 @@ public:
     // The smallest `value` of all ranks of the group.
     int lowest(int value);
 
-    // MPI_COMM_NULL where MPI does not run.
+    // MPI_COMM_NULL if MPI does not run.
     MPI_Comm handle() const { return comm_; }
     Watch* watch() const { return watch_.get(); }
 
 private:
-    // Waits until all ranks have come, then makes the MPI call `function` under the eyes of the watch.
+    // Waits until all ranks have reached it, then makes the MPI call `function`, guarded by the watch.
     template <class Function>
     void collective(const char* call, Function&& function);
 

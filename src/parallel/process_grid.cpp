@@ -81,7 +81,7 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
     } catch (const std::bad_alloc&) {
         fault = std::make_exception_ptr(out_of_memory());
     } catch (const Error& error) {
-        if (error.code() == Exit::lost) throw;  // nobody is left to agree with
+        if (error.code() == Exit::lost) throw;  // lost ranks cannot agree
         fault = std::current_exception();
     } catch (...) {
         fault = std::current_exception();
@@ -89,7 +89,7 @@ void ProcessGrid::agree(const std::function<void()>& work) const {
     const int me = control_.rank(), all = control_.size();
     const int first = control_.lowest(fault ? me : all);
     if (first == all) return;
-    // The lowest failing rank keeps its text; the others learn the exit code and say nothing.
+    // The lowest failing rank keeps its text. The others get the exit code without a text.
     int code = static_cast<int>(Exit::internal);
     if (me == first) {
         try {

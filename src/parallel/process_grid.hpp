@@ -24,7 +24,7 @@ GridShape read_grid(const std::string& text);
 // The same for a run on `ranks` ranks; "" or "auto" -> 1 x ranks. Throws Error(Exit::usage) when P Q != ranks, too.
 GridShape parse_grid(const std::string& text, int ranks);
 
-// What carries arrays in backend memory between the ranks.
+// The communicators for arrays in backend memory.
 struct Communicators {
     std::unique_ptr<Communicator> world, neurons, batch;
 };
@@ -34,8 +34,8 @@ public:
     // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their
     // number. watchdog_seconds: limit of a wait for other ranks; 0: none.
     ProcessGrid(MPI_Comm comm, GridShape shape, double watchdog_seconds = Watch::default_seconds);
-    // A planned grid, for rank `rank` of it. Only this process exists: `communicators` must emulate the collectives,
-    // and control() contains this process alone.
+    // A planned grid, as rank `rank` of it. The other ranks do not exist. So `communicators` exchange no data; they
+    // count the bytes that the rank would send (CountingCommunicator). control() contains only this process.
     ProcessGrid(GridShape shape, int rank, Communicators communicators);
 
     GridShape shape() const { return shape_; }
@@ -53,19 +53,19 @@ public:
     Communicator& neurons() const { return *communicators_.neurons; }
     Communicator& batch() const { return *communicators_.batch; }
 
-    // Replaces them by communicators for a backend's memory, over the same groups. They use the backend's queue: give
-    // back none ({}) before the backend dies.
+    // Replaces them by communicators for a backend's memory, over the same groups. They use the backend's queue: call
+    // connect({}) before the backend is destroyed.
     void connect(Communicators communicators) { communicators_ = std::move(communicators); }
     // New communicators for host memory over the same groups. Collective.
     Communicators host_communicators() const;
 
-    // For small things in host memory (flags, metrics), over all ranks.
+    // For small data in host memory (flags, metrics), over all ranks.
     MpiCommunicator& control() const { return control_; }
     // Ends a wait for a lost rank.
     const std::shared_ptr<Watch>& watch() const { return watch_; }
 
-    // Runs `work` on every rank, `work` making no collective calls itself; if it throws on any rank, every rank throws:
-    // the lowest failing rank its own error, the others a silent one, all marked collective.
+    // Runs `work` on every rank. `work` must not make collective calls. If it throws on any rank, every rank throws:
+    // the lowest failing rank its own error, the others an error without text. All are marked collective.
     void agree(const std::function<void()>& work) const;
 
 private:

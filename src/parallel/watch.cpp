@@ -1,4 +1,4 @@
-// Meetings, the roll call, and the thread that sees what neither can.
+// The meetings of ranks, the roll call, and the guard thread for calls without a meeting.
 #include "parallel/watch.hpp"
 
 #include "core/error.hpp"
@@ -19,13 +19,13 @@ constexpr int ask_tag = 1, answer_tag = 2, meet_tag = 3;
 
 void sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
-// Between two looks of a thread that guards a call.
+// Time between two checks of a thread that guards a call.
 constexpr double tick_seconds = 0.25;
 
 // How long the roll call waits for answers.
 double roll_seconds(double limit) { return std::clamp(limit, 1.0, 5.0); }
 
-// Says why and ends the process, from a thread that must not throw.
+// Prints the reason and ends the process. For threads that must not throw.
 [[noreturn]] void end_stuck(const std::string& who, const std::string& problem) {
     const std::string text = fmt::format(
         "{}: error: {}\n  what to do: look at that machine, then go on from the last checkpoint with --resume\n", who,
@@ -58,7 +58,7 @@ TimeLimit::TimeLimit(const char* what) {
         gethostname(host, sizeof host - 1);
         end_stuck(
             "spikefloss",
-            fmt::format("{} on {} has not come back for {:.0f} s: a rank does not start, or the machines cannot reach "
+            fmt::format("{} on {} has not returned for {:.0f} s: a rank does not start, or the machines cannot reach "
                         "each other",
                         what, host, seconds));
     });
@@ -121,8 +121,8 @@ std::string Watch::names_of(MPI_Comm group) const {
     return joined(names);
 }
 
-// A dissemination barrier: in round d every rank tells the one d places on that it is there, and so, in log2(size)
-// rounds, all hear of all.
+// A dissemination barrier. In round d every rank sends an empty message to the rank d places after it. After log2(size)
+// rounds every rank knows that all have reached the barrier.
 void Watch::meet(MPI_Comm group, int rank, int size, const char* call) {
     for (int d = 1; d < size; d *= 2) {
         MPI_Request requests[2];
@@ -133,7 +133,7 @@ void Watch::meet(MPI_Comm group, int rank, int size, const char* call) {
     }
 }
 
-// Spins at first, then sleeps for at most 2 % of what it has waited.
+// Spins at first, then sleeps for at most 2 % of the time it has waited.
 void Watch::poll(MPI_Request* requests, int count, const char* call) {
     constexpr int spins = 256;
     int done = 0;
@@ -162,12 +162,12 @@ void Watch::poll(MPI_Request* requests, int count, const char* call) {
 }
 
 void Watch::waiting(double waited, const char* what) {
-    if (size_ == 1 || failed_) return;  // failed: told already; the wait is on the way out
+    if (size_ == 1 || failed_) return;  // failed: already reported; the process is about to end
     answer(what);
     if (seconds_ > 0.0 && waited > seconds_) roll(waited, what, [] { return false; });
 }
 
-// Tells every rank that calls the roll that this one is alive, and what it waits for.
+// Answers every rank that calls the roll: this rank is alive, and this is the call in which it waits.
 void Watch::answer(const char* call) {
     for (;;) {
         int asked = 0;
@@ -181,7 +181,7 @@ void Watch::answer(const char* call) {
     }
 }
 
-// Asks all ranks what they are doing and fills in what they answer; true when the wait is over after all.
+// Asks all ranks for the call in which they wait, and stores their answers. True if the wait has ended meanwhile.
 bool Watch::call_roll(const char* call, const std::function<bool()>& done, std::vector<std::string>& answers) {
     ++round_;
     answers.assign(static_cast<std::size_t>(size_), "");
@@ -221,7 +221,7 @@ void Watch::roll(double waited, const char* call, const std::function<bool()>& d
         else
             waiting.insert(waiting.begin(), fmt::format("{}: {}", name_of(r), doing)), speaker = r;
     }
-    // The first rank that is alive tells it; the others leave it the time to.
+    // The first rank that is alive reports the error. The others wait 3 s for it.
     Stopwatch stopwatch;
     while (rank_ != speaker && stopwatch.seconds() < 3.0) {
         if (done()) return;
@@ -287,10 +287,10 @@ void Watch::guard(const std::stop_token& stop) {
         const std::string* met = blocking_met_.load();
         end_stuck(
             fmt::format("spikefloss [rank {}]", rank_),
-            fmt::format("{}{}{} has not come back for {:.0f} s{}", blocking_call_.load(), place_.empty() ? "" : ", ",
+            fmt::format("{}{}{} has not returned for {:.0f} s{}", blocking_call_.load(), place_.empty() ? "" : ", ",
                         place_, waited,
-                        met ? fmt::format(", though all ranks had come to it: {} stopped in the middle of it", *met)
-                            : fmt::format(": {} did not come to it, or stopped in the middle of it", others_)));
+                        met ? fmt::format(", though all ranks had reached it: {} stopped in the middle of it", *met)
+                            : fmt::format(": {} did not reach it, or stopped in the middle of it", others_)));
     }
 }
 

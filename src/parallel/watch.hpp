@@ -1,10 +1,11 @@
 // How long a rank waits for the others. Before every collective the ranks of its group meet: each polls until all have
-// reached it. A rank that has waited longer than the time limit asks all ranks. Ranks that wait answer. Those that do
-// not answer are named in the error that ends the job. So a lost or stuck rank is never a hang.
+// reached it. A rank that has waited longer than the time limit calls the roll: it asks all ranks. Ranks that wait
+// answer. The error that ends the job names the ranks that did not answer. So a lost or stuck rank is never a hang.
 //
 // The meeting costs less than a microsecond (docs/parallelism.md) and leaves the collective itself to MPI's blocking
-// call, which is twice as fast as its polled counterpart. A rank that stops in the middle of that call is seen by a
-// thread that makes no MPI call; so is one that does not come to a call without a meeting, as those that set up MPI.
+// call, which is twice as fast as its polled counterpart. If a rank stops in the middle of that call, a guard thread,
+// which makes no MPI call, detects it. It also detects a rank that does not reach a call without a meeting, such as the
+// calls that set up MPI.
 // Time in which this process itself was suspended does not count (core/stopwatch.hpp).
 #pragma once
 
@@ -24,8 +25,8 @@
 
 namespace spikefloss {
 
-// Ends the process with Exit::lost when it lives longer than Watch::default_seconds: for calls at a time when nothing
-// can be asked of the other ranks. what: the call, for the message.
+// Ends the process with Exit::lost if this object exists for longer than Watch::default_seconds. For calls during which
+// ranks cannot exchange messages. what: the call, for the message.
 class TimeLimit {
 public:
     explicit TimeLimit(const char* what);
@@ -36,11 +37,11 @@ private:
 
 class Watch {
 public:
-    // The time limit of everything outside a Session, from MPI_Init, when no config is known, to MPI_Finalize. main
-    // sets it to what --watchdog says, a Session to what its config says.
+    // The time limit outside a Session, from MPI_Init, before any config is read, to MPI_Finalize. main sets it to the
+    // value of --watchdog, a Session to the value in its config.
     static inline double default_seconds = 600.0;
 
-    // Over all ranks of `comm`; where MPI does not run, this process alone. seconds: the time limit, 0: none.
+    // For all ranks of `comm`; if MPI does not run, for this process alone. seconds: the time limit, 0: none.
     // Collective.
     Watch(MPI_Comm comm, double seconds);
     ~Watch();
@@ -48,22 +49,22 @@ public:
     Watch& operator=(const Watch&) = delete;
 
     double seconds() const { return seconds_; }
-    // What the ranks are at ("training step 12"), for messages.
+    // The current work of the ranks ("training step 12"), for messages.
     void at(const std::string& place);
     const std::string& host_of(int rank) const { return hosts_[static_cast<std::size_t>(rank)]; }
     // "rank 3 (node7)"
     std::string name_of(int rank) const;
-    // The same of all ranks of `group`.
+    // The names of the ranks of `group` without this rank.
     std::string names_of(MPI_Comm group) const;
 
-    // Returns when all ranks of `group` have made this call, number for number. Throws Error(Exit::lost) with the
-    // names of the lost ranks. call: what follows, for messages.
+    // Returns when all ranks of `group` have made the same number of these calls. Throws Error(Exit::lost) with the
+    // names of the lost ranks. call: the collective that follows, for messages.
     void meet(MPI_Comm group, int rank, int size, const char* call);
-    // To be called several times a second in any other wait (for a device) that has lasted `waited` seconds.
+    // Call this several times a second in any other wait (for a device). `waited`: the seconds it has lasted.
     void waiting(double waited, const char* what);
 
-    // Stands around a blocking MPI call, or work that makes some. met: names of the ranks that have all come to it, the
-    // caller keeps them; null: any rank may be missing. No watch, nothing done.
+    // Exists during a blocking MPI call, or work that makes some, so that the guard thread times it. met: names of the
+    // ranks, which have all reached it; the caller keeps them. Null: any rank may be missing. Null watch: does nothing.
     class Blocking {
     public:
         Blocking(Watch* watch, const char* call, const std::string* met = nullptr);
@@ -73,12 +74,12 @@ public:
 
     private:
         Watch* watch_;
-        const char* outer_call_ = "";  // of the one around this one
+        const char* outer_call_ = "";  // of the enclosing Blocking
         const std::string* outer_met_ = nullptr;
     };
 
 private:
-    // What a rank answers when the roll is called.
+    // The answer of a rank to a roll call.
     struct Answer {
         int round = 0;
         char doing[156] = "";
@@ -96,15 +97,15 @@ private:
     double seconds_ = 0.0;
     std::string place_, others_ = "a rank";  // others_: the names of all others
     std::vector<std::string> hosts_;
-    int round_ = 0;                                      // of my roll calls
-    std::list<std::pair<MPI_Request, Answer>> answers_;  // sent; the few there are live on
-    std::atomic<std::uint64_t> blocked_ = 0;             // counts entering and leaving blocking calls
-    std::atomic<int> depth_ = 0;                         // of such calls
+    int round_ = 0;                                      // number of this rank's last roll call
+    std::list<std::pair<MPI_Request, Answer>> answers_;  // sent; there are few, so they are kept
+    std::atomic<std::uint64_t> blocked_ = 0;             // counts entries to and exits from blocking calls
+    std::atomic<int> depth_ = 0;                         // nesting depth of such calls
     std::atomic<const char*> blocking_call_ = "";
     std::atomic<const std::string*> blocking_met_ = nullptr;
-    std::atomic<bool> failed_ = false;  // the roll was called: the process has to end soon
-    std::string problem_;               // what it found
-    std::mutex mutex_;                  // of what the guard reads: place_, others_, problem_
+    std::atomic<bool> failed_ = false;  // an error was found: the process must end soon
+    std::string problem_;               // the text of this error
+    std::mutex mutex_;                  // guards what the thread reads: place_, others_, problem_
     std::condition_variable_any wake_;
     std::jthread guard_;
 };
