@@ -23,8 +23,8 @@ Home home_of(double w_bytes, const Limits& limits) {
     return {false, limits.graph_node_time};
 }
 
-// A CPU: caches hold W_rec, all products with spikes cost what the spikes cost, only the state's membranes and spikes
-// leave the caches. A flossing step multiplies k dense columns of each sequence.
+// For a CPU. Caches hold W_rec; products with spikes cost only the additions for the spikes; only the membranes and
+// spikes of the state leave the caches. A flossing step multiplies k dense columns of each sequence.
 Bounds host_bounds(const Workload& workload, double rate, const Limits& limits) {
     const auto N = static_cast<double>(workload.N), BT = static_cast<double>(workload.B * workload.T),
                k = static_cast<double>(workload.k), M = static_cast<double>(workload.M),
@@ -83,7 +83,7 @@ Bounds bounds_of(const Workload& workload, double rate, const Limits& limits) {
         bounds.operations += 3.0 * dense + 3.5 * gram;
         bounds.products +=
             over(3.0 * dense, fastest) + over(2.0 * gram, limits.fp64_rate) + over(1.5 * gram, limits.fp32_rate);
-        // The columns of a QR, each needing the one before.
+        // The columns of a QR. Each needs the one before.
         bounds.latency += 2.0 * T * home.meeting + 2.0 * T * k * limits.block_barrier;
     }
     bounds.memory = over(bounds.bytes, limits.copy_rate);

@@ -31,7 +31,7 @@ struct Options {
     bool quick = false, limits = false;
 };
 
-// Megabytes of a line of /proc/self/status, 0 where there is none.
+// Megabytes of a line of /proc/self/status, 0 if there is none.
 double megabytes(const std::string& key) {
     std::ifstream file("/proc/self/status");
     for (std::string line; std::getline(file, line);)
@@ -61,7 +61,7 @@ nlohmann::json limits_of(const Workload& workload, double rate, const Limits& li
             {"operations", bounds.operations},          {"bytes", bounds.bytes}};
 }
 
-// What the standard input asks for next, on all ranks; "" at its end.
+// The next request on the standard input, the same on all ranks; "" at its end.
 std::string next_word(const ProcessGrid& grid) {
     enum : std::int32_t { end, step, forward, memory, unknown };
     const std::vector<std::string> words = {"", "step", "forward", "memory"};
@@ -70,7 +70,7 @@ std::string next_word(const ProcessGrid& grid) {
     if (grid.rank() == 0 && std::getline(std::cin, line)) {
         const auto found = std::find(words.begin(), words.end(), line);
         require(found != words.end(), Exit::usage, fmt::format("\"{}\" on the standard input", line),
-                "step, forward and memory are understood");
+                "use step, forward or memory");
         chosen[0] = static_cast<float>(found - words.begin());
     }
     grid.control().broadcast(chosen.data(), sizeof(float), 0);
@@ -110,9 +110,9 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
     using namespace spikefloss;
     bench::Options options;
-    CLI::App app("Does one of the workloads of bench/compare, a step at a time");
-    app.add_option("workload", options.workload, "its name")->required();
-    app.add_option("--threads", options.threads, "of each rank")->check(CLI::Range(1, 1024));
+    CLI::App app("Runs one of the workloads of bench/compare, one step at a time");
+    app.add_option("workload", options.workload, "name of the workload")->required();
+    app.add_option("--threads", options.threads, "threads of each rank")->check(CLI::Range(1, 1024));
     app.add_option("--export", options.cases, "folder for the workload and our gradients, for bench/peers");
     app.add_flag("--limits", options.limits, "measure the machine's copy and product rates first");
     app.add_flag("--quick", options.quick, "a small workload");

@@ -1,5 +1,5 @@
-// The machine under bench_gpu: a clock that times queued work, and the rates that no program can exceed there, measured
-// on the same device in the same run. device_cuda.cu implements this for a GPU, device_host.cpp for the CPU backend.
+// The machine of bench_gpu: a clock that times queued work, and the rates that no program can exceed on it, measured on
+// the same device in the same run. device_cuda.cu implements this for a GPU, device_host.cpp for the CPU backend.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -18,13 +18,13 @@ struct Limits {
            fp64_rate = 0.0;        // of large matrix products, operations (2 a multiply-add)
     double launch_time = 0.0;      // from one empty kernel to the next, queued one by one
     double graph_node_time = 0.0;  // the same inside a CUDA graph
-    // One meeting of the blocks of a team inside a kernel: one block, a cluster of 8, all multiprocessors.
+    // One barrier of the blocks of a team inside a kernel: one block, a cluster of 8, all multiprocessors.
     double block_barrier = 0.0, cluster_barrier = 0.0, grid_barrier = 0.0;
     double on_chip_block = 0.0;  // bytes of shared memory of a block
     double multiprocessors = 0.0;
 };
 
-// Times work that is queued on a backend, from when its first operation may start until its last has ended.
+// Times work that is queued on a backend, from the earliest start of its first operation to the end of its last.
 class Timer {
 public:
     virtual ~Timer() = default;

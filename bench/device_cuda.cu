@@ -55,7 +55,7 @@ __global__ void scramble_kernel(Index count, T* out) {
 
 __global__ void empty_kernel() {}
 
-// The team of each block meets `rounds` times.
+// Each team makes `rounds` barriers.
 __global__ void barrier_kernel(TeamKind kind, unsigned size, unsigned* counter, int rounds) {
     Team team{kind, size, counter};
     for (int round = 0; round < rounds; ++round) team.wait();
@@ -128,7 +128,7 @@ struct Probe {
         return time;
     }
 
-    // Teams of `size` blocks, as many as the grid has room for at once when `blocks` is a multiple of size.
+    // The time of a barrier of teams of `size` blocks. `blocks` is a multiple of `size`.
     double barrier_time(TeamKind kind, unsigned size, unsigned blocks) {
         constexpr int rounds = 2000;
         Buffer<unsigned> counter(backend, 1);

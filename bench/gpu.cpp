@@ -42,7 +42,7 @@ struct Times {
     }
 };
 
-// At least 3 repeats, and as many as asked for while the budget lasts, after two that warm up.
+// Makes two calls to warm up, then `repeats` timed ones, or fewer (at least 3) if the budget is used up.
 Times measure(Timer& timer, const std::function<void()>& work, int repeats, double budget) {
     for (int i = 0; i < 2; ++i) timer.seconds(work);
     const auto start = std::chrono::steady_clock::now();
@@ -169,7 +169,7 @@ void run(const Options& options) {
         result["rows"].push_back(run_case(*backend, grid, *timer, limits, workload, options));
         print_row(result["rows"].back());
         std::fflush(stdout);
-        save();  // after every row, so that a run cut short leaves what it has
+        save();  // after every row, so that an interrupted run keeps its rows
     }
     save();
 }

@@ -1,5 +1,5 @@
 // Times every operation of every backend at the working shapes of tests/backend/shapes.hpp. One line per operation,
-// backend and shape; whole passes count a chunk of 16 steps; `bytes_per_second` counts the arrays read and written
+// backend and shape; a whole pass is one chunk of 16 steps; `bytes_per_second` counts the arrays read and written
 // once, `flops` those of products.
 #include "backend/backends.hpp"
 #include "backend/buffer.hpp"
@@ -84,7 +84,7 @@ struct Arrays {
 struct Operation {
     const char* name;
     std::function<void(Arrays&)> run;
-    // Floats moved, and floating-point operations where these are the limit.
+    // Floats moved, and floating-point operations if these are the limit.
     std::function<double(const Arrays&)> floats;
     std::function<double(const Arrays&)> flops;
 };

@@ -14,7 +14,7 @@ namespace {
 // First counters of the random numbers of this benchmark. They are beyond those of network parameters.
 constexpr std::uint32_t for_x = 100, for_dy = 101;
 
-// Numbers of mean 0 and the given standard deviation, uniform: the sizes here have up to 3e8 of them.
+// Uniform numbers of mean 0 and the given standard deviation. There are up to 3e8 of them, and uniform ones are fast.
 void fill(float* out, Index rows, Index cols, double deviation, std::uint32_t purpose) {
     const auto workers = static_cast<Index>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
     const double width = 2.0 * std::sqrt(3.0) * deviation;
@@ -59,7 +59,8 @@ std::vector<float> sequences_of(const std::vector<float>& whole, Index T, Index 
 }
 
 // LIF neurons, tau_syn = 5 and tau_mem = 10 steps, fast sigmoid of sharpness 5, reset to zero; weights of standard
-// deviation 1/sqrt(N); the readout is the weighted membrane of the same step. Binary units: neither memory nor reset.
+// deviation 1/sqrt(N); the readout is the weighted membrane of the same step. Binary units have neither memory nor
+// reset.
 HostNetwork random_network(const Workload& workload) {
     const Index N = workload.N;
     HostNetwork network{{}, ParameterLayout({N, workload.M, workload.O}, 1, 0), {}};

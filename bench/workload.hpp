@@ -1,5 +1,5 @@
-// bench_gpu and bench_cpu time these: training steps and flossing steps of given sizes, on random networks. The bias is
-// chosen so that the neurons fire in 5 to 10 % of the steps. Each has a lower bound of the work of a machine.
+// The workloads of bench_gpu and bench_cpu: training steps and flossing steps of given sizes, on random networks. The
+// bias is chosen so that the neurons fire in 5 to 10 % of the steps. Each has a lower bound of its time on a machine.
 //
 // A training step is the forward pass, the backward pass and all gradients (dW_in, dW_rec, db, dW_out, db_out) of the
 // loss sum(dy * y) with a given dy. A flossing step is FlossingPass::run: trajectory, spectrum of k exponents, and the
@@ -32,7 +32,8 @@ struct Workload {
 std::vector<Workload> gpu_workloads(bool quick);
 std::vector<Workload> cpu_workloads(bool quick);
 
-// One workload in backend memory, ready to run; on several ranks each has its sequences (only training, neurons whole).
+// One workload in backend memory, ready to run. On several ranks, each has its sequences and all neurons (training
+// only).
 class Case {
 public:
     Case(Backend& backend, const ProcessGrid& grid, const Workload& workload);
@@ -41,9 +42,9 @@ public:
     double tune();
     void step();     // zeroes the gradient, queues one step and sums the gradient over the ranks
     void forward();  // only the network's forward pass
-    // Writes what a peer needs to do the same and to compare: meta.json, and arrays as raw little-endian numbers: w_in
-    // [N,M], w_rec [N,N] (post, pre), bias [N], w_out [O,N], x [T,B,M], dy [T,B,O] or q0 [B,k,D], our spikes
-    // [T+1,B,words] (uint32, neuron 0 in the lowest bit), lambda [k] (float64) and the gradients d_<parameter>.
+    // Writes the data that a peer needs to do the same and to compare: meta.json, and arrays as raw little-endian
+    // numbers: w_in [N,M], w_rec [N,N] (post, pre), bias [N], w_out [O,N], x [T,B,M], dy [T,B,O] or q0 [B,k,D], our
+    // spikes [T+1,B,words] (uint32, neuron 0 in the lowest bit), lambda [k] (float64) and the gradients d_<parameter>.
     void write(const std::filesystem::path& folder);
 
     const Network& network() const { return network_; }
@@ -64,7 +65,7 @@ private:
     std::vector<double> exponents_;
 };
 
-// The least time that a workload takes on a machine with these limits, by what it moves, multiplies and waits for.
+// Lower bounds of the time of a workload on a machine with these limits: memory traffic, products, and waiting.
 struct Bounds {
     double memory = 0.0, products = 0.0, latency = 0.0;  // seconds; 0: unknown
     double bytes = 0.0, operations = 0.0;

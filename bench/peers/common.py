@@ -28,7 +28,7 @@ class Case:
         return np.fromfile(self.folder / f"{name}.bin", dtype=dtype).reshape(shape)
 
     def parameters(self):
-        """What is differentiated, by name."""
+        """The differentiated parameters, by name."""
         shapes = {"w_in": (self.N, self.M), "w_rec": (self.N, self.N), "bias": (self.N,)}
         if self.kind == "training":
             shapes["w_out"] = (self.O, self.N)
@@ -77,7 +77,8 @@ class Deadline:
 
 
 def times(step, synchronize, repeats, deadline, warmups=2):
-    """Seconds of each call, sorted: one at least, `repeats` where the deadline allows. Each call ends with the device idle, as a host that reads the gradient would see it."""
+    """Sorted seconds of the calls: at least one call, `repeats` if the deadline allows. Each call ends when the device
+    is idle, as for a host that reads the gradient."""
     began = time.monotonic()
     for _ in range(warmups):
         step()
@@ -98,14 +99,14 @@ def timing(found):
 
 
 class Report:
-    """Rows of results, printed and written to a JSON file after each, so that a run cut short leaves what it has."""
+    """Rows of results, printed and written to a JSON file after each, so that an interrupted run keeps them."""
 
     def __init__(self, path, device):
         self.path = path
         self.result = {"device": device, "rows": []}
 
     def add(self, case, peer, work, deadline):
-        """`work` returns the row's numbers; whatever it throws becomes the row."""
+        """`work` returns the row's numbers. If it throws, the error becomes the row."""
         row = {"name": case.name, "peer": peer}
         start = time.monotonic()
         if deadline.left() <= 0:
@@ -145,7 +146,7 @@ TOLERANCE = 1e-3
 
 
 def spike_check(case, ours, theirs):
-    """Where the peer's own spikes, [T, B, N], first differ from ours; rounding moves a membrane over the threshold."""
+    """Where the peer's own spikes, [T, B, N], first differ from ours; rounding can move a membrane over theta."""
     differ = ours != theirs
     first = differ.any(axis=(1, 2)).argmax() if differ.any() else None
     return {"spikes_differ": int(differ.sum()), "first_at_step": None if first is None else int(first)}
@@ -171,7 +172,7 @@ def arguments(description):
 
 
 def budgets(options):
-    """A deadline for each case: what is left of the whole, shared by the cases still to come, larger ones more."""
+    """A deadline for each case: an equal share of the time left. Later cases get the time that a case does not use."""
     whole = Deadline(options.budget)
     for i, case in enumerate(options.case_list):
         yield case, Deadline(max(1.0, whole.left() / (len(options.case_list) - i)))

@@ -43,7 +43,7 @@ def trajectory(case, p, x, given):
         if given is not None:
             # The value is the given spike, the derivative that of its own.
             s = s + jax.lax.stop_gradient(now[1].astype(u.dtype) - s)
-        if case.binary():  # nothing is left of i and of the reset
+        if case.binary():  # i and the reset have no effect
             after = now[0] + s @ w_rec_t
             return (i, after), (u, after)
         i = case.alpha * i + now[0] + s @ w_rec_t
@@ -86,7 +86,7 @@ class Model:
         self.p = {name: jax.device_put(value, device) for name, value in case.parameters().items()}
         arrays = {"x": case.x(), **({"dy": case.dy()} if case.kind == "training" else {"q0": case.q0()})}
         self.data = {name: jax.device_put(value, device) for name, value in arrays.items()}
-        # Everything is an argument: nothing may be folded into the compiled program.
+        # Everything is an argument, so that nothing is folded into the compiled program.
         self.step = jax.jit(jax.value_and_grad(lambda p, data: loss(case, p, data), has_aux=True))
 
     def check(self):

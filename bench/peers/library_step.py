@@ -11,7 +11,7 @@ def data_of(case):
 
 
 def training_step(modules, membranes, w_out, dy):
-    """The step around `membranes()`, which gives u of all steps [T, B, N]."""
+    """The training step with `membranes()`, which returns u of all steps [T, B, N]."""
     parameters = [p for module in modules for p in module.parameters()] + [w_out]
 
     def step():
@@ -42,7 +42,7 @@ def snntorch(case):
         neuron = snntorch.RLeaky(beta=0.0, reset_mechanism="none", **common)
     else:
         neuron = snntorch.RSynaptic(alpha=case.alpha, beta=case.beta, reset_mechanism="zero", **common)
-    # Its membrane adds the current whole; ours adds (1 - beta) of it, so the weights take that factor.
+    # Its membrane adds the whole current; ours adds (1 - beta) of it, so the weights have that factor.
     neuron.recurrent = linear((1.0 - case.beta) * p["w_rec"])
     inputs = linear((1.0 - case.beta) * p["w_in"], (1.0 - case.beta) * p["bias"])
     w_out = p["w_out"].requires_grad_(True)
@@ -77,7 +77,7 @@ def norse(case):
         state, us = None, []
         for t in range(case.T):
             _, state = cell(x[t], state)
-            # It has no bias; a current added to the state is one.
+            # It has no bias, so the bias is added to the current of the state.
             state = state._replace(i=state.i + bias)
             us.append(state.v)
         return torch.stack(us)
@@ -89,7 +89,7 @@ def spikingjelly(case):
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     p, x, dy = data_of(case)
-    # tau = 1 / (1 - beta); it wants more than 1.
+    # tau = 1 / (1 - beta); it must be above 1.
     cell = neuron.LIFNode(tau=max(1.0 / (1.0 - case.beta), 1.0 + 1e-6), decay_input=True, v_threshold=case.threshold, v_reset=0.0,
                           surrogate_function=surrogate.SoftSign(alpha=case.sharpness), detach_reset=True, step_mode="s")
     inputs, recurrent = linear(p["w_in"], p["bias"]), linear(p["w_rec"])

@@ -33,7 +33,7 @@ class Spike(torch.autograd.Function):
 
 
 class GivenSpike(torch.autograd.Function):
-    """The same derivative, the spike itself given: two programs that round differently stay on one trajectory."""
+    """The same derivative for a given spike, so that two programs that round differently stay on one trajectory."""
 
     @staticmethod
     def forward(ctx, u, given, theta, sharpness):
@@ -47,7 +47,7 @@ class GivenSpike(torch.autograd.Function):
 
 
 class Model:
-    """A case on the device. parameters: what is differentiated, by name."""
+    """A case on the device. parameters: the differentiated arrays, by name."""
 
     def __init__(self, case, device):
         self.case, self.device = case, device
@@ -61,7 +61,7 @@ class Model:
     def step_of(self):
         """The function of one step: (input, i, u, W_rec') -> (i, u, s of the step before)."""
         alpha, beta, theta, sharpness = self.case.alpha, self.case.beta, self.case.threshold, self.case.sharpness
-        if self.case.binary():  # nothing is left of i and of the reset
+        if self.case.binary():  # i and the reset have no effect
 
             def binary_step(now, i, u, w_rec_t):
                 return i, now + Spike.apply(u, theta, sharpness) @ w_rec_t
@@ -130,7 +130,7 @@ class Model:
 
 
 def check(model):
-    """Our gradient against autograd's on our spikes, and how far autograd's own spikes agree with ours."""
+    """Compares our gradient with autograd's on our spikes, and autograd's own spikes with ours."""
     case, ours = model.case, model.case.spikes()
     model.clear()
     loss, exponents = model.loss(None, torch.from_numpy(ours).to(model.device))
@@ -151,7 +151,7 @@ def synchronizer(device):
 
 
 def own_gradient(model):
-    """Error of the gradient that the timed variant left, when its spikes are ours; else it means nothing."""
+    """Error of the gradient of the timed variant. It has a meaning only if its spikes are ours."""
     return {"own_gradient_error": common.compare(model.case, model.gradients())}
 
 
@@ -179,7 +179,7 @@ def captured(model, step, options, deadline):
 
 
 def compiled_step(model):
-    """Compiled once for a case, at its sizes alone."""
+    """Compiled once per case, only for its sizes."""
     if not hasattr(model, "compiled"):
         torch._dynamo.reset()
         model.compiled = torch.compile(model.step_of(), dynamic=False)

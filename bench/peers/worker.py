@@ -22,12 +22,12 @@ def megabytes(key):
 
 
 def before_the_workload():
-    """The resident size in MB; the largest one counts from here."""
+    """Returns the resident size in MB. The largest size is counted from here on."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
     except OSError:
-        pass  # then what came before counts, too
+        pass  # then memory used before counts too
     return megabytes("VmRSS")
 
 
@@ -86,7 +86,7 @@ def main():
     parser.add_argument("case", help="folder that bench_cpu --export wrote")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    # Only answers go to the driver: what libraries print joins the errors.
+    # Only answers go to the driver. The output of libraries goes to the standard error.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
