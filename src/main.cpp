@@ -1,4 +1,4 @@
-// spikefloss: parse, run, and end every rank with one clear message and the right exit code.
+// spikefloss: parses, runs, and ends every rank with one clear message and the right exit code.
 #include "commands/commands.hpp"
 #include "commands/stop_signal.hpp"
 #include "io/file_probe.hpp"
@@ -13,8 +13,8 @@
 
 namespace {
 
-// An error that all ranks share is told once and all leave in order. Any other ends the whole job at once, so that no
-// rank waits in a collective for one that is gone.
+// An error that all ranks share is printed once, and all leave in order. Any other error ends the whole job at once, so
+// that no rank waits in a collective for one that is gone.
 int leave(const spikefloss::Error& error) {
     int rank = 0, ranks = 1;
     if (spikefloss::mpi_runs()) {
@@ -29,7 +29,7 @@ int leave(const spikefloss::Error& error) {
     return code;
 }
 
-// The limit of the watchdog holds before the options are read; what is no number of seconds is refused there.
+// The watchdog needs its limit before the options are parsed. The parser later rejects a text that is no number.
 void read_watchdog(int argc, char** argv) {
     constexpr const char* option = "--watchdog";
     const std::size_t length = std::strlen(option);
@@ -54,8 +54,9 @@ int main(int argc, char** argv) {
         spikefloss::MpiSession mpi(&argc, &argv, spikefloss::MpiSession::Start::only_as_rank);
         try {
             const int code = spikefloss::run_command_line(argc, argv);
-            // All is written. The first rank to leave with another code than 0 makes srun end the rest by SIGTERM; as
-            // none leaves before all have come to MPI_Finalize, this lets every rank leave with the code they share.
+            // All output is written. When a rank exits with a code other than 0, srun sends SIGTERM to the others. No
+            // rank exits before all have reached MPI_Finalize, so with SIGTERM ignored every rank exits with the shared
+            // code.
             std::signal(SIGTERM, SIG_IGN);
             return code;
         } catch (const spikefloss::Error& error) {

@@ -1,5 +1,5 @@
-// `collect`: the runs of a sweep as one table, and a summary over the seeds of each setting. What a run has reached is
-// read from its outcome.json and metrics.jsonl, whatever state they are in; none is left out.
+// `collect`: writes the runs of a sweep as one table, and prints a summary over the seeds of each setting. The results
+// of a run come from its outcome.json and metrics.jsonl. Every run has a row, whatever its state.
 #include "commands/run_state.hpp"
 #include "commands/session.hpp"
 #include "commands/statistics.hpp"
@@ -36,7 +36,7 @@ struct Row {
     std::int64_t steps = 0;                // training steps done
     std::optional<double> loss, accuracy;  // means over the last reports
     std::optional<double> test_accuracy, seconds, flossing_seconds;
-    std::optional<std::int64_t> steps_to_success;  // the first time, whether it lasted or not
+    std::optional<std::int64_t> steps_to_success;  // the first report at the threshold
     bool at_threshold = false;                     // over the last reports
     int damaged_lines = 0;
     std::string missing;  // records that the run has written and that are gone
@@ -51,7 +51,7 @@ std::optional<double> number(const Json& line, const char* field) {
     return found != line.end() && found->is_number() ? std::optional<double>(*found) : std::nullopt;
 }
 
-// Takes in metrics.jsonl. Its last line may be cut off: the run goes on, or was killed.
+// Reads metrics.jsonl. Its last line may be incomplete if the run is in progress or was killed.
 void read_metrics(const std::string& path, const SweepSuccess& success, Row& row) {
     std::error_code fault;
     if (!fs::is_regular_file(path, fault)) return;
@@ -100,7 +100,7 @@ Row row_of(const Sweep& sweep, const SweepPoint& point, const std::string& direc
     return row;
 }
 
-// As RFC 4180 has it.
+// A cell, quoted as in RFC 4180.
 std::string csv_cell(const std::string& text) {
     if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
     std::string quoted = "\"";
@@ -113,7 +113,7 @@ std::string csv_number(const std::optional<T>& value) {
     return value ? fmt::format("{}", *value) : "";
 }
 
-// Whether a file is a table of csv_table, whatever its axes.
+// Whether a file is a table of csv_table, with any axes.
 bool is_table(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     std::string line;
@@ -136,7 +136,7 @@ std::string csv_table(const Sweep& sweep, const std::vector<Row>& rows) {
     return text;
 }
 
-// "0.12 [0.10, 0.15]"; what no run, or too few of them, have reached is a dash.
+// "0.12 [0.10, 0.15]"; a dash in place of a number that no run, or too few runs, reached.
 std::string quartile_text(const std::vector<double>& values, const char* format) {
     const auto text = [&](double value) {
         return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : std::string("-");
@@ -145,7 +145,7 @@ std::string quartile_text(const std::vector<double>& values, const char* format)
     return values.empty() ? "-" : fmt::format("{} [{}, {}]", text(median), text(low), text(high));
 }
 
-// One line of the summary: the runs that differ in nothing but the seed.
+// One line of the summary: the runs that differ only in the seed.
 std::vector<std::string> summary_line(const Sweep& sweep, const std::vector<const Row*>& rows) {
     std::vector<double> losses, accuracies, steps;
     std::int64_t done = 0, successes = 0;
@@ -195,7 +195,7 @@ void print_summary(const Sweep& sweep, const std::vector<Row>& rows) {
     }
 }
 
-// Names what is not done, and what is odd.
+// Lists the runs that are not done, and the runs with a fault.
 void print_exceptions(const std::vector<Row>& rows, const std::string& directory) {
     const auto tell = [](const char* state, const std::vector<std::string>& names) {
         if (names.empty()) return;
@@ -228,7 +228,7 @@ void print_exceptions(const std::vector<Row>& rows, const std::string& directory
     std::sort(unknown.begin(), unknown.end());
     tell("reached the accuracy and lost it again", lost);
     tell("damaged, and left out of the means", damaged);
-    tell("not all records are there; the means are over the rest", missing);
+    tell("some records are missing; the means are over the rest", missing);
     tell("done, but without records (metrics.jsonl)", unrecorded);
     tell("not part of this sweep, and not in the table", unknown);
 }
@@ -237,7 +237,7 @@ Sweep recorded_sweep(const std::string& directory) {
     const std::string path = directory + "/sweep.json";
     std::ifstream file(path, std::ios::binary);
     require(static_cast<bool>(file), Exit::bad_file, fmt::format("{} holds no sweep: there is no {}", directory, path),
-            "name the directory of a sweep of which at least one run has begun, such as runs/NAME after launch/sweep");
+            "name the directory of a sweep with at least one started run, such as runs/NAME after launch/sweep");
     return sweep_from_json({std::istreambuf_iterator<char>(file), {}}, path);
 }
 

@@ -1,4 +1,4 @@
-// The command line: every option with its help, and what is wrong with one that does not fit.
+// The command line: every option with its help, and the errors for options that do not fit.
 #include "commands/commands.hpp"
 #include "commands/completion.hpp"
 #include "commands/session.hpp"
@@ -21,16 +21,16 @@ constexpr const char* exit_codes = R"(Exit codes (more in docs/exit_codes.md):
    0  done
    2  bad input: command line, config or file
    3  not finite: the loss or the state blew up
-  75  a rank is lost or stuck (named, with the collective and the step); go on with --resume
-  85  stopped by a signal after a checkpoint; go on with --resume
+  75  a rank is lost or stuck (the message names it, the collective and the step); continue with --resume
+  85  stopped by a signal after a checkpoint; continue with --resume
    1  anything else: a full disk, a defect
-Signals to `train`: USR1, TERM, HUP (run.stop_signals) and INT ask for a checkpoint and an end after the present step;
-a second TERM or INT ends at once.)";
+Signals to `train`: USR1, TERM, HUP (run.stop_signals) and INT end the run after the present step, with a checkpoint;
+a second TERM or INT ends it at once.)";
 
-// A whole number, with a range that can be read.
+// The check of a whole number; its error shows the range.
 CLI::Range whole_number(std::int64_t least) { return {least, std::int64_t{1'000'000'000}}; }
 
-// Adds an option that means the same as a key of a config: it takes what the key takes, and its error tells the key's
+// Adds an option that means the same as a config key. It accepts the same values as the key; its error shows the key's
 // range.
 template <class T>
 void add_keyed(CLI::App& command, const std::string& option, T& value, const char* key, const std::string& help) {
@@ -40,7 +40,7 @@ void add_keyed(CLI::App& command, const std::string& option, T& value, const cha
         return std::string();
     };
     Config config;
-    std::string choices;  // shown in --help, and offered by the completion
+    std::string choices;  // shown in --help, and by the completion
     for (const Key& one : keys_of(config))
         if (one.path() == key && !one.choices.empty()) choices = fmt::format("{{{}}}", fmt::join(one.choices, ","));
     command.add_option(option, value, help)->check(CLI::Validator(check, choices));
@@ -57,7 +57,7 @@ void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     add_keyed(command, "--precision", choice.precision, "run.precision",
               "of products on a GPU: fp32 (default, exact), tf32 or bf16");
     add_keyed(command, "--watchdog", choice.watchdog_seconds, "watchdog.seconds",
-              "seconds that a rank waits for the others before the job ends with 75 (default 600; 0: for ever)");
+              "seconds that a rank waits for the others before the job ends with code 75 (default 600; 0: no limit)");
 }
 
 void add_assignments(CLI::App& command, std::vector<std::string>& assignments) {
@@ -67,7 +67,7 @@ void add_assignments(CLI::App& command, std::vector<std::string>& assignments) {
 }
 
 void add_overwrite(CLI::App& command, bool& overwrite, const char* kind) {
-    command.add_flag("--overwrite", overwrite, fmt::format("replace a file that is not {}, too", kind));
+    command.add_flag("--overwrite", overwrite, fmt::format("replace the file even if it is not {}", kind));
 }
 
 void add_file_options(CLI::App& command, FileCommand& file) {
@@ -85,12 +85,12 @@ void add_file_options(CLI::App& command, FileCommand& file) {
     add_keyed(command, "--jacobian-reset", file.jacobian_reset, "flossing.jacobian_reset",
               "reset factor in the tangent map: detached (default) or ignored");
     add_keyed(command, "--seed", file.seed, "run.seed",
-              "of random starting bases, used when q0 has not k columns (default 1)");
+              "seed of random starting bases, used if q0 does not have k columns (default 1)");
     add_keyed(command, "--sums", file.sums, "run.sums",
               "float64 (default): the same result on every grid; float32: faster");
 }
 
-// Target exponents, "0" or "0,0.1": a list that is not empty.
+// Target exponents, "0" or "0,0.1": a list with at least one number.
 std::vector<double> targets_of(const std::string& text) {
     Config config;
     const std::string where = fmt::format("--target '{}': ", text);
@@ -100,25 +100,25 @@ std::vector<double> targets_of(const std::string& text) {
     return config.flossing.target;
 }
 
-// CLI11 says only that a command is missing; says which one was meant.
+// CLI11 reports only that a command is missing. This error names the unknown word and the known commands.
 void require_command(const CLI::App& app, int argc, char** argv) {
     std::vector<std::string> names;
     for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
     const std::string known =
-        fmt::format("the commands are {}; spikefloss --help tells what they do", fmt::join(names, ", "));
+        fmt::format("the commands are {}; spikefloss --help describes them", fmt::join(names, ", "));
     const std::string first = argc > 1 ? argv[1] : "";
     require(!first.empty(), Exit::usage, "no command was given", known);
     if (first[0] == '-' || std::find(names.begin(), names.end(), first) != names.end()) return;
     throw Error(Exit::usage, fmt::format("there is no command '{}'", first), known);
 }
 
-// For a command whose answer is what it prints: an answer that could not be written is an error. Collective.
+// For a command whose result is its printed text. Text that cannot be written is an error. Collective.
 int printed(const std::function<int()>& command) {
     int code = 0;
     std::string reason;
     try {
         code = command();
-    } catch (...) {  // fmt::print throws; among several ranks the error is on its way to all of them already
+    } catch (...) {  // fmt::print throws; with several ranks, the error already goes to all of them
         if (!std::ferror(stdout) || world_size() > 1) throw;
         reason = std::strerror(errno);
     }
@@ -127,7 +127,7 @@ int printed(const std::function<int()>& command) {
         if (std::fflush(stdout) != 0) reason = std::strerror(errno);
         require(!std::ferror(stdout), Exit::storage,
                 "cannot write to standard output" + (reason.empty() ? "" : ": " + reason),
-                "make room where it goes, then give the same command again");
+                "free space at its destination, then repeat the command");
     });
     return code;
 }
@@ -152,7 +152,8 @@ int run_command_line(int argc, char** argv) {
     add_assignments(train_app, train_command.assignments);
     train_app.add_option("--run-dir", train_command.run_directory,
                          "where records and checkpoints go (default runs/<config name>)");
-    train_app.add_flag("--resume", train_command.resume, "go on from the newest whole checkpoint of the run directory");
+    train_app.add_flag("--resume", train_command.resume,
+                       "continue from the newest whole checkpoint of the run directory");
     train_app.add_flag("--print-config", train_command.print_config, "print the resolved config and stop");
     train_app.add_flag("--check", train_command.check, "check the config and stop");
 
@@ -168,16 +169,17 @@ int run_command_line(int argc, char** argv) {
     eval_app
         .add_option(
             "--set", eval_command.assignments,
-            "section.key=value; keys that a resumed run may change, such as task.images when the data have moved")
+            "section.key=value; only keys that a resumed run may change, such as task.images if the data have moved")
         ->take_all()
         ->allow_extra_args(false);
 
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
     add_parallel_options(info_app, info_command.parallel);
-    info_app.add_option("--plan", info_command.plan,
-                        "a config (TOML): what a rank of --grid needs to train it, and what it sends; the ranks of the "
-                        "grid need not be there");
+    info_app.add_option(
+        "--plan", info_command.plan,
+        "a config (TOML): print the memory that a rank of --grid needs, and the data it sends; the ranks of the "
+        "grid need not exist");
     add_assignments(info_app, info_command.assignments);
 
     ReportCommand report_command;
@@ -189,16 +191,15 @@ int run_command_line(int argc, char** argv) {
 
     SweepCommand sweep_command;
     CLI::App& sweep_app = *app.add_subcommand(
-        "sweep", "the runs of a sweep file: lists them with their states, or trains one of them (launch/sweep: all)");
+        "sweep", "list the runs of a sweep file with their states, or train one of them (launch/sweep trains all)");
     add_parallel_options(sweep_app, sweep_command.parallel);
     sweep_app.add_option("file", sweep_command.file, "sweep file, TOML (docs/sweep.md)")->required();
     sweep_app.add_option("--run-dir", sweep_command.run_directory,
                          "where the directories of its runs go (default runs/<name of the sweep file>)");
     CLI::Option& sweep_run = *sweep_app.add_option(
-        "--run", sweep_command.run,
-        "train run number n (from 0) as train would, or go on with it; nothing is done when it is done");
+        "--run", sweep_command.run, "train run number n (from 0), or continue it; do nothing if it is done");
     sweep_run.check(whole_number(0));
-    sweep_app.add_flag("--retry", sweep_command.retry, "with --run: also when it has failed or diverged before")
+    sweep_app.add_flag("--retry", sweep_command.retry, "with --run: also train a run that failed or diverged before")
         ->needs(&sweep_run);
     sweep_app.add_flag("--print-config", sweep_command.print_config, "with --run: print its config and stop")
         ->needs(&sweep_run);

@@ -11,7 +11,7 @@
 
 namespace spikefloss {
 
-// Options that every command understands.
+// Options of every command.
 struct ParallelChoice {
     std::string grid = "";                   // PxQ; "": from the config, or 1 x ranks
     std::int64_t threads = 0;                // per rank; 0: cores / ranks
@@ -27,19 +27,19 @@ struct TrainCommand {
     std::vector<std::string> assignments;  // --set section.key=value
     std::string run_directory;             // "": from the config, or runs/<name of the config>
     bool resume = false, print_config = false, check = false;
-    bool one_of_many = false;  // a run of a sweep: others may have taken serve.port
+    bool one_of_many = false;  // a run of a sweep: another run may use serve.port
 };
 
 struct EvalCommand {
     ParallelChoice parallel;
     std::string checkpoint;                // a file, or a run directory
     std::vector<std::string> assignments;  // --set section.key=value, of keys that may change
-    std::int64_t batches = 0;              // 0: as the config says
+    std::int64_t batches = 0;              // 0: from the config
 };
 
 struct InfoCommand {
     ParallelChoice parallel;
-    std::string plan;                      // a config; "": say nothing of what training takes
+    std::string plan;                      // a config; "": print no plan
     std::vector<std::string> assignments;  // --set section.key=value
 };
 

@@ -7,7 +7,8 @@
 namespace spikefloss {
 namespace {
 
-// What does not depend on the options. A word of COMP_WORDS is split at '=', so --backend=c arrives as three.
+// The part that does not depend on the options. Bash splits a word at '=', so --backend=c is three entries of
+// COMP_WORDS.
 constexpr const char* script = R"bash(
 _spikefloss() {
     local command="" word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} choices
@@ -49,7 +50,7 @@ std::string values_of(const CLI::Option& option) {
     return words;
 }
 
-// Options that are shown in --help, with their dashes: every name of each.
+// All names of the options that --help shows, with their dashes.
 std::vector<std::string> names_of(const CLI::Option& option) {
     std::vector<std::string> names;
     if (option.get_group().empty()) return names;

@@ -1,5 +1,5 @@
-// The bash completion of the command line, made from CLI11's own options and the keys of the config: nothing to keep
-// up.
+// The bash completion of the command line. It is generated from CLI11's options and the keys of the config, so it needs
+// no upkeep.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -16,7 +16,7 @@
 namespace spikefloss {
 namespace {
 
-// Locks of the open file, not of the process: nothing else that the process opens and closes takes them away.
+// Locks belong to the open file, not to the process: closing another descriptor of the file does not release them.
 struct flock whole_file() {
     struct flock lock = {};
     lock.l_type = F_WRLCK;
@@ -32,7 +32,7 @@ std::string host_name() {
     return host.data();
 }
 
-// Whether "process N on HOST" can be the holder of a lock: one of another machine, or one that lives on this one.
+// Whether "process N on HOST" can hold a lock: a process of another machine, or a living process of this machine.
 bool may_live(const std::string& text) {
     int process = 0, end = 0;
     if (std::sscanf(text.c_str(), "process %d on %n", &process, &end) != 1 || process <= 0 || end == 0) return false;
@@ -43,13 +43,13 @@ bool may_live(const std::string& text) {
 
 DirectoryLock::DirectoryLock(const std::string& directory) {
     const std::string path = directory + "/lock";
-    // Who may open the file could keep runs out with a lock of their own: its owner alone may.
+    // A user who can open the file can lock it and so block runs. So only its owner can open it.
     file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     require(file_ >= 0, Exit::storage, fmt::format("cannot write {}: {}", path, std::strerror(errno)),
             errno == EACCES && ::access(directory.c_str(), W_OK) == 0
                 ? "the lock belongs to another user; when no run uses the directory, remove that file"
                 : "choose a run directory that you may write to (--run-dir)");
-    if (::fchmod(file_, 0600) != 0) errno = 0;  // a lock of an older version; only its owner can
+    if (::fchmod(file_, 0600) != 0) errno = 0;  // for a file of an older version; fails for another user
     struct flock lock = whole_file();
     if (::fcntl(file_, F_OFD_SETLK, &lock) != 0 && held_by_another(errno)) {
         ::close(std::exchange(file_, -1));
@@ -57,7 +57,7 @@ DirectoryLock::DirectoryLock(const std::string& directory) {
         throw Error(Exit::usage, directory + " is in use by another process", "wait until it has ended");
     }
     const std::string text = fmt::format("process {} on {}\n", ::getpid(), host_name());
-    // Only for people: what cannot be noted is no reason to stop a run.
+    // The text is for people only, so a failed write does not stop the run.
     if (::ftruncate(file_, 0) != 0 || ::pwrite(file_, text.data(), text.size(), 0) < 0) return;
 }
 
@@ -77,7 +77,7 @@ std::string holder_of(const std::string& directory) {
     if (file < 0) return "";
     struct flock lock = whole_file();
     std::string holder;
-    // Asks without taking it, which could keep out a run that starts at this moment.
+    // Queries the lock and does not take it: taking it could block a run that starts at this moment.
     if (::fcntl(file, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) {
         std::array<char, 512> text = {};
         const ssize_t count = ::read(file, text.data(), text.size() - 1);

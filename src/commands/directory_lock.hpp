@@ -1,6 +1,6 @@
-// Keeps two processes out of one run directory, and tells others that a run goes on: a lock on the file `lock` in it,
-// which the system takes away when its holder ends, however it ends. A file system without locks keeps nothing out.
-// Only the owner of the file can open it: to others, a run that goes on looks stopped.
+// Prevents two processes from using one run directory, and shows that a run is in progress: a lock on the file `lock`
+// in it. The system releases the lock when its holder ends for any reason. A file system without locks gives no
+// protection. Only the owner of the file can open it: to other users, a run in progress looks stopped.
 #pragma once
 
 #include <string>
@@ -10,7 +10,8 @@ namespace spikefloss {
 class DirectoryLock {
 public:
     DirectoryLock() = default;  // holds none
-    // Throws Error(Exit::usage) when another process holds the directory, Error(Exit::storage) without a file.
+    // Throws Error(Exit::usage) if another process holds the directory, Error(Exit::storage) if the file cannot be
+    // made.
     explicit DirectoryLock(const std::string& directory);
     ~DirectoryLock();
     bool held() const { return file_ >= 0; }
@@ -21,11 +22,10 @@ private:
     int file_ = -1;
 };
 
-// The process that holds a directory, "process 1234 on node7", or "another process" where the file names none that
-// lives;
-// "" when none does.
+// The process that holds a directory: "process 1234 on node7", or "another process" if the file names no living
+// process. "" if no process holds it.
 std::string holder_of(const std::string& directory);
-// Throws Error(Exit::usage) when there is one.
+// Throws Error(Exit::usage) if a process holds the directory.
 void require_free(const std::string& directory);
 
 }  // namespace spikefloss

@@ -12,14 +12,14 @@ namespace spikefloss {
 
 namespace {
 
-// A place of the data, but nothing that makes another network or task of it.
+// Sets a key. Only keys that a resumed run may change are accepted, such as the place of the data.
 void assign(const std::string& assignment, Config& config) {
     Config before = config;
     set_key(assignment, config);
     const std::string changed = forbidden_changes(config, before);
     require(changed.empty(), Exit::usage,
-            fmt::format("--set {}: the checkpoint is of another network or task:{}", assignment, changed),
-            "eval takes keys that a resumed run may change; train a network with the other value");
+            fmt::format("--set {}: the checkpoint belongs to another network or task:{}", assignment, changed),
+            "use keys that a resumed run may change, or train a network with the other value");
 }
 
 }  // namespace

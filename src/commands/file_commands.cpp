@@ -20,7 +20,7 @@ namespace {
 struct Inputs {
     Network network;
     SequencesFile sequences;
-    BlockRange mine;  // which of the sequences
+    BlockRange mine;  // the sequences of this rank
 };
 
 Inputs read_inputs(const FileCommand& command, const Session& session) {
@@ -51,7 +51,7 @@ TangentOptions tangent_options(const FileCommand& command, const Inputs& in) {
     return TangentPass::checked(options, D, in.sequences.batch.steps);
 }
 
-// q0 of the file when it has k columns, else random ones.
+// q0 of the file if it has k columns, else random bases.
 std::vector<float> starting_bases(const FileCommand& command, const Inputs& in, Index k) {
     if (in.sequences.q0_columns == k) return in.sequences.q0;
     if (in.sequences.q0_columns > 0 && is_first_rank())
@@ -62,7 +62,7 @@ std::vector<float> starting_bases(const FileCommand& command, const Inputs& in, 
                         layout.neurons(), in.mine);
 }
 
-// A network that blows up gives no result: says when, and on which sequences.
+// Throws if a membrane is not finite. The error names the first such step and the sequences and neurons of the rank.
 void require_finite_states(const Session& session, const Inputs& in, const StatePass& state) {
     const Index elements = in.mine.size() * in.network.n();
     Buffer<double> squares(*session.backend, state.steps() + 1);
@@ -89,7 +89,7 @@ void require_finite_gradients(const Session& session, double loss, const Gradien
         require(std::isfinite(loss), Exit::numerics, "the loss is not finite",
                 "look for very large weights, biases or inputs in the files");
         require(names.empty(), Exit::numerics, fmt::format("the gradient of {} is not finite", names),
-                "it grows beyond the numbers of float32 on its way back: use shorter sequences, smaller weights, or a "
+                "it exceeds the range of float32 in the backward pass: use shorter sequences, smaller weights, or a "
                 "lower sharpness");
     });
 }
@@ -124,7 +124,7 @@ void write_vector(OutputFile& file, const ProcessGrid& grid, const std::string& 
     file.dataset<double>(name, {count}, block);
 }
 
-// lambda, lambda_per_sequence, log_r and what follows from them.
+// Writes lambda, lambda_per_sequence, log_r and the quantities that follow from them.
 void write_spectrum(OutputFile& file, const ProcessGrid& grid, const Inputs& in, const TangentPass& tangents,
                     const TangentOptions& options, const Spectrum& spectrum, Index T) {
     const Index k = options.exponents, b = in.mine.size();
@@ -155,7 +155,7 @@ void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double 
                in.network.layout.shape().neurons, spectrum.state_size, spectrum.sequences,
                spectrum.sequences == 1 ? "" : "s", T, rate);
     fmt::print("   j   lambda_j (1/step)   time constant (steps)\n");
-    // The first ones and the last: enough to see the shape.
+    // The first 8 and the last 2 show the shape.
     for (Index j = 0; j < k; ++j) {
         if (k > 12 && j == 8) fmt::print("   ...\n");
         if (k > 12 && j >= 8 && j < k - 2) continue;
@@ -221,11 +221,10 @@ int gradients(const FileCommand& command) {
     std::vector<double> state_norm;
     if (command.penalty == "task") {
         alike([&] {
-            require(
-                in.sequences.has_targets, Exit::bad_file,
-                fmt::format("{} has neither /sequences/target nor /sequences/label", command.input),
-                "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or ask for "
-                "--penalty floss, which needs none");
+            require(in.sequences.has_targets, Exit::bad_file,
+                    fmt::format("{} has neither /sequences/target nor /sequences/label", command.input),
+                    "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or use "
+                    "--penalty floss, which needs neither");
         });
         StatePass state(backend, grid, shape, T, b, true);
         LossPass task(backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);

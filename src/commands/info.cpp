@@ -1,4 +1,4 @@
-// `info`: what this program is, what it was built with, and what it would run on.
+// `info`: prints the version, the build, the libraries, the devices and the grid.
 #include "commands/memory_need.hpp"
 #include "commands/setup.hpp"
 #include "io/build_text.hpp"
@@ -15,7 +15,7 @@
 namespace spikefloss {
 namespace {
 
-// What training the config needs on a rank of the grid, which is there only if free is not 0.
+// The memory and traffic of training the config on one rank of the grid. Pass free = 0 if the grid does not exist.
 std::string plan_of(const Session& session, const Config& config, GridShape grid, std::size_t free) {
     check_grid(config, grid.neuron_shards, grid.batch_shards);
     const std::unique_ptr<Task> task = make_task(task_settings(config));
@@ -39,7 +39,7 @@ int info(const InfoCommand& command) {
     Config config;
     GridShape grid;
     ParallelChoice choice = command.parallel;
-    bool there = true;  // the ranks of the grid that is planned for
+    bool there = true;  // whether the planned grid exists
     alike([&] {
         require(!command.plan.empty() || command.assignments.empty(), Exit::usage,
                 "--set changes a config, but none was named",

@@ -39,7 +39,7 @@ TrainerOptions without_flossing(TrainerOptions options) {
 
 Communicators counting_communicators(GridShape shape, int rank, TrafficNeed& sent) {
     const int P = shape.neuron_shards, Q = shape.batch_shards;
-    // Nothing in a step is sent to all ranks but by control().
+    // Within a step, only control() sends to all ranks.
     return {std::make_unique<CountingCommunicator>(0, 1, sent.batch),
             std::make_unique<CountingCommunicator>(rank % P, P, sent.neurons),
             std::make_unique<CountingCommunicator>(rank / P, Q, sent.batch)};
@@ -91,7 +91,7 @@ std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape shape, i
     const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, sent));
     CountingBackend counting(backend);
     const TrainerOptions options = trainer_options(workload.config, workload.task);
-    // From zero, so that what making the objects sent is left out.
+    // Counts from zero, so the traffic of making the objects is left out.
     const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {
         Trainer trainer(counting, grid, workload.task, chosen, blank_state(grid, workload));
         sent.neurons = sent.batch = {};
@@ -156,7 +156,7 @@ std::string plan_text(const Backend& backend, GridShape shape, const Workload& w
     for (const auto& [name, form] : need.passes) text += fmt::format("    {:29} {}\n", name, form);
     if (P * Q == 1) return text + "  communication: none, there is one rank\n";
     text += fmt::format(
-        "  communication: what the rank hands to collectives among the {} neuron shards and the {} batch "
+        "  communication: data that the rank passes to collectives among the {} neuron shards and the {} batch "
         "shards\n    {:26} {:>8} {:>15} {:>12} {:>8} {:>15} {:>12}\n",
         P, Q, "", "calls", "bytes", "", "calls", "bytes", "");
     for (const TrafficNeed& sent : traffic_need(backend, shape, last, workload))
@@ -174,8 +174,8 @@ void require_memory(const Session& session, const MemoryNeed& need) {
         throw Error(
             Exit::usage,
             fmt::format("the run does not fit into the memory of rank {}: {}", session.grid.rank(), memory_line(need)),
-            fmt::format("the largest part is {}: use {}; spikefloss info --plan CONFIG tries it out", largest->name,
-                        largest->remedy));
+            fmt::format("the largest part is {}: use {}; spikefloss info --plan CONFIG shows the need without training",
+                        largest->name, largest->remedy));
     });
 }
 

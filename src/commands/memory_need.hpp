@@ -1,4 +1,4 @@
-// What memory a training run takes on a rank, and what the rank sends, before it starts.
+// The memory that a training run needs on a rank, and the data that the rank sends, known before the run starts.
 #pragma once
 
 #include "commands/session.hpp"
@@ -27,7 +27,7 @@ struct MemoryNeed {
     bool fits() const { return total() <= free; }
 };
 
-// What training a config works on, as far as sizes go.
+// The sizes that training a config depends on.
 struct Workload {
     const Config& config;
     const Task& task;
@@ -35,27 +35,26 @@ struct Workload {
     bool has_current;  // whether any alpha is not 0
 };
 
-// Counted by making the objects of the run on `backend` without their memory; `free` is the caller's. Collective.
+// Counts by making the objects of the run on `backend` without their memory. The caller sets `free`. Collective.
 MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Workload& workload);
 
-// What a unit of work hands to the collectives among the neuron shards and among the batch shards. A few numbers over
-// all ranks (losses, norms) come on top.
+// The data that a unit of work passes to the collectives among the neuron shards and among the batch shards. A few
+// numbers over all ranks (losses, norms) are not included.
 struct TrafficNeed {
     std::string name;
     Traffic neurons, batch;
 };
-// Of rank `rank` of a grid that need not be there, counted by walking through each without computing. The first is a
-// training step.
+// For rank `rank` of a grid that need not exist. Each unit is traced without computing. The first is a training step.
 std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape grid, int rank, const Workload& workload);
 
 // "states forwards and backwards: whole network (...); ..."
 std::string passes_text(const MemoryNeed& need);
 // "1.2 GiB of 70.1 GiB free (weights and optimisers 0.3, ...)"
 std::string memory_line(const MemoryNeed& need);
-// The memory of a rank of a grid that need not be there, and what it sends, one line for each part. free: this rank's
-// share of what is free, 0 where that says nothing about the grid.
+// The memory of a rank of a grid that need not exist, and the data that it sends, one line for each part. free: this
+// rank's share of the free memory; 0 if the grid does not exist.
 std::string plan_text(const Backend& backend, GridShape grid, const Workload& workload, std::size_t free);
-// Throws Error(Exit::usage) with the numbers and what to shrink on all ranks when it does not fit on one. Collective.
+// Throws Error(Exit::usage) on all ranks if the memory of one is too small, with numbers and a remedy. Collective.
 void require_memory(const Session& session, const MemoryNeed& need);
 
 }  // namespace spikefloss

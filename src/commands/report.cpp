@@ -17,7 +17,7 @@ int report(const ReportCommand& command) {
         std::error_code code;
         require(std::filesystem::is_directory(command.directory, code), Exit::bad_file,
                 fmt::format("there is no run directory {}", command.directory),
-                "name the directory of a run, as --run-dir or run.directory had it");
+                "name the directory of a run, as given by --run-dir or run.directory");
         require_may_write(
             {"--output", output, "a report of spikefloss", {command.directory}, is_page, command.overwrite});
         RunRecords records(command.directory);
@@ -25,7 +25,7 @@ int report(const ReportCommand& command) {
         const std::string damage = records.damage();
         require(records.count() > 0, Exit::bad_file,
                 fmt::format("{} holds no records of a run{}{}", command.directory, damage.empty() ? "" : "; ", damage),
-                "name the directory of a training that has made its first report (train.report_every)");
+                "name the directory of a run that has written its first record (train.report_every)");
         write_whole_file(output, page_text(records.json(nullptr)));
         if (!damage.empty()) fmt::print(stderr, "spikefloss: warning: {}\n", damage);
         const std::optional<RunOutcome> outcome = read_outcome(command.directory);

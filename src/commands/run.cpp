@@ -1,4 +1,4 @@
-// The records of a run and the measurements on the way.
+// Writes the records of a run, and measures during training.
 #include "commands/run.hpp"
 
 #include "config/schema.hpp"
@@ -76,7 +76,7 @@ void Run::after(const StepReport& report) {
         last_report_ = Clock::now();
     }
     if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(&report.norms);
-    // A long stretch of flossing before one training step replaces that step's checkpoint as often.
+    // In a long series of flossing steps before one training step, that step's checkpoint is replaced as often.
     if (due(config_.checkpoint.every, report.flossing ? flossing_in_a_row_ : p.step)) checkpoint();
 }
 
@@ -91,7 +91,7 @@ void Run::finish() {
 }
 
 void Run::checkpoint() {
-    // Time spent by any rank counts the same for all: rank 0's clock.
+    // All ranks use the times of rank 0's clock.
     grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
     grid_.control().broadcast(&trainer_.progress().flossing_seconds, sizeof(double), 0);
     const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint");
@@ -115,7 +115,7 @@ const CheckpointOrigin& Run::sync() {
         if (events_) events_->sync();
     });
     grid_.control().broadcast(counts.data(), sizeof counts, 0);
-    // A file that this session does not write keeps the number it had.
+    // A file that this session does not write keeps its number of records.
     if (counts[0] >= 0) origin_.metrics = counts[0];
     if (counts[1] >= 0) origin_.diagnostics = counts[1];
     origin_.config = to_toml(config_, false);

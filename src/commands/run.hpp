@@ -1,4 +1,4 @@
-// A training run on its way: after each unit of work its records, measurements and checkpoints.
+// A training run in progress: writes records, measurements and checkpoints after each unit of work.
 #pragma once
 
 #include "config/config.hpp"
@@ -16,24 +16,23 @@ namespace spikefloss {
 
 class Run {
 public:
-    // begun: the records of an earlier session belong to this run, up to the present step. Collective, as all of it.
-    // server: on rank 0 of a run that is served, else null. origin: which run this is and, when it has begun, how many
-    // records it had.
+    // begun: the records of an earlier session belong to this run, up to the present step. server: null, except on rank
+    // 0 of a run with a live page. origin: which run this is and, if it has begun, how many records it has. Collective,
+    // as are all functions below.
     Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, ProgressDisplay& display, LiveServer* server,
         bool begun, CheckpointOrigin origin);
 
-    // To be called after each unit of work.
+    // Call after each unit of work.
     void after(const StepReport& report);
     // Whether the running accuracy exceeds train.stop_accuracy, which ends training.
     bool good_enough() const;
-    // To be called once training is done: records the diagnosis of the trained network, unless there is one.
-    // Collective.
+    // Call after training: records the diagnosis of the trained network, unless it is recorded already. Collective.
     void finish();
 
     void checkpoint();
     // Whether the newest checkpoint is of the present step.
     bool saved() const { return saved_ == position(); }
-    // What an error leaves.
+    // One line about the last checkpoint, for the end after an error.
     std::string saved_text() const;
     // Flushes the records to the disk and counts them. Collective.
     const CheckpointOrigin& sync();
@@ -57,7 +56,7 @@ private:
     std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
     std::pair<std::int64_t, std::int64_t> diagnosed_{-1, -1};  // rank 0
-    bool lost_told_ = false;                                   // that exponents cannot be measured
+    bool lost_told_ = false;                                   // whether it was said that exponents cannot be measured
 };
 
 }  // namespace spikefloss

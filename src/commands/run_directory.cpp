@@ -20,11 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// How far a step goes: what a run that blew up needs to go on. It changes what is learned all the same.
+// Keys that limit the size of an update. A run that blew up may need other values to continue. They change the result.
 constexpr std::array<std::string_view, 5> step_lengths = {"train.learning_rate", "train.clip", "train.adjoint_cap",
                                                           "flossing.learning_rate", "flossing.clip"};
 
-// Where data lie. The data themselves are compared by their digests.
+// Keys for the place of data. The data themselves are compared by their digests.
 constexpr std::array<std::string_view, 2> places = {"task.images", "network.file"};
 
 template <class List>
@@ -32,7 +32,7 @@ bool has(const List& list, const std::string& key) {
     return std::find(list.begin(), list.end(), key) != list.end();
 }
 
-// A text from `format` (key, now, before) for every key that differs and is asked for.
+// A text from `format` (key, now, before) for every key that differs and that `asked` accepts.
 template <class Asked>
 std::string differences(Config now, Config before, const char* format, Asked&& asked) {
     std::string text;
@@ -44,15 +44,15 @@ std::string differences(Config now, Config before, const char* format, Asked&& a
     return text;
 }
 
-// A new run would mix with what is there, or throw it away.
+// A new run would mix its files with those of another run, or overwrite them.
 void require_no_run(const std::string& directory) {
     std::error_code fault;
     const fs::path folder(directory);
     require(!fs::exists(folder / "config.toml", fault), Exit::usage, fmt::format("{} already holds a run", directory),
-            "go on with it by --resume, or choose another directory with --run-dir");
+            "continue it with --resume, or choose another directory with --run-dir");
     require(!holds_checkpoints(directory), Exit::usage,
             fmt::format("{} holds checkpoints, but no config.toml", directory),
-            "choose another directory with --run-dir; to go on from the newest of them, --resume");
+            "choose another directory with --run-dir; --resume continues from the newest of them");
     for (const char* name : {"metrics.jsonl", "diagnostics.jsonl"}) {
         const auto size = fs::file_size(folder / name, fault);
         require(fault || size == 0, Exit::usage,
@@ -87,19 +87,18 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
                                  bool resume) {
     RunDirectory found;
     grid.agree([&] {
-        // Among ranks of several machines Open MPI writes beyond a buffer of 256 characters for the name of a
-        // checkpoint.
+        // With ranks on several machines, Open MPI writes beyond a buffer of 256 characters if the path of a checkpoint
+        // is longer.
         constexpr std::size_t longest = 180;
         std::error_code unknown;
         const fs::path whole = fs::absolute(directory, unknown);
         bool many = false;
         for (int rank = 1; rank < grid.ranks(); ++rank) many |= grid.watch()->host_of(rank) != grid.watch()->host_of(0);
-        require(
-            !many || whole.string().size() <= longest, Exit::usage,
-            fmt::format("the path of the run directory, {}, has more than {} characters, which Open MPI cannot take "
-                        "on several machines",
-                        whole.string(), longest),
-            "choose a shorter one with --run-dir");
+        require(!many || whole.string().size() <= longest, Exit::usage,
+                fmt::format("the path of the run directory, {}, has more than {} characters, the limit of Open MPI "
+                            "on several machines",
+                            whole.string(), longest),
+                "choose a shorter one with --run-dir");
         const fs::path saved = fs::path(directory) / "config.toml";
         std::error_code fault;
         if (grid.rank() != 0 || !fs::is_directory(directory, fault)) return;
@@ -116,9 +115,9 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
                     "resume with the config of that run, or start anew with another --run-dir");
             found.changed = differences(config, before, "\n  {} is now {}, it was {}", may_change);
         };
-        compare();  // what is refused changes nothing, not even the file of the lock
+        compare();  // a refused run changes nothing, not even the lock file
         found.lock = DirectoryLock(directory);
-        compare();  // another run may have ended in between; from here on no other process changes anything
+        compare();  // another run may have ended in between; from now on no other process changes it
     });
     return found;
 }
@@ -135,12 +134,12 @@ void start_run_directory(const ProcessGrid& grid, RunDirectory& found, const Con
             found.lock = DirectoryLock(directory);
             require_no_run(directory);
         }
-        fs::remove(folder / "outcome.json", fault);  // of a session before
+        fs::remove(folder / "outcome.json", fault);  // of an earlier session
         write_whole_file((folder / "build.txt").string(), build_text() + "\n");
         write_whole_file((folder / "session.json").string(), session);
         write_whole_file((folder / "config.toml").string(), to_toml(config, true));
     });
-    // Otherwise the first checkpoint would find out. A network file system may show a new file a little later.
+    // Otherwise the first checkpoint would fail. A network file system may show a new file with a delay.
     grid.agree([&] {
         const fs::path written = fs::path(directory) / "config.toml";
         std::error_code fault;
@@ -176,7 +175,7 @@ std::string foreign_reason(const CheckpointOrigin& checkpoint, const Config& con
     Config other;
     read_config_text(checkpoint.config, "its config", other);
     const bool another = !run.empty() && !checkpoint.run.empty() && run != checkpoint.run;
-    // Of the same run these may differ.
+    // These keys may differ within one run.
     const std::string text = differences(other, config, ", {} is {}, but the run has {}", [&](const std::string& key) {
         return !may_change(key) || (another && has(step_lengths, key));
     });

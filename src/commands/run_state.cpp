@@ -20,8 +20,8 @@ using Json = nlohmann::ordered_json;
 
 std::string outcome_path(const std::string& directory) { return directory + "/outcome.json"; }
 
-// Data that have moved make no other run: takes over a place where the same data lie. Read once, however many runs
-// there are.
+// A run stays the same if its data have moved: sets the place in `before` to the new one if the same data are there.
+// Each place is read once for all runs.
 void take_same_data(const std::string& directory, const Config& config, Config& before) {
     static std::map<std::pair<std::string, std::string>, std::string> digests;  // by key and place
     const auto take = [&](const char* key, const std::string& now, std::string& then, const std::string& digest,
@@ -30,7 +30,7 @@ void take_same_data(const std::string& directory, const Config& config, Config& 
         const auto [known, added] = digests.try_emplace({key, now});
         try {
             if (added) known->second = read();
-        } catch (const Error&) {  // the places differ, then
+        } catch (const Error&) {  // unreadable: the places differ
         }
         if (known->second == digest) then = now;
     };
@@ -41,7 +41,7 @@ void take_same_data(const std::string& directory, const Config& config, Config& 
          [&] { return network_digest(config.network.file); });
 }
 
-// The problem without what to do about it.
+// The problem, without the suggestion.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 }  // namespace

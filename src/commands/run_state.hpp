@@ -1,5 +1,5 @@
-// What has become of a run, from its directory alone. The last thing a run writes, after its last checkpoint, is
-// outcome.json; a run without one goes on, or was stopped or killed. The next session removes it first.
+// The state of a run, from its directory alone. A run writes outcome.json last, after its last checkpoint. A run
+// without it is in progress, or was stopped or killed. The next session removes the file first.
 #pragma once
 
 #include "config/config.hpp"
@@ -20,24 +20,24 @@ struct RunOutcome {
     double seconds = 0.0;
     std::optional<Outcome> test;
     std::optional<std::int64_t> metrics, diagnostics;  // records written
-    // What it was asked for; a run that is asked for more goes on.
+    // The goals of the run; with larger goals it continues.
     std::int64_t steps = 0;
     double stop_accuracy = 0.0;
 };
 
 // Written by one rank. Throws Error(Exit::storage).
 void write_outcome(const std::string& directory, const RunOutcome& outcome);
-// What a fault leaves; nothing when another session mends it (a rank was lost), or when it cannot be written.
+// Writes the outcome of a failure. Writes nothing if another session repairs it (a lost rank), or if it cannot write.
 void record_failure(const std::string& directory, const std::exception& fault) noexcept;
-// Of a run that is done: "30 of 40 records are missing from metrics.jsonl; ..."; "" when its files have all of them.
+// Of a run that is done: "30 of 40 records are missing from metrics.jsonl; ..."; "" if its files have all of them.
 std::string missing_records(const std::string& directory, const RunOutcome& outcome);
-// None when there is none, or a damaged one.
+// None if it is missing or damaged.
 std::optional<RunOutcome> read_outcome(const std::string& directory);
 
 enum class RunState {
     fresh,    // not begun
     running,  // a process holds the directory
-    stopped,  // begun, and not at its end: stopped or killed; --resume goes on
+    stopped,  // begun and not done: stopped or killed; --resume continues it
     done,
     failed,    // ended with an error
     diverged,  // ended because something was not finite

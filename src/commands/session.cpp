@@ -42,7 +42,7 @@ void check_slurm_tasks() {
     throw Error(Exit::usage,
                 fmt::format("Slurm gave this job {} tasks, but this process is an MPI world of one rank", tasks),
                 "start it with srun --mpi=pmix (srun --mpi=list names what Slurm has; Open MPI needs PMIx), or with "
-                "mpirun inside the job; for one rank ask for --ntasks=1");
+                "mpirun inside the job; for one rank use --ntasks=1");
 }
 
 namespace {
@@ -63,7 +63,7 @@ std::vector<int> machines(const ProcessGrid& grid) {
     return all;
 }
 
-// The ranks on this machine, those that see the same devices only.
+// The ranks on this machine. With a text, only those with the same text (the devices that they see).
 Place place_among(const ProcessGrid& grid, const std::string& seen) {
     if (grid.ranks() == 1) return {};
     const Watch::Blocking blocking(grid.watch().get(), "MPI_Comm_split_type");
@@ -106,12 +106,12 @@ std::string contradiction_of(const std::vector<std::string>& hosts, const std::v
             const std::string who = fmt::format("rank {} ({}) and rank {} ({})", before, hosts[before], r, hosts[r]);
             return hosts[r] == hosts[before]
                        ? fmt::format(
-                             "for MPI {} are on two machines, yet these have one name: should they be one, its "
-                             "cores and GPUs are given out twice",
+                             "for MPI {} are on two machines, but these have one name; if they are one machine, its "
+                             "cores and GPUs are used twice",
                              who)
                        : fmt::format(
-                             "for MPI {} are on one machine, yet it has two names: should they be two, cores and "
-                             "GPUs are left out",
+                             "for MPI {} are on one machine, but it has two names; if they are two machines, cores and "
+                             "GPUs stay unused",
                              who);
         }
     return "";
@@ -136,7 +136,7 @@ Session::Session(const ParallelChoice& choice, Sums sums)
       comm_(choice.comm.empty() ? "auto" : choice.comm),
       precision_(choice.precision.empty() ? "fp32" : choice.precision) {
     const std::string name = choice.backend.empty() ? "auto" : choice.backend;
-    std::vector<std::string> devices;  // of this machine; asking starts the driver, so only where one may be used
+    std::vector<std::string> devices;  // of this machine; the query starts the driver, so it is made only if needed
     grid.agree([&] {
         check_comm(name, comm_);
         if (name != "cpu" && why_no_cuda().empty()) devices = device_texts();

@@ -1,4 +1,4 @@
-// What every command starts from: the process grid and a backend with its share of the machine's cores.
+// Every command starts with this: the process grid, and a backend with its share of the machine's cores.
 #pragma once
 
 #include "backend/factory.hpp"
@@ -16,28 +16,28 @@ namespace spikefloss {
 int world_size();
 bool is_first_rank();
 
-// Both throw Error(Exit::usage) where a launcher has started n runs of one rank each, which would all write to the same
-// files. The first is about launchers of other MPIs, the second about srun without a PMI that Open MPI can use. Under
+// Both throw Error(Exit::usage) if a launcher has started n runs of one rank each, which would all write to the same
+// files. The first finds launchers of other MPIs, the second finds srun without a PMI that Open MPI can use. Under
 // mpirun the number of ranks is explicit, so fewer ranks than Slurm tasks is intended.
 void check_launcher();
 void check_slurm_tasks();
 
-// Threads for each rank of this machine: what was asked for, or its cores shared among the ranks on it (fewer when the
+// Threads for each rank of this machine: the requested number, or the cores divided by the ranks on it (fewer if the
 // launcher has bound the rank to fewer).
 int threads_per_rank(const ProcessGrid& grid, std::int64_t asked);
 
-// Runs work that all ranks do alike and that makes no collective call (parsing, reading a config): if it throws
-// anywhere, one rank tells and all leave in order.
+// Runs work that is the same on all ranks and makes no collective call (parsing, reading a config). If it throws on any
+// rank, one rank prints the error and all leave in order.
 void alike(const std::function<void()>& work);
 
-// Which of the ranks on this machine this one is. Ranks that see different GPUs (a launcher may show each its own) are
-// counted apart.
+// The number of this rank among those of this machine. Ranks that see different GPUs (a launcher may show each its own)
+// are counted apart.
 struct Place {
     int local_rank = 0, local_ranks = 1;
 };
 
-// Where MPI's view of the machines and their names contradict each other, in one sentence; "" where they agree. hosts:
-// host name of every rank; machines: the lowest rank on the machine of each, as MPI sees it.
+// The contradiction between MPI's view of the machines and their names, in one sentence; "" if they agree. hosts: host
+// name of every rank; machines: the lowest rank on the machine of each, as MPI sees it.
 std::string contradiction_of(const std::vector<std::string>& hosts, const std::vector<int>& machines);
 
 class Session {
@@ -52,14 +52,14 @@ public:
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for those that have the same;
+    // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for ranks with the same device;
     // and the contradiction about machines, if there is one. Collective.
     std::string devices_text() const;
-    // Where and how this session runs, which run it is and of which data, one JSON object. passes: as Trainer::passes.
+    // One JSON object with the machines and settings of this session, the run and its data. passes: as Trainer::passes.
     // Collective.
     std::string record(const CheckpointOrigin& origin,
                        const std::vector<std::pair<std::string, std::string>>& passes) const;
-    // This rank's share of the memory that is free where it computes.
+    // This rank's share of the free memory of its GPU or machine.
     std::size_t memory_share() const { return backend->free_memory() / static_cast<std::size_t>(sharers_); }
 
 private:
@@ -69,9 +69,9 @@ private:
     int sharers_ = 1;  // ranks that share the memory
 };
 
-// The config file with the assignments, and then the options, of the command line on top.
+// The config file, overridden by the assignments and then by the options of the command line.
 Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice);
-// How a config wants to run.
+// The settings of a config for ranks, threads and backend.
 ParallelChoice parallel_choice(const Config& config);
 
 Sums sums_from_name(const std::string& name);

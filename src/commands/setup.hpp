@@ -9,14 +9,14 @@
 namespace spikefloss {
 
 TaskSettings task_settings(const Config& config);
-// The network's size comes from the task, but for the number of neurons.
+// The task sets the numbers of inputs and outputs; the config sets the number of neurons.
 InitialNetwork initial_settings(const Config& config, const Task& task);
 TrainerOptions trainer_options(const Config& config, const Task& task);
 
 // A parameter by the name of its dataset. Throws Error(Exit::usage) with the known names.
 Parameter parameter_from_name(const std::string& name);
 
-// Throws Error(Exit::usage) when a network read from a file does not fit the task or the flossing of the config.
+// Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config.
 void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size);
 
 }  // namespace spikefloss

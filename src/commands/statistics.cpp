@@ -7,8 +7,8 @@
 namespace spikefloss {
 namespace {
 
-// P(X <= k) of a binomial distribution, 0 < p < 1: each term by logarithms, so that none over- or underflows on its
-// way.
+// P(X <= k) of a binomial distribution, 0 < p < 1. Each term is computed from logarithms, so that none over- or
+// underflows.
 double at_most(std::int64_t k, std::int64_t n, double p) {
     const auto log_factorial = [](std::int64_t m) { return std::lgamma(static_cast<double>(m) + 1.0); };
     double sum = 0.0;
@@ -18,7 +18,7 @@ double at_most(std::int64_t k, std::int64_t n, double p) {
     return std::min(1.0, sum);
 }
 
-// The p at which P(X <= k), which falls with p, is `wanted`.
+// The p at which P(X <= k) is `wanted`. P(X <= k) falls with p.
 double probability_with(std::int64_t k, std::int64_t n, double wanted) {
     double low = 0.0, high = 1.0;
     for (int halving = 0; halving < 60; ++halving) {

@@ -1,4 +1,4 @@
-// What a summary over seeds tells: quartiles, and how sure a rate of success is.
+// Statistics of a summary over seeds: quartiles, and the confidence interval of a rate of success.
 #pragma once
 
 #include <array>
@@ -8,7 +8,7 @@
 namespace spikefloss {
 
 // Lower quartile, median, upper quartile, linear between the two nearest values (as numpy.quantile does); all NaN
-// without values. An infinite value counts as beyond all others, and so may a quartile.
+// without values. Values may be infinite, and so may a quartile.
 std::array<double, 3> quartiles(std::vector<double> values);
 
 // Exact (Clopper-Pearson) 95 % interval of a probability after `successes` of `trials`: [0, 1] without trials.

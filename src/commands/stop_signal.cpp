@@ -9,7 +9,7 @@
 namespace spikefloss {
 namespace {
 
-// What comes so soon after the first SIGTERM is the same request: Slurm, srun and mpirun all hand on a scancel.
+// A SIGTERM this soon after the first belongs to the same request: Slurm, srun and mpirun each pass on a scancel.
 constexpr int seconds_of_one_request = 3;
 
 volatile std::sig_atomic_t asked = 0;
@@ -23,7 +23,7 @@ struct Signal {
 constexpr Signal known[] = {
     {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"HUP", SIGHUP}, {"XCPU", SIGXCPU}};
 
-// Only sets flags: everything else waits for the end of the step.
+// Only sets flags. Everything else happens after the step.
 void on_signal(int signal) {
     asked = 1;
     if (signal != SIGTERM && signal != SIGINT) return;
@@ -41,7 +41,7 @@ bool is_ignored(int signal) {
     return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
-// nohup ignores SIGHUP for the program that it starts: the run then goes on when the terminal closes.
+// nohup ignores SIGHUP for the program that it starts: the run then continues when the terminal closes.
 void listen(int signal) {
     if (signal != SIGHUP || !is_ignored(SIGHUP)) std::signal(signal, on_signal);
 }

@@ -42,8 +42,8 @@ void list(const SweepCommand& command, const Sweep& sweep) {
         arguments, points.size() - 1, directory);
 }
 
-// All that `collect` needs to know, whatever becomes of the files. Many runs may start at once: each writes it whole,
-// and the last one stays.
+// Writes all that `collect` needs, so that later changes of the files do not matter. Several runs may start at once:
+// each writes the whole file, and the last one stays.
 void write_record(const std::string& directory, const Sweep& sweep) {
     const std::string record = directory + "/sweep.json", text = sweep_to_json(sweep);
     std::ifstream file(record, std::ios::binary);
@@ -73,7 +73,7 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
                           true};
     if (command.print_config || command.check) return train(training);
 
-    // Rank 0 looks, so that all do the same whatever they see of the file system.
+    // Only rank 0 reads the state, so that all ranks do the same even if they see the file system differently.
     int state = 0;
     alike([&] {
         if (!is_first_rank()) return;
@@ -81,11 +81,11 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
         state = static_cast<int>(status.state);
         require(status.state != RunState::differs, Exit::usage,
                 fmt::format("{} holds a run of another config: {}", directory, status.reason),
-                "collect what is there and choose another --run-dir for the changed sweep, or remove that run");
+                "collect the existing results and choose another --run-dir for the changed sweep, or remove that run");
         const bool ended = status.state == RunState::failed || status.state == RunState::diverged;
         require(!ended || command.retry, Exit::usage,
                 fmt::format("{} has {} before: {}", directory, name_of(status.state), status.reason),
-                "mend the cause, then --retry goes on from its last checkpoint; remove the directory to start anew");
+                "fix the cause, then --retry continues from its last checkpoint; remove the directory to start anew");
         if (status.state == RunState::done) fmt::print("{} is done already\n", directory);
         if (status.state != RunState::done) write_record(directory_of(command, sweep), sweep);
     });
@@ -101,7 +101,7 @@ int sweep(const SweepCommand& command) {
     Sweep file;
     alike([&] {
         file = read_sweep(command.file);
-        // Options count as if the base had them.
+        // Options have the same effect as keys in the base config.
         file.base = config_of(file.base_path, {}, command.parallel);
     });
     if (command.run) return run_point(command, file);

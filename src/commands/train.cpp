@@ -38,7 +38,7 @@ std::string counted(Index count, const char* thing) {
     return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
 }
 
-// What is learned by what: for the first line of a run, and for --check.
+// The sizes of network and task: for the first line of a run, and for --check.
 std::string sizes_text(const Config& config, const Task& task, const NetworkShape& shape) {
     return fmt::format("{}, {}, {}, {} a sequence, batch {}", counted(shape.neurons, "neuron"),
                        counted(shape.inputs, "input"), counted(shape.outputs, "output"), counted(task.steps(), "step"),
@@ -53,7 +53,7 @@ std::string data_digest(const ProcessGrid& grid, const Config& config, const Tas
         require(mine == first, Exit::bad_file,
                 fmt::format("{} reads other data from task.images = \"{}\" than rank 0",
                             grid.watch()->name_of(grid.rank()), config.task.images),
-                "let all machines see the same files");
+                "give all machines the same files");
     });
     return first;
 }
@@ -67,21 +67,21 @@ std::string digest_of_network(const ProcessGrid& grid, const std::string& path) 
     return first_text(digest, grid);
 }
 
-// A new place of the data is no new run, other data are. now: digests of what the config names.
+// The place of the data may change, the data may not. now: digests of the data that the config names.
 void require_same_data(const Config& config, const CheckpointOrigin& now, const CheckpointOrigin& before) {
     const auto compare = [](const char* key, const std::string& place, const std::string& mine,
                             const std::string& first) {
         require(mine.empty() || first.empty() || mine == first, Exit::usage,
                 fmt::format("{} = \"{}\" holds other data than the run began with: their digest is {}, not {}", key,
                             place, mine, first),
-                fmt::format("name the place of the data of the run: --set {}=...", key));
+                fmt::format("name the place of the run's data: --set {}=...", key));
     };
     compare("task.images", config.task.images, now.data, before.data);
     compare("network.file", config.network.file, now.network, before.network);
 }
 
-// Where a resumed run goes on; none when it has to start from the beginning. origin has the digests of the data, and
-// gets what the checkpoint says of its run.
+// The state from which a resumed run continues; none if it starts from the beginning. origin has the digests of the
+// data, and receives the run of the checkpoint.
 std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& config, ProgressDisplay& display,
                                          CheckpointOrigin& origin) {
     std::vector<std::string> rejected;
@@ -94,7 +94,7 @@ std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& 
             if (grid.rank() == 0)
                 require_own_checkpoint(newest->path, before, config, origin_in(config.run.directory).run);
         });
-        // The network of the checkpoint is what counts: its first file may be gone.
+        // The run uses the network of the checkpoint. The first file may be gone.
         std::error_code fault;
         const std::string& file = config.network.file;
         std::int64_t there = grid.rank() == 0 && std::filesystem::is_regular_file(file, fault);
@@ -103,15 +103,15 @@ std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& 
         grid.agree([&] { require_same_data(config, origin, before); });
         if (before.data.empty()) before.data = origin.data;
         origin = std::move(before);
-        display.say("going on from " + newest->path);
+        display.say("continuing from " + newest->path);
         return read_checkpoint(newest->path, grid);
     }
-    // To start over would drop the records of the run that the damaged checkpoints belong to.
+    // A new start would delete the records of the run that the damaged checkpoints belong to.
     grid.agree([&] {
         require(rejected.empty(), Exit::bad_file,
                 fmt::format("{} holds {}, but none is whole", config.run.directory,
                             counted(static_cast<Index>(rejected.size()), "checkpoint")),
-                "bring a whole one back from a backup, or start anew with another --run-dir");
+                "restore a whole one from a backup, or start a new run with another --run-dir");
     });
     display.say("no checkpoint in " + config.run.directory + "; starting from the beginning");
     return std::nullopt;
@@ -138,8 +138,9 @@ Index state_size(const ProcessGrid& grid, const HostNetwork& network) {
     return network.layout.shape().neurons * (nonzero > 0 ? 2 : 1);
 }
 
-// Takes serve.port before anything is written. The runs of a sweep have one base config, and so one port, and often one
-// machine: there a port in use is a reason to take the next one, and no fault of the page is one to lose the run.
+// Opens serve.port before anything is written. The runs of a sweep have one base config, so one port, and often one
+// machine. Such a run takes the next free port if the port is in use, and continues without a page after any other
+// fault.
 void open_server(const TrainCommand& command, const ServeConfig& config, std::optional<LiveServer>& server,
                  std::vector<std::string>& warnings) {
     constexpr int next_ports = 99;
@@ -158,7 +159,7 @@ void open_server(const TrainCommand& command, const ServeConfig& config, std::op
     }
 }
 
-// The run that a directory or its checkpoint says it is, or a new one.
+// The name of the run from its directory or checkpoint, or a new name.
 std::string name_of_run(const ProcessGrid& grid, const std::string& directory, bool resume, const std::string& known) {
     std::string name = known;
     if (grid.rank() == 0 && name.empty() && resume) name = origin_in(directory).run;
@@ -188,7 +189,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
         run.after(report);
         if (!stop_asked(grid)) continue;
         if (!run.saved()) run.checkpoint();
-        display.say(fmt::format("stopped as asked after {} step {}; go on with --resume",
+        display.say(fmt::format("stopped by a signal after {} step {}; continue with --resume",
                                 report.flossing ? "flossing" : "training",
                                 report.flossing ? progress.floss_steps : progress.step));
         return static_cast<int>(Exit::stopped);
@@ -254,7 +255,7 @@ int train(const TrainCommand& command) {
     std::optional<TrainingState> start;
     if (command.resume && !command.check) start = saved_state(grid, config, display, origin);
     const bool begun = start.has_value();
-    // A network that is drawn may not fit, and its sizes are known before it is drawn.
+    // A random network may not fit into memory. Its sizes are known before it is drawn.
     if (!begun && !config.network.file.empty()) start = fresh_state(grid, config, *task, origin);
     const InitialNetwork settings = initial_settings(config, *task);
     const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
@@ -274,11 +275,11 @@ int train(const TrainCommand& command) {
     if (!start) start = fresh_state(grid, config, *task, origin);
     origin.run = name_of_run(grid, config.run.directory, command.resume, origin.run);
     const std::string devices = session.devices_text(), record = session.record(origin, need.passes);
-    // Only now, so that what cannot start leaves no directory behind.
+    // The directory is made only now, so that a run that cannot start leaves none.
     start_run_directory(grid, directory, config, record);
     display.log_to(log, session_text(grid));
     if (!directory.changed.empty())
-        display.say("the config differs from that of the session before:" + directory.changed);
+        display.say("the config differs from that of the last session:" + directory.changed);
     display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,
                             sizes_text(config, *task, shape), grid.shape().neuron_shards, grid.shape().batch_shards,
                             counted(session.threads, "thread"), config.run.directory));
@@ -295,12 +296,12 @@ int train(const TrainCommand& command) {
         run.emplace(grid, config, *trainer, display, server ? &*server : nullptr, begun, origin);
         return train_to_the_end(grid, config, *trainer, *run, display);
     } catch (const std::exception& fault) {
-        // The rank that tells it may be any.
+        // Any rank may write the message.
         if (*fault.what()) {
             std::ofstream(log, std::ios::app) << "error: " << fault.what() << std::endl;
             record_failure(config.run.directory, fault);
         }
-        // No checkpoint is ever changed once it is written.
+        // A checkpoint is never changed after it is written.
         if (run) display.say(run->saved_text());
         throw;
     }

@@ -153,7 +153,7 @@ class LaunchedTest(program.ProgramTest):
         """--resume continues from the newest checkpoint and reaches, bit for bit, the state of an undisturbed run."""
         step = newest_step(directory)
         result = self.launch(*self.arguments(directory, "--resume", *extra, steps=step + 5), **options)
-        self.assertIn(f"going on from {directory}/checkpoint_{step:09d}.h5", result.out)
+        self.assertIn(f"continuing from {directory}/checkpoint_{step:09d}.h5", result.out)
         self.assert_undisturbed(directory, step + 5)
         self.assert_nothing_left(directory)
         return result

@@ -19,7 +19,7 @@ class SignalTest(launched.LaunchedTest):
         process.send_signal(sign)
         result = self.finish(process)
         self.assertEqual(result.code, program.STOPPED, str(result))
-        self.assertIn("stopped as asked after training step", result.out)
+        self.assertIn("stopped by a signal after training step", result.out)
         self.assertEqual(result.errors(), [], str(result))
         self.assertNotIn("mpirun", result.err, str(result))
         records = program.read_lines(directory / "metrics.jsonl")

@@ -127,7 +127,7 @@ class TrainTest(batch_jobs.JobTest):
         for name, job in jobs.items():
             self.wait_for(job, "CANCELLED", name)
             self.cluster.wait_until(lambda: not self.cluster.processes(job), f"nothing of job {job} is left")
-            stopped = re.search(r"stopped as asked after training step (\d+)", self.log(name) + self.record(name))
+            stopped = re.search(r"stopped by a signal after training step (\d+)", self.log(name) + self.record(name))
             self.assertTrue(stopped, f"--- {name}.log\n{self.log(name)}\n--- log.txt\n{self.record(name)}")
             self.assertEqual(self.last_step(name), int(stopped[1]))
             self.assertNotIn("scontrol requeue", self.log(name))

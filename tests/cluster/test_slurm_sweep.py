@@ -69,7 +69,7 @@ class SlurmSweepTest(program.ProgramTest):
         self.assertEqual([each["Restarts"] for each in fields], ["0", "0", "1", "0"], log)
         self.assertIn("exit code 85", log)
         self.assertIn(f"back into the queue: scontrol requeue {array}_{LONG}", log)
-        self.assertIn("going on from ", log)
+        self.assertIn("continuing from ", log)
         self.assertIn(f"stop, with a checkpoint: scancel {array}_{LONG} |", log)
 
         # The same sweep without Slurm and without an interruption.

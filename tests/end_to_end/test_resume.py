@@ -101,7 +101,7 @@ class ResumeTest(program.ProgramTest):
             if result.code != program.SUCCESS:
                 break
         self.assertEqual(result.code, program.STOPPED, str(result))
-        self.assertIn("stopped as asked after", result.out)
+        self.assertIn("stopped by a signal after", result.out)
         self.assertIn("--resume", result.out)
         self.assertEqual(result.errors(), [])
         records = program.read_lines(directory / "metrics.jsonl")
@@ -112,7 +112,7 @@ class ResumeTest(program.ProgramTest):
         self.assertEqual(newest["progress@step"], records[-1]["step"])
         self.assertEqual(newest["progress@floss_steps"], records[-1]["floss_step"])
         resumed = self.succeed(*arguments, "--resume", ranks=ranks)
-        self.assertIn("going on from ", resumed.out)
+        self.assertIn("continuing from ", resumed.out)
         self.assert_same_run(directory, ranks, grid)
         return where
 
@@ -136,7 +136,7 @@ class ResumeTest(program.ProgramTest):
                 arguments = self.arguments(directory, "1x1") + chosen + ["--set", "train.steps=1000000"]
                 result = self.stop_at(100, arguments, None, sign)
                 self.assertEqual(result.code, code, str(result))
-                self.assertEqual("stopped as asked" in result.out, code == program.STOPPED)
+                self.assertEqual("stopped by a signal" in result.out, code == program.STOPPED)
 
     def test_stopped_again_and_again(self):
         for attempt in range(ATTEMPTS):
@@ -150,8 +150,8 @@ class ResumeTest(program.ProgramTest):
         self.succeed(*arguments, "--resume")
         self.assert_same_run(directory, None, "1x1")
         log = (directory / "log.txt").read_text()
-        self.assertEqual(log.count("going on from "), 8)
-        self.assertEqual(log.count("stopped as asked after"), 8)
+        self.assertEqual(log.count("continuing from "), 8)
+        self.assertEqual(log.count("stopped by a signal after"), 8)
         self.assertEqual(log.count("\ndone: "), 1)
 
     def test_signal_while_starting(self):
@@ -224,7 +224,7 @@ class ResumeTest(program.ProgramTest):
                     result = self.succeed(*self.arguments(directory, grid, "--set", "train.schedule_steps=400"),
                                           "--resume", ranks=ranks)
                     self.assertIn(f"skipped a damaged checkpoint: {newest}", result.out)
-                    self.assertIn(f"going on from {older}", result.out)
+                    self.assertIn(f"continuing from {older}", result.out)
                     self.assert_same_run(directory, ranks, grid)
 
 

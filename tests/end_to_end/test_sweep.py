@@ -203,7 +203,7 @@ class RunsTest(SweepTest):
         for number in (1, 2, 3):
             self.succeed(*self.run_number(number))
         self.assertEqual(self.states(), ["done"] * 4)
-        self.assertIn("going on from ", (self.runs / NAMES[1] / "log.txt").read_text())
+        self.assertIn("continuing from ", (self.runs / NAMES[1] / "log.txt").read_text())
         out, rows = self.collect()
         for row in rows:
             self.assert_row(row, self.expected(row["run"], "done"))
@@ -243,7 +243,7 @@ class RunsTest(SweepTest):
         # A finished run with more training steps continues. Further seeds do not change it.
         self.file = self.sweep_file(short(300).replace("to = 2", "to = 3"))
         self.assertEqual(self.states(), ["stopped"] + 5 * ["new"])
-        self.assertIn("going on from ", self.succeed(*self.run_number(0)).out)
+        self.assertIn("continuing from ", self.succeed(*self.run_number(0)).out)
         self.assertEqual(self.states()[0], "done")
         # A run that would end differently is not mixed with it.
         self.file = self.sweep_file(short(300) + "train.learning_rate = 0.02\n")
@@ -447,7 +447,7 @@ class LaunchTest(SweepTest):
         self.file = self.sweep_file(SWEEP + f"[set]\ntrain.steps = {steps}\n")
         # Not all of it is needed: the other runs have not begun.
         for number in (0, 1):
-            self.assertIn("going on from ", self.succeed(*self.run_number(number)).out)
+            self.assertIn("continuing from ", self.succeed(*self.run_number(number)).out)
         self.assertEqual(self.states(), ["done", "done", "new", "new"])
 
     def line_with(self, process, text):
