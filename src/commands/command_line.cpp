@@ -178,8 +178,8 @@ int run_command_line(int argc, char** argv) {
     add_parallel_options(info_app, info_command.parallel);
     info_app.add_option(
         "--plan", info_command.plan,
-        "a config (TOML): print the memory that a rank of --grid needs, and the data it sends; the ranks of the "
-        "grid need not exist");
+        "a config (TOML): print the memory that a rank of --grid needs, and the data it sends; the ranks of the grid "
+        "need not exist");
     add_assignments(info_app, info_command.assignments);
 
     ReportCommand report_command;

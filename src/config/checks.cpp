@@ -1,5 +1,5 @@
-// Contradictions between keys: each is right on its own, but together they cannot run, or would run something else than
-// was asked for. Messages name both keys with their values, and say which to change.
+// Contradictions between keys: each key is valid alone, but together they cannot run, or would run something that the
+// user did not mean. Messages name both keys with their values, and say which key to change.
 #include "config/schema.hpp"
 #include "core/error.hpp"
 
@@ -21,7 +21,7 @@ bool contains(const std::vector<std::string>& list, const std::string& word) {
 
 bool ascending_pair(const std::vector<double>& band) { return band.size() == 2 && band[0] < band[1]; }
 
-// True when exp(-dt/tau) is 0, also when it is only too small for a float.
+// True if exp(-dt/tau) is 0, or too small for a float.
 bool no_memory(double dt, double tau) { return static_cast<float>(std::exp(-dt / tau)) == 0.0f; }
 
 // exp(-dt/tau) must be below 1 as a float: a network file with a decay of 1 is refused.
@@ -58,7 +58,7 @@ void check_delayed_bits(const TaskConfig& task, double dt) {
     if (steps < 1) contradiction("task.duration is shorter than one step", "make it at least network.dt");
     if (delay >= steps) {
         contradiction(fmt::format("task.delay = {} ms is {} steps, but the sequence has only {} (task.duration = {} "
-                                  "ms), so that no step has a target",
+                                  "ms), so no step has a target",
                                   task.delay, delay, steps, task.duration),
                       "make task.duration longer than task.delay");
     }
@@ -74,7 +74,7 @@ void check_delayed_bits(const TaskConfig& task, double dt) {
             fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = "
                         "{}{})",
                         task.delay, delay, task.name, unit, task.steps_per_bit,
-                        is_xor ? ", and half the delay is used too; not 0" : ""),
+                        is_xor ? "; half the delay is used too, and 0 is not allowed" : ""),
             fmt::format("choose for example task.delay = {}", static_cast<double>((delay / unit + 1) * unit) * dt));
     }
     if (task.coding == "direct" && task.inputs != 1) {
@@ -120,7 +120,7 @@ void check_task(const TaskConfig& task, double dt) {
     }
     const bool random_spikes = task.name == "cue_recall" || (has_bits(task) && task.coding == "spikes");
     if (random_spikes && task.rate_active == task.rate_silent) {
-        contradiction(fmt::format("task.rate_active and task.rate_silent are both {}, so that the input says nothing",
+        contradiction(fmt::format("task.rate_active and task.rate_silent are both {}, so the input has no information",
                                   task.rate_active),
                       "choose different rates");
     }
@@ -134,14 +134,14 @@ void check_no_repeats(const std::vector<std::string>& list, const std::string& k
     }
 }
 
-// Every parameter named can change: the decays are parametrised in (0, 1) and cannot leave 0.
+// Throws if a named parameter cannot change: a decay is parametrised in (0, 1) and cannot leave 0.
 void check_parameters(const std::vector<std::string>& names, const std::string& key, const NetworkConfig& network) {
-    if (names.empty()) contradiction(key + " is empty, so that nothing can change", "name at least one parameter");
+    if (names.empty()) contradiction(key + " is empty, so nothing can change", "name at least one parameter");
     check_no_repeats(names, key);
     if (!network.file.empty()) return;  // the time constants are in the file
     const auto forbid = [&](const std::string& name, double tau, const std::string& time_constant) {
         if (!no_memory(network.dt, tau) || !contains(names, name)) return;
-        contradiction(fmt::format("{} names {}, but with network.{} near 0 it has no effect or no value to learn", key,
+        contradiction(fmt::format("{} names {}, but network.{} is near 0, so it has no effect or cannot change", key,
                                   name, time_constant),
                       fmt::format("leave {} out, or choose a larger network.{}", name, time_constant));
     };
@@ -155,7 +155,7 @@ void check_parameters(const std::vector<std::string>& names, const std::string& 
 void check_decay(const OptimiserConfig& c, const std::string& section) {
     if (c.optimiser != "adamw" || c.learning_rate * c.weight_decay <= 1.0) return;
     contradiction(
-        fmt::format("{0}.learning_rate = {1} times {0}.weight_decay = {2} is more than 1, so that every update takes "
+        fmt::format("{0}.learning_rate = {1} times {0}.weight_decay = {2} is more than 1, so every update takes "
                     "more than the whole weight off",
                     section, c.learning_rate, c.weight_decay),
         fmt::format("choose a smaller {0}.weight_decay", section));
@@ -167,7 +167,7 @@ void check_train(const Config& config) {
     if (train.steps > 0) check_parameters(train.parameters, "train.parameters", config.network);
     if (train.schedule == "step" && train.schedule_steps == 0) {
         contradiction("train.schedule = \"step\" needs train.schedule_steps > 0",
-                      "say after how many training steps the learning rate falls");
+                      "set the number of training steps after which the learning rate falls");
     }
 }
 
@@ -182,7 +182,7 @@ void check_exponents(const std::string& section, std::int64_t exponents, std::in
                         delta_synapse ? "network.neurons, as tau_syn is near 0" : "2 x network.neurons"),
             fmt::format("choose at most {} exponents, or more neurons", state));
     }
-    // QRs are done at multiples of qr_interval; those whose interval begins after the warm-up count.
+    // QRs follow multiples of qr_interval. A QR counts if its interval begins after the warm-up.
     const std::int64_t first_counted = ((warmup + qr_interval - 1) / qr_interval + 1) * qr_interval;
     if (first_counted > steps) {
         contradiction(fmt::format("{}.exponents cannot be measured: with warmup = {} and a QR every {} steps the first "
@@ -192,11 +192,11 @@ void check_exponents(const std::string& section, std::int64_t exponents, std::in
     }
 }
 
-// Keys that belong to one schedule are an error without it, so that nothing is silently ignored.
+// A key of a schedule that is not chosen is an error, so that no key is silently ignored.
 void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
     const auto needs = [&](const std::string& schedule, bool given, const std::string& key) {
         if (contains(f.schedule, schedule) && !given) {
-            contradiction(fmt::format("flossing.schedule has \"{}\", but {} says nothing", schedule, key),
+            contradiction(fmt::format("flossing.schedule has \"{}\", but {} is not set", schedule, key),
                           fmt::format("set {}, or take \"{}\" out of the schedule", key, schedule));
         }
         if (!contains(f.schedule, schedule) && given) {
@@ -218,7 +218,7 @@ void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
         contradiction("flossing.adaptive_band is not two ascending numbers", "write it like [-0.05, 0.05]");
     }
     if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 && f.adaptive_quantity != "exponent") {
-        contradiction("flossing.adaptive_lag is for exponents, but flossing.adaptive_quantity = \"gradient\"",
+        contradiction("flossing.adaptive_lag needs exponents, but flossing.adaptive_quantity = \"gradient\"",
                       "leave one of them out");
     }
     if (!f.stop_band.empty() && !ascending_pair(f.stop_band)) {
@@ -288,8 +288,7 @@ void check_serve(const ServeConfig& serve) {
     if (serve.token_file.empty() && !(variable && *variable) && !is_loopback(serve.address)) {
         contradiction(
             fmt::format("serve.address = \"{}\" can be reached by others, but serve.token is empty", serve.address),
-            "name a file with a token that only those know who may look (serve.token_file), or leave serve.address at "
-            "127.0.0.1");
+            "name a file with a secret token for visitors (serve.token_file), or leave serve.address at 127.0.0.1");
     }
 }
 
@@ -301,7 +300,7 @@ std::int64_t whole_steps(double time, double dt, const std::string& key) {
         contradiction(fmt::format("{} = {} ms is more than 2^31 steps of network.dt = {} ms", key, time, dt),
                       "choose a shorter time or a larger network.dt");
     }
-    // 0.3 / 0.1 is not 3 in floating point: a few units in the last place are no fraction of a step.
+    // 0.3 / 0.1 is not exactly 3 in floating point, so a difference of a few units in the last place is accepted.
     if (std::abs(ratio - steps) > 1e-9 * std::max(1.0, ratio)) {
         contradiction(fmt::format("{} = {} ms is not a whole number of steps of network.dt = {} ms", key, time, dt),
                       fmt::format("choose for example {}", std::max(1.0, steps) * dt));
@@ -312,13 +311,13 @@ std::int64_t whole_steps(double time, double dt, const std::string& key) {
 void check_token(const std::string& token, const std::string& name) {
     const auto visible = [](char c) { return c > ' ' && c < 127; };
     if (token.size() < 8 || !std::all_of(token.begin(), token.end(), visible)) {
-        contradiction(fmt::format("{} is easy to guess, or cannot be part of an address", name),
+        contradiction(fmt::format("{} is easy to guess, or has characters that an address cannot have", name),
                       "take at least 8 letters and digits, for example from: openssl rand -hex 16");
     }
 }
 
 bool is_loopback(const std::string& address) {
-    const bool number = address.find_first_not_of("0123456789.") == std::string::npos;  // 127.example.org is none
+    const bool number = address.find_first_not_of("0123456789.") == std::string::npos;  // not 127.example.org
     return address == "localhost" || address == "::1" || (number && address.rfind("127.", 0) == 0);
 }
 
@@ -326,7 +325,7 @@ void check_config(const Config& config) {
     Config copy = config;
     for (const Key& key : keys_of(copy)) check_value(key, "");
     if (config.network.transposed && config.network.file.empty()) {
-        contradiction("network.transposed = true says how network.file is stored, but network.file is empty",
+        contradiction("network.transposed = true describes network.file, but network.file is empty",
                       "name a file, or leave network.transposed out");
     }
     check_task(config.task, config.network.dt);
@@ -356,8 +355,8 @@ void check_comm(const std::string& backend, const std::string& comm) {
     }
     if (backend == "cuda" && comm == "mpi") {
         contradiction(
-            "parallel.comm = \"mpi\" carries data in the memory of CPUs, but parallel.backend = \"cuda\" "
-            "computes on GPUs",
+            "parallel.comm = \"mpi\" carries data in the memory of CPUs, but parallel.backend = \"cuda\" computes on "
+            "GPUs",
             "choose comm auto or nccl, or staged for several ranks on one GPU");
     }
 }

@@ -1,5 +1,6 @@
-// The configuration of a run: one struct of structs whose defaults are the schema. schema.cpp gives every key its
-// description and range; toml.cpp reads and writes it. Times are in milliseconds, rates per step as probabilities.
+// The configuration of a run: one struct of structs; its members with their defaults are the keys. schema.cpp gives
+// each key a description and a range; toml.cpp reads and writes it. Times are in milliseconds, rates are probabilities
+// per step.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ struct NetworkConfig {
     bool transposed = false;  // its arrays have their axes reversed
     std::int64_t neurons = 80;
     double tau_syn = 5.0;         // ms; 0: delta synapse (alpha = 0)
-    double tau_mem = 10.0;        // ms; 0: no leak memory (beta = 0)
+    double tau_mem = 10.0;        // ms; 0: no memory (beta = 0)
     double tau_syn_spread = 0.0;  // relative half width of a uniform distribution over neurons
     double tau_mem_spread = 0.0;
     double tau_out = 0.0;  // ms; time constant of the readout filter, 0: none (kappa = 0)
@@ -38,7 +39,7 @@ struct NetworkConfig {
     double bias_mean = 0.0;
     double bias_std = 0.0;
     bool zero_row_sums = false;  // subtract the mean of every row of W_rec
-    double weight_step = 0.0;    // round initial weights to multiples of this; 0: do not
+    double weight_step = 0.0;    // round initial weights to multiples of this; 0: no rounding
 };
 
 struct TaskConfig {
@@ -77,13 +78,13 @@ struct TrainConfig : OptimiserConfig {
     std::int64_t batch = 16;
     std::int64_t steps = 1000;
     std::string schedule = "constant";  // of the learning rate: constant | cosine | step
-    std::int64_t schedule_steps = 0;    // step: every so many steps; cosine: length, 0: train.steps
+    std::int64_t schedule_steps = 0;    // step: steps between reductions; cosine: length, 0: train.steps
     double schedule_factor = 0.1;       // step: multiply by; cosine: final fraction
     double adjoint_cap = 0.0;
     std::string tape = "full";       // full | segments
     std::int64_t report_every = 10;  // steps between entries of metrics.jsonl
     std::int64_t test_every = 0;     // steps between evaluations on test data; 0: only at the end
-    std::int64_t test_batches = 10;  // of fresh data; a held-out set is taken whole
+    std::int64_t test_batches = 10;  // of fresh data; a held-out set is used whole
     double stop_accuracy = 0.0;      // stop when the running accuracy (0.95) exceeds this; 0: off
 };
 
@@ -100,16 +101,16 @@ struct FlossingConfig : OptimiserConfig {
     std::string jacobian_reset = "detached";
     std::int64_t before = 0;       // schedule before: flossing steps before training
     std::vector<std::int64_t> at;  // schedule at: training steps before which to floss ...
-    std::int64_t at_steps = 100;   // ... for so many flossing steps
-    std::int64_t every = 1;        // schedule every: one flossing step per so many training steps
+    std::int64_t at_steps = 100;   // ... and the number of flossing steps
+    std::int64_t every = 1;        // schedule every: training steps per flossing step
     double weight = 0.0;           // schedule every: > 0: add the penalty to the task's loss with this weight
     std::string adaptive_quantity = "exponent";  // exponent: lambda_1; gradient: log10 of |dL/dh[0]| / |dL/dh[T]|
     std::vector<double> adaptive_band = {-0.05, 0.05};
     std::int64_t adaptive_every = 10;  // training steps between measurements
-    std::int64_t adaptive_steps = 20;  // flossing steps at most after one measurement
+    std::int64_t adaptive_steps = 20;  // largest number of flossing steps after one measurement
     double adaptive_lag = 0.0;         // ms; > 0: band and slack are per this time, not per step
     double adaptive_slack = 0.0;       // then, exponents less than this below their target are not penalised
-    double adaptive_progress = 0.0;    // none when the running loss fell by more than this fraction; 0: off
+    double adaptive_progress = 0.0;    // no flossing if the running loss fell by more than this fraction; 0: off
     std::int64_t stop_step = 0;        // no flossing from this training step on; 0: never
     double stop_accuracy = 0.0;        // no flossing while the running accuracy exceeds this; 0: off
     std::vector<double> stop_band;     // end flossing for good once lambda_1 is inside; empty: off
@@ -134,8 +135,8 @@ struct CheckpointConfig {
 struct ServeConfig {
     std::int64_t port = 0;  // 0: do not serve
     std::string address = "127.0.0.1";
-    std::string token = "";       // wanted of every visitor
-    std::string token_file = "";  // the same, in its first line
+    std::string token = "";       // that every visitor must show
+    std::string token_file = "";  // file with the token in its first line
 };
 
 struct ParallelConfig {
@@ -146,7 +147,7 @@ struct ParallelConfig {
 };
 
 struct WatchdogConfig {
-    double seconds = 600.0;  // that a rank waits for the others; 0: forever
+    double seconds = 600.0;  // that a rank waits for the others; 0: no limit
 };
 
 struct Config {

@@ -68,7 +68,7 @@ std::size_t character_length(const std::string& text, std::size_t at) {
     return bad ? 0 : length;
 }
 
-// The config is written as TOML, which is UTF-8: another text could not be read back.
+// The config is written as TOML, which is UTF-8. Other text could not be read back.
 void check_utf8(const Key& key, const std::string& text, const std::string& where) {
     std::string shown;
     bool good = true;
@@ -82,7 +82,7 @@ void check_utf8(const Key& key, const std::string& text, const std::string& wher
                 "choose a name in UTF-8; a folder above may have any name when you go there and give a relative path");
 }
 
-// An end of a range, for people: 1000000 is 1e6, and a number next to a shorter one stands for an open end.
+// One end of a range, for people: 1000000 is 1e6. A number next to a shorter one is an open end, shown as the shorter.
 std::string end_text(double end, double outside, const char* open) {
     const bool is_open = fmt::format("{}", outside).size() < fmt::format("{}", end).size();
     const double shown = is_open ? outside : end;

@@ -1,6 +1,6 @@
 // The known name nearest to an unknown one: Levenshtein's edit distance, over all keys of all sections, so that a key
-// in the wrong section is found as well. Two habits count as near although many letters differ: initials (lr for
-// learning_rate) and a known name with something added (batch_size for batch).
+// in the wrong section is found as well. Two kinds of names count as near although many letters differ: initials (lr
+// for learning_rate) and a known name with something added (batch_size for batch).
 #include "config/nearest.hpp"
 
 #include <fmt/ranges.h>
@@ -62,7 +62,7 @@ std::vector<std::string> sections_of(const std::vector<Key>& keys) {
 
 constexpr const char* all_keys = "docs/config.md lists all keys";
 
-// Keys of earlier versions, whose new names cannot be guessed from spelling.
+// Keys of earlier versions. Their new names cannot be found by spelling.
 constexpr std::pair<const char*, const char*> renamed[] = {{"parallel.timeout", "watchdog.seconds"}};
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Looks names up in the schema; an unknown one is an error that says which known one was probably meant.
+// Looks names up in the schema. An unknown name is an error that suggests the nearest known name.
 #pragma once
 
 #include "config/schema.hpp"
@@ -6,7 +6,7 @@
 
 namespace spikefloss {
 
-// That of the names (at least one) which was probably meant.
+// The one of `names` (at least one) that was probably meant.
 std::string nearest_name(const std::string& unknown, const std::vector<std::string>& names);
 
 // The others take `where`, the beginning of the message ("file:line: "), and raise Error(Exit::usage).

@@ -6,7 +6,7 @@
 namespace spikefloss {
 namespace {
 
-// What may be written, for readers: "zero, subtract, none", "at least 0", "" where anything may.
+// The allowed values, for readers: "zero, subtract, none", "at least 0"; "" if any value is allowed.
 std::string allowed_text(const Key& key) {
     return key.choices.empty() ? range_text(key) : fmt::format("{}", fmt::join(key.choices, ", "));
 }
@@ -33,15 +33,15 @@ std::string as_comment(const std::string& text) {
 const char* introduction(const std::string& section) {
     if (section == "run") return "The run as a whole.";
     if (section == "network") return "The recurrent network and its random initial weights.";
-    if (section == "task") return "What is learned; each task uses the keys that name it, and those that name no task.";
-    if (section == "train") return "Learning of the task.";
+    if (section == "task") return "The task. Each task uses the keys that name it, and the keys that name no task.";
+    if (section == "train") return "Training on the task.";
     if (section == "flossing")
         return "Regularisation of the surrogate Lyapunov exponents, with an optimiser of its own.";
-    if (section == "diagnostics") return "What training records besides loss and accuracy.";
-    if (section == "checkpoint") return "Checkpoints from which a run goes on after an interruption.";
-    if (section == "metrics") return "Where else the records of a run go.";
-    if (section == "serve") return "A page that shows the run while it goes on, and numbers for Prometheus.";
-    if (section == "watchdog") return "What happens when ranks wait too long for each other.";
+    if (section == "diagnostics") return "Records of training besides loss and accuracy.";
+    if (section == "checkpoint") return "Checkpoints, from which a run continues after an interruption.";
+    if (section == "metrics") return "Further formats of the records of a run.";
+    if (section == "serve") return "A page that shows the run in progress, and numbers for Prometheus.";
+    if (section == "watchdog") return "The limit of the time that ranks wait for each other.";
     return "Ranks, threads and backends; results depend on these only by rounding.";
 }
 

@@ -14,10 +14,10 @@ struct Range {
     double least = 0.0;  // of a number that is not 0
 };
 
-// Of numbers that the program takes as float32: closer to 0 it holds them badly or as 0.
+// The least number that the program takes as float32. A number closer to 0 would lose precision or become 0.
 constexpr double least_float = 0x1p-126;
 
-constexpr double largest_decay = 0.999999;  // of an optimiser: in float32, too, well below 1
+constexpr double largest_decay = 0.999999;  // of an optimiser: well below 1 in float32, too
 constexpr double many = 1e9;                // upper limit of step counters, which count random numbers in 32 bits
 
 // Appends the keys of one section.
@@ -47,18 +47,16 @@ void add_run(Section s, RunConfig& c) {
           {0, 9e18});
     s.add("directory", c.directory,
           "Folder for metrics, log and checkpoints; empty: runs/ followed by the name of the config file.");
-    s.add(
-        "precision", c.precision,
-        "How products of matrices are taken on a GPU; states, weights and gradients are float32 always. fp32: exact to "
-        "float32; tf32: operands rounded to 11 bits; bf16: to 8 bits, fastest. The CPU takes fp32 whatever is said.",
-        Choices{"fp32", "tf32", "bf16"});
+    s.add("precision", c.precision,
+          "Precision of matrix products on a GPU; states, weights and gradients are always float32. fp32: exact to "
+          "float32; tf32: operands rounded to 11 bits; bf16: to 8 bits, fastest. The CPU always uses fp32.",
+          Choices{"fp32", "tf32", "bf16"});
     s.add("sums", c.sums,
           "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "
           "closer to the exact sum.",
           Choices{"float32", "float64"});
     s.add("stop_signals", c.stop_signals,
-          "Signals that ask the run to stop after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always "
-          "does. A "
+          "Signals that stop the run after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always does. A "
           "second INT, or a TERM more than three seconds after the first, ends it at once.",
           Choices{"USR1", "USR2", "TERM", "HUP", "XCPU"});
 }
@@ -69,8 +67,7 @@ void add_network(Section s, NetworkConfig& c) {
           "random network.");
     s.add("transposed", c.transposed,
           "The arrays of network.file have their axes reversed, as Julia, MATLAB and R write them; the attribute "
-          "layout = "
-          "column_major of /network says the same.");
+          "layout = column_major of /network says the same.");
     s.add("neurons", c.neurons, "Number of recurrent neurons N.", {1, 1e6});
     s.add("tau_syn", c.tau_syn,
           "Synaptic time constant in ms (current decays by alpha = exp(-dt/tau_syn)); 0: delta synapse, alpha = 0.",
@@ -91,14 +88,15 @@ void add_network(Section s, NetworkConfig& c) {
     s.add("threshold", c.threshold, "Threshold theta: a neuron spikes when its membrane exceeds it.",
           {-1e6, 1e6, least_float});
     s.add("reset", c.reset,
-          "What a spike does to the membrane: zero sets it to 0, subtract takes the threshold off, none leaves it.",
+          "Effect of a spike on the membrane: zero sets it to 0, subtract subtracts the threshold, none leaves it.",
           Choices{"zero", "subtract", "none"});
-    s.add("surrogate", c.surrogate, "Shape of the surrogate derivative psi that replaces that of the spike function.",
+    s.add("surrogate", c.surrogate,
+          "Shape of the surrogate derivative psi, which replaces the derivative of the spike function.",
           Choices{"fast_sigmoid", "arctan", "sigmoid", "gaussian", "triangle"});
     s.add("sharpness", c.sharpness,
           "Sharpness g of the surrogate derivative; its width in membrane potential is about 1/g.",
           {above(0), 1e6, least_float});
-    s.add("readout", c.readout, "What the linear readout sees: membrane potentials or spikes.",
+    s.add("readout", c.readout, "Input of the linear readout: membrane potentials or spikes.",
           Choices{"membrane", "spikes"});
     s.add("init", c.init,
           "Distribution of the initial recurrent weights: independent normal, or a random orthogonal matrix.",
@@ -113,9 +111,9 @@ void add_network(Section s, NetworkConfig& c) {
     s.add("bias_mean", c.bias_mean, "Mean of the initial bias currents.", {-1e6, 1e6, least_float});
     s.add("bias_std", c.bias_std, "Standard deviation of the initial bias currents over neurons.",
           {0, 1e6, least_float});
-    s.add(
-        "zero_row_sums", c.zero_row_sums,
-        "Subtract from each neuron's initial recurrent weights their mean, so that excitation and inhibition balance.");
+    s.add("zero_row_sums", c.zero_row_sums,
+          "Subtract their mean from the initial recurrent weights of each neuron, so that excitation and inhibition "
+          "balance.");
     s.add("weight_step", c.weight_step,
           "Round initial weights to multiples of this (2^-10 makes sums exact, so that all grids agree bit for bit); "
           "0: no rounding.",
@@ -129,38 +127,38 @@ void add_task(Section s, TaskConfig& c) {
           Choices{"delayed_copy", "delayed_xor", "cue_recall", "images"});
     s.add("duration", c.duration,
           "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues x cue + delay + answer, "
-          "images "
-          "one row or pixel per step).",
+          "images one row or pixel per step).",
           {above(0), 1e9});
     s.add("delay", c.delay,
-          "Delay d in ms: the target is the bit d ago (delayed_copy), the xor of the bits d and d/2 ago (delayed_xor); "
-          "for cue_recall the time between cue and answer.",
+          "Delay d in ms: the target is the bit at t - d (delayed_copy), or the xor of the bits at t - d and t - d/2 "
+          "(delayed_xor); for cue_recall the time between cue and answer.",
           {0, 1e9});
     s.add("steps_per_bit", c.steps_per_bit, "Number of steps that each input bit lasts (delayed_copy, delayed_xor).",
           {1, many});
     s.add("coding", c.coding,
-          "How a bit enters (delayed_copy, delayed_xor): direct, as the number 0 or 1 on one input; spikes, as random "
-          "spikes of two input populations, one for each value.",
+          "Input of a bit (delayed_copy, delayed_xor). direct: the number 0 or 1 on one input; spikes: random spikes "
+          "of two input populations, one for each value.",
           Choices{"direct", "spikes"});
     s.add("inputs", c.inputs,
           "Number of input neurons over all populations, for coding = spikes (even) and cue_recall (a multiple of "
-          "classes); 1 for coding = direct; images set their own.",
+          "classes); 1 for coding = direct; images set their own number.",
           {1, 1e6});
     s.add("rate_active", c.rate_active,
           "Spike probability per step of an input neuron whose population codes the present value.", {0, 1});
     s.add("rate_silent", c.rate_silent, "Spike probability per step of the input neurons of the other populations.",
           {0, 1});
     s.add("classes", c.classes, "Number of different cues in cue_recall.", {2, 1e6});
-    s.add("cues", c.cues,
-          "Number of cues that cue_recall shows one after the other, all to be named at once; classes^cues outputs.",
-          {1, 20});
+    s.add(
+        "cues", c.cues,
+        "Number of cues that cue_recall shows one after the other. The answer names all of them; classes^cues outputs.",
+        {1, 20});
     s.add("cue", c.cue, "Time for which cue_recall shows each cue, in ms.", {0, 1e9});
     s.add("answer", c.answer, "Time over which cue_recall reads the answer, at the end of the sequence, in ms.",
           {0, 1e9});
     s.add("noise", c.noise, "Spike probability per step of every input neuron of cue_recall during delay and answer.",
           {0, 1});
     s.add("images", c.images, "Folder with the four IDX files of the pictures, gzip-compressed or not.");
-    s.add("order", c.order, "How pictures enter: rows, one picture row per step; pixels, one pixel per step.",
+    s.add("order", c.order, "Input of pictures. rows: one picture row per step; pixels: one pixel per step.",
           Choices{"rows", "pixels"});
     s.add("validation", c.validation,
           "Number of training pictures held back from training; the test pictures are never trained on.", {0, many});
@@ -177,16 +175,14 @@ void add_optimiser(Section& s, OptimiserConfig& c) {
           "adam, adamw: added to the root mean squared gradient; gradients far below it hardly change the weights, so "
           "lower it for vanishing gradients, down to 1e-30. Gradients below 1e-38 are 0 in float32.",
           {1e-30, 1});
-    s.add("weight_decay", c.weight_decay, "adamw: fraction of each weight, times learning_rate, taken off per update.",
-          {0, 1e6, least_float});
+    s.add("weight_decay", c.weight_decay,
+          "adamw: an update subtracts learning_rate times this fraction of each weight.", {0, 1e6, least_float});
     s.add("momentum", c.momentum, "sgd: fraction of the last update that is added to the next.", {0, largest_decay});
     s.add("clip", c.clip,
-          "Longest allowed norm of the gradient of all parameters together; longer ones are scaled "
-          "down; 0: off.",
+          "Largest norm of the gradient of all parameters together; a larger gradient is scaled down; 0: off.",
           {0, 1e30, 1e-30});
     s.add("parameters", c.parameters,
-          "Which parameters change; alpha, beta, kappa are the decays of synapses, "
-          "membranes, readout.",
+          "Which parameters change; alpha, beta, kappa are the decays of synapses, membranes, readout.",
           parameter_names);
 }
 
@@ -204,22 +200,20 @@ void add_train(Section s, TrainConfig& c) {
     s.add("schedule_factor", c.schedule_factor,
           "step: factor of each reduction; cosine: final fraction of the learning rate.", {0, 1});
     s.add("adjoint_cap", c.adjoint_cap,
-          "Longest allowed dL/dstate of a sequence at any step, in units of one readout injection (half the norm of "
-          "W_out / number of loss terms), so that no exploding mode drowns the others; 0: off.",
+          "Largest norm of dL/dstate of a sequence at any step, in units of one readout injection (half the norm of "
+          "W_out / number of loss terms), so that an exploding mode does not dominate the others; 0: off.",
           {0, 1e30, 1e-30});
-    s.add(
-        "tape", c.tape,
-        "What the task's training pass keeps for its way back: full, the states of all T steps; segments, those of "
-        "about sqrt(T) steps, running each segment forward a second time: far less memory for long sequences, for the "
-        "time of one more forward pass. Flossing and diagnostics always use the full tape.",
-        Choices{"full", "segments"});
+    s.add("tape", c.tape,
+          "States that the forward pass of the task keeps for the backward pass. full: all T steps; segments: about "
+          "sqrt(T) steps, and each segment runs forward a second time. This takes far less memory for long sequences, "
+          "and the time of one more forward pass. Flossing and diagnostics always use the full tape.",
+          Choices{"full", "segments"});
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
           {0, many});
     s.add("test_batches", c.test_batches,
           "Number of batches of fresh data in one evaluation. A held-out data set (images) is always taken whole, "
-          "every sample "
-          "once.",
+          "every sample once.",
           {1, many});
     s.add("stop_accuracy", c.stop_accuracy,
           "End training when the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
@@ -228,15 +222,16 @@ void add_train(Section s, TrainConfig& c) {
 
 void add_flossing(Section s, FlossingConfig& c) {
     s.add("schedule", c.schedule,
-          "When to floss, any of: before training; at given training steps; every so many training steps; adaptively, "
-          "when a measured quantity leaves a band. Empty: never, whatever the other keys of this section say.",
+          "Times of flossing, any of: before training; at given training steps; every n-th training step; adaptive: "
+          "when a measured quantity leaves a band. Empty: never, and the other keys of this section have no effect.",
           Choices{"before", "at", "every", "adaptive"});
-    s.add("exponents", c.exponents,
-          "Number k of leading surrogate Lyapunov exponents that are pushed to the target; at most the state size D "
-          "(2 N, or N when tau_syn = 0).",
-          {1, 2e6});
+    s.add(
+        "exponents", c.exponents,
+        "Number k of leading surrogate Lyapunov exponents that flossing moves to the target; at most the state size D "
+        "(2 N, or N when tau_syn = 0).",
+        {1, 2e6});
     s.add("target", c.target,
-          "Wanted Lyapunov exponents per step: one number for all, or one for each of the k exponents.", {-1e3, 1e3});
+          "Target Lyapunov exponents per step: one number for all, or one for each of the k exponents.", {-1e3, 1e3});
     s.add("warmup", c.warmup, "Steps at the start of a sequence that do not count for the exponents.", {0, many});
     s.add("qr_interval", c.qr_interval,
           "Steps between two re-orthonormalisations (QR) of the tangent basis; larger is faster and less stable.",
@@ -244,53 +239,50 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("batch", c.batch, "Number of sequences per flossing step, over all ranks.", {1, many});
     s.add("horizon", c.horizon, "Length of the sequences that are flossed in ms; 0: the task's length.", {0, 1e9});
     s.add("through_state", c.through_state,
-          "Take the gradient of the exponents also through the trajectory, not only through the recurrent weights in "
+          "Use the gradient of the exponents through the trajectory, too, not only through the recurrent weights in "
           "the Jacobian.");
     s.add("jacobian_reset", c.jacobian_reset,
-          "detached: the tangent map has the reset factor (1 - s), as backpropagation has; ignored: it has not, as in "
+          "detached: the tangent map has the reset factor (1 - s), as in backpropagation; ignored: it does not, as in "
           "the authors' script.",
           Choices{"detached", "ignored"});
     add_optimiser(s, c);
     s.add("before", c.before, "schedule before: number of flossing steps before training.", {0, many});
-    s.add("at", c.at, "schedule at: training steps before which to floss.", {0, many});
+    s.add("at", c.at, "schedule at: flossing happens before these training steps.", {0, many});
     s.add("at_steps", c.at_steps, "schedule at: number of flossing steps each time.", {1, many});
     s.add("every", c.every, "schedule every: training steps per flossing step.", {1, many});
     s.add("weight", c.weight,
-          "schedule every: above 0, the penalty is added to the task's loss with this weight, in place of flossing "
-          "steps of their own; 0: separate steps.",
+          "schedule every: above 0, the penalty is added to the task's loss with this weight, and there are no "
+          "separate flossing steps; 0: separate steps.",
           {0, 1e30, 1e-30});
     s.add("adaptive_quantity", c.adaptive_quantity,
-          "schedule adaptive: what is measured; exponent: the largest exponent per step; gradient: log10 of how much "
-          "dL/dstate grows from the end of the sequence back to its start.",
+          "schedule adaptive: the measured quantity. exponent: the largest exponent per step; gradient: log10 of the "
+          "growth of dL/dstate from the end of the sequence back to its start.",
           Choices{"exponent", "gradient"});
     s.add("adaptive_band", c.adaptive_band,
           "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.", {-1e3, 1e3});
     s.add(
         "adaptive_lag", c.adaptive_lag,
         "schedule adaptive: time in ms over which the gradient should survive, such as the delay of the task. Above 0, "
-        "adaptive_band and adaptive_slack are per this time, not per step: the natural logarithm of how much the "
-        "gradient "
-        "changes over it.",
+        "adaptive_band and adaptive_slack are per this time, not per step: natural logarithms of the change of the "
+        "gradient over it.",
         {0, 1e9});
     s.add("adaptive_every", c.adaptive_every, "schedule adaptive: training steps between measurements.", {1, many});
     s.add("adaptive_steps", c.adaptive_steps,
           "schedule adaptive: largest number of flossing steps after one measurement.", {1, many});
     s.add("adaptive_slack", c.adaptive_slack,
           "schedule adaptive: in these flossing steps an exponent between target - adaptive_slack and target is not "
-          "penalised; per "
-          "step, or per adaptive_lag. 0: only on the target.",
+          "penalised; per step, or per adaptive_lag. 0: no slack.",
           {0, 1e3});
     s.add("adaptive_progress", c.adaptive_progress,
-          "schedule adaptive: no measurement and no flossing when the running loss (mean with factor 0.95 per step) "
-          "has fallen "
-          "by more than this fraction since the last time; 0: off.",
+          "schedule adaptive: no measurement and no flossing if the running loss (mean with factor 0.95 per step) has "
+          "fallen by more than this fraction since the last time; 0: off.",
           {0, 1});
     s.add("stop_step", c.stop_step, "No flossing from this training step on; 0: no such limit.", {0, many});
     s.add("stop_accuracy", c.stop_accuracy,
           "No flossing while the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
           {0, 1});
     s.add("stop_band", c.stop_band,
-          "End flossing for good once the largest exponent per step lies between these two numbers; empty: off.",
+          "End flossing for good once the largest exponent per step is between these two numbers; empty: off.",
           {-1e3, 1e3});
 }
 
@@ -310,7 +302,7 @@ void add_rest(std::vector<Key>& keys, Config& config) {
     Section metrics(keys, "metrics");
     metrics.add(
         "tensorboard", config.metrics.tensorboard,
-        "Write the records for TensorBoard too, into the folder tensorboard of the run directory, with histograms of "
+        "Also write the records for TensorBoard, into the folder tensorboard of the run directory, with histograms of "
         "the parameters at every checkpoint and of the exponents at every record of diagnostics.");
 
     Section checkpoint(keys, "checkpoint");
@@ -322,41 +314,39 @@ void add_rest(std::vector<Key>& keys, Config& config) {
     ServeConfig& w = config.serve;
     serve.add(
         "port", w.port,
-        "Port at which rank 0 shows the run while it goes on: / a page for people, /metrics for Prometheus; 0: off.",
+        "Port at which rank 0 shows the run in progress: / is a page for people, /metrics is for Prometheus; 0: off.",
         {0, 65535});
-    serve.add(
-        "address", w.address,
-        "Address to listen at. 127.0.0.1: only this machine; 0.0.0.0: every machine that can reach this one, which "
-        "needs a token.");
+    serve.add("address", w.address,
+              "Listening address. 127.0.0.1: only this machine; 0.0.0.0: every machine that can reach this one; this "
+              "needs a token.");
     serve.add(
         "token", w.token,
-        "Secret of at least 8 characters that a visitor must show (?token=..., or Authorization: Bearer ...). It is "
-        "shown and stored nowhere. Empty: serve.token_file.");
+        "Secret of at least 8 characters that a visitor must show (?token=..., or Authorization: Bearer ...). The "
+        "program never shows or stores it. Empty: serve.token_file.");
     keys.back().secret = true;
     serve.add("token_file", w.token_file,
               "File whose first line is the token. Empty: the environment variable SPIKEFLOSS_TOKEN; without that, "
-              "whoever reaches the address may look.");
+              "everyone who can reach the address can see the page.");
 
     Section parallel(keys, "parallel");
     ParallelConfig& p = config.parallel;
     parallel.add(
         "grid", p.grid,
         "Process grid PxQ: neurons over P groups of ranks, sequences over Q; auto: all ranks share the sequences.");
-    parallel.add("backend", p.backend, "What computes; auto: an NVIDIA GPU (cuda) where there is one, else cpu.",
+    parallel.add("backend", p.backend,
+                 "Device of the computation; auto: an NVIDIA GPU (cuda) if there is one, else cpu.",
                  Choices{"auto", "cpu", "cuda"});
-    parallel.add(
-        "comm", p.comm,
-        "What carries data between ranks. mpi: from the memory of CPUs; nccl: from GPU to GPU; staged: from GPUs "
-        "by way of the CPUs' memory, which lets ranks share a GPU; auto: mpi with cpu, nccl with cuda.",
-        Choices{"auto", "mpi", "nccl", "staged"});
+    parallel.add("comm", p.comm,
+                 "Communication between ranks. mpi: from the memory of CPUs; nccl: from GPU to GPU; staged: from GPUs "
+                 "through the memory of CPUs, so that ranks can share a GPU; auto: mpi with cpu, nccl with cuda.",
+                 Choices{"auto", "mpi", "nccl", "staged"});
     parallel.add("threads", p.threads, "Threads per rank; 0: the machine's cores divided by its ranks.", {0, 4096});
 
     Section watchdog(keys, "watchdog");
-    watchdog.add(
-        "seconds", config.watchdog.seconds,
-        "Seconds that a rank waits for the others before the job ends with exit code 75 and the names of those "
-        "that are lost or stuck; more than the longest step takes; 0: for ever.",
-        {0, 1e7});
+    watchdog.add("seconds", config.watchdog.seconds,
+                 "Seconds that a rank waits for the others. Then the job ends with exit code 75 and names the ranks "
+                 "that are lost or stuck. Choose more than the longest step takes; 0: no limit.",
+                 {0, 1e7});
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Every key of the configuration with its description, unit and range, and what can be done with the whole of it.
+// Every key of the configuration with its description, unit and range, and functions on the whole configuration.
 #pragma once
 
 #include "config/config.hpp"
@@ -37,8 +37,8 @@ std::vector<Key> keys_of(Config& config);
 // A key in words: "an integer", "a list of floats"; "from 0 to below 1", "" where any number is allowed.
 std::string type_text(const Key& key);
 std::string range_text(const Key& key);
-// The present value in TOML syntax; doubles with the fewest digits that read back as the same double. Of a secret "",
-// so that it gets into no file and no message.
+// The present value in TOML syntax; doubles with the fewest digits that read back as the same double. "" for a secret,
+// so that no file and no message shows it.
 std::string value_text(const Key& key);
 // Throws Error(Exit::usage) unless the value is in the key's range and among its choices; `where` begins the message.
 void check_value(const Key& key, const std::string& where);
@@ -46,33 +46,33 @@ void check_value(const Key& key, const std::string& where);
 // Fills `config` from a TOML file. Throws Error(Exit::usage) with file and line for a missing file, bad TOML, an
 // unknown key (naming the nearest known one), a wrong type or a value out of range.
 void read_config(const std::string& path, Config& config);
-// The same from TOML text; `origin` stands for the path in messages.
+// The same from TOML text; `origin` replaces the path in messages.
 void read_config_text(const std::string& text, const std::string& origin, Config& config);
 // "section.key=value", value in TOML syntax or a bare word for a string.
 void set_key(const std::string& assignment, Config& config);
-// Sets a key from the text of a command-line option that means the same: what a config would refuse, the option
+// Sets a key from the text of a command-line option that means the same. The option refuses the values that a config
 // refuses. `where` begins the message ("--exponents 0: ").
 void set_key_text(const std::string& path, const std::string& text, const std::string& where, Config& config);
 // A time in ms as a number of steps. Throws Error(Exit::usage) naming `key` unless it is a whole number of steps.
 std::int64_t whole_steps(double time, double dt, const std::string& key);
-// Ranges (again, for values that the program has set) and contradictions between keys (k > D, d >= T, ...). Throws
-// Error(Exit::usage). A network or pictures read from files are not known here: N and D are checked only without
-// network.file, and pictures are taken to be 28 x 28. Grid-dependent contradictions are checked by check_grid, with the
-// number of shards.
+// Checks ranges (again, for values that the program has set) and contradictions between keys (k > D, d >= T, ...).
+// Throws Error(Exit::usage). It does not read networks and pictures: N and D are checked only without network.file, and
+// pictures are assumed to be 28 x 28. check_grid checks contradictions that depend on the grid, with the number of
+// shards.
 void check_config(const Config& config);
-// What check_config would say of keys of sections that are off (flossing, diagnostics, serve) if they were on, one
-// sentence each. Keys at their defaults are not told. As there, D is not known with network.file; the second form is
-// told it.
+// The contradictions that check_config would find if sections that are off (flossing, diagnostics, serve) were on, one
+// sentence each. Keys at their defaults are not reported. D is unknown with network.file; the second form takes it as
+// an argument.
 std::vector<std::string> config_warnings(const Config& config);
 std::vector<std::string> config_warnings(const Config& config, std::int64_t neurons, bool has_current);
 // Whether the communicator `comm` can carry what `backend` computes; names as in the config, auto among them.
 void check_comm(const std::string& backend, const std::string& comm);
 // Whether only this machine can reach an address to listen at.
 bool is_loopback(const std::string& address);
-// A third place for serve.token.
+// The environment variable with the token, if the config has none.
 inline constexpr const char* token_variable = "SPIKEFLOSS_TOKEN";
-// Throws Error(Exit::usage) for a token that is easy to guess or cannot be part of an address; `name` says where it is
-// from.
+// Throws Error(Exit::usage) for a token that is easy to guess or cannot be part of an address. `name` is the place of
+// the token.
 void check_token(const std::string& token, const std::string& name);
 // Whether "section.key=value" sets serve.token.
 bool is_token_assignment(const std::string& assignment);

@@ -1,5 +1,5 @@
-// Reads a sweep file. Every value goes through the schema of the config on its way to an assignment, so that what a
-// config refuses is refused here with the line of the sweep file.
+// Reads a sweep file. Every value goes through the schema of the config before it becomes an assignment. A value that a
+// config refuses is therefore refused here, with the line of the sweep file.
 #include "config/sweep.hpp"
 
 #include "config/nearest.hpp"
@@ -19,7 +19,7 @@ namespace spikefloss {
 namespace {
 
 constexpr std::size_t most_points = 100'000;
-constexpr std::size_t longest_name = 200;  // file systems take 255 bytes; a log's ending has to fit, too
+constexpr std::size_t longest_name = 200;  // file systems take 255 bytes; the ending of a log needs some of them
 
 const std::vector<std::string> top_level = {"base", "seeds", "success", "set", "values", "variants"};
 
@@ -41,7 +41,7 @@ std::string plain_text(const Key& key) {
     return std::visit([](const auto* value) { return plain_text(*value); }, key.value);
 }
 
-// For the name of a folder: letters, digits and a few marks as they are, any other byte as %2F.
+// For the name of a folder: letters, digits and a few marks stay, any other byte becomes %2F.
 std::string folder_text(const std::string& text) {
     std::string safe;
     for (const char c : text) {
@@ -58,7 +58,7 @@ bool is_word(const std::string& text) {
                        [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
 }
 
-// Entries of a table in the order in which the file has them (toml++ sorts them by name).
+// Entries of a table in the order of the file (toml++ sorts them by name).
 std::vector<std::pair<const toml::key*, const toml::node*>> in_order(const toml::table& table) {
     std::vector<std::pair<const toml::key*, const toml::node*>> entries;
     for (const auto& [name, node] : table) entries.emplace_back(&name, &node);
@@ -125,16 +125,16 @@ private:
         }
     }
 
-    // A key that the sweep itself sets, or that two places set.
+    // Throws for a key that the sweep itself sets, or that two places set.
     void check_free(const std::string& key, const std::string& owner, const std::string& where) {
         const std::map<std::string, const char*> own = {
             {"run.seed", "write seeds = [1, 2, 3], or seeds = {from = 1, to = 20}, at the top of the file"},
-            {"run.directory", "every run has a directory of its own; spikefloss sweep --run-dir says where they are"},
+            {"run.directory", "every run has a directory of its own; spikefloss sweep --run-dir sets where they are"},
             {"serve.token", "keep it in the base config: names and records of a sweep would show it"}};
         if (const auto found = own.find(key); found != own.end())
             throw Error(Exit::usage, fmt::format("{}a sweep cannot set {}", where, key), found->second);
         const auto [before, is_new] = owners_.emplace(key, owner);
-        // A variant wins over what [set] has for every run.
+        // A variant overrides the value of [set].
         if (before->second == "set" && owner.starts_with("variants.")) before->second = owner;
         require(is_new || before->second == owner, Exit::usage,
                 fmt::format("{}{} is set by [{}] and by [{}]", where, key, before->second, owner),
@@ -186,8 +186,8 @@ private:
 
     void read_variants(const toml::node& node) {
         const std::string example =
-            "write [variants.method.flossed] on a line of its own, and its keys below: a group "
-            "(method), one of its variants (flossed)";
+            "write [variants.method.flossed] on a line of its own, and its keys below: a group (method), one of its "
+            "variants (flossed)";
         for (const auto& [group, variants] : table_of(node, "variants", example)) {
             const std::string name(group.str());
             const auto& taken = sweep_columns;
@@ -231,7 +231,8 @@ private:
             };
             const std::int64_t from = bound("from"), to = bound("to");
             require(from <= to && to - from < static_cast<std::int64_t>(most_points), Exit::usage,
-                    fmt::format("{}seeds from {} to {} are none, or more than {}", at(*node), from, to, most_points),
+                    fmt::format("{}the range of seeds from {} to {} is empty, or has more than {}", at(*node), from, to,
+                                most_points),
                     example);
             for (std::int64_t value = from; value <= to; ++value)  // distinct as they are
                 axis.choices.push_back({fmt::format("{}", value), {fmt::format("run.seed={}", value)}});
@@ -254,7 +255,7 @@ private:
         const std::vector<Key> keys = {
             {"success",
              "accuracy",
-             "mean accuracy, as a fraction, that makes a run a success",
+             "mean accuracy, as a fraction, at which a run is a success",
              {},
              above(0),
              1,

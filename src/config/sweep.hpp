@@ -1,5 +1,5 @@
-// A sweep: one base config, and what varies over it, from a TOML file (docs/sweep.md). Every combination is a point:
-// the base config with assignments such as --set takes, and a name made of what varies.
+// A sweep: one base config, and the settings that vary, from a TOML file (docs/sweep.md). Every combination is a point:
+// the base config with assignments as in --set, and a name made of the varied settings.
 #pragma once
 
 #include "config/config.hpp"
@@ -12,7 +12,7 @@
 
 namespace spikefloss {
 
-// Something that varies: a key of the config, a group of variants that set several keys each, or the seed.
+// A setting that varies: a key of the config, a group of variants that set several keys each, or the seed.
 struct SweepAxis {
     struct Choice {
         std::string text;                      // "14", "flossed"
@@ -23,7 +23,7 @@ struct SweepAxis {
 };
 
 struct SweepSuccess {
-    double accuracy = 0.0;      // mean over the last reports that a run must reach; 0: not asked
+    double accuracy = 0.0;      // mean over the last reports that a run must reach; 0: no such test
     std::int64_t reports = 10;  // of metrics.jsonl, over which loss and accuracy are averaged
 };
 
@@ -42,7 +42,7 @@ struct SweepPoint {
     std::vector<std::string> assignments;
 };
 
-// Columns of a table of runs that no group of variants may be named like.
+// Columns of a table of runs. No group of variants may have such a name.
 inline constexpr std::array<std::string_view, 11> sweep_columns = {"run",
                                                                    "seed",
                                                                    "state",
@@ -55,13 +55,13 @@ inline constexpr std::array<std::string_view, 11> sweep_columns = {"run",
                                                                    "seconds",
                                                                    "flossing_seconds"};
 
-// Throws Error(Exit::usage) with file and line, as read_config does; also when a point is a contradiction
-// (check_config), or has too few reports to be a success.
+// Throws Error(Exit::usage) with file and line, as read_config does; also if a point is a contradiction (check_config),
+// or has too few reports for the test of success.
 Sweep read_sweep(const std::string& path);
 Sweep read_sweep_text(const std::string& text, const std::string& path);
 
-// All of them. Seeds vary slowest, so that a half-finished sweep has every setting, and further seeds keep the others'
-// places.
+// All points. Seeds vary slowest, so a half-finished sweep has every setting, and further seeds do not change the
+// places of the others.
 std::vector<SweepPoint> points_of(const Sweep& sweep);
 Config config_of(const Sweep& sweep, const SweepPoint& point);
 

@@ -1,5 +1,5 @@
-// The record of a sweep in its directory: all that is needed to name its runs and to know their configs, whatever has
-// become of the files it was read from.
+// The record of a sweep in its directory. It has all that is needed to name the runs and to know their configs, even if
+// the files that it was read from have changed.
 #include "config/schema.hpp"
 #include "config/sweep.hpp"
 #include "core/error.hpp"

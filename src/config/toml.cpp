@@ -1,5 +1,5 @@
-// Fills a Config from TOML text or from one --set argument. TOML itself is strict about syntax; what is added here is
-// that every name and type must be one of the schema's.
+// Fills a Config from TOML text or from one --set argument. toml++ checks the syntax; this file checks that every name
+// and type is one of the schema's.
 #include "config/nearest.hpp"
 #include "config/toml_depth.hpp"
 #include "config/toml_node.hpp"
@@ -89,7 +89,7 @@ std::string read_text_file(const std::string& path, const char* kind) {
     if (failure && failure.value() != ENOENT && failure.value() != ENOTDIR) throw unreadable(failure.message());
     if (!std::filesystem::exists(status)) throw unreadable("there is no such file");
     if (std::filesystem::is_directory(status)) throw unreadable("it is a folder");
-    // <(command) of a shell gives a FIFO to which somebody writes; with any other the program could wait for ever.
+    // <(command) of a shell gives a FIFO that has a writer. With any other FIFO the program could wait without end.
     const bool from_shell = path.starts_with("/dev/fd/") || path.starts_with("/proc/self/fd/") || path == "/dev/stdin";
     if (!std::filesystem::is_regular_file(status) && !from_shell)
         throw unreadable("it is a FIFO, a socket or a device, not a regular file");
@@ -101,8 +101,8 @@ std::string read_text_file(const std::string& path, const char* kind) {
         text.append(piece, 0, static_cast<std::size_t>(file.gcount()));
     }
     if (file.bad()) throw unreadable("reading failed");
-    if (text.size() > most_text) throw unreadable("it has more than 16 MB, so that it is none");
-    // With a mark of the byte order, or, as the first character is a letter or a bracket, with a 0 beside it.
+    if (text.size() > most_text) throw unreadable("it has more than 16 MB, too many for such a file");
+    // UTF-16 has a byte order mark, or a 0 beside the first character, which is a letter or a bracket.
     const bool wide = text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff") ||
                       (text.size() > 1 && (text[0] == '\0') != (text[1] == '\0'));
     if (wide)
@@ -213,7 +213,7 @@ bool is_token_assignment(const std::string& assignment) {
 void set_key(const std::string& assignment, Config& config) {
     const std::size_t equals = assignment.find('=');
     const std::string path = trimmed(std::string_view(assignment).substr(0, equals));
-    // No message shows a token, also not that of a misspelled key.
+    // No message shows a token, even if the key is misspelled.
     const bool secret = path.find("tok") != std::string::npos && equals != std::string::npos;
     const std::string where = fmt::format("--set {}: ", secret ? path + "=..." : assignment);
     const std::size_t dot = path.find('.');

@@ -1,7 +1,7 @@
-// How deep a TOML text nests, found before the parser sees it: the parser and its tree are recursive, so keys of 50 000
-// parts would overflow the stack. One pass over the characters; only strings and comments have to be told apart from
-// the rest. Where the text is not valid TOML, the depth holds up to the first fault, beyond which the parser does not
-// go.
+// The depth to which a TOML text nests, found before the parser reads it: the parser and its tree are recursive, so
+// keys of 50 000 parts would overflow the stack. It takes one pass over the characters, and only distinguishes strings
+// and comments from the rest. If the text is not valid TOML, the depth is right up to the first fault. The parser stops
+// there.
 #include "config/toml_depth.hpp"
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace spikefloss {
 namespace {
 
-// The position after the string that begins at `begin` with a quote. One that does not end reaches to the end of its
+// The position after the string that begins at `begin` with a quote. A string without an end extends to the end of its
 // line or, with three quotes, of the text.
 std::size_t after_string(std::string_view text, std::size_t begin) {
     const char quote = text[begin];

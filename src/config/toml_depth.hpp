@@ -1,4 +1,4 @@
-// How deep a TOML text nests: what the parser may be given.
+// The depth to which a TOML text nests, and the limit for the parser.
 #pragma once
 
 #include <string_view>

@@ -1,5 +1,5 @@
-// What reading a config and reading a sweep share. Includes toml++, which compiles slowly: only toml.cpp and sweep.cpp
-// may include this.
+// Functions that reading a config and reading a sweep share. Includes toml++, which compiles slowly: only toml.cpp and
+// sweep.cpp may include this.
 #pragma once
 
 #include "config/schema.hpp"
@@ -14,7 +14,7 @@ namespace spikefloss {
 
 // The content of a text file; kind: "config", "sweep".
 std::string read_text_file(const std::string& path, const char* kind);
-// `origin` stands for the path in messages.
+// `origin` replaces the path in messages.
 toml::table parse_toml(const std::string& text, const std::string& origin);
 
 // "file:line: ", how a message begins.
@@ -23,7 +23,7 @@ inline std::string at_line(const std::string& origin, const toml::source_region&
 }
 // "a list", "an integer".
 std::string type_name(const toml::node& node);
-// Puts the node's value into the key's when it is of its type, in its range and among its choices.
+// Assigns the node's value to the key if it has the key's type and is in its range and among its choices.
 // where: "file:line: " or "--set argument: ".
 void assign(const Key& key, const toml::node& node, const std::string& where);
 

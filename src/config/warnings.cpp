@@ -1,5 +1,5 @@
-// What would be wrong with a section that is off if it were on: the section is switched on in a copy of the config,
-// which goes through check_config as any other. A key at its default is not reported.
+// Contradictions in a section that is off. The section is switched on in a copy of the config, and check_config checks
+// the copy. A key at its default is not reported.
 #include "config/schema.hpp"
 #include "core/error.hpp"
 
@@ -8,13 +8,13 @@
 namespace spikefloss {
 namespace {
 
-// Also of a secret, which value_text does not show.
+// Compares secrets too, which value_text does not show.
 bool same_value(const Key& a, const Key& b) {
     if (a.secret) return *std::get<std::string*>(a.value) == *std::get<std::string*>(b.value);
     return value_text(a) == value_text(b);
 }
 
-// The first contradiction in a config, without what to do about it; "" where there is none.
+// The first contradiction in a config, without the suggestion; "" if there is none.
 std::string problem_of(const Config& config) {
     try {
         check_config(config);
@@ -30,7 +30,7 @@ void assign(const Key& to, const Key& from) {
 }
 
 // The contradictions of `section` in `config`, where it is on. harmless: the same section with values that fit any
-// network and any task. Whatever key removes or changes a contradiction when it is set to these is part of it; it keeps
+// network and any task. A key is part of a contradiction if its harmless value removes or changes it. The key keeps
 // that value, so that the next contradiction shows.
 void collect(const std::string& section, const std::string& off, Config config, const Config& harmless,
              std::vector<std::string>& warnings) {
@@ -48,7 +48,7 @@ void collect(const std::string& section, const std::string& off, Config config, 
             told = told || !same_value(mine[i], usual[i]);
         }
         if (told) warnings.push_back(fmt::format("{}, but if it were on: {}", off, problem));
-        if (parts.empty()) return;  // what is wrong lies elsewhere
+        if (parts.empty()) return;  // the fault is in another section
         for (const std::size_t i : parts) assign(mine[i], safe[i]);
     }
 }
@@ -85,7 +85,7 @@ std::vector<std::string> schedules_meant(const FlossingConfig& f, bool adaptive)
 std::vector<std::string> config_warnings(const Config& config) {
     Config harmless;
     make_harmless(harmless);
-    // All sections harmless but the one that is looked at.
+    // All sections are harmless except the one under test.
     Config base = config;
     make_harmless(base);
     base.diagnostics.every = 0;
@@ -122,17 +122,16 @@ std::vector<std::string> config_warnings(const Config& config) {
         on.serve.port = safe.serve.port = 1;
         collect("serve", "the live page is off (serve.port = 0)", on, safe, warnings);
     }
-    // All D exponents: one more would be one too many.
+    // If k + 1 exponents are too many, flossing.exponents = k is D.
     Config one_more = config;
     one_more.flossing.exponents += 1;
     one_more.flossing.target = {0.0};
     if (!schedule.empty() && config.network.file.empty() && config.network.reset == "zero" &&
         config.flossing.jacobian_reset == "detached" && problem_of(one_more).find("flossing.exponents") == 0)
-        warnings.push_back(
-            fmt::format("flossing.exponents = {} asks for all directions, but a spike that resets its membrane to 0 "
-                        "takes one away: its "
-                        "exponent is -infinite, and flossing ends there with exit code 3",
-                        config.flossing.exponents));
+        warnings.push_back(fmt::format(
+            "flossing.exponents = {} covers all directions of the state, but a spike that resets its membrane to 0 "
+            "takes one away: its exponent is -infinite, and flossing ends there with exit code 3",
+            config.flossing.exponents));
     return warnings;
 }
 

@@ -106,7 +106,7 @@ TEST(ConfigChecks, DelayedBits) {
         {{"task.steps_per_bit=5"}, {}},
         {{"task.steps_per_bit=4"}, {"task.delay = 10 ms is 10 steps, but delayed_xor needs a multiple of 8", "= 16"}},
         {{"task.delay=11"}, {"delayed_xor needs a multiple of 2"}},
-        {{"task.delay=0"}, {"delayed_xor needs a multiple of 2", "not 0"}},
+        {{"task.delay=0"}, {"delayed_xor needs a multiple of 2", "0 is not allowed"}},
         {{"task.delay=11", "task.name=delayed_copy"}, {}},
         {{"task.delay=0", "task.name=delayed_copy"}, {}},
         {{"task.inputs=2"}, {"task.inputs = 2, but task.coding = \"direct\" has one input"}},
@@ -246,12 +246,12 @@ TEST(ConfigChecks, SectionsThatAreOff) {
 
 TEST(ConfigChecks, Schedules) {
     expect({
-        {{"flossing.schedule=before"}, {"flossing.schedule has \"before\", but flossing.before says nothing"}},
+        {{"flossing.schedule=before"}, {"flossing.schedule has \"before\", but flossing.before is not set"}},
         {{"flossing.schedule=before", "flossing.before=10"}, {}},
         {{"flossing.schedule=every", "flossing.before=10"},
          {"flossing.before is set, but flossing.schedule does not have \"before\""}},
         {{"flossing.before=10"}, {}},  // no flossing at all
-        {{"flossing.schedule=at"}, {"flossing.schedule has \"at\", but flossing.at says nothing"}},
+        {{"flossing.schedule=at"}, {"flossing.schedule has \"at\", but flossing.at is not set"}},
         {{"flossing.schedule=at", "flossing.at=0,999"}, {}},
         {{"flossing.schedule=at", "flossing.at=0,1000"}, {"flossing.at = 1000 is never reached: train.steps = 1000"}},
         {{"flossing.schedule=at", "flossing.at=50", "flossing.stop_step=50"},
@@ -270,7 +270,7 @@ TEST(ConfigChecks, Schedules) {
         {{"flossing.schedule=adaptive", "flossing.adaptive_lag=1e-12"},
          {"flossing.adaptive_lag = 1e-12 ms is shorter than one step"}},
         {{"flossing.schedule=adaptive", "flossing.adaptive_quantity=gradient", "flossing.adaptive_lag=20"},
-         {"flossing.adaptive_lag is for exponents, but flossing.adaptive_quantity = \"gradient\""}},
+         {"flossing.adaptive_lag needs exponents, but flossing.adaptive_quantity = \"gradient\""}},
         {{"flossing.schedule=every", "flossing.stop_band=0.1,-0.1"}, {"flossing.stop_band is not two ascending"}},
         {{"flossing.schedule=every", "flossing.stop_band=-0.1,0.1"}, {}},
         {{"flossing.schedule=every,every"}, {"flossing.schedule names every more than once"}},
@@ -294,13 +294,13 @@ TEST(ConfigChecks, Parameters) {
         {{"train.parameters=w_in,w_in"}, {"train.parameters names w_in more than once"}},
         {{"train.parameters=alpha,beta"}, {}},
         {{"train.parameters=alpha", "network.tau_syn=0"},
-         {"train.parameters names alpha, but with network.tau_syn near 0"}},
+         {"train.parameters names alpha, but network.tau_syn is near 0"}},
         {{"train.parameters=alpha", "network.tau_syn=0", "network.file=net.h5"}, {}},
         {{"train.parameters=initial_current", "network.tau_syn=0"},
-         {"names initial_current, but with network.tau_syn"}},
+         {"names initial_current, but network.tau_syn is near 0"}},
         {{"train.parameters=initial_membrane", "network.tau_syn=0"}, {}},
-        {{"train.parameters=beta", "network.tau_mem=0"}, {"names beta, but with network.tau_mem near 0"}},
-        {{"train.parameters=kappa"}, {"names kappa, but with network.tau_out near 0"}},
+        {{"train.parameters=beta", "network.tau_mem=0"}, {"names beta, but network.tau_mem is near 0"}},
+        {{"train.parameters=kappa"}, {"names kappa, but network.tau_out is near 0"}},
         {{"train.parameters=kappa", "network.tau_out=5"}, {}},
     });
     expect(
