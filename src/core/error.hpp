@@ -1,6 +1,5 @@
-// The one exception type of the program: what is wrong, where, and what to do about it, with the exit code the
-// process ends with. User input is checked with require(), always; internal assumptions with SPIKEFLOSS_ASSERT,
-// in debug builds.
+// The exception type of the program: the problem, its place, a suggestion, and the exit code of the process. User input
+// is always checked, with require(). Internal assumptions are checked in debug builds, with SPIKEFLOSS_ASSERT.
 #pragma once
 
 #include <fmt/format.h>
@@ -11,8 +10,8 @@
 
 namespace spikefloss {
 
-// Exit codes of the program, listed for users in docs/exit_codes.md. A script that starts it again has to know no more
-// than these; the kinds that share a code differ in what the message says.
+// Exit codes of the program, listed for users in docs/exit_codes.md. A script that restarts the program needs only
+// these. Kinds with the same code differ in their messages.
 enum class Exit : int {
     success = 0,
     internal = 1,  // a defect of the program, or of a library call
@@ -20,8 +19,8 @@ enum class Exit : int {
     usage = 2,     // command line or config
     bad_file = 2,  // an input file is missing, damaged or does not fit
     numerics = 3,  // loss or state not finite, a factorisation failed
-    lost = 75,     // a rank is lost or stuck; --resume goes on from the last checkpoint
-    stopped = 85,  // stopped by a signal after writing a checkpoint; --resume goes on
+    lost = 75,     // a rank is lost or stuck; --resume continues from the last checkpoint
+    stopped = 85,  // stopped by a signal after writing a checkpoint; --resume continues
 };
 
 // Text for a terminal: control characters of names and files become \xNN. A zero would end the text. An escape
@@ -60,7 +59,7 @@ private:
     unsigned line_;
 };
 
-// What std::bad_alloc means to a user.
+// The error that a user gets for std::bad_alloc.
 inline Error out_of_memory() {
     return {Exit::usage, "no memory left",
             "use fewer neurons, a smaller batch, fewer exponents or a shorter horizon, or more ranks on more machines"};

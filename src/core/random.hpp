@@ -1,5 +1,5 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011; Random123), keyed by (seed, stream) and counted
-// by global indices, so that what is drawn depends neither on the process grid nor on what was drawn before.
+// by global indices, so that a number depends neither on the process grid nor on earlier numbers.
 #pragma once
 
 #include <Random123/philox.h>
@@ -10,7 +10,7 @@
 
 namespace spikefloss {
 
-// What the numbers are for. The values are part of the meaning of a seed: append, never renumber.
+// The uses of the numbers. The values are part of the meaning of a seed: append, never renumber.
 enum class Stream : std::uint32_t {
     weights = 0,     // counters: parameter, row, column
     task_train = 1,  // counters: step, sequence, then the task's own

@@ -1,6 +1,6 @@
-// The time in which this process ran. A process that is suspended (Ctrl-Z, SIGSTOP, a frozen job) does not look at its
-// stopwatch: of the time between two looks at most `longest` seconds count, so the time of a suspension does not. This
-// tells "the others do not answer" from "this process stood still".
+// The time during which this process ran. A suspended process (Ctrl-Z, SIGSTOP, a frozen job) does not read its
+// stopwatch. At most `longest` seconds between two readings count, so the time of a suspension does not. This
+// distinguishes other ranks that do not answer from a suspension of this process.
 #pragma once
 
 #include <algorithm>

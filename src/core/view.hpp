@@ -18,7 +18,7 @@ struct Matrix {
     Matrix(T* data_, Index rows_, Index cols_) : Matrix(data_, rows_, cols_, cols_) {}
     Matrix(T* data_, Index rows_, Index cols_, Index stride_)
         : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
-    // A matrix may be read where a constant one is asked for.
+    // A matrix converts to a matrix of constants.
     template <class U>
         requires std::is_same_v<const U, T>
     Matrix(const Matrix<U>& m) : Matrix(m.data, m.rows, m.cols, m.stride) {}
@@ -28,17 +28,17 @@ enum class Scalar { float32, float64, int64 };
 
 inline std::size_t size_of(Scalar type) { return type == Scalar::float32 ? 4 : 8; }
 
-// The type in which sums over neurons, sequences and time are accumulated and travel between ranks: float32 for
+// The type in which sums over neurons, sequences and time are accumulated and sent between ranks: float32 for
 // speed; float64 so that the rounded result does not depend on the order of the terms, that is, on the grid.
 enum class Sums { float32, float64 };
 
-// How products of float matrices are taken where the hardware has a choice: as float (fp32), or with operands rounded
-// to TF32 or bfloat16, faster and less exact. The CPU always takes fp32.
+// The precision of products of float matrices, if the hardware has a choice: float (fp32), or operands rounded to TF32
+// or bfloat16, which is faster and less exact. The CPU always uses fp32.
 enum class Precision { fp32, tf32, bf16 };
 
 inline Scalar scalar_of(Sums sums) { return sums == Sums::float32 ? Scalar::float32 : Scalar::float64; }
 
-// A [rows, cols] matrix of partial sums, float or double as the backend's Sums says.
+// A [rows, cols] matrix of partial sums, float or double by the backend's Sums.
 struct SumMatrix {
     void* data;
     Scalar type;

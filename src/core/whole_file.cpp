@@ -21,13 +21,13 @@ namespace fs = std::filesystem;
 const char* const suggestion = "choose a folder that you may write to, on a disk with room (--run-dir for a run)";
 const std::string suffix = ".partial";
 constexpr std::size_t longest_name = 255, added_to_name = 32;
-constexpr std::time_t surely_locked = 60;  // seconds; a new file is locked within less
+constexpr std::time_t surely_locked = 60;  // seconds; a new file is locked sooner
 
 [[noreturn]] void fail(const std::string& path, int fault) {
     throw Error(Exit::storage, fmt::format("cannot write {}: {}", path, std::strerror(fault)), suggestion);
 }
 
-// What a chain of symbolic links leads to in the end, whether that exists or not.
+// The final target of a chain of symbolic links. It need not exist.
 fs::path followed(const std::string& path) {
     fs::path at = path;
     std::error_code code;
@@ -43,12 +43,12 @@ std::string folder_of(const fs::path& path) {
     return folder.empty() ? "." : folder;
 }
 
-// What the names of the partial files of one target begin with.
+// The common beginning of the names of the partial files of one target.
 std::string beginning_of(const fs::path& target) {
     return target.filename().string().substr(0, longest_name - added_to_name) + ".";
 }
 
-// A lock of the open file that ends with its process, and that HDF5's own locks do not meet.
+// Locks the open file. The lock ends with its process, and does not conflict with HDF5's own locks.
 bool lock(int descriptor) {
     struct flock whole = {};
     whole.l_type = F_WRLCK;
@@ -81,7 +81,7 @@ bool same_file(const struct stat& file, const std::string& path) {
     return ::stat(path.c_str(), &other) == 0 && other.st_dev == file.st_dev && other.st_ino == file.st_ino;
 }
 
-// The path of a file below a directory that is `file`, by whatever link; "" when there is none.
+// The path below a directory that leads to `file`, also by a link; "" if there is none.
 std::string found_below(const std::string& directory, const struct stat& file) {
     std::error_code code;
     for (fs::recursive_directory_iterator entry(directory, code), end; !code && entry != end; entry.increment(code))
@@ -139,7 +139,7 @@ bool flush_file(const std::string& path) {
 
 void make_folder(const std::string& path, const char* what) {
     std::error_code code;
-    std::vector<fs::path> parents;  // of what is made here
+    std::vector<fs::path> parents;  // of the new folders
     for (fs::path at = fs::absolute(path).lexically_normal(); !fs::exists(at, code) && at.has_relative_path();
          at = at.parent_path())
         parents.push_back(at.parent_path());
@@ -172,7 +172,7 @@ void require_regular_file(const std::string& path) {
     if (S_ISDIR(state.st_mode)) fail("this is a folder, not a file", "give the path of a file");
     if (!S_ISREG(state.st_mode))
         fail(fmt::format("this is {}, not a regular file", kind_of(state.st_mode)), "write it to a file first");
-    // Between the two the path may have come to lead to a FIFO: it is not waited for.
+    // The path may lead to a FIFO by now. Opening it must not wait.
     const int file = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (file < 0) fail(fmt::format("cannot be opened: {}", std::strerror(errno)), "check who may read it");
     ::close(file);
@@ -203,7 +203,7 @@ void require_may_write(const NamedOutput& output) {
                 "name another file");
     }
     require(state.st_size == 0 || output.overwrite || of_kind, Exit::usage,
-            fmt::format("{}: this file is there already and is not {}", said, output.kind),
+            fmt::format("{}: this file exists already and is not {}", said, output.kind),
             "name another file, or add --overwrite to replace it");
 }
 

@@ -43,9 +43,9 @@ std::vector<std::int64_t> steps_in(const std::string& folder) {
     return steps;
 }
 
-// Later steps than this one stay: they can only be damaged ones that a resumed run went back behind.
+// Checkpoints of later steps stay: they can only be damaged ones, which a resumed run has skipped.
 void remove_old(const std::string& folder, std::int64_t step, int keep) {
-    std::error_code code;  // a file that cannot be removed is no reason to stop training
+    std::error_code code;  // a file that cannot be removed does not stop training
     int kept = 0;
     for (std::int64_t other : steps_in(folder))
         if (other <= step && kept++ >= std::max(keep, 1)) fs::remove(path_of(folder, other), code);
@@ -161,7 +161,7 @@ void require_whole_checkpoint(const std::string& path, const ProcessGrid& grid) 
     const std::string fault = checkpoint_fault(path, grid);
     grid.agree([&] {
         require(fault.empty(), Exit::bad_file, fault,
-                "name a checkpoint_*.h5 file as spikefloss wrote it, or a run directory to take the newest whole one");
+                "name a checkpoint_*.h5 file of spikefloss, or a run directory to use its newest whole one");
     });
 }
 
@@ -174,7 +174,7 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
         state.floss = read_optimiser(file, "/optimiser/floss", state.network.layout);
         visit_progress(state.progress, [&](const char* name, auto& value) {
             using Value = std::remove_reference_t<decltype(value)>;
-            // Older checkpoints have no such numbers; all else must be there.
+            // Older checkpoints lack these numbers. All others are required.
             const bool newer =
                 name == std::string_view("flossing_seconds") || name == std::string_view("adaptive_loss");
             if (newer && !file.has_attribute("/progress", name)) return;

@@ -11,20 +11,19 @@
 
 namespace spikefloss {
 
-// All functions are collective but read_checkpoint_origin.
+// All functions are collective except read_checkpoint_origin.
 
-// The run that a checkpoint belongs to, and what that run had written by then.
+// The run of a checkpoint, and the number of records that the run had written before it.
 struct CheckpointOrigin {
     std::string config = {}, build = {};  // TOML; the build
     std::string run = {};                 // random, the same in all checkpoints of a run; "" in older ones
     std::string data = {};     // digest of the data that were read; "" for generated tasks, and in older ones
-    std::string network = {};  // digest of network.file; "" where the run began without one, and in older ones
-    std::optional<std::int64_t> metrics = {},
-                                diagnostics = {};  // records on the disk; none where they were not counted
+    std::string network = {};  // digest of network.file; "" if the run began without one, and in older ones
+    std::optional<std::int64_t> metrics = {}, diagnostics = {};  // records on the disk; none if they were not counted
 };
 
-// Writes the checkpoint of progress.step and, once it is safe on disk, removes all but the `keep` newest of those up to
-// this step. The folder is made when missing. On failure Error(Exit::storage); older checkpoints are as they were.
+// Writes the checkpoint of progress.step. Once it is safe on disk, removes all but the `keep` newest of those up to
+// this step. Makes the folder if it is missing. On failure Error(Exit::storage); older checkpoints are unchanged.
 void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
                       const CheckpointOrigin& origin, int keep);
 
@@ -33,16 +32,16 @@ struct CheckpointInfo {
     std::int64_t step = 0;
 };
 
-// The newest whole checkpoint of a folder, the same on every rank; none when there is none. Each one tried is read
-// completely and compared with its checksums; the damaged ones go to `rejected` as one text each, with the reason.
+// The newest whole checkpoint of a folder, the same on every rank; none if there is none. It reads each candidate
+// completely and compares it with its checksums. `rejected` gets one text for each damaged one, with the reason.
 std::optional<CheckpointInfo> newest_checkpoint(const ProcessGrid& grid, const std::string& folder,
                                                 std::vector<std::string>& rejected);
 
-// Error(Exit::bad_file) on every rank when the file is not, byte for byte, what was written. For a file that a user
-// names; newest_checkpoint has looked already.
+// Error(Exit::bad_file) on every rank if a byte of the file differs from what was written. For a file that a user
+// names; newest_checkpoint has checked its result already.
 void require_whole_checkpoint(const std::string& path, const ProcessGrid& grid);
 
-// Error(Exit::bad_file) when the file is no checkpoint, or of another version.
+// Error(Exit::bad_file) if the file is no checkpoint, or of another version.
 TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid);
 
 CheckpointOrigin read_checkpoint_origin(const std::string& path);

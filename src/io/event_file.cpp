@@ -1,4 +1,4 @@
-// TFRecord: length (8 bytes), checksum of it, data, checksum of that; little-endian. The checksum is CRC-32C, masked.
+// TFRecord: length (8 bytes), its checksum, data, their checksum; little-endian. The checksum is CRC-32C, masked.
 #include "io/event_file.hpp"
 
 #include "core/error.hpp"
@@ -82,8 +82,8 @@ void add_scalars(const std::string& tag, const nlohmann::json& value, std::strin
 
 double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
-// Later than that of any other file of the folder: TensorBoard reads them in the order of their names, and the clock
-// may have been set back.
+// A time after that of any other file of the folder. TensorBoard reads the files in the order of their names, and the
+// clock may have been set back.
 double time_for_name(const std::string& folder) {
     const std::string before = "events.out.tfevents.";
     double time = now();
@@ -121,14 +121,14 @@ void EventFile::add_line(const std::string& line) {
 }
 
 // HistogramProto {min = 1, max = 2, num = 3, sum = 4, sum_squares = 5, bucket_limit = 6, bucket = 7}, with the buckets
-// between the first and the last that hold something.
+// between the first and the last that are not empty.
 void EventFile::add(std::int64_t step, const std::string& tag, const Histogram& histogram) {
     if (histogram.count == 0.0) return;
     const std::vector<double>& counts = histogram.counts;
     std::size_t first = 0, last = counts.size() - 1;
     while (counts[first] == 0.0) ++first;
     while (counts[last] == 0.0) --last;
-    if (first > 0) --first;  // an empty one, whose limit is where the next begins
+    if (first > 0) --first;  // an empty one, whose limit is the lower end of the next
     const std::span<const double> limits(Histogram::limits());
     const std::string proto = float64(1, histogram.least) + float64(2, histogram.most) + float64(3, histogram.count) +
                               float64(4, histogram.sum) + float64(5, histogram.sum_of_squares) +
@@ -144,14 +144,14 @@ void EventFile::write(std::int64_t step, const std::string& summary) {
 
 void EventFile::sync() {
     require(flush_file(path_), Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(errno)),
-            "make room on the disk and go on with --resume");
+            "free space on the disk and continue with --resume");
 }
 
 void EventFile::write_record(const std::string& data) {
     const std::string length = bytes_of(static_cast<std::uint64_t>(data.size()));
     file_ << length << bytes_of(masked_checksum(length)) << data << bytes_of(masked_checksum(data)) << std::flush;
     require(static_cast<bool>(file_), Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(errno)),
-            "make room on the disk and go on with --resume");
+            "free space on the disk and continue with --resume");
 }
 
 }  // namespace spikefloss

@@ -1,5 +1,5 @@
-// Records for TensorBoard: an event file, that is TFRecords of protocol buffers (tensorflow.Event). Only the few fields
-// that are needed are written, by hand; their numbers are those of event.proto and summary.proto.
+// Records for TensorBoard: an event file of TFRecords with protocol buffers (tensorflow.Event). Only the necessary
+// fields are written, without the protobuf library; their numbers are those of event.proto and summary.proto.
 #pragma once
 
 #include "io/histogram.hpp"
@@ -12,12 +12,12 @@ namespace spikefloss {
 
 class EventFile {
 public:
-    // Starts a new file in `folder`, which is made. Throws Error(Exit::storage), as all of it.
+    // Starts a new file in `folder`, which it makes. All functions throw Error(Exit::storage).
     explicit EventFile(const std::string& folder);
 
-    // The numbers of a line of metrics.jsonl as "training/loss", "training/gradient_norms/w_rec",
-    // "flossing/exponents/1"; of one of diagnostics.jsonl, which has no kind, as "diagnostics/...". At the training
-    // step for training and diagnostics, at the flossing step for flossing. Lists but the exponents are left out.
+    // Writes the numbers of a line of metrics.jsonl as "training/loss", "training/gradient_norms/w_rec",
+    // "flossing/exponents/1"; those of a line of diagnostics.jsonl, which has no kind, as "diagnostics/...". The step
+    // is the flossing step for flossing, else the training step. Lists other than exponents are left out.
     void add_line(const std::string& line);
     void add(std::int64_t step, const std::string& tag, const Histogram& histogram);
     // Flushes what was written to the disk.

@@ -24,15 +24,15 @@ namespace {
 
 std::string probe_program;
 
-// Of computing, and of waiting for a disk, without a block of the file being read.
+// Limits of computing, and of waiting for a disk, without progress.
 constexpr rlim_t most_cpu_seconds = 5;
 constexpr unsigned most_seconds = 60;
-constexpr rlim_t most_memory = rlim_t(8) << 30;  // beside what the program has when it starts
+constexpr rlim_t most_memory = rlim_t(8) << 30;  // besides what the program has when it starts
 
-// Signals that ask a run to stop: the run is asked, not the probe.
+// Signals that stop a run. They are meant for the run, not for the probe.
 constexpr int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT};
 
-// The library has come so far: it gets as much time again.
+// The library has made progress, so the limits of time start again.
 void progress() {
     rusage used = {};
     getrusage(RUSAGE_SELF, &used);
@@ -58,7 +58,7 @@ void limit_this_process() {
     progress();
 }
 
-// Runs one read. What it throws, the reader will throw again.
+// Runs one read. An exception is ignored, because the reader will throw it again.
 template <class Work>
 void attempt(Work&& work) {
     try {
@@ -84,7 +84,7 @@ void touch(const InputFile& file) {
         attempt([&] { touch_attributes(file, object, {}); });
 }
 
-// The program anew, without the environment of MPI and with standard streams of its own. Its process, or -1.
+// Starts the program again, without the environment of MPI and with its own standard streams. The process, or -1.
 pid_t start_program(const std::string& path) {
     std::vector<std::string> texts;
     for (char** variable = environ; *variable; ++variable) {
@@ -121,8 +121,8 @@ pid_t start_program(const std::string& path) {
     return process;
 }
 
-// A fork takes milliseconds, a start of the program with all its libraries 100 ms. But a fork of a process that talks
-// to others by MPI breaks the memory that it has registered with a network card.
+// A fork takes milliseconds, a start of the program with all its libraries 100 ms. But a fork of a process that uses
+// MPI with other ranks breaks the memory that it has registered with a network card.
 pid_t start_probe(const std::string& path) {
     int uses_mpi = 0, ranks = 1;
     MPI_Initialized(&uses_mpi);
@@ -137,7 +137,7 @@ pid_t start_probe(const std::string& path) {
 }
 
 std::string text_of(int signal) {
-    return signal == SIGXCPU || signal == SIGALRM ? std::string("does not come to an end with it")
+    return signal == SIGXCPU || signal == SIGALRM ? std::string("does not finish reading it")
                                                   : fmt::format("crashes on it ({})", strsignal(signal));
 }
 
@@ -156,7 +156,7 @@ int probe_file(const std::string& path) {
 }
 
 std::string probe_fault(const std::string& path) {
-    const auto before = std::signal(SIGCHLD, SIG_DFL);  // ignored, it would leave no status
+    const auto before = std::signal(SIGCHLD, SIG_DFL);  // if it were ignored, there would be no status
     const pid_t process = start_probe(path);
     int status = 0;
     bool ended = false;
@@ -166,7 +166,7 @@ std::string probe_fault(const std::string& path) {
         ended = answer == process;
     }
     std::signal(SIGCHLD, before);
-    // Where no process can be started, as in a full job, the file is read as it is.
+    // If no process can be started, as in a full job, the file is read without a probe.
     if (!ended || !WIFSIGNALED(status)) return "";
     const int signal = WTERMSIG(status);
     if (std::find(std::begin(stop_signals), std::end(stop_signals), signal) != std::end(stop_signals)) return "";
@@ -181,7 +181,7 @@ void require_readable(const std::string& path, const ProcessGrid& grid) {
     const std::string fault = count == grid.ranks() ? seal_fault(path, grid) : "";
     grid.agree([&] {
         const std::string found = !fault.empty() || grid.rank() != 0 ? fault : probe_fault(path);
-        require(found.empty(), Exit::bad_file, found, "copy the file anew, or write it again; docs/files.md shows how");
+        require(found.empty(), Exit::bad_file, found, "copy or write the file again; docs/files.md shows how");
     });
 }
 

@@ -1,4 +1,4 @@
-// Computes checksums, and checks a file against those it carries.
+// Computes checksums, and compares a file with the checksums in it.
 #include "io/hdf5_checksum.hpp"
 
 #include "core/error.hpp"
@@ -16,9 +16,9 @@
 namespace spikefloss {
 namespace {
 
-const char* const write_anew = "copy it or write it anew";
+const char* const write_anew = "copy it or write it again";
 
-// An error's first line: who reports the fault says what to do about it.
+// The first line of an error. The function that reports the fault adds the suggestion.
 std::string problem_of(const std::exception& error) {
     const std::string text = error.what();
     return text.substr(0, text.find('\n'));
@@ -71,7 +71,7 @@ Seal read_seal(const std::string& path) {
     return seal;
 }
 
-// What a file says of one dataset, and this rank's share of the truth.
+// The checksum that a file has for one dataset, and this rank's share of the computed one.
 struct Entry {
     std::string name;
     std::int64_t stated = 0, found = 0;
@@ -225,7 +225,7 @@ std::uint64_t bytes_checksum(const std::string& path, Index size, int ranks, int
         const Index bytes = std::min(count * word, size - first * word);
         require(static_cast<bool>(file.read(reinterpret_cast<char*>(words.data()), bytes)), Exit::bad_file,
                 fmt::format("{}: cannot be read completely", path),
-                "the storage is faulty, or the file became shorter meanwhile: copy it anew");
+                "the storage is faulty, or the file became shorter meanwhile: copy it again");
         sum += run_checksum(words.data(), count, first);
     }
     return sum;
@@ -234,7 +234,7 @@ std::uint64_t bytes_checksum(const std::string& path, Index size, int ranks, int
 bool write_seal(int descriptor, Index size, std::uint64_t sum) {
     Seal seal{{}, size, sum};
     std::memcpy(seal.magic, seal_magic, sizeof seal_magic);
-    errno = ENOSPC;  // what a short write means
+    errno = ENOSPC;  // the meaning of a short write
     return ::pwrite(descriptor, &seal, sizeof seal, size) == static_cast<ssize_t>(sizeof seal);
 }
 
@@ -306,7 +306,7 @@ std::string checksum_fault(const std::string& path, const ProcessGrid& grid) {
     try {
         const InputFile file(path);
         const Contents contents = contents_of(file);
-        if (!file.has_attribute("/", checksum_name)) file.fail("it carries no checksum", write_anew);
+        if (!file.has_attribute("/", checksum_name)) file.fail("it has no checksum", write_anew);
         for (const std::string& name : contents.datasets)
             entries.push_back({name, file.integer_attribute(name, checksum_name),
                                static_cast<std::int64_t>(share_checksum(file, name, grid))});

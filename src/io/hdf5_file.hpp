@@ -1,6 +1,6 @@
 // HDF5 files: InputFile reads one on each rank by itself, OutputFile writes one from all ranks at once.
 //
-// Files hold global arrays, never pieces per rank, so any grid can read what any other wrote. Every dataset carries a
+// Files hold global arrays, never pieces per rank, so any grid can read what any other wrote. Every dataset has a
 // checksum that does not depend on the grid (io/hdf5_checksum.hpp).
 #pragma once
 
@@ -19,10 +19,10 @@ namespace spikefloss {
 
 using AttributeValue = std::variant<std::string, double, std::int64_t>;
 
-// A file open for reading. What lies in other files (external links and storage, virtual datasets) is refused. Every
-// failure is Error(Exit::bad_file) naming file and object. Names are paths such as
-// "/network/w_rec". T is float, double, int32, int64 or uint8; files may hold any integer, float or boolean type. A
-// value that is not finite, or not whole where T is an integer, is an error that names its index.
+// A file open for reading. Data in other files (external links and storage, virtual datasets) are refused. Every
+// failure is Error(Exit::bad_file) naming file and object. Names are paths such as "/network/w_rec". T is float,
+// double, int32, int64 or uint8; files may hold any integer, float or boolean type. A value that is not finite, or not
+// whole if T is an integer, is an error that names its index.
 class InputFile {
 public:
     explicit InputFile(std::string path);
@@ -31,20 +31,20 @@ public:
     bool has(const std::string& name) const;
     bool has_attribute(const std::string& object, const std::string& name) const;
 
-    // From here on the axes of all datasets are taken in reverse, as a program wrote them that stores columns first.
+    // From now on the axes of all datasets are reversed, for files of programs that store columns first.
     void reverse_axes() { reversed_ = true; }
     bool reversed() const { return reversed_; }
 
     // The dimensions of a dataset; none for a scalar.
     std::vector<Index> shape(const std::string& name) const;
-    // The same for a reader that wants an array of `rank` dimensions. Where axes are reversed, dimensions of 1 are left
-    // out or added at the end to fit: MATLAB has matrices [1, N] for vectors and knows no last dimension of 1.
+    // The same for a reader that needs `rank` dimensions. If axes are reversed, dimensions of 1 are left out or added
+    // at the end to fit: MATLAB has matrices [1, N] for vectors and has no last dimension of 1.
     std::vector<Index> shape(const std::string& name, std::size_t rank) const;
-    // Throws unless the dataset has this shape; letters names the dimensions ("[N, N]"), reason says why they are
-    // these.
+    // Throws unless the dataset has this shape. letters names the dimensions ("[N, N]"); reason is the reason for this
+    // shape.
     void require_shape(const std::string& name, const std::vector<Index>& shape, const std::string& letters,
                        const std::string& reason) const;
-    // What to do about axes that are not in the order expected.
+    // The suggestion for axes in an unexpected order.
     const char* order_advice() const;
     // The whole dataset, and the block [offset, offset + count) of it, row-major.
     template <class T>
@@ -55,11 +55,11 @@ public:
     template <class T>
     void read(const std::string& name, const std::vector<Index>& offset, const std::vector<Index>& count, T* out) const;
 
-    // Reads the dataset in blocks and throws it away; of one that lies in a piece only the first and the last block,
-    // for only the numbers differ in between. progress() is called after every block.
+    // Reads the dataset in blocks and discards it. If it is contiguous, reads only the first and the last block,
+    // because only the numbers differ in between. progress() is called after every block.
     void touch(const std::string& name, const std::function<void()>& progress) const;
 
-    // Throws when a block of this size, `bytes` an element, takes more memory than the machine has.
+    // Throws if a block of this size, `bytes` an element, takes more memory than the machine has.
     void require_room(const std::string& name, const std::vector<Index>& count, Index bytes) const;
 
     // Attributes of a group or dataset. A number may be stored as any numeric type, a whole one also as a whole float.
@@ -73,7 +73,7 @@ public:
     hid_t id() const { return file_; }
 
 private:
-    // The path of an object by hard links alone, "" when there is none.
+    // The path of an object by hard links alone, "" if there is none.
     std::string resolved(const std::string& name, int links = 0) const;
     Hdf5Handle open_dataset(const std::string& name) const;
     std::vector<Index> stored_shape(const std::string& name) const;
@@ -91,10 +91,10 @@ struct Block {
     const T* data;
 };
 
-// A file of global datasets written by all ranks through parallel HDF5. It is written under a name of its own and gets
-// its name when it is complete and on disk (core/whole_file.hpp). All functions are collective, with the same arguments
-// on every rank except for the blocks. On a failure on any rank every rank throws Error(Exit::storage), the partial
-// file is gone and a file that was at `path` before is as it was. Without finish() nothing is left either.
+// A file of global datasets written by all ranks through parallel HDF5. It has a temporary name until it is complete
+// and on disk (core/whole_file.hpp). All functions are collective, with the same arguments on every rank except for the
+// blocks. After a failure on any rank, every rank throws Error(Exit::storage), the partial file is removed and an
+// earlier file at `path` is unchanged. Without finish() no file is left either.
 class OutputFile {
 public:
     OutputFile(const ProcessGrid& grid, const std::string& path);
@@ -102,11 +102,11 @@ public:
     OutputFile(const OutputFile&) = delete;
     OutputFile& operator=(const OutputFile&) = delete;
 
-    // An attribute of an object; a group is created when there is no such object yet. "/" is the file itself.
+    // An attribute of an object; a group is created if there is no such object yet. "/" is the file itself.
     void attribute(const std::string& object, const std::string& name, const AttributeValue& value);
     // A dataset of T = float, double, int32 or int64 with these dimensions (none: a scalar). The blocks of all ranks
-    // together must cover it exactly once: of replicated data one rank passes the block and the others none. Groups on
-    // the way are created.
+    // together must cover it exactly once: for replicated data one rank passes the block and the others none. Missing
+    // groups on its path are created.
     template <class T>
     void dataset(const std::string& name, const std::vector<Index>& dims, const std::vector<Block<T>>& blocks);
     void finish();
@@ -128,8 +128,8 @@ private:
     std::string path_, name_;             // the latter until it is complete
     std::optional<PartialFile> partial_;  // on rank 0
     Hdf5Handle file_, dataset_;           // the latter while it is written
-    Index planned_ = 0;                   // upper bound of the file's size so far
-    Index reserved_ = 0;                  // bytes set aside on the storage
+    Index planned_ = 0;                   // upper bound of the file's present size
+    Index reserved_ = 0;                  // bytes reserved on the storage
     std::uint64_t attributes_ = 0;        // running checksum of all attributes
     bool open_ = false;
 };

@@ -1,4 +1,4 @@
-// Small services around the HDF5 C interface.
+// Helper functions for the HDF5 C interface.
 #include "io/hdf5_handle.hpp"
 
 namespace spikefloss {

@@ -1,4 +1,5 @@
-// What reading and writing HDF5 share: handles that close themselves, types, and the library's own reason of a failure.
+// Common parts of reading and writing HDF5: handles that close themselves, types, and the library's reason for a
+// failure.
 #pragma once
 
 #include "core/view.hpp"
@@ -12,7 +13,7 @@
 
 namespace spikefloss {
 
-// Owns an HDF5 identifier; false when the call that made it failed.
+// Owns an HDF5 identifier; false if the call that made it failed.
 class Hdf5Handle {
 public:
     Hdf5Handle() = default;
@@ -26,12 +27,12 @@ public:
     }
     operator hid_t() const { return id_; }
     explicit operator bool() const { return id_ >= 0; }
-    // Closes now; false when the library failed to.
+    // Closes now; false if the library fails.
     bool reset() {
         const hid_t id = release();
         return id < 0 || close_(id) >= 0;
     }
-    // Gives the identifier up without closing it.
+    // Releases the identifier without closing it.
     hid_t release() { return std::exchange(id_, hid_t(-1)); }
 
 private:
@@ -39,7 +40,7 @@ private:
     herr_t (*close_)(hid_t) = nullptr;
 };
 
-// Stops HDF5 from printing its error stack: failures are reported as Error. Costs nothing to call again.
+// Stops HDF5 from printing its error stack: failures are reported as Error. A second call has no cost.
 void silence_hdf5();
 
 // The innermost reason of the last failure, as the library words it, or "".

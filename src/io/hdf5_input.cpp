@@ -1,4 +1,4 @@
-// Reads HDF5 files with the library's ordinary driver and says precisely what does not fit.
+// Reads HDF5 files with the library's ordinary driver. Errors name exactly what does not fit.
 #include "core/error.hpp"
 #include "io/hdf5_file.hpp"
 
@@ -17,9 +17,9 @@ constexpr int most_links = 16;                 // soft links on the way to one o
 constexpr std::size_t longest_text = 1 << 24;  // bytes of an attribute
 constexpr Index touched_elements = 1 << 22;    // read at once by touch()
 
-// What to do.
+// Suggestions.
 const char* const hold_it = "store the numbers in the file itself: in Python, file['name'] = array";
-const char* const write_anew = "the file is truncated or damaged: copy or write it anew";
+const char* const write_anew = "the file is truncated or damaged: copy or write it again";
 
 Index elements(const std::vector<Index>& count) {
     Index product = 1;
@@ -37,8 +37,8 @@ std::string index_text(const std::vector<Index>& offset, const std::vector<Index
     return shape_text(index);
 }
 
-// Which axis of a shape each of `rank` axes is: those of size 1 that are too many are left out, missing ones (an index
-// beyond the shape) come last. As many as the shape has where it does not fit.
+// For each of `rank` axes, the number of an axis of the shape. Surplus axes of size 1 are left out; missing axes (an
+// index beyond the shape) come last. If they do not fit, all axes of the shape.
 std::vector<std::size_t> axes_of(const std::vector<Index>& dims, std::size_t rank) {
     std::vector<std::size_t> axes;
     const auto ones = static_cast<std::size_t>(std::count(dims.begin(), dims.end(), 1));
@@ -53,7 +53,7 @@ std::vector<std::size_t> axes_of(const std::vector<Index>& dims, std::size_t ran
     return axes;
 }
 
-// An array whose first index runs fastest -> row-major with the same indices.
+// An array whose first index varies fastest -> row-major with the same indices.
 template <class T>
 void turn(const std::vector<T>& in, const std::vector<Index>& count, T* out) {
     std::vector<Index> index(count.size(), 0), stride(count.size(), 1);
@@ -96,22 +96,22 @@ InputFile::InputFile(std::string path) : path_(std::move(path)) {
         fail("this is not an HDF5 file, or its beginning is damaged",
              "write it with h5py or another HDF5 library; docs/files.md shows how");
     Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-    H5Pset_file_locking(access, true, true);  // where the file system has no locks, read without
+    H5Pset_file_locking(access, true, true);  // without locks if the file system has none
     file_ = Hdf5Handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
     if (file_) return;
     const std::string reason = hdf5_reason();
     fail(fmt::format("the HDF5 library cannot open it: {}", reason),
          reason.find("lock") != std::string::npos ? "another process has it open to write: close it there first"
-                                                  : "the file is truncated or damaged: copy or write it anew");
+                                                  : "the file is truncated or damaged: copy or write it again");
 }
 
 void InputFile::fail(const std::string& problem, const std::string& suggestion) const {
     throw Error(Exit::bad_file, path_ + ": " + problem, suggestion);
 }
 
-// The library would follow any link, also into other files and devices. So each step of the way is looked at.
+// The library would follow any link, also into other files and devices. So each step of the path is checked.
 std::string InputFile::resolved(const std::string& name, int links) const {
-    if (links > most_links) fail(fmt::format("the links at {} lead in a circle", name), hold_it);
+    if (links > most_links) fail(fmt::format("the links at {} form a circle", name), hold_it);
     std::string at;
     for (std::size_t begin = 0; begin < name.size();) {
         const std::size_t end = std::min(name.find('/', begin), name.size());
@@ -159,9 +159,9 @@ Hdf5Handle InputFile::open_dataset(const std::string& name) const {
     if (!dataset) fail(fmt::format("{} cannot be opened as a dataset: {}", name, hdf5_reason()), write_anew);
     const Hdf5Handle creation(H5Dget_create_plist(dataset), H5Pclose);
     if (H5Pget_external_count(creation) > 0)
-        fail(fmt::format("the numbers of {} lie in another file (external storage), which is not read", name), hold_it);
+        fail(fmt::format("the numbers of {} are in another file (external storage), which is not read", name), hold_it);
     if (H5Pget_layout(creation) == H5D_VIRTUAL)
-        fail(fmt::format("{} is a virtual dataset, which is not read: its numbers lie elsewhere", name), hold_it);
+        fail(fmt::format("{} is a virtual dataset, which is not read: its numbers are elsewhere", name), hold_it);
     for (int filter = 0; filter < H5Pget_nfilters(creation); ++filter) {
         unsigned flags = 0;
         std::size_t values = 0;
@@ -176,7 +176,7 @@ Hdf5Handle InputFile::open_dataset(const std::string& name) const {
     return dataset;
 }
 
-// Throws when a block takes more memory than this machine has: no vector could hold it.
+// Throws if a block takes more memory than this machine has: no vector could hold it.
 void InputFile::require_room(const std::string& name, const std::vector<Index>& count, Index bytes) const {
     double size = static_cast<double>(bytes);
     for (const Index n : count) size *= static_cast<double>(n);
@@ -185,7 +185,7 @@ void InputFile::require_room(const std::string& name, const std::vector<Index>& 
         fail(fmt::format("{} has shape {}; the {} numbers read from it take {:.3g} GB, but this machine has {:.3g} GB",
                          name, shape_text(shape(name)), fmt::format("{:.3g}", size / static_cast<double>(bytes)),
                          size * 1e-9, memory * 1e-9),
-             "store a smaller network or fewer and shorter sequences; a damaged file has such sizes, too");
+             "store a smaller network or fewer and shorter sequences; a damaged file may have such sizes, too");
 }
 
 std::vector<Index> InputFile::shape(const std::string& name) const {
@@ -261,7 +261,7 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
     const Index total = elements(count);
     if (total == 0) return;
     if constexpr (std::is_integral_v<T>) {
-        // HDF5 would cut fractions off and clip what is too large: such files are refused.
+        // HDF5 would truncate fractions and clip numbers that are too large. Such files are refused.
         if (H5Tget_class(type) == H5T_FLOAT) {
             const std::vector<double> values = read<double>(name, offset, count);
             for (Index i = 0; i < total; ++i) {
@@ -316,7 +316,7 @@ void InputFile::touch(const std::string& name, const std::function<void()>& prog
     if (total == 0) return;
     const Hdf5Handle dataset = open_dataset(name), creation(H5Dget_create_plist(dataset), H5Pclose);
     const Index rows = dims.empty() ? 1 : dims[0], step = std::max<Index>(1, touched_elements / (total / rows));
-    // Of chunks that were never written the library makes up the numbers.
+    // The library invents the numbers of chunks that were never written.
     const bool all = H5Pget_layout(creation) == H5D_CHUNKED && H5Dget_storage_size(dataset) > 0;
     for (Index first = 0; first < rows; first += step) {
         if (!all && first > 0 && first + step < rows) continue;

@@ -1,11 +1,11 @@
 // Writes HDF5 files from all ranks through parallel HDF5 (the mpio driver).
 //
-// Two decisions come from trying faults on Open MPI 4.1 (its own MPI-IO and ROMIO alike) with HDF5 1.10:
-// - A write that fails within a collective transfer, or while the library flushes its metadata, leaves the other ranks
-//   waiting for ever or ends in a segmentation fault. So the space is set aside with posix_fallocate before the library
-//   hears of a dataset: a full disk, a quota or a limit on file sizes shows there, in a plain system call on one rank.
-// - Independent transfers report a failed write on the rank that made it and return on all, so they are used
-//   throughout. As every rank writes a few long contiguous pieces they are also the faster ones (2 to 3 times).
+// Two decisions follow from tests of faults with Open MPI 4.1 (both its own MPI-IO and ROMIO) and HDF5 1.10:
+// - If a write fails within a collective transfer, or while the library flushes its metadata, the other ranks wait
+//   without end, or a segmentation fault follows. So posix_fallocate reserves the space before the library makes a
+//   dataset: a full disk, a quota or a limit on file sizes appears there, in a plain system call on one rank.
+// - Independent transfers report a failed write on the rank that made it and return on all ranks, so they are used
+//   throughout. Every rank writes a few long contiguous pieces, so they are also 2 to 3 times faster.
 #include "core/error.hpp"
 #include "io/build_text.hpp"
 #include "io/hdf5_checksum.hpp"
@@ -22,14 +22,14 @@
 namespace spikefloss {
 namespace {
 
-// Upper bounds of what the library adds to the data: for the file, an object (with the groups that lead to it), an
-// attribute beside its value. complete() checks them against the truth.
+// Upper bounds of the bytes that the library adds to the data: for the file, for an object (with the groups on its
+// path), and for an attribute beside its value. complete() checks them.
 constexpr Index file_overhead = 16 << 10, object_overhead = 16 << 10, attribute_overhead = 2 << 10;
 
 // MPI-IO counts bytes with int: longer blocks are written in pieces.
 constexpr Index piece_bytes = Index(1) << 28;
 
-const char* const faulty_storage = "see whether the storage is full or faulty; what was there before is untouched";
+const char* const faulty_storage = "check whether the storage is full or faulty; an earlier file is unchanged";
 
 template <class T>
 hid_t file_type();
@@ -56,9 +56,9 @@ Index elements(const std::vector<Index>& count) {
     return product;
 }
 
-// The format of 2008 (HDF5 1.8), which every later library reads: unlike the oldest one it protects the library's own
+// The format of HDF5 1.8 (2008), which every later library reads. Unlike the oldest one it protects the library's own
 // structures with checksums, so that a damaged file is refused and not misread.
-// PartialFile holds a lock, which the library's own would meet on a network file system.
+// PartialFile holds a lock. The library's own lock would conflict with it on a network file system.
 void set_format(hid_t access) {
     H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST);
     H5Pset_file_locking(access, false, true);
@@ -94,12 +94,12 @@ OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path) : grid_
     together([&] {
         Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
         set_format(access);
-        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);  // also when a failure leaves a dataset open
+        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);  // even if a failure leaves a dataset open
         if (grid_.ranks() > 1) H5Pset_fapl_mpio(access, grid_.control().handle(), MPI_INFO_NULL);
         file_ = Hdf5Handle(H5Fopen(name_.c_str(), H5F_ACC_RDWR, access), H5Fclose);
-        require(
-            static_cast<bool>(file_), Exit::storage, problem("parallel HDF5 cannot open the file: " + hdf5_reason()),
-            "the folder must be visible to all ranks: use a shared file system when there is more than one machine");
+        require(static_cast<bool>(file_), Exit::storage,
+                problem("parallel HDF5 cannot open the file: " + hdf5_reason()),
+                "the folder must be visible to all ranks: use a shared file system if there is more than one machine");
     });
     open_ = true;
     attribute("/", "spikefloss_version", version_text());
@@ -107,8 +107,8 @@ OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path) : grid_
 
 OutputFile::~OutputFile() { forget(); }
 
-// Does nothing that needs the other ranks: they may not be here when an exception is on its way. Closing a parallel
-// file is collective, and so may closing a dataset be; the library does it when MPI is finalized.
+// Does nothing collective, because the other ranks may not be here during an exception. Closing a parallel file is
+// collective, and closing a dataset may be. The library closes both when MPI is finalized.
 void OutputFile::forget() {
     partial_.reset();
     dataset_.release();
@@ -126,12 +126,12 @@ void OutputFile::together(const std::function<void()>& work) {
         if (error.collective)
             abandon();
         else
-            forget();  // the constructor has no destructor to do it
+            forget();  // no destructor runs after a constructor that throws
         throw;
     }
 }
 
-// Collective. Whatever the library still wants to write lies within the reserved space.
+// Collective. All that the library still writes is within the reserved space.
 void OutputFile::abandon() {
     dataset_.reset();
     file_.reset();
@@ -139,7 +139,7 @@ void OutputFile::abandon() {
     partial_.reset();
 }
 
-// Rank 0: a file without objects, made by the ordinary driver. The space for it is asked for first, as for all else.
+// Rank 0: a file without objects, made by the ordinary driver. Its space is reserved first, as for all else.
 void OutputFile::start_file() {
     if (grid_.rank() != 0) return;
     const char* suggestion = "choose a folder that exists, that you may write to and that has space left";
@@ -161,7 +161,7 @@ void OutputFile::share_name() {
     grid_.control().broadcast(name_.data(), length, 0);
 }
 
-// Asks the storage for space up to `end`: 0, or what errno would say. Rank 0 asks, every rank looks at its own limit.
+// Reserves storage up to `end`. 0, or an errno. Rank 0 reserves; every rank checks its own limit.
 int OutputFile::fault_of_reserving(Index end) const {
     rlimit limit{};
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
@@ -170,11 +170,11 @@ int OutputFile::fault_of_reserving(Index end) const {
     return partial_ ? posix_fallocate(partial_->descriptor(), reserved_, end - reserved_) : 0;
 }
 
-// Sets space aside for `bytes` more.
+// Reserves space for `bytes` more.
 void OutputFile::reserve(Index bytes) {
     planned_ += bytes;
     if (planned_ <= reserved_) return;
-    // Ahead of the need, so that small things need no agreement of their own.
+    // It reserves more than needed, so that small things need no agreement of their own.
     const Index wanted = planned_ + (Index(64) << 10);
     together([&] {
         const int fault = fault_of_reserving(wanted);
@@ -182,7 +182,7 @@ void OutputFile::reserve(Index bytes) {
                 problem(fmt::format("{} (at least {:.1f} MB are needed)", std::strerror(fault),
                                     static_cast<double>(planned_) * 1e-6)),
                 fault == EFBIG ? "raise the limit on file sizes (ulimit -f)"
-                               : "free some space or write to another folder; what was there before is untouched");
+                               : "free some space or write to another folder; an earlier file is unchanged");
     });
     reserved_ = wanted;
 }
@@ -296,7 +296,7 @@ void OutputFile::finish() {
     complete();
 }
 
-// Cuts off what was reserved and not used, seals the file, and gives it its name once it is on disk.
+// Cuts off reserved space that was not used, seals the file, and gives it its name once it is on disk.
 void OutputFile::complete() {
     const auto check = [&](bool done, const char* what) {
         require(done, Exit::storage, problem(fmt::format("{} failed: {}", what, std::strerror(errno))), faulty_storage);

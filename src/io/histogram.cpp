@@ -1,4 +1,4 @@
-// Fills histograms, and adds up those of all ranks.
+// Fills histograms, and adds those of all ranks.
 #include "io/histogram.hpp"
 
 #include <algorithm>
@@ -51,7 +51,7 @@ std::vector<std::pair<std::string, Histogram>> parameter_histograms(const Proces
             mine.insert(mine.end(), first, first + segment.size());
         }
         Histogram all(mine);
-        // [count, least, most] of every rank, then what can be added.
+        // [count, least, most] of every rank; then the counts, which are added.
         const double own[3] = {all.count, all.least, all.most};
         std::vector<double> every(3 * static_cast<std::size_t>(grid.ranks()));
         grid.control().all_gather(own, every.data(),

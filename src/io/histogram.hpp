@@ -1,5 +1,5 @@
-// Counts of values between fixed limits that grow by a tenth from 1e-12 to 1e20, on both sides of 0: those that
-// TensorBoard uses. Fixed, so that the counts of ranks can be added up.
+// Counts of values between fixed limits that grow by a tenth from 1e-12 to 1e20, on both sides of 0, as in TensorBoard.
+// The limits are fixed so that the counts of ranks can be added.
 #pragma once
 
 #include "parallel/process_grid.hpp"
@@ -13,7 +13,7 @@
 namespace spikefloss {
 
 struct Histogram {
-    double least = 0.0, most = 0.0;  // of the values; 0 when there are none
+    double least = 0.0, most = 0.0;  // of the values; 0 if there are none
     double count = 0.0, sum = 0.0, sum_of_squares = 0.0;
     std::vector<double> counts;  // counts[i]: of values v with limits[i-1] <= v < limits[i]
     static const std::vector<double>& limits();
@@ -26,7 +26,8 @@ private:
     void add(double value);
 };
 
-// Of each parameter, over all ranks, with its name; each value counts once, however many ranks hold it. Collective.
+// The histogram of each parameter over all ranks, with its name. A value that several ranks hold counts once.
+// Collective.
 std::vector<std::pair<std::string, Histogram>> parameter_histograms(const ProcessGrid& grid,
                                                                     const HostNetwork& network);
 

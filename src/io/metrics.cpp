@@ -120,9 +120,9 @@ void JsonLines::write(const std::string& line) {
         if (written < 0 && errno == EINTR) continue;
         if (written <= 0) {
             const int fault = written < 0 ? errno : ENOSPC;
-            if (::ftruncate(file_, size_) != 0) errno = fault;  // half a line is read as a damaged one
+            if (::ftruncate(file_, size_) != 0) errno = fault;  // half a line would count as damaged
             throw Error(Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(fault)),
-                        "make room on the disk and go on with --resume");
+                        "free space on the disk and continue with --resume");
         }
         at += static_cast<std::size_t>(written);
     }
@@ -134,11 +134,11 @@ void JsonLines::sync() {
     struct stat mine = {}, named = {};
     const bool there = ::fstat(file_, &mine) == 0 && ::stat(path_.c_str(), &named) == 0 &&
                        mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
-    require(
-        there, Exit::storage, fmt::format("{} was removed or replaced while the run wrote to it", path_),
-        "leave the run directory alone while a run uses it; --resume goes on from its last checkpoint, if it is there");
+    require(there, Exit::storage, fmt::format("{} was removed or replaced while the run wrote to it", path_),
+            "do not change the run directory while a run uses it; --resume continues from its last checkpoint, if "
+            "there is one");
     require(::fsync(file_) == 0, Exit::storage, fmt::format("cannot write to {}: {}", path_, std::strerror(errno)),
-            "make room on the disk and go on with --resume");
+            "free space on the disk and continue with --resume");
 }
 
 std::string metrics_line(const MetricsEntry& entry) {

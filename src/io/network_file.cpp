@@ -25,19 +25,18 @@ std::vector<Index> global_dims(const Segment& segment) {
 
 constexpr Index largest = std::numeric_limits<std::int32_t>::max();  // so that no product of two sizes overflows
 
-// A text that an error may show: no escape sequences for a terminal, no bytes of a damaged file.
+// An attribute that an error can show: no escape sequences for a terminal, no bytes of a damaged file.
 std::string word_attribute(const InputFile& file, const std::string& object, const std::string& name) {
     std::string text = file.string_attribute(object, name);
     if (text.size() > 64 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
-        file.fail(
-            fmt::format("attribute {} of {} is no word but {} bytes of something else", name, object, text.size()),
-            "docs/files.md lists the words it may be; a damaged file has such bytes, too");
+        file.fail(fmt::format("attribute {} of {} is not a word but {} other bytes", name, object, text.size()),
+                  "docs/files.md lists the allowed words; a damaged file may have such bytes, too");
     return text;
 }
 
 bool is_optional(Parameter p) { return p == Parameter::initial_current || p == Parameter::initial_membrane; }
 
-// Takes the axes in reverse when the caller says so, or the attribute layout of the group or of /network.
+// Reverses the axes if the caller or the attribute layout of the group or of /network says so.
 void choose_order(InputFile& file, const std::string& group, bool transposed) {
     if (transposed) file.reverse_axes();
     for (const std::string& object : {group, std::string("/network")}) {
@@ -52,8 +51,8 @@ void choose_order(InputFile& file, const std::string& group, bool transposed) {
     }
 }
 
-// w_rec is square and betrays nothing. But bias, alpha and beta say which side of w_in and w_out is that of the
-// neurons.
+// w_rec is square, so its shape does not show the order of its axes. But the size of bias, alpha and beta shows which
+// axis of w_in and w_out belongs to the neurons.
 void require_order(const InputFile& file, const std::vector<Index>& w_in, const std::vector<Index>& w_out) {
     Index neurons = -1;
     for (const char* name : {"/network/bias", "/network/alpha", "/network/beta"}) {
@@ -71,25 +70,25 @@ void require_order(const InputFile& file, const std::vector<Index>& w_in, const 
         file.fail(
             fmt::format("the axes of its arrays look {}: {} has shape {}{}, but bias, alpha and beta have {} numbers, "
                         "one for each neuron",
-                        file.reversed() ? "right in the file, but are to be reversed" : "reversed",
+                        file.reversed() ? "right in the file, but would be reversed" : "reversed",
                         w_in_is ? "/network/w_in" : "/network/w_out", shape_text(w_in_is ? w_in : w_out),
                         w_in_is ? " in place of [N, M]" : " in place of [O, N]", neurons),
             file.order_advice());
 }
 
-// The sizes N, M and O that w_in and w_out give; whatever else is in the group has to follow them.
+// The sizes N, M and O, from w_in and w_out. Everything else in the group must agree with them.
 NetworkShape read_shape(const InputFile& file) {
     const auto matrix = [&](const std::string& name, const char* letters) {
         std::vector<Index> dims = file.shape(name, 2);
         if (dims.size() != 2 || dims[0] < 1 || dims[1] < 1)
-            file.fail(fmt::format("{} has shape {} but must be a matrix {}, neither of them 0", name, shape_text(dims),
-                                  letters),
-                      "weights are [post, pre]: one row for each neuron that receives");
+            file.fail(
+                fmt::format("{} has shape {} but must be a matrix {}, both above 0", name, shape_text(dims), letters),
+                "weights are [post, pre]: one row for each neuron that receives");
         for (const Index size : dims)
             if (size > largest)
                 file.fail(
                     fmt::format("{} has shape {}; a dimension may be {} at most", name, shape_text(dims), largest),
-                    "store a smaller network; a damaged file has such sizes, too");
+                    "store a smaller network; a damaged file may have such sizes, too");
         return dims;
     };
     const std::vector<Index> w_in = matrix("/network/w_in", "[N, M]");
@@ -213,7 +212,8 @@ void read_targets(const InputFile& file, Index outputs, BlockRange mine, Sequenc
     Batch& batch = sequences.batch;
     const bool has_target = file.has("/sequences/target"), has_label = file.has("/sequences/label");
     if (has_target && has_label)
-        file.fail("/sequences has both target and label", "keep the one whose loss is meant (docs/files.md)");
+        file.fail("/sequences has both target and label",
+                  "keep only the one for the loss that you need (docs/files.md)");
     sequences.has_targets = has_target || has_label;
     if (has_target) {
         batch.loss = LossKind::binary_cross_entropy;
@@ -224,7 +224,7 @@ void read_targets(const InputFile& file, Index outputs, BlockRange mine, Sequenc
         for (std::size_t i = 0; i < batch.target.size(); ++i)
             if (!(batch.target[i] >= 0.0f && batch.target[i] <= 1.0f)) {
                 const Index at = static_cast<Index>(i), b = mine.size();
-                file.fail(fmt::format("/sequences/target[{}, {}, {}] is {} but must lie between 0 and 1",
+                file.fail(fmt::format("/sequences/target[{}, {}, {}] is {} but must be between 0 and 1",
                                       at / (b * outputs), mine.begin + at / outputs % b, at % outputs, batch.target[i]),
                           "targets are the bits 0 and 1");
             }
@@ -296,7 +296,7 @@ void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork&
 void write_parameters(OutputFile& file, const ProcessGrid& grid, const std::string& group,
                       const ParameterLayout& layout, const std::vector<float>& values) {
     const Index n = layout.neurons().size(), N = layout.shape().neurons;
-    // All batch shards hold the same: the first one writes.
+    // All batch shards hold the same data, so the first one writes.
     const bool writes = grid.batch_shard() == 0;
     for (Parameter parameter : all_parameters) {
         std::vector<Block<float>> blocks;

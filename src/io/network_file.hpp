@@ -11,10 +11,10 @@
 
 namespace spikefloss {
 
-// transposed: the axes of all arrays are reversed in the file, as the attribute layout = "column_major" says, too.
+// transposed: the axes of all arrays are reversed in the file. The attribute layout = "column_major" means the same.
 
-// This rank's part of /network. Everything is checked: attributes, names, shapes, ranges; Error(Exit::bad_file) says
-// what does not fit, Error(Exit::usage) that there are more neuron shards than neurons. No communication.
+// This rank's part of /network. Throws Error(Exit::bad_file) for a fault in attributes, names, shapes or ranges, and
+// Error(Exit::usage) if there are more neuron shards than neurons. No communication.
 HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard, bool transposed = false);
 
 // Writes the group /network. Collective.
@@ -31,13 +31,13 @@ std::vector<float> read_parameters(const InputFile& file, const std::string& gro
 struct SequencesFile {
     Batch batch;               // b = grid.sequences_of(total) of them
     Index total = 0;           // B
-    std::vector<float> q0;     // [b, k, D_local] as TangentPass::forward takes them; empty when the file has none
+    std::vector<float> q0;     // [b, k, D_local] as TangentPass::forward takes them; empty if the file has none
     Index q0_columns = 0;      // k
-    bool has_targets = false;  // target or label is there
+    bool has_targets = false;  // whether there is a target or a label
 };
 
 // This rank's part of /sequences for a network of this shape. has_current: D = 2N, otherwise D = N. No communication.
-// Errors as in read_network; Error(Exit::usage) when there are more batch shards than sequences.
+// Errors as in read_network; Error(Exit::usage) if there are more batch shards than sequences.
 SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
                              const ProcessGrid& grid, bool transposed = false);
 

@@ -22,7 +22,7 @@ std::string duration(double seconds) {
 // A loss that has grown without bound must not print thirty digits.
 std::string loss_text(double loss) { return loss < 1e4 ? fmt::format("{:.4f}", loss) : fmt::format("{:.3e}", loss); }
 
-// Of the terminal, as it is now.
+// The present width of the terminal.
 int columns() {
     winsize size{};
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -49,8 +49,8 @@ std::string bar_line(double done, const std::string& text, int columns) {
 
 ProgressDisplay::ProgressDisplay(bool silent, std::int64_t total)
     : silent_(silent),
-      // mpirun gives ranks a terminal of its own as standard output, whatever it writes to itself, but not as standard
-      // error.
+      // Under mpirun the standard output of a rank is always a terminal, whatever mpirun itself writes to. Standard
+      // error is not.
       terminal_(!silent && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO) && understands_escape_codes()),
       total_(total),
       start_(std::chrono::steady_clock::now()),

@@ -1,5 +1,5 @@
-// What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere; and the same lines in
-// the run's log.
+// The display of a run in progress: a progress bar on a terminal, plain lines elsewhere; and the same lines in the
+// run's log.
 #pragma once
 
 #include "io/metrics.hpp"
@@ -11,8 +11,8 @@
 
 namespace spikefloss {
 
-// The line that is drawn again and again: "[####....] step 4/8 ...". It is at most columns - 1 characters wide: the bar
-// becomes narrower and then goes, then the text is cut. done: from 0 to 1.
+// The line that is redrawn: "[####....] step 4/8 ...". It has at most columns - 1 characters: first the bar becomes
+// narrower and disappears, then the text is cut. done: from 0 to 1.
 std::string bar_line(double done, const std::string& text, int columns);
 
 class ProgressDisplay {
@@ -21,10 +21,10 @@ public:
     ProgressDisplay(bool silent, std::int64_t total);
     ~ProgressDisplay();
 
-    // From now on, lines also go to the end of this file, after `first_line`. Does nothing when they do already, or
-    // while the folder is missing: what cannot be logged is no reason to stop a run.
+    // From now on, lines also go to the end of this file, after `first_line`. Does nothing if they do already, or if
+    // the folder is missing: a missing log does not stop a run.
     void log_to(const std::string& path, const std::string& first_line);
-    // Starts the clock behind the time left; `done` training steps were made in earlier sessions.
+    // Starts the clock for the time left; `done` training steps were made in earlier sessions.
     void start(std::int64_t done);
     // After every unit of work: redraws the bar at most ten times a second; elsewhere does nothing.
     void update(const MetricsEntry& entry);

@@ -87,7 +87,7 @@ bool has_type(const Json& value, Type type) {
     return false;
 }
 
-// Without what else a rank may have: a copy of something nested very deep would overflow the stack.
+// Only these two fields: a copy of a value that is nested very deep would overflow the stack.
 Json hosts_of(const Json& ranks) {
     Json hosts = Json::array();
     for (const Json& rank : ranks) hosts.push_back({{"host", rank["host"]}, {"device", rank["device"]}});

@@ -1,5 +1,5 @@
-// Files of a run directory, read back. Anybody may have written or changed them, so each field is checked for its type:
-// what these functions return holds known fields of known types and nothing else, and no text but that of session.json.
+// Reads files of a run directory. Any program may have changed them, so the type of each field is checked. The results
+// have only known fields of known types, and no text except that of session.json.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -15,10 +15,10 @@ enum class RecordKind { metrics, diagnostics };
 // has one of another type. A number that was not finite is null.
 std::optional<nlohmann::ordered_json> read_record(std::string_view line, RecordKind kind);
 
-// raster.json: every neuron shown has its steps, each of them in the sequence. None when it is anything else.
+// raster.json: every neuron shown has its steps, each of them in the sequence. None for anything else.
 std::optional<nlohmann::ordered_json> read_raster(std::string_view text);
 
-// session.json: grid, threads, backend, ranks and so on. None when it is anything else.
+// session.json: grid, threads, backend, ranks and so on. None for anything else.
 std::optional<nlohmann::ordered_json> read_session(std::string_view text);
 
 }  // namespace spikefloss

@@ -234,7 +234,7 @@ TEST(ConfigChecks, SectionsThatAreOff) {
         for (const char* part : c.parts) EXPECT_HAS(warnings(c.settings), part);
     // Flossing that ends at the first spike.
     const Settings all = {"flossing.schedule=every", "flossing.exponents=160"};
-    EXPECT_HAS(warnings(all), "flossing.exponents = 160 asks for all directions");
+    EXPECT_HAS(warnings(all), "flossing.exponents = 160 covers all directions");
     for (const char* other : {"network.reset=subtract", "flossing.jacobian_reset=ignored", "flossing.exponents=159"})
         EXPECT_EQ(warnings({all[0], all[1], other}), "") << other;
     // After the file of the network is read.

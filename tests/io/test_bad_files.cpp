@@ -144,7 +144,7 @@ TEST_F(BadFiles, Choices) {
     for (const std::string& text : {std::string("\x1b[2Jzero"), std::string("z\xe9ro"), std::string(65, 'z')})
         for (const char* name : {"format", "reset", "surrogate", "readout", "layout"}) {
             const std::string message = network_fault([&](Editor& f) { f.string("/network", name, text); });
-            expect_contains(message, fmt::format("attribute {} of /network is no word but", name));
+            expect_contains(message, fmt::format("attribute {} of /network is not a word but", name));
             EXPECT_EQ(message.find(text), std::string::npos);
         }
     expect_contains(network_fault([](Editor& f) { f.number("/network", "sharpness", 0.0); }),
@@ -264,7 +264,7 @@ TEST_F(BadFiles, Sequences) {
     expect_contains(sequences_fault([](Editor& f) {
                         f.set_element("/sequences/target", {3, 4, 1}, -1);
                     }),
-                    "/sequences/target[3, 4, 1] is -1 but must lie between 0 and 1");
+                    "/sequences/target[3, 4, 1] is -1 but must be between 0 and 1");
     expect_contains(sequences_fault([](Editor& f) { f.fill("/sequences/label", {B}, 0, H5T_STD_I64LE); }),
                     "both target and label");
 }

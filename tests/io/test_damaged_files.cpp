@@ -59,7 +59,7 @@ TEST_F(DamagedFiles, NumbersInOtherFilesAreNotRead) {
         H5Pclose(parts);
         H5Sclose(space);
     }
-    expect_contains(fault("/network/alpha"), "the numbers of /network/alpha lie in another file (external storage)");
+    expect_contains(fault("/network/alpha"), "the numbers of /network/alpha are in another file (external storage)");
     expect_contains(fault("/network/beta"), "/network/beta is a virtual dataset");
 }
 
@@ -78,7 +78,7 @@ TEST_F(DamagedFiles, LinksStayInTheFile) {
     EXPECT_FALSE(InputFile(path).has("/network/upwards"));
     link("/network/b", "/network/a");
     link("/network/a", "/network/b");
-    expect_contains(fault("/network/a"), "lead in a circle");
+    expect_contains(fault("/network/a"), "form a circle");
 }
 
 TEST_F(DamagedFiles, ExternalLinksAreNotFollowed) {
@@ -164,7 +164,7 @@ TEST_F(DamagedFiles, TheProbeReadsAttributesThatAreNotListed) {
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     if (ranks > 1) GTEST_SKIP() << "with several ranks the probe is a program of its own";
     const std::string fault = probe_fault(std::string(SPIKEFLOSS_TEST_DATA) + "/damaged/heap_loop.h5");
-    expect_contains(fault, "the HDF5 library does not come to an end with it");
+    expect_contains(fault, "the HDF5 library does not finish reading it");
     EXPECT_EQ(probe_fault(path), "");
 }
 

@@ -136,7 +136,7 @@ TEST(Checksum, FaultNamesWhatChanged) {
     expect_contains(changed([](Editor& e) { e.remove("/ints"); }), "does not match");
     expect_contains(changed([](Editor& e) { e.remove_attribute("/ints", "checksum"); }),
                     "checksum of /ints is missing");
-    expect_contains(changed([](Editor& e) { e.remove_attribute("/", "checksum"); }), "carries no checksum");
+    expect_contains(changed([](Editor& e) { e.remove_attribute("/", "checksum"); }), "has no checksum");
 }
 
 TEST(OutputFile, RefusesBlocksThatDoNotCover) {
