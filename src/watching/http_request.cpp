@@ -11,10 +11,10 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-// What names of methods and headers are made of.
+// A character of the name of a method or header.
 bool is_token(char c) { return is_digit(c) || is_letter(c) || (c != '\0' && std::strchr("!#$%&'*+-.^_`|~", c)); }
 bool is_visible(char c) { return c > ' ' && c < 127; }
-// A space, a tab, or any other byte that is no control character.
+// A character of a header's value: a space, a tab, or any other byte that is not a control character.
 bool is_in_value(char c) { return c == '\t' || (static_cast<unsigned char>(c) >= ' ' && c != 127); }
 
 template <class Kind>
@@ -34,7 +34,7 @@ std::string_view trimmed(std::string_view text) {
     return first == std::string_view::npos ? "" : text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
-// The status that refuses this line, or 200: METHOD SP TARGET SP HTTP/1.x. From 1.1 on a request must have a Host.
+// The status that refuses this line, or 200: METHOD SP TARGET SP HTTP/1.x. Since 1.1 a request must have a Host.
 int take_request_line(std::string_view line, HttpRequest& request, bool& needs_host) {
     const auto first = line.find(' '), second = line.rfind(' ');
     const std::string_view method = line.substr(0, first);
@@ -55,7 +55,7 @@ int take_request_line(std::string_view line, HttpRequest& request, bool& needs_h
     return 200;
 }
 
-// What stood in these headers; none before they came.
+// The values of these headers; none before they have arrived.
 struct Headers {
     std::optional<std::string> host, authorization;
 };
@@ -63,7 +63,7 @@ struct Headers {
 int take_header(std::string_view line, Headers& headers) {
     const auto colon = line.find(':');
     const std::string_view name = line.substr(0, colon);
-    // A line that goes on with the one before begins with a space, which is in no name.
+    // A continuation line begins with a space, which no name has.
     if (colon == std::string_view::npos || name.empty() || !all(name, is_token) ||
         !all(line.substr(colon + 1), is_in_value))
         return 400;
@@ -72,7 +72,7 @@ int take_header(std::string_view line, Headers& headers) {
                                               : known == "authorization" ? &headers.authorization
                                                                          : nullptr;
     if (!place) return 200;
-    if (*place) return 400;  // two of them: which one counts?
+    if (*place) return 400;  // two of them are ambiguous
     *place = trimmed(line.substr(colon + 1));
     return 200;
 }
@@ -115,7 +115,7 @@ ParsedRequest parse_request(std::string_view bytes) {
     for (std::size_t begin = 0;;) {
         const std::size_t end = seen.find('\n', begin);
         if (end == std::string_view::npos) break;
-        // A line feed or a carriage return alone is read in two ways by two programs.
+        // Programs differ in how they read a line feed or a carriage return alone.
         if (end == begin || seen[end - 1] != '\r') return {400, {}};
         const std::string_view line = seen.substr(begin, end - 1 - begin);
         if (line.empty() && !first) {

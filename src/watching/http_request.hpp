@@ -1,5 +1,5 @@
-// A request to the live page, from the bytes that a visitor has sent so far: RFC 9112 as far as GET and HEAD need it,
-// and nothing beyond. These functions depend on their arguments alone.
+// Parses a request to the live page from the bytes received until now: the part of RFC 9112 that GET and HEAD need. The
+// results of these functions depend on their arguments only.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ struct HttpRequest {
 };
 
 struct ParsedRequest {
-    int status = 0;  // 0: not whole yet; 200: whole; else the status of the answer that refuses it
+    int status = 0;  // 0: incomplete; 200: complete; else the status of the refusal
     HttpRequest request;
 };
 
@@ -30,8 +30,8 @@ ParsedRequest parse_request(std::string_view bytes);
 // The first value of a name in a query, decoded; "" without one.
 std::string query_value(std::string_view query, std::string_view name);
 
-// Whether a header Host names this machine as a browser on it does: localhost, 127.x.x.x or [::1], with or without a
-// port.
+// Whether a header Host names this machine as a browser on this machine does: localhost, 127.x.x.x or [::1], with or
+// without a port.
 bool is_local_host(std::string_view host);
 
 // Takes the same time for every wrong text of the right length.

@@ -17,9 +17,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds closing_time(
-    500);  // for what the visitor still sends; a close at once would take its answer away
-constexpr std::size_t most_ignored = 1 << 16;  // bytes of that
+constexpr milliseconds closing_time(500);      // for more data of the visitor; an early close would discard the answer
+constexpr std::size_t most_ignored = 1 << 16;  // bytes of these data
 constexpr double burst = 0.2, longest_rest = 2.0;
 
 const char* reason_of(int status) {
@@ -51,7 +50,7 @@ double processor_seconds() {
     return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-// Training keeps most of the descriptors that a process may have.
+// Training needs most of the descriptors that the process may have.
 std::size_t most_connections(std::size_t asked) {
     rlimit limit{};
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return asked;
@@ -107,7 +106,7 @@ void HttpServer::run() {
     listener_ = Socket();
 }
 
-// Until something is to be done, then reads and sends. False once stop() was called.
+// Waits for work, then reads and sends. False after stop() was called.
 bool HttpServer::wait() {
     const auto now = Clock::now();
     auto until = now + std::chrono::hours(1);
@@ -138,7 +137,7 @@ void HttpServer::accept_all() {
     for (std::size_t count = 0; count < limits_.connections && Clock::now() >= accept_from_; ++count) {
         Socket socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (!socket) {
-            // Without descriptors or memory the visitor stays in the queue, and poll() would return at once for ever.
+            // Without descriptors or memory the visitor stays in the queue, and poll() would always return at once.
             const bool faulty = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
             if (faulty) accept_from_ = Clock::now() + milliseconds(100);
             return;
@@ -147,11 +146,11 @@ void HttpServer::accept_all() {
         Visitor& visitor = visitors_.emplace_back();
         visitor.socket = std::move(socket);
         visitor.deadline = Clock::now() + limits_.request;
-        read(visitor);  // most send their request at once
+        read(visitor);  // most requests arrive with the connection
     }
 }
 
-// Closes the oldest connection of those that say nothing, or have said too little so far.
+// Closes the oldest connection without a complete request.
 bool HttpServer::make_room() {
     const auto oldest = std::find_if(visitors_.begin(), visitors_.end(), [](const Visitor& visitor) {
         return visitor.state == State::reading || visitor.state == State::closing;
@@ -173,7 +172,7 @@ void HttpServer::read(Visitor& visitor) {
     } else {
         const std::string_view more(piece, static_cast<std::size_t>(count));
         visitor.bytes += more;
-        // Only the end of a line can change what is known.
+        // Only the end of a line can change the result.
         if (more.find('\n') == std::string_view::npos && visitor.bytes.size() < most_request_bytes) return;
         ParsedRequest parsed = parse_request(visitor.bytes);
         if (parsed.status == 0) return;
@@ -226,7 +225,7 @@ void HttpServer::answer_next() {
     respond(*next, response, next->request.method == "HEAD");
 }
 
-// Keeps to the share of a processor, whoever asks for how much.
+// Limits the loop to its share of a processor, for any number of requests.
 void HttpServer::rest() {
     const double used = processor_seconds();
     const auto now = Clock::now();

@@ -1,18 +1,17 @@
-// Answers HTTP requests in one loop of poll(), in the thread that calls run(). However many visitors there are and
-// whatever they send, each of them has a fixed number of seconds and bytes, and all of them together a fixed number of
-// connections and a fixed share of a processor:
+// Answers HTTP requests in one loop of poll(), in the thread that calls run(). Each visitor has a fixed number of
+// seconds and bytes. All visitors together have a fixed number of connections and a fixed share of a processor:
 //
-//   limit                | value                 | what happens at it
+//   limit                | value                 | effect
 //   ---------------------|-----------------------|----------------------------------------------------------------
-//   from accept          | 2 s                   | a request that is not whole by then is answered with 408
+//   from accept          | 2 s                   | an incomplete request is answered with 408
 //   request and headers  | 16 KiB                | 431
 //   sending, in all      | 8 s                   | the connection is closed
-//   connections          | 64, an eighth of      | the oldest one without a whole request makes room for the next
+//   connections          | 64, an eighth of      | the oldest one without a complete request is closed
 //                        | RLIMIT_NOFILE at most |
 //   answers not yet sent | 32 MiB                | the next answer waits
 //   processor            | 3 % in the long run   | the loop rests, for at most 2 s at a time
 //
-// A request has no body that is read; a connection serves one request.
+// The body of a request is not read; a connection serves one request.
 #pragma once
 
 #include "watching/http_request.hpp"
@@ -33,7 +32,7 @@ struct HttpResponse {
     std::vector<std::pair<std::string, std::string>> headers;  // beyond those that every answer has
 };
 
-// The whole answer as it is sent; of an answer to HEAD the headers alone.
+// The bytes of an answer; for HEAD only the headers.
 std::string response_text(const HttpResponse& response, bool head);
 
 struct HttpLimits {
@@ -46,13 +45,13 @@ class HttpServer {
 public:
     using Answer = std::function<HttpResponse(const HttpRequest&)>;
 
-    // answer: is called by run(), one request at a time. What it throws becomes status 500.
+    // run() calls answer, one request at a time. An exception becomes status 500.
     HttpServer(Socket listener, Answer answer, HttpLimits limits = {});
     ~HttpServer();
 
-    // Serves until stop(), then closes every connection at once.
+    // Serves until stop(), then closes every connection.
     void run();
-    // From any thread.
+    // May be called from any thread.
     void stop();
 
 private:
@@ -62,7 +61,7 @@ private:
         Socket socket;
         State state = State::reading;
         Clock::time_point deadline;
-        std::string bytes;  // what has come, then what is sent
+        std::string bytes;  // received bytes, then bytes to send
         std::size_t sent = 0;
         HttpRequest request;
     };
@@ -80,7 +79,7 @@ private:
     Answer answer_;
     HttpLimits limits_;
     std::list<Visitor> visitors_;      // the oldest first
-    Clock::time_point accept_from_{};  // not before, after a fault
+    Clock::time_point accept_from_{};  // after a fault: not before this time
     std::size_t pending_ = 0;          // bytes of answers that are not sent
     double allowance_ = 0.0;           // seconds of a processor that may be used at once
     double processor_used_ = 0.0;

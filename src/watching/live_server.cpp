@@ -8,7 +8,7 @@
 
 namespace spikefloss {
 
-// Belongs to the thread that answers as well, so that the end of a run need not wait for it.
+// Shared with the answering thread, so that the end of a run does not wait for that thread.
 struct LiveServer::Work {
     Socket listener;
     std::optional<LiveSite> site;
@@ -48,7 +48,7 @@ void LiveServer::start(const std::string& directory, std::int64_t first, std::in
 LiveServer::~LiveServer() {
     if (!thread_.joinable()) return;
     work_->http->stop();
-    // It may be amid an answer from a file system that does not respond.
+    // The thread may wait for a file system that does not respond.
     if (ended_.wait_for(std::chrono::milliseconds(800)) == std::future_status::ready)
         thread_.join();
     else

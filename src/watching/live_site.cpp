@@ -22,7 +22,7 @@ HttpResponse text_response(int status, std::string text) {
 std::optional<HttpResponse> refusal(const HttpRequest& request, const std::string& token) {
     if (token.empty()) {
         if (is_local_host(request.host)) return std::nullopt;
-        return text_response(403, "Reach this by the name localhost, or give the run a token (serve.token_file).\n");
+        return text_response(403, "Use the name localhost, or give the run a token (serve.token_file).\n");
     }
     const bool in_query = same_secret(query_value(request.query, "token"), token);
     const bool in_header = same_secret(request.authorization, "Bearer " + token);
@@ -37,7 +37,7 @@ LiveSite::LiveSite(std::string token, const std::string& directory, std::functio
     : token_(std::move(token)), records_(directory), status_(std::move(status)) {}
 
 HttpResponse LiveSite::answer(const HttpRequest& request) {
-    // The token comes first: who has none does not learn which paths there are.
+    // The token is checked first, so that a visitor without it does not learn the paths.
     if (std::optional<HttpResponse> refused = refusal(request, token_)) return *refused;
     if (request.path == "/") {
         if (!has_charts()) return text_response(200, fmt::format("{}: {}\n", why_no_charts, what_gives_charts));
@@ -56,7 +56,7 @@ HttpResponse LiveSite::answer(const HttpRequest& request) {
         records_.read();
         return {200, "text/plain; version=0.0.4; charset=utf-8", prometheus_text(records_, status_()), {}};
     }
-    return text_response(404, "There are /, /data and /metrics.\n");
+    return text_response(404, "The paths are /, /data and /metrics.\n");
 }
 
 std::string LiveSite::data(ReadUpTo from) {

@@ -1,4 +1,4 @@
-// What the live page answers to which request, and to whom.
+// The answers of the live page to requests, and the check of visitors.
 #pragma once
 
 #include "watching/http_server.hpp"
@@ -10,17 +10,17 @@
 
 namespace spikefloss {
 
-// The answer to those who may not look; none for the others. With a token, those may who show it, in the query or in
-// the header Authorization. Without one the address is reached from this machine only; then a page of another site in
-// somebody's browser there must not (its requests carry that site's name in Host).
+// The refusal of a visitor without access; none for other visitors. With a token, visitors must show it in the query or
+// in the header Authorization. Without a token, only this machine can reach the address. Then the page of another site
+// in a browser on this machine has no access (its requests have the name of that site in Host).
 std::optional<HttpResponse> refusal(const HttpRequest& request, const std::string& token);
 
 class LiveSite {
 public:
-    // status: where the run is at this moment.
+    // status: the present progress of the run.
     LiveSite(std::string token, const std::string& directory, std::function<LiveStatus()> status);
 
-    // / the page, /data what it asks for later on, /metrics for Prometheus; 404 for any other path.
+    // / is the page, /data has its updates, /metrics is for Prometheus; 404 for any other path.
     HttpResponse answer(const HttpRequest& request);
 
 private:

@@ -1,4 +1,4 @@
-// In place of prometheus_text.cpp in a build without prometheus-cpp.
+// Replaces prometheus_text.cpp in a build without prometheus-cpp.
 #include "watching/prometheus_text.hpp"
 
 namespace spikefloss {

@@ -13,7 +13,7 @@
 namespace spikefloss {
 namespace {
 
-// What every page holds near its beginning, and no page of others.
+// One of these is near the beginning of every page, and of no other HTML file.
 constexpr const char* page_marks[] = {"<meta name=\"generator\" content=\"spikefloss report\">",
                                       "<title>spikefloss</title>"};  // the latter before version 0.2
 
@@ -23,11 +23,11 @@ void put(std::string& page, const char* mark, const std::string& text) {
     page.replace(at, std::strlen(mark), text);
 }
 
-// A hash as the policy names it: base64 of its 32 bytes.
+// A hash as the policy writes it: base64 of its 32 bytes.
 std::string source_of(const std::string& hex) {
     constexpr const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     std::string text = "'sha256-";
-    // 3 bytes, 6 hex digits, are 4 digits; the last two bytes are 3 and a sign of equality.
+    // 3 bytes (6 hex digits) become 4 digits; the last 2 bytes become 3 digits and an equals sign.
     for (std::size_t at = 0; at < hex.size(); at += 6) {
         std::string group = hex.substr(at, 6);
         const std::size_t bytes = group.size() / 2;
@@ -82,7 +82,7 @@ std::string page_text(const std::string& data) {
     put(page, "/*style*/", page_css);
     put(page, "/*charts*/", chart_js);
     put(page, "/*script*/", page_js);
-    put(page, "/*data*/", safe_in_script(data));  // last, for it may hold such marks itself
+    put(page, "/*data*/", safe_in_script(data));  // last, because it may have such marks itself
     return page;
 }
 

@@ -1,12 +1,12 @@
-// The page that shows a run: HTML with its style, its script, the chart library and the data, all in one text. The
-// same page is a file (`spikefloss report`) and live (serve.port); then it asks for more data itself.
+// The page that shows a run: HTML with its style, its script, the chart library and the data, all in one text. The same
+// page is a file (`spikefloss report`) or live (serve.port). A live page requests more data itself.
 #pragma once
 
 #include <string>
 
 namespace spikefloss {
 
-// Whether this build has the chart library; if not, what is wrong and what to do.
+// Whether this build has the chart library; if not, the problem and the suggestion.
 bool has_charts();
 inline constexpr const char* why_no_charts = "this build has no charts: dygraphs was not found when it was configured";
 inline constexpr const char* what_gives_charts =
@@ -17,11 +17,11 @@ bool is_page(const std::string& path);
 
 // data: a JSON object, from RunRecords::json.
 std::string page_text(const std::string& data);
-// The Content-Security-Policy of the page, which is also written in it: its own scripts and styles, known by their
-// hashes, are all that a browser runs, whatever the data hold.
+// The Content-Security-Policy of the page, which the page also contains. With it, a browser runs only the page's own
+// scripts and styles, identified by their hashes, for any data.
 std::string page_policy();
 
-// JSON as it may stand in an element <script> of a page: no character in it can end that element.
+// JSON for an element <script> of a page: no character in it can end that element.
 std::string safe_in_script(const std::string& json);
 
 }  // namespace spikefloss

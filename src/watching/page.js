@@ -1,8 +1,8 @@
-// Draws a run from the data in the page and, where the page is live, from what it asks of the server afterwards. Texts of
-// the run become text nodes and numbers of the run become numbers; nothing of it is ever read as HTML.
+// Draws a run from the data in the page and, if the page is live, from later answers of the server. Texts of the run
+// become text nodes and numbers of the run become numbers; nothing of it is read as HTML.
 "use strict";
 (() => {
-  // Its own legend sets styles and HTML, which the page's policy forbids; ours is `legend` below.
+  // Its own legend sets styles and HTML, which the page's policy forbids. `legend` below replaces it.
   if (window.Dygraph) Dygraph.PLUGINS = Dygraph.PLUGINS.filter((plugin) => plugin !== Dygraph.Plugins.Legend);
   const run = JSON.parse(document.getElementById("data").textContent);
   const charts = {};  // by name
@@ -10,7 +10,7 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const touch = matchMedia("(pointer: coarse)");
-  // From violet to green and yellow, as far as it shows on the ground.
+  // From violet to green and yellow, as far as the colours are visible on the background.
   const scale = (share) => `hsl(${270 - 215 * share} ${dark.matches ? "75% 66%" : "65% 42%"})`;
 
   // ---- numbers as texts ----
@@ -25,10 +25,10 @@
     return Math.floor(minutes / 60) + ":" + two(minutes % 60) + " h";
   };
 
-  // ---- the records, with their place on the axis of steps ----
+  // ---- the records, with their position on the axis of steps ----
   const lines = (part) => (run[part].newest ? run[part].lines.concat([run[part].newest]) : run[part].lines);
   function place(metrics, diagnostics) {
-    // A penalty that is part of a training step is no step of its own.
+    // A penalty that is part of a training step is not a separate step.
     const joint = metrics.some((r) => r.kind === "training" && "floss_loss" in r);
     let x = 0, step = 0, floss = 0;
     const stretches = [];
@@ -70,7 +70,7 @@
     return box;
   }
 
-  // Decades, and between them 2 and 5 where there are few.
+  // Decades. If there are few, also 2 and 5 between them.
   function decades(low, high) {
     const ticks = [], first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
     const each = Math.max(1, Math.ceil((last - first) / 7));
@@ -83,8 +83,8 @@
     return ticks;
   }
 
-  // rows: [x, y1, y2, ...]; series: [{label, colour, width, dots}]. to: the axis reaches from 0 to there. still:
-  // no course of time, so that the last of the values is not the newest.
+  // rows: [x, y1, y2, ...]; series: [{label, colour, width, dots}]. to: the end of the axis that begins at 0. still:
+  // the x axis is not time, so the last value is not the newest.
   function chart(name, title, xlabel, rows, series, options = {}) {
     if (!rows.length || !series.length) { card(name, title, options.missing || "No records yet."); return; }
     const box = card(name, title), place = box.querySelector(".chart");
@@ -112,7 +112,7 @@
       }
       canvas.setLineDash([]);
     };
-    // At x: the values there. Without: the newest.
+    // With x: the values there. Without x: the newest values.
     const legend = (x, points) => {
       const parts = [];
       series.forEach((s, i) => {
@@ -137,7 +137,7 @@
       includeZero: !!options.zero, valueRange: options.range || null,
     };
     if (options.log) settings.axes.y.ticker = decades;
-    // A finger scrolls the page; it does not draw a rectangle.
+    // A finger scrolls the page and does not select a rectangle.
     if (touch.matches) settings.interactionModel = {};
     legend();
     if (charts[name]) { charts[name].updateOptions(settings); return; }
@@ -146,7 +146,7 @@
     charts[name] = new Dygraph(place, file, rest);
   }
 
-  // Nothing is drawn across the flossing that lies between two records.
+  // No line crosses the flossing between two records.
   const gaps = (rows, stretches) => rows.flatMap((row, i) => {
     const cut = i && stretches.find(([from, to]) => from >= rows[i - 1][0] && to <= row[0]);
     return cut ? [[(cut[0] + cut[1]) / 2, ...row.slice(1).map(() => null)], row] : [row];
@@ -206,7 +206,7 @@
     c.textAlign = "right"; c.fillText(String(r.steps), left + w, height - 5);
   }
 
-  // ---- what is around the charts ----
+  // ---- around the charts ----
   function numbers(training, flossing, diagnostics) {
     const t = training[training.length - 1] || {}, f = flossing[flossing.length - 1] || {};
     const d = diagnostics[diagnostics.length - 1], newest = lines("metrics").slice(-1)[0] || {};
@@ -242,7 +242,7 @@
       (session.version ? `, ${session.version}` : ""));
     const table = document.createElement("table");
     table.insertRow().append(...["ranks", "host", "device"].map((title) => made("th", "", title)));
-    // Neighbours that have the same are one row.
+    // Neighbouring ranks with the same host and device share a row.
     for (let i = 0; i < session.ranks.length;) {
       let end = i + 1;
       const { host, device } = session.ranks[i];
@@ -265,14 +265,14 @@
     }
   }
 
-  // ---- all of it ----
+  // ---- the whole page ----
   function draw() {
     const metrics = lines("metrics"), diagnostics = lines("diagnostics"), stretches = place(metrics, diagnostics);
     const training = metrics.filter((r) => r.kind === "training"), flossing = metrics.filter((r) => r.kind === "flossing");
     const blue = colour("blue"), orange = colour("orange"), grey = colour("grey");
     const on = { stretches, to: Math.max(0, ...metrics.slice(-1).map((r) => r.x), ...diagnostics.slice(-1).map((r) => r.x)) };
     const step = numbers(training, flossing, diagnostics);
-    // All places first: a chart takes the width that its own has at that moment.
+    // All cards are made first: a chart takes the present width of its card.
     const names = ["loss", "accuracy", "exponents", "flossed", "spectrum", "lags", "raster", "gradient", "rate", "speed"];
     for (const name of names) if (name !== "flossed" || metrics.some((r) => r.exponents)) card(name, "");
     document.title = `${run.name} – spikefloss`;
@@ -334,7 +334,7 @@
     } catch (fault) {
       run.lost = true;
       element("state").className = "lost";
-      element("state").textContent = "no answer any more: the run has ended, or cannot be reached";
+      element("state").textContent = "no answer: the run has ended, or cannot be reached";
     }
     setTimeout(follow, run.lost ? 10000 : 2000);
   }
@@ -347,11 +347,11 @@
     throw fault;
   }
   dark.addEventListener("change", draw);
-  // The window, or a scroll bar that came.
+  // The size of the window has changed, or a scroll bar has appeared.
   new ResizeObserver(() => {
     for (const graph of Object.values(charts)) graph.resize();
     raster();
   }).observe(element("charts"));
   if (run.status) setTimeout(follow, 2000);
-  window.spikefloss = { run, charts };  // for whoever looks from the console, and for the tests
+  window.spikefloss = { run, charts };  // for the console of the browser, and for the tests
 })();

@@ -9,7 +9,7 @@ extern const char* const page_js;
 extern const char* const chart_css;  // empty when the library was not found
 extern const char* const chart_js;
 
-// Of the same texts, in hex.
+// The SHA-256 of the same texts, in hex.
 extern const char* const page_html_sha256;
 extern const char* const page_css_sha256;
 extern const char* const page_js_sha256;

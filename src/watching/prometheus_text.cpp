@@ -22,7 +22,7 @@ public:
             .Add(labels)
             .Set(value);
     }
-    // Nothing when the field is not there, or was not finite.
+    // Sets nothing if the field is missing or was not finite.
     void set(const char* name, const char* help, const Json& line, const char* field,
              const prometheus::Labels& labels = {}) {
         if (line.is_object() && line.contains(field) && line[field].is_number())
@@ -49,14 +49,14 @@ bool has_prometheus() { return true; }
 std::string prometheus_text(const RunRecords& records, const LiveStatus& status) {
     const Json &training = records.training(), &flossing = records.flossing(), &diagnosis = records.diagnosis();
     Gauges gauges;
-    gauges.set("build_info", "1; the labels say which program runs.", 1.0,
+    gauges.set("build_info", "1; the labels name the version of the program.", 1.0,
                {{"version", build_info::version}, {"commit", build_info::commit}});
     gauges.set("ranks", "MPI ranks.", status.ranks);
     gauges.set("training_steps", "Training steps done.", static_cast<double>(status.step));
     gauges.set("training_steps_wanted", "train.steps.", static_cast<double>(status.total));
     gauges.set("flossing_steps", "Flossing steps done.", static_cast<double>(status.floss_step));
     if (status.seconds_left >= 0.0)
-        gauges.set("seconds_left", "Time that the rest of the training steps will take.", status.seconds_left);
+        gauges.set("seconds_left", "Estimated time of the remaining training steps.", status.seconds_left);
     gauges.set("record_step", "Training step of the newest training record, to which the values belong.", training,
                "step");
     gauges.set("loss", "Loss of a batch, nats.", training, "loss");

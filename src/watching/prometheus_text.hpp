@@ -7,7 +7,7 @@
 
 namespace spikefloss {
 
-// What only the running program knows.
+// The state that only the running program has.
 struct LiveStatus {
     std::int64_t step = 0, floss_step = 0, total = 0;
     int ranks = 1;

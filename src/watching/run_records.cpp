@@ -76,10 +76,10 @@ RunRecords::RunRecords(std::string directory)
 template <class Function>
 void RunRecords::read_lines(Tail& tail, Function&& function) {
     std::error_code fault;
-    if (!fs::is_regular_file(tail.path, fault)) return;  // a fifo would wait for somebody who writes
+    if (!fs::is_regular_file(tail.path, fault)) return;  // a FIFO without a writer would block
     std::ifstream file(tail.path, std::ios::binary);
     file.seekg(tail.offset);
-    for (std::string line; std::getline(file, line) && !file.eof();) {  // at its end: a line that is not finished yet
+    for (std::string line; std::getline(file, line) && !file.eof();) {  // at the end: an incomplete line
         tail.offset += static_cast<std::int64_t>(line.size()) + 1;
         if (const std::optional<Json> record = read_record(line, tail.kind))
             function(*record);
@@ -116,7 +116,7 @@ std::string RunRecords::damage() const {
     return parts.empty() ? "" : fmt::format("damaged and left out: {}", fmt::join(parts, ", "));
 }
 
-// A file that has become shorter is another one: the run began anew, or goes on from an earlier step.
+// A file that has become shorter is a new one: the run was started again, or continues from an earlier step.
 void RunRecords::forget() {
     ++generation_;
     metrics_file_.offset = diagnostics_file_.offset = 0;

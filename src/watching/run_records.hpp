@@ -1,5 +1,4 @@
-// What is known of a run from its directory, kept up to date while the run goes on: the records that the page and
-// /metrics show.
+// The records of a run, read from its directory and kept up to date during the run. The page and /metrics show them.
 #pragma once
 
 #include "io/record.hpp"
@@ -16,7 +15,7 @@
 
 namespace spikefloss {
 
-// At most `most` of what is added, evenly spaced from the first on, and the newest.
+// Keeps at most `most` of the added items, evenly spaced from the first one, and the newest.
 template <class T>
 class Thinned {
 public:
@@ -42,7 +41,7 @@ private:
     T newest_{};
 };
 
-// Where somebody who has read up to here goes on. Another generation: from the start.
+// The position up to which a reader has read. In another generation it reads from the start.
 struct ReadUpTo {
     std::size_t generation = 0, metrics = 0, diagnostics = 0;
 };
@@ -53,13 +52,14 @@ public:
 
     explicit RunRecords(std::string directory);
 
-    // Takes in what has been written since the last call. A line that is no record is skipped and counted; a last line
-    // without an end is not finished yet, and is neither.
+    // Reads the data written since the last call. A line that is no record is skipped and counted. A last line without
+    // an end is incomplete; the next call reads it.
     void read();
 
     // Records of either file.
     std::size_t count() const { return metrics_.added() + diagnostics_.added(); }
-    // What could not be read, in words: lines of either file, raster.json, session.json; empty when all could.
+    // A text about data that could not be read: lines of either file, raster.json, session.json; empty if there are
+    // none.
     std::string damage() const;
     // The newest line of its kind, null before the first.
     const Json& training() const { return training_; }
@@ -67,11 +67,11 @@ public:
     const Json& diagnosis() const { return diagnosis_; }
     const Json& test() const { return test_; }  // a training line with a test in it
 
-    // One JSON object with everything the page shows. status: what only a live run knows, null otherwise.
+    // One JSON object with everything the page shows. status: the progress of a live run, otherwise null.
     std::string json(const Json& status, ReadUpTo from = {});
 
 private:
-    // One of the files of lines, how far it has been read, and how many of the lines were no records.
+    // One of the files of lines, the length read so far, and the number of lines that were no records.
     struct Tail {
         std::string path;
         RecordKind kind;

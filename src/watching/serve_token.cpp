@@ -18,13 +18,13 @@ namespace {
 constexpr std::size_t longest_token = 4096;
 
 ServeToken token_of_file(const std::string& path) {
-    // A fifo without a writer would wait for one.
+    // A fifo without a writer would block.
     const Socket file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat facts {};
     const bool regular = file && ::fstat(file.get(), &facts) == 0 && S_ISREG(facts.st_mode);
     require(regular, Exit::usage,
             fmt::format("cannot read the token from serve.token_file = \"{}\": {}", path,
-                        file ? "it is no regular file" : std::strerror(errno)),
+                        file ? "it is not a regular file" : std::strerror(errno)),
             "write at least 8 letters and digits into its first line: openssl rand -hex 16 > token; chmod 600 token");
     std::string text(longest_token, '\0');
     const ssize_t count = ::read(file.get(), text.data(), text.size());
@@ -32,8 +32,7 @@ ServeToken token_of_file(const std::string& path) {
     ServeToken found{text.substr(0, text.find_first_of("\r\n")), ""};
     check_token(found.token, fmt::format("the first line of serve.token_file = \"{}\"", path));
     if (facts.st_mode & (S_IRGRP | S_IROTH))
-        found.warning =
-            fmt::format("other users can read the token in {}; chmod 600 {} keeps it from them", path, path);
+        found.warning = fmt::format("other users can read the token in {}; chmod 600 {} prevents this", path, path);
     return found;
 }
 
@@ -43,7 +42,7 @@ ServeToken token_of(const ServeConfig& config, const std::vector<std::string>& a
     ServeToken found;
     const char* variable = std::getenv(token_variable);
     if (config.port == 0) {
-        // Nobody asks for it.
+        // Without a live page no token is needed.
     } else if (!config.token.empty()) {
         found.token = config.token;
     } else if (!config.token_file.empty()) {
@@ -55,7 +54,7 @@ ServeToken token_of(const ServeConfig& config, const std::vector<std::string>& a
     if (std::any_of(assignments.begin(), assignments.end(), is_token_assignment))
         found.warning = fmt::format(
             "every user of this machine can see the token of --set serve.token=... in the list of processes (ps); "
-            "serve.token_file, or the environment variable {}, keeps it from them",
+            "serve.token_file, or the environment variable {}, hides it",
             token_variable);
     return found;
 }

@@ -1,4 +1,4 @@
-// The secret that visitors of a run must show: from where it comes, and what is wrong with that place.
+// The secret that visitors of a run must show: its source, and a warning about the source.
 #pragma once
 
 #include "config/config.hpp"
@@ -9,8 +9,8 @@
 namespace spikefloss {
 
 struct ServeToken {
-    std::string token;    // empty: none is wanted
-    std::string warning;  // who else can read it; empty: no other user
+    std::string token;    // empty: no token
+    std::string warning;  // about other users who can read it; empty: there are none
 };
 
 // serve.token, else the first line of serve.token_file, else the environment variable SPIKEFLOSS_TOKEN. assignments:

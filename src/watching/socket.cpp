@@ -13,13 +13,13 @@
 namespace spikefloss {
 namespace {
 
-// Without a socket, errno tells why.
+// Without a socket, errno has the reason.
 Socket listen_at(const addrinfo& place) {
     Socket socket(::socket(place.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, place.ai_protocol));
-    // A port is free again as soon as its last program has ended; but two programs never share it.
+    // A port is free again as soon as its last program has ended. Two programs never share it.
     const int yes = 1;
     if (socket) setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    // Many may ask at the same moment.
+    // Many visitors may connect at the same moment.
     if (!socket || ::bind(socket.get(), place.ai_addr, place.ai_addrlen) != 0 || ::listen(socket.get(), 1024) != 0)
         return Socket();
     return socket;

@@ -27,11 +27,11 @@ private:
     int number_;
 };
 
-// A socket that listens at serve.address, serve.port, and does not block. Throws Error(Exit::usage) with what the
-// system says against it. `more`: where the port is in use, one of so many after it is taken, and `port` says which.
+// A socket that listens at serve.address, serve.port, and does not block. Throws Error(Exit::usage) with the reason of
+// the system. `more`: number of later ports that are tried if the port is in use; then `port` becomes the port in use.
 Socket listen_at(const std::string& address, std::int64_t& port, int more);
 
-// What a person types into a browser: IPv6 addresses in brackets; for "all addresses" the name of this machine.
+// The address for a browser: IPv6 addresses in brackets; for "all addresses" the name of this machine.
 std::string url_of(const std::string& address, std::int64_t port);
 
 }  // namespace spikefloss

@@ -130,7 +130,7 @@ TEST_F(LiveSiteTest, what_is_wrong_with_a_token_is_told_without_it) {
     EXPECT_HAS(usage_error([&] { token_of(config, {}); }), "No such file");
     config.token_file = (place_ / "fifo").string();
     ::mkfifo(config.token_file.c_str(), 0600);
-    EXPECT_HAS(usage_error([&] { token_of(config, {}); }), "no regular file");
+    EXPECT_HAS(usage_error([&] { token_of(config, {}); }), "not a regular file");
     config.token_file = "";
     ::setenv(token_variable, "short", 1);
     EXPECT_HAS(usage_error([&] { token_of(config, {}); }), "environment variable SPIKEFLOSS_TOKEN is easy to guess");
