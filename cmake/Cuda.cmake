@@ -1,6 +1,6 @@
-# Whether this build has the CUDA backend: SPIKEFLOSS_WITH_CUDA, as SPIKEFLOSS_CUDA asks and the machine allows.
-# A GPU is not needed to build it.
-set(SPIKEFLOSS_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (where nvcc and its libraries are found), ON or OFF")
+# Sets SPIKEFLOSS_WITH_CUDA: whether this build has the CUDA backend. It follows from SPIKEFLOSS_CUDA and the machine.
+# The build does not need a GPU.
+set(SPIKEFLOSS_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (if nvcc and its libraries are found), ON or OFF")
 set_property(CACHE SPIKEFLOSS_CUDA PROPERTY STRINGS AUTO ON OFF)
 option(SPIKEFLOSS_CUDA_RESOURCES "Print registers, shared memory and spills of every kernel while compiling" OFF)
 
@@ -52,13 +52,13 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
 endif()
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_EXTENSIONS OFF)
-# The host compiler's own folders must not be named again: -isystem /usr/include breaks its #include_next.
+# The host compiler's own folders must not be named again, because -isystem /usr/include breaks its #include_next.
 list(APPEND CMAKE_CUDA_IMPLICIT_INCLUDE_DIRECTORIES ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})
 set(SPIKEFLOSS_WITH_CUDA ON)
 message(STATUS "CUDA backend: on, CUDA ${CUDAToolkit_VERSION}, NCCL ${NCCL_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 
-# Multiply-adds are written out (fmaf) and none is added, so that the GPU rounds as the CPU does. -lineinfo costs nothing
-# at run time and names the source line in profiles and in compute-sanitizer.
+# Multiply-adds are explicit (fmaf) and the compiler adds none, so that the GPU rounds as the CPU does. -lineinfo has no
+# cost at run time, and names the source line in profiles and in compute-sanitizer.
 set(_host -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off)
 # (nvcc does not compile fmt's headers: .cu files include neither those nor core/error.hpp.)
 set(SPIKEFLOSS_CUDA_FLAGS --fmad=false -lineinfo)

@@ -1,8 +1,8 @@
-# The CUDA backend on an emulated device (tests/cuda_emulation), for tests on machines without a GPU: all of cuda/ compiled
-# by the host compiler. It needs no CUDA toolkit but its Thrust headers, which any compiler can read.
+# The CUDA backend on an emulated device (tests/cuda_emulation), for tests on machines without a GPU. The host compiler
+# compiles all of cuda/. Of the CUDA toolkit it needs only the Thrust headers, which any compiler can read.
 #
 #   spikefloss_factory_emulated   the factory with that backend
-#   spikefloss_emulated           the program with it
+#   spikefloss_emulated           the program with that backend
 #   spikefloss_emulated_test(name source "libs" entries...)   a test's twin <name>_emulated
 find_path(SPIKEFLOSS_CCCL_INCLUDE thrust/version.h
   HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include PATH_SUFFIXES cccl)
@@ -14,7 +14,7 @@ if(NOT SPIKEFLOSS_CCCL_INCLUDE)
 else()
   set(SPIKEFLOSS_WITH_EMULATION ON)
   add_subdirectory(${_emulation} ${PROJECT_BINARY_DIR}/tests/cuda_emulation)
-  # A library of its own, so that Thrust does not meet the headers of the emulation.
+  # A separate library, so that Thrust does not see the headers of the emulation.
   add_library(spikefloss_emulated_thrust STATIC ${_emulation}/thrust_reduce.cpp)
   target_include_directories(spikefloss_emulated_thrust PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_include_directories(spikefloss_emulated_thrust SYSTEM PRIVATE ${SPIKEFLOSS_CCCL_INCLUDE})
@@ -32,7 +32,7 @@ else()
   target_link_libraries(spikefloss_emulated PRIVATE spikefloss_commands spikefloss_factory_emulated)
 endif()
 
-# The twin of test `name` that cannot be: listed, so that what did not run is seen.
+# Lists the twin of test `name` that cannot be built, so that a missing test is visible.
 function(spikefloss_emulation_missing name)
   add_test(NAME ${name}_emulated COMMAND ${CMAKE_COMMAND} -E echo "skipped: Thrust's headers were not found")
   set_tests_properties(${name}_emulated PROPERTIES DISABLED TRUE LABELS emulated)

@@ -1,5 +1,4 @@
-# NCCL: NCCL_INCLUDE_DIR, NCCL_LIBRARY, and the target NCCL::NCCL. Looks beside the CUDA toolkit too, and where NCCL_ROOT
-# says.
+# NCCL: NCCL_INCLUDE_DIR, NCCL_LIBRARY, and the target NCCL::NCCL. Also looks beside the CUDA toolkit, and in NCCL_ROOT.
 find_package(CUDAToolkit QUIET)
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib64)

@@ -1,12 +1,13 @@
 # cmake --install BUILD --prefix PREFIX: the program, its man page and bash completion, docs, configs and the scripts that
-# draw or start installed runs. Man page and completion are made from the installed program's own options.
+# plot or start installed runs. The installed program's own options give man page and completion.
 include(GNUInstallDirs)
 install(TARGETS spikefloss RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES README.md CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs
   PATTERN "figures" EXCLUDE PATTERN "__pycache__" EXCLUDE)
 install(DIRECTORY configs DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss)
-# launch/build, train, test, sweep and the Slurm jobs work on a clone; these take SPIKEFLOSS, the program, or none.
+# launch/build, train, test, sweep and the Slurm jobs need a clone. These scripts need only SPIKEFLOSS, the program, or
+# nothing.
 install(PROGRAMS launch/mpirun.sh launch/plot DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss/launch)
 install(DIRECTORY launch/mpirun DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss/launch USE_SOURCE_PERMISSIONS)
 install(FILES launch/plot.mplstyle DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss/launch)

@@ -20,7 +20,7 @@ add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${SPIKEFLOSS_FLAGS}>")
 function(spikefloss_library name)
   cmake_parse_arguments(ARG "" "" "LINK;PRIVATE_LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/src/backend/factory.cpp$")  # a library of its own: spikefloss_factory_library
+  list(FILTER sources EXCLUDE REGEX "/src/backend/factory.cpp$")  # a separate library: spikefloss_factory_library
   if(sources)
     add_library(spikefloss_${name} STATIC ${sources})
     target_include_directories(spikefloss_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_BINARY_DIR}/generated)
@@ -33,9 +33,9 @@ function(spikefloss_library name)
   endif()
 endfunction()
 
-# spikefloss_factory_library(target [CUDA library] [PREFER_CUDA]): makes backends, and is the only code that knows which
-# ones there are: the CPU's, and the CUDA backend that lies in `library`. PREFER_CUDA: "auto" takes it where there is a
-# GPU. Libraries name no factory; every executable chooses one.
+# spikefloss_factory_library(target [CUDA library] [PREFER_CUDA]): the library that makes backends. Only it knows which
+# backends exist: the CPU's, and the CUDA backend of `library`. PREFER_CUDA: "auto" chooses CUDA if there is a GPU.
+# Libraries link no factory; every executable chooses one.
 function(spikefloss_factory_library target)
   cmake_parse_arguments(ARG "PREFER_CUDA" "CUDA" "" ${ARGN})
   add_library(${target} STATIC ${PROJECT_SOURCE_DIR}/src/backend/factory.cpp)

@@ -1,5 +1,5 @@
-# What src/watching/ needs. SPIKEFLOSS_PAGE_PARTS: a source with the page of src/watching/ and the chart library, dygraphs, as texts. Without the
-# library the build still works; what needs it then says so.
+# The needs of src/watching/. SPIKEFLOSS_PAGE_PARTS: a source with the page of src/watching/ and the chart library,
+# dygraphs, as texts. Without the library the build works, and the commands with charts say that it is missing.
 find_path(SPIKEFLOSS_DYGRAPHS dygraph.min.js PATHS /usr/share/javascript/dygraphs NO_CMAKE_FIND_ROOT_PATH
   DOC "Folder with dygraph.min.js and dygraph.min.css")
 set(_page ${PROJECT_SOURCE_DIR}/src/watching)
@@ -20,7 +20,7 @@ add_custom_command(OUTPUT ${SPIKEFLOSS_PAGE_PARTS}
   DEPENDS ${_files} ${_chart_files} ${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake
   COMMENT "Embedding the page of reports" VERBATIM)
 
-# spikefloss_prometheus(): /metrics of src/watching/, where prometheus-cpp is there.
+# spikefloss_prometheus(): /metrics of src/watching/, if prometheus-cpp is found.
 find_package(prometheus-cpp CONFIG QUIET COMPONENTS core)
 function(spikefloss_prometheus)
   if(prometheus-cpp_FOUND)

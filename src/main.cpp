@@ -55,8 +55,7 @@ int main(int argc, char** argv) {
         try {
             const int code = spikefloss::run_command_line(argc, argv);
             // All output is written. When a rank exits with a code other than 0, srun sends SIGTERM to the others. No
-            // rank exits before all have reached MPI_Finalize, so with SIGTERM ignored every rank exits with the shared
-            // code.
+            // rank exits before all have reached MPI_Finalize, so if SIGTERM is ignored, all exit with the same code.
             std::signal(SIGTERM, SIG_IGN);
             return code;
         } catch (const spikefloss::Error& error) {

@@ -7,8 +7,7 @@
 namespace spikefloss {
 namespace {
 
-// The part that does not depend on the options. Bash splits a word at '=', so --backend=c is three entries of
-// COMP_WORDS.
+// The part that does not depend on the options. Bash splits a word at '=', so --backend=c is three of COMP_WORDS.
 constexpr const char* script = R"bash(
 _spikefloss() {
     local command="" word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} choices

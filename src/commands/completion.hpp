@@ -1,5 +1,4 @@
-// The bash completion of the command line. It is generated from CLI11's options and the keys of the config, so it needs
-// no upkeep.
+// The bash completion of the command line. CLI11's options and the keys of the config generate it.
 #pragma once
 
 #include <CLI/CLI.hpp>

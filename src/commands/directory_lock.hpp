@@ -10,8 +10,7 @@ namespace spikefloss {
 class DirectoryLock {
 public:
     DirectoryLock() = default;  // holds none
-    // Throws Error(Exit::usage) if another process holds the directory, Error(Exit::storage) if the file cannot be
-    // made.
+    // Throws Error(Exit::usage) if another process holds the directory, Error(Exit::storage) if it has no file.
     explicit DirectoryLock(const std::string& directory);
     ~DirectoryLock();
     bool held() const { return file_ >= 0; }

@@ -87,8 +87,7 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
                                  bool resume) {
     RunDirectory found;
     grid.agree([&] {
-        // With ranks on several machines, Open MPI writes beyond a buffer of 256 characters if the path of a checkpoint
-        // is longer.
+        // With ranks on several machines, Open MPI overruns a buffer of 256 characters for the path of a checkpoint.
         constexpr std::size_t longest = 180;
         std::error_code unknown;
         const fs::path whole = fs::absolute(directory, unknown);

@@ -34,8 +34,7 @@ CheckpointOrigin origin_in(const std::string& directory);
 // The digest of the bytes of network.file. Error(Exit::bad_file) if it cannot be read.
 std::string network_digest(const std::string& path);
 
-// Why a checkpoint does not belong to this run: "run.seed is 6, but the run has 5". "" if it does. run: "" if it is not
-// known.
+// Why a checkpoint does not belong to this run: "run.seed is 6, but the run has 5". "" if it does. run: "" if unknown.
 std::string foreign_reason(const CheckpointOrigin& checkpoint, const Config& config, const std::string& run);
 // Throws Error(Exit::usage) when the checkpoint at `path` is not one of this run.
 void require_own_checkpoint(const std::string& path, const CheckpointOrigin& checkpoint, const Config& config,

@@ -7,8 +7,7 @@
 namespace spikefloss {
 namespace {
 
-// P(X <= k) of a binomial distribution, 0 < p < 1. Each term is computed from logarithms, so that none over- or
-// underflows.
+// P(X <= k) of a binomial distribution, 0 < p < 1. Terms are computed from logarithms, so none overflows.
 double at_most(std::int64_t k, std::int64_t n, double p) {
     const auto log_factorial = [](std::int64_t m) { return std::lgamma(static_cast<double>(m) + 1.0); };
     double sum = 0.0;

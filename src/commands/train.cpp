@@ -139,8 +139,7 @@ Index state_size(const ProcessGrid& grid, const HostNetwork& network) {
 }
 
 // Opens serve.port before anything is written. The runs of a sweep have one base config, so one port, and often one
-// machine. Such a run takes the next free port if the port is in use, and continues without a page after any other
-// fault.
+// machine. Such a run takes the next free port if the port is in use, and has no page after any other fault.
 void open_server(const TrainCommand& command, const ServeConfig& config, std::optional<LiveServer>& server,
                  std::vector<std::string>& warnings) {
     constexpr int next_ports = 99;

@@ -1,6 +1,5 @@
-// The configuration of a run: one struct of structs; its members with their defaults are the keys. schema.cpp gives
-// each key a description and a range; toml.cpp reads and writes it. Times are in milliseconds, rates are probabilities
-// per step.
+// The configuration of a run: one struct of structs. Its members are the keys, with their defaults. schema.cpp has their
+// descriptions and ranges; toml.cpp reads and writes them. Times are in milliseconds, rates are probabilities per step.
 #pragma once
 
 #include <cstdint>

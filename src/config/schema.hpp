@@ -57,12 +57,10 @@ void set_key_text(const std::string& path, const std::string& text, const std::s
 std::int64_t whole_steps(double time, double dt, const std::string& key);
 // Checks ranges (again, for values that the program has set) and contradictions between keys (k > D, d >= T, ...).
 // Throws Error(Exit::usage). It does not read networks and pictures: N and D are checked only without network.file, and
-// pictures are assumed to be 28 x 28. check_grid checks contradictions that depend on the grid, with the number of
-// shards.
+// pictures are assumed to be 28 x 28. check_grid checks contradictions with the numbers of shards.
 void check_config(const Config& config);
 // The contradictions that check_config would find if sections that are off (flossing, diagnostics, serve) were on, one
-// sentence each. Keys at their defaults are not reported. D is unknown with network.file; the second form takes it as
-// an argument.
+// sentence each. Keys at their defaults are not reported. D is unknown with network.file; the second form takes it.
 std::vector<std::string> config_warnings(const Config& config);
 std::vector<std::string> config_warnings(const Config& config, std::int64_t neurons, bool has_current);
 // Whether the communicator `comm` can carry what `backend` computes; names as in the config, auto among them.
@@ -71,8 +69,7 @@ void check_comm(const std::string& backend, const std::string& comm);
 bool is_loopback(const std::string& address);
 // The environment variable with the token, if the config has none.
 inline constexpr const char* token_variable = "SPIKEFLOSS_TOKEN";
-// Throws Error(Exit::usage) for a token that is easy to guess or cannot be part of an address. `name` is the place of
-// the token.
+// Throws Error(Exit::usage) for a token that is easy to guess or cannot be part of an address. `name` is its place.
 void check_token(const std::string& token, const std::string& name);
 // Whether "section.key=value" sets serve.token.
 bool is_token_assignment(const std::string& assignment);

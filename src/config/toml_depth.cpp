@@ -1,7 +1,6 @@
 // The depth to which a TOML text nests, found before the parser reads it: the parser and its tree are recursive, so
 // keys of 50 000 parts would overflow the stack. It takes one pass over the characters, and only distinguishes strings
-// and comments from the rest. If the text is not valid TOML, the depth is right up to the first fault. The parser stops
-// there.
+// and comments from the rest. If the text is not valid TOML, the depth is right up to the first fault.
 #include "config/toml_depth.hpp"
 
 #include <algorithm>

@@ -23,8 +23,7 @@ std::uint64_t block_checksum(const std::vector<Index>& dims, const Block<T>& blo
 // The contribution of one attribute to the checksum of its file. object: "/network/w_rec"
 std::uint64_t attribute_checksum(const std::string& object, const std::string& name, const AttributeValue& value);
 
-// The share of one of `ranks` in the sum over the first `size` bytes of a file. Error(Exit::bad_file) if they cannot be
-// read.
+// The share of one of `ranks` in the sum over the first `size` bytes of a file. Error(Exit::bad_file) on a fault.
 std::uint64_t bytes_checksum(const std::string& path, Index size, int ranks, int rank);
 // Appends the seal to an open file of `size` bytes; false (with errno) if it cannot be written.
 bool write_seal(int descriptor, Index size, std::uint64_t sum);

@@ -40,8 +40,7 @@ public:
     // The same for a reader that needs `rank` dimensions. If axes are reversed, dimensions of 1 are left out or added
     // at the end to fit: MATLAB has matrices [1, N] for vectors and has no last dimension of 1.
     std::vector<Index> shape(const std::string& name, std::size_t rank) const;
-    // Throws unless the dataset has this shape. letters names the dimensions ("[N, N]"); reason is the reason for this
-    // shape.
+    // Throws unless the dataset has this shape. letters names the dimensions ("[N, N]"); reason says why.
     void require_shape(const std::string& name, const std::vector<Index>& shape, const std::string& letters,
                        const std::string& reason) const;
     // The suggestion for axes in an unexpected order.

@@ -1,5 +1,4 @@
-// Common parts of reading and writing HDF5: handles that close themselves, types, and the library's reason for a
-// failure.
+// Common parts of reading and writing HDF5: handles that close themselves, types, and the reason for a failure.
 #pragma once
 
 #include "core/view.hpp"

@@ -26,8 +26,7 @@ private:
     void add(double value);
 };
 
-// The histogram of each parameter over all ranks, with its name. A value that several ranks hold counts once.
-// Collective.
+// The histogram of each parameter over all ranks, with its name. Replicated values count once. Collective.
 std::vector<std::pair<std::string, Histogram>> parameter_histograms(const ProcessGrid& grid,
                                                                     const HostNetwork& network);
 

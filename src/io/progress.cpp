@@ -49,8 +49,7 @@ std::string bar_line(double done, const std::string& text, int columns) {
 
 ProgressDisplay::ProgressDisplay(bool silent, std::int64_t total)
     : silent_(silent),
-      // Under mpirun the standard output of a rank is always a terminal, whatever mpirun itself writes to. Standard
-      // error is not.
+      // Under mpirun the standard output of a rank is always a terminal; its standard error is not.
       terminal_(!silent && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO) && understands_escape_codes()),
       total_(total),
       start_(std::chrono::steady_clock::now()),

@@ -1,5 +1,4 @@
-// The display of a run in progress: a progress bar on a terminal, plain lines elsewhere; and the same lines in the
-// run's log.
+// The display of a run in progress: a progress bar on a terminal, plain lines elsewhere; and the same lines in the log.
 #pragma once
 
 #include "io/metrics.hpp"

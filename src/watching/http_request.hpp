@@ -30,8 +30,7 @@ ParsedRequest parse_request(std::string_view bytes);
 // The first value of a name in a query, decoded; "" without one.
 std::string query_value(std::string_view query, std::string_view name);
 
-// Whether a header Host names this machine as a browser on this machine does: localhost, 127.x.x.x or [::1], with or
-// without a port.
+// Whether a header Host names this machine: localhost, 127.x.x.x or [::1], with or without a port.
 bool is_local_host(std::string_view host);
 
 // Takes the same time for every wrong text of the right length.

@@ -58,8 +58,7 @@ public:
 
     // Records of either file.
     std::size_t count() const { return metrics_.added() + diagnostics_.added(); }
-    // A text about data that could not be read: lines of either file, raster.json, session.json; empty if there are
-    // none.
+    // A text about data that could not be read: lines of either file, raster.json, session.json; or "".
     std::string damage() const;
     // The newest line of its kind, null before the first.
     const Json& training() const { return training_; }
