@@ -1,5 +1,5 @@
 # cmake --install BUILD --prefix PREFIX: the program, its man page and bash completion, docs, configs and the scripts that
-# plot or start installed runs. The installed program's own options give man page and completion.
+# plot or start installed runs. The man page and the completion come from the program's own options.
 include(GNUInstallDirs)
 install(TARGETS spikefloss RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES README.md CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

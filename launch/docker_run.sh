@@ -43,10 +43,10 @@ if [ -z "$engine" ]; then
     for engine in docker podman ""; do
         [ -z "$engine" ] || ! command -v "$engine" >/dev/null || break
     done
-    [ -n "$engine" ] || stop 1 "neither docker nor podman is here." \
+    [ -n "$engine" ] || stop 1 "neither docker nor podman is installed." \
         "Install one of them, or train without a container: launch/train $config"
 elif ! command -v "$engine" >/dev/null; then
-    stop 1 "ENGINE=$engine is not a program that is here; use docker or podman."
+    stop 1 "ENGINE=$engine is not installed; use docker or podman."
 fi
 
 gpus=${GPUS:-}
@@ -64,8 +64,8 @@ fi
 image=${IMAGE:-spikefloss:$kind}
 if ! "$engine" image inspect "$image" >/dev/null 2>&1; then
     if ! message=$("$engine" info 2>&1 >/dev/null); then
-        stop 1 "$engine is here, but does not answer: $message" \
-            "Start its service, or ask for the right to use it (for docker: membership in the group docker)."
+        stop 1 "$engine is installed, but does not answer: $message" \
+            "Start its service, or get the right to use it (for docker: membership in the group docker)."
     fi
     if [ -n "${IMAGE:-}" ]; then
         stop 1 "there is no image $image here. Get it with: $engine pull $image"

@@ -9,8 +9,8 @@
 #                 under the same paths, so these must be on a shared file system. ssh must reach the hosts without a
 #                 password. If they have several networks, name one: OMPI_MCA_btl_tcp_if_include=10.0.0.0/8
 #
-# Signals, to this script: the first USR1, TERM, INT (Ctrl-C), HUP, USR2 or XCPU asks the ranks for a checkpoint and an
-# end after their step, by a signal of run.stop_signals; another TERM or INT ends the job at once. A
+# Signals, to this script: the first USR1, TERM, INT (Ctrl-C), HUP, USR2 or XCPU stops the ranks after their step, with
+# a checkpoint, by a signal of run.stop_signals; another TERM or INT ends the job at once. A
 # terminal that closes may send HUP twice. If this script is killed (kill -9), mpirun and its ranks end, too.
 # Exit codes: those of the program, docs/exit_codes.md (85: stopped with a checkpoint; 75: a rank or a host is lost,
 # also by kill -9; 2: called wrongly), and 128 + n for a crash by signal n or if signal n ended the job at once.
@@ -39,7 +39,7 @@ ranks=
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     ranks=$1
     shift
-    [ "$ranks" -gt 0 ] || stop 2 "0 ranks cannot train" "give a number of MPI processes, or none to have it chosen"
+    [ "$ranks" -gt 0 ] || stop 2 "0 ranks cannot train" "give a number of MPI processes, or none for the default"
 fi
 hostfile=
 arguments=()
@@ -65,7 +65,7 @@ done
 mpirun=$(command -v mpirun) ||
     stop 1 "mpirun is not installed" "install openmpi-bin (launch/packages), or load its module"
 
-# What mpirun needs, or else it ends with forty lines of its own.
+# The folders that mpirun needs. Without them it ends with forty lines of messages.
 temporary=${TMPDIR:-${TEMP:-${TMP:-/tmp}}}
 state=$(mktemp -d "$temporary/spikefloss.XXXXXX" 2>/dev/null) ||
     stop 2 "the folder for temporary files, $temporary, is missing or cannot be written to" \
@@ -104,7 +104,7 @@ export OMPI_MCA_btl_base_warn_component_unused=0
 # made a run on two threads seven times slower.
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
 
-# The program reads its config once, alone, so that an error of the config is one message. It is no task of Slurm.
+# The program reads its config once, alone, so that an error of the config is one message. It is not a task of Slurm.
 settings=$(env -u SLURM_NTASKS "$program" train "$config" "${arguments[@]}" --print-config) || exit $?
 setting() {  # section, key
     awk -v section="[$1]" -v key="$2" '/^\[/ { here = $0 == section }
@@ -209,7 +209,7 @@ with="$(counted "$cores_all" "physical core")"
 [ -z "$on_gpus" ] || with+=" and $(counted "$gpus_all" GPU)"
 say "$(counted "$ranks" rank) on $where with $with: $why; $(counted "$threads" thread) each, $bound"
 
-# The signal that asks the ranks to stop. mpirun passes on USR1, USR2 and configured others, but never TERM, INT and
+# The signal that stops the ranks. mpirun passes on USR1, USR2 and configured others, but never TERM, INT and
 # HUP.
 wanted=" $(setting run stop_signals | tr -d '[],') "
 sign=
@@ -220,7 +220,7 @@ done
     stop 2 "run.stop_signals =$wanted has no signal that mpirun passes on to the ranks" "add USR1, USR2 or XCPU"
 [ $sign != XCPU ] || export OMPI_MCA_ess_base_forward_signals=SIGXCPU
 
-# mpirun notices only by unanswered keepalives that a host is cut off. The watchdog of the program reports more, so it
+# mpirun detects a host that is cut off only by unanswered keepalives. The watchdog of the program reports more, so it
 # must be first: it takes watchdog.seconds and up to 10 s.
 watchdog=$(printf '%.0f' "$(setting watchdog seconds)")
 if [ "$watchdog" -gt 0 ]; then
@@ -295,7 +295,7 @@ job=$!
 set +m
 exec {errors}>&- {lines}>&-
 
-# The loop runs every second and at a signal. It passes on the request to stop, every fifth time again, because a rank
+# The loop runs every second and at a signal. It passes on the signal to stop, every fifth time again, because a rank
 # may have missed it during its start. It also checks whether mpirun still waits although a rank has ended the job:
 # mpirun waits for a quarter of an hour for a host that is cut off.
 trap : ALRM
@@ -331,7 +331,7 @@ if [ -z "$status" ]; then
     kill -KILL "${all[@]}" 2>/dev/null || true
     wait $job 2>/dev/null || status=$?
 fi
-for _ in {1..20}; do  # for what was still on its way; a process on a lost host may keep the pipes open
+for _ in {1..20}; do  # for output that is still on its way; a process on a lost host may keep the pipes open
     kill -0 $follower 2>/dev/null || { [ -n "$relay" ] && kill -0 "$relay" 2>/dev/null; } || break
     sleep 0.1
 done

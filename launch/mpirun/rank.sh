@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# launch/mpirun/rank.sh SIGNAL PROGRAM [ARGUMENTS...]: one rank of launch/mpirun.sh. It writes to standard error when
-# the rank may be signalled and how it ended. mpirun does not report this when a host is cut off:
+# launch/mpirun/rank.sh SIGNAL PROGRAM [ARGUMENTS...]: one rank of launch/mpirun.sh. It reports on standard error when
+# signals may be sent to the rank, and how it ended. mpirun does not report this when a host is cut off:
 #   spikefloss-rank RANK HOST started
 #   spikefloss-rank RANK HOST ended CODE
 set -u

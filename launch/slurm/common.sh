@@ -14,7 +14,7 @@
 # | anything else     | runs it again with --resume (a sweep: --retry), up to RETRIES times; after a stop, as with 85 |
 #
 # The first retry comes at once. The wait before each later retry is RETRY_WAIT seconds longer than the wait before.
-# After some 5 minutes Slurm notices that a node is gone, and requeues the job itself.
+# After about 5 minutes Slurm notices that a node is gone, and requeues the job itself.
 #
 # A signal to this shell (--signal=B:USR1@..., scancel) is sent to COMMAND as USR1, or as USR2 if run.stop_signals has
 # no USR1. srun and mpirun both pass these signals on. On TERM mpirun would kill its ranks a second later. Ranks that
@@ -105,7 +105,7 @@ $SLURM_JOB_GPUS on the first node}"
     words=" $(shown "$script" "${arguments[@]}")"
     words=${words% }
     say "follow: tail -F $(field StdOut) | stop, with a checkpoint: scancel $job |" \
-        "go on after that: sbatch [the same options]${words% "$resume_option"} $resume_option"
+        "continue after that: sbatch [the same options]${words% "$resume_option"} $resume_option"
 }
 
 pass_on() {
@@ -122,7 +122,7 @@ leave_or_requeue() { # CODE
     trap - "${signals[@]}"
     say "$(date +%T) back into the queue: scontrol requeue $job"
     if scontrol requeue "$job"; then
-        # Slurm ends this shell now. If the script ended first, the job would be a failed one.
+        # Slurm ends this shell now. If the script ended first, the job would count as failed.
         sleep 600
     fi
     give_up "$1" "job $job could not be requeued, see above" "submit it again with --resume"

@@ -1,5 +1,6 @@
-// The configuration of a run: one struct of structs. Its members are the keys, with their defaults. schema.cpp has their
-// descriptions and ranges; toml.cpp reads and writes them. Times are in milliseconds, rates are probabilities per step.
+// The configuration of a run: one struct of structs. Its members are the keys, with their defaults. schema.cpp has the
+// descriptions and ranges; toml.cpp reads and writes the keys. Times are in milliseconds, rates are probabilities per
+// step.
 #pragma once
 
 #include <cstdint>

@@ -218,7 +218,7 @@ TEST_F(SweepFile, ErrorsNameTheLine) {
         {"seeds = {from = 1}\n", {"mine.toml:2: seeds has a range without from and to"}},
         {"seeds = {from = 1, to = 2, step = 1}\n",
          {"mine.toml:2: seeds has a range without from and to, or with more"}},
-        {"seeds = {from = 3, to = 2}\n", {"mine.toml:2: seeds from 3 to 2 are none"}},
+        {"seeds = {from = 3, to = 2}\n", {"mine.toml:2: the range of seeds from 3 to 2 is empty"}},
         {"seeds = {from = 1, to = 'x'}\n", {"run.seed must be an integer, not a string"}},
         {"seeds = {from = 0, to = 9000000000000000000}\n", {"or has more than 100000"}},
         {"success = 0.9\n", {"mine.toml:2: success must be a section, not a float", "success = {accuracy = 0.95"}},

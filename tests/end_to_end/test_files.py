@@ -19,7 +19,7 @@ class OutputTest(program.ProgramTest):
         spectrum = ("spectrum", "--network", network, "--input", network, "--exponents", 2, "--output")
         gradients = ("gradients", "--penalty", "task", *spectrum[1:-3], "--output")
         plot = [sys.executable, program.SOURCE / "launch/plot", run, "-o"]
-        for command, said in ((spectrum, "is there already and is not"), (("report", run, "-o"), "--overwrite")):
+        for command, said in ((spectrum, "exists already and is not"), (("report", run, "-o"), "--overwrite")):
             self.fail_with(program.BAD_FILE, [said], *command, thesis)
             self.fail_with(program.BAD_FILE, ["this is a FIFO"], *command, fifo)
         self.fail_with(program.BAD_FILE, ["would overwrite the input"], *gradients, self.folder / "hard.h5", "--overwrite")
@@ -29,7 +29,7 @@ class OutputTest(program.ProgramTest):
         result, link = self.folder / "result.h5", self.folder / "link.h5"
         link.symlink_to("result.h5")
         self.succeed(*spectrum, link)
-        self.fail_with(program.BAD_FILE, ["is there already and is not"], *gradients, result)
+        self.fail_with(program.BAD_FILE, ["exists already and is not"], *gradients, result)
         self.succeed(*spectrum, link)
         self.succeed(*gradients, result, "--overwrite")
         self.assertTrue(link.is_symlink())
