@@ -73,7 +73,7 @@ state=$(mktemp -d "$temporary/spikefloss.XXXXXX" 2>/dev/null) ||
 trap 'rm -rf "$state"' EXIT
 sessions=$temporary/ompi.${HOSTNAME%%.*}.$(id -u)
 if [ -e "$sessions" ] && ! { [ -d "$sessions" ] && [ -w "$sessions" ] && [ -x "$sessions" ]; }; then
-    stop 2 "$sessions, the folder in which Open MPI keeps its sessions, belongs to somebody else" \
+    stop 2 "$sessions, the folder in which Open MPI keeps its sessions, belongs to another user" \
         "remove it, or set TMPDIR to another folder"
 fi
 
@@ -161,7 +161,7 @@ fi
 grid=$(setting parallel grid)
 batch=$(setting train batch)
 if [ -n "$ranks" ]; then
-    why="as asked"
+    why="as requested"
 elif [[ $grid =~ ^[0-9]+x[0-9]+$ ]]; then
     ranks=$((${grid%x*} * ${grid#*x}))
     why="for the grid $grid"
@@ -178,7 +178,7 @@ else
     ranks=$cores_all
     why="one for each physical core"
 fi
-if [ "$why" != "as asked" ] && [ "$grid" = auto ] && [ "$ranks" -gt "$batch" ]; then
+if [ "$why" != "as requested" ] && [ "$grid" = auto ] && [ "$ranks" -gt "$batch" ]; then
     why="one for each of train.batch sequences ($ranks would be $why)"
     ranks=$batch
 fi

@@ -111,7 +111,7 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
             const std::string forbidden = forbidden_changes(config, before);
             require(forbidden.empty(), Exit::usage,
                     fmt::format("{} holds a run of another config:{}", directory, forbidden),
-                    "resume with the config of that run, or start anew with another --run-dir");
+                    "resume with the config of that run, or start a new run with another --run-dir");
             found.changed = differences(config, before, "\n  {} is now {}, it was {}", may_change);
         };
         compare();  // a refused run changes nothing, not even the lock file

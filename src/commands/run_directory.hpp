@@ -29,7 +29,7 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
 void start_run_directory(const ProcessGrid& grid, RunDirectory& found, const Config& config,
                          const std::string& session);
 
-// The run of a directory, and the digests of its data, from its session.json; "" for those that are missing there.
+// The run of a directory, and the digests of its data, from its session.json; "" if missing there.
 CheckpointOrigin origin_in(const std::string& directory);
 // The digest of the bytes of network.file. Error(Exit::bad_file) if it cannot be read.
 std::string network_digest(const std::string& path);

@@ -85,7 +85,7 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
         const bool ended = status.state == RunState::failed || status.state == RunState::diverged;
         require(!ended || command.retry, Exit::usage,
                 fmt::format("{} has {} before: {}", directory, name_of(status.state), status.reason),
-                "fix the cause, then --retry continues from its last checkpoint; remove the directory to start anew");
+                "fix the cause, then --retry continues from its last checkpoint; remove the directory to start again");
         if (status.state == RunState::done) fmt::print("{} is done already\n", directory);
         if (status.state != RunState::done) write_record(directory_of(command, sweep), sweep);
     });

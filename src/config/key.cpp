@@ -24,7 +24,7 @@ Overload(Ts...) -> Overload<Ts...>;
 std::string to_text(bool value) { return value ? "true" : "false"; }
 std::string to_text(std::int64_t value) { return fmt::format("{}", value); }
 
-// fmt's "{}" is the shortest text that reads back as the same double; TOML wants a point or an exponent in a float.
+// fmt's "{}" is the shortest text that reads back as the same double; a TOML float needs a point or an exponent.
 std::string to_text(double value) {
     std::string text = fmt::format("{}", value);
     if (text.find_first_not_of("-0123456789") == std::string::npos) text += ".0";

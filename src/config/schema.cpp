@@ -67,7 +67,7 @@ void add_network(Section s, NetworkConfig& c) {
           "random network.");
     s.add("transposed", c.transposed,
           "The arrays of network.file have their axes reversed, as Julia, MATLAB and R write them; the attribute "
-          "layout = column_major of /network says the same.");
+          "layout = column_major of /network has the same effect.");
     s.add("neurons", c.neurons, "Number of recurrent neurons N.", {1, 1e6});
     s.add("tau_syn", c.tau_syn,
           "Synaptic time constant in ms (current decays by alpha = exp(-dt/tau_syn)); 0: delta synapse, alpha = 0.",

@@ -47,7 +47,7 @@ Sweep sweep_from_json(const std::string& text, const std::string& origin) {
         return sweep;
     } catch (const std::exception& fault) {
         throw Error(Exit::bad_file, fmt::format("{} is damaged: {}", origin, fault.what()),
-                    "any run of the sweep writes it anew: spikefloss sweep FILE --run 0");
+                    "any run of the sweep writes it again: spikefloss sweep FILE --run 0");
     }
 }
 

@@ -45,7 +45,7 @@ void write_whole_file(const std::string& path, const std::string& text);
 // or device. It reads nothing and does not wait.
 void require_regular_file(const std::string& path);
 
-// A file that the user tells a command to write.
+// An output file that the user names.
 struct NamedOutput {
     std::string option;  // "--output"
     std::string path;

@@ -97,7 +97,7 @@ InputFile open_checkpoint(const std::string& path) {
         file.fail("this is not a checkpoint of spikefloss", "name a checkpoint_*.h5 file of a run directory");
     const std::int64_t version = file.integer_attribute("/", "version");
     if (version != checkpoint_version)
-        file.fail(fmt::format("this checkpoint has version {} of its format; this program knows version {}", version,
+        file.fail(fmt::format("this checkpoint has version {} of its format; this program reads version {}", version,
                               checkpoint_version),
                   "use the spikefloss that wrote it");
     return file;

@@ -135,7 +135,7 @@ NetworkModel read_model(const InputFile& file) {
                   "name a file with a network, or write that attribute as docs/files.md shows");
     const std::int64_t version = file.integer_attribute("/network", "version");
     if (version != network_version)
-        file.fail(fmt::format("/network has version {} of its format; this program knows version {}", version,
+        file.fail(fmt::format("/network has version {} of its format; this program reads version {}", version,
                               network_version),
                   version > network_version ? "use a newer spikefloss" : "write the file again in the present format");
     const auto where = [&](const char* name) { return fmt::format("{}: attribute {} of /network", file.path(), name); };

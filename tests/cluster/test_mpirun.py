@@ -194,7 +194,7 @@ class PlaceTest(launched.LaunchedTest):
         foreign = self.folder / "foreign"
         foreign.mkdir()
         (foreign / f"ompi.{os.uname().nodename.split('.')[0]}.{os.getuid()}").touch()
-        for folder, part in (("/proc", "/proc, is missing or cannot be written to"), (foreign, "belongs to somebody else")):
+        for folder, part in (("/proc", "/proc, is missing or cannot be written to"), (foreign, "belongs to another user")):
             result = self.launch(*self.arguments(self.folder / "run"), code=program.USAGE,
                                  env={**os.environ, "TMPDIR": str(folder)})
             self.check_error(result, program.USAGE, [part, "TMPDIR"])

@@ -128,7 +128,7 @@ TEST_F(BadFiles, FormatAndVersion) {
     expect_contains(network_fault([](Editor& f) { f.string("/network", "format", "other"); }),
                     "format of /network is 'other' but must be 'spikefloss-network'");
     expect_contains(network_fault([](Editor& f) { f.number("/network", "version", 2, H5T_STD_I64LE); }),
-                    "version 2 of its format; this program knows version 1");
+                    "version 2 of its format; this program reads version 1");
     expect_contains(network_fault([](Editor& f) { f.number("/network", "version", 1.5); }), "must be a whole number");
     expect_contains(network_fault([](Editor& f) { f.string("/network", "version", "1"); }), "must be a number");
 }

@@ -237,7 +237,7 @@ TEST(Checkpoint, OtherFilesAreRefused) {
         ADD_FAILURE() << "no error";
     } catch (const Error& error) {
         EXPECT_TRUE(error.collective);
-        if (grid.rank() == 0) expect_contains(error.what(), "version 9 of its format; this program knows version 1");
+        if (grid.rank() == 0) expect_contains(error.what(), "version 9 of its format; this program reads version 1");
     }
 }
 
