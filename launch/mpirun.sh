@@ -65,19 +65,8 @@ done
 mpirun=$(command -v mpirun) ||
     stop 1 "mpirun is not installed" "install openmpi-bin (launch/packages), or load its module"
 
-# The folders that mpirun needs. Without them it ends with forty lines of messages.
-temporary=${TMPDIR:-${TEMP:-${TMP:-/tmp}}}
-state=$(mktemp -d "$temporary/spikefloss.XXXXXX" 2>/dev/null) ||
-    stop 2 "the folder for temporary files, $temporary, is missing or cannot be written to" \
-        "set TMPDIR to a folder in which you may create files"
-trap 'rm -rf "$state"' EXIT
-sessions=$temporary/ompi.${HOSTNAME%%.*}.$(id -u)
-if [ -e "$sessions" ] && ! { [ -d "$sessions" ] && [ -w "$sessions" ] && [ -x "$sessions" ]; }; then
-    stop 2 "$sessions, the folder in which Open MPI keeps its sessions, belongs to another user" \
-        "remove it, or set TMPDIR to another folder"
-fi
-
-# The first signal may come at any time.
+# The first signal may come at any time. These traps come before the one for EXIT: with that one alone bash would end
+# here on a signal.
 asked=0
 at_once=
 killed=
@@ -96,6 +85,18 @@ trap 'on_signal USR1 10' USR1
 trap 'on_signal USR2 12' USR2
 trap 'on_signal XCPU 24' XCPU
 trap 'on_signal TERM 15' TERM
+
+# The folders that mpirun needs. Without them it ends with forty lines of messages.
+temporary=${TMPDIR:-${TEMP:-${TMP:-/tmp}}}
+state=$(mktemp -d "$temporary/spikefloss.XXXXXX" 2>/dev/null) ||
+    stop 2 "the folder for temporary files, $temporary, is missing or cannot be written to" \
+        "set TMPDIR to a folder in which you may create files"
+trap 'rm -rf "$state"' EXIT
+sessions=$temporary/ompi.${HOSTNAME%%.*}.$(id -u)
+if [ -e "$sessions" ] && ! { [ -d "$sessions" ] && [ -w "$sessions" ] && [ -x "$sessions" ]; }; then
+    stop 2 "$sessions, the folder in which Open MPI keeps its sessions, belongs to another user" \
+        "remove it, or set TMPDIR to another folder"
+fi
 
 # By default Open MPI refuses root and more ranks than cores.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
