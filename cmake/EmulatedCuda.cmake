@@ -4,6 +4,8 @@
 #   spikefloss_factory_emulated   the factory with that backend
 #   spikefloss_emulated           the program with that backend
 #   spikefloss_emulated_test(name source "libs" entries...)   a test's twin <name>_emulated
+#   spikefloss_traced_test(name source "libs" FILTER cases [ENVIRONMENT ...])   a test's twin <name>_traced, whose kernels
+#                                run under the race detector (tests/cuda_emulation/races.hpp)
 find_path(SPIKEFLOSS_CCCL_INCLUDE thrust/version.h
   HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include PATH_SUFFIXES cccl)
 set(_emulation ${PROJECT_SOURCE_DIR}/tests/cuda_emulation)
@@ -28,6 +30,25 @@ else()
     PUBLIC spikefloss_backend spikefloss_parallel PRIVATE spikefloss_cuda_emulation spikefloss_emulated_thrust)
   spikefloss_factory_library(spikefloss_factory_emulated CUDA spikefloss_cuda_emulated)
 
+  # The same with kernels that report every access to memory.
+  add_library(spikefloss_emulated_races STATIC ${_emulation}/races.cpp)
+  target_compile_definitions(spikefloss_emulated_races PRIVATE SPIKEFLOSS_TRACED)
+  target_link_libraries(spikefloss_emulated_races PUBLIC spikefloss_cuda_emulation)
+  set(_kernels ${_sources})
+  list(FILTER _kernels INCLUDE REGEX "[.]cu$")
+  set(_host ${_sources})
+  list(FILTER _host EXCLUDE REGEX "[.]cu$")
+  add_library(spikefloss_cuda_traced STATIC EXCLUDE_FROM_ALL ${_host} $<TARGET_OBJECTS:spikefloss_traced_kernels>)
+  add_library(spikefloss_traced_kernels OBJECT EXCLUDE_FROM_ALL ${_kernels})
+  target_compile_options(spikefloss_traced_kernels PRIVATE -fsanitize=thread)
+  foreach(library spikefloss_cuda_traced spikefloss_traced_kernels)
+    target_compile_definitions(${library} PRIVATE SPIKEFLOSS_TRACED)
+    target_include_directories(${library} PRIVATE ${PROJECT_SOURCE_DIR}/cuda)
+    target_link_libraries(${library} PUBLIC spikefloss_backend spikefloss_parallel
+      PRIVATE spikefloss_emulated_races spikefloss_cuda_emulation spikefloss_emulated_thrust)
+  endforeach()
+  spikefloss_factory_library(spikefloss_factory_traced CUDA spikefloss_cuda_traced)
+
   add_executable(spikefloss_emulated ${PROJECT_SOURCE_DIR}/src/main.cpp)
   target_link_libraries(spikefloss_emulated PRIVATE spikefloss_commands spikefloss_factory_emulated)
 endif()
@@ -48,4 +69,17 @@ function(spikefloss_emulated_test name source libraries)
   target_link_libraries(${name}_emulated PRIVATE spikefloss_test_support ${libraries} spikefloss_factory_emulated)
   target_compile_definitions(${name}_emulated PRIVATE SPIKEFLOSS_TEST_EMULATED)
   spikefloss_test_entries(${name}_emulated ENTRY ${name}_emulated LABEL emulated ${ARGN})
+endfunction()
+
+function(spikefloss_traced_test name source libraries)
+  cmake_parse_arguments(ARG "" "FILTER" "ENVIRONMENT" ${ARGN})
+  if(NOT SPIKEFLOSS_WITH_EMULATION)
+    spikefloss_emulation_missing(${name}_traced)
+    return()
+  endif()
+  add_executable(${name}_traced ${source})
+  target_link_libraries(${name}_traced PRIVATE spikefloss_test_support ${libraries} spikefloss_factory_traced)
+  target_compile_definitions(${name}_traced PRIVATE SPIKEFLOSS_TEST_EMULATED)
+  spikefloss_test_entries(${name}_traced ENTRY ${name}_traced LABEL emulated FULL RANKS 1 TIMEOUT 900 FILTER "${ARG_FILTER}")
+  set_property(TEST ${name}_traced APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_TESTS=quick ${ARG_ENVIRONMENT})
 endfunction()

@@ -14,6 +14,11 @@ spikefloss_test(backend/test_operations_tangent_passes LINK spikefloss_lyapunov 
 spikefloss_test(backend/test_adjoints LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_rounding LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_precision LINK spikefloss_backend spikefloss_reference EMULATED)
+# Races of the fused kernels, with threads that stop at random accesses.
+spikefloss_traced_test(test_operations_passes backend/test_operations_passes.cpp
+  "spikefloss_backend;spikefloss_reference" ENVIRONMENT SPIKEFLOSS_EMULATION_PREEMPT=97 SPIKEFLOSS_EMULATION_SEED=3)
+spikefloss_traced_test(test_operations_tangent_passes backend/test_operations_tangent_passes.cpp
+  "spikefloss_lyapunov;spikefloss_reference" FILTER "*float32*")
 # Enough for all blocks of a network of a thousand neurons to be resident together.
 if(TEST test_operations_passes_emulated)
   set_property(TEST test_operations_passes_emulated APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_EMULATION_MULTIPROCESSORS=40)

@@ -39,6 +39,7 @@ Engine& Engine::get() {
 
 cudaError_t Engine::run(const LaunchRecord& launch) {
     launch_ = &launch;
+    ++launches_;
     error_ = cudaSuccess;
     blockDim = launch.block;
     gridDim = launch.grid;
@@ -107,6 +108,8 @@ void Engine::prepare(Block& block, unsigned id) {
     for (unsigned t = 0; t < threads; ++t) block.warps[t / 32].present |= 1u << (t % 32);
     block.barrier.waiting.clear();
     block.barrier.ended = 0;
+    block.barriers = block.meetings = 0;
+    block.team = nullptr;
     block.shared.resize(launch_->shared);
 }
 

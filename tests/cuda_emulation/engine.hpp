@@ -30,6 +30,7 @@ enum class Wait : unsigned char { no, block_barrier, cluster_barrier, warp, coun
 
 struct WarpState {
     unsigned present = 0, waiting = 0, ended = 0;  // lanes
+    unsigned barriers = 0;                         // __syncwarps of all lanes
 };
 
 struct Thread {
@@ -66,6 +67,9 @@ struct Block {
     std::vector<WarpState> warps;
     Barrier barrier;
     int vote[3];  // result of the last vote
+    // Barriers of all threads, and meetings with the other blocks of its team (a cluster, or blocks with a counter).
+    unsigned barriers = 0, meetings = 0;
+    const void* team = nullptr;  // null: no meeting yet
     SharedMemory shared;
 };
 
@@ -93,6 +97,7 @@ public:
     [[noreturn]] void fail(cudaError_t error, const std::string& what);
     bool running() const { return current_ != nullptr; }
     const LaunchRecord* launch() const { return launch_; }
+    unsigned launches() const { return launches_; }  // until now, with this one
     bool is_stack_guard(const void* address) const { return fibers_.is_stack_guard(address); }
     // The block whose shared memory contains `address` or is near it; null: none.
     const Block* shared_owner(const void* address) const;
@@ -116,6 +121,7 @@ private:
 
     Fibers fibers_;
     const LaunchRecord* launch_ = nullptr;
+    unsigned launches_ = 0;
     Thread* current_ = nullptr;
     Fiber* entering_ = nullptr;  // the fiber that control passes to
     Group group_;

@@ -8,6 +8,8 @@
 //   SPIKEFLOSS_EMULATION_PLACE            0: allocations end at a guard page; 1: they begin at one
 //   SPIKEFLOSS_EMULATION_HIDE             1: device memory is out of the host's reach (costs a system call or two per
 //                                         allocation at every wait); 0, the default: the host is not stopped
+//   SPIKEFLOSS_EMULATION_PREEMPT          n > 0: a CUDA thread lets others run at a random one of n accesses to memory
+//                                         (only with the race detector, races.hpp); 0: only where it waits
 //   SPIKEFLOSS_EMULATION_STACK            bytes of stack of one CUDA thread
 // All but the size of stacks are read at every use, so that a test can change them.
 #pragma once

@@ -14,6 +14,8 @@ bool same_place(const Place& a, const Place& b) {
 
 Engine& engine() { return Engine::get(); }
 
+bool is_last(const Barrier& barrier, std::size_t threads) { return barrier.waiting.size() + 1 == threads; }
+
 // Whether the running thread is the last of `threads` to arrive. If not, it waits until the last one wakes it.
 bool arrive(Barrier& barrier, std::size_t threads, Wait what, Place place) {
     Thread* me = engine().current();
@@ -25,7 +27,7 @@ bool arrive(Barrier& barrier, std::size_t threads, Wait what, Place place) {
         engine().fail(cudaErrorLaunchFailure, "it reached the barrier at " + std::string(place.file_name()) + ":" +
                                                   std::to_string(place.line()) + ", others another one: " +
                                                   engine().describe(*barrier.waiting.front()));
-    if (barrier.waiting.size() + 1 == threads) {
+    if (is_last(barrier, threads)) {
         engine().wake_all(barrier.waiting);
         return true;
     }
@@ -38,6 +40,7 @@ bool arrive(Barrier& barrier, std::size_t threads, Wait what, Place place) {
 
 void block_barrier(Place place) {
     Block& block = *engine().current()->block;
+    if (is_last(block.barrier, block.threads.size())) ++block.barriers;
     arrive(block.barrier, block.threads.size(), Wait::block_barrier, place);
 }
 
@@ -55,6 +58,7 @@ int block_vote(int predicate, int kind, Place place) {
         engine().current()->value = static_cast<std::uint64_t>(block.vote[kind]);
     }
     Thread* me = engine().current();
+    if (is_last(barrier, block.threads.size())) ++block.barriers;
     arrive(barrier, block.threads.size(), Wait::block_barrier, place);
     return static_cast<int>(me->value);
 }
@@ -62,16 +66,26 @@ int block_vote(int predicate, int kind, Place place) {
 void cluster_barrier(Place place) {
     Block& block = *engine().current()->block;
     const unsigned cluster = engine().launch()->cluster;
-    arrive(block.group->clusters[block.first_peer / cluster], block.threads.size() * cluster, Wait::cluster_barrier,
-           place);
+    Barrier& barrier = block.group->clusters[block.first_peer / cluster];
+    if (is_last(barrier, block.threads.size() * cluster))
+        for (unsigned rank = 0; rank < cluster; ++rank) {
+            Block& peer = *block.group->blocks[block.first_peer + rank];
+            ++peer.barriers;
+            ++peer.meetings;
+            peer.team = &barrier;
+        }
+    arrive(barrier, block.threads.size() * cluster, Wait::cluster_barrier, place);
 }
 
 void wait_until(const unsigned* counter, unsigned target, Place place) {
-    if (static_cast<int>(*counter - target) >= 0) return;
     Thread* me = engine().current();
-    me->counter = counter;
-    me->target = target;
-    engine().wait(Wait::counter, place);
+    if (static_cast<int>(*counter - target) < 0) {
+        me->counter = counter;
+        me->target = target;
+        engine().wait(Wait::counter, place);
+    }
+    me->block->team = counter;
+    ++me->block->meetings;
 }
 
 void let_others_run() { engine().wait(Wait::turn, Place::current()); }
@@ -159,6 +173,7 @@ void complete(Block& block, unsigned warp, unsigned mask) {
         if (exchange.lanes[lane] != me) engine().wake(exchange.lanes[lane]);
     }
     block.warps[warp].waiting &= ~mask;
+    if (me->call == WarpCall::syncwarp && mask == block.warps[warp].present) ++block.warps[warp].barriers;
 }
 
 }  // namespace

@@ -82,8 +82,16 @@ inline void __syncwarp(unsigned mask = 0xFFFFFFFFu, emulation::Place place = emu
 
 // ---- atomics: CUDA threads switch only where they wait, so plain accesses are atomic ----
 namespace emulation {
+// The race detector (races.hpp) must not take an atomic operation for a store.
+#ifdef SPIKEFLOSS_TRACED
+#define SPIKEFLOSS_UNTRACED __attribute__((no_sanitize_thread, noinline))
+void load_past_cache(const void* address, std::size_t bytes);
+#else
+#define SPIKEFLOSS_UNTRACED
+inline void load_past_cache(const void*, std::size_t) {}
+#endif
 template <class T>
-T replace(T* address, T value) {
+SPIKEFLOSS_UNTRACED T replace(T* address, T value) {
     const T old = *address;
     *address = value;
     return old;
@@ -135,7 +143,8 @@ T __ldg(const T* p) {
     return *p;
 }
 template <class T>
-T __ldcg(const T* p) {
+SPIKEFLOSS_UNTRACED T __ldcg(const T* p) {
+    emulation::load_past_cache(p, sizeof(T));
     return *p;
 }
 template <class T>

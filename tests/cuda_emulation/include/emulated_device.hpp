@@ -16,7 +16,7 @@ template <class T>
 T* cluster_peer(T* mine, unsigned rank) {
     return static_cast<T*>(emulation::cluster_peer(mine, rank));
 }
-inline void add_release(unsigned* counter) { ++*counter; }
+SPIKEFLOSS_UNTRACED inline void add_release(unsigned* counter) { ++*counter; }
 inline void wait_until(const unsigned* counter, unsigned target, emulation::Place place = emulation::Place::current()) {
     emulation::wait_until(counter, target, place);
 }
