@@ -3,10 +3,14 @@
 //
 // Spikes are 0 or 1, which is exact in bfloat16. A float is exactly the sum of three bfloat16 numbers; each is the
 // rounded rest after the ones before. The three parts of W are stored side by side, [N, 3N], and the spikes three
-// times, [b, 3N]. Then one bfloat16 product with float sums is as exact as a float product. It runs on the tensor
+// times, [b, 3N]. Then one bfloat16 product with float sums has the products of a float product. It runs on the tensor
 // cores, at a third of their rate:
 //
 //   W s = W1 s + W2 s + W3 s            dW = sum of (g1 + g2 + g3) s'
+//
+// But tensor cores truncate their float sums: a sum of k terms of one sign is too small by about k / 16 times 2^-25,
+// where rounded sums have errors of both signs. So at most longest_sum terms are summed on the tensor cores; these sums
+// are added with rounding. The relative error is then up to about 1e-5 (longest_sum 4096), and 1e-6 for float sums.
 //
 // precision tf32 keeps two parts (16 bits of the mantissa, at least as many as TF32), bf16 keeps one.
 #include "cuda_backend.hpp"
@@ -21,6 +25,9 @@ namespace {
 
 // Largest number of scratch elements for the parts of g and the spikes together.
 constexpr Index most_parts = Index(1) << 27;
+
+// Largest number of terms of a sum on the tensor cores.
+constexpr Index longest_sum = 4096;
 
 // Below this many neurons, dW by parts would take longer than one float product.
 constexpr Index least_split = 512;
@@ -42,12 +49,13 @@ __global__ void split_kernel(Index rows, Index n, const float* x, int parts, Ind
     }
 }
 
-// out[row, j] = bit j of the row.
-__global__ void spikes_to_bf16_kernel(Index rows, Index n, const std::uint32_t* bits, __nv_bfloat16* out) {
+// out[part, row, j] = bit j of the row, for every part.
+__global__ void spikes_to_bf16_kernel(Index rows, Index n, const std::uint32_t* bits, int parts, __nv_bfloat16* out) {
     const Index words = (n + 31) / 32;
     for (Index at = first_element(); at < rows * n; at += element_stride()) {
         const Index row = at / n, j = at % n;
-        out[at] = __float2bfloat16_rn(static_cast<float>((bits[row * words + j / 32] >> (j % 32)) & 1u));
+        const auto bit = __float2bfloat16_rn(static_cast<float>((bits[row * words + j / 32] >> (j % 32)) & 1u));
+        for (int part = 0; part < parts; ++part) out[part * rows * n + at] = bit;
     }
 }
 
@@ -101,15 +109,21 @@ __global__ void inject_kernel(NeuronModel model, Index count, const float* u, co
     }
 }
 
-// Column-major C [m, n] (+)= op(A) op(B) of bfloat16 matrices with float sums.
+// Column-major C [m, n] (+)= op(A) op(B) of bfloat16 matrices with float sums, longest_sum terms at a time.
 void bf16_product(cublasHandle_t blas, cublasOperation_t op_a, cublasOperation_t op_b, Index m, Index n, Index k,
                   const __nv_bfloat16* a, Index lda, const __nv_bfloat16* b, Index ldb, bool accumulate, float* c,
                   Index ldc) {
-    const float one = 1.0f, beta = accumulate ? 1.0f : 0.0f;
-    check(cublasGemmEx(blas, op_a, op_b, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), &one, a,
-                       CUDA_R_16BF, static_cast<int>(lda), b, CUDA_R_16BF, static_cast<int>(ldb), &beta, c, CUDA_R_32F,
-                       static_cast<int>(ldc), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-          "cublasGemmEx");
+    const float one = 1.0f, zero = 0.0f;
+    for (Index first = 0; first < k; first += longest_sum) {
+        const __nv_bfloat16* const a_part = a + (op_a == CUBLAS_OP_N ? first * lda : first);
+        const __nv_bfloat16* const b_part = b + (op_b == CUBLAS_OP_N ? first : first * ldb);
+        check(cublasGemmEx(blas, op_a, op_b, static_cast<int>(m), static_cast<int>(n),
+                           static_cast<int>(std::min(longest_sum, k - first)), &one, a_part, CUDA_R_16BF,
+                           static_cast<int>(lda), b_part, CUDA_R_16BF, static_cast<int>(ldb),
+                           accumulate || first > 0 ? &one : &zero, c, CUDA_R_32F, static_cast<int>(ldc),
+                           CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+              "cublasGemmEx");
+    }
 }
 
 Launch elements(Index count, cudaStream_t stream) {
@@ -191,8 +205,8 @@ void CudaBackend::add_outer_products(Index rows, Index N, const float* g, const 
                                      SumMatrix d_w_rec) {
     const int parts = parts_of(precision_);
     // Few neurons take one float product: the spikes as floats take no more memory than the parts would.
-    const Index at_once = std::max<Index>(1, std::min(rows, most_parts / ((parts + 1) * N)));
     if (N < least_split) {
+        const Index at_once = std::max<Index>(1, std::min(rows, most_parts / (4 * N)));
         auto* spikes = scratch<float>(2, at_once * N);
         for (Index first = 0; first < rows; first += at_once) {
             const Index now = std::min(at_once, rows - first);
@@ -201,17 +215,20 @@ void CudaBackend::add_outer_products(Index rows, Index N, const float* g, const 
         }
         return;
     }
-    auto* g_parts = scratch<__nv_bfloat16>(1, parts * at_once * N);  // [parts, at_once, N]
-    auto* spikes = scratch<__nv_bfloat16>(2, at_once * N);           // [at_once, N]
+    // The parts of g one below the other, and the spikes as often, so that one product sums over rows and parts.
+    const Index most_rows = std::max<Index>(1, std::min(longest_sum, most_parts / (2 * N)) / parts / 8 * 8);
+    const Index pieces = (rows + most_rows - 1) / most_rows,
+                at_once = std::min(rows, ((rows + pieces - 1) / pieces + 7) / 8 * 8);
+    auto* g_parts = scratch<__nv_bfloat16>(1, parts * at_once * N);  // [parts, now, N]
+    auto* spikes = scratch<__nv_bfloat16>(2, parts * at_once * N);   // [parts, now, N]
     auto* dw = static_cast<float*>(d_w_rec.data);
     for (Index first = 0; first < rows; first += at_once) {
         const Index now = std::min(at_once, rows - first);
-        launch(elements(now * N, stream_), split_kernel, now, N, g + first * N, parts, N, at_once * N, g_parts);
-        launch(elements(now * N, stream_), spikes_to_bf16_kernel, now, N, bits + first * spike_words(N), spikes);
-        // dW [post, pre] += g' s: column-major dW' [pre, post] += s [pre, now] g' [now, post].
-        for (int part = 0; part < parts; ++part)
-            bf16_product(blas_, CUBLAS_OP_N, CUBLAS_OP_T, N, N, now, spikes, N, g_parts + part * at_once * N, N, true,
-                         dw, d_w_rec.stride);
+        launch(elements(now * N, stream_), split_kernel, now, N, g + first * N, parts, N, now * N, g_parts);
+        launch(elements(now * N, stream_), spikes_to_bf16_kernel, now, N, bits + first * spike_words(N), parts, spikes);
+        // dW [post, pre] += g' s: column-major dW' [pre, post] += s [pre, parts now] g' [parts now, post].
+        bf16_product(blas_, CUBLAS_OP_N, CUBLAS_OP_T, N, N, parts * now, spikes, N, g_parts, N, true, dw,
+                     d_w_rec.stride);
     }
 }
 

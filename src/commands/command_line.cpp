@@ -55,7 +55,7 @@ void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     add_keyed(command, "--comm", choice.comm, "parallel.comm",
               "between ranks: auto (default), mpi (cpu), nccl (cuda), staged (cuda; ranks may share a GPU)");
     add_keyed(command, "--precision", choice.precision, "run.precision",
-              "of products on a GPU: fp32 (default, exact), tf32 or bf16");
+              "of products on a GPU: fp32 (default), tf32 or bf16");
     add_keyed(command, "--watchdog", choice.watchdog_seconds, "watchdog.seconds",
               "seconds that a rank waits for the others before the job ends with code 75 (default 600; 0: no limit)");
 }

@@ -48,8 +48,8 @@ void add_run(Section s, RunConfig& c) {
     s.add("directory", c.directory,
           "Folder for metrics, log and checkpoints; empty: runs/ followed by the name of the config file.");
     s.add("precision", c.precision,
-          "Precision of matrix products on a GPU; states, weights and gradients are always float32. fp32: exact to "
-          "float32; tf32: operands rounded to 11 bits; bf16: to 8 bits, fastest. The CPU always uses fp32.",
+          "Precision of matrix products on a GPU; states, weights and gradients are always float32. fp32: factors "
+          "with all 24 bits; tf32: rounded to 11 bits; bf16: to 8 bits, fastest. The CPU always uses fp32.",
           Choices{"fp32", "tf32", "bf16"});
     s.add("sums", c.sums,
           "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "

@@ -6,6 +6,8 @@
 #include "streams.hpp"
 
 #include <cblas.h>
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -91,6 +93,29 @@ Operand of_batch(Operand x, std::int64_t s) {
 template <class T>
 constexpr cudaDataType type_of = sizeof(T) == 8 ? CUDA_R_64F : CUDA_R_32F;
 
+float truncated(double x) {
+    const auto rounded = static_cast<float>(x);
+    return std::abs(static_cast<double>(rounded)) > std::abs(x) ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
+// Column-major sum [m, n] = A B as tensor cores add: blocks of 16 products exactly, and each block to a float sum that
+// is truncated, not rounded (Fasi et al., PeerJ CS 330). A [rows_a, ...] and B [rows_b, ...] as stored.
+std::vector<float> tensor_core_sum(const Product& p, const std::vector<double>& a, std::int64_t rows_a,
+                                   const std::vector<double>& b, std::int64_t rows_b) {
+    constexpr std::int64_t block = 16;
+    const auto m = static_cast<int>(p.m), n = static_cast<int>(p.n);
+    std::vector<float> sum(static_cast<std::size_t>(p.m * p.n));
+    std::vector<double> part(sum.size());
+    for (std::int64_t first = 0; first < p.k; first += block) {
+        const double* a_part = a.data() + (p.op_a == CUBLAS_OP_N ? first * rows_a : first);
+        const double* b_part = b.data() + (p.op_b == CUBLAS_OP_N ? first : first * rows_b);
+        blas_gemm(transpose(p.op_a), transpose(p.op_b), m, n, static_cast<int>(std::min(block, p.k - first)), 1.0,
+                  a_part, static_cast<int>(rows_a), b_part, static_cast<int>(rows_b), 0.0, part.data(), m);
+        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = truncated(static_cast<double>(sum[i]) + part[i]);
+    }
+    return sum;
+}
+
 // One product with sums in T.
 template <class T>
 void multiply(const Product& p, Operand a, Operand b, Operand c, T alpha, T beta) {
@@ -101,16 +126,14 @@ void multiply(const Product& p, Operand a, Operand b, Operand c, T alpha, T beta
                          static_cast<int>(a.ld), static_cast<const T*>(b.data), static_cast<int>(b.ld), beta,
                          static_cast<T*>(const_cast<void*>(c.data)), static_cast<int>(c.ld));
     const auto rows_a = p.op_a == CUBLAS_OP_N ? p.m : p.k, rows_b = p.op_b == CUBLAS_OP_N ? p.k : p.n;
-    const auto a_copy = converted<T>(a, rows_a, p.m + p.k - rows_a, p.compute);
-    const auto b_copy = converted<T>(b, rows_b, p.k + p.n - rows_b, p.compute);
-    std::vector<T> sum(static_cast<std::size_t>(p.m * p.n));
-    blas_gemm(transpose(p.op_a), transpose(p.op_b), m, n, k, alpha, a_copy.data(), static_cast<int>(rows_a),
-              b_copy.data(), static_cast<int>(rows_b), T(0), sum.data(), m);
+    const auto a_copy = converted<double>(a, rows_a, p.m + p.k - rows_a, p.compute);
+    const auto b_copy = converted<double>(b, rows_b, p.k + p.n - rows_b, p.compute);
+    const std::vector<float> sum = tensor_core_sum(p, a_copy, rows_a, b_copy, rows_b);
     for (std::int64_t col = 0; col < p.n; ++col)
         for (std::int64_t row = 0; row < p.m; ++row) {
             const double before = beta == T(0) ? 0.0 : static_cast<double>(beta) * element(c, row + col * c.ld);
-            set_element(c, row + col * c.ld,
-                        static_cast<double>(sum[static_cast<std::size_t>(row + col * p.m)]) + before);
+            const auto product = static_cast<double>(sum[static_cast<std::size_t>(row + col * p.m)]);
+            set_element(c, row + col * c.ld, static_cast<double>(alpha) * product + before);
         }
 }
 
