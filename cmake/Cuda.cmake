@@ -42,8 +42,9 @@ if(_missing)
   return()
 endif()
 
+# Code for sm_80, sm_90 and sm_120. A driver compiles the PTX of compute_90 for other devices, such as sm_100.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-  set(CMAKE_CUDA_ARCHITECTURES "80-real;90-real;120-real" CACHE STRING "Compute capabilities to compile for")
+  set(CMAKE_CUDA_ARCHITECTURES "80-real;90;120-real" CACHE STRING "Compute capabilities to compile for")
 endif()
 enable_language(CUDA)
 # CMake before 3.26 does not know that nvcc has C++20.

@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(most_threads, 1)
     auto* w = dynamic_shared<float>();      // [inner, columns]
     float* g_all = w + inner * columns;     // [padded, inner]
     float* parts = g_all + padded * inner;  // [slices, padded, columns]
-    Team team{kind, static_cast<unsigned>(team_size), counters + team_number};
+    Team team{kind, static_cast<unsigned>(team_size), counters + team_number * counter_stride};
 
     for (int at = thread; at < inner * columns; at += threads) {
         const int post = at / columns, pre = rank * columns + at % columns;
@@ -219,6 +219,17 @@ void measure_backward(int N, TeamPlan& plan) {
     plan.shared = BackwardShared(N, plan.sequences, plan.slices).bytes(plan.columns, plan.slices);
 }
 
+// Predicted microseconds of one step of one round at 1.75 GHz. The loads of the product from shared memory limit it:
+// for four inner values and R sequences a warp issues 4 loads of W and R loads of g, which take two cycles each. Blocks
+// of a team also gather g through the second-level cache.
+double backward_time(int N, const TeamPlan& plan) {
+    const BackwardShared shared(N, plan.sequences, plan.slices);
+    const int R = sequences_at_once(plan.sequences);
+    const double cycles = plan.columns / 32.0 * (shared.inner / 4.0) * (shared.padded / R) * (4 + 2 * R);
+    const double gather = plan.kind == TeamKind::block ? 0.0 : 0.5 + 4.0 * N * plan.sequences / 60e3;
+    return 0.35 + cycles / 1750.0 + gather;
+}
+
 }  // namespace
 
 bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
@@ -226,16 +237,17 @@ bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& 
     if (!takes_steps(N).takes) return false;
     if (b == 0 || N == 0) return true;
     const int n = static_cast<int>(N), words = static_cast<int>(spike_words(N));
-    const auto plan =
-        plan_teams(device_, N, b,
-                   {most_threads, [&](TeamPlan& p) { measure_backward(n, p); },
-                    [](const TeamPlan& p) { return resident_blocks(kernel_for(p.sequences), p.threads, p.shared); }});
+    const auto plan = planned(Pass::backward, N, b,
+                              {most_threads, [&](TeamPlan& p) { measure_backward(n, p); },
+                               [&](const TeamPlan& p) { return teams_at_once(kernel_for(p.sequences), p, device_); },
+                               [&](const TeamPlan& p) { return backward_time(n, p); }, stepwise_backward_time(N, b)});
     if (!plan) {
         backward_stepwise(model, neurons, b, N, w_rec, pass);
         return true;
     }
-    auto* counters = scratch<unsigned>(0, plan->teams);
-    if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(plan->teams) * sizeof(unsigned));
+    const int counter_words = plan->teams * counter_stride;
+    auto* counters = scratch<unsigned>(0, counter_words);
+    if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(counter_words) * sizeof(unsigned));
     const bool wanted = pass.squares || pass.adjoint_limit;
     const BackwardArrays arrays{
         model, neurons, w_rec, pass, b, n, wanted ? scratch<double>(1, (pass.steps + 1) * b * words) : nullptr};

@@ -5,6 +5,7 @@
 #include "backend/backend.hpp"
 #include "device.hpp"
 #include "graph.hpp"
+#include "team_plan.hpp"
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -12,6 +13,10 @@
 #include <algorithm>
 
 #include <functional>
+#include <map>
+#include <optional>
+#include <tuple>
+#include <vector>
 
 namespace spikefloss {
 
@@ -38,11 +43,14 @@ public:
     void copy(void* destination, const void* source, std::size_t bytes) override;
     void zero(void* data, std::size_t bytes) override;
     void synchronize() override;
-    std::unique_ptr<Recording> recording() override { return std::make_unique<GraphRecording>(stream_); }
+    std::unique_ptr<Recording> recording() override { return std::make_unique<GraphRecording>(stream_, recordings_); }
+    // Destroys all graphs that work on the stream was recorded in. They are recorded again when they are next run.
+    void drop_graphs() noexcept;
     std::size_t free_memory() const override;
     void reserve(std::size_t bytes) override;
     // While the host waits for the stream, `work` is called about ten times a second, with the seconds waited. It may
-    // throw (a lost rank). Null: no call.
+    // throw (a lost rank). The stream is then given up: nothing waits for it any more, and no memory is freed. Null: no
+    // call.
     void while_waiting(std::function<void(double)> work) { while_waiting_ = std::move(work); }
 
     // ---- linalg.cu ----
@@ -146,6 +154,10 @@ private:
     }
     void* scratch_bytes(int which, std::size_t bytes);
 
+    // plan_teams, once for each shape: it asks the driver for the occupancy of every candidate.
+    enum class Pass { forward, backward };
+    const std::optional<TeamPlan>& planned(Pass pass, Index N, Index b, const TeamNeeds& needs);
+
     // ---- stepwise.cu: whole passes of networks too large for shared memory, a product and a kernel per step ----
     void forward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                           const float* w_rec, const float* input, float* i, Index i_stride, float* u,
@@ -160,6 +172,11 @@ private:
     // dW_rec += sum over all steps and sequences of g s'.
     void add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec);
     void wait();
+    // Queries `done` until the device has done the work, with while_waiting_.
+    template <class Query>
+    void wait_for(Query&& done, const char* call);
+    // The buffer `which` of page-locked memory, when the last copy from it is complete.
+    char* staging(int which);
     // Graphs of passes of many launches. All are dropped when a scratch array moves.
     GraphCache& graphs() { return graphs_; }
 
@@ -170,7 +187,15 @@ private:
     cublasHandle_t blas_ = nullptr;
     cusolverDnHandle_t solver_ = nullptr;
     std::function<void(double)> while_waiting_;
+    bool abandoned_ = false;                                                   // while_waiting_ has thrown
+    std::map<std::tuple<Pass, Index, Index>, std::optional<TeamPlan>> plans_;  // by pass, N and b
     GraphCache graphs_;
+    std::vector<GraphRecording*> recordings_;
+    struct Staging {
+        void* memory = nullptr;        // page-locked, allocated at the first use
+        cudaEvent_t copied = nullptr;  // the last copy from it
+    };
+    Staging staging_[2];
     // Any operation may use scratch arrays 0 to 7. gemm and the sums use those below, so that an operation can call
     // them while it uses its own.
     static constexpr int blas_scratch = 8, wide_a_scratch = 9, wide_b_scratch = 10, wide_c_scratch = 11,

@@ -31,8 +31,18 @@ cudaGraphExec_t recorded_graph(cudaStream_t stream, const std::function<void()>&
 
 }  // namespace
 
+GraphRecording::GraphRecording(cudaStream_t stream, std::vector<GraphRecording*>& all) : stream_(stream), all_(all) {
+    all_.push_back(this);
+}
+
 GraphRecording::~GraphRecording() {
+    drop();
+    std::erase(all_, this);
+}
+
+void GraphRecording::drop() noexcept {
     if (graph_) cudaGraphExecDestroy(graph_);
+    graph_ = nullptr;
 }
 
 void GraphRecording::run(const std::function<void()>& work) {

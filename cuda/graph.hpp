@@ -34,14 +34,18 @@ private:
 // records a graph of it. The second and all later runs launch the graph.
 class GraphRecording final : public Recording {
 public:
-    explicit GraphRecording(cudaStream_t stream) : stream_(stream) {}
+    // `all`: the recordings that exist; this one adds and removes itself.
+    GraphRecording(cudaStream_t stream, std::vector<GraphRecording*>& all);
     ~GraphRecording() override;
     GraphRecording(const GraphRecording&) = delete;
     GraphRecording& operator=(const GraphRecording&) = delete;
     void run(const std::function<void()>& work) override;
+    // Destroys the graph. The next run records it again.
+    void drop() noexcept;
 
 private:
     cudaStream_t stream_;
+    std::vector<GraphRecording*>& all_;
     cudaGraphExec_t graph_ = nullptr;
     bool called_ = false;
 };

@@ -16,6 +16,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #ifdef __CUDACC__
@@ -61,14 +62,17 @@ __device__ T* cluster_peer(T* mine, unsigned rank) {
 #endif
 }
 
-// A counter in global memory through which co-resident blocks wait for each other.
+// A counter in global memory through which co-resident blocks wait for each other. The release orders the block's
+// earlier accesses, which a barrier of the block has ordered before it. The loads of the loop are relaxed, because an
+// acquiring load throws the first-level cache away each time; the fence after the loop acquires once.
 __device__ inline void add_release(unsigned* counter) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
 __device__ inline void wait_until(const unsigned* counter, unsigned target) {
     unsigned value;
-    do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    do asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
     while (static_cast<int>(value - target) < 0);
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 
 }  // namespace spikefloss
@@ -106,6 +110,9 @@ __device__ inline double block_sum(double x, double* partial) {
     return partial[32];
 }
 
+// Counters of different teams are 128 bytes apart, so that two teams do not wait on one line of the cache.
+inline constexpr int counter_stride = 32;
+
 // Blocks that work on the same sequences and wait for each other in every step. A team is one block, a cluster, or
 // co-resident blocks of a cooperative launch that share a counter in global memory (0 at the start). After wait(), all
 // threads of the team see what any of them wrote to global memory before, if they read it by __ldcg, which bypasses the
@@ -113,22 +120,17 @@ __device__ inline double block_sum(double x, double* partial) {
 struct Team {
     TeamKind kind;
     unsigned size;      // blocks
-    unsigned* counter;  // TeamKind::grid
+    unsigned* counter;  // TeamKind::grid; one in each counter_stride
     unsigned target = 0;
 
     __device__ void wait() {
         if (kind == TeamKind::block) return __syncthreads();
-        if (kind == TeamKind::cluster) {
-            __threadfence();
-            return cluster_barrier();
-        }
+        if (kind == TeamKind::cluster) return cluster_barrier();
         __syncthreads();
         target += size;
         if (threadIdx.x == 0) {
-            __threadfence();
             add_release(counter);
             wait_until(counter, target);
-            __threadfence();
         }
         __syncthreads();
     }
@@ -206,6 +208,28 @@ int resident_blocks(Kernel* kernel, int threads, std::size_t shared) {
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared),
           "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
     return blocks;
+}
+
+// Teams of this plan that the device holds at once. The blocks of a cluster must fit into one of the groups of
+// multiprocessors (GPCs) that the device has, so fewer clusters fit than the number of multiprocessors says.
+template <class Kernel>
+int teams_at_once(Kernel* kernel, const TeamPlan& plan, const Device& device) {
+    const int teams = resident_blocks(kernel, plan.threads, plan.shared) * device.multiprocessors / plan.size;
+    if (plan.kind != TeamKind::cluster || teams == 0) return teams;
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = static_cast<unsigned>(plan.size);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(static_cast<unsigned>(plan.size));
+    config.blockDim = dim3(static_cast<unsigned>(plan.threads));
+    config.dynamicSmemBytes = plan.shared;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    int clusters = 0;
+    check(cudaOccupancyMaxActiveClusters(&clusters, reinterpret_cast<const void*>(kernel), &config),
+          "cudaOccupancyMaxActiveClusters");
+    return std::min(teams, clusters);
 }
 
 // How the blocks of a pass are launched.

@@ -19,6 +19,8 @@ std::unique_ptr<Backend> make_cuda_backend(const BackendChoice& choice) {
             "start one rank per GPU; or set parallel.comm = \"staged\", which lets ranks share a GPU (slower)");
     Device device = describe_device(choice.local_rank % devices);
     if (choice.limits.shared_per_block) device.shared_per_block = choice.limits.shared_per_block;
+    if (choice.limits.multiprocessors)
+        device.multiprocessors = std::min(device.multiprocessors, choice.limits.multiprocessors);
     if (!choice.limits.clusters) device.major = std::min(device.major, 8);
     return std::make_unique<CudaBackend>(device, choice.sums, choice.precision);
 }

@@ -6,8 +6,10 @@
 
 #include "check.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <thread>
 
 namespace spikefloss {
@@ -16,6 +18,10 @@ namespace {
 constexpr std::size_t alignment = 256;
 // The size cuBLAS uses on sm_90 and later. cuBLAS gets it here, because products captured in a graph must not allocate.
 constexpr std::size_t blas_workspace = std::size_t{32} << 20;
+
+// A copy from pageable memory does not wait for the stream up to this size (CUDA: API synchronization behavior).
+constexpr std::size_t most_pageable = std::size_t{64} << 10;
+constexpr std::size_t staging_bytes = std::size_t{4} << 20;
 
 std::size_t padded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -60,12 +66,17 @@ CudaBackend::CudaBackend(const Device& device, Sums sums, Precision precision)
 }
 
 CudaBackend::~CudaBackend() {
+    if (abandoned_) return;  // every call would wait for the stream; the process ends soon
     tell(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     graphs_.clear();
     cusolverDnDestroy(solver_);
     cublasDestroy(blas_);
     for (void* memory : scratch_) tell(cudaFree(memory), "cudaFree");
     tell(cudaFree(arena_), "cudaFree");
+    for (const Staging& staging : staging_) {
+        if (staging.copied) tell(cudaEventDestroy(staging.copied), "cudaEventDestroy");
+        tell(cudaFreeHost(staging.memory), "cudaFreeHost");
+    }
     tell(cudaStreamDestroy(stream_), "cudaStreamDestroy");
 }
 
@@ -80,6 +91,7 @@ void* CudaBackend::allocate(std::size_t bytes) {
 
 void CudaBackend::deallocate(void* data) noexcept {
     if (data >= arena_ && data < arena_end_) return;  // the arena is freed as a whole
+    if (abandoned_) return;
     tell(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     tell(cudaFree(data), "cudaFree");
 }
@@ -96,9 +108,33 @@ std::size_t CudaBackend::free_memory() const {
     return available;
 }
 
-// The host's memory is pageable: the runtime has read it when the call returns.
+// The host's memory is pageable. Up to 64 KiB the runtime has read it when the call returns. A larger copy would wait
+// for the stream first, without while_waiting_. So it goes through page-locked buffers, in pieces: the host waits only
+// until the buffer of the piece before the last one is free.
 void CudaBackend::copy_in(void* destination, const void* host, std::size_t bytes) {
-    if (bytes) check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync(in)");
+    if (bytes == 0) return;
+    if (bytes <= most_pageable)
+        return check(cudaMemcpyAsync(destination, host, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync(in)");
+    int which = 0;
+    for (std::size_t at = 0; at < bytes; at += staging_bytes, which = 1 - which) {
+        const std::size_t piece = std::min(staging_bytes, bytes - at);
+        char* const memory = staging(which);
+        std::memcpy(memory, static_cast<const char*>(host) + at, piece);
+        check(cudaMemcpyAsync(static_cast<char*>(destination) + at, memory, piece, cudaMemcpyHostToDevice, stream_),
+              "cudaMemcpyAsync(in)");
+        check(cudaEventRecord(staging_[which].copied, stream_), "cudaEventRecord");
+    }
+}
+
+char* CudaBackend::staging(int which) {
+    Staging& buffer = staging_[which];
+    if (!buffer.memory) {
+        check(cudaMallocHost(&buffer.memory, staging_bytes), "cudaMallocHost");
+        check(cudaEventCreateWithFlags(&buffer.copied, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    } else {
+        wait_for([&] { return cudaEventQuery(buffer.copied); }, "cudaEventQuery");
+    }
+    return static_cast<char*>(buffer.memory);
 }
 
 void CudaBackend::copy_out(void* host, const void* source, std::size_t bytes) {
@@ -121,19 +157,41 @@ void CudaBackend::synchronize() { wait(); }
 
 void CudaBackend::wait() {
     if (!while_waiting_) return check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    wait_for([&] { return cudaStreamQuery(stream_); }, "cudaStreamQuery");
+}
+
+template <class Query>
+void CudaBackend::wait_for(Query&& done, const char* call) {
     Stopwatch stopwatch;
     double called = 0.0;
     for (;;) {
-        const cudaError_t result = cudaStreamQuery(stream_);
-        if (result != cudaErrorNotReady) return check(result, "cudaStreamQuery");
+        const cudaError_t result = done();
+        if (result != cudaErrorNotReady) return check(result, call);
         const double waited = stopwatch.seconds();
-        if (waited > called + 0.1) {
-            while_waiting_(waited);
+        if (while_waiting_ && waited > called + 0.1) {
+            try {
+                while_waiting_(waited);
+            } catch (...) {
+                abandoned_ = true;
+                throw;
+            }
             called = waited;
         }
-        // Most waits are short; a long one must not keep a core busy.
-        if (waited > 2e-3) std::this_thread::sleep_for(std::chrono::microseconds(50));
+        // Most waits are short; a long one must not keep a core busy. A sleep lasts 60 to 110 us, so the first comes
+        // after 20 ms: training steps of most networks end without one.
+        if (waited > 20e-3) std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
+}
+
+void CudaBackend::drop_graphs() noexcept {
+    graphs_.clear();
+    for (GraphRecording* recording : recordings_) recording->drop();
+}
+
+const std::optional<TeamPlan>& CudaBackend::planned(Pass pass, Index N, Index b, const TeamNeeds& needs) {
+    const auto [at, is_new] = plans_.try_emplace({pass, N, b});
+    if (is_new) at->second = plan_teams(device_, N, b, needs);
+    return at->second;
 }
 
 void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {

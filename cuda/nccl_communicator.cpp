@@ -42,7 +42,10 @@ NcclSession::NcclSession(CudaBackend& backend, const ProcessGrid& grid) : backen
 }
 
 void NcclSession::start(const ProcessGrid& grid) {
-    check(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    // The few blocks of a collective must not wait until a kernel that fills the GPU ends: another rank waits for them.
+    int least = 0, greatest = 0;
+    check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+    check(cudaStreamCreateWithPriority(&side_, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
     check(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
     ncclUniqueId id = {};
     grid.agree([&] {
@@ -73,12 +76,18 @@ NcclSession::~NcclSession() {
     cudaStreamDestroy(side_);
 }
 
-// Stream and event stay: queued operations may still wait for them.
+// NCCL waits until every graph with a collective of the communicator is destroyed. The communicators are aborted as a
+// group: freeing one waits for the kernels of the others. Stream and event stay: queued operations may still wait for
+// them.
 void NcclSession::abort() noexcept {
+    backend_.drop_graphs();
+    const Watch::Blocking blocking(watch_.get(), "ncclCommAbort");
+    ncclGroupStart();
     for (ncclComm_t* comm : {&neurons_, &batch_, &world_}) {
         if (*comm) ncclCommAbort(*comm);
         *comm = nullptr;
     }
+    ncclGroupEnd();
 }
 
 void NcclSession::fail(ncclResult_t result, ncclComm_t comm, const char* name) {

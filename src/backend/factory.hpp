@@ -24,6 +24,7 @@ struct BackendChoice {
     struct DeviceLimits {
         std::size_t shared_per_block = 0;  // bytes; 0: no limit
         bool clusters = true;
+        int multiprocessors = 0;  // 0: no limit
     } limits = {};
 };
 

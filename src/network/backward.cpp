@@ -50,9 +50,6 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
             backend_.gemm(Transpose::no, Transpose::no, {dz_.data() + first * b_ * O, steps * b_, O},
                           {network[Parameter::w_out], O, n_}, Matrix<float>(input_.data(), steps * b_, n_), false);
         }
-        // From here on, sharded neurons exchange their adjoints in every step.
-        const bool alone = recurrence_.shards() == 1;
-        if (last && alone) options.complete({Parameter::w_out, Parameter::bias_out});
         if (form == PassForm::recurrence) {
             whole_backward(network, options, first, steps, gradient);
         } else {
@@ -66,8 +63,9 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
             else
                 record(kind, first, {network.values.data(), options.extra, gradient.data()}, loop);
         }
-        if (last && !alone) options.complete({Parameter::w_out, Parameter::bias_out});
-        if (last) options.complete({Parameter::w_rec});
+        // Not before: sharded neurons exchange their adjoints in every step of the pass, and a pass that fills a GPU
+        // delays the kernels of a sum.
+        if (last) options.complete({Parameter::w_out, Parameter::bias_out, Parameter::w_rec});
         inputs_backward(network, x, first, steps, gradient);
     }
 }

@@ -3,6 +3,7 @@
 
 #include "backend/factory.hpp"
 
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -32,15 +33,17 @@ inline std::vector<BackendCase> cuda_backends() {
 }
 
 // The same GPU with smaller limits, so that whole passes of a few dozen neurons take every form: W_rec split over the
-// blocks of a cluster, over blocks that communicate through global memory, or a product for every step.
+// blocks of a cluster, over blocks that communicate through global memory, or a product for every step. With few
+// multiprocessors, blocks take many sequences at a time (1: eight in a product), and teams several groups in turn.
 inline std::vector<BackendCase> limited_cuda_backends() {
     struct Limited {
         const char* name;
         BackendChoice::DeviceLimits limits;
     };
     std::vector<BackendCase> backends;
-    for (const Limited& limited : {Limited{"cuda_clusters", {14000, true}}, Limited{"cuda_grid", {14000, false}},
-                                   Limited{"cuda_stepwise", {1024, false}}})
+    for (const Limited& limited : {Limited{"cuda_clusters", {14000, true, 0}}, Limited{"cuda_grid", {14000, false, 0}},
+                                   Limited{"cuda_stepwise", {1024, false, 0}}, Limited{"cuda_small", {0, true, 1}},
+                                   Limited{"cuda_grid_small", {14000, false, 4}}})
         backends.push_back({limited.name,
                             [=] { return make_backend(BackendChoice{.name = "cuda", .limits = limited.limits}); },
                             why_no_cuda()});
@@ -77,22 +80,27 @@ inline std::vector<BackendCase> available_pass_backends() {
     return backends;
 }
 
-// The backend of tests that use one backend: in an emulated twin the CUDA backend; elsewhere the CPU backend, or the
-// one that SPIKEFLOSS_TEST_BACKEND names.
-inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
-#ifdef SPIKEFLOSS_TEST_EMULATED
-    return make_backend("cuda", threads, sums);
-#else
-    const char* asked = std::getenv("SPIKEFLOSS_TEST_BACKEND");
-    return make_backend(asked ? asked : "cpu", threads, sums);
-#endif
-}
-
 // Whether a backend that cannot run here is a failure. On a machine that should have a GPU its tests must not be
 // skipped.
 inline bool gpu_is_required() {
     const char* asked = std::getenv("SPIKEFLOSS_REQUIRE_GPU");
     return asked && std::string(asked) == "1";
+}
+
+// The backend of tests that use one backend: in an emulated twin the CUDA backend; elsewhere the CPU backend, or the
+// one that SPIKEFLOSS_TEST_BACKEND names. Ends the process, as a skipped test, if that is cuda and there is no GPU.
+inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
+#ifdef SPIKEFLOSS_TEST_EMULATED
+    return make_backend("cuda", threads, sums);
+#else
+    const char* asked = std::getenv("SPIKEFLOSS_TEST_BACKEND");
+    const std::string name = asked ? asked : "cpu";
+    if (name == "cuda" && !why_no_cuda().empty()) {
+        std::printf("skipped: %s\n", why_no_cuda().c_str());
+        std::exit(gpu_is_required() ? 1 : 0);
+    }
+    return make_backend(name, threads, sums);
+#endif
 }
 
 }  // namespace spikefloss::testing_support

@@ -2,3 +2,12 @@
 spikefloss_test(cuda/test_team_plan LINK spikefloss_core)
 target_sources(test_team_plan PRIVATE ${PROJECT_SOURCE_DIR}/cuda/team_plan.cpp)
 target_include_directories(test_team_plan PRIVATE ${PROJECT_SOURCE_DIR}/cuda)
+if(SPIKEFLOSS_WITH_EMULATION)
+  spikefloss_test(cuda/test_cuda_backend LINK spikefloss_cuda_emulated spikefloss_cuda_emulation spikefloss_emulated_thrust)
+  target_include_directories(test_cuda_backend PRIVATE ${PROJECT_SOURCE_DIR}/cuda)
+  set_tests_properties(test_cuda_backend PROPERTIES LABELS emulated)
+endif()
+if(SPIKEFLOSS_WITH_CUDA)
+  add_test(NAME test_kernel_images COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_kernel_images.py
+    $<TARGET_FILE:spikefloss> "${CMAKE_CUDA_ARCHITECTURES}")
+endif()

@@ -152,6 +152,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
     if (!graph) return answer(cudaErrorInvalidValue);
     *exec = new CUgraphExec_st{graph->graph};
+    for (const GraphNode& node : graph->graph->nodes)
+        for (const auto& count : node.users) ++*count;
     return answer(cudaSuccess);
 }
 
@@ -172,6 +174,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
     if (!exec) return answer(cudaErrorInvalidValue);
+    for (const GraphNode& node : exec->graph->nodes)
+        for (const auto& count : node.users) --*count;
     delete exec;
     return answer(cudaSuccess);
 }

@@ -11,6 +11,7 @@ namespace emulation {
 namespace {
 
 constexpr std::size_t shared_by_default = 48 * 1024, shared_reserved = 1024;
+constexpr unsigned multiprocessors_of_group = 16;  // an H100 has groups of 16 and of 18
 constexpr unsigned threads_per_block = 1024, threads_per_multiprocessor = 2048, blocks_per_multiprocessor = 32;
 
 std::map<const void*, cudaFuncAttributes>& attributes() {
@@ -58,8 +59,11 @@ bool valid_dimensions(dim3 grid, dim3 block) {
            volume(block) <= threads_per_block;
 }
 
-int active_clusters(unsigned cluster, unsigned threads, std::size_t shared) {
-    return static_cast<int>(resident_blocks(threads, shared) * static_cast<unsigned>(multiprocessors()) / cluster);
+// The blocks of a cluster lie in one group of multiprocessors (GPC).
+unsigned active_clusters(unsigned cluster, unsigned threads, std::size_t shared) {
+    const unsigned blocks = resident_blocks(threads, shared), all = static_cast<unsigned>(multiprocessors());
+    const unsigned whole = all / multiprocessors_of_group, rest = all % multiprocessors_of_group;
+    return whole * (blocks * multiprocessors_of_group / cluster) + blocks * rest / cluster;
 }
 
 }  // namespace
@@ -77,7 +81,8 @@ int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::fu
     const unsigned resident =
         resident_blocks(threads, config.dynamicSmemBytes) * static_cast<unsigned>(multiprocessors());
     if (shape.cooperative && volume(config.gridDim) > resident) return answer(cudaErrorCooperativeLaunchTooLarge);
-    if (resident < shape.cluster) return answer(cudaErrorLaunchOutOfResources);
+    if (active_clusters(shape.cluster, threads, config.dynamicSmemBytes) == 0)
+        return answer(cudaErrorLaunchOutOfResources);
     LaunchRecord record{kernel,        std::move(body),  config.gridDim, config.blockDim, config.dynamicSmemBytes,
                         shape.cluster, shape.cooperative};
     return queue(config.stream, "kernel", [record = std::move(record)] {
@@ -131,7 +136,8 @@ cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* kernel, co
     const Shape shape = shape_of(*config, function);
     if (shape.error != cudaSuccess) return answer(shape.error);
     if (config->dynamicSmemBytes <= static_cast<std::size_t>(function.maxDynamicSharedSizeBytes))
-        *clusters = active_clusters(shape.cluster, volume(config->blockDim), config->dynamicSmemBytes);
+        *clusters =
+            static_cast<int>(active_clusters(shape.cluster, volume(config->blockDim), config->dynamicSmemBytes));
     return answer(cudaSuccess);
 }
 

@@ -3,6 +3,8 @@
 #include "streams.hpp"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -51,6 +53,15 @@ ncclComm_t make(MPI_Comm mpi) {
     MPI_Comm_rank(mpi, &comm->rank);
     MPI_Comm_size(mpi, &comm->size);
     return comm;
+}
+
+// NCCL waits for the end of every graph that recorded a collective of the communicator. Here nobody else can end them,
+// so the process ends in place of a wait without end.
+void require_no_graphs(ncclComm_t comm, const char* call) {
+    if (*comm->graphs == 0) return;
+    std::fprintf(stderr, "emulated device: %s waits without end: %d graphs with its collectives are not destroyed\n",
+                 call, comm->graphs->load());
+    std::abort();
 }
 
 bool mpi_ended() {
@@ -109,6 +120,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) { return comm ? ncclSuccess : ncc
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     if (!comm) return ncclSuccess;
+    require_no_graphs(comm, "ncclCommDestroy");
     std::lock_guard lock(device().mutex);
     run_all();  // queued work still uses the communicator
     if (!mpi_ended() && !comm->aborted) MPI_Comm_free(&comm->mpi);
@@ -120,6 +132,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 // because queued work may still refer to it.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (!comm) return ncclInvalidArgument;
+    require_no_graphs(comm, "ncclCommAbort");
     comm->aborted = true;
     return ncclSuccess;
 }

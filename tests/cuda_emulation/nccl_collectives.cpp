@@ -168,8 +168,11 @@ ncclResult_t flush_group() {
         std::vector<Call> together, rest;
         for (Call& c : calls) (c.stream == stream ? together : rest).push_back(std::move(c));
         calls = std::move(rest);
+        std::vector<std::shared_ptr<std::atomic<int>>> users;
+        for (const Call& c : together) users.push_back(c.comm->graphs);
         auto group = std::make_shared<Group>(std::move(together));
         if (queue(stream, "NCCL", [group] { group->run(); }) != cudaSuccess) return ncclUnhandledCudaError;
+        if (const auto& capture = resolve(stream)->capture) capture->graph->nodes.back().users = std::move(users);
     }
     return ncclSuccess;
 }

@@ -5,6 +5,7 @@
 
 #include "cuda_runtime_api.h"
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -31,6 +32,8 @@ struct GraphNode {
     const char* name;
     std::function<void()> run;
     std::vector<int> after;  // nodes
+    // Counters of the instantiated graphs with this node, of the communicators that it uses.
+    std::vector<std::shared_ptr<std::atomic<int>>> users = {};
 };
 
 struct Graph {

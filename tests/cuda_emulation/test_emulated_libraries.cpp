@@ -40,6 +40,46 @@ TEST_F(Emulation, PageableIsReadAtTheCallPinnedWhenItRuns) {
     EXPECT_EQ(read(from_pageable, 1)[0], 1.0f);
 }
 
+// Above 64 KiB a copy from pageable memory waits for the stream, and pageable memory cannot be captured.
+TEST_F(Emulation, PageableCopiesWaitAndAreNotCaptured) {
+    const std::size_t small = 1 << 14, large = small + 1;  // floats: 64 KiB, and a float more
+    const std::vector<float> host(large, 1.0f);
+    float *data = buffer<float>(large), *one = buffer(std::vector<float>{1});
+    cudaStreamSynchronize(stream_);
+    Pinned result(1);
+    for (const std::size_t count : {small, large}) {
+        result.data[0] = 0;
+        cudaMemcpyAsync(result.data, one, 4, cudaMemcpyDeviceToHost, stream_);
+        EXPECT_EQ(cudaMemcpyAsync(data, host.data(), 4 * count, cudaMemcpyHostToDevice, stream_), cudaSuccess);
+        EXPECT_EQ(result.data[0], count == large ? 1.0f : 0.0f);
+        cudaStreamSynchronize(stream_);
+    }
+    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
+    EXPECT_EQ(cudaMemcpyAsync(data, host.data(), 4, cudaMemcpyHostToDevice, stream_),
+              cudaErrorStreamCaptureUnsupported);
+    cudaGraph_t graph;
+    EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorStreamCaptureInvalidated);
+}
+
+// Sums on tensor cores are truncated: blocks of 16 products below the last bit of the sum are lost.
+TEST_F(Emulation, TensorCoresTruncateTheirSums) {
+    const int k = 16384;
+    std::vector<__nv_bfloat16> values(k, __float2bfloat16_rn(0x1p-7f)), ones(k, __float2bfloat16_rn(1.0f));
+    values[0] = __float2bfloat16_rn(0x1.0p21f);  // its last bit is 2^-2; 16 of the others are 2^-3
+    auto* a = buffer(values);
+    auto* b = buffer(ones);
+    float* c = buffer(std::vector<float>{0});
+    cublasHandle_t handle;
+    cublasCreate(&handle);
+    cublasSetStream(handle, stream_);
+    const float one = 1.0f, zero = 0.0f;
+    ASSERT_EQ(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, 1, 1, k, &one, a, CUDA_R_16BF, k, b, CUDA_R_16BF, k, &zero,
+                           c, CUDA_R_32F, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+              CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(read(c, 1)[0], 0x1p21f) << "the exact sum is larger by 128";
+    cublasDestroy(handle);
+}
+
 TEST_F(Emulation, OnlyAnEventOrdersTwoStreams) {
     cudaStream_t other;
     cudaEvent_t event;

@@ -86,6 +86,27 @@ TEST_F(EmulatedNccl, PartsAndReplay) {
     EXPECT_EQ(ncclCommDestroy(part), ncclSuccess);
 }
 
+// NCCL waits for graphs that recorded its collectives, so an abort before their end would not return.
+TEST_F(EmulatedNccl, GraphsMustEndBeforeTheirCommunicator) {
+    ncclComm_t part = nullptr;
+    ASSERT_EQ(ncclCommSplit(comm_, 0, me_, &part, nullptr), ncclSuccess);
+    float* data = buffer(std::vector<float>{1});
+    cudaStreamSynchronize(stream_);
+    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
+    EXPECT_EQ(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, part, stream_), ncclSuccess);
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+    cudaGraphInstantiate(&exec, graph);
+    cudaGraphDestroy(graph);
+    if (size_ == 1) {
+        EXPECT_DEATH(ncclCommAbort(part), "ncclCommAbort waits without end: 1 graphs");
+    }
+    cudaGraphExecDestroy(exec);
+    EXPECT_EQ(ncclCommAbort(part), ncclSuccess);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
 TEST_F(EmulatedNccl, ALateRankDoesNotBlockQueriesAndAbortEndsTheWait) {
     ncclComm_t part = nullptr;
     ASSERT_EQ(ncclCommSplit(comm_, 0, me_, &part, nullptr), ncclSuccess);

@@ -408,4 +408,30 @@ TEST_F(Emulation, LaunchesADeviceRefuses) {
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
 
+// The blocks of a cluster lie in one group of 16 multiprocessors.
+TEST_F(Emulation, ClustersLieInGroupsOfMultiprocessors) {
+    cudaFuncSetAttribute(write_at_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 200 * 1024);
+    const auto active = [](unsigned size) {
+        cudaLaunchAttribute attribute = {};
+        attribute.id = cudaLaunchAttributeClusterDimension;
+        attribute.val.clusterDim = {size, 1, 1};
+        cudaLaunchConfig_t config = {};
+        config.gridDim = size;
+        config.blockDim = 32;
+        config.dynamicSmemBytes = 200 * 1024;  // one block for each multiprocessor
+        config.attrs = &attribute;
+        config.numAttrs = 1;
+        int clusters = -1;
+        const auto* kernel = reinterpret_cast<const void*>(&write_at_kernel);
+        EXPECT_EQ(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), cudaSuccess);
+        return clusters;
+    };
+    set("MULTIPROCESSORS", "132");
+    EXPECT_EQ(active(4), 33);
+    EXPECT_EQ(active(6), 16);  // two in each of 8 groups, none in the last 4 multiprocessors
+    EXPECT_EQ(active(8), 16);
+    set("MULTIPROCESSORS", "4");
+    EXPECT_EQ(active(6), 0);
+}
+
 }  // namespace

@@ -1,5 +1,6 @@
-// Allocation, copies and fills. A copy from pageable host memory reads it at the call. A copy from page-locked memory
-// reads when it runs, so that a buffer reused too early shows.
+// Allocation, copies and fills. A copy from pageable host memory reads it at the call; above 64 KiB it waits for the
+// stream first. It cannot be captured. A copy from page-locked memory reads when it runs, so that a buffer reused too
+// early shows.
 #include "memory.hpp"
 #include "settings.hpp"
 #include "streams.hpp"
@@ -59,6 +60,13 @@ cudaError_t copy(void* to, Rows to_rows, const void* from, Rows from_rows, cudaM
     stream = resolve(stream);
     if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
     const bool capturing = stream->capture != nullptr;
+    const bool pageable = (!from_device && !is_pinned(from)) || (!to_device && !is_pinned(to));
+    if (pageable && capturing) {  // the runtime would have to stage it now
+        stream->capture->invalid = true;
+        return answer(cudaErrorStreamCaptureUnsupported);
+    }
+    // Above 64 KiB a copy from pageable memory waits for the stream first.
+    if (pageable && !from_device && from_rows.width * from_rows.height > (std::size_t{64} << 10)) run(stream);
     if (!from_device && !is_pinned(from) && !capturing) {
         const auto* first = static_cast<const char*>(from);
         std::vector<char> snapshot(first, first + from_rows.span());

@@ -248,6 +248,10 @@ def skip(reason):
 
 def main():
     """unittest.main, but it is a failure if no test runs or a test is skipped."""
+    if os.environ.get("SPIKEFLOSS_NEEDS_GPU") and os.environ.get("SPIKEFLOSS_REQUIRE_GPU") != "1":
+        text = subprocess.run([PROGRAM, "info"], capture_output=True, text=True).stdout
+        if "no CUDA device" in text:
+            skip("no CUDA device")
     result = unittest.main(module="__main__", exit=False).result
     if result.testsRun == 0 or result.skipped:
         sys.exit(f"{result.testsRun} tests ran, {len(result.skipped)} were skipped: this is a failure")

@@ -1,6 +1,8 @@
 // The reductions of cuda/reduce.cuh by Thrust's C++ system, queued as device work.
 #pragma once
 
+#include "check.hpp"
+
 #include "core/view.hpp"
 
 #include <cuda_runtime.h>
@@ -16,11 +18,12 @@ namespace spikefloss {
 
 inline void reduce_squares(void* temporary, std::size_t& bytes, const float* x, Index count, double* sum,
                            cudaStream_t stream) {
-    if (temporary)
-        emulation::enqueue(stream, "reduce_squares",
-                           [x, count, sum] { *sum = emulation::squares_by_thrust(x, count); });
-    else
+    if (!temporary) {
         bytes = 1;
+        return;
+    }
+    emulation::enqueue(stream, "reduce_squares", [x, count, sum] { *sum = emulation::squares_by_thrust(x, count); });
+    check(cudaPeekAtLastError(), "cub::DeviceReduce::TransformReduce");  // as CUB, which thus returns earlier errors
 }
 
 }  // namespace spikefloss

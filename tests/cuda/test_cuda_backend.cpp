@@ -1,0 +1,105 @@
+// Waits, errors and graphs of the CUDA backend, on an emulated device.
+#include "backend/buffer.hpp"
+#include "check.hpp"
+#include "core/error.hpp"
+#include "cuda_backend.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+namespace spikefloss::testing_support {
+namespace {
+
+class CudaBackendTest : public testing::Test {
+protected:
+    void TearDown() override { cudaDeviceReset(); }
+
+    // Queues `work` of the host on the backend's stream.
+    template <class Work>
+    void queue(CudaBackend& backend, Work& work) {
+        ASSERT_EQ(cudaLaunchHostFunc(
+                      backend.stream(), [](void* data) { (*static_cast<Work*>(data))(); }, &work),
+                  cudaSuccess);
+    }
+
+    const Device device_ = describe_device(0);
+};
+
+TEST_F(CudaBackendTest, AReportedErrorIsNotReportedAgain) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
+    EXPECT_THROW(check(cudaSetDevice(99), "cudaSetDevice"), Error);
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+    const Buffer<float> x(backend, std::vector<float>{3.0f, 4.0f});
+    Buffer<double> sum(backend, std::vector<double>{0.0});
+    EXPECT_NO_THROW(backend.sum_squares(x.data(), 2, sum.data()));  // CUB reports an earlier error
+    EXPECT_EQ(sum.to_host()[0], 25.0);
+}
+
+// A copy from pageable memory of more than 64 KiB would wait for the stream.
+TEST_F(CudaBackendTest, LargeCopiesDoNotWaitForTheStream) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
+    bool ran = false;
+    auto work = [&] { ran = true; };
+    std::vector<float> values(50'000);  // 200 kB
+    std::iota(values.begin(), values.end(), 1.0f);
+    Buffer<float> data(backend, static_cast<Index>(values.size()));
+    queue(backend, work);
+    data.copy_in(values.data());
+    EXPECT_FALSE(ran) << "the copy has waited for the work before it";
+    const std::vector<float> expected = values;
+    values.assign(values.size(), 0.0f);  // the caller's memory is free when copy_in returns
+    EXPECT_EQ(data.to_host(), expected);
+    EXPECT_TRUE(ran);
+}
+
+// More than the two buffers hold.
+TEST_F(CudaBackendTest, CopiesInPieces) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
+    std::vector<float> values(5'000'001);  // 20 MB
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 100'003);
+    const Buffer<float> data(backend, values);
+    EXPECT_EQ(data.to_host(), values);
+}
+
+// After a lost rank the stream may never end. Memory is then given up without a wait.
+TEST_F(CudaBackendTest, NothingWaitsAfterAWaitIsGivenUp) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
+    void* data = backend.allocate(1 << 20);
+    int runs = 0;
+    auto slow = [&] {
+        ++runs;
+        std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    };
+    auto later = [&] { ++runs; };
+    backend.while_waiting([](double) { throw Error(Exit::lost, "rank 1 is lost", ""); });
+    queue(backend, slow);
+    EXPECT_THROW(backend.synchronize(), Error);
+    EXPECT_EQ(runs, 1);
+    queue(backend, later);
+    backend.deallocate(data);
+    EXPECT_EQ(runs, 1) << "deallocate has waited for the stream";
+}
+
+TEST_F(CudaBackendTest, DroppedGraphsAreRecordedAgain) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
+    Buffer<float> x(backend, std::vector<float>{1.0f});
+    const std::unique_ptr<Recording> recording = backend.recording();
+    int calls = 0;
+    const auto twice = [&] {
+        ++calls;
+        backend.scale(x.data(), 2.0f, 1);
+    };
+    for (int i = 0; i < 3; ++i) recording->run(twice);
+    EXPECT_EQ(calls, 2) << "one call, one recording, one replay";
+    backend.drop_graphs();
+    recording->run(twice);
+    EXPECT_EQ(calls, 3);
+    EXPECT_EQ(x.to_host()[0], 16.0f);
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support
