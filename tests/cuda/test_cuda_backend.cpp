@@ -3,6 +3,7 @@
 #include "check.hpp"
 #include "core/error.hpp"
 #include "cuda_backend.hpp"
+#include "kernel.cuh"
 
 #include <gtest/gtest.h>
 
@@ -10,6 +11,13 @@
 #include <numeric>
 #include <thread>
 #include <vector>
+
+// Kernels with the names, and so the registers, of the backend's own.
+namespace limited {
+__global__ void softmax_cross_entropy_kernel(int) {}
+template <int R>
+__global__ void backward_steps_kernel(int) {}
+}  // namespace limited
 
 namespace spikefloss::testing_support {
 namespace {
@@ -99,6 +107,17 @@ TEST_F(CudaBackendTest, DroppedGraphsAreRecordedAgain) {
     recording->run(twice);
     EXPECT_EQ(calls, 3);
     EXPECT_EQ(x.to_host()[0], 16.0f);
+}
+
+// Kernels have the registers that nvcc gave them, so a block of too many threads is refused.
+TEST_F(CudaBackendTest, LaunchesHaveRegisters) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
+    const Buffer<float> x(backend, std::vector<float>(4, 1.0f));
+    EXPECT_EQ(resident_blocks(limited::softmax_cross_entropy_kernel, 1024, 0), 1);  // 64 registers: the whole file
+    EXPECT_EQ(resident_blocks(limited::backward_steps_kernel<8>, 512, 0), 1);       // 128 registers
+    EXPECT_EQ(resident_blocks(limited::backward_steps_kernel<8>, 544, 0), 0);
+    const Launch how{.grid = dim3(1), .block = dim3(544), .stream = backend.stream()};
+    EXPECT_THROW(launch(how, limited::backward_steps_kernel<8>, 0), Error);
 }
 
 }  // namespace

@@ -7,6 +7,8 @@ if(SPIKEFLOSS_WITH_EMULATION)
   target_include_directories(test_cuda_backend PRIVATE ${PROJECT_SOURCE_DIR}/cuda)
   set_tests_properties(test_cuda_backend PROPERTIES LABELS emulated)
 endif()
+add_test(NAME test_register_table COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/registers.py
+  --check ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation/registers.txt)
 if(SPIKEFLOSS_WITH_CUDA)
   add_test(NAME test_kernel_images COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_kernel_images.py
     $<TARGET_FILE:spikefloss> "${CMAKE_CUDA_ARCHITECTURES}")

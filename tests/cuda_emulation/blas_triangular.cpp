@@ -18,6 +18,7 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle) {
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
+    handle->workspace = false;
     handle->stream = stream;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -25,8 +26,10 @@ cublasStatus_t cublasGetStream(cublasHandle_t handle, cudaStream_t* stream) {
     *stream = handle->stream;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void*, std::size_t) {
-    return handle ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_INITIALIZED;
+cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void* memory, std::size_t bytes) {
+    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+    handle->workspace = memory && bytes > 0;
+    return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
     handle->math = static_cast<cublasMath_t>(mode & 0xF);

@@ -121,7 +121,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int n) {
     p->pciBusID = n + 1;
     p->memoryBusWidth = 5120;
     p->l2CacheSize = 50 << 20;
-    p->maxThreadsPerMultiProcessor = 2048;
+    p->maxThreadsPerMultiProcessor = static_cast<int>(threads_per_multiprocessor());
     p->maxBlocksPerMultiProcessor = 32;
     p->sharedMemPerBlockOptin = shared_per_block_limit();
     p->reservedSharedMemPerBlock = 1024;

@@ -4,7 +4,10 @@
 #include "streams.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <map>
+#include <sstream>
+#include <string>
 
 namespace emulation {
 
@@ -12,7 +15,8 @@ namespace {
 
 constexpr std::size_t shared_by_default = 48 * 1024, shared_reserved = 1024;
 constexpr unsigned multiprocessors_of_group = 16;  // an H100 has groups of 16 and of 18
-constexpr unsigned threads_per_block = 1024, threads_per_multiprocessor = 2048, blocks_per_multiprocessor = 32;
+constexpr unsigned threads_per_block = 1024, blocks_per_multiprocessor = 32;
+constexpr unsigned registers_per_multiprocessor = 65536, registers_at_once = 256;  // a warp gets multiples
 
 std::map<const void*, cudaFuncAttributes>& attributes() {
     static auto& map = *new std::map<const void*, cudaFuncAttributes>;
@@ -21,12 +25,43 @@ std::map<const void*, cudaFuncAttributes>& attributes() {
 
 unsigned volume(dim3 d) { return d.x * d.y * d.z; }
 
-unsigned resident_blocks(unsigned threads, std::size_t shared) {
+// {kernel without namespaces: registers of a thread} for the device, from the table that nvcc made (registers.txt).
+std::map<std::string, unsigned> register_table() {
+    std::map<std::string, unsigned> table;
+    std::ifstream input(SPIKEFLOSS_REGISTERS);  // a machine without the file has no such limit
+    for (std::string line; std::getline(input, line);) {
+        if (line.starts_with("#")) continue;
+        std::istringstream words(line);
+        std::string kernel;
+        unsigned of_80 = 0, of_90 = 0, of_120 = 0;
+        words >> kernel >> of_80 >> of_90 >> of_120;
+        table[kernel] = capability() >= 120 ? of_120 : capability() >= 90 ? of_90 : of_80;
+    }
+    return table;
+}
+
+// 0 for a kernel that is not in the table, such as one of a test.
+unsigned registers_of(const void* kernel) {
+    static std::map<std::pair<const void*, int>, unsigned> known;
+    const auto [at, is_new] = known.try_emplace({kernel, capability()}, 0u);
+    if (!is_new) return at->second;
+    const std::string name = kernel_name(kernel);
+    const std::size_t space = name.rfind("::", name.find('<'));
+    const auto table = register_table();
+    const auto found = table.find(space == std::string::npos ? name : name.substr(space + 2));
+    if (found != table.end()) at->second = found->second;
+    return at->second;
+}
+
+unsigned resident_blocks(const void* kernel, unsigned threads, std::size_t shared) {
     if (threads == 0 || threads > threads_per_block) return 0;
     const std::size_t all_shared = shared_per_block_limit() + shared_reserved;
-    const unsigned by_threads = threads_per_multiprocessor / ((threads + 31) / 32 * 32);
+    const unsigned warps = (threads + 31) / 32, by_threads = threads_per_multiprocessor() / (warps * 32);
     const auto by_shared = static_cast<unsigned>(all_shared / (shared + shared_reserved));
-    return std::min({by_threads, by_shared, blocks_per_multiprocessor});
+    const unsigned of_warp =
+        (registers_of(kernel) * 32 + registers_at_once - 1) / registers_at_once * registers_at_once;
+    const unsigned by_registers = of_warp ? registers_per_multiprocessor / of_warp / warps : blocks_per_multiprocessor;
+    return std::min({by_threads, by_shared, by_registers, blocks_per_multiprocessor});
 }
 
 struct Shape {
@@ -60,8 +95,8 @@ bool valid_dimensions(dim3 grid, dim3 block) {
 }
 
 // The blocks of a cluster lie in one group of multiprocessors (GPC).
-unsigned active_clusters(unsigned cluster, unsigned threads, std::size_t shared) {
-    const unsigned blocks = resident_blocks(threads, shared), all = static_cast<unsigned>(multiprocessors());
+unsigned active_clusters(const void* kernel, unsigned cluster, unsigned threads, std::size_t shared) {
+    const unsigned blocks = resident_blocks(kernel, threads, shared), all = static_cast<unsigned>(multiprocessors());
     const unsigned whole = all / multiprocessors_of_group, rest = all % multiprocessors_of_group;
     return whole * (blocks * multiprocessors_of_group / cluster) + blocks * rest / cluster;
 }
@@ -79,9 +114,9 @@ int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::fu
     if (shape.error != cudaSuccess) return answer(shape.error);
     const unsigned threads = volume(config.blockDim);
     const unsigned resident =
-        resident_blocks(threads, config.dynamicSmemBytes) * static_cast<unsigned>(multiprocessors());
+        resident_blocks(kernel, threads, config.dynamicSmemBytes) * static_cast<unsigned>(multiprocessors());
     if (shape.cooperative && volume(config.gridDim) > resident) return answer(cudaErrorCooperativeLaunchTooLarge);
-    if (active_clusters(shape.cluster, threads, config.dynamicSmemBytes) == 0)
+    if (resident == 0 || active_clusters(kernel, shape.cluster, threads, config.dynamicSmemBytes) == 0)
         return answer(cudaErrorLaunchOutOfResources);
     LaunchRecord record{kernel,        std::move(body),  config.gridDim, config.blockDim, config.dynamicSmemBytes,
                         shape.cluster, shape.cooperative};
@@ -125,7 +160,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
     std::lock_guard lock(device().mutex);
     if (threads <= 0) return answer(cudaErrorInvalidValue);
     const auto most = static_cast<std::size_t>(attributes()[kernel].maxDynamicSharedSizeBytes);
-    *blocks = shared > most ? 0 : static_cast<int>(resident_blocks(static_cast<unsigned>(threads), shared));
+    *blocks = shared > most ? 0 : static_cast<int>(resident_blocks(kernel, static_cast<unsigned>(threads), shared));
     return answer(cudaSuccess);
 }
 
@@ -136,8 +171,8 @@ cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* kernel, co
     const Shape shape = shape_of(*config, function);
     if (shape.error != cudaSuccess) return answer(shape.error);
     if (config->dynamicSmemBytes <= static_cast<std::size_t>(function.maxDynamicSharedSizeBytes))
-        *clusters =
-            static_cast<int>(active_clusters(shape.cluster, volume(config->blockDim), config->dynamicSmemBytes));
+        *clusters = static_cast<int>(
+            active_clusters(kernel, shape.cluster, volume(config->blockDim), config->dynamicSmemBytes));
     return answer(cudaSuccess);
 }
 
@@ -147,7 +182,7 @@ cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* kernel, 
     const unsigned most = attributes()[kernel].nonPortableClusterSizeAllowed ? 16 : 8;
     *size = 0;
     for (unsigned cluster = 1; cluster <= most; cluster *= 2)
-        if (active_clusters(cluster, volume(config->blockDim), config->dynamicSmemBytes) > 0)
+        if (active_clusters(kernel, cluster, volume(config->blockDim), config->dynamicSmemBytes) > 0)
             *size = static_cast<int>(cluster);
     return answer(cudaSuccess);
 }

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 namespace emulation {
 
@@ -25,26 +26,34 @@ std::uintptr_t base_of_executable() {
     return base;
 }
 
-std::string symbol_at(const std::vector<char>& file, std::uintptr_t address) {
+// The functions of the executable, by address.
+std::map<std::uintptr_t, std::string> functions() {
+    std::ifstream input("/proc/self/exe", std::ios::binary);
+    const std::vector<char> file((std::istreambuf_iterator<char>(input)), std::istreambuf_iterator<char>());
     const auto* header = reinterpret_cast<const Elf64_Ehdr*>(file.data());
     const auto* sections = reinterpret_cast<const Elf64_Shdr*>(file.data() + header->e_shoff);
+    std::map<std::uintptr_t, std::string> names;
     for (int s = 0; s < header->e_shnum; ++s) {
         if (sections[s].sh_type != SHT_SYMTAB) continue;
         const auto* symbols = reinterpret_cast<const Elf64_Sym*>(file.data() + sections[s].sh_offset);
-        const char* names = file.data() + sections[sections[s].sh_link].sh_offset;
+        const char* texts = file.data() + sections[sections[s].sh_link].sh_offset;
         for (std::size_t i = 0; i < sections[s].sh_size / sizeof(Elf64_Sym); ++i)
-            if (ELF64_ST_TYPE(symbols[i].st_info) == STT_FUNC && symbols[i].st_value == address)
-                return names + symbols[i].st_name;
+            if (ELF64_ST_TYPE(symbols[i].st_info) == STT_FUNC)
+                names.emplace(symbols[i].st_value, texts + symbols[i].st_name);
     }
-    return "";
+    return names;
+}
+
+std::string symbol_at(std::uintptr_t address) {
+    static const std::map<std::uintptr_t, std::string> names = functions();
+    const auto found = names.find(address);
+    return found == names.end() ? "" : found->second;
 }
 
 }  // namespace
 
 std::string kernel_name(const void* kernel) {
-    std::ifstream input("/proc/self/exe", std::ios::binary);
-    const std::vector<char> file((std::istreambuf_iterator<char>(input)), std::istreambuf_iterator<char>());
-    const std::string mangled = symbol_at(file, reinterpret_cast<std::uintptr_t>(kernel) - base_of_executable());
+    const std::string mangled = symbol_at(reinterpret_cast<std::uintptr_t>(kernel) - base_of_executable());
     if (mangled.empty()) {
         char address[32];
         std::snprintf(address, sizeof address, "at %p", kernel);

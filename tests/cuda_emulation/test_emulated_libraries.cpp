@@ -61,6 +61,28 @@ TEST_F(Emulation, PageableCopiesWaitAndAreNotCaptured) {
     EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorStreamCaptureInvalidated);
 }
 
+// cublasSetStream takes the work space away, and a capture needs one.
+TEST_F(Emulation, CapturedProductsNeedAWorkspace) {
+    float *x = buffer(std::vector<float>{2}), *memory = buffer<float>(64);
+    cudaStreamSynchronize(stream_);
+    cublasHandle_t handle;
+    cublasCreate(&handle);
+    const float one = 1.0f, zero = 0.0f;
+    for (const bool stream_first : {false, true}) {
+        if (stream_first) cublasSetStream(handle, stream_);
+        cublasSetWorkspace(handle, memory, 256);
+        if (!stream_first) cublasSetStream(handle, stream_);
+        cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
+        EXPECT_EQ(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, x, 1, x, 1, &zero, x, 1),
+                  stream_first ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED);
+        cudaGraph_t graph;
+        EXPECT_EQ(cudaStreamEndCapture(stream_, &graph),
+                  stream_first ? cudaSuccess : cudaErrorStreamCaptureInvalidated);
+        if (graph) cudaGraphDestroy(graph);
+    }
+    cublasDestroy(handle);
+}
+
 // Sums on tensor cores are truncated: blocks of 16 products below the last bit of the sum are lost.
 TEST_F(Emulation, TensorCoresTruncateTheirSums) {
     const int k = 16384;
