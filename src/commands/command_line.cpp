@@ -46,6 +46,18 @@ void add_keyed(CLI::App& command, const std::string& option, T& value, const cha
     command.add_option(option, value, help)->check(CLI::Validator(check, choices));
 }
 
+// Refuses an empty value of any option: a script that writes --run-dir "$OUT" without OUT would use the default.
+void refuse_empty_values(CLI::App& app) {
+    for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))
+        for (CLI::Option* option : command->get_options())
+            if (option->get_items_expected_max() > 0)
+                option->check([name = option->get_name()](const std::string& text) {
+                    require(!text.empty(), Exit::usage, fmt::format("the value of {} is empty", name),
+                            "give a value, or leave the option out; in a script, is a variable unset?");
+                    return std::string();
+                });
+}
+
 void add_parallel_options(CLI::App& command, ParallelChoice& choice) {
     command.add_option("--grid", choice.grid, "process grid PxQ: P neuron shards x Q batch shards (default 1 x ranks)");
     add_keyed(command, "--threads", choice.threads, "parallel.threads",
@@ -235,6 +247,7 @@ int run_command_line(int argc, char** argv) {
         return 0;
     }
 
+    refuse_empty_values(app);
     bool shown = false;
     alike([&] {
         require_command(app, argc, argv);

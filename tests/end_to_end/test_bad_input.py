@@ -24,7 +24,10 @@ class CommandLineTest(program.ProgramTest):
                 (["spectrum", "--network", "a.h5", "--input", "a.h5", "--output", "b.h5", "--exponents", "-1"],
                  ["--exponents -1", "flossing.exponents = -1", "from 1 to 2e6"]),
                 (["gradients", "--network", "a.h5", "--input", "a.h5", "--output", "b.h5", "--penalty", "tsk"],
-                 ["--penalty", "tsk", "task"])):
+                 ["--penalty", "tsk", "task"]),
+                (["train", self.config(), "--run-dir", ""], ["the value of --run-dir is empty", "variable unset"]),
+                (["report", self.folder, "-o", ""], ["the value of --output is empty"]),
+                (["info", "--plan", ""], ["the value of --plan is empty"])):
             with self.subTest(arguments=arguments):
                 self.fail_with(USAGE, fragments, *arguments)
 
