@@ -33,9 +33,9 @@ public:
 
 std::unique_ptr<Timer> host_timer(Backend& backend);
 Limits host_limits(Backend& backend);
-// Only for a CudaBackend, in builds that have it.
+// Only for a CudaBackend, in builds that have it. `known` gets the limits after each measurement.
 std::unique_ptr<Timer> cuda_timer(Backend& backend);
-Limits cuda_limits(Backend& backend);
+Limits cuda_limits(Backend& backend, const std::function<void(const Limits&)>& known);
 
 // The median of `repeats` calls of seconds(), after one that is not counted.
 double median_seconds(Timer& timer, const std::function<void()>& work, int repeats);

@@ -157,7 +157,7 @@ std::unique_ptr<Timer> cuda_timer(Backend& backend) {
     return std::make_unique<CudaTimer>(cuda_backend(backend).stream());
 }
 
-Limits cuda_limits(Backend& backend) {
+Limits cuda_limits(Backend& backend, const std::function<void(const Limits&)>& known) {
     Probe probe(cuda_backend(backend));
     const Device& device = probe.backend.device();
     const auto blocks = static_cast<unsigned>(device.multiprocessors);
@@ -165,15 +165,20 @@ Limits cuda_limits(Backend& backend) {
     limits.device = device.name;
     limits.multiprocessors = device.multiprocessors;
     limits.on_chip_block = static_cast<double>(device.shared_per_block);
-    limits.copy_rate = probe.copy_rate();
-    limits.bf16_rate = probe.product_rate<__nv_bfloat16>(8192, CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F);
-    limits.fp32_rate = probe.product_rate<float>(8192, CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F);
-    limits.fp64_rate = probe.product_rate<double>(4096, CUDA_R_64F, CUDA_R_64F, CUBLAS_COMPUTE_64F);
-    limits.launch_time = probe.launch_time();
-    limits.graph_node_time = probe.graph_node_time();
-    limits.block_barrier = probe.barrier_time(TeamKind::block, 1, 1);
-    if (device.clusters()) limits.cluster_barrier = probe.barrier_time(TeamKind::cluster, 8, 8);
-    limits.grid_barrier = probe.barrier_time(TeamKind::grid, blocks, blocks);
+    const auto measure = [&](double Limits::*value, double found) {
+        limits.*value = found;
+        known(limits);
+    };
+    // Plain kernels come first, and teams of blocks that wait for each other last.
+    measure(&Limits::launch_time, probe.launch_time());
+    measure(&Limits::graph_node_time, probe.graph_node_time());
+    measure(&Limits::copy_rate, probe.copy_rate());
+    measure(&Limits::bf16_rate, probe.product_rate<__nv_bfloat16>(8192, CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F));
+    measure(&Limits::fp32_rate, probe.product_rate<float>(8192, CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F));
+    measure(&Limits::fp64_rate, probe.product_rate<double>(4096, CUDA_R_64F, CUDA_R_64F, CUBLAS_COMPUTE_64F));
+    measure(&Limits::block_barrier, probe.barrier_time(TeamKind::block, 1, 1));
+    if (device.clusters()) measure(&Limits::cluster_barrier, probe.barrier_time(TeamKind::cluster, 8, 8));
+    measure(&Limits::grid_barrier, probe.barrier_time(TeamKind::grid, blocks, blocks));
     return limits;
 }
 

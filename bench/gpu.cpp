@@ -3,6 +3,12 @@
 // writes each workload with our gradients for the peers in bench/peers/.
 //
 //   bench_gpu --json gpu.json --export /tmp/cases        bench_gpu --backend cpu --quick
+//
+// An error of a kernel makes all later work of its process fail. The limits and each workload can therefore run in a
+// process of their own; bench/peers/summary.py merges the files:
+//
+//   bench_gpu --limits-only --json limits.json           bench_gpu --list
+//   bench_gpu --limits limits.json --only train_80_16_300 --json train_80.json
 #include "workload.hpp"
 
 #include "backend/factory.hpp"
@@ -24,8 +30,9 @@ namespace {
 
 struct Options {
     std::string backend = "cuda", json, cases, precision = "fp32";
+    std::string limits = "measure";  // or none, or the JSON file of an earlier run
     std::vector<std::string> only;
-    bool quick = false;
+    bool quick = false, list = false, limits_only = false;
     int repeats = 15;
     double budget = 60.0;  // seconds of timing for one workload
 };
@@ -55,17 +62,39 @@ Times measure(Timer& timer, const std::function<void()>& work, int repeats, doub
     return times;
 }
 
+// The numbers of Limits in JSON, each in its unit.
+struct LimitName {
+    const char* key;
+    double Limits::*value;
+    double unit;
+};
+constexpr LimitName limit_names[] = {
+    {"copy_GB_per_s", &Limits::copy_rate, 1e9},         {"bf16_TFLOP_per_s", &Limits::bf16_rate, 1e12},
+    {"fp32_TFLOP_per_s", &Limits::fp32_rate, 1e12},     {"fp64_TFLOP_per_s", &Limits::fp64_rate, 1e12},
+    {"launch_us", &Limits::launch_time, 1e-6},          {"graph_node_us", &Limits::graph_node_time, 1e-6},
+    {"block_barrier_us", &Limits::block_barrier, 1e-6}, {"cluster_barrier_us", &Limits::cluster_barrier, 1e-6},
+    {"grid_barrier_us", &Limits::grid_barrier, 1e-6},   {"shared_KB_per_block", &Limits::on_chip_block, 1024.0},
+    {"multiprocessors", &Limits::multiprocessors, 1.0}};
+
 nlohmann::json json_of(const Limits& limits) {
-    return {{"device", limits.device},
-            {"copy_GB_per_s", limits.copy_rate * 1e-9},
-            {"bf16_TFLOP_per_s", limits.bf16_rate * 1e-12},
-            {"fp32_TFLOP_per_s", limits.fp32_rate * 1e-12},
-            {"fp64_TFLOP_per_s", limits.fp64_rate * 1e-12},
-            {"launch_us", limits.launch_time * 1e6},
-            {"graph_node_us", limits.graph_node_time * 1e6},
-            {"block_barrier_us", limits.block_barrier * 1e6},
-            {"cluster_barrier_us", limits.cluster_barrier * 1e6},
-            {"grid_barrier_us", limits.grid_barrier * 1e6}};
+    nlohmann::json result = {{"device", limits.device}};
+    for (const auto& [key, value, unit] : limit_names) result[key] = limits.*value / unit;
+    return result;
+}
+
+Limits limits_of_file(const std::string& path) {
+    const std::string advice = "measure them with bench_gpu --limits-only --json " + path;
+    std::ifstream file(path);
+    require(static_cast<bool>(file), Exit::usage, fmt::format("cannot read the limits in {}", path), advice);
+    Limits limits;
+    try {
+        const nlohmann::json found = nlohmann::json::parse(file).at("limits");
+        limits.device = found.at("device");
+        for (const auto& [key, value, unit] : limit_names) limits.*value = found.at(key).get<double>() * unit;
+    } catch (const nlohmann::json::exception& error) {
+        throw Error(Exit::bad_file, fmt::format("{} has no limits: {}", path, error.what()), advice);
+    }
+    return limits;
 }
 
 nlohmann::json run_case(Backend& backend, const ProcessGrid& grid, Timer& timer, const Limits& limits,
@@ -104,7 +133,7 @@ nlohmann::json run_case(Backend& backend, const ProcessGrid& grid, Timer& timer,
 }
 
 void print_limits(const nlohmann::json& limits) {
-    std::printf("limits of this device, measured now:\n");
+    std::printf("limits of this device:\n");
     for (const auto& [key, value] : limits.items())
         if (value.is_string())
             std::printf("  %-20s %s\n", key.c_str(), value.get<std::string>().c_str());
@@ -130,33 +159,27 @@ void print_row(const nlohmann::json& row) {
                     100.0 * row["share_of_bf16_third"].get<double>());
 }
 
-bool chosen(const Options& options, const std::string& name) {
-    return options.only.empty() || std::find(options.only.begin(), options.only.end(), name) != options.only.end();
+std::vector<Workload> chosen(const Options& options) {
+    if (options.only.empty()) return gpu_workloads(options.quick);
+    std::vector<Workload> workloads;
+    for (const std::string& name : options.only) workloads.push_back(workload_named(name));
+    return workloads;
 }
 
-void run(const Options& options) {
+// Returns whether every workload ran.
+bool run(const Options& options) {
     const BackendChoice choice{.name = options.backend,
                                .threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
                                .precision = options.precision == "tf32"   ? Precision::tf32
                                             : options.precision == "bf16" ? Precision::bf16
                                                                           : Precision::fp32};
+    const std::vector<Workload> workloads = options.limits_only ? std::vector<Workload>() : chosen(options);
     const std::unique_ptr<Backend> backend = make_backend(choice);
     const ProcessGrid grid(MPI_COMM_SELF, {1, 1});
-    std::unique_ptr<Timer> timer;
-    Limits limits;
-#if SPIKEFLOSS_WITH_CUDA
-    if (backend->name() == "cuda") {
-        timer = cuda_timer(*backend);
-        limits = cuda_limits(*backend);
-    }
-#endif
-    if (!timer) {
-        timer = host_timer(*backend);
-        limits = host_limits(*backend);
-    }
-    nlohmann::json result = {
-        {"backend", backend->name()}, {"precision", options.precision}, {"limits", json_of(limits)}, {"rows", {}}};
-    print_limits(result["limits"]);
+    nlohmann::json result = {{"backend", backend->name()},
+                             {"precision", options.precision},
+                             {"limits", json_of({})},
+                             {"rows", nlohmann::json::array()}};
     const auto save = [&] {
         if (options.json.empty()) return;
         std::ofstream file(options.json);
@@ -164,14 +187,35 @@ void run(const Options& options) {
         require(static_cast<bool>(file.flush()), Exit::storage, fmt::format("cannot write {}", options.json),
                 "choose another place with --json");
     };
-    for (const Workload& workload : gpu_workloads(options.quick)) {
-        if (!chosen(options, workload.name)) continue;
+    // Each limit is saved before the next is measured, so that a failure keeps those before it.
+    const auto known = [&](const Limits& limits) {
+        result["limits"] = json_of(limits);
+        save();
+    };
+    const bool measured = options.limits == "measure", on_file = !measured && options.limits != "none";
+    std::unique_ptr<Timer> timer;
+    Limits limits = on_file ? limits_of_file(options.limits) : Limits{};
+#if SPIKEFLOSS_WITH_CUDA
+    if (backend->name() == "cuda") {
+        timer = cuda_timer(*backend);
+        if (measured) limits = cuda_limits(*backend, known);
+    }
+#endif
+    if (!timer) {
+        timer = host_timer(*backend);
+        if (measured) limits = host_limits(*backend);
+    }
+    known(limits);
+    print_limits(result["limits"]);
+    bool complete = true;
+    for (const Workload& workload : workloads) {
         result["rows"].push_back(run_case(*backend, grid, *timer, limits, workload, options));
+        complete = complete && !result["rows"].back().contains("failed");
         print_row(result["rows"].back());
         std::fflush(stdout);
         save();  // after every row, so that an interrupted run keeps its rows
     }
-    save();
+    return complete;
 }
 
 }  // namespace
@@ -185,16 +229,25 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"cuda", "cpu"}));
     app.add_option("--json", options.json, "file for the results");
     app.add_option("--export", options.cases, "folder for the workloads and our gradients, for bench/peers");
-    app.add_option("--only", options.only, "names of workloads to run");
+    app.add_option("--only", options.only,
+                   "names of workloads to run, of --list or of any sizes: train_N_B_T, floss_N_k_T_B")
+        ->delimiter(',');
+    app.add_flag("--list", options.list, "print the names of the workloads, the smallest first");
+    app.add_option("--limits", options.limits, "measure, none, or the JSON file of an earlier run to take them from");
+    app.add_flag("--limits-only", options.limits_only, "measure the limits of the device, and no workload");
     app.add_option("--precision", options.precision, "of products on the GPU")
         ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
     app.add_option("--repeats", options.repeats, "timed repeats of each workload")->check(CLI::Range(3, 1000));
     app.add_option("--budget", options.budget, "seconds of timing for one workload")->check(CLI::PositiveNumber);
     app.add_flag("--quick", options.quick, "small workloads");
     CLI11_PARSE(app, argc, argv);
+    if (options.list) {
+        for (const auto& workload : bench::gpu_workloads(options.quick)) std::printf("%s\n", workload.name.c_str());
+        return 0;
+    }
     MpiSession mpi(&argc, &argv, MpiSession::Start::always);
     try {
-        bench::run(options);
+        if (!bench::run(options)) return static_cast<int>(Exit::internal);
     } catch (const Error& error) {
         std::cerr << "bench_gpu: " << error.what() << '\n';
         return static_cast<int>(error.code());

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <regex>
 #include <thread>
 
 namespace spikefloss::bench {
@@ -94,10 +95,26 @@ std::vector<Workload> gpu_workloads(bool quick) {
                 {"floss_40_8_30_4", 40, 4, 30, 8, "none: a small case"}};
     return {{"train_80_16_300", 80, 16, 300, 0, "20x eager, 5x compiled"},
             {"train_256_64_500", 256, 64, 500, 0, "20x eager, 5x compiled"},
-            {"train_1024_64_500", 1024, 64, 500, 0, "10x eager, 3x compiled"},
-            {"train_16384_64_100", 16384, 64, 100, 0, "60 % of the bf16 rate / 3"},
             {"floss_64_50_500_1", 64, 1, 500, 50, "50x PyTorch"},
-            {"floss_1024_32_200_16", 1024, 16, 200, 32, "10x PyTorch"}};
+            {"train_1024_64_500", 1024, 64, 500, 0, "10x eager, 3x compiled"},
+            {"floss_1024_32_200_16", 1024, 16, 200, 32, "10x PyTorch"},
+            {"train_16384_64_100", 16384, 64, 100, 0, "60 % of the bf16 rate / 3"}};
+}
+
+Workload workload_named(const std::string& name) {
+    for (const bool quick : {false, true})
+        for (const Workload& workload : gpu_workloads(quick))
+            if (workload.name == name) return workload;
+    // Sizes are above 0.
+    const std::string size = "_([1-9]\\d{0,5})";
+    std::smatch found;
+    const auto number = [&](std::size_t i) { return static_cast<Index>(std::stol(found[i])); };
+    if (std::regex_match(name, found, std::regex("train" + size + size + size)))
+        return {name, number(1), number(2), number(3), 0, "none"};
+    if (std::regex_match(name, found, std::regex("floss" + size + size + size + size)))
+        return {name, number(1), number(4), number(3), number(2), "none"};
+    throw Error(Exit::usage, fmt::format("there is no workload {}", name),
+                "choose a name of bench_gpu --list, or sizes above 0 as train_N_B_T or floss_N_k_T_B");
 }
 
 std::vector<Workload> cpu_workloads(bool quick) {

@@ -28,9 +28,12 @@ struct Workload {
     bool flossing() const { return k > 0; }
 };
 
-// The rows of the tables; `quick`: small ones, to try the programs out.
+// The rows of the tables; `quick`: small ones, to try the programs out. Those of bench_gpu are sorted by time.
 std::vector<Workload> gpu_workloads(bool quick);
 std::vector<Workload> cpu_workloads(bool quick);
+// The row of gpu_workloads with this name, or a workload of the sizes in the name: train_N_B_T or floss_N_k_T_B.
+// Throws Error(Exit::usage) for another name.
+Workload workload_named(const std::string& name);
 
 // One workload in backend memory, ready to run. On several ranks, each has its sequences and all neurons (training
 // only).

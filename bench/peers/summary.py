@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""One table from the JSON files of bench_gpu and of the peers, with ratios: summary.py gpu.json peer.json ..."""
+"""One table from the JSON files of bench_gpu and of the peers, with ratios: summary.py FILE...
+
+The files of bench_gpu may be several, each with some workloads. Those of the peers have any number of workloads, too.
+"""
 import argparse
 import json
 import pathlib
@@ -13,6 +16,21 @@ def load(path):
         return None
 
 
+def merged(documents):
+    """One document of several of bench_gpu, or of several of one peer. A later row replaces an earlier one of the same
+    workload and peer. The limits are those of the document that knows most of them."""
+    result, rows = dict(documents[0]), {}
+    for document in documents:
+        for row in document["rows"] or []:
+            key = row["name"], row.get("peer")
+            rows.pop(key, None)
+            rows[key] = row
+    result["rows"] = list(rows.values())
+    if "limits" in result:
+        result["limits"] = max((document["limits"] for document in documents), key=lambda limits: sum(map(bool, limits.values())))
+    return result
+
+
 def best(rows, name, wanted):
     """The fastest of a workload's peers that `wanted` picks: (ms, peer) or None."""
     found = [(row["median_ms"], row["peer"]) for row in rows if row["name"] == name and "median_ms" in row and wanted(row["peer"])]
@@ -23,20 +41,7 @@ def cell(found, ours):
     return f"{found[0]:.3f} ({found[1]}), {found[0] / ours:.1f}x" if found and ours else "-"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ours")
-    parser.add_argument("peers", nargs="*")
-    parser.add_argument("--json", help="file for the combined results")
-    options = parser.parse_args()
-    ours = load(options.ours)
-    if ours is None:
-        raise SystemExit(1)
-    peers = [found for found in map(load, options.peers) if found]
-    rows = [row for found in peers for row in found["rows"]]
-    print(f"device: {ours['limits']['device']}; backend {ours['backend']}, precision {ours['precision']}")
-    for found in peers:
-        print(f"peer: {found['device']}")
+def show_table(ours, rows):
     print("\n| workload | ours (ms) | spread (ms) | firing rate | bound by | share of the limit | best eager | best compiled | goal |")
     print("|---|---|---|---|---|---|---|---|---|")
     for row in ours["rows"]:
@@ -52,7 +57,31 @@ def main():
             share += f"; {100 * row['share_of_bf16_third']:.1f} % of bf16 / 3"
         print(f"| {name} | {ms:.4f} | {row['time']['min_ms']:.4f} - {row['time']['max_ms']:.4f} | {100 * row['rate']:.1f} % | "
               f"{bounds['bound_by']} | {share} | {cell(eager, ms)} | {cell(compiled, ms)} | {row['goal']} |")
-    print("\nagreement with the peers (on our spikes; tolerance 1e-3 of the norm, exponents 1e-4):")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--json", help="file for the combined results")
+    options = parser.parse_args()
+    found = [document for document in map(load, options.files) if document]
+    of_ours, peers = [document for document in found if "limits" in document], [document for document in found if "limits" not in document]
+    if not found:
+        raise SystemExit(1)
+    rows = [row for document in peers for row in document["rows"]]
+    ours = merged(of_ours) if of_ours else None
+    if ours:
+        print(f"device: {ours['limits']['device'] or 'limits not measured'}; backend {ours['backend']}, precision {ours['precision']}")
+    for document in peers:
+        print(f"peer: {document['device']}")
+    if ours:
+        show_table(ours, rows)
+    else:
+        for row in rows:
+            if "median_ms" in row:
+                print(f"  {row['name']:22} {row['peer']:26} {row['median_ms']:.3f} ms")
+    if any("gradient_error" in row for row in rows):
+        print("\nagreement with the peers (on our spikes; tolerance 1e-3 of the norm, exponents 1e-4):")
     for row in rows:
         if "gradient_error" in row:
             text = "agrees" if row["agrees"] else "DISAGREES"
