@@ -57,7 +57,7 @@ class Day:
     def all_cases(self, ranks):
         """(test, case) of the entries whose number of ranks `ranks` accepts and that match --cases."""
         tests = [test for test in self.tests if not is_python(test) and ranks(test["ranks"])]
-        self.record.parallel(self.jobs, [lambda slot, test=test: self.cases_of(test, slot) for test in tests])
+        self.record.parallel(min(3, self.jobs), [lambda slot, test=test: self.cases_of(test, slot) for test in tests])
         found = [(test, case) for test in tests for case in self.cases_of(test)]
         return [pair for pair in found if re.search(self.options.cases, label(*pair))]
 

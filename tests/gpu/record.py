@@ -49,10 +49,16 @@ def last_line(text):
     return lines[-1] if lines else ""
 
 
+def reason(text):
+    """The message of the first error, without its line breaks, or the last line."""
+    found = re.search(r"^.*(?:\berror: | Failure$|what\(\)|terminate called|Assertion)(?:.*\n){0,2}.*", text, re.M)
+    return " ".join(found[0].split()) if found else last_line(text)
+
+
 def judge_status(status, text):
     """Verdict and note of a process that needs only exit status 0."""
     verdict = ending(status)
-    return verdict, "" if verdict == "ok" else last_line(text)
+    return verdict, "" if verdict == "ok" else reason(text)
 
 
 def judge_case(status, text):
@@ -61,8 +67,7 @@ def judge_case(status, text):
         return "skipped", last_line(text)
     if status == 0:
         return ("ok", "") if re.search(r"\[  PASSED  \] 1 test", text) else ("nothing", last_line(text))
-    reason = re.search(r"^.*(?:error: | Failure$|what\(\)|terminate called|Assertion).*(?:\n.*)?", text, re.M)
-    return ending(status), " ".join(reason[0].split()) if reason else last_line(text)
+    return ending(status), reason(text)
 
 
 class Record:
@@ -177,11 +182,17 @@ class Record:
             verdicts = [row[2] for row in rows]
             counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
             lines.append(f"{stage:10} {counted}; {sum(row[3] for row in rows):.0f} s")
-        # Faults, then notes about the machine, then what else is known.
-        others = [row for row in self.rows if row[2] not in GOOD or (row[4] and row[0] not in ("list", "sanitizer"))]
-        others.sort(key=lambda row: 2 if row[2] in GOOD else row[2] in NOTED)
+        # Faults, then notes about the machine, then what else is known. Equal notes share a line.
+        shown = {}
+        for stage, name, verdict, _, note in self.rows:
+            if verdict not in GOOD or (note and stage not in ("list", "sanitizer")):
+                order = 2 if verdict in GOOD else 1 if verdict in NOTED else 0
+                shown.setdefault((order, stage, verdict, note), []).append(name)
+        others = sorted(shown.items(), key=lambda entry: entry[0][0])
         room = 36 - len(lines) - 1
-        lines += [f"  {stage} {verdict} {name}  {note}"[:150] for stage, name, verdict, _, note in others[:room]]
+        for (_, stage, verdict, note), names in others[:room]:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            lines.append(f"  {stage} {verdict} {names[0]}{more}: {note}"[:170])
         if len(others) > room:
-            lines.append(f"  and {len(others) - room} more in {self.command}.tsv")
+            lines.append(f"  and {len(others) - room} more kinds in {self.command}.tsv")
         return lines

@@ -36,8 +36,10 @@ def bench(day, name, arguments, limit, stage="bench"):
 
 def judge_bench(status, text):
     row = [line for line in text.splitlines() if re.match("(train|floss)_", line)]
-    note = " ".join(row[0].split()[1:]) if row else record.last_line(text) if status != 0 else ""
-    return record.ending(status), note
+    own = re.search("^bench_gpu: .*", text, re.M)
+    if row:
+        return record.ending(status), " ".join(row[0].split()[1:])
+    return record.ending(status), "" if status == 0 else own[0] if own else record.last_line(text)
 
 
 def bench_limit(day):
@@ -114,7 +116,8 @@ def training(day):
     """Training steps a second of the whole program."""
     config, steps = TRAINING
     folder = day.carry / "training"
-    settings = ("run.sums=float32", f"train.steps={day.options.steps or steps}", "train.report_every=1")
+    steps = day.options.steps or steps
+    settings = ("run.sums=float32", f"train.steps={steps}", f"train.report_every={max(1, steps // 20)}")
     arguments = ["--backend", "cuda", *(word for setting in settings for word in ("--set", setting))]
 
     def judge(status, text):
@@ -185,7 +188,7 @@ def peers(day):
             command = ["python3", programs[peer], day.carry / "cases", *what]
             result = day.record.process("peer", f"{peer} {name}", command, environment, share, judge_peer, day.carry)
             day.keep("part.json", f"{peer}.json")
-            if "No module named" in result.note:
+            if result.verdict == "missing":
                 lost.add(peer)
 
 
@@ -193,6 +196,8 @@ def judge_peer(status, text):
     rows = [line for line in text.splitlines() if re.match("(train|floss)_", line)]
     if status == 0:
         return "ok", f"{len(rows)} rows"
+    if "No module named" in text and not rows:
+        return "missing", record.last_line(text)
     return record.ending(status), f"{len(rows)} rows; {record.last_line(text)}"
 
 
