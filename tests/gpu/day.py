@@ -35,7 +35,8 @@ class Day:
         own = {name: self.expand(value) for name, value in test["environment"].items()}
         if "PYTHONPATH" in own and os.environ.get("PYTHONPATH"):
             own["PYTHONPATH"] += ":" + os.environ["PYTHONPATH"]
-        return {**self.environment, **own}
+        together = is_python(test) or test["ranks"] > 1
+        return {**(machine.several_ranks(self.environment) if together else self.environment), **own}
 
     def launcher(self, test):
         return [self.carry / "mpi/bin/mpirun", "-n", test["ranks"]] if test["ranks"] > 1 else []

@@ -93,7 +93,7 @@ def environment_of(carry, folders):
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         "OMPI_MCA_btl_base_warn_component_unused": "0",
         "OMPI_MCA_plm": "isolated",
-        "OMPI_MCA_btl": "self,vader",
+        "OMPI_MCA_btl": "self",
         "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
         "OMPI_MCA_hwloc_base_binding_policy": "none",
         "OMP_NUM_THREADS": "4",
@@ -102,6 +102,19 @@ def environment_of(carry, folders):
         "SPIKEFLOSS_SOURCE": str(carry / "root"),
         "MPIEXEC": str(mpi / "bin/mpirun"),
     }
+
+
+def several_ranks(environment):
+    """Ranks communicate through shared memory. Processes of one rank do not: all of them would name it alike."""
+    return {**environment, "OMPI_MCA_btl": "self,vader"}
+
+
+def own_folder(folder, slot):
+    """Variables for one of the processes that run at the same time. Without mpirun all of them have the same job number
+    in Open MPI, so that in one folder each would remove the files of the others."""
+    place = folder / f"slot{slot}"
+    place.mkdir(exist_ok=True)
+    return {"OMPI_MCA_orte_tmpdir_base": str(place)}
 
 
 def place_sources(carry, source):

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 namespace spikefloss {
@@ -19,6 +20,18 @@ TEST(Planted, Crash) {
 
 // tests.cmake sets it for the entry.
 TEST(Planted, Variable) { EXPECT_STREQ(std::getenv("SPIKEFLOSS_PLANTED"), "a value"); }
+
+// Two of these run at the same time. Neither may see the files of the other.
+void use_own_folder() {
+    const char* base = std::getenv("OMPI_MCA_orte_tmpdir_base");
+    ASSERT_NE(base, nullptr);
+    const std::filesystem::path mark = std::filesystem::path(base) / "in_use";
+    EXPECT_TRUE(std::filesystem::create_directory(mark));
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    EXPECT_TRUE(std::filesystem::remove(mark));
+}
+TEST(Planted, OwnFolder) { use_own_folder(); }
+TEST(Planted, OtherFolder) { use_own_folder(); }
 
 TEST(Planted, Between) { EXPECT_EQ(1 + 1, 2); }
 

@@ -15,6 +15,8 @@ import subprocess
 import threading
 import time
 
+import machine
+
 KEPT_START, KEPT_END = 60_000, 140_000  # bytes of a process's output that stay in the log
 MOST_OUTPUT = 8_000_000  # a process with more output than this is ended
 GOOD = ("ok",)
@@ -71,8 +73,10 @@ def judge_case(status, text):
 
 
 class Record:
-    def __init__(self, out, command, total):
-        self.out, self.command, self.end = out, command, time.monotonic() + total
+    """The processes of a command. scratch: a folder for files that they need only while they run."""
+
+    def __init__(self, out, command, total, scratch):
+        self.out, self.command, self.end, self.scratch = out, command, time.monotonic() + total, scratch
         self.table = open(out / f"{command}.tsv", "w", buffering=1)
         self.lock, self.rows, self.logs = threading.Lock(), [], {}
 
@@ -98,6 +102,7 @@ class Record:
         limit = min(limit, self.left())
         if limit < 1.0:
             return self.add(stage, name, "notrun", 0.0, "the time was used up")
+        environment = {**environment, **machine.own_folder(self.scratch, slot)}
         log = self.log(slot)
         log.seek(0, os.SEEK_END)
         log.write(f"\n==== {stage} {name}\n$ {shlex.join(map(str, command))}\n".encode())

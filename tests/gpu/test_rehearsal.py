@@ -23,8 +23,8 @@ MOST_FILES, MOST_LINES = 8, 60
 ENTRIES = r"^(test_memory|test_operations_passes|test_golden)_emulated$|^test_device_communicators_emulated_2_ranks$"
 CASES = r"gpu_planted|test_memory|RepeatedWithOtherValues|test_golden|Communicators\.Sums/"
 # The cases of planted.cpp. "Variable" needs the environment that ctest gives its entry.
-PLANTED = {"Before": "ok", "Crash": "CRASHED(SIGABRT)", "Variable": "ok", "Between": "ok", "Failure": "FAILED(1)"}
-PLANTED |= {"Hang": "HANG", "After": "ok"}
+PLANTED = {"Before": "ok", "Crash": "CRASHED(SIGABRT)", "Variable": "ok", "OwnFolder": "ok", "OtherFolder": "ok"}
+PLANTED |= {"Between": "ok", "Failure": "FAILED(1)", "Hang": "HANG", "After": "ok"}
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 WORKLOADS = "train_40_4_30,train_2048_256_2000,no_such_workload,floss_24_6_40_1"
 COMMANDS = ("alive", "numbers", "peers", "rest")
@@ -109,7 +109,8 @@ class Rehearsal(unittest.TestCase):
             [*pack, "--tests", ENTRIES, "--export", "train_40_4_30,floss_24_6_40_1"], check=True, timeout=120
         )
         began = time.monotonic()
-        options = ["--total", "45", "--limit", "4", "--jobs", "2", "--steps", "3", "--cases", CASES]
+        options = ["--total", "60", "--limit", "4", "--jobs", "2", "--cases", CASES]
+        options += ["--config", "tiny.toml", "--steps", "3"]
         options += ["--peer", f"standin={cls.folder / 'peer.py'}", "--workloads"]
         # The second of these workloads does not end within its limit.
         cls.ended = [
@@ -224,7 +225,7 @@ class Rehearsal(unittest.TestCase):
             rows = {name: found for (row_stage, name), found in self.tables["numbers"].items() if row_stage == stage}
             self.assertTrue(rows, stage)
             self.assertEqual({verdict for verdict, _ in rows.values()}, {"ok"}, rows)
-        verdict, note = self.tables["numbers"]["training", "delayed_xor.toml"]
+        verdict, note = self.tables["numbers"]["training", "tiny.toml"]
         self.assertEqual(verdict, "ok", note)
         self.assertIn("steps a second, step 3", note)
 

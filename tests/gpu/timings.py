@@ -21,7 +21,6 @@ PROFILED = (
     ("floss_64_50_500_1", "tangent_steps_kernel"),
     ("floss_64_50_500_1", "tangent_steps_backward"),
 )
-TRAINING = ("delayed_xor.toml", 1000)  # of configs/, and the steps
 
 # ---- numbers ----
 
@@ -114,9 +113,8 @@ def judge_script(status, text):
 
 def training(day):
     """Training steps a second of the whole program."""
-    config, steps = TRAINING
+    config, steps = day.options.config, day.options.steps
     folder = day.carry / "training"
-    steps = day.options.steps or steps
     settings = ("run.sums=float32", f"train.steps={steps}", f"train.report_every={max(1, steps // 20)}")
     arguments = ["--backend", "cuda", *(word for setting in settings for word in ("--set", setting))]
 
