@@ -20,8 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 MOST_FILES, MOST_LINES = 8, 60
 # Some entries of each sort: fused kernels (one needs a variable of its entry), several ranks, and a Python script.
-ENTRIES = r"^(test_memory|test_operations_passes|test_golden)_emulated$|^test_device_communicators_emulated_2_ranks$"
-CASES = r"gpu_planted|test_memory|RepeatedWithOtherValues|test_golden|Communicators\.Sums/"
+ENTRIES = r"^(test_memory|test_operations_passes|test_own_network)_emulated$|^test_device_communicators_emulated_2_ranks$"
+CASES = r"gpu_planted|test_memory|RepeatedWithOtherValues|test_own_network|Communicators\.Sums/"
 # The cases of planted.cpp. "Variable" needs the environment that ctest gives its entry.
 PLANTED = {"Before": "ok", "Crash": "CRASHED(SIGABRT)", "Variable": "ok", "OwnFolder": "ok", "OtherFolder": "ok"}
 PLANTED |= {"Between": "ok", "Failure": "FAILED(1)", "Hang": "HANG", "After": "ok"}
