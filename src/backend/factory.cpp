@@ -40,8 +40,7 @@ std::unique_ptr<Backend> make_backend(const BackendChoice& choice) {
 
 void connect(const std::string& comm, Backend& backend, ProcessGrid& grid) {
     const bool fits = comm == "auto" || (comm == "mpi") == (backend.name() == "cpu");
-    require(fits, Exit::usage,
-            fmt::format("communicator '{}' does not fit backend '{}'", comm, backend.name()),
+    require(fits, Exit::usage, fmt::format("communicator '{}' does not fit backend '{}'", comm, backend.name()),
             backend.name() == "cpu" ? "use auto or mpi" : "use auto or nccl, or staged for several ranks on one GPU");
     if (backend.name() == "cuda") connect_cuda(comm, backend, grid);
 }
