@@ -224,8 +224,8 @@ void measure_backward(int N, TeamPlan& plan) {
 // of a team also gather g through the second-level cache.
 double backward_time(int N, const TeamPlan& plan) {
     const BackwardShared shared(N, plan.sequences, plan.slices);
-    const int R = sequences_at_once(plan.sequences);
-    const double cycles = plan.columns / 32.0 * (shared.inner / 4.0) * (shared.padded / R) * (4 + 2 * R);
+    const int R = sequences_at_once(plan.sequences), groups = shared.padded / R;
+    const double cycles = plan.columns / 32.0 * (shared.inner / 4.0) * groups * (4 + 2 * R);
     const double gather = plan.kind == TeamKind::block ? 0.0 : 0.5 + 4.0 * N * plan.sequences / 60e3;
     return 0.35 + cycles / 1750.0 + gather;
 }

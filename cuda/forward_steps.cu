@@ -148,7 +148,8 @@ __global__ void __launch_bounds__(most_threads, 1)
 // neuron take 460 cycles; then the rows of W are added, four at a time. These wait for shared memory, or its bandwidth
 // limits them. Through global memory the words of spikes take 0.6 us more.
 double forward_time(int N, const TeamPlan& plan) {
-    const double rows = 0.08 * N, warps = plan.threads / warp_size;
+    const int warps = plan.threads / warp_size;
+    const double rows = 0.08 * N;
     const double cycles = 460.0 + std::max(90.0 * std::ceil(rows / 4.0), warps * rows);
     return cycles / 1750.0 + (plan.kind == TeamKind::grid ? 0.6 : 0.0);
 }
