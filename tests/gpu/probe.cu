@@ -2,8 +2,8 @@
 // fails, the cause is the machine.
 //
 //   meet  What does it cost to let the blocks of a team wait for each other, with and without separate fences? Plain,
-//         cluster and cooperative launches each have a kernel of a few lines. Decides: whether Team::wait keeps its
-//         __threadfence, and the time of a meeting that plans of passes should assume.
+//         cluster and cooperative launches each have a kernel of a few lines. Decides: what Team::wait gains without
+//         fences, and the time of a meeting that plans of passes should assume.
 //   lds   How many cycles of a multiprocessor does a load from shared memory take, by width and number of addresses?
 //         Decides: how many columns and sequences a lane of the backward product should take.
 //   rz    How exact are sums on tensor cores? A weight matrix in three bfloat16 parts times spikes, against double.
@@ -130,7 +130,9 @@ __device__ void meet(Meeting how, unsigned* counter, unsigned& target, unsigned 
     if (how == Meeting::block) return __syncthreads();
     if (how == Meeting::cluster_fence || how == Meeting::cluster) {
         if (how == Meeting::cluster_fence) __threadfence();
+#if __CUDA_ARCH__ >= 900
         asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
         return;
     }
     __syncthreads();
