@@ -60,6 +60,24 @@ TEST(RunDirectory, HoldsNoRunThatCouldBeLost) {
     EXPECT_NO_THROW(look());
 }
 
+// What a killed session left of its own files; a report that is written meanwhile stays.
+TEST(RunDirectory, PartialFilesOfAKilledSessionAreRemoved) {
+    const Folder folder;
+    const ProcessGrid grid(MPI_COMM_WORLD, {1, 1});
+    Config config;
+    config.run.directory = folder / "runs/r";
+    std::filesystem::create_directories(config.run.directory);
+    const auto path = [&](const char* name) { return config.run.directory + "/" + name; };
+    const char* left[] = {"raster.json.1c8d0a74d128d122.partial", "checkpoint_000000007.h5.12.partial",
+                          "session.json.12.partial"};
+    for (const char* name : left) std::ofstream(path(name)) << "left";
+    std::ofstream(path("report.html.12.partial")) << "being written";
+    RunDirectory run = check_run_directory(grid, config.run.directory, config, true);
+    start_run_directory(grid, run, config, "{\"run\": \"r\"}");
+    for (const char* name : left) EXPECT_FALSE(std::filesystem::exists(path(name))) << name;
+    EXPECT_TRUE(std::filesystem::exists(path("report.html.12.partial")));
+}
+
 // Two short runs: the second checks before the first begins, and takes the lock after the first has ended.
 TEST(RunDirectory, IsLookedAtAgainWithTheLock) {
     const Folder folder;
