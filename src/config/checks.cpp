@@ -75,7 +75,7 @@ void check_delayed_bits(const TaskConfig& task, double dt) {
                         "{}{})",
                         task.delay, delay, task.name, unit, task.steps_per_bit,
                         is_xor ? "; half the delay is used too, and 0 is not allowed" : ""),
-            fmt::format("choose for example task.delay = {}", static_cast<double>((delay / unit + 1) * unit) * dt));
+            fmt::format("choose for example task.delay = {}", static_cast<double>(delay - delay % unit + unit) * dt));
     }
     if (task.coding == "direct" && task.inputs != 1) {
         contradiction(fmt::format("task.inputs = {}, but task.coding = \"direct\" has one input", task.inputs),
