@@ -237,10 +237,10 @@ bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& 
     if (!takes_steps(N).takes) return false;
     if (b == 0 || N == 0) return true;
     const int n = static_cast<int>(N), words = static_cast<int>(spike_words(N));
-    const auto plan = planned(Pass::backward, N, b,
-                              {most_threads, [&](TeamPlan& p) { measure_backward(n, p); },
-                               [&](const TeamPlan& p) { return teams_at_once(kernel_for(p.sequences), p, device_); },
-                               [&](const TeamPlan& p) { return backward_time(n, p); }, stepwise_backward_time(N, b)});
+    const auto& plan = planned(Pass::backward, N, b,
+                               {most_threads, [&](TeamPlan& p) { measure_backward(n, p); },
+                                [&](const TeamPlan& p) { return teams_at_once(kernel_for(p.sequences), p, device_); },
+                                [&](const TeamPlan& p) { return backward_time(n, p); }, stepwise_backward_time(N, b)});
     if (!plan) {
         backward_stepwise(model, neurons, b, N, w_rec, pass);
         return true;

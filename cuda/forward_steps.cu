@@ -171,7 +171,7 @@ bool CudaBackend::forward_steps(const NeuronModel& model, const NeuronVectors& n
                           [&](const TeamPlan& plan) { return teams_at_once(forward_steps_kernel, plan, device_); },
                           [&](const TeamPlan& plan) { return forward_time(static_cast<int>(N), plan); },
                           stepwise_forward_time(N, b)};
-    const auto plan = planned(Pass::forward, N, b, needs);
+    const auto& plan = planned(Pass::forward, N, b, needs);
     if (!plan) {
         forward_stepwise(model, neurons, steps, b, N, w_rec, input, i, i_stride, u, bits);
         return true;

@@ -189,9 +189,10 @@ void CudaBackend::drop_graphs() noexcept {
 }
 
 const std::optional<TeamPlan>& CudaBackend::planned(Pass pass, Index N, Index b, const TeamNeeds& needs) {
-    const auto [at, is_new] = plans_.try_emplace({pass, N, b});
-    if (is_new) at->second = plan_teams(device_, N, b, needs);
-    return at->second;
+    const std::tuple shape{pass, N, b};
+    const auto found = plans_.find(shape);
+    return found != plans_.end() ? found->second
+                                 : plans_.emplace(shape, plan_teams(device_, N, b, needs)).first->second;
 }
 
 void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {

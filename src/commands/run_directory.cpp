@@ -61,6 +61,21 @@ void require_no_run(const std::string& directory) {
     }
 }
 
+// Removes the partial files that a killed session of the run left. The caller holds the lock, so no run writes them
+// now. A report may be written at any time by another command.
+void remove_partial_files(const fs::path& folder) {
+    std::error_code fault;
+    std::vector<fs::path> left;
+    for (const auto& entry : fs::directory_iterator(folder, fault)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.ends_with(".partial")) continue;
+        for (const char* of_the_run :
+             {"checkpoint_", "raster.json.", "session.json.", "config.toml.", "build.txt.", "outcome.json."})
+            if (name.starts_with(of_the_run)) left.push_back(entry.path());
+    }
+    for (const fs::path& path : left) fs::remove(path, fault);
+}
+
 }  // namespace
 
 bool may_change(const std::string& key) {
@@ -119,21 +134,6 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
         compare();  // another run may have ended in between; from now on no other process changes it
     });
     return found;
-}
-
-// Removes the partial files that a killed session of the run left. The caller holds the lock, so no run writes them
-// now. A report may be written at any time by another command.
-static void remove_partial_files(const fs::path& folder) {
-    std::error_code fault;
-    std::vector<fs::path> left;
-    for (const auto& entry : fs::directory_iterator(folder, fault)) {
-        const std::string name = entry.path().filename().string();
-        if (!name.ends_with(".partial")) continue;
-        for (const char* of_the_run :
-             {"checkpoint_", "raster.json.", "session.json.", "config.toml.", "build.txt.", "outcome.json."})
-            if (name.starts_with(of_the_run)) left.push_back(entry.path());
-    }
-    for (const fs::path& path : left) fs::remove(path, fault);
 }
 
 void start_run_directory(const ProcessGrid& grid, RunDirectory& found, const Config& config,

@@ -49,13 +49,6 @@ void remove_old(const std::string& folder, std::int64_t step, int keep) {
     int kept = 0;
     for (std::int64_t other : steps_in(folder))
         if (other <= step && kept++ >= std::max(keep, 1)) fs::remove(path_of(folder, other), code);
-    // Left over by a run that was killed while writing.
-    std::vector<fs::path> partial;
-    for (const auto& entry : fs::directory_iterator(folder, code)) {
-        const std::string name = entry.path().filename().string();
-        if (name.starts_with(prefix) && name.ends_with(".partial")) partial.push_back(entry.path());
-    }
-    for (const fs::path& path : partial) fs::remove(path, code);
 }
 
 // Names each number of Progress once, for writing and for reading. The structured binding stops compiling when

@@ -28,7 +28,7 @@ double roll_seconds(double limit) { return std::clamp(limit, 1.0, 5.0); }
 // Prints the reason and ends the process. For threads that must not throw.
 [[noreturn]] void end_stuck(const std::string& who, const std::string& problem) {
     const std::string text = fmt::format(
-        "{}: error: {}\n  what to do: look at that machine, then go on from the last checkpoint with --resume\n", who,
+        "{}: error: {}\n  what to do: look at that machine, then continue from the last checkpoint with --resume\n", who,
         problem);
     [[maybe_unused]] const auto written = write(STDERR_FILENO, text.data(), text.size());
     _exit(static_cast<int>(Exit::lost));
@@ -235,7 +235,7 @@ void Watch::roll(double waited, const char* call, const std::function<bool()>& d
              "of the run directory");
     fail(fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
                      lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
-         "look at that machine (memory, GPU, network), then go on from the last checkpoint with --resume; if it only "
+         "look at that machine (memory, GPU, network), then continue from the last checkpoint with --resume; if it only "
          "computes for longer than this, raise watchdog.seconds (--watchdog)");
 }
 

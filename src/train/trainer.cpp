@@ -173,7 +173,7 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     // All ranks throw; only the first has the message.
     const bool first = grid_.rank() == 0;
     const std::string remedy = fmt::format(
-        "go on from the last checkpoint (--resume) with {}; or start again with a smaller network.gain or a "
+        "continue from the last checkpoint (--resume) with {}; or start again with a smaller network.gain or a "
         "lower network.sharpness",
         outcome ? "a lower train.learning_rate, or a train.clip or train.adjoint_cap"
                 : "a lower flossing.learning_rate, or a flossing.clip");

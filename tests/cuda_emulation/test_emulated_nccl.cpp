@@ -28,6 +28,18 @@ protected:
         for (int r = 0; r < size_; ++r) values.insert(values.end(), each, static_cast<float>(r));
         return values;
     }
+    // A graph of the sum of one float over the ranks of `comm`.
+    cudaGraphExec_t recorded_sum(float* data, ncclComm_t comm) {
+        cudaStreamSynchronize(stream_);
+        cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
+        EXPECT_EQ(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, comm, stream_), ncclSuccess);
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t exec = nullptr;
+        EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+        EXPECT_EQ(cudaGraphInstantiate(&exec, graph), cudaSuccess);
+        cudaGraphDestroy(graph);
+        return exec;
+    }
 
     ncclComm_t comm_ = nullptr;
     int rank_ = 0, size_ = 1, me_ = 0;
@@ -72,17 +84,10 @@ TEST_F(EmulatedNccl, PartsAndReplay) {
     ncclCommCount(part, &size);
     EXPECT_EQ(size, (size_ + 1 - me_ % 2) / 2);
     float* data = buffer(std::vector<float>{1});
-    cudaStreamSynchronize(stream_);
-    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
-    EXPECT_EQ(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, part, stream_), ncclSuccess);
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
-    ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
-    cudaGraphInstantiate(&exec, graph);
+    const cudaGraphExec_t exec = recorded_sum(data, part);
     for (int i = 0; i < 2; ++i) cudaGraphLaunch(exec, stream_);
     EXPECT_EQ(read(data, 1)[0], static_cast<float>(size * size));
     cudaGraphExecDestroy(exec);
-    cudaGraphDestroy(graph);
     EXPECT_EQ(ncclCommDestroy(part), ncclSuccess);
 }
 
@@ -91,14 +96,7 @@ TEST_F(EmulatedNccl, GraphsMustEndBeforeTheirCommunicator) {
     ncclComm_t part = nullptr;
     ASSERT_EQ(ncclCommSplit(comm_, 0, me_, &part, nullptr), ncclSuccess);
     float* data = buffer(std::vector<float>{1});
-    cudaStreamSynchronize(stream_);
-    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
-    EXPECT_EQ(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, part, stream_), ncclSuccess);
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
-    ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
-    cudaGraphInstantiate(&exec, graph);
-    cudaGraphDestroy(graph);
+    const cudaGraphExec_t exec = recorded_sum(data, part);
     if (size_ == 1) {
         EXPECT_DEATH(ncclCommAbort(part), "ncclCommAbort waits without end: 1 graphs");
     }
