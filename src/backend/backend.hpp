@@ -6,6 +6,7 @@
 // otherwise. Operations are queued in order. Only copy_out and operations that return a value wait for the queue.
 #pragma once
 
+#include "backend/memory.hpp"
 #include "core/view.hpp"
 #include "neuron/lif.hpp"
 
@@ -136,29 +137,16 @@ public:
     virtual void run(const std::function<void()>& work) = 0;
 };
 
-class Backend {
+class Backend : public Memory {
 public:
-    virtual ~Backend() = default;
     virtual std::string name() const = 0;
     virtual Sums sums() const = 0;
     // The best number of rows (steps x sequences) of n neurons for products and passes over many steps to take at once;
     // at least 1.
     virtual Index chunk_rows(Index n) const = 0;
 
-    // ---- memory -----------------------------------------------------------------------------------------------------
-    virtual void* allocate(std::size_t bytes) = 0;
-    virtual void deallocate(void* data) noexcept = 0;
-    virtual void copy_in(void* destination, const void* host, std::size_t bytes) = 0;
-    virtual void copy_out(void* host, const void* source, std::size_t bytes) = 0;
-    virtual void copy(void* destination, const void* source, std::size_t bytes) = 0;
-    virtual void zero(void* data, std::size_t bytes) = 0;
-    virtual void synchronize() = 0;
     // A new recording; null where replaying saves nothing (CPU).
     virtual std::unique_ptr<Recording> recording() { return nullptr; }
-    // Bytes that the machine or the device has free for allocate(). All its processes share them.
-    virtual std::size_t free_memory() const = 0;
-    // Takes `bytes` now. allocate() uses them until none is left, so that no step allocates. Call it once.
-    virtual void reserve(std::size_t /*bytes*/) {}
 
     // ---- sums and products ------------------------------------------------------------------------------------------
     // C = op(A) op(B), or C += when accumulate. Sums are taken in sums(), then rounded to float.

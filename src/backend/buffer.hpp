@@ -13,22 +13,22 @@ class Buffer {
 public:
     Buffer() = default;
     // `count` elements, all zero bits.
-    Buffer(Backend& backend, Index count) : backend_(&backend), count_(count) {
-        data_ = static_cast<T*>(backend.allocate(bytes()));
-        backend.zero(data_, bytes());
+    Buffer(Memory& memory, Index count) : memory_(&memory), count_(count) {
+        data_ = static_cast<T*>(memory.allocate(bytes()));
+        memory.zero(data_, bytes());
     }
-    Buffer(Backend& backend, const std::vector<T>& host) : Buffer(backend, static_cast<Index>(host.size())) {
-        backend.copy_in(data_, host.data(), bytes());
+    Buffer(Memory& memory, const std::vector<T>& host) : Buffer(memory, static_cast<Index>(host.size())) {
+        memory.copy_in(data_, host.data(), bytes());
     }
     ~Buffer() {
-        if (data_) backend_->deallocate(data_);
+        if (data_) memory_->deallocate(data_);
     }
     Buffer(Buffer&& other) noexcept
-        : backend_(other.backend_),
+        : memory_(other.memory_),
           data_(std::exchange(other.data_, nullptr)),
           count_(std::exchange(other.count_, 0)) {}
     Buffer& operator=(Buffer&& other) noexcept {
-        std::swap(backend_, other.backend_);
+        std::swap(memory_, other.memory_);
         std::swap(data_, other.data_);
         std::swap(count_, other.count_);
         return *this;
@@ -40,16 +40,16 @@ public:
     std::size_t bytes() const { return static_cast<std::size_t>(count_) * sizeof(T); }
     explicit operator bool() const { return data_ != nullptr; }
 
-    void zero() { backend_->zero(data_, bytes()); }
-    void copy_in(const T* host) { backend_->copy_in(data_, host, bytes()); }
+    void zero() { memory_->zero(data_, bytes()); }
+    void copy_in(const T* host) { memory_->copy_in(data_, host, bytes()); }
     std::vector<T> to_host() const {
         std::vector<T> host(static_cast<std::size_t>(count_));
-        if (count_) backend_->copy_out(host.data(), data_, bytes());
+        if (count_) memory_->copy_out(host.data(), data_, bytes());
         return host;
     }
 
 private:
-    Backend* backend_ = nullptr;
+    Memory* memory_ = nullptr;
     T* data_ = nullptr;
     Index count_ = 0;
 };
