@@ -25,7 +25,8 @@ std::string library_versions() {
 void connect_cuda(const std::string& comm, Backend& backend, ProcessGrid& grid) {
     auto& cuda = dynamic_cast<CudaBackend&>(backend);
     if (comm == "staged") {
-        cuda.while_waiting([watch = grid.watch()](double waited) { watch->waiting(waited, "waits for its GPU"); });
+        cuda.while_waiting(
+            [watchdog = grid.watchdog()](double waited) { watchdog->waiting(waited, "waits for its GPU"); });
         Communicators host = grid.host_communicators();
         grid.connect({std::make_unique<StagedCommunicator>(std::move(host.world), cuda),
                       std::make_unique<StagedCommunicator>(std::move(host.neurons), cuda),

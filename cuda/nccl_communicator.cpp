@@ -31,7 +31,8 @@ void note(ncclResult_t& first, ncclResult_t result) {
 
 }  // namespace
 
-NcclSession::NcclSession(CudaBackend& backend, const ProcessGrid& grid) : backend_(backend), watch_(grid.watch()) {
+NcclSession::NcclSession(CudaBackend& backend, const ProcessGrid& grid)
+    : backend_(backend), watchdog_(grid.watchdog()) {
     try {
         start(grid);
     } catch (...) {
@@ -69,7 +70,7 @@ NcclSession::~NcclSession() {
         return;
     }
     for (ncclComm_t comm : {neurons_, batch_, world_}) {
-        const Watch::Blocking blocking(watch_.get(), "ncclCommDestroy");
+        const Watchdog::Blocking blocking(watchdog_.get(), "ncclCommDestroy");
         if (comm) ncclCommDestroy(comm);
     }
     cudaEventDestroy(reached_);
@@ -81,7 +82,7 @@ NcclSession::~NcclSession() {
 // them.
 void NcclSession::abort() noexcept {
     backend_.drop_graphs();
-    const Watch::Blocking blocking(watch_.get(), "ncclCommAbort");
+    const Watchdog::Blocking blocking(watchdog_.get(), "ncclCommAbort");
     ncclGroupStart();
     for (ncclComm_t* comm : {&neurons_, &batch_, &world_}) {
         if (*comm) ncclCommAbort(*comm);
@@ -102,7 +103,7 @@ void NcclSession::fail(ncclResult_t result, ncclComm_t comm, const char* name) {
 }
 
 void NcclSession::call(const char* name, ncclComm_t comm, const std::function<ncclResult_t()>& function) {
-    const Watch::Blocking blocking(watch_.get(), name);
+    const Watchdog::Blocking blocking(watchdog_.get(), name);
     ncclResult_t result = function();
     if (result != ncclSuccess) fail(result, comm, name);
     if (!comm) return;
@@ -130,7 +131,7 @@ void NcclSession::waiting(double waited) {
         if (state != ncclSuccess) fail(state, comm, "a collective of NCCL");
     }
     try {
-        watch_->waiting(waited, "waits for its GPU");
+        watchdog_->waiting(waited, "waits for its GPU");
     } catch (...) {
         abort();
         throw;

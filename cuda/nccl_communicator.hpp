@@ -2,10 +2,10 @@
 // overlapping sums have their own stream.
 //
 // If a rank is lost, the streams of the others wait for ever. So while the host waits for its stream, it checks the
-// communicators for errors. After the time limit it polls all ranks over MPI (parallel/watch.hpp). Then it aborts all
-// communicators, which frees the stream, and an error that names the lost rank ends the job. A call of NCCL itself
-// waits for other ranks only while communicators are made or connected. The watch ends a rank that waits there for too
-// long. (NCCL's non-blocking communicators would start a thread for every collective.)
+// communicators for errors. After the time limit it polls all ranks over MPI (parallel/watchdog.hpp). Then it aborts
+// all communicators, which frees the stream, and an error that names the lost rank ends the job. A call of NCCL itself
+// waits for other ranks only while communicators are made or connected. The watchdog ends a rank that waits there for
+// too long. (NCCL's non-blocking communicators would start a thread for every collective.)
 #pragma once
 
 #include "cuda_backend.hpp"
@@ -45,7 +45,7 @@ private:
     [[noreturn]] void fail(ncclResult_t result, ncclComm_t comm, const char* name);
 
     CudaBackend& backend_;
-    std::shared_ptr<Watch> watch_;
+    std::shared_ptr<Watchdog> watchdog_;
     ncclComm_t world_ = nullptr, neurons_ = nullptr, batch_ = nullptr;
     cudaStream_t side_ = nullptr;
     cudaEvent_t reached_ = nullptr;

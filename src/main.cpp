@@ -37,7 +37,7 @@ void read_watchdog(int argc, char** argv) {
         if (std::strncmp(argv[i], option, length) != 0) continue;
         const char* text = argv[i][length] == '=' ? argv[i] + length + 1 : argv[i][length] ? nullptr : argv[i + 1];
         const double seconds = text ? std::atof(text) : -1.0;
-        if (std::isfinite(seconds) && seconds >= 0.0) spikefloss::Watch::default_seconds = seconds;
+        if (std::isfinite(seconds) && seconds >= 0.0) spikefloss::Watchdog::default_seconds = seconds;
     }
 }
 

@@ -1,7 +1,7 @@
 // `eval`: loss and accuracy of a checkpoint on fresh or held-out data.
+#include "commands/options.hpp"
 #include "commands/run_directory.hpp"
 #include "commands/session.hpp"
-#include "commands/setup.hpp"
 #include "io/checkpoint.hpp"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // `info`: prints the version, the build, the libraries, the devices and the grid.
 #include "commands/memory_need.hpp"
-#include "commands/setup.hpp"
+#include "commands/options.hpp"
 #include "io/build_text.hpp"
 #include "io/file_probe.hpp"
 #include "io/network_file.hpp"

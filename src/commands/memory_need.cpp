@@ -1,7 +1,7 @@
 #include "commands/memory_need.hpp"
 
 #include "backend/counting_backend.hpp"
-#include "commands/setup.hpp"
+#include "commands/options.hpp"
 #include "core/error.hpp"
 
 #include <algorithm>

@@ -94,7 +94,7 @@ void Run::checkpoint() {
     // All ranks use the times of rank 0's clock.
     grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
     grid_.control().broadcast(&trainer_.progress().flossing_seconds, sizeof(double), 0);
-    const Watch::Blocking blocking(grid_.watch().get(), "writing a checkpoint");
+    const Watchdog::Blocking blocking(grid_.watchdog().get(), "writing a checkpoint");
     const TrainingState state = trainer_.state();
     if (config_.metrics.tensorboard) {
         const auto histograms = parameter_histograms(grid_, state.network);

@@ -107,7 +107,8 @@ RunDirectory check_run_directory(const ProcessGrid& grid, const std::string& dir
         std::error_code unknown;
         const fs::path whole = fs::absolute(directory, unknown);
         bool many = false;
-        for (int rank = 1; rank < grid.ranks(); ++rank) many |= grid.watch()->host_of(rank) != grid.watch()->host_of(0);
+        for (int rank = 1; rank < grid.ranks(); ++rank)
+            many |= grid.watchdog()->host_of(rank) != grid.watchdog()->host_of(0);
         require(!many || whole.string().size() <= longest, Exit::usage,
                 fmt::format("the path of the run directory, {}, has more than {} characters, the limit of Open MPI "
                             "on several machines",
@@ -161,7 +162,7 @@ void start_run_directory(const ProcessGrid& grid, RunDirectory& found, const Con
         for (int tries = 0; tries < 50 && !fs::exists(written, fault); ++tries)
             std::this_thread::sleep_for(std::chrono::milliseconds(100));
         require(fs::exists(written, fault), Exit::usage,
-                fmt::format("{} does not see {}, which rank 0 has written", grid.watch()->name_of(grid.rank()),
+                fmt::format("{} does not see {}, which rank 0 has written", grid.watchdog()->name_of(grid.rank()),
                             fs::absolute(written, fault).string()),
                 "all machines must share the run directory: put it on a shared file system (--run-dir)");
     });

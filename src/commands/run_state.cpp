@@ -1,8 +1,8 @@
 #include "commands/run_state.hpp"
 
 #include "commands/directory_lock.hpp"
+#include "commands/options.hpp"
 #include "commands/run_directory.hpp"
-#include "commands/setup.hpp"
 #include "core/error.hpp"
 #include "core/whole_file.hpp"
 #include "io/metrics.hpp"

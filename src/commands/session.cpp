@@ -50,7 +50,7 @@ namespace {
 // The lowest rank on the machine of each rank, by MPI. Collective.
 std::vector<int> machines(const ProcessGrid& grid) {
     if (grid.ranks() == 1) return {0};
-    const Watch::Blocking blocking(grid.watch().get(), "MPI_Comm_split_type");
+    const Watchdog::Blocking blocking(grid.watchdog().get(), "MPI_Comm_split_type");
     MPI_Comm node = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
               "MPI_Comm_split_type");
@@ -66,7 +66,7 @@ std::vector<int> machines(const ProcessGrid& grid) {
 // The ranks on this machine. With a text, only those with the same text (the devices that they see).
 Place place_among(const ProcessGrid& grid, const std::string& seen) {
     if (grid.ranks() == 1) return {};
-    const Watch::Blocking blocking(grid.watch().get(), "MPI_Comm_split_type");
+    const Watchdog::Blocking blocking(grid.watchdog().get(), "MPI_Comm_split_type");
     MPI_Comm node = MPI_COMM_NULL, same = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
               "MPI_Comm_split_type");
@@ -131,7 +131,7 @@ GridShape shape_of(const ParallelChoice& choice) {
 
 Session::Session(const ParallelChoice& choice, Sums sums)
     : grid(MPI_COMM_WORLD, shape_of(choice),
-           Watch::default_seconds = choice.watchdog_seconds.value_or(Watch::default_seconds)),
+           Watchdog::default_seconds = choice.watchdog_seconds.value_or(Watchdog::default_seconds)),
       threads(threads_per_rank(grid, choice.threads)),
       comm_(choice.comm.empty() ? "auto" : choice.comm),
       precision_(choice.precision.empty() ? "fp32" : choice.precision) {
@@ -153,7 +153,7 @@ Session::Session(const ParallelChoice& choice, Sums sums)
         check_comm(backend->name(), comm_);
     });
     std::vector<std::string> hosts;
-    for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watch()->host_of(rank));
+    for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watchdog()->host_of(rank));
     contradiction_ = contradiction_of(hosts, machines(grid));
     const bool on_gpu = backend->name() == "cuda";
     const auto gpus = static_cast<int>(devices.size());
@@ -213,7 +213,7 @@ std::string Session::record(const CheckpointOrigin& origin,
     json["ranks"] = nlohmann::ordered_json::array();
     int rank = 0;
     for (const std::string& device : devices()) {
-        json["ranks"].push_back({{"host", grid.watch()->host_of(rank)}, {"device", device}});
+        json["ranks"].push_back({{"host", grid.watchdog()->host_of(rank)}, {"device", device}});
         ++rank;
     }
     return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";

@@ -1,10 +1,10 @@
 // `train`: from a config to a trained network in a run directory.
 #include "commands/memory_need.hpp"
+#include "commands/options.hpp"
 #include "commands/run.hpp"
 #include "commands/run_directory.hpp"
 #include "commands/run_state.hpp"
 #include "commands/session.hpp"
-#include "commands/setup.hpp"
 #include "commands/stop_signal.hpp"
 #include "io/build_text.hpp"
 #include "io/checkpoint.hpp"
@@ -52,7 +52,7 @@ std::string data_digest(const ProcessGrid& grid, const Config& config, const Tas
     grid.agree([&] {
         require(mine == first, Exit::bad_file,
                 fmt::format("{} reads other data from task.images = \"{}\" than rank 0",
-                            grid.watch()->name_of(grid.rank()), config.task.images),
+                            grid.watchdog()->name_of(grid.rank()), config.task.images),
                 "give all machines the same files");
     });
     return first;
@@ -183,7 +183,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
     const Progress& progress = trainer.progress();
     while (!run.good_enough() &&
            (progress.step < config.train.steps || (config.train.steps == 0 && trainer.flossing_due()))) {
-        grid.watch()->at(fmt::format("training step {}", progress.step + 1));
+        grid.watchdog()->at(fmt::format("training step {}", progress.step + 1));
         const StepReport report = trainer.advance();
         run.after(report);
         if (!stop_asked(grid)) continue;

@@ -80,14 +80,14 @@ MpiSession::~MpiSession() {
     MPI_Finalize();
 }
 
-MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch) : watch_(std::move(watch)) {
+MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watchdog> watchdog) : watchdog_(std::move(watchdog)) {
     if (!mpi_runs()) return;
-    const Watch::Blocking blocking(watch_.get(), "MPI_Comm_dup");
+    const Watchdog::Blocking blocking(watchdog_.get(), "MPI_Comm_dup");
     check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
-    if (watch_) others_ = watch_->names_of(comm_);
+    if (watchdog_) others_ = watchdog_->names_of(comm_);
 }
 
 MpiCommunicator::~MpiCommunicator() {
@@ -96,8 +96,8 @@ MpiCommunicator::~MpiCommunicator() {
 
 template <class Function>
 void MpiCommunicator::collective(const char* call, Function&& function) {
-    if (watch_) watch_->meet(comm_, rank_, size_, call);
-    const Watch::Blocking blocking(watch_.get(), call, &others_);
+    if (watchdog_) watchdog_->meet(comm_, rank_, size_, call);
+    const Watchdog::Blocking blocking(watchdog_.get(), call, &others_);
     check_mpi(function(), call);
 }
 

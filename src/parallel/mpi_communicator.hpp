@@ -2,7 +2,7 @@
 #pragma once
 
 #include "parallel/communicator.hpp"
-#include "parallel/watch.hpp"
+#include "parallel/watchdog.hpp"
 
 #include <memory>
 #include <source_location>
@@ -30,9 +30,9 @@ void check_mpi(int result, const char* call, std::source_location place = std::s
 // A group of one process makes no call of MPI.
 class MpiCommunicator final : public Communicator {
 public:
-    // Duplicates `comm`. If MPI does not run, any `comm` is this process alone. With a watch, which covers all ranks of
-    // `comm`, a rank that does not reach a collective is an error. Without one the others wait for it.
-    explicit MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watch> watch = nullptr);
+    // Duplicates `comm`. If MPI does not run, any `comm` is this process alone. With a watchdog, which covers all ranks
+    // of `comm`, a rank that does not reach a collective is an error. Without one the others wait for it.
+    explicit MpiCommunicator(MPI_Comm comm, std::shared_ptr<Watchdog> watchdog = nullptr);
     ~MpiCommunicator() override;
     MpiCommunicator(const MpiCommunicator&) = delete;
     MpiCommunicator& operator=(const MpiCommunicator&) = delete;
@@ -50,14 +50,14 @@ public:
 
     // MPI_COMM_NULL if MPI does not run.
     MPI_Comm handle() const { return comm_; }
-    Watch* watch() const { return watch_.get(); }
+    Watchdog* watchdog() const { return watchdog_.get(); }
 
 private:
-    // Waits until all ranks have reached it, then makes the MPI call `function`, guarded by the watch.
+    // Waits until all ranks have reached it, then makes the MPI call `function`, guarded by the watchdog.
     template <class Function>
     void collective(const char* call, Function&& function);
 
-    std::shared_ptr<Watch> watch_;
+    std::shared_ptr<Watchdog> watchdog_;
     std::string others_;  // names of the ranks of the group
     MPI_Comm comm_ = MPI_COMM_NULL;
     int rank_ = 0, size_ = 1;

@@ -9,12 +9,12 @@
 namespace spikefloss {
 namespace {
 
-std::unique_ptr<MpiCommunicator> split(MPI_Comm comm, int color, int key, const std::shared_ptr<Watch>& watch) {
+std::unique_ptr<MpiCommunicator> split(MPI_Comm comm, int color, int key, const std::shared_ptr<Watchdog>& watchdog) {
     MPI_Comm part = MPI_COMM_NULL;
-    if (!mpi_runs()) return std::make_unique<MpiCommunicator>(part, watch);
-    const Watch::Blocking blocking(watch.get(), "MPI_Comm_split");
+    if (!mpi_runs()) return std::make_unique<MpiCommunicator>(part, watchdog);
+    const Watchdog::Blocking blocking(watchdog.get(), "MPI_Comm_split");
     check_mpi(MPI_Comm_split(comm, color, key, &part), "MPI_Comm_split");
-    auto communicator = std::make_unique<MpiCommunicator>(part, watch);
+    auto communicator = std::make_unique<MpiCommunicator>(part, watchdog);
     MPI_Comm_free(&part);
     return communicator;
 }
@@ -49,7 +49,7 @@ GridShape parse_grid(const std::string& text, int ranks) {
 }
 
 ProcessGrid::ProcessGrid(MPI_Comm comm, GridShape shape, double watchdog_seconds)
-    : shape_(shape), watch_(std::make_shared<Watch>(comm, watchdog_seconds)), control_(comm, watch_) {
+    : shape_(shape), watchdog_(std::make_shared<Watchdog>(comm, watchdog_seconds)), control_(comm, watchdog_) {
     require(
         shape.neuron_shards >= 1 && shape.batch_shards >= 1 &&
             shape.neuron_shards * shape.batch_shards == control_.size(),
@@ -64,14 +64,14 @@ ProcessGrid::ProcessGrid(GridShape shape, int rank, Communicators communicators)
     : shape_(shape),
       neuron_shard_(rank % shape.neuron_shards),
       batch_shard_(rank / shape.neuron_shards),
-      watch_(std::make_shared<Watch>(MPI_COMM_SELF, 0.0)),
-      control_(MPI_COMM_SELF, watch_),
+      watchdog_(std::make_shared<Watchdog>(MPI_COMM_SELF, 0.0)),
+      control_(MPI_COMM_SELF, watchdog_),
       communicators_(std::move(communicators)) {}
 
 Communicators ProcessGrid::host_communicators() const {
     const MPI_Comm all = control_.handle();
-    return {std::make_unique<MpiCommunicator>(all, watch_), split(all, batch_shard_, neuron_shard_, watch_),
-            split(all, neuron_shard_, batch_shard_, watch_)};
+    return {std::make_unique<MpiCommunicator>(all, watchdog_), split(all, batch_shard_, neuron_shard_, watchdog_),
+            split(all, neuron_shard_, batch_shard_, watchdog_)};
 }
 
 void ProcessGrid::agree(const std::function<void()>& work) const {

@@ -33,7 +33,7 @@ class ProcessGrid {
 public:
     // Communicators for host memory over all ranks of `comm`; shape.neuron_shards * shape.batch_shards must be their
     // number. watchdog_seconds: limit of a wait for other ranks; 0: none.
-    ProcessGrid(MPI_Comm comm, GridShape shape, double watchdog_seconds = Watch::default_seconds);
+    ProcessGrid(MPI_Comm comm, GridShape shape, double watchdog_seconds = Watchdog::default_seconds);
     // A planned grid, as rank `rank` of it. The other ranks do not exist. So `communicators` exchange no data; they
     // count the bytes that the rank would send (CountingCommunicator). control() contains only this process.
     ProcessGrid(GridShape shape, int rank, Communicators communicators);
@@ -62,7 +62,7 @@ public:
     // For small data in host memory (flags, metrics), over all ranks.
     MpiCommunicator& control() const { return control_; }
     // Ends a wait for a lost rank.
-    const std::shared_ptr<Watch>& watch() const { return watch_; }
+    const std::shared_ptr<Watchdog>& watchdog() const { return watchdog_; }
 
     // Runs `work` on every rank. `work` must not make collective calls. If it throws on any rank, every rank throws:
     // the lowest failing rank its own error, the others an error without text. All are marked collective.
@@ -71,7 +71,7 @@ public:
 private:
     GridShape shape_;
     int neuron_shard_, batch_shard_;
-    std::shared_ptr<Watch> watch_;
+    std::shared_ptr<Watchdog> watchdog_;
     mutable MpiCommunicator control_;
     Communicators communicators_;
 };

@@ -2,7 +2,7 @@
 // process; the run has all ranks.
 #include "backend/cpu_backend.hpp"
 #include "commands/memory_need.hpp"
-#include "commands/setup.hpp"
+#include "commands/options.hpp"
 #include "network/initialise.hpp"
 
 #include <gtest/gtest.h>

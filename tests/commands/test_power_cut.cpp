@@ -3,9 +3,9 @@
 // not change the disk). After each power cut, a checkpoint with its name must find the records that it counts. The
 // linker redirects fsync and rename to this file, so the sessions below are those of the program.
 #include "backend/cpu_backend.hpp"
+#include "commands/options.hpp"
 #include "commands/run.hpp"
 #include "commands/run_directory.hpp"
-#include "commands/setup.hpp"
 #include "io/files.hpp"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 // The number of sequences of an evaluation: all sequences of a data set, for any batch; a number of batches of a
 // generated task.
-#include "commands/setup.hpp"
+#include "commands/options.hpp"
 
 #include <gtest/gtest.h>
 

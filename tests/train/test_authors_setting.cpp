@@ -1,7 +1,7 @@
 // configs/authors_setting.toml has its stated effect: 100 Adam steps lower the mean of lambda^2 at least tenfold, on
 // the flossed sequences and on others.
 #include "backend/cpu_backend.hpp"
-#include "commands/setup.hpp"
+#include "commands/options.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "commands/setup.hpp"
+#include "commands/options.hpp"
 
 #include "core/error.hpp"
 #include "network/model_names.hpp"

@@ -25,8 +25,8 @@
 
 namespace spikefloss {
 
-// Ends the process with Exit::lost if this object exists for longer than Watch::default_seconds. For calls during which
-// ranks cannot exchange messages. what: the call, for the message.
+// Ends the process with Exit::lost if this object exists for longer than Watchdog::default_seconds. For calls during
+// which ranks cannot exchange messages. what: the call, for the message.
 class TimeLimit {
 public:
     explicit TimeLimit(const char* what);
@@ -35,7 +35,7 @@ private:
     std::jthread thread_;
 };
 
-class Watch {
+class Watchdog {
 public:
     // The time limit outside a Session, from MPI_Init, before any config is read, to MPI_Finalize. main sets it to the
     // value of --watchdog, a Session to the value in its config.
@@ -43,10 +43,10 @@ public:
 
     // For all ranks of `comm`; if MPI does not run, for this process alone. seconds: the time limit, 0: none.
     // Collective.
-    Watch(MPI_Comm comm, double seconds);
-    ~Watch();
-    Watch(const Watch&) = delete;
-    Watch& operator=(const Watch&) = delete;
+    Watchdog(MPI_Comm comm, double seconds);
+    ~Watchdog();
+    Watchdog(const Watchdog&) = delete;
+    Watchdog& operator=(const Watchdog&) = delete;
 
     double seconds() const { return seconds_; }
     // The current work of the ranks ("training step 12"), for messages.
@@ -64,16 +64,17 @@ public:
     void waiting(double waited, const char* what);
 
     // Exists during a blocking MPI call, or work that makes some, so that the guard thread times it. met: names of the
-    // ranks, which have all reached it; the caller keeps them. Null: any rank may be missing. Null watch: does nothing.
+    // ranks, which have all reached it; the caller keeps them. Null: any rank may be missing. Null watchdog: does
+    // nothing.
     class Blocking {
     public:
-        Blocking(Watch* watch, const char* call, const std::string* met = nullptr);
+        Blocking(Watchdog* watchdog, const char* call, const std::string* met = nullptr);
         ~Blocking();
         Blocking(const Blocking&) = delete;
         Blocking& operator=(const Blocking&) = delete;
 
     private:
-        Watch* watch_;
+        Watchdog* watchdog_;
         const char* outer_call_ = "";  // of the enclosing Blocking
         const std::string* outer_met_ = nullptr;
     };

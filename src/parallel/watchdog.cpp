@@ -1,5 +1,5 @@
 // The meetings of ranks, the roll call, and the guard thread for calls without a meeting.
-#include "parallel/watch.hpp"
+#include "parallel/watchdog.hpp"
 
 #include "core/error.hpp"
 #include "core/stopwatch.hpp"
@@ -28,8 +28,8 @@ double roll_seconds(double limit) { return std::clamp(limit, 1.0, 5.0); }
 // Prints the reason and ends the process. For threads that must not throw.
 [[noreturn]] void end_stuck(const std::string& who, const std::string& problem) {
     const std::string text = fmt::format(
-        "{}: error: {}\n  what to do: look at that machine, then continue from the last checkpoint with --resume\n", who,
-        problem);
+        "{}: error: {}\n  what to do: look at that machine, then continue from the last checkpoint with --resume\n",
+        who, problem);
     [[maybe_unused]] const auto written = write(STDERR_FILENO, text.data(), text.size());
     _exit(static_cast<int>(Exit::lost));
 }
@@ -44,8 +44,8 @@ std::string joined(const std::vector<std::string>& texts) {
 }  // namespace
 
 TimeLimit::TimeLimit(const char* what) {
-    if (Watch::default_seconds <= 0.0) return;
-    thread_ = std::jthread([what, seconds = Watch::default_seconds](const std::stop_token& stop) {
+    if (Watchdog::default_seconds <= 0.0) return;
+    thread_ = std::jthread([what, seconds = Watchdog::default_seconds](const std::stop_token& stop) {
         std::mutex mutex;
         std::condition_variable_any wake;
         std::unique_lock lock(mutex);
@@ -64,7 +64,7 @@ TimeLimit::TimeLimit(const char* what) {
     });
 }
 
-Watch::Watch(MPI_Comm comm, double seconds) : seconds_(seconds) {
+Watchdog::Watchdog(MPI_Comm comm, double seconds) : seconds_(seconds) {
     constexpr int width = 64;
     if (!mpi_runs()) {
         char host[width] = "";
@@ -89,7 +89,7 @@ Watch::Watch(MPI_Comm comm, double seconds) : seconds_(seconds) {
     others_ = std::move(others);
 }
 
-Watch::~Watch() {
+Watchdog::~Watchdog() {
     if (guard_.joinable()) {
         guard_.request_stop();
         guard_.join();
@@ -97,14 +97,14 @@ Watch::~Watch() {
     if (comm_ != MPI_COMM_NULL && mpi_runs()) MPI_Comm_free(&comm_);
 }
 
-void Watch::at(const std::string& place) {
+void Watchdog::at(const std::string& place) {
     const std::lock_guard lock(mutex_);
     place_ = place;
 }
 
-std::string Watch::name_of(int rank) const { return fmt::format("rank {} ({})", rank, host_of(rank)); }
+std::string Watchdog::name_of(int rank) const { return fmt::format("rank {} ({})", rank, host_of(rank)); }
 
-std::string Watch::names_of(MPI_Comm group) const {
+std::string Watchdog::names_of(MPI_Comm group) const {
     MPI_Group all = MPI_GROUP_NULL, some = MPI_GROUP_NULL;
     check_mpi(MPI_Comm_group(comm_, &all), "MPI_Comm_group");
     check_mpi(MPI_Comm_group(group, &some), "MPI_Comm_group");
@@ -123,7 +123,7 @@ std::string Watch::names_of(MPI_Comm group) const {
 
 // A dissemination barrier. In round d every rank sends an empty message to the rank d places after it. After log2(size)
 // rounds every rank knows that all have reached the barrier.
-void Watch::meet(MPI_Comm group, int rank, int size, const char* call) {
+void Watchdog::meet(MPI_Comm group, int rank, int size, const char* call) {
     for (int d = 1; d < size; d *= 2) {
         MPI_Request requests[2];
         check_mpi(MPI_Irecv(nullptr, 0, MPI_BYTE, (rank - d + size) % size, meet_tag, group, &requests[0]),
@@ -134,7 +134,7 @@ void Watch::meet(MPI_Comm group, int rank, int size, const char* call) {
 }
 
 // Spins at first, then sleeps for at most 2 % of the time it has waited.
-void Watch::poll(MPI_Request* requests, int count, const char* call) {
+void Watchdog::poll(MPI_Request* requests, int count, const char* call) {
     constexpr int spins = 256;
     int done = 0;
     const auto test = [&] {
@@ -161,14 +161,14 @@ void Watch::poll(MPI_Request* requests, int count, const char* call) {
     }
 }
 
-void Watch::waiting(double waited, const char* what) {
+void Watchdog::waiting(double waited, const char* what) {
     if (size_ == 1 || failed_) return;  // failed: already reported; the process is about to end
     answer(what);
     if (seconds_ > 0.0 && waited > seconds_) roll(waited, what, [] { return false; });
 }
 
 // Answers every rank that calls the roll: this rank is alive, and this is the call in which it waits.
-void Watch::answer(const char* call) {
+void Watchdog::answer(const char* call) {
     for (;;) {
         int asked = 0;
         MPI_Status status;
@@ -182,7 +182,7 @@ void Watch::answer(const char* call) {
 }
 
 // Asks all ranks for the call in which they wait, and stores their answers. True if the wait has ended meanwhile.
-bool Watch::call_roll(const char* call, const std::function<bool()>& done, std::vector<std::string>& answers) {
+bool Watchdog::call_roll(const char* call, const std::function<bool()>& done, std::vector<std::string>& answers) {
     ++round_;
     answers.assign(static_cast<std::size_t>(size_), "");
     answers[static_cast<std::size_t>(rank_)] = fmt::format("{}{}{}", call, place_.empty() ? "" : ", ", place_);
@@ -209,7 +209,7 @@ bool Watch::call_roll(const char* call, const std::function<bool()>& done, std::
     return done();
 }
 
-void Watch::roll(double waited, const char* call, const std::function<bool()>& done) {
+void Watchdog::roll(double waited, const char* call, const std::function<bool()>& done) {
     std::vector<std::string> answers;
     if (call_roll(call, done, answers)) return;
     std::vector<std::string> lost, waiting;
@@ -233,13 +233,14 @@ void Watch::roll(double waited, const char* call, const std::function<bool()>& d
                          joined(waiting)),
              "if a step takes longer than this, raise watchdog.seconds (--watchdog); otherwise report it, with the log "
              "of the run directory");
-    fail(fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
-                     lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
-         "look at that machine (memory, GPU, network), then continue from the last checkpoint with --resume; if it only "
-         "computes for longer than this, raise watchdog.seconds (--watchdog)");
+    fail(
+        fmt::format("{} {} lost or stuck: no answer, after the others had waited {:.0f} s ({})", joined(lost),
+                    lost.size() == 1 ? "is" : "are", waited, joined(waiting)),
+        "look at that machine (memory, GPU, network), then continue from the last checkpoint with --resume; if it only "
+        "computes for longer than this, raise watchdog.seconds (--watchdog)");
 }
 
-void Watch::fail(const std::string& problem, const std::string& suggestion) {
+void Watchdog::fail(const std::string& problem, const std::string& suggestion) {
     {
         const std::lock_guard lock(mutex_);
         problem_ = problem;
@@ -248,25 +249,25 @@ void Watch::fail(const std::string& problem, const std::string& suggestion) {
     throw Error(Exit::lost, problem, suggestion);
 }
 
-Watch::Blocking::Blocking(Watch* watch, const char* call, const std::string* met) : watch_(watch) {
-    if (!watch_) return;
-    outer_call_ = watch_->blocking_call_.exchange(call, std::memory_order_relaxed);
-    outer_met_ = watch_->blocking_met_.exchange(met, std::memory_order_relaxed);
-    watch_->depth_.fetch_add(1, std::memory_order_relaxed);
-    watch_->blocked_.fetch_add(1, std::memory_order_release);
+Watchdog::Blocking::Blocking(Watchdog* watchdog, const char* call, const std::string* met) : watchdog_(watchdog) {
+    if (!watchdog_) return;
+    outer_call_ = watchdog_->blocking_call_.exchange(call, std::memory_order_relaxed);
+    outer_met_ = watchdog_->blocking_met_.exchange(met, std::memory_order_relaxed);
+    watchdog_->depth_.fetch_add(1, std::memory_order_relaxed);
+    watchdog_->blocked_.fetch_add(1, std::memory_order_release);
 }
 
-Watch::Blocking::~Blocking() {
-    if (!watch_) return;
-    watch_->blocking_call_.store(outer_call_, std::memory_order_relaxed);
-    watch_->blocking_met_.store(outer_met_, std::memory_order_relaxed);
-    watch_->depth_.fetch_sub(1, std::memory_order_relaxed);
-    watch_->blocked_.fetch_add(1, std::memory_order_release);
+Watchdog::Blocking::~Blocking() {
+    if (!watchdog_) return;
+    watchdog_->blocking_call_.store(outer_call_, std::memory_order_relaxed);
+    watchdog_->blocking_met_.store(outer_met_, std::memory_order_relaxed);
+    watchdog_->depth_.fetch_sub(1, std::memory_order_relaxed);
+    watchdog_->blocked_.fetch_add(1, std::memory_order_release);
 }
 
 // Ends the process when it has been in one blocking call for longer than the time limit, or has not ended by itself
 // after an error that lost ranks have caused. mpirun then ends the others.
-void Watch::guard(const std::stop_token& stop) {
+void Watchdog::guard(const std::stop_token& stop) {
     const auto tick = std::chrono::duration<double>(std::min(tick_seconds, seconds_ / 4.0));
     std::uint64_t seen = 0;
     Stopwatch unchanged;
