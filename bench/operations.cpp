@@ -38,19 +38,18 @@ struct Arrays {
     Buffer<std::uint32_t> bits{backend, b* spike_words(n)};
     Buffer<double> squares{backend, b};
     Buffer<float> limit = filled(1, 1.0f);
-    // [b, k, n]
-    Buffer<float> q_i = random(b * k * n), q_u = random(b * k * n), p_i = random(b * k * n), p_u = random(b * k * n),
-                  x = random(b * k * n);
+    // [b, k, D], [b, k, n]
+    Buffer<float> q = random(b * k * D), p = random(b * k * D), x = random(b * k * n), back = random(b * k * n);
     // [b, k, k], [b, k]
-    Buffer<double> gram{backend, b* k* k}, r{backend, unit_r()}, c{backend, b* k* k}, log_r{backend, b* k},
-        weight{backend, b* k};
+    Buffer<double> gram{backend, b*k*k}, r{backend, unit_r()}, c{backend, b*k*k}, log_r{backend, b*k},
+        weight{backend, b*k};
     Buffer<std::int32_t> info{backend, b}, label{backend, b};
     // [T, b, O]
     Buffer<float> z = random(T * b * O), y = random(T * b * O), dy = random(T * b * O),
                   target = filled(T * b * O, 1.0f), mask = filled(T, 1.0f), kappa = filled(O, 0.9f),
                   bias_out = filled(O, 0.1f);
     Buffer<double> result{backend, 2};
-    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n* n}, sums_o{backend, O};
+    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n*n}, sums_o{backend, O};
     Buffer<float> m = filled(n * n, 0.0f), v = filled(n * n, 0.0f);
     // [steps+1, b, n] of whole passes
     Buffer<float> u_steps = random((steps + 1) * b * n), i_steps = random((steps + 1) * b * n),
@@ -77,8 +76,7 @@ struct Arrays {
         return unit;
     }
     NeuronVectors neurons() const { return {alpha.data(), beta.data(), bias.data()}; }
-    Tangents q() { return {q_i.data(), q_u.data()}; }
-    Tangents p() { return {p_i.data(), p_u.data()}; }
+    BasisShape basis() const { return {b, k, n, true}; }
 };
 
 struct Operation {
@@ -106,7 +104,7 @@ std::vector<Operation> operations() {
     };
     const auto sequences = [](const Arrays& a) { return double(a.b); };
     const auto tangents = [](const Arrays& a) { return double(a.b * a.k); };
-    const auto gram_flops = [](const Arrays& a) { return 2.0 * double(a.b * a.k * a.k * a.n); };
+    const auto gram_flops = [](const Arrays& a) { return 2.0 * double(a.b * a.k * a.k * a.D); };
 
     return {
         {"gemm_recurrent",
@@ -229,63 +227,59 @@ std::vector<Operation> operations() {
          tbo(2),
          {}},
         {"tangent_input",
-         [](Arrays& a) { a.backend.tangent_input(model, a.b, a.k, a.n, a.u.data(), a.q_u.data(), a.x.data()); },
+         [](Arrays& a) { a.backend.tangent_input(model, a.basis(), a.u.data(), a.q.data(), a.x.data()); },
          bkn(2),
          {}},
         {"tangent_step",
          [](Arrays& a) {
-             a.backend.tangent_step(model, JacobianReset::detached, a.neurons(), a.b, a.k, a.n, a.u.data(), a.x.data(),
-                                    a.q(), a.p());
+             a.backend.tangent_step(model, JacobianReset::detached, a.neurons(), a.basis(), a.u.data(), a.x.data(),
+                                    a.q.data(), a.p.data());
          },
          bkn(5),
          {}},
         {"tangent_step_backward",
          [](Arrays& a) {
-             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.b, a.k, a.n, a.u.data(),
-                                             a.p(), a.x.data());
+             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.u.data(),
+                                             a.p.data(), a.x.data(), nullptr);
          },
          bkn(4),
          {}},
         {"tangent_input_backward",
          [](Arrays& a) {
-             a.backend.tangent_input_backward(model, a.neurons(), a.b, a.k, a.n, a.u.data(), a.q_u.data(), a.x.data(),
-                                              a.q_i.data(), a.p(), a.du.data());
+             a.backend.tangent_input_backward(model, a.neurons(), a.basis(), a.u.data(), a.q.data(), a.back.data(),
+                                              a.x.data(), a.p.data(), a.du.data());
          },
          bkn(6),
          {}},
-        {"tangent_time_constants_backward",
+        {"tangent_step_backward_with_time_constants",
          [](Arrays& a) {
-             a.backend.tangent_time_constants_backward(a.neurons(), a.b, a.k, a.n, a.q(), a.x.data(), a.p_u.data(),
-                                                       a.p_i.data(), a.sums_n.matrix(1, a.n),
-                                                       a.sums_n_other.matrix(1, a.n));
+             const TangentTimeConstants sums{a.q.data(), a.back.data(), a.sums_n.matrix(1, a.n),
+                                             a.sums_n_other.matrix(1, a.n)};
+             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.u.data(),
+                                             a.p.data(), a.x.data(), &sums);
          },
-         bkn(5),
+         bkn(9),
          {}},
-        {"gram", [](Arrays& a) { a.backend.gram(a.b, a.k, a.n, a.q_u.data(), a.q_u.data(), a.gram.data(), false); },
-         bkn(1), gram_flops},
+        {"gram", [](Arrays& a) { a.backend.gram(a.basis(), a.q.data(), a.q.data(), a.gram.data()); }, bkn(2),
+         gram_flops},
         {"cholesky_after_gram",
          [](Arrays& a) {
-             a.backend.gram(a.b, a.k, a.n, a.q_u.data(), a.q_u.data(), a.gram.data(), false);
+             a.backend.gram(a.basis(), a.q.data(), a.q.data(), a.gram.data());
              a.backend.cholesky(a.b, a.k, a.gram.data(), a.info.data());
          },
          bkk(2), gram_flops},
-        {"divide_by_r", [](Arrays& a) { a.backend.divide_by_r(a.b, a.k, a.n, a.r.data(), a.x.data()); }, bkn(2),
+        {"divide_by_r", [](Arrays& a) { a.backend.divide_by_r(a.b, a.k, a.D, a.r.data(), a.p.data()); }, bkn(4),
          gram_flops},
         {"multiply_r", [](Arrays& a) { a.backend.multiply_r(a.b, a.k, a.r.data(), a.c.data()); }, bkk(3), {}},
-        {"householder", [](Arrays& a) { a.backend.householder(a.b, a.k, a.n, a.p(), a.gram.data(), a.info.data()); },
-         bkn(4), gram_flops},
+        {"householder",
+         [](Arrays& a) { a.backend.householder(a.b, a.k, a.D, a.p.data(), a.gram.data(), a.info.data()); }, bkn(4),
+         gram_flops},
         {"log_diagonal", [](Arrays& a) { a.backend.log_diagonal(a.b, a.k, a.r.data(), a.log_r.data()); }, bkk(1), {}},
-        {"qr_backward_small",
+        {"qr_backward",
          [](Arrays& a) {
-             a.backend.qr_backward_small(a.b, a.k, a.r.data(), a.weight.data(), a.gram.data(), a.c.data());
+             a.backend.qr_backward(a.b, a.k, a.D, a.q.data(), a.r.data(), a.weight.data(), a.c.data(), a.p.data());
          },
-         bkk(3),
-         {}},
-        {"qr_backward_apply",
-         [](Arrays& a) {
-             a.backend.qr_backward_apply(a.b, a.k, a.n, a.q_u.data(), a.c.data(), a.r.data(), a.p_u.data());
-         },
-         bkn(3), gram_flops},
+         bkn(6), gram_flops},
         {"adam",
          [](Arrays& a) {
              a.backend.adam(a.n * a.n, {1e-6f, 0.9f, 0.999f, 1e-8f, 0.0f, 5}, a.w.data(), a.m.data(), a.v.data(),

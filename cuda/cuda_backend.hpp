@@ -96,9 +96,9 @@ public:
     PassRule takes_tangents_backward(Index b, Index k, Index N) const override {
         return {sums_ == Sums::float32 && b * k * N != 0, "with float32 sums"};
     }
-    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                        const float* w_rec, const TangentSteps& pass) override;
-    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                                 const float* w_rec, const TangentStepsBackward& pass) override;
 
     // ---- readout.cu ----
@@ -112,30 +112,26 @@ public:
                                float weight, float* dy, double* result) override;
 
     // ---- tangent.cu ----
-    void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u, const float* membrane,
+    void tangent_input(const NeuronModel& model, const BasisShape& shape, const float* u, const float* q,
                        float* x) override;
-    void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b, Index k,
-                      Index n, const float* u, const float* wx, Tangents q, Tangents p) override;
-    void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
-                               Index k, Index n, const float* u, Tangents a, float* g) override;
-    void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index n,
-                                const float* u, const float* q_membrane, const float* back, const float* g, Tangents a,
+    void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                      const BasisShape& shape, const float* u, const float* wx, const float* q, float* p) override;
+    void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                               const BasisShape& shape, const float* u, float* a, float* g,
+                               const TangentTimeConstants* time_constants) override;
+    void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
+                                const float* u, const float* q, const float* back, const float* g, float* a,
                                 float* e) override;
-    void tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
-                                         const float* wx, const float* a_membrane, const float* g, SumMatrix d_alpha,
-                                         SumMatrix d_beta) override;
 
     // ---- qr.cu ----
-    void gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) override;
+    void gram(const BasisShape& shape, const float* x, const float* y, double* g) override;
     void cholesky(Index b, Index k, double* g, std::int32_t* info) override;
-    void divide_by_r(Index b, Index k, Index n, const double* r, float* x) override;
+    void divide_by_r(Index b, Index k, Index D, const double* r, float* x) override;
     void multiply_r(Index b, Index k, const double* second, double* r) override;
-    void householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) override;
+    void householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) override;
     void log_diagonal(Index b, Index k, const double* r, double* log_r) override;
-    void qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
-                           double* c) override;
-    void qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
-                           float* qb) override;
+    void qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight, double* qbq,
+                     float* qb) override;
 
     // ---- optimiser.cu ----
     void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,
@@ -165,9 +161,9 @@ private:
     void backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                            const StepsBackward& pass);
     // ---- tangent_steps_stepwise.cu: the same for tangents, at most 64 vectors per sequence ----
-    void tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+    void tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                           const float* w_rec, const TangentSteps& pass);
-    void tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+    void tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                                    const float* w_rec, const TangentStepsBackward& pass);
     // dW_rec += sum over all steps and sequences of g s'.
     void add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec);

@@ -63,25 +63,15 @@ __global__ void log_diagonal_kernel(Index b, Index k, const double* r, double* l
     for (Index i = first_element(); i < b * k; i += element_stride()) log_r[i] = log(r[i * k + i % k]);
 }
 
-// Both triangles come from the lower one of M, so the threads of the lower triangle write both. c may be qbq.
-__global__ void qr_backward_small_kernel(Index b, Index k, const double* r, const double* weight, const double* qbq,
-                                         double* c) {
+// qbq becomes C. Both triangles come from the lower one of M, so the threads of the lower triangle write both.
+__global__ void qr_backward_small_kernel(Index b, Index k, const double* r, const double* weight, double* qbq) {
     for (Index at = first_element(); at < b * k * k; at += element_stride()) {
         const Index j = at % k, row = at / k, i = row % k, s = row / k;
         if (i < j) continue;
         const double* r_s = r + s * k * k;
         const double m = r_s[i * k + j] * (weight[s * k + j] / r_s[j * k + j]) - qbq[at];
-        c[at] = m;
-        c[(s * k + j) * k + i] = m;
-    }
-}
-
-// a [b, k, D] = the rows of both parts, widened.
-__global__ void join_parts_kernel(Index rows, Index n, Tangents x, double* a) {
-    const Index D = x.current ? 2 * n : n;
-    for (Index i = first_element(); i < rows * D; i += element_stride()) {
-        const Index row = i / D, d = i % D;
-        a[i] = d < D - n ? x.current[row * n + d] : x.membrane[row * n + d - (D - n)];
+        qbq[at] = m;
+        qbq[(s * k + j) * k + i] = m;
     }
 }
 
@@ -123,16 +113,9 @@ __global__ void finish_householder_kernel(Index k, double* r, double* flip, cons
     for (Index i = threadIdx.x; i < k * k; i += blockDim.x) r_s[i] *= flip[s * k + i / k];
 }
 
-__global__ void split_parts_kernel(Index rows, Index n, const double* a, const double* flip, Tangents x) {
-    const Index D = x.current ? 2 * n : n;
-    for (Index i = first_element(); i < rows * D; i += element_stride()) {
-        const Index row = i / D, d = i % D;
-        const float value = static_cast<float>(a[i] * flip[row]);
-        if (d < D - n)
-            x.current[row * n + d] = value;
-        else
-            x.membrane[row * n + d - (D - n)] = value;
-    }
+// x [rows, D] = a, each row times its sign.
+__global__ void flip_and_round_kernel(Index rows, Index D, const double* a, const double* flip, float* x) {
+    for (Index i = first_element(); i < rows * D; i += element_stride()) x[i] = static_cast<float>(a[i] * flip[i / D]);
 }
 
 Launch over(Index count, cudaStream_t stream) { return {grid_for(count, threads), dim3(threads), stream}; }
@@ -144,20 +127,20 @@ Launch for_each_sequence(Index b, cudaStream_t stream, std::size_t shared = 0) {
 
 }  // namespace
 
-void CudaBackend::gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) {
-    if (b * k == 0) return;
-    if (n == 0) {  // cuBLAS rejects it
-        if (!accumulate) zero(g, static_cast<std::size_t>(b * k * k) * sizeof(double));
+void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g) {
+    const Index b = shape.b, k = shape.k, D = shape.D(), size = shape.size();
+    if (size == 0) {  // cuBLAS rejects it
+        if (b * k > 0) zero(g, static_cast<std::size_t>(b * k * k) * sizeof(double));
         return;
     }
-    double* wide_x = scratch<double>(4, b * k * n);
-    double* wide_y = x == y ? wide_x : scratch<double>(5, b * k * n);
-    launch(over(b * k * n, stream_), widen_kernel, b * k * n, x, wide_x);
-    if (x != y) launch(over(b * k * n, stream_), widen_kernel, b * k * n, y, wide_y);
-    const double one = 1.0, beta = accumulate ? 1.0 : 0.0;
-    const int k_ = static_cast<int>(k), n_ = static_cast<int>(n);
-    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_T, CUBLAS_OP_N, k_, k_, n_, &one, wide_y, n_, k * n, wide_x, n_,
-                                    k * n, &beta, g, k_, k * k, static_cast<int>(b)),
+    double* wide_x = scratch<double>(4, size);
+    double* wide_y = x == y ? wide_x : scratch<double>(5, size);
+    launch(over(size, stream_), widen_kernel, size, x, wide_x);
+    if (x != y) launch(over(size, stream_), widen_kernel, size, y, wide_y);
+    const double one = 1.0, none = 0.0;
+    const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
+    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_T, CUBLAS_OP_N, k_, k_, D_, &one, wide_y, D_, k * D, wide_x, D_,
+                                    k * D, &none, g, k_, k * k, static_cast<int>(b)),
           "cublasDgemmStridedBatched");
 }
 
@@ -171,32 +154,31 @@ void CudaBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
     launch(for_each_sequence(b, stream_), finish_cholesky_kernel, k, g, info);
 }
 
-void CudaBackend::divide_by_r(Index b, Index k, Index n, const double* r, float* x) {
-    if (b * k * n == 0) return;
-    double* wide = scratch<double>(4, b * k * n);
+void CudaBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* x) {
+    if (b * k * D == 0) return;
+    double* wide = scratch<double>(4, b * k * D);
     double** matrices = scratch<double*>(6, 2 * b);
-    launch(over(b * k * n, stream_), widen_kernel, b * k * n, x, wide);
-    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide, k * n, matrices + b);
+    launch(over(b * k * D, stream_), widen_kernel, b * k * D, x, wide);
+    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide, k * D, matrices + b);
     const double one = 1.0;
     check(cublasDtrsmBatched(blas_, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_T, CUBLAS_DIAG_NON_UNIT,
-                             static_cast<int>(n), static_cast<int>(k), &one, matrices, static_cast<int>(k),
-                             matrices + b, static_cast<int>(n), static_cast<int>(b)),
+                             static_cast<int>(D), static_cast<int>(k), &one, matrices, static_cast<int>(k),
+                             matrices + b, static_cast<int>(D), static_cast<int>(b)),
           "cublasDtrsmBatched");
-    launch(over(b * k * n, stream_), round_kernel, b * k * n, wide, x);
+    launch(over(b * k * D, stream_), round_kernel, b * k * D, wide, x);
 }
 
 void CudaBackend::multiply_r(Index b, Index k, const double* second, double* r) {
     launch({grid_for(b * k, warp_size), dim3(warp_size), stream_}, multiply_r_kernel, b, k, second, r);
 }
 
-void CudaBackend::householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) {
+void CudaBackend::householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) {
     if (b * k == 0) return;
-    const Index D = x.current ? 2 * n : n;
     const int rows = static_cast<int>(D), cols = static_cast<int>(k);
     double* a = scratch<double>(4, b * k * D);
     double* tau = scratch<double>(5, 2 * b * k);
     int* lapack_info = scratch<int>(6, 2 * b);  // of geqrf, then of orgqr, which fails only on a wrong argument
-    launch(over(b * k * D, stream_), join_parts_kernel, b * k, n, x, a);
+    launch(over(b * k * D, stream_), widen_kernel, b * k * D, x, a);
     launch(for_each_sequence(b, stream_, sizeof(std::int32_t)), first_not_finite_kernel, k, D, a, info);
     int factor_size = 0, basis_size = 0;
     check(cusolverDnDgeqrf_bufferSize(solver_, rows, cols, a, rows, &factor_size), "cusolverDnDgeqrf_bufferSize");
@@ -214,36 +196,32 @@ void CudaBackend::householder(Index b, Index k, Index n, Tangents x, double* r, 
               "cusolverDnDorgqr");
     double* flip = tau + b * k;
     launch(for_each_sequence(b, stream_), finish_householder_kernel, k, r, flip, lapack_info, info);
-    launch(over(b * k * D, stream_), split_parts_kernel, b * k, n, a, flip, x);
+    launch(over(b * k * D, stream_), flip_and_round_kernel, b * k, D, a, flip, x);
 }
 
 void CudaBackend::log_diagonal(Index b, Index k, const double* r, double* log_r) {
     launch(over(b * k, stream_), log_diagonal_kernel, b, k, r, log_r);
 }
 
-void CudaBackend::qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
-                                    double* c) {
-    launch(over(b * k * k, stream_), qr_backward_small_kernel, b, k, r, weight, qbq, c);
-}
-
-void CudaBackend::qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
-                                    float* qb) {
-    if (b * k * n == 0) return;
-    double* wide_q = scratch<double>(4, b * k * n);
-    double* wide_qb = scratch<double>(5, b * k * n);
+void CudaBackend::qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,
+                              double* qbq, float* qb) {
+    launch(over(b * k * k, stream_), qr_backward_small_kernel, b, k, r, weight, qbq);
+    if (b * k * D == 0) return;
+    double* wide_q = scratch<double>(4, b * k * D);
+    double* wide_qb = scratch<double>(5, b * k * D);
     double** matrices = scratch<double*>(6, 2 * b);
-    launch(over(b * k * n, stream_), widen_kernel, b * k * n, q, wide_q);
-    launch(over(b * k * n, stream_), widen_kernel, b * k * n, qb, wide_qb);
-    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide_qb, k * n, matrices + b);
+    launch(over(b * k * D, stream_), widen_kernel, b * k * D, q, wide_q);
+    launch(over(b * k * D, stream_), widen_kernel, b * k * D, qb, wide_qb);
+    launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide_qb, k * D, matrices + b);
     const double one = 1.0;
-    const int k_ = static_cast<int>(k), n_ = static_cast<int>(n), b_ = static_cast<int>(b);
-    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_N, CUBLAS_OP_T, n_, k_, k_, &one, wide_q, n_, k * n, c, k_, k * k,
-                                    &one, wide_qb, n_, k * n, b_),
+    const int k_ = static_cast<int>(k), D_ = static_cast<int>(D), b_ = static_cast<int>(b);
+    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_N, CUBLAS_OP_T, D_, k_, k_, &one, wide_q, D_, k * D, qbq, k_,
+                                    k * k, &one, wide_qb, D_, k * D, b_),
           "cublasDgemmStridedBatched");
-    check(cublasDtrsmBatched(blas_, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT, n_,
-                             k_, &one, matrices, k_, matrices + b, n_, b_),
+    check(cublasDtrsmBatched(blas_, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT, D_,
+                             k_, &one, matrices, k_, matrices + b, D_, b_),
           "cublasDtrsmBatched");
-    launch(over(b * k * n, stream_), round_kernel, b * k * n, wide_qb, qb);
+    launch(over(b * k * D, stream_), round_kernel, b * k * D, wide_qb, qb);
 }
 
 }  // namespace spikefloss

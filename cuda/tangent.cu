@@ -21,59 +21,59 @@ __device__ float jacobian_factor(const NeuronModel& model, JacobianReset reset, 
     return reset == JacobianReset::detached ? reset_factor(model.reset, spike(u, model.threshold)) : 1.0f;
 }
 
-__global__ void tangent_input_kernel(NeuronModel model, Index rows, Index k, Index n, const float* u,
-                                     const float* membrane, float* x) {
-    const Index j = first_element();
+__global__ void tangent_input_kernel(NeuronModel model, BasisShape shape, const float* u, const float* q, float* x) {
+    const Index j = first_element(), n = shape.n;
     if (j >= n) return;
-    for (Index row = blockIdx.y; row < rows; row += gridDim.y) {
-        const float psi = surrogate_psi(model.surrogate, u[row / k * n + j] - model.threshold, model.sharpness);
-        x[row * n + j] = psi * membrane[row * n + j];
+    for (Index row = blockIdx.y; row < shape.rows(); row += gridDim.y) {
+        const float psi = surrogate_psi(model.surrogate, u[row / shape.k * n + j] - model.threshold, model.sharpness);
+        x[row * n + j] = psi * q[row * shape.D() + shape.membrane() + j];
     }
 }
 
-__global__ void tangent_step_kernel(NeuronModel model, JacobianReset reset, NeuronVectors neurons, Index rows, Index k,
-                                    Index n, const float* u, const float* wx, Tangents q, Tangents p) {
-    const Index j = first_element();
+__global__ void tangent_step_kernel(NeuronModel model, JacobianReset reset, NeuronVectors neurons, BasisShape shape,
+                                    const float* u, const float* wx, const float* q, float* p) {
+    const Index j = first_element(), n = shape.n;
     if (j >= n) return;
     const float alpha = neurons.alpha[j], beta = neurons.beta[j];
-    for (Index row = blockIdx.y; row < rows; row += gridDim.y) {
-        const Index at = row * n + j;
-        const float current = q.current ? fmaf(alpha, q.current[at], wx[at]) : wx[at];
-        const float membrane = fmaf(beta, q.membrane[at], (1.0f - beta) * current);
-        if (p.current) p.current[at] = current;
-        p.membrane[at] = jacobian_factor(model, reset, u[row / k * n + j]) * membrane;
+    for (Index row = blockIdx.y; row < shape.rows(); row += gridDim.y) {
+        const Index at = row * shape.D() + j;
+        const float wx_j = wx[row * n + j], current = shape.current ? fmaf(alpha, q[at], wx_j) : wx_j;
+        const float membrane = fmaf(beta, q[at + shape.membrane()], (1.0f - beta) * current);
+        if (shape.current) p[at] = current;
+        p[at + shape.membrane()] = jacobian_factor(model, reset, u[row / shape.k * n + j]) * membrane;
     }
 }
 
-__global__ void tangent_step_backward_kernel(NeuronModel model, JacobianReset reset, NeuronVectors neurons, Index rows,
-                                             Index k, Index n, const float* u, Tangents a, float* g) {
-    const Index j = first_element();
+__global__ void tangent_step_backward_kernel(NeuronModel model, JacobianReset reset, NeuronVectors neurons,
+                                             BasisShape shape, const float* u, float* a, float* g) {
+    const Index j = first_element(), n = shape.n;
     if (j >= n) return;
     const float beta = neurons.beta[j];
-    for (Index row = blockIdx.y; row < rows; row += gridDim.y) {
-        const Index at = row * n + j;
-        const float membrane = a.membrane[at] * jacobian_factor(model, reset, u[row / k * n + j]);
-        a.membrane[at] = membrane;
-        g[at] = fmaf(1.0f - beta, membrane, a.current ? a.current[at] : 0.0f);
+    for (Index row = blockIdx.y; row < shape.rows(); row += gridDim.y) {
+        float* const at = a + row * shape.D() + j;
+        const float membrane = at[shape.membrane()] * jacobian_factor(model, reset, u[row / shape.k * n + j]);
+        at[shape.membrane()] = membrane;
+        g[row * n + j] = fmaf(1.0f - beta, membrane, shape.current ? *at : 0.0f);
     }
 }
 
 // Rows are sequences here. One thread sums over the k vectors of a sequence, in order.
-__global__ void tangent_input_backward_kernel(NeuronModel model, NeuronVectors neurons, Index b, Index k, Index n,
-                                              const float* u, const float* q_membrane, const float* back,
-                                              const float* g, Tangents a, float* e) {
-    const Index j = first_element();
+__global__ void tangent_input_backward_kernel(NeuronModel model, NeuronVectors neurons, BasisShape shape,
+                                              const float* u, const float* q, const float* back, const float* g,
+                                              float* a, float* e) {
+    const Index j = first_element(), n = shape.n;
     if (j >= n) return;
     const float alpha = neurons.alpha[j], beta = neurons.beta[j];
-    for (Index s = blockIdx.y; s < b; s += gridDim.y) {
+    for (Index s = blockIdx.y; s < shape.b; s += gridDim.y) {
         const float v = u[s * n + j] - model.threshold;
         const float psi = surrogate_psi(model.surrogate, v, model.sharpness);
         float sum = 0.0f;
-        for (Index row = s * k; row < (s + 1) * k; ++row) {
-            const Index at = row * n + j;
-            sum = fmaf(back[at], q_membrane[at], sum);
-            if (a.current) a.current[at] = alpha * g[at];
-            a.membrane[at] = fmaf(beta, a.membrane[at], psi * back[at]);
+        for (Index row = s * shape.k; row < (s + 1) * shape.k; ++row) {
+            const Index at = row * shape.D() + j, membrane = at + shape.membrane();
+            const float back_j = back[row * n + j];
+            sum = fmaf(back_j, q[membrane], sum);
+            if (shape.current) a[at] = alpha * g[row * n + j];
+            a[membrane] = fmaf(beta, a[membrane], psi * back_j);
         }
         const float slope = surrogate_derivative(model.surrogate, v, model.sharpness);
         e[s * n + j] = fmaf(slope, sum, e[s * n + j]);
@@ -84,21 +84,21 @@ __global__ void tangent_input_backward_kernel(NeuronModel model, NeuronVectors n
 constexpr int time_constant_warps = 16;
 
 template <class T>
-__global__ void tangent_time_constants_backward_kernel(NeuronVectors neurons, Index rows, Index n, Tangents q,
-                                                       const float* wx, const float* a_membrane, const float* g,
-                                                       T* d_alpha, T* d_beta) {
+__global__ void tangent_time_constants_kernel(NeuronVectors neurons, BasisShape shape, const float* q, const float* wx,
+                                              const float* a, const float* g, T* d_alpha, T* d_beta) {
     double* partial = dynamic_shared<double>();  // [2][warps][32]
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const Index j = static_cast<Index>(blockIdx.x) * warp_size + lane;
+    const Index n = shape.n;
     double alpha_sum = 0.0, beta_sum = 0.0;
     if (j < n) {
         const float alpha = neurons.alpha[j];
-        for (Index row = warp; row < rows; row += time_constant_warps) {
-            const Index at = row * n + j;
-            const float before = q.current ? q.current[at] : 0.0f;
-            const float current = fmaf(alpha, before, wx[at]);
-            alpha_sum += static_cast<double>(g[at]) * before;
-            beta_sum += static_cast<double>(a_membrane[at]) * (q.membrane[at] - current);
+        for (Index row = warp; row < shape.rows(); row += time_constant_warps) {
+            const Index at = row * shape.D() + j, membrane = at + shape.membrane();
+            const float before = shape.current ? q[at] : 0.0f;
+            const float current = fmaf(alpha, before, wx[row * n + j]);
+            alpha_sum += static_cast<double>(g[row * n + j]) * before;
+            beta_sum += static_cast<double>(a[membrane]) * (q[membrane] - current);
         }
     }
     partial[threadIdx.x] = alpha_sum;
@@ -115,42 +115,41 @@ __global__ void tangent_time_constants_backward_kernel(NeuronVectors neurons, In
 
 }  // namespace
 
-void CudaBackend::tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u,
-                                const float* membrane, float* x) {
-    launch(over_rows(b * k, n, stream_), tangent_input_kernel, model, b * k, k, n, u, membrane, x);
+void CudaBackend::tangent_input(const NeuronModel& model, const BasisShape& shape, const float* u, const float* q,
+                                float* x) {
+    launch(over_rows(shape.rows(), shape.n, stream_), tangent_input_kernel, model, shape, u, q, x);
 }
 
-void CudaBackend::tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
-                               Index k, Index n, const float* u, const float* wx, Tangents q, Tangents p) {
-    launch(over_rows(b * k, n, stream_), tangent_step_kernel, model, reset, neurons, b * k, k, n, u, wx, q, p);
+void CudaBackend::tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                               const BasisShape& shape, const float* u, const float* wx, const float* q, float* p) {
+    launch(over_rows(shape.rows(), shape.n, stream_), tangent_step_kernel, model, reset, neurons, shape, u, wx, q, p);
 }
 
 void CudaBackend::tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                                        Index b, Index k, Index n, const float* u, Tangents a, float* g) {
-    launch(over_rows(b * k, n, stream_), tangent_step_backward_kernel, model, reset, neurons, b * k, k, n, u, a, g);
-}
-
-void CudaBackend::tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
-                                         Index n, const float* u, const float* q_membrane, const float* back,
-                                         const float* g, Tangents a, float* e) {
-    launch(over_rows(b, n, stream_), tangent_input_backward_kernel, model, neurons, b, k, n, u, q_membrane, back, g, a,
-           e);
-}
-
-void CudaBackend::tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
-                                                  const float* wx, const float* a_membrane, const float* g,
-                                                  SumMatrix d_alpha, SumMatrix d_beta) {
+                                        const BasisShape& shape, const float* u, float* a, float* g,
+                                        const TangentTimeConstants* time_constants) {
+    launch(over_rows(shape.rows(), shape.n, stream_), tangent_step_backward_kernel, model, reset, neurons, shape, u, a,
+           g);
+    if (!time_constants) return;
+    const auto& [q, wx, d_alpha, d_beta] = *time_constants;
     constexpr int threads = time_constant_warps * warp_size;
-    const Launch how{.grid = dim3(static_cast<unsigned>((n + warp_size - 1) / warp_size)),
+    const Launch how{.grid = dim3(static_cast<unsigned>((shape.n + warp_size - 1) / warp_size)),
                      .block = dim3(threads),
                      .stream = stream_,
                      .shared = 2 * threads * sizeof(double)};
     if (d_alpha.type == Scalar::float32)
-        launch(how, tangent_time_constants_backward_kernel<float>, neurons, b * k, n, q, wx, a_membrane, g,
+        launch(how, tangent_time_constants_kernel<float>, neurons, shape, q, wx, a, g,
                static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
     else
-        launch(how, tangent_time_constants_backward_kernel<double>, neurons, b * k, n, q, wx, a_membrane, g,
+        launch(how, tangent_time_constants_kernel<double>, neurons, shape, q, wx, a, g,
                static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
+}
+
+void CudaBackend::tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons,
+                                         const BasisShape& shape, const float* u, const float* q, const float* back,
+                                         const float* g, float* a, float* e) {
+    launch(over_rows(shape.b, shape.n, stream_), tangent_input_backward_kernel, model, neurons, shape, u, q, back, g, a,
+           e);
 }
 
 }  // namespace spikefloss

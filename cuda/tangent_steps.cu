@@ -119,10 +119,10 @@ __global__ void __launch_bounds__(tangent_block_threads)
                          TangentSteps pass) {
     const Workspace space(layout, dynamic_shared<double>());
     const int k = layout.k, N = layout.N, columns = layout.columns(), stride = layout.stride();
-    const Index s = blockIdx.x, b = gridDim.x, part = s * k * N;
-    const auto basis_of = [&](float* first, Index t) { return first ? first + part + t * pass.q_stride : nullptr; };
+    const Index s = blockIdx.x, b = gridDim.x;
+    const auto basis_at = [&](Index t) { return pass.q + s * k * layout.floats() + t * pass.q_stride; };
     load_weights(layout, w_rec, true, space.w);
-    load_basis(layout, basis_of(pass.q.current, 0), basis_of(pass.q.membrane, 0), space.basis);
+    load_basis(layout, basis_at(0), space.basis);
     load_constants(layout, neurons, space.alpha, space.beta);
     load_factors(layout, model, pass.reset, pass.u + s * N, space.psi, space.reset);
     if (threadIdx.x < 2) pass.failure[2 * s + threadIdx.x] = 0;
@@ -133,8 +133,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
             const int row = at / columns, j = at % columns;
             space.x[row * layout.input_stride() + j] = psi[j] * space.basis[row * stride + layout.membrane() + j];
         }
-        if (t > 0 && pass.q_stride)
-            store_basis(layout, space.basis, basis_of(pass.q.current, t), basis_of(pass.q.membrane, t));
+        if (t > 0 && pass.q_stride) store_basis(layout, space.basis, basis_at(t));
         __syncthreads();
         const Index next = (t + 1) % 2 * columns;
         if (t + 1 < pass.steps)
@@ -165,8 +164,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
             return;
         }
     }
-    const Index last = pass.q_stride ? pass.steps : 0;
-    store_basis(layout, space.basis, basis_of(pass.q.current, last), basis_of(pass.q.membrane, last));
+    store_basis(layout, space.basis, basis_at(pass.steps));
 }
 
 }  // namespace
@@ -176,15 +174,15 @@ PassRule CudaBackend::takes_tangents(Index b, Index k, Index N) const {
     return {sums_ == Sums::float32 && b * k * N != 0 && k <= most_block_vectors, what};
 }
 
-bool CudaBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+bool CudaBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                                 const float* w_rec, const TangentSteps& pass) {
-    if (!takes_tangents(b, k, N).takes || pass.steps == 0) return false;
-    const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.q.current != nullptr};
-    if (N > most_block_neurons || Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
-        tangent_stepwise(model, neurons, b, k, N, w_rec, pass);
+    if (!takes_tangents(shape.b, shape.k, shape.n).takes || pass.steps == 0) return false;
+    const BasisLayout layout(shape);
+    if (shape.n > most_block_neurons || Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
+        tangent_stepwise(model, neurons, shape, w_rec, pass);
         return true;
     }
-    const Launch how{.grid = dim3(static_cast<unsigned>(b)),
+    const Launch how{.grid = dim3(static_cast<unsigned>(shape.b)),
                      .block = dim3(tangent_block_threads),
                      .stream = stream_,
                      .shared = static_cast<std::size_t>(Workspace::bytes(layout))};

@@ -18,6 +18,9 @@ struct BasisLayout {
     int k, N;
     bool has_current;
 
+    explicit BasisLayout(const BasisShape& shape)
+        : k(static_cast<int>(shape.k)), N(static_cast<int>(shape.n)), has_current(shape.current) {}
+    SPIKEFLOSS_HD int floats() const { return has_current ? 2 * N : N; }  // of a row in global memory
     SPIKEFLOSS_HD int tiles() const { return (k + tile - 1) / tile; }
     SPIKEFLOSS_HD int rows() const { return tiles() * tile; }
     SPIKEFLOSS_HD int columns() const { return (N + tile - 1) / tile * tile; }  // of one part
@@ -149,22 +152,21 @@ __device__ inline void load_weights(const BasisLayout& layout, const float* w, b
     }
 }
 
-// Copies of one sequence's basis between global memory, [k, N] each part, and shared memory. The padding becomes zero.
-__device__ inline void load_basis(const BasisLayout& layout, const float* current, const float* membrane, float* to) {
-    const int columns = layout.columns(), length = layout.length();
+// Copies of one sequence's basis between global memory, [k, D], and shared memory. The padding becomes zero.
+__device__ inline void load_basis(const BasisLayout& layout, const float* from, float* to) {
+    const int length = layout.length(), floats = layout.floats();
     for (int at = threadIdx.x; at < layout.rows() * length; at += blockDim.x) {
         const int row = at / length, d = at % length, j = d < layout.membrane() ? d : d - layout.membrane();
-        const float* part = layout.has_current && d < columns ? current : membrane;
-        to[row * layout.stride() + d] = row < layout.k && j < layout.N ? part[row * layout.N + j] : 0.0f;
+        const int part = d < layout.membrane() ? 0 : floats - layout.N;
+        to[row * layout.stride() + d] = row < layout.k && j < layout.N ? from[row * floats + part + j] : 0.0f;
     }
 }
-__device__ inline void store_basis(const BasisLayout& layout, const float* from, float* current, float* membrane) {
-    const int N = layout.N;
-    for (int at = threadIdx.x; at < layout.k * N; at += blockDim.x) {
-        const int row = at / N, j = at % N;
-        const float* x = from + row * layout.stride() + j;
-        if (layout.has_current) current[at] = *x;
-        membrane[at] = x[layout.membrane()];
+__device__ inline void store_basis(const BasisLayout& layout, const float* from, float* to) {
+    const int N = layout.N, floats = layout.floats();
+    for (int at = threadIdx.x; at < layout.k * floats; at += blockDim.x) {
+        const int row = at / floats, d = at % floats;
+        const int place = d < floats - N ? d : d - (floats - N) + layout.membrane();
+        to[at] = from[row * layout.stride() + place];
     }
 }
 

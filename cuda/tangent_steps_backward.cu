@@ -123,18 +123,15 @@ __global__ void __launch_bounds__(tangent_block_threads)
     const Workspace space(layout, dynamic_shared<double>());
     const int k = layout.k, N = layout.N, columns = layout.columns(), stride = layout.stride();
     const int input_stride = layout.input_stride();
-    const Index s = blockIdx.x, b = gridDim.x, part = s * k * N;
-    float* a_current = pass.a.current ? pass.a.current + part : nullptr;
-    float* a_membrane = pass.a.membrane + part;
+    const Index s = blockIdx.x, b = gridDim.x, first = s * k * layout.floats();
     // Loads Q and R of the QR just before step `end`, if there is one.
     const auto load_qr = [&](Index end) {
         if (end == 0 || end % pass.qr_interval != 0) return;
-        const Index at = end * pass.q_stride + part;
-        load_basis(layout, pass.q_current ? pass.q_current + at : nullptr, pass.q_membrane + at, space.basis);
+        load_basis(layout, pass.q + end * pass.q_stride + first, space.basis);
         load_r(layout, pass.r + ((end / pass.qr_interval - 1) * b + s) * k * k, space.factor);
     };
     load_weights(layout, w_rec, false, space.w);
-    load_basis(layout, a_current, a_membrane, space.adjoint);
+    load_basis(layout, pass.a + first, space.adjoint);
     load_constants(layout, neurons, space.alpha, space.beta);
     load_factors(layout, model, pass.reset, pass.u + ((chunk.end - 1) * b + s) * N,
                  space.psi + (chunk.end - 1) % 2 * columns, space.reset + (chunk.end - 1) % 2 * columns);
@@ -177,21 +174,22 @@ __global__ void __launch_bounds__(tangent_block_threads)
         });
         __syncthreads();
     }
-    store_basis(layout, space.adjoint, a_current, a_membrane);
+    store_basis(layout, space.adjoint, pass.a + first);
 }
 
 // One thread per neuron, sequence and step: e += psi' sum over k of back Q_u, and back becomes x = psi Q_u. u, e and Q
 // begin at the chunk's first step.
-__global__ void tangent_inputs_kernel(NeuronModel model, Index b, Index k, Index N, Index count, const float* u,
-                                      const float* q_membrane, Index q_stride, float* back, float* e) {
+__global__ void tangent_inputs_kernel(NeuronModel model, BasisShape shape, Index count, const float* u, const float* q0,
+                                      Index q_stride, float* back, float* e) {
+    const Index b = shape.b, k = shape.k, N = shape.n, D = shape.D();
     for (Index at = first_element(); at < count; at += element_stride()) {
         const Index j = at % N, sequence = at / N, s = sequence % b, t = sequence / b;
         const float v = u[at] - model.threshold, psi = surrogate_psi(model.surrogate, v, model.sharpness);
-        const float* q = q_membrane + t * q_stride + s * k * N + j;
+        const float* q = q0 + t * q_stride + s * k * D + shape.membrane() + j;
         float* back_k = back + sequence * k * N + j;
         float sum = 0.0f;
         for (Index row = 0; row < k; ++row) {
-            const float q_row = q[row * N];
+            const float q_row = q[row * D];
             sum = fmaf(back_k[row * N], q_row, sum);
             back_k[row * N] = psi * q_row;
         }
@@ -201,13 +199,15 @@ __global__ void tangent_inputs_kernel(NeuronModel model, Index b, Index k, Index
 
 }  // namespace
 
-bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
-                                         Index N, const float* w_rec, const TangentStepsBackward& pass) {
+bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons,
+                                         const BasisShape& shape, const float* w_rec,
+                                         const TangentStepsBackward& pass) {
+    const Index b = shape.b, k = shape.k, N = shape.n;
     if (!takes_tangents_backward(b, k, N).takes || pass.steps == 0) return false;
-    const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.a.current != nullptr};
+    const BasisLayout layout(shape);
     if (k > most_block_vectors || N > most_block_neurons ||
         Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
-        tangent_stepwise_backward(model, neurons, b, k, N, w_rec, pass);
+        tangent_stepwise_backward(model, neurons, shape, w_rec, pass);
         return true;
     }
     const Launch how{.grid = dim3(static_cast<unsigned>(b)),
@@ -220,9 +220,9 @@ bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronV
     for (Index end = pass.steps; end > 0; end -= steps) {
         const Index begin = std::max<Index>(0, end - steps), rows = (end - begin) * b * k;
         launch(how, tangent_steps_backward_kernel, model, neurons, layout, w_rec, pass, Chunk{begin, end, g, back});
-        launch({grid_for((end - begin) * b * N, 128), dim3(128), stream_}, tangent_inputs_kernel, model, b, k, N,
-               (end - begin) * b * N, pass.u + begin * b * N, pass.q_membrane + begin * pass.q_stride, pass.q_stride,
-               back, pass.e + begin * b * N);
+        launch({grid_for((end - begin) * b * N, 128), dim3(128), stream_}, tangent_inputs_kernel, model, shape,
+               (end - begin) * b * N, pass.u + begin * b * N, pass.q + begin * pass.q_stride, pass.q_stride, back,
+               pass.e + begin * b * N);
         gemm(Transpose::yes, Transpose::no, {g, rows, N}, {back, rows, N}, pass.d_w_rec, true);
     }
     return true;

@@ -44,55 +44,48 @@ __global__ void tangent_steps_factor_kernel(BasisLayout layout, int round, bool 
     failure[2 * s + 1] = column;
 }
 
-GraphKey key_of(char kind, const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+GraphKey key_of(char kind, const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                 const float* w_rec) {
     GraphKey key;
     key << kind << model.threshold << model.reset << model.surrogate << model.sharpness << neurons.alpha << neurons.beta
-        << b << k << N << w_rec;
+        << shape.b << shape.k << shape.n << shape.current << w_rec;
     return key;
 }
 
-// first + offset, or null if the state does not have this part of the basis.
-float* moved(float* first, Index offset) { return first ? first + offset : nullptr; }
-
 }  // namespace
 
-void CudaBackend::tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+void CudaBackend::tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                                    const float* w_rec, const TangentSteps& pass) {
-    const Index rows = b * k;
+    const Index b = shape.b, k = shape.k, N = shape.n, D = shape.D(), rows = shape.rows();
     float* x = scratch<float>(0, rows * N);
     float* product = scratch<float>(1, rows * N);
     double* second = scratch<double>(2, b * k * k);
-    const BasisLayout layout{static_cast<int>(k), static_cast<int>(N), pass.q.current != nullptr};
+    const BasisLayout layout(shape);
     const Launch factor{.grid = dim3(static_cast<unsigned>(b)),
                         .block = dim3(factor_threads),
                         .stream = stream_,
                         .shared = static_cast<std::size_t>(FactorSpace::bytes(layout))};
-    const auto factorise = [&](Index t, Tangents a, double* r, double* log_r) {
+    const auto factorise = [&](Index t, float* a, double* r, double* log_r) {
         for (int round = 0; round < pass.rounds; ++round) {
             double* r_round = round == 0 ? r : second;
-            gram(b, k, N, a.membrane, a.membrane, r_round, false);
-            if (a.current) gram(b, k, N, a.current, a.current, r_round, true);
+            gram(shape, a, a, r_round);
             launch(factor, tangent_steps_factor_kernel, layout, round, pass.rounds == 1, t, r_round, log_r,
                    pass.failure);
-            divide_by_r(b, k, N, r_round, a.membrane);
-            if (a.current) divide_by_r(b, k, N, r_round, a.current);
+            divide_by_r(b, k, D, r_round, a);
             if (round > 0) multiply_r(b, k, second, r);
         }
     };
-    GraphKey key = key_of('t', model, neurons, b, k, N, w_rec);
-    key << pass.steps << pass.qr_interval << pass.rounds << pass.reset << pass.u << pass.q.current << pass.q.membrane
-        << pass.q_stride << pass.r << pass.r_stride << pass.log_r << pass.failure;
+    GraphKey key = key_of('t', model, neurons, shape, w_rec);
+    key << pass.steps << pass.qr_interval << pass.rounds << pass.reset << pass.u << pass.q << pass.q_stride << pass.r
+        << pass.r_stride << pass.log_r << pass.failure;
     graphs().run(stream_, key, [&] {
         zero(pass.failure, static_cast<std::size_t>(2 * b) * sizeof(std::int32_t));
         for (Index t = 0; t < pass.steps; ++t) {
             const float* u = pass.u + t * b * N;
-            const Index here = t * pass.q_stride, next = here + pass.q_stride;
-            const Tangents q{moved(pass.q.current, here), pass.q.membrane + here},
-                p{moved(pass.q.current, next), pass.q.membrane + next};
-            tangent_input(model, b, k, N, u, q.membrane, x);
+            float *q = pass.q + t * pass.q_stride, *p = q + pass.q_stride;
+            tangent_input(model, shape, u, q, x);
             gemm(Transpose::no, Transpose::yes, {x, rows, N}, {w_rec, N, N}, Matrix<float>(product, rows, N), false);
-            tangent_step(model, pass.reset, neurons, b, k, N, u, product, q, p);
+            tangent_step(model, pass.reset, neurons, shape, u, product, q, p);
             if ((t + 1) % pass.qr_interval != 0) continue;
             const Index qr = (t + 1) / pass.qr_interval - 1;
             factorise(t + 1, p, pass.r + qr * pass.r_stride, pass.log_r + qr * rows);
@@ -100,38 +93,34 @@ void CudaBackend::tangent_stepwise(const NeuronModel& model, const NeuronVectors
     });
 }
 
-void CudaBackend::tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
-                                            Index N, const float* w_rec, const TangentStepsBackward& pass) {
-    const Index rows = b * k;
+void CudaBackend::tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons,
+                                            const BasisShape& shape, const float* w_rec,
+                                            const TangentStepsBackward& pass) {
+    const Index b = shape.b, k = shape.k, N = shape.n, rows = shape.rows();
     float* g = scratch<float>(0, rows * N);
     float* product = scratch<float>(1, rows * N);
     double* small = scratch<double>(2, b * k * k);
     double* no_weight = scratch<double>(3, rows);
-    const auto q_at = [&](const float* first, Index t) { return first ? first + t * pass.q_stride : nullptr; };
-    const auto qr_backward = [&](Index end) {
+    const auto qr_back = [&](Index end) {
         const Index qr = end / pass.qr_interval - 1;
-        const double* r = pass.r + qr * rows * k;
-        const float *current = q_at(pass.q_current, end), *membrane = q_at(pass.q_membrane, end);
-        gram(b, k, N, pass.a.membrane, membrane, small, false);
-        if (current) gram(b, k, N, pass.a.current, current, small, true);
-        qr_backward_small(b, k, r, qr >= pass.first_counted ? pass.weight : no_weight, small, small);
-        qr_backward_apply(b, k, N, membrane, small, r, pass.a.membrane);
-        if (current) qr_backward_apply(b, k, N, current, small, r, pass.a.current);
+        const float* q = pass.q + end * pass.q_stride;
+        gram(shape, pass.a, q, small);
+        qr_backward(b, k, shape.D(), q, pass.r + qr * rows * k, qr >= pass.first_counted ? pass.weight : no_weight,
+                    small, pass.a);
     };
-    GraphKey key = key_of('b', model, neurons, b, k, N, w_rec);
-    key << pass.steps << pass.qr_interval << pass.reset << pass.u << pass.q_current << pass.q_membrane << pass.q_stride
-        << pass.r << pass.weight << pass.first_counted << pass.a.current << pass.a.membrane << pass.d_w_rec.data
-        << pass.d_w_rec.stride << pass.e;
+    GraphKey key = key_of('b', model, neurons, shape, w_rec);
+    key << pass.steps << pass.qr_interval << pass.reset << pass.u << pass.q << pass.q_stride << pass.r << pass.weight
+        << pass.first_counted << pass.a << pass.d_w_rec.data << pass.d_w_rec.stride << pass.e;
     graphs().run(stream_, key, [&] {
         zero(no_weight, static_cast<std::size_t>(rows) * sizeof(double));
         for (Index t = pass.steps; t-- > 0;) {
-            const float *u = pass.u + t * b * N, *membrane = q_at(pass.q_membrane, t);
-            if ((t + 1) % pass.qr_interval == 0) qr_backward(t + 1);
-            tangent_step_backward(model, pass.reset, neurons, b, k, N, u, pass.a, g);
-            tangent_input(model, b, k, N, u, membrane, product);  // x, until W' g overwrites it
+            const float *u = pass.u + t * b * N, *q = pass.q + t * pass.q_stride;
+            if ((t + 1) % pass.qr_interval == 0) qr_back(t + 1);
+            tangent_step_backward(model, pass.reset, neurons, shape, u, pass.a, g, nullptr);
+            tangent_input(model, shape, u, q, product);  // x, until W' g overwrites it
             gemm(Transpose::yes, Transpose::no, {g, rows, N}, {product, rows, N}, pass.d_w_rec, true);
             gemm(Transpose::no, Transpose::no, {g, rows, N}, {w_rec, N, N}, Matrix<float>(product, rows, N), false);
-            tangent_input_backward(model, neurons, b, k, N, u, membrane, product, g, pass.a, pass.e + t * b * N);
+            tangent_input_backward(model, neurons, shape, u, q, product, g, pass.a, pass.e + t * b * N);
         }
     });
 }

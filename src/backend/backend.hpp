@@ -31,11 +31,22 @@ struct NeuronVectors {
     const float* bias;
 };
 
-// The tangent vectors of all sequences, [b, k, n] each: row j of sequence s is the current and the membrane part of
-// tangent vector j. `current` is null when the state has no current (D = n), that is, when every alpha is 0.
-struct Tangents {
-    float* current;
-    float* membrane;
+// The tangent vectors of all sequences are one array, the basis [b, k, D]. Row j of sequence s is vector j: its current
+// part [n], if the state has a current (some alpha is not 0), before its membrane part [n].
+struct BasisShape {
+    Index b, k, n;
+    bool current;
+
+    SPIKEFLOSS_HD Index rows() const { return b * k; }
+    SPIKEFLOSS_HD Index D() const { return current ? 2 * n : n; }
+    SPIKEFLOSS_HD Index membrane() const { return current ? n : 0; }  // where the membrane part of a row begins
+    SPIKEFLOSS_HD Index size() const { return rows() * D(); }
+};
+
+// For the gradients with respect to alpha and beta of a tangent step: the Q before it, W x, and [1, n] sums.
+struct TangentTimeConstants {
+    const float *q, *wx;
+    SumMatrix d_alpha, d_beta;
 };
 
 // Whether z, the input of the readout, is the membrane or the spike.
@@ -100,8 +111,8 @@ struct TangentSteps {
     Index rounds;              // of Cholesky in a QR, 1 or 2, for a backend that cannot decide within the pass
     JacobianReset reset;
     const float* u;         // [steps, b, N]
-    Tangents q;             // Q before step 0, [b, k, N] each; `current` null: the state has none
-    Index q_stride;         // floats from Q before one step to Q before the next, for both parts; 0: in place
+    float* q;               // Q before step 0
+    Index q_stride;         // floats from Q before one step to Q before the next; 0: in place
     double* r;              // [b, k, k] of the first QR, written
     Index r_stride;         // doubles from one QR's R to the next; 0: only the last is kept
     double* log_r;          // [QRs, b, k] ln R_jj, written
@@ -113,13 +124,13 @@ struct TangentSteps {
 struct TangentStepsBackward {
     Index steps, qr_interval;
     JacobianReset reset;
-    const float* u;                       // [steps, b, N]
-    const float *q_current, *q_membrane;  // Q before step 0, the others q_stride apart; steps + 1 of them
+    const float* u;  // [steps, b, N]
+    const float* q;  // Q before step 0, the others q_stride apart; steps + 1 of them
     Index q_stride;
     const double* r;       // [QRs, b, k, k]
     const double* weight;  // [b, k] dL/d(ln R_jj) ...
     Index first_counted;   // ... of QRs first_counted, first_counted + 1, ...; 0 of those before
-    Tangents a;            // [b, k, N] adjoint of the last basis; becomes that of the first
+    float* a;              // [b, k, D] adjoint of the last basis; becomes that of the first
     SumMatrix d_w_rec;     // [N, N] += sum of g x', x = psi Q.membrane
     float* e;              // [steps, b, N] += the adjoint of u through psi
 };
@@ -230,11 +241,11 @@ public:
     // `steps` times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. If a QR fails, the
     // results of its sequence are undefined. The caller then runs the loop, which solves the problem or throws the
     // error.
-    virtual bool tangent_steps(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*k*/, Index /*N*/,
-                               const float* /*w_rec*/, const TangentSteps&) {
+    virtual bool tangent_steps(const NeuronModel&, const NeuronVectors&, const BasisShape&, const float* /*w_rec*/,
+                               const TangentSteps&) {
         return false;
     }
-    virtual bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*k*/, Index /*N*/,
+    virtual bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, const BasisShape&,
                                         const float* /*w_rec*/, const TangentStepsBackward&) {
         return false;
     }
@@ -258,47 +269,43 @@ public:
                                        const float* mask, float weight, float* dy, double* result) = 0;
 
     // ---- tangents: forwards and backwards ---------------------------------------------------------------------------
-    // x = psi(u - theta) * Q.membrane, u [b, n], Q and x [b, k, n].
-    virtual void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u,
-                               const float* membrane, float* x) = 0;
+    // x = psi(u - theta) * Q.membrane, u [b, n], x [b, k, n].
+    virtual void tangent_input(const NeuronModel& model, const BasisShape& shape, const float* u, const float* q,
+                               float* x) = 0;
     // P.current = alpha Q.current + wx;  P.membrane = (1 - s) (beta Q.membrane + (1-beta) P.current). P may be Q.
-    virtual void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
-                              Index k, Index n, const float* u, const float* wx, Tangents q, Tangents p) = 0;
+    virtual void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                              const BasisShape& shape, const float* u, const float* wx, const float* q, float* p) = 0;
     // A.membrane *= (1 - s);  g = A.current + (1-beta) A.membrane.
+    // With time_constants: d_alpha[j] += sum of g Q.current; d_beta[j] += sum of A.membrane (Q.membrane - P.current),
+    // over b and k, with P.current = alpha Q.current + wx.
     virtual void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                                       Index b, Index k, Index n, const float* u, Tangents a, float* g) = 0;
-    // With back = W_rec' g: e[b, n] += psi'(u - theta) sum over k of back * q_membrane;
+                                       const BasisShape& shape, const float* u, float* a, float* g,
+                                       const TangentTimeConstants* time_constants) = 0;
+    // With back = W_rec' g: e[b, n] += psi'(u - theta) sum over k of back * Q.membrane;
     // A.current = alpha g;  A.membrane = beta A.membrane + psi(u - theta) back. (A becomes the adjoint of Q.)
-    virtual void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
-                                        Index n, const float* u, const float* q_membrane, const float* back,
-                                        const float* g, Tangents a, float* e) = 0;
-    // d_alpha[j] += sum of g Q.current; d_beta[j] += sum of A.membrane (Q.membrane - P.current), over b and k, with A
-    // as tangent_step_backward leaves it and P.current = alpha Q.current + wx. [1, n] sums.
-    virtual void tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
-                                                 const float* wx, const float* a_membrane, const float* g,
-                                                 SumMatrix d_alpha, SumMatrix d_beta) = 0;
+    virtual void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
+                                        const float* u, const float* q, const float* back, const float* g, float* a,
+                                        float* e) = 0;
 
     // ---- QR of [D, k] bases with sharded rows -----------------------------------------------------------------------
-    // G[b, k, k] (+)= x y', in double; x and y are [b, k, n].
-    virtual void gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) = 0;
+    // G[b, k, k] = x y', in double; x and y are bases.
+    virtual void gram(const BasisShape& shape, const float* x, const float* y, double* g) = 0;
     // G = R' R with R upper triangular and R_jj > 0, in place, the lower triangle set to 0; info[s] (int32) is 0, or
     // the 1-based column at which sequence s fails.
     virtual void cholesky(Index b, Index k, double* g, std::int32_t* info) = 0;
-    // x[b, k, n] <- (R^-1)' x: the rows of x, which are the columns of A, become those of Q = A R^-1.
-    virtual void divide_by_r(Index b, Index k, Index n, const double* r, float* x) = 0;
+    // x[b, k, D] <- (R^-1)' x: the rows of x, which are the columns of A, become those of Q = A R^-1.
+    virtual void divide_by_r(Index b, Index k, Index D, const double* r, float* x) = 0;
     // r = second r, both upper triangular [b, k, k].
     virtual void multiply_r(Index b, Index k, const double* second, double* r) = 0;
-    // Householder QR of A = [x_current; x_membrane] (rows of both are columns of A), R_jj > 0; info as in cholesky.
-    virtual void householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) = 0;
+    // Householder QR of A (rows of x are columns of A), R_jj > 0; info as in cholesky.
+    virtual void householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) = 0;
     // log_r[b, k] = ln R_jj.
     virtual void log_diagonal(Index b, Index k, const double* r, double* log_r) = 0;
-    // The k x k part of the QR adjoint: M = R Rb' - Qb'Q with Rb = diag(weight[b, j] / R_jj);
-    // c = tril(M) + tril(M, -1)'. qbq [b, k, k] holds Qb'Q; c may be the same memory.
-    virtual void qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
-                                   double* c) = 0;
-    // qb <- (Qb + Q C) R^-T, for one part (current or membrane) of the rows; q and qb are [b, k, n].
-    virtual void qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
-                                   float* qb) = 0;
+    // The adjoint of A = Q R. qbq [b, k, k] holds Qb'Q, and weight[b, j] = dL/d(ln R_jj):
+    //   Rb = diag(weight[j] / R_jj),  M = R Rb' - Qb'Q,  C = tril(M) + tril(M, -1)',  Qb <- (Qb + Q C) R^-T.
+    // qbq is overwritten by C.
+    virtual void qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,
+                             double* qbq, float* qb) = 0;
 
     // ---- optimisers -------------------------------------------------------------------------------------------------
     virtual void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,

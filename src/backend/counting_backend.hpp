@@ -80,13 +80,13 @@ public:
                           const NetworkBackward& pass) override {
         return takes_network(N, pass.M, pass.O).takes;
     }
-    bool tangent_steps(const NeuronModel&, const NeuronVectors&, Index b, Index k, Index N, const float*,
+    bool tangent_steps(const NeuronModel&, const NeuronVectors&, const BasisShape& shape, const float*,
                        const TangentSteps&) override {
-        return takes_tangents(b, k, N).takes;
+        return takes_tangents(shape.b, shape.k, shape.n).takes;
     }
-    bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, Index b, Index k, Index N, const float*,
+    bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, const BasisShape& shape, const float*,
                                 const TangentStepsBackward&) override {
-        return takes_tangents_backward(b, k, N).takes;
+        return takes_tangents_backward(shape.b, shape.k, shape.n).takes;
     }
     void readout_filter(Index, Index, Index, const float*, const float*, const float*, float*) override {}
     void readout_filter_backward(Index, Index, Index, const float*, const float*, const float*, float*,
@@ -95,23 +95,20 @@ public:
                               double*) override {}
     void softmax_cross_entropy(Index, Index, Index, const float*, const std::int32_t*, const float*, float, float*,
                                double*) override {}
-    void tangent_input(const NeuronModel&, Index, Index, Index, const float*, const float*, float*) override {}
-    void tangent_step(const NeuronModel&, JacobianReset, const NeuronVectors&, Index, Index, Index, const float*,
-                      const float*, Tangents, Tangents) override {}
-    void tangent_step_backward(const NeuronModel&, JacobianReset, const NeuronVectors&, Index, Index, Index,
-                               const float*, Tangents, float*) override {}
-    void tangent_input_backward(const NeuronModel&, const NeuronVectors&, Index, Index, Index, const float*,
-                                const float*, const float*, const float*, Tangents, float*) override {}
-    void tangent_time_constants_backward(const NeuronVectors&, Index, Index, Index, Tangents, const float*,
-                                         const float*, const float*, SumMatrix, SumMatrix) override {}
-    void gram(Index, Index, Index, const float*, const float*, double*, bool) override {}
+    void tangent_input(const NeuronModel&, const BasisShape&, const float*, const float*, float*) override {}
+    void tangent_step(const NeuronModel&, JacobianReset, const NeuronVectors&, const BasisShape&, const float*,
+                      const float*, const float*, float*) override {}
+    void tangent_step_backward(const NeuronModel&, JacobianReset, const NeuronVectors&, const BasisShape&, const float*,
+                               float*, float*, const TangentTimeConstants*) override {}
+    void tangent_input_backward(const NeuronModel&, const NeuronVectors&, const BasisShape&, const float*, const float*,
+                                const float*, const float*, float*, float*) override {}
+    void gram(const BasisShape&, const float*, const float*, double*) override {}
     void cholesky(Index, Index, double*, std::int32_t*) override {}
     void divide_by_r(Index, Index, Index, const double*, float*) override {}
     void multiply_r(Index, Index, const double*, double*) override {}
-    void householder(Index, Index, Index, Tangents, double*, std::int32_t*) override {}
+    void householder(Index, Index, Index, float*, double*, std::int32_t*) override {}
     void log_diagonal(Index, Index, const double*, double*) override {}
-    void qr_backward_small(Index, Index, const double*, const double*, const double*, double*) override {}
-    void qr_backward_apply(Index, Index, Index, const float*, const double*, const double*, float*) override {}
+    void qr_backward(Index, Index, Index, const float*, const double*, const double*, double*, float*) override {}
     void adam(Index, const AdamSettings&, const float*, float*, float*, float*) override {}
     void sgd(Index, float, float, const float*, float*, float*) override {}
     void to_logit(Index, float*, float*) override {}

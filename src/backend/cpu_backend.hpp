@@ -68,9 +68,9 @@ public:
                          const NetworkForward& pass) override;
     bool backward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                           const NetworkBackward& pass) override;
-    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                        const float* w_rec, const TangentSteps& pass) override;
-    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                                 const float* w_rec, const TangentStepsBackward& pass) override;
 
     void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
@@ -82,29 +82,25 @@ public:
     void softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label, const float* mask,
                                float weight, float* dy, double* result) override;
 
-    void tangent_input(const NeuronModel& model, Index b, Index k, Index n, const float* u, const float* membrane,
+    void tangent_input(const NeuronModel& model, const BasisShape& shape, const float* u, const float* q,
                        float* x) override;
-    void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b, Index k,
-                      Index n, const float* u, const float* wx, Tangents q, Tangents p) override;
-    void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons, Index b,
-                               Index k, Index n, const float* u, Tangents a, float* g) override;
-    void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index n,
-                                const float* u, const float* q_membrane, const float* back, const float* g, Tangents a,
+    void tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                      const BasisShape& shape, const float* u, const float* wx, const float* q, float* p) override;
+    void tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                               const BasisShape& shape, const float* u, float* a, float* g,
+                               const TangentTimeConstants* time_constants) override;
+    void tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
+                                const float* u, const float* q, const float* back, const float* g, float* a,
                                 float* e) override;
-    void tangent_time_constants_backward(const NeuronVectors& neurons, Index b, Index k, Index n, Tangents q,
-                                         const float* wx, const float* a_membrane, const float* g, SumMatrix d_alpha,
-                                         SumMatrix d_beta) override;
 
-    void gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) override;
+    void gram(const BasisShape& shape, const float* x, const float* y, double* g) override;
     void cholesky(Index b, Index k, double* g, std::int32_t* info) override;
-    void divide_by_r(Index b, Index k, Index n, const double* r, float* x) override;
+    void divide_by_r(Index b, Index k, Index D, const double* r, float* x) override;
     void multiply_r(Index b, Index k, const double* second, double* r) override;
-    void householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) override;
+    void householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) override;
     void log_diagonal(Index b, Index k, const double* r, double* log_r) override;
-    void qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
-                           double* c) override;
-    void qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
-                           float* qb) override;
+    void qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight, double* qbq,
+                     float* qb) override;
 
     void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,
               float* values) override;

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 namespace spikefloss {
 namespace {
@@ -29,18 +28,22 @@ void rounded(const double* from, float* to, Index count) {
 
 }  // namespace
 
-void CpuBackend::gram(Index b, Index k, Index n, const float* x, const float* y, double* g, bool accumulate) {
-    double* wide_x = scratch(0, b * k * n);
-    double* wide_y = x == y ? wide_x : scratch(1, b * k * n);
-    const int k_ = static_cast<int>(k), n_ = static_cast<int>(n);
-#pragma omp parallel for num_threads(threads_) if (b > 1)
-    for (Index s = 0; s < b; ++s) {
-        const Index at = s * k * n;
+// The products of the membrane parts before those of the current parts: results depend on this order.
+void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g) {
+    const Index k = shape.k, D = shape.D(), size = k * D;
+    double* wide_x = scratch(0, shape.size());
+    double* wide_y = x == y ? wide_x : scratch(1, shape.size());
+    const int k_ = static_cast<int>(k), n_ = static_cast<int>(shape.n), D_ = static_cast<int>(D);
+#pragma omp parallel for num_threads(threads_) if (shape.b > 1)
+    for (Index s = 0; s < shape.b; ++s) {
         double* g_s = g + s * k * k;
-        const double* x_s = widened(wide_x + at, x + at, k * n);
-        const double* y_s = x == y ? x_s : widened(wide_y + at, y + at, k * n);
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, n_, 1.0, x_s, n_, y_s, n_, accumulate ? 1.0 : 0.0,
-                    g_s, k_);
+        const double* x_s = widened(wide_x + s * size, x + s * size, size);
+        const double* y_s = x == y ? x_s : widened(wide_y + s * size, y + s * size, size);
+        const Index membrane = shape.membrane();
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, n_, 1.0, x_s + membrane, D_, y_s + membrane, D_,
+                    0.0, g_s, k_);
+        if (shape.current)
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, n_, 1.0, x_s, D_, y_s, D_, 1.0, g_s, k_);
     }
 }
 
@@ -58,15 +61,15 @@ void CpuBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
     }
 }
 
-void CpuBackend::divide_by_r(Index b, Index k, Index n, const double* r, float* x) {
-    if (n == 0) return;  // BLAS rejects it
-    double* wide = scratch(0, b * k * n);
+void CpuBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* x) {
+    if (D == 0) return;  // BLAS rejects it
+    double* wide = scratch(0, b * k * D);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
-        double* x_s = widened(wide + s * k * n, x + s * k * n, k * n);
+        double* x_s = widened(wide + s * k * D, x + s * k * D, k * D);
         cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, static_cast<int>(k),
-                    static_cast<int>(n), 1.0, r + s * k * k, static_cast<int>(k), x_s, static_cast<int>(n));
-        rounded(x_s, x + s * k * n, k * n);
+                    static_cast<int>(D), 1.0, r + s * k * k, static_cast<int>(k), x_s, static_cast<int>(D));
+        rounded(x_s, x + s * k * D, k * D);
     }
 }
 
@@ -77,16 +80,11 @@ void CpuBackend::multiply_r(Index b, Index k, const double* second, double* r) {
                     static_cast<int>(k));
 }
 
-void CpuBackend::householder(Index b, Index k, Index n, Tangents x, double* r, std::int32_t* info) {
-    const Index D = x.current ? 2 * n : n;
+void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) {
     double* a = scratch(0, k * D);
     double* tau = scratch(1, k);
     for (Index s = 0; s < b; ++s) {
-        for (Index j = 0; j < k; ++j) {
-            const Index row = (s * k + j) * n;
-            if (x.current) widened(a + j * D, x.current + row, n);
-            widened(a + j * D + (D - n), x.membrane + row, n);
-        }
+        widened(a, x + s * k * D, k * D);
         const int rows = static_cast<int>(D), cols = static_cast<int>(k);
         info[s] = 0;  // LAPACKE would return the number of its argument, not of the column
         for (Index j = k; j-- > 0;)
@@ -106,9 +104,7 @@ void CpuBackend::householder(Index b, Index k, Index n, Tangents x, double* r, s
             const double sign = diagonal < 0.0 ? -1.0 : 1.0;  // R_jj > 0
             for (Index c = j; c < k; ++c) r_s[j * k + c] *= sign;
             for (Index i = 0; i < D; ++i) a[j * D + i] *= sign;
-            const Index row = (s * k + j) * n;
-            if (x.current) rounded(a + j * D, x.current + row, n);
-            rounded(a + j * D + (D - n), x.membrane + row, n);
+            rounded(a + j * D, x + (s * k + j) * D, D);
         }
     }
 }
@@ -118,36 +114,25 @@ void CpuBackend::log_diagonal(Index b, Index k, const double* r, double* log_r) 
         for (Index j = 0; j < k; ++j) log_r[s * k + j] = std::log(r[(s * k + j) * k + j]);
 }
 
-void CpuBackend::qr_backward_small(Index b, Index k, const double* r, const double* weight, const double* qbq,
-                                   double* c) {
-    std::vector<double> m(static_cast<std::size_t>(k * k));
-    for (Index s = 0; s < b; ++s) {
-        const double* r_s = r + s * k * k;
-        for (Index i = 0; i < k; ++i)
-            for (Index j = 0; j < k; ++j)
-                m[static_cast<std::size_t>(i * k + j)] =
-                    r_s[i * k + j] * (weight[s * k + j] / r_s[j * k + j]) - qbq[(s * k + i) * k + j];
-        for (Index i = 0; i < k; ++i)
-            for (Index j = 0; j < k; ++j)
-                c[(s * k + i) * k + j] = m[static_cast<std::size_t>(i >= j ? i * k + j : j * k + i)];
-    }
-}
-
-void CpuBackend::qr_backward_apply(Index b, Index k, Index n, const float* q, const double* c, const double* r,
-                                   float* qb) {
-    if (n == 0) return;
-    double* wide_q = scratch(0, b * k * n);
-    double* wide_qb = scratch(1, b * k * n);
-    const int k_ = static_cast<int>(k), n_ = static_cast<int>(n);
+void CpuBackend::qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,
+                             double* qbq, float* qb) {
+    double* wide_q = scratch(0, b * k * D);
+    double* wide_qb = scratch(1, b * k * D);
+    const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
-        const Index at = s * k * n;
-        const double* q_s = widened(wide_q + at, q + at, k * n);
-        double* x = widened(wide_qb + at, qb + at, k * n);
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k_, n_, k_, 1.0, c + s * k * k, k_, q_s, n_, 1.0, x, n_);
-        cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, k_, n_, 1.0, r + s * k * k, k_, x,
-                    n_);
-        rounded(x, qb + at, k * n);
+        const double *r_s = r + s * k * k, *w_s = weight + s * k;
+        double* c = qbq + s * k * k;
+        for (Index i = 0; i < k; ++i)  // only the lower triangle of M is needed
+            for (Index j = 0; j <= i; ++j)
+                c[j * k + i] = c[i * k + j] = r_s[i * k + j] * (w_s[j] / r_s[j * k + j]) - c[i * k + j];
+        if (D == 0) continue;  // BLAS rejects it
+        const Index at = s * k * D;
+        const double* q_s = widened(wide_q + at, q + at, k * D);
+        double* x = widened(wide_qb + at, qb + at, k * D);
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k_, D_, k_, 1.0, c, k_, q_s, D_, 1.0, x, D_);
+        cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, k_, D_, 1.0, r_s, k_, x, D_);
+        rounded(x, qb + at, k * D);
     }
 }
 

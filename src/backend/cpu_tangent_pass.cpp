@@ -28,12 +28,12 @@ struct Shared {
     float *q, *x, *wx;  // [k, stride]; [k, width] twice
     double* g;          // [padded k, padded k]
 
-    Shared(Arena& arena, const BasisShape& shape)
+    Shared(Arena& arena, const PaddedBasis& shape)
         : q(arena.take<float>(shape.size())),
           x(arena.take<float>(shape.k * shape.width)),
           wx(arena.take<float>(shape.k * shape.width)),
           g(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))) {}
-    static Index bytes(const BasisShape& shape) {
+    static Index bytes(const PaddedBasis& shape) {
         return 4 * (shape.size() + 2 * shape.k * shape.width) + 8 * padded_k(shape.k) * padded_k(shape.k) + 256;
     }
 };
@@ -43,13 +43,13 @@ struct Private {
     double *r, *total, *scratch;  // R of this round, of both rounds [padded k, padded k]; for cpu_basis
     float* inverse;               // of R' [padded k, padded k]
 
-    Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
+    Private(Arena& arena, const PaddedBasis& shape, const NeuronVectors& neurons)
         : factors(arena, shape, neurons),
           r(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
           total(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
           scratch(arena.take<double>(basis_scratch(shape.k))),
           inverse(arena.take<float>(padded_k(shape.k) * padded_k(shape.k))) {}
-    static Index bytes(const BasisShape& shape) {
+    static Index bytes(const PaddedBasis& shape) {
         return 4 * (StepFactors::floats(shape) + padded_k(shape.k) * padded_k(shape.k)) +
                8 * (2 * padded_k(shape.k) * padded_k(shape.k) + basis_scratch(shape.k)) + 5 * 64;
     }
@@ -57,7 +57,7 @@ struct Private {
 
 class ForwardPass {
 public:
-    ForwardPass(const BasisShape& shape, const NeuronModel& model, const float* panels, const TangentSteps& pass,
+    ForwardPass(const PaddedBasis& shape, const NeuronModel& model, const float* panels, const TangentSteps& pass,
                 Index b, Index s, const Member& member, const Shared& shared, Private& own)
         : shape_(shape),
           model_(model),
@@ -71,11 +71,9 @@ public:
           rows_(member.share(shape.k)) {}
 
     void run() {
-        const Index at = s_ * shape_.k * shape_.N;
-        float* current = pass_.q.current ? pass_.q.current + at : nullptr;
-        float* membrane = pass_.q.membrane + at;
+        float* q = pass_.q + s_ * shape_.k * shape_.floats();
         std::fill(shared_.q + rows_.begin * shape_.stride, shared_.q + rows_.end * shape_.stride, 0.0f);
-        load_rows(shape_, rows_, current, membrane, shared_.q);
+        load_rows(shape_, rows_, q, shared_.q);
         if (member_.index == 0) pass_.failure[2 * s_] = pass_.failure[2 * s_ + 1] = 0;
         for (Index t = 0; t < pass_.steps; ++t) {
             step(pass_.u + (t * b_ + s_) * shape_.N);
@@ -87,9 +85,8 @@ public:
                     return;
                 }
             }
-            if (current) current += pass_.q_stride;
-            membrane += pass_.q_stride;
-            if (pass_.q_stride > 0 || t + 1 == pass_.steps) store_rows(shape_, rows_, shared_.q, current, membrane);
+            q += pass_.q_stride;
+            if (pass_.q_stride > 0 || t + 1 == pass_.steps) store_rows(shape_, rows_, shared_.q, q);
         }
     }
 
@@ -108,7 +105,7 @@ private:
         for (Index row = rows_.begin; row < rows_.end; ++row) {
             float *current = shared_.q + row * stride, *membrane = membranes + row * stride;
             float* wx = shared_.wx + row * width;
-            if (pass_.q.current)
+            if (shape_.current())
 #pragma omp simd
                 for (Index j = 0; j < width; ++j) current[j] = wx[j] = fmaf(f.alpha[j], current[j], wx[j]);
 #pragma omp simd
@@ -176,7 +173,7 @@ private:
         return 0;
     }
 
-    const BasisShape& shape_;
+    const PaddedBasis& shape_;
     const NeuronModel& model_;
     const float* panels_;  // of W'
     const TangentSteps& pass_;
@@ -194,10 +191,11 @@ PassRule CpuBackend::takes_tangents(Index, Index, Index N) const {
     return {sums_ == Sums::float32 && N <= largest_network, what};
 }
 
-bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k, Index N,
+bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& basis,
                                const float* w_rec, const TangentSteps& pass) {
-    if (!takes_tangents(b, k, N).takes) return false;
-    const BasisShape shape(k, N, pass.q.current != nullptr);
+    const Index b = basis.b, N = basis.n;
+    if (!takes_tangents(b, basis.k, N).takes) return false;
+    const PaddedBasis shape(basis);
     Arena arena(scratch(0, (4 * N * shape.width + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));
     float* panels = arena.take<float>(N * shape.width);
     pack_panels(w_rec, N, true, panels);

@@ -12,18 +12,20 @@
 
 namespace spikefloss {
 
-struct BasisShape {
+struct PaddedBasis {
     Index k, N, width, D, stride;  // width: padded N; D: 2 width, or width without a current; stride of rows
 
-    BasisShape(Index k_, Index N_, bool has_current)
-        : k(k_), N(N_), width(padded(N_)), D(has_current ? 2 * width : width), stride(D + tile) {}
+    explicit PaddedBasis(const BasisShape& shape)
+        : k(shape.k), N(shape.n), width(padded(N)), D(shape.current ? 2 * width : width), stride(D + tile) {}
+    bool current() const { return D > width; }
     Index size() const { return padded_k(k) * stride; }
-    Index membrane() const { return D - width; }  // where the membrane part of a row begins
+    Index membrane() const { return D - width; }            // where the membrane part of a row begins
+    Index floats() const { return current() ? 2 * N : N; }  // of a row in backend memory
 };
 
 // Threads for b sequences. Several threads share a sequence only if its products are long enough. A thread then reads
 // lines of the basis that others wrote; per float this costs about as much as 100 multiply-adds.
-inline int tangent_threads(const BasisShape& shape, int threads, Index b) {
+inline int tangent_threads(const PaddedBasis& shape, int threads, Index b) {
     constexpr Index least_products =
         600;  // multiply-adds with an element of the basis in a step, half of them by another thread
     const bool shared = shape.N + 2 * shape.k > least_products;
@@ -34,7 +36,7 @@ inline int tangent_threads(const BasisShape& shape, int threads, Index b) {
 struct StepFactors {
     float *psi, *reset, *alpha, *beta;  // [width]
 
-    StepFactors(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
+    StepFactors(Arena& arena, const PaddedBasis& shape, const NeuronVectors& neurons)
         : psi(arena.take<float>(shape.width)),
           reset(arena.take<float>(shape.width)),
           alpha(arena.take<float>(shape.width)),
@@ -46,7 +48,7 @@ struct StepFactors {
         std::copy_n(neurons.alpha, shape.N, alpha);
         std::copy_n(neurons.beta, shape.N, beta);
     }
-    static Index floats(const BasisShape& shape) { return 4 * (shape.width + tile); }
+    static Index floats(const PaddedBasis& shape) { return 4 * (shape.width + tile); }
 
     void set(const NeuronModel& model, JacobianReset jacobian_reset, Index N, const float* u) {
         with_surrogate(model.surrogate, [&](auto surrogate) {
@@ -60,19 +62,19 @@ struct StepFactors {
     }
 };
 
-// Copies of rows of a basis between backend memory, k rows of N for each part, and scratch.
-inline void load_rows(const BasisShape& shape, Member::Range rows, const float* current, const float* membrane,
-                      float* to) {
+// Copies of rows of one sequence's basis between backend memory, [k, D], and scratch.
+inline void load_rows(const PaddedBasis& shape, Member::Range rows, const float* from, float* to) {
     for (Index row = rows.begin; row < rows.end; ++row) {
-        if (current) std::copy_n(current + row * shape.N, shape.N, to + row * shape.stride);
-        std::copy_n(membrane + row * shape.N, shape.N, to + row * shape.stride + shape.membrane());
+        const float* const parts = from + row * shape.floats();
+        if (shape.current()) std::copy_n(parts, shape.N, to + row * shape.stride);
+        std::copy_n(parts + shape.floats() - shape.N, shape.N, to + row * shape.stride + shape.membrane());
     }
 }
-inline void store_rows(const BasisShape& shape, Member::Range rows, const float* from, float* current,
-                       float* membrane) {
+inline void store_rows(const PaddedBasis& shape, Member::Range rows, const float* from, float* to) {
     for (Index row = rows.begin; row < rows.end; ++row) {
-        if (current) std::copy_n(from + row * shape.stride, shape.N, current + row * shape.N);
-        std::copy_n(from + row * shape.stride + shape.membrane(), shape.N, membrane + row * shape.N);
+        float* const parts = to + row * shape.floats();
+        if (shape.current()) std::copy_n(from + row * shape.stride, shape.N, parts);
+        std::copy_n(from + row * shape.stride + shape.membrane(), shape.N, parts + shape.floats() - shape.N);
     }
 }
 

@@ -22,7 +22,7 @@ struct Shared {
     float *x[2], *g[2], *back[2];  // [k, width], of even and odd steps: one member may be a step ahead
     double* gram;                  // [padded k, padded k]
 
-    Shared(Arena& arena, const BasisShape& shape)
+    Shared(Arena& arena, const PaddedBasis& shape)
         : q(arena.take<float>(shape.size())), a(arena.take<float>(shape.size())) {
         for (float** array : {x, g, back})
             for (int slot = 0; slot < 2; ++slot) array[slot] = arena.take<float>(shape.k * shape.width);
@@ -30,7 +30,7 @@ struct Shared {
         std::fill_n(q, shape.size(), 0.0f);
         std::fill_n(a, shape.size(), 0.0f);
     }
-    static Index bytes(const BasisShape& shape) {
+    static Index bytes(const PaddedBasis& shape) {
         return 4 * (2 * shape.size() + 6 * shape.k * shape.width) + 8 * padded_k(shape.k) * padded_k(shape.k) + 10 * 64;
     }
 };
@@ -40,14 +40,14 @@ struct Private {
     float *sum, *c, *inverse;  // [width]; C [k, k]; inverse of R' [padded k, padded k]
     double *r, *scratch;       // R [padded k, padded k]; for cpu_basis
 
-    Private(Arena& arena, const BasisShape& shape, const NeuronVectors& neurons)
+    Private(Arena& arena, const PaddedBasis& shape, const NeuronVectors& neurons)
         : factors(arena, shape, neurons),
           sum(arena.take<float>(shape.width)),
           c(arena.take<float>(shape.k * shape.k)),
           inverse(arena.take<float>(padded_k(shape.k) * padded_k(shape.k))),
           r(arena.take<double>(padded_k(shape.k) * padded_k(shape.k))),
           scratch(arena.take<double>(basis_scratch(shape.k))) {}
-    static Index bytes(const BasisShape& shape) {
+    static Index bytes(const PaddedBasis& shape) {
         const Index square = padded_k(shape.k) * padded_k(shape.k);
         return 4 * (StepFactors::floats(shape) + shape.width + shape.k * shape.k + square) +
                8 * (square + basis_scratch(shape.k)) + 5 * 64;
@@ -56,7 +56,7 @@ struct Private {
 
 class BackwardPass {
 public:
-    BackwardPass(const BasisShape& shape, const NeuronModel& model, const float* panels,
+    BackwardPass(const PaddedBasis& shape, const NeuronModel& model, const float* panels,
                  const TangentStepsBackward& pass, Index b, Index s, const Member& member, const Shared& shared,
                  Private& own, float* dw)
         : shape_(shape),
@@ -70,27 +70,25 @@ public:
           own_(own),
           dw_(dw),
           rows_(member.share(shape.k)),
-          first_(s * shape.k * shape.N) {}
+          first_(s * shape.k * shape.floats()) {}
 
     void run() {
-        float* const current = pass_.a.current ? pass_.a.current + first_ : nullptr;
-        load_rows(shape_, rows_, current, pass_.a.membrane + first_, shared_.a);
+        load_rows(shape_, rows_, pass_.a + first_, shared_.a);
         for (Index t = pass_.steps; t-- > 0;) {
             if ((t + 1) % pass_.qr_interval == 0) qr((t + 1) / pass_.qr_interval - 1, t + 1);
             step(t);
         }
-        store_rows(shape_, rows_, shared_.a, current, pass_.a.membrane + first_);
+        store_rows(shape_, rows_, shared_.a, pass_.a + first_);
         member_.meet();  // the next sequence uses the same scratch
     }
 
 private:
-    const float* q_membrane(Index t) const { return pass_.q_membrane + t * pass_.q_stride + first_; }
+    const float* q(Index t) const { return pass_.q + t * pass_.q_stride + first_; }  // [k, D] of this sequence
 
     // A, the adjoint of Q(t), becomes the adjoint of the matrix that was factorised.
     void qr(Index index, Index t) {
         const Index k = shape_.k;
-        load_rows(shape_, rows_, pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr,
-                  q_membrane(t), shared_.q);
+        load_rows(shape_, rows_, q(t), shared_.q);
         member_.meet();
         gram(GramSums::float32, k, shape_.D, shape_.stride, shared_.q, shared_.a, shared_.gram, own_.scratch,
              member_.index, member_.members);
@@ -117,42 +115,38 @@ private:
     void step(Index t) {
         const Index slot = member_.members > 1 ? t % 2 : 0;
         float *x = shared_.x[slot], *g = shared_.g[slot], *back = shared_.back[slot];
-        const float *u = pass_.u + (t * b_ + s_) * shape_.N, *q = q_membrane(t);
+        const float *u = pass_.u + (t * b_ + s_) * shape_.N, *membranes = q(t) + shape_.floats() - shape_.N;
         own_.factors.set(model_, pass_.reset, shape_.N, u);
         if (t > 0) prefetch_rows(t - 1);
-        step_rows(q, x, g, back);
+        step_rows(membranes, x, g, back);
         member_.meet();
         const auto columns = member_.share(shape_.N, tile);
-        add_through_psi(u, q, back, columns, pass_.e + (t * b_ + s_) * shape_.N);
+        add_through_psi(u, membranes, back, columns, pass_.e + (t * b_ + s_) * shape_.N);
         multiply(columns.end - columns.begin, shape_.width, shape_.k, {g + columns.begin, 1, shape_.width},
                  {x, shape_.width}, dw_ + columns.begin * shape_.width, shape_.width, true);
     }
 
     // The bases are no longer in a cache, so they are prefetched one step early.
     void prefetch_rows(Index t) const {
-        const Index begin = rows_.begin * shape_.N, end = rows_.end * shape_.N;
-        const float* current = pass_.q_current ? pass_.q_current + t * pass_.q_stride + first_ : nullptr;
-        for (Index j = begin; j < end; j += 16) {
-            if (current) __builtin_prefetch(current + j);
-            __builtin_prefetch(q_membrane(t) + j);
-        }
+        for (Index j = rows_.begin * shape_.floats(); j < rows_.end * shape_.floats(); j += 16)
+            __builtin_prefetch(q(t) + j);
     }
 
-    // The rows of this member in x, g and back. A becomes the adjoint of Q(t).
+    // The rows of this member in x, g and back. A becomes the adjoint of Q(t), whose membranes begin at q.
     void step_rows(const float* q, float* x, float* g, float* back) {
         const Index width = shape_.width, N = shape_.N;
         const StepFactors& f = own_.factors;
         for (Index row = rows_.begin; row < rows_.end; ++row) {
             float *current = shared_.a + row * shape_.stride, *membrane = current + shape_.membrane();
 #pragma omp simd
-            for (Index j = 0; j < N; ++j) x[row * width + j] = f.psi[j] * q[row * N + j];
+            for (Index j = 0; j < N; ++j) x[row * width + j] = f.psi[j] * q[row * shape_.floats() + j];
             std::fill(x + row * width + N, x + (row + 1) * width, 0.0f);
 #pragma omp simd
             for (Index j = 0; j < width; ++j) {
                 membrane[j] *= f.reset[j];
                 g[row * width + j] = (1.0f - f.beta[j]) * membrane[j];
             }
-            if (pass_.a.current)
+            if (shape_.current())
 #pragma omp simd
                 for (Index j = 0; j < width; ++j) {
                     const float sum = fmaf(1.0f - f.beta[j], membrane[j], current[j]);
@@ -176,7 +170,7 @@ private:
         for (Index row = 0; row < shape_.k; ++row)
 #pragma omp simd
             for (Index j = columns.begin; j < columns.end; ++j)
-                own_.sum[j] = fmaf(back[row * shape_.width + j], q[row * shape_.N + j], own_.sum[j]);
+                own_.sum[j] = fmaf(back[row * shape_.width + j], q[row * shape_.floats() + j], own_.sum[j]);
         with_surrogate(model_.surrogate, [&](auto surrogate) {
             using S = decltype(surrogate);
 #pragma omp simd
@@ -185,7 +179,7 @@ private:
         });
     }
 
-    const BasisShape& shape_;
+    const PaddedBasis& shape_;
     const NeuronModel& model_;
     const float* panels_;  // of W
     const TangentStepsBackward& pass_;
@@ -195,15 +189,16 @@ private:
     Private& own_;
     float* dw_;  // [N, width]
     Member::Range rows_;
-    Index first_;  // where this sequence's vectors begin in an array [b, k, N]
+    Index first_;  // where this sequence's vectors begin in a basis
 };
 
 }  // namespace
 
-bool CpuBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index k,
-                                        Index N, const float* w_rec, const TangentStepsBackward& pass) {
-    if (!takes_tangents_backward(b, k, N).takes) return false;
-    const BasisShape shape(k, N, pass.a.current != nullptr);
+bool CpuBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& basis,
+                                        const float* w_rec, const TangentStepsBackward& pass) {
+    const Index b = basis.b, N = basis.n;
+    if (!takes_tangents_backward(b, basis.k, N).takes) return false;
+    const PaddedBasis shape(basis);
     const Index parts = std::min(b, most_parts), size = N * shape.width;
     Arena arena(
         scratch(0, (4 * (parts + 1) * size + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));

@@ -19,20 +19,19 @@ constexpr double lost_rank = 1e-3;
 
 }  // namespace
 
-TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, Index b, Index k, Index n)
+TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape)
     : backend_(backend),
       grid_(grid),
-      b_(b),
-      k_(k),
-      n_(n),
-      gram_(backend, b * k * k),
-      log_r_(backend, b * k),
-      info_(backend, b),
+      shape_(shape),
+      b_(shape.b),
+      k_(shape.k),
+      gram_(backend, b_ * k_ * k_),
+      log_r_(backend, b_ * k_),
+      info_(backend, b_),
       square_(backend, 1) {}
 
-void TangentQr::gram(Tangents x, Tangents y) {
-    backend_.gram(b_, k_, n_, x.membrane, y.membrane, gram_.data(), false);
-    if (x.current) backend_.gram(b_, k_, n_, x.current, y.current, gram_.data(), true);
+void TangentQr::gram(const float* x, const float* y) {
+    backend_.gram(shape_, x, y, gram_.data());
     grid_.neurons().all_reduce_sum(gram_.data(), Scalar::float64, b_ * k_ * k_);
 }
 
@@ -59,25 +58,20 @@ void TangentQr::fill_up_gram(const std::vector<Index>& independent) {
 }
 
 // Whether a vector (from 0) of a sequence is finite, over all neurons.
-bool TangentQr::finite(Tangents a, Index sequence, Index vector) {
-    const Index at = (sequence * k_ + vector) * n_;
+bool TangentQr::finite(const float* a, Index sequence, Index vector) {
     square_.zero();
-    backend_.sum_squares(a.membrane + at, n_, square_.data());
-    if (a.current) backend_.sum_squares(a.current + at, n_, square_.data());
+    backend_.sum_squares(a + (sequence * k_ + vector) * shape_.D(), shape_.D(), square_.data());
     grid_.neurons().all_reduce_sum(square_.data(), Scalar::float64, 1);
     return std::isfinite(square_.to_host()[0]);
 }
 
 // Sets the vectors of a sequence from `first` (from 0) on to 0.
-void TangentQr::drop(Tangents a, Index sequence, Index first) {
-    const Index at = (sequence * k_ + first) * n_;
-    const auto bytes = static_cast<std::size_t>((k_ - first) * n_) * sizeof(float);
-    if (bytes == 0) return;
-    backend_.zero(a.membrane + at, bytes);
-    if (a.current) backend_.zero(a.current + at, bytes);
+void TangentQr::drop(float* a, Index sequence, Index first) {
+    const auto bytes = static_cast<std::size_t>((k_ - first) * shape_.D()) * sizeof(float);
+    if (bytes) backend_.zero(a + (sequence * k_ + first) * shape_.D(), bytes);
 }
 
-void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* r, double* log_r,
+void TangentQr::factorise(Index step, Index first_sequence, float* a, double* r, double* log_r,
                           std::vector<Index>* independent) {
     const auto matrix_bytes = static_cast<std::size_t>(b_ * k_ * k_) * sizeof(double);
     // The number of vectors of a sequence that count.
@@ -111,13 +105,12 @@ void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* 
                 if (!any_lost()) fail(step, first_sequence, 0);
                 continue;
             }
-            backend_.householder(b_, k_, n_, a, r, info_.data());
+            backend_.householder(b_, k_, shape_.D(), a, r, info_.data());
             any_lost();
             for (Index s = 0; s < b_; ++s) drop(a, s, counted(s));
             break;
         }
-        backend_.divide_by_r(b_, k_, n_, gram_.data(), a.membrane);
-        if (a.current) backend_.divide_by_r(b_, k_, n_, gram_.data(), a.current);
+        backend_.divide_by_r(b_, k_, shape_.D(), gram_.data(), a);
         if (round == 0)
             backend_.copy(r, gram_.data(), matrix_bytes);
         else
@@ -152,11 +145,9 @@ void TangentQr::factorise(Index step, Index first_sequence, Tangents a, double* 
     }
 }
 
-void TangentQr::backward(Tangents q, const double* r, const double* weight, Tangents qb) {
+void TangentQr::backward(const float* q, const double* r, const double* weight, float* qb) {
     gram(qb, q);
-    backend_.qr_backward_small(b_, k_, r, weight, gram_.data(), gram_.data());
-    backend_.qr_backward_apply(b_, k_, n_, q.membrane, gram_.data(), r, qb.membrane);
-    if (q.current) backend_.qr_backward_apply(b_, k_, n_, q.current, gram_.data(), r, qb.current);
+    backend_.qr_backward(b_, k_, shape_.D(), q, r, weight, gram_.data(), qb);
 }
 
 }  // namespace spikefloss

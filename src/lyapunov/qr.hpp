@@ -13,33 +13,34 @@ namespace spikefloss {
 
 class TangentQr {
 public:
-    // For b sequences, k tangent vectors, n neurons of this rank.
-    TangentQr(Backend& backend, const ProcessGrid& grid, Index b, Index k, Index n);
+    // `shape` is that of the basis of this rank.
+    TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape);
 
     // A = Q R with R_jj > 0: a becomes Q, r [b, k, k] becomes R; ln R_jj is written to log_r, host memory [b, k].
     // If a vector is a combination of earlier ones and `independent` is null, throws Error(Exit::numerics), which names
     // `step` and the sequence (counted from first_sequence). A measurement gives independent [b], k for each sequence
     // at the start. Then this vector and all later ones become 0 and stay 0, independent[s] becomes the number of
     // vectors before it, and ln R_jj of the others is -infinite. Vectors that are not finite are always an error.
-    void factorise(Index step, Index first_sequence, Tangents a, double* r, double* log_r,
+    void factorise(Index step, Index first_sequence, float* a, double* r, double* log_r,
                    std::vector<Index>* independent = nullptr);
 
     // The adjoint: with qb = dL/dQ, q = Q and weight[b, j] = dL/d(ln R_jj), qb becomes dL/dA:
     //   M = R Rb' - Qb' Q,  C = tril(M) + tril(M, -1)',  Ab = (Qb + Q C) R^-T.
-    void backward(Tangents q, const double* r, const double* weight, Tangents qb);
+    void backward(const float* q, const double* r, const double* weight, float* qb);
 
 private:
     // gram_ = x' y summed over all neurons.
-    void gram(Tangents x, Tangents y);
+    void gram(const float* x, const float* y);
     // Makes gram_ the identity for lost vectors, so that their part of R is the identity too.
     void fill_up_gram(const std::vector<Index>& independent);
-    bool finite(Tangents a, Index sequence, Index vector);
-    void drop(Tangents a, Index sequence, Index first);
+    bool finite(const float* a, Index sequence, Index vector);
+    void drop(float* a, Index sequence, Index first);
     [[noreturn]] void fail(Index step, Index sequence, Index column) const;
 
     Backend& backend_;
     const ProcessGrid& grid_;
-    Index b_, k_, n_;
+    BasisShape shape_;
+    Index b_, k_;
     Buffer<double> gram_;        // [b, k, k]
     Buffer<double> log_r_;       // [b, k]
     Buffer<std::int32_t> info_;  // [b]

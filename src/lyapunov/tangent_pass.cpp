@@ -32,48 +32,35 @@ TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Networ
     : backend_(backend),
       grid_(grid),
       options_(checked(options, network.state_size(), T)),
+      shape_{b, options.exponents, network.n(), network.has_current()},
       b_(b),
-      k_(options.exponents),
-      n_(network.n()),
+      k_(shape_.k),
+      n_(shape_.n),
+      rows_(shape_.rows()),
       last_(T / options.qr_interval * options.qr_interval),
       counted_(counted_qrs(options, T)),
       keep_(keep),
-      has_current_(network.has_current()),
-      recurrence_(backend, grid, network.layout.shape().neurons, b * k_),
-      qr_(backend, grid, b, k_, n_),
-      rows_(b * k_),
-      basis_size_((has_current_ ? 2 : 1) * rows_ * n_),
-      q_(backend, (keep ? last_ + 1 : 2) * basis_size_),
+      recurrence_(backend, grid, network.layout.shape().neurons, rows_),
+      qr_(backend, grid, shape_),
+      q_(backend, (keep ? last_ + 1 : 2) * shape_.size()),
       r_(backend, (keep ? last_ / options.qr_interval : 1) * b * k_ * k_),
       x_(backend, rows_ * n_),
       product_(backend, rows_ * n_),
-      adjoint_(backend, keep ? basis_size_ : 0),
+      adjoint_(backend, keep ? shape_.size() : 0),
       g_(backend, keep ? rows_ * n_ : 0),
       weight_(backend, keep ? rows_ : 0),
       all_log_r_(backend, last_ / options.qr_interval * rows_),
       failure_(backend, 2 * b) {}
 
-Tangents TangentPass::basis(Index t) {
-    float* at = q_.data() + (keep_ ? t : t % 2) * basis_size_;
-    return has_current_ ? Tangents{at, at + rows_ * n_} : Tangents{nullptr, at};
-}
-
 // psi(u[t] - theta) * Q_u before step t, gathered over the neuron shards.
 const float* TangentPass::tangent_input(const Network& network, StatePass& state, Index t) {
-    backend_.tangent_input(network.model.neuron, b_, k_, n_, state.membrane(t), basis(t).membrane, x_.data());
+    backend_.tangent_input(network.model.neuron, shape_, state.membrane(t), basis(t), x_.data());
     return recurrence_.gather(rows_, x_.data());
 }
 
-// Copies Q before step 0 from [b, k, D] to the current and membrane parts.
 void TangentPass::start(const std::vector<float>& q0) {
-    std::vector<float> parts(static_cast<std::size_t>(basis_size_));
-    const Index part_size = rows_ * n_, part_count = has_current_ ? 2 : 1;
-    for (Index row = 0; row < rows_; ++row)
-        for (Index part = 0; part < part_count; ++part)
-            for (Index j = 0; j < n_; ++j)
-                parts[static_cast<std::size_t>(part * part_size + row * n_ + j)] =
-                    q0[static_cast<std::size_t>((row * part_count + part) * n_ + j)];
-    if (basis_size_) backend_.copy_in(q_.data(), parts.data(), parts.size() * sizeof(float));
+    SPIKEFLOSS_ASSERT(static_cast<Index>(q0.size()) == shape_.size());
+    if (!q0.empty()) backend_.copy_in(q_.data(), q0.data(), q0.size() * sizeof(float));
     independent_.assign(static_cast<std::size_t>(b_), k_);
     log_r_.clear();
     log_r_.reserve(static_cast<std::size_t>(counted_ * rows_));
@@ -102,7 +89,7 @@ void TangentPass::loop_forward(const Network& network, StatePass& state, Index f
     std::vector<double> logs(static_cast<std::size_t>(rows_));
     for (Index t = 0; t < last_; ++t) {
         recurrence_.apply(network[Parameter::w_rec], rows_, tangent_input(network, state, t), product_.data());
-        backend_.tangent_step(network.model.neuron, options_.reset, network.neurons(), b_, k_, n_, state.membrane(t),
+        backend_.tangent_step(network.model.neuron, options_.reset, network.neurons(), shape_, state.membrane(t),
                               product_.data(), basis(t), basis(t + 1));
         if (!is_qr(t + 1)) continue;
         const Index qr = (t + 1) / options_.qr_interval - 1;
@@ -124,14 +111,14 @@ bool TangentPass::whole_forward(const Network& network, StatePass& state, const 
                                 .reset = options_.reset,
                                 .u = state.membrane(0),
                                 .q = basis(0),
-                                .q_stride = keep_ ? basis_size_ : 0,
+                                .q_stride = keep_ ? shape_.size() : 0,
                                 .r = r_.data(),
                                 .r_stride = keep_ ? rows_ * k_ : 0,
                                 .log_r = all_log_r_.data(),
                                 .failure = failure_.data()};
-        require(backend_.tangent_steps(network.model.neuron, network.neurons(), b_, k_, n_, network[Parameter::w_rec],
-                                       pass),
-                Exit::internal, "the backend did not take tangents that its limits allow");
+        require(
+            backend_.tangent_steps(network.model.neuron, network.neurons(), shape_, network[Parameter::w_rec], pass),
+            Exit::internal, "the backend did not take tangents that its limits allow");
         bool failed = false, doubt = false;
         const std::vector<std::int32_t> failure = failure_.to_host();
         for (std::size_t s = 0; s < failure.size(); s += 2) {
@@ -155,10 +142,6 @@ std::vector<double> TangentPass::exponents() const {
     return lambda;
 }
 
-Tangents TangentPass::adjoint() {
-    return has_current_ ? Tangents{adjoint_.data(), adjoint_.data() + rows_ * n_} : Tangents{nullptr, adjoint_.data()};
-}
-
 void TangentPass::backward(const Network& network, StatePass& state, const std::vector<double>& d_exponents,
                            bool time_constants, SumBuffer& gradient, float* extra) {
     std::vector<double> weights(d_exponents);  // dL/d(ln R_jj) of every counted QR
@@ -174,7 +157,7 @@ void TangentPass::loop_backward(const Network& network, StatePass& state, const 
                                 bool time_constants, SumBuffer& gradient, float* extra) {
     const NeuronModel& model = network.model.neuron;
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
-    const Tangents a = adjoint();  // in turn the adjoint of the basis, of its QR and of the step
+    float* const a = adjoint_.data();  // in turn the adjoint of the basis, of its QR and of the step
     weight_.zero();
     bool counting = false;
     for (Index t = last_; t-- > 0;) {
@@ -187,20 +170,17 @@ void TangentPass::loop_backward(const Network& network, StatePass& state, const 
             const Index qr = (t + 1) / options_.qr_interval - 1;
             qr_.backward(basis(t + 1), r_.data() + qr * rows_ * k_, weight_.data(), a);
         }
-        backend_.tangent_step_backward(model, options_.reset, network.neurons(), b_, k_, n_, state.membrane(t), a,
-                                       g_.data());
         const float* x = tangent_input(network, state, t);
+        if (time_constants) recurrence_.apply(network[Parameter::w_rec], rows_, x, product_.data());
+        const TangentTimeConstants also{basis(t), product_.data(), gradient.matrix(1, n_, at(Parameter::alpha)),
+                                        gradient.matrix(1, n_, at(Parameter::beta))};
+        backend_.tangent_step_backward(model, options_.reset, network.neurons(), shape_, state.membrane(t), a,
+                                       g_.data(), time_constants ? &also : nullptr);
         recurrence_.add_outer(rows_, g_.data(), x,
                               gradient.matrix(n_, network.layout.shape().neurons, at(Parameter::w_rec)));
-        if (time_constants) {
-            recurrence_.apply(network[Parameter::w_rec], rows_, x, product_.data());
-            backend_.tangent_time_constants_backward(
-                network.neurons(), b_, k_, n_, basis(t), product_.data(), a.membrane, g_.data(),
-                gradient.matrix(1, n_, at(Parameter::alpha)), gradient.matrix(1, n_, at(Parameter::beta)));
-        }
         recurrence_.apply_transposed(network[Parameter::w_rec], rows_, g_.data(), product_.data());
-        backend_.tangent_input_backward(model, network.neurons(), b_, k_, n_, state.membrane(t), basis(t).membrane,
-                                        product_.data(), g_.data(), a, extra + t * b_ * n_);
+        backend_.tangent_input_backward(model, network.neurons(), shape_, state.membrane(t), basis(t), product_.data(),
+                                        g_.data(), a, extra + t * b_ * n_);
     }
 }
 
@@ -211,17 +191,16 @@ void TangentPass::whole_backward(const Network& network, StatePass& state, const
                                     .qr_interval = options_.qr_interval,
                                     .reset = options_.reset,
                                     .u = state.membrane(0),
-                                    .q_current = basis(0).current,
-                                    .q_membrane = basis(0).membrane,
-                                    .q_stride = basis_size_,
+                                    .q = basis(0),
+                                    .q_stride = shape_.size(),
                                     .r = r_.data(),
                                     .weight = weight_.data(),
                                     .first_counted = last_ / options_.qr_interval - counted_,
-                                    .a = adjoint(),
+                                    .a = adjoint_.data(),
                                     .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset),
                                     .e = extra};
-    require(backend_.tangent_steps_backward(network.model.neuron, network.neurons(), b_, k_, n_,
-                                            network[Parameter::w_rec], pass),
+    require(backend_.tangent_steps_backward(network.model.neuron, network.neurons(), shape_, network[Parameter::w_rec],
+                                            pass),
             Exit::internal, "the backend did not take tangents that its limits allow");
 }
 

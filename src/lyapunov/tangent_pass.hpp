@@ -70,8 +70,7 @@ private:
                        bool time_constants, SumBuffer& gradient, float* extra);
     void whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
                         SumBuffer& gradient, float* extra);
-    Tangents adjoint();       // the parts of adjoint_
-    Tangents basis(Index t);  // Q before step t (t = 0..T), within q_
+    float* basis(Index t) { return q_.data() + (keep_ ? t : t % 2) * shape_.size(); }  // Q before step t (t = 0..T)
     bool is_qr(Index end) const { return end % options_.qr_interval == 0; }
     bool counts(Index end) const { return end - options_.qr_interval >= options_.warmup; }
     const float* tangent_input(const Network& network, StatePass& state, Index t);
@@ -79,19 +78,19 @@ private:
     Backend& backend_;
     const ProcessGrid& grid_;
     TangentOptions options_;
-    Index b_, k_, n_;
-    Index last_;  // the last step that ends with a QR
+    BasisShape shape_;
+    Index b_, k_, n_, rows_;  // of shape_
+    Index last_;              // the last step that ends with a QR
     Index counted_;
-    bool keep_, has_current_;
+    bool keep_;
     bool whole_passes_ = true;
     Index rounds_ = 1;  // of Cholesky in a QR of a whole pass; 2 after 1 was not enough
     Recurrence recurrence_;
     TangentQr qr_;
-    Index rows_, basis_size_;         // b k; elements of one basis, both parts
-    Buffer<float> q_;                 // [last + 1 or 2][current, membrane][b, k, n]
+    Buffer<float> q_;                 // [last + 1 or 2][b, k, D]
     Buffer<double> r_;                // [QRs or 1][b, k, k]
     Buffer<float> x_, product_;       // [b, k, n]: psi * Q_u; W x, and W' g
-    Buffer<float> adjoint_, g_;       // [2][b, k, n] adjoint of the basis; [b, k, n]
+    Buffer<float> adjoint_, g_;       // [b, k, D] adjoint of the basis; [b, k, n]
     Buffer<double> weight_;           // [b, k]
     Buffer<double> all_log_r_;        // [QRs, b, k] of a whole pass
     Buffer<std::int32_t> failure_;    // [b, 2] of a whole pass

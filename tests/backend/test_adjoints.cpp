@@ -140,28 +140,25 @@ TEST_P(Adjoints, StepOfTheTangents) {
                     Neurons net({.threshold = 0.7f, .reset = reset}, b, n);
                     if (!has_current) net.alpha.assign(net.alpha.size(), 0.0f);
                     const Floats w_host = random_floats(n * n, 9, 1.0 / std::sqrt(double(n)));
-                    const Index current_count = has_current ? count : 0;
-                    const Floats x_i = random_floats(current_count, 1), x_u = random_floats(count, 2),
-                                 y_i = random_floats(current_count, 3), y_u = random_floats(count, 4);
+                    const BasisShape shape{b, k, n, has_current};
+                    const Floats x = random_floats(shape.size(), 1), y = random_floats(shape.size(), 3);
                     const Constants constants(backend, net);
-                    const Buffer<float> u_(backend, net.u), w(backend, w_host), q_u_copy(backend, x_u);
-                    Buffer<float> q_i(backend, x_i), q_u(backend, x_u), a_i(backend, y_i), a_u(backend, y_u);
+                    const Buffer<float> u_(backend, net.u), w(backend, w_host), q(backend, x);
+                    Buffer<float> p(backend, shape.size()), a(backend, y);
                     Buffer<float> input(backend, count), g(backend, count), e(backend, b * n);
-                    const Tangents q{has_current ? q_i.data() : nullptr, q_u.data()},
-                        a{has_current ? a_i.data() : nullptr, a_u.data()};
 
-                    backend.tangent_input(net.model, b, k, n, u_.data(), q.membrane, input.data());
+                    backend.tangent_input(net.model, shape, u_.data(), q.data(), input.data());
                     const Buffer<float> wx = times_transposed(rows, n, input, w);
-                    backend.tangent_step(net.model, jacobian, constants, b, k, n, u_.data(), wx.data(), q, q);
+                    backend.tangent_step(net.model, jacobian, constants, shape, u_.data(), wx.data(), q.data(),
+                                         p.data());
 
-                    backend.tangent_step_backward(net.model, jacobian, constants, b, k, n, u_.data(), a, g.data());
+                    backend.tangent_step_backward(net.model, jacobian, constants, shape, u_.data(), a.data(), g.data(),
+                                                  nullptr);
                     const Buffer<float> back = times(rows, n, g, w);
-                    backend.tangent_input_backward(net.model, constants, b, k, n, u_.data(), q_u_copy.data(),
-                                                   back.data(), g.data(), a, e.data());
-                    const Floats jx_i = q_i.to_host(), jx_u = q_u.to_host();
-                    expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u),
-                                          dot(x_i, a_i.to_host()) + dot(x_u, a_u.to_host()),
-                                          (norm(jx_i) + norm(jx_u)) * (norm(y_i) + norm(y_u)));
+                    backend.tangent_input_backward(net.model, constants, shape, u_.data(), q.data(), back.data(),
+                                                   g.data(), a.data(), e.data());
+                    const Floats jx = p.to_host();
+                    expect_equal_products(dot(jx, y), dot(x, a.to_host()), norm(jx) * norm(y));
                 }
 }
 
@@ -192,10 +189,9 @@ TEST_P(Adjoints, Qr) {
         Buffer<double> r(backend, k * k), c(backend, k * k);
         const Buffer<double> weight_(backend, weight);
         Buffer<std::int32_t> info(backend, 1);
-        backend.householder(1, k, n, {nullptr, q.data()}, r.data(), info.data());
-        backend.gram(1, k, n, adjoint.data(), q.data(), c.data(), false);
-        backend.qr_backward_small(1, k, r.data(), weight_.data(), c.data(), c.data());
-        backend.qr_backward_apply(1, k, n, q.data(), c.data(), r.data(), adjoint.data());
+        backend.householder(1, k, n, q.data(), r.data(), info.data());
+        backend.gram({1, k, n, false}, adjoint.data(), q.data(), c.data());
+        backend.qr_backward(1, k, n, q.data(), r.data(), weight_.data(), c.data(), adjoint.data());
 
         const auto value = [&](double h) {
             Doubles columns(n * k);

@@ -8,17 +8,28 @@ namespace {
 class TangentOperations : public OperationTest {};
 SPIKEFLOSS_ON_EVERY_BACKEND(TangentOperations);
 
-// Tangent vectors, [b, k, n] each part, in host and backend memory.
+BasisShape basis_of(const Shape& shape, bool current) { return {shape.b, shape.k, shape.n, current}; }
+
+// A basis in host and backend memory. Its elements are addressed by `at` of [b, k, n].
 struct TangentCase {
-    Floats current, membrane;
-    Buffer<float> current_, membrane_;
-    TangentCase(Backend& backend, const Shape& shape, bool has_current, std::uint64_t seed)
-        : current(random_floats(has_current ? shape.b * shape.k * shape.n : 0, seed)),
-          membrane(random_floats(shape.b * shape.k * shape.n, seed + 1)),
-          current_(backend, current),
-          membrane_(backend, membrane) {}
-    Tangents view() { return {current.empty() && !membrane.empty() ? nullptr : current_.data(), membrane_.data()}; }
-    double current_at(Index at) const { return current.empty() ? 0.0 : current[at]; }
+    BasisShape shape;
+    Floats q;
+    Buffer<float> q_;
+    TangentCase(Backend& backend, const Shape& size, bool current, std::uint64_t seed)
+        : shape(basis_of(size, current)), q(random_floats(shape.size(), seed)), q_(backend, q) {}
+    Index count() const { return shape.rows() * shape.n; }
+    Index membrane(Index at) const { return at / shape.n * shape.D() + shape.membrane() + at % shape.n; }
+    double membrane_at(Index at) const { return q[membrane(at)]; }
+    double current_at(Index at) const { return shape.current ? q[membrane(at) - shape.n] : 0.0; }
+    // A basis of these values.
+    Doubles joined(const Doubles& current, const Doubles& membranes) const {
+        Doubles all(shape.size());
+        for (Index at = 0; at < count(); ++at) {
+            all[membrane(at)] = membranes[at];
+            if (shape.current) all[membrane(at) - shape.n] = current[at];
+        }
+        return all;
+    }
 };
 
 // test(shape, neurons, has_current, jacobian reset) for all combinations. Without a current every alpha is 0.
@@ -48,62 +59,69 @@ TEST_P(TangentOperations, Input) {
         for (Surrogate surrogate : all_surrogates) {
             SCOPED_TRACE(testing::Message() << shape << ", surrogate " << int(surrogate));
             const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, shape.b, shape.n);
-            TangentCase q(backend, shape, false, 71);
-            Doubles x(q.membrane.size());
-            for (Index at = 0; at < static_cast<Index>(x.size()); ++at)
-                x[at] = net.psi(neuron_of(shape, at)) * q.membrane[at];
-            const Buffer<float> u_(backend, net.u);
-            Buffer<float> x_(backend, static_cast<Index>(x.size()));
-            backend.tangent_input(net.model, shape.b, shape.k, shape.n, u_.data(), q.membrane_.data(), x_.data());
-            EXPECT_TRUE(close_to(x_.to_host(), x, 1e-6));
+            for (bool has_current : {false, true}) {
+                const TangentCase q(backend, shape, has_current, 71);
+                Doubles x(q.count());
+                for (Index at = 0; at < q.count(); ++at) x[at] = net.psi(neuron_of(shape, at)) * q.membrane_at(at);
+                const Buffer<float> u_(backend, net.u);
+                Buffer<float> x_(backend, q.count());
+                backend.tangent_input(net.model, q.shape, u_.data(), q.q_.data(), x_.data());
+                EXPECT_TRUE(close_to(x_.to_host(), x, 1e-6)) << "current " << has_current;
+            }
         }
 }
 
 TEST_P(TangentOperations, OneStep) {
     for_every_map([&](const Shape& shape, const Neurons& net, bool has_current, JacobianReset jacobian) {
         TangentCase q(backend, shape, has_current, 72), p(backend, shape, has_current, 74);
-        const Index count = static_cast<Index>(q.membrane.size());
-        const Floats wx = random_floats(count, 76);
-        Doubles current(has_current ? count : 0), membrane(count);
-        for (Index at = 0; at < count; ++at) {
+        const Floats wx = random_floats(q.count(), 76);
+        Doubles current(q.count()), membrane(q.count());
+        for (Index at = 0; at < q.count(); ++at) {
             const Index j = at % shape.n;
-            const double p_i = net.alpha[j] * q.current_at(at) + wx[at];
-            if (has_current) current[at] = p_i;
+            current[at] = net.alpha[j] * q.current_at(at) + wx[at];
             membrane[at] = factor(net, jacobian, neuron_of(shape, at)) *
-                           (double(net.beta[j]) * q.membrane[at] + (1.0 - net.beta[j]) * p_i);
+                           (double(net.beta[j]) * q.membrane_at(at) + (1.0 - net.beta[j]) * current[at]);
         }
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u), wx_(backend, wx);
-        backend.tangent_step(net.model, jacobian, constants, shape.b, shape.k, shape.n, u_.data(), wx_.data(), q.view(),
-                             p.view());
-        EXPECT_TRUE(all_equal(q.membrane_.to_host(), q.membrane));
-        EXPECT_TRUE(close_to(p.current_.to_host(), current, 1e-6));
-        EXPECT_TRUE(close_to(p.membrane_.to_host(), membrane, 1e-6));
+        backend.tangent_step(net.model, jacobian, constants, q.shape, u_.data(), wx_.data(), q.q_.data(), p.q_.data());
+        EXPECT_TRUE(all_equal(q.q_.to_host(), q.q));
+        EXPECT_TRUE(close_to(p.q_.to_host(), q.joined(current, membrane), 1e-6));
         // In place.
-        backend.tangent_step(net.model, jacobian, constants, shape.b, shape.k, shape.n, u_.data(), wx_.data(), q.view(),
-                             q.view());
-        EXPECT_TRUE(all_equal(q.current_.to_host(), p.current_.to_host()));
-        EXPECT_TRUE(all_equal(q.membrane_.to_host(), p.membrane_.to_host()));
+        backend.tangent_step(net.model, jacobian, constants, q.shape, u_.data(), wx_.data(), q.q_.data(), q.q_.data());
+        EXPECT_TRUE(all_equal(q.q_.to_host(), p.q_.to_host()));
     });
 }
 
 TEST_P(TangentOperations, OneStepBackward) {
     for_every_map([&](const Shape& shape, const Neurons& net, bool has_current, JacobianReset jacobian) {
         TangentCase a(backend, shape, has_current, 81);
-        const Index count = static_cast<Index>(a.membrane.size());
-        Doubles membrane(count), g(count);
-        for (Index at = 0; at < count; ++at) {
-            membrane[at] = factor(net, jacobian, neuron_of(shape, at)) * a.membrane[at];
-            g[at] = a.current_at(at) + (1.0 - net.beta[at % shape.n]) * membrane[at];
+        const TangentCase q(backend, shape, has_current, 97);
+        const Floats wx = random_floats(q.count(), 98), alpha = random_floats(shape.n, 101),
+                     beta = random_floats(shape.n, 102);
+        Doubles current(a.count()), membrane(a.count()), g(a.count()), d_alpha = widened(alpha), d_beta = widened(beta);
+        for (Index at = 0; at < a.count(); ++at) {
+            const Index j = at % shape.n;
+            current[at] = a.current_at(at);
+            membrane[at] = factor(net, jacobian, neuron_of(shape, at)) * a.membrane_at(at);
+            g[at] = current[at] + (1.0 - net.beta[j]) * membrane[at];
+            d_alpha[j] += g[at] * q.current_at(at);
+            d_beta[j] += membrane[at] * (q.membrane_at(at) - (net.alpha[j] * q.current_at(at) + wx[at]));
         }
         const Constants constants(backend, net);
-        const Buffer<float> u_(backend, net.u);
-        Buffer<float> g_(backend, count);
-        backend.tangent_step_backward(net.model, jacobian, constants, shape.b, shape.k, shape.n, u_.data(), a.view(),
-                                      g_.data());
-        EXPECT_TRUE(close_to(g_.to_host(), g, 1e-6));
-        EXPECT_TRUE(close_to(a.membrane_.to_host(), membrane, 1e-6));
-        EXPECT_TRUE(all_equal(a.current_.to_host(), a.current));
+        const Buffer<float> u_(backend, net.u), wx_(backend, wx);
+        for (bool time_constants : {false, true}) {
+            Buffer<float> a_(backend, a.q), g_(backend, a.count());
+            SumBuffer alpha_ = sums_on_backend(alpha), beta_ = sums_on_backend(beta);
+            const TangentTimeConstants sums{q.q_.data(), wx_.data(), alpha_.matrix(1, shape.n),
+                                            beta_.matrix(1, shape.n)};
+            backend.tangent_step_backward(net.model, jacobian, constants, a.shape, u_.data(), a_.data(), g_.data(),
+                                          time_constants ? &sums : nullptr);
+            EXPECT_TRUE(close_to(g_.to_host(), g, 1e-6));
+            EXPECT_TRUE(close_to(a_.to_host(), a.joined(current, membrane), 1e-6));
+            EXPECT_TRUE(close_to(to_host(alpha_), time_constants ? d_alpha : widened(alpha), 1e-5));
+            EXPECT_TRUE(close_to(to_host(beta_), time_constants ? d_beta : widened(beta), 1e-5));
+        }
     });
 }
 
@@ -114,24 +132,22 @@ TEST_P(TangentOperations, InputBackward) {
                 SCOPED_TRACE(testing::Message()
                              << shape << ", surrogate " << int(surrogate) << ", current " << has_current);
                 const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, shape.b, shape.n);
-                TangentCase a(backend, shape, has_current, 91), q(backend, shape, false, 93);
-                const Index count = static_cast<Index>(a.membrane.size());
-                const Floats back = random_floats(count, 94), g = random_floats(count, 95),
+                TangentCase a(backend, shape, has_current, 91), q(backend, shape, has_current, 93);
+                const Floats back = random_floats(a.count(), 94), g = random_floats(a.count(), 95),
                              e = random_floats(shape.b * shape.n, 96);
-                Doubles current(has_current ? count : 0), membrane(count), extra = widened(e);
-                for (Index at = 0; at < count; ++at) {
+                Doubles current(a.count()), membrane(a.count()), extra = widened(e);
+                for (Index at = 0; at < a.count(); ++at) {
                     const Index j = at % shape.n, neuron = neuron_of(shape, at);
-                    if (has_current) current[at] = double(net.alpha[j]) * g[at];
-                    membrane[at] = double(net.beta[j]) * a.membrane[at] + net.psi(neuron) * back[at];
-                    extra[neuron] += net.slope(neuron) * back[at] * q.membrane[at];
+                    current[at] = double(net.alpha[j]) * g[at];
+                    membrane[at] = double(net.beta[j]) * a.membrane_at(at) + net.psi(neuron) * back[at];
+                    extra[neuron] += net.slope(neuron) * back[at] * q.membrane_at(at);
                 }
                 const Constants constants(backend, net);
                 const Buffer<float> u_(backend, net.u), back_(backend, back), g_(backend, g);
                 Buffer<float> e_(backend, e);
-                backend.tangent_input_backward(net.model, constants, shape.b, shape.k, shape.n, u_.data(),
-                                               q.membrane_.data(), back_.data(), g_.data(), a.view(), e_.data());
-                EXPECT_TRUE(close_to(a.current_.to_host(), current, 1e-6));
-                EXPECT_TRUE(close_to(a.membrane_.to_host(), membrane, 1e-6));
+                backend.tangent_input_backward(net.model, constants, a.shape, u_.data(), q.q_.data(), back_.data(),
+                                               g_.data(), a.q_.data(), e_.data());
+                EXPECT_TRUE(close_to(a.q_.to_host(), a.joined(current, membrane), 1e-6));
                 EXPECT_TRUE(close_to(e_.to_host(), extra, 1e-5));
             }
 }
@@ -146,36 +162,10 @@ TEST_P(TangentOperations, SurrogateSlopesDoNotOverflow) {
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u), ones(backend, Floats(10, 1.0f));
         Buffer<float> membrane(backend, 10), e(backend, 10);
-        backend.tangent_input_backward(net.model, constants, 1, 1, 10, u_.data(), ones.data(), ones.data(), ones.data(),
-                                       {nullptr, membrane.data()}, e.data());
+        backend.tangent_input_backward(net.model, constants, {1, 1, 10, false}, u_.data(), ones.data(), ones.data(),
+                                       ones.data(), membrane.data(), e.data());
         EXPECT_TRUE(close_to(e.to_host(), expected, 1e-5)) << "surrogate " << int(surrogate);
     }
-}
-
-TEST_P(TangentOperations, GradientsOfTheTimeConstants) {
-    for (const Shape& shape : ragged_shapes())
-        for (bool has_current : {false, true}) {
-            SCOPED_TRACE(testing::Message() << shape << ", current " << has_current);
-            const Neurons net({}, shape.b, shape.n);
-            TangentCase q(backend, shape, has_current, 97);
-            const Index count = static_cast<Index>(q.membrane.size());
-            const Floats wx = random_floats(count, 98), a = random_floats(count, 99), g = random_floats(count, 100),
-                         alpha = random_floats(shape.n, 101), beta = random_floats(shape.n, 102);
-            Doubles d_alpha = widened(alpha), d_beta = widened(beta);
-            for (Index at = 0; at < count; ++at) {
-                const Index j = at % shape.n;
-                d_alpha[j] += g[at] * q.current_at(at);
-                d_beta[j] += a[at] * (q.membrane[at] - (net.alpha[j] * q.current_at(at) + wx[at]));
-            }
-            const Constants constants(backend, net);
-            const Buffer<float> wx_(backend, wx), a_(backend, a), g_(backend, g);
-            SumBuffer alpha_ = sums_on_backend(alpha), beta_ = sums_on_backend(beta);
-            backend.tangent_time_constants_backward(constants, shape.b, shape.k, shape.n, q.view(), wx_.data(),
-                                                    a_.data(), g_.data(), alpha_.matrix(1, shape.n),
-                                                    beta_.matrix(1, shape.n));
-            EXPECT_TRUE(close_to(to_host(alpha_), d_alpha, 1e-5));
-            EXPECT_TRUE(close_to(to_host(beta_), d_beta, 1e-5));
-        }
 }
 
 }  // namespace

@@ -44,28 +44,30 @@ std::vector<PassCase> pass_cases() {
 struct Problem {
     PassCase c;
     Neurons net;
-    Floats w, q_current, q_membrane;
+    Floats w, q;  // [N, N]; [b, k, D]
 
     explicit Problem(const PassCase& c_, std::uint64_t seed = 1)
         : c(c_),
           net({.threshold = 1.0f, .reset = c.reset, .surrogate = c.surrogate, .sharpness = 0.3f}, c.steps * c.b, c.N,
               seed),
           w(random_floats(c.N * c.N, seed + 10, 1.5 / std::sqrt(static_cast<double>(c.N)))),
-          q_current(random_floats(c.has_current ? c.b * c.k * c.N : 0, seed + 11)),
-          q_membrane(random_floats(c.b * c.k * c.N, seed + 12)) {
+          q(random_floats(shape().size(), seed + 11)) {
         net.beta = uniform_floats(c.N, seed + 2, 0.3, 0.9);
         net.alpha = uniform_floats(c.N, seed + 1, 0.3, 0.9);
         if (!c.has_current) net.alpha.assign(net.alpha.size(), 0.0f);
         for (float& u : net.u) u = std::min(std::max(u, -3.0f), 3.0f);
     }
+    BasisShape shape() const { return {c.b, c.k, c.N, c.has_current}; }
     Index part() const { return c.b * c.k * c.N; }
-    Index basis_size() const { return (c.has_current ? 2 : 1) * part(); }
+    Index basis_size() const { return shape().size(); }
+    // Vector j of sequence s, [D].
+    float* vector(Index s, Index j) { return q.data() + (s * c.k + j) * shape().D(); }
     Index qrs() const { return c.steps / c.qr_interval; }
 };
 
 // The inputs and results of a pass, with all bases and R.
 struct Tape {
-    Buffer<float> q;       // [steps + 1][parts][b, k, N]
+    Buffer<float> q;       // [steps + 1][b, k, D]
     Buffer<double> r;      // [QRs, b, k, k]
     Buffer<double> log_r;  // [QRs, b, k]
     Buffer<std::int32_t> failure;
@@ -77,14 +79,9 @@ struct Tape {
           log_r(backend, Doubles(p.qrs() * p.c.b * p.c.k, -1.0)),
           failure(backend, std::vector<std::int32_t>(2 * p.c.b, -1)),
           problem(p) {
-        Floats start = p.q_current;
-        start.insert(start.end(), p.q_membrane.begin(), p.q_membrane.end());
-        backend.copy_in(q.data(), start.data(), start.size() * sizeof(float));
+        backend.copy_in(q.data(), p.q.data(), p.q.size() * sizeof(float));
     }
-    Tangents basis(Index t) {
-        float* at = q.data() + t * problem.basis_size();
-        return problem.c.has_current ? Tangents{at, at + problem.part()} : Tangents{nullptr, at};
-    }
+    float* basis(Index t) { return q.data() + t * problem.basis_size(); }
 };
 
 // The problem's constants in backend memory.
@@ -99,14 +96,14 @@ Tape loop_forward(Backend& backend, const ProcessGrid& grid, const Problem& p, c
     const PassCase& c = p.c;
     Tape tape(backend, p);
     Buffer<float> x(backend, p.part()), product(backend, p.part());
-    TangentQr qr(backend, grid, c.b, c.k, c.N);
+    TangentQr qr(backend, grid, p.shape());
     Doubles all_logs;
     for (Index t = 0; t < c.steps; ++t) {
         const float* u = on.u.data() + t * c.b * c.N;
-        backend.tangent_input(p.net.model, c.b, c.k, c.N, u, tape.basis(t).membrane, x.data());
+        backend.tangent_input(p.net.model, p.shape(), u, tape.basis(t), x.data());
         backend.gemm(Transpose::no, Transpose::yes, {x.data(), c.b * c.k, c.N}, {on.w.data(), c.N, c.N},
                      Matrix<float>(product.data(), c.b * c.k, c.N), false);
-        backend.tangent_step(p.net.model, c.jacobian, on.constants, c.b, c.k, c.N, u, product.data(), tape.basis(t),
+        backend.tangent_step(p.net.model, c.jacobian, on.constants, p.shape(), u, product.data(), tape.basis(t),
                              tape.basis(t + 1));
         if ((t + 1) % c.qr_interval != 0) continue;
         Doubles logs(c.b * c.k);
@@ -131,7 +128,7 @@ bool whole_forward(Backend& backend, const Problem& p, const OnBackend& on, Tape
                             keep ? c.b * c.k * c.k : 0,
                             tape.log_r.data(),
                             tape.failure.data()};
-    return backend.tangent_steps(p.net.model, on.constants, c.b, c.k, c.N, on.w.data(), pass);
+    return backend.tangent_steps(p.net.model, on.constants, p.shape(), on.w.data(), pass);
 }
 
 class TangentPasses : public OperationTest {
@@ -194,40 +191,30 @@ std::optional<Adjoint> backward(Backend& backend, const ProcessGrid& grid, const
     const PassCase& c = p.c;
     Buffer<float> a(backend, random_floats(p.basis_size(), 31)), e(backend, random_floats(c.steps * c.b * c.N, 33));
     const Buffer<double> weight(backend, widened(random_floats(c.b * c.k, 34))), none(backend, c.b * c.k);
-    const Tangents adjoint = c.has_current ? Tangents{a.data(), a.data() + p.part()} : Tangents{nullptr, a.data()};
     const SumMatrix dw = d_w_rec.matrix(c.N, c.N);
     if (whole) {
-        const TangentStepsBackward pass{c.steps,
-                                        c.qr_interval,
-                                        c.jacobian,
-                                        on.u.data(),
-                                        tape.basis(0).current,
-                                        tape.basis(0).membrane,
-                                        p.basis_size(),
-                                        tape.r.data(),
-                                        weight.data(),
-                                        first_counted,
-                                        adjoint,
-                                        dw,
-                                        e.data()};
-        if (!backend.tangent_steps_backward(p.net.model, on.constants, c.b, c.k, c.N, on.w.data(), pass))
+        const TangentStepsBackward pass{
+            c.steps,       c.qr_interval, c.jacobian, on.u.data(), tape.basis(0), p.basis_size(), tape.r.data(),
+            weight.data(), first_counted, a.data(),   dw,          e.data()};
+        if (!backend.tangent_steps_backward(p.net.model, on.constants, p.shape(), on.w.data(), pass))
             return std::nullopt;
     } else {
         Buffer<float> x(backend, p.part()), g(backend, p.part()), back(backend, p.part());
-        TangentQr qr(backend, grid, c.b, c.k, c.N);
+        TangentQr qr(backend, grid, p.shape());
         for (Index t = c.steps; t-- > 0;) {
             const float* u = on.u.data() + t * c.b * c.N;
             const Index index = (t + 1) / c.qr_interval - 1, rows = c.b * c.k;
             if ((t + 1) % c.qr_interval == 0)
                 qr.backward(tape.basis(t + 1), tape.r.data() + index * rows * c.k,
-                            index >= first_counted ? weight.data() : none.data(), adjoint);
-            backend.tangent_step_backward(p.net.model, c.jacobian, on.constants, c.b, c.k, c.N, u, adjoint, g.data());
-            backend.tangent_input(p.net.model, c.b, c.k, c.N, u, tape.basis(t).membrane, x.data());
+                            index >= first_counted ? weight.data() : none.data(), a.data());
+            backend.tangent_step_backward(p.net.model, c.jacobian, on.constants, p.shape(), u, a.data(), g.data(),
+                                          nullptr);
+            backend.tangent_input(p.net.model, p.shape(), u, tape.basis(t), x.data());
             backend.gemm(Transpose::yes, Transpose::no, {g.data(), rows, c.N}, {x.data(), rows, c.N}, dw, true);
             backend.gemm(Transpose::no, Transpose::no, {g.data(), rows, c.N}, {on.w.data(), c.N, c.N},
                          Matrix<float>(back.data(), rows, c.N), false);
-            backend.tangent_input_backward(p.net.model, on.constants, c.b, c.k, c.N, u, tape.basis(t).membrane,
-                                           back.data(), g.data(), adjoint, e.data() + t * c.b * c.N);
+            backend.tangent_input_backward(p.net.model, on.constants, p.shape(), u, tape.basis(t), back.data(),
+                                           g.data(), a.data(), e.data() + t * c.b * c.N);
         }
     }
     Doubles dw_host(c.N * c.N);
@@ -269,12 +256,8 @@ TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
         const PassCase c{2, 1, 2, 5, 12, has_current, Surrogate::fast_sigmoid, Reset::none};
         Problem p(c);
         for (Index j = 1; j < c.k; ++j)  // sequence 1: vectors closer and closer to the first
-            for (Index i = 0; i < c.N; ++i) {
-                const auto at = [&](Index row) { return (c.k + row) * c.N + i; };
-                const float part = std::pow(10.0f, -static_cast<float>(j));
-                p.q_membrane[at(j)] = p.q_membrane[at(0)] + part * p.q_membrane[at(j)];
-                if (has_current) p.q_current[at(j)] = p.q_current[at(0)] + part * p.q_current[at(j)];
-            }
+            for (Index i = 0; i < p.shape().D(); ++i)
+                p.vector(1, j)[i] = p.vector(1, 0)[i] + std::pow(10.0f, -static_cast<float>(j)) * p.vector(1, j)[i];
         const OnBackend on(backend, p);
         Tape expected = loop_forward(backend, grid, p, on), tape(backend, p);
         ASSERT_TRUE(whole_forward(backend, p, on, tape, true, 2));
@@ -293,8 +276,7 @@ TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
                 << "step " << qr / c.b << ", sequence " << qr % c.b;
         }
         Buffer<double> gram(backend, c.b * c.k * c.k);
-        backend.gram(c.b, c.k, c.N, tape.basis(1).membrane, tape.basis(1).membrane, gram.data(), false);
-        if (has_current) backend.gram(c.b, c.k, c.N, tape.basis(1).current, tape.basis(1).current, gram.data(), true);
+        backend.gram(p.shape(), tape.basis(1), tape.basis(1), gram.data());
         Doubles identity(c.b * c.k * c.k);
         for (Index i = 0; i < c.b * c.k; ++i) identity[i * c.k + i % c.k] = 1.0;
         EXPECT_TRUE(close_to(gram.to_host(), identity, 1e-6)) << "Q'Q";
@@ -330,22 +312,17 @@ TEST_P(TangentPasses, FailuresNameStepAndColumn) {
             const PassCase c{6, interval, 3, 4, 10, has_current, Surrogate::triangle, Reset::none};
             {
                 Problem p(c);  // a zero vector
-                const auto row = p.q_membrane.begin() + (1 * c.k + 2) * c.N;
-                std::fill(row, row + c.N, 0.0f);
-                if (has_current) std::fill_n(p.q_current.begin() + (1 * c.k + 2) * c.N, c.N, 0.0f);
+                std::fill_n(p.vector(1, 2), p.shape().D(), 0.0f);
                 expect_failure(backend, grid, p, 1, interval, 3);
             }
             {
                 Problem p(c);  // equal vectors
-                for (Index i = 0; i < c.N; ++i) {
-                    p.q_membrane[(2 * c.k + 3) * c.N + i] = p.q_membrane[2 * c.k * c.N + i];
-                    if (has_current) p.q_current[(2 * c.k + 3) * c.N + i] = p.q_current[2 * c.k * c.N + i];
-                }
+                std::copy_n(p.vector(2, 0), p.shape().D(), p.vector(2, 3));
                 expect_failure(backend, grid, p, 2, interval, 4);
             }
             {
                 Problem p(c);  // NaN
-                p.q_membrane[(0 * c.k + 1) * c.N + 7] = nan_value;
+                p.vector(0, 1)[7] = nan_value;
                 expect_failure(backend, grid, p, 0, interval, 2);
             }
         }
@@ -379,9 +356,7 @@ TEST_P(TangentPasses, NetworksLargerThanABlock) {
         EXPECT_TRUE(near_in_norm(actual->e, adjoint->e, 1e-5));
     }
     // Nearly parallel vectors in sequence 1.
-    for (Index i = 0; i < c.N; ++i)
-        for (Floats* q : {&p.q_current, &p.q_membrane})
-            (*q)[(c.k + 2) * c.N + i] = (*q)[c.k * c.N + i] + 1e-4f * (*q)[(c.k + 2) * c.N + i];
+    for (Index i = 0; i < p.shape().D(); ++i) p.vector(1, 2)[i] = p.vector(1, 0)[i] + 1e-4f * p.vector(1, 2)[i];
     Tape once(backend, p), twice(backend, p), reference = loop_forward(backend, grid, p, on);
     ASSERT_TRUE(whole_forward(backend, p, on, once, true, 1));
     if (backend.name() == "cuda") {  // a backend that chooses the rounds itself does not report this
@@ -392,7 +367,7 @@ TEST_P(TangentPasses, NetworksLargerThanABlock) {
     EXPECT_TRUE(close_to(twice.log_r.to_host(), reference.log_r.to_host(), 1e-4));
     EXPECT_TRUE(near_in_norm(twice.r.to_host(), reference.r.to_host(), 1e-5));
     // A lost vector.
-    for (Floats* q : {&p.q_current, &p.q_membrane}) std::fill_n(q->begin() + c.N, c.N, 0.0f);
+    std::fill_n(p.vector(0, 1), p.shape().D(), 0.0f);
     expect_failure(backend, grid, p, 0, 1, 2);
 }
 

@@ -125,9 +125,10 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
                 q_(backend, shard(q, sequences, neurons)), k_back_(backend, shard(k_back, sequences, neurons));
             Buffer<float> du(backend, u_.size()), x(backend, q_.size()), a(backend, q_.size()), e(backend, u_.size());
             backend.add_through_spikes(mine.model, rows, columns, u_.data(), back_.data(), du.data());
-            backend.tangent_input(mine.model, rows, k, columns, u_.data(), q_.data(), x.data());
-            backend.tangent_input_backward(mine.model, constants, rows, k, columns, u_.data(), q_.data(),
-                                           k_back_.data(), q_.data(), {nullptr, a.data()}, e.data());
+            const BasisShape shape{rows, k, columns, false};
+            backend.tangent_input(mine.model, shape, u_.data(), q_.data(), x.data());
+            backend.tangent_input_backward(mine.model, constants, shape, u_.data(), q_.data(), k_back_.data(),
+                                           q_.data(), a.data(), e.data());
             return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
         };
         const auto whole = operations({0, b}, {0, n});
@@ -142,22 +143,21 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
 TEST_P(Rounding, TangentStepOfAnyShard) {
     const Index k = 3;
     const Neurons net({.threshold = 0.7f}, b, n);
-    const Floats current = random_floats(b * k * n, 1), membrane = random_floats(b * k * n, 2),
-                 wx = random_floats(b * k * n, 3);
+    const Floats wx = random_floats(b * k * n, 3);
+    const Floats basis = random_floats(2 * b * k * n, 1);  // [b, k, current and membrane, n]
     const auto step = [&](BlockRange sequences, BlockRange neurons) {
         const Neurons mine = shard(net, sequences, neurons);
         const Index rows = sequences.size(), columns = neurons.size();
         const Constants constants(backend, mine);
         const Buffer<float> u_(backend, mine.u), wx_(backend, shard(wx, sequences, neurons));
-        Buffer<float> i_(backend, shard(current, sequences, neurons)), m_(backend, shard(membrane, sequences, neurons)),
-            g(backend, wx_.size());
-        const Tangents q{i_.data(), m_.data()};
-        backend.tangent_step(mine.model, JacobianReset::detached, constants, rows, k, columns, u_.data(), wx_.data(), q,
-                             q);
-        const Floats p_i = i_.to_host(), p_m = m_.to_host();
-        backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, rows, k, columns, u_.data(), q,
-                                      g.data());
-        return std::array{p_i, p_m, m_.to_host(), g.to_host()};
+        Buffer<float> q(backend, shard(basis, sequences, neurons)), g(backend, wx_.size());
+        const BasisShape shape{rows, k, columns, true};
+        backend.tangent_step(mine.model, JacobianReset::detached, constants, shape, u_.data(), wx_.data(), q.data(),
+                             q.data());
+        const Floats p = q.to_host();
+        backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, shape, u_.data(), q.data(),
+                                      g.data(), nullptr);
+        return std::array{p, q.to_host(), g.to_host()};
     };
     const auto whole = step({0, b}, {0, n});
     for_every_block(b, n, [&](BlockRange sequences, BlockRange neurons) {

@@ -102,50 +102,42 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                 Recurrence recurrence(backend, grid, 7, b * k);
 
                 // The same two bases on all grids, by global index.
-                const auto basis = [&](std::uint64_t seed, bool current) {
+                const BasisShape shape{b, k, n, has_current};
+                const auto basis = [&](std::uint64_t seed) {
                     std::vector<float> values;
-                    for (Index s = mine.begin; s < mine.end; ++s)
-                        for (Index j = 0; j < k; ++j)
+                    for (Index row = mine.begin * k; row < mine.end * k; ++row)
+                        for (std::uint32_t part = has_current ? 0 : 1; part < 2; ++part)
                             for (Index i = neurons.begin; i < neurons.end; ++i)
                                 values.push_back(
-                                    static_cast<float>(normal(seed, Stream::test, static_cast<std::uint32_t>(s * k + j),
-                                                              static_cast<std::uint32_t>(i), current)));
+                                    static_cast<float>(normal(seed, Stream::test, static_cast<std::uint32_t>(row),
+                                                              static_cast<std::uint32_t>(i), part)));
                     return values;
                 };
-                const auto q_current = basis(1, true), q_membrane = basis(1, false);
-                const auto a_current = basis(2, true), a_membrane = basis(2, false);
-                Buffer<float> qc(backend, q_current), qm(backend, q_membrane), ac(backend, a_current),
-                    am(backend, a_membrane);
+                const auto q0 = basis(1), a0 = basis(2);
+                Buffer<float> q(backend, q0), a(backend, a0);
                 Buffer<float> input(backend, count), wx(backend, count), g(backend, count), e(backend, b * n);
-                const Tangents q{has_current ? qc.data() : nullptr, qm.data()},
-                    a{has_current ? ac.data() : nullptr, am.data()};
                 const NeuronModel& model = network.model.neuron;
                 for (Index t = 0; t < T; ++t) {
-                    backend.tangent_input(model, b, k, n, state.membrane(t), q.membrane, input.data());
+                    backend.tangent_input(model, shape, state.membrane(t), q.data(), input.data());
                     recurrence.apply(network[Parameter::w_rec], b * k, recurrence.gather(b * k, input.data()),
                                      wx.data());
-                    backend.tangent_step(model, reset, network.neurons(), b, k, n, state.membrane(t), wx.data(), q, q);
+                    backend.tangent_step(model, reset, network.neurons(), shape, state.membrane(t), wx.data(), q.data(),
+                                         q.data());
                 }
                 for (Index t = T; t-- > 0;) {
-                    backend.tangent_step_backward(model, reset, network.neurons(), b, k, n, state.membrane(t), a,
-                                                  g.data());
+                    backend.tangent_step_backward(model, reset, network.neurons(), shape, state.membrane(t), a.data(),
+                                                  g.data(), nullptr);
                     recurrence.apply_transposed(network[Parameter::w_rec], b * k, g.data(), wx.data());
                     // The basis enters only e, which is not checked here.
-                    backend.tangent_input_backward(model, network.neurons(), b, k, n, state.membrane(t), qm.data(),
-                                                   wx.data(), g.data(), a, e.data());
+                    backend.tangent_input_backward(model, network.neurons(), shape, state.membrane(t), q.data(),
+                                                   wx.data(), g.data(), a.data(), e.data());
                 }
                 const auto dot = [](const std::vector<float>& left, const std::vector<float>& right) {
                     double sum = 0.0;
                     for (std::size_t j = 0; j < left.size(); ++j) sum += static_cast<double>(left[j]) * right[j];
                     return sum;
                 };
-                double sides[3] = {dot(qm.to_host(), a_membrane), dot(q_membrane, am.to_host()),
-                                   dot(qm.to_host(), qm.to_host())};
-                if (has_current) {
-                    sides[0] += dot(qc.to_host(), a_current);
-                    sides[1] += dot(q_current, ac.to_host());
-                    sides[2] += dot(qc.to_host(), qc.to_host());
-                }
+                double sides[3] = {dot(q.to_host(), a0), dot(q0, a.to_host()), dot(q.to_host(), q.to_host())};
                 grid.control().all_reduce_sum(sides, Scalar::float64, 3);
                 EXPECT_GT(sides[2], 1e-4);
                 EXPECT_NEAR(sides[0], sides[1], 1e-5 * std::sqrt(sides[2]));
