@@ -42,15 +42,10 @@ void Histogram::add(double value) {
 std::vector<std::pair<std::string, Histogram>> parameter_histograms(const ProcessGrid& grid,
                                                                     const HostNetwork& network) {
     std::vector<std::pair<std::string, Histogram>> histograms;
-    for (Parameter p : all_parameters) {
-        std::vector<float> mine;
-        for (const Segment& segment : network.layout.segments()) {
-            if (segment.parameter != p || grid.batch_shard() != 0) continue;
-            if (segment.replicated && grid.neuron_shard() != 0) continue;
-            const auto first = network.values.begin() + segment.offset;
-            mine.insert(mine.end(), first, first + segment.size());
-        }
-        Histogram all(mine);
+    for (const Segment& segment : network.layout.segments()) {
+        const bool counts = grid.batch_shard() == 0 && (!segment.replicated || grid.neuron_shard() == 0);
+        const auto first = network.values.begin() + segment.offset;
+        Histogram all(counts ? std::vector<float>(first, first + segment.size()) : std::vector<float>());
         // [count, least, most] of every rank; then the counts, which are added.
         const double own[3] = {all.count, all.least, all.most};
         std::vector<double> every(3 * static_cast<std::size_t>(grid.ranks()));
@@ -67,7 +62,7 @@ std::vector<std::pair<std::string, Histogram>> parameter_histograms(const Proces
         grid.control().all_reduce_sum(all.counts.data(), Scalar::float64, static_cast<Index>(all.counts.size()));
         all.count = sums[0], all.sum = sums[1], all.sum_of_squares = sums[2];
         if (all.count > 0.0) all.least = ends[0], all.most = ends[1];
-        histograms.emplace_back(name_of(p), std::move(all));
+        histograms.emplace_back(name_of(segment.parameter), std::move(all));
     }
     return histograms;
 }

@@ -295,30 +295,19 @@ void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork&
 
 void write_parameters(OutputFile& file, const ProcessGrid& grid, const std::string& group,
                       const ParameterLayout& layout, const std::vector<float>& values) {
-    const Index n = layout.neurons().size(), N = layout.shape().neurons;
     // All batch shards hold the same data, so the first one writes.
     const bool writes = grid.batch_shard() == 0;
-    for (Parameter parameter : all_parameters) {
+    for (const Segment& segment : layout.segments()) {
+        const std::vector<Index> dims = global_dims(segment);
+        const float* data = values.data() + segment.offset;
         std::vector<Block<float>> blocks;
-        std::vector<Index> dims;
-        std::vector<float> rows;  // w_rec, its column blocks joined to whole rows: one long piece of the file
-        for (const Segment& segment : layout.segments()) {
-            if (segment.parameter != parameter) continue;
-            dims = global_dims(segment);
-            const float* data = values.data() + segment.offset;
-            if (!writes || (segment.replicated && grid.neuron_shard() != 0)) continue;
-            if (parameter == Parameter::w_rec) {
-                rows.resize(static_cast<std::size_t>(n * N));
-                for (Index i = 0; i < n; ++i)
-                    std::copy_n(data + i * segment.cols, segment.cols, rows.data() + i * N + segment.col);
-            } else if (dims.size() == 2) {
+        if (writes && (!segment.replicated || grid.neuron_shard() == 0)) {
+            if (dims.size() == 2)
                 blocks.push_back({{segment.row, segment.col}, {segment.rows, segment.cols}, data});
-            } else {
+            else
                 blocks.push_back({{segment.col}, {segment.cols}, data});
-            }
         }
-        if (!rows.empty()) blocks.push_back({{layout.neurons().begin, 0}, {n, N}, rows.data()});
-        file.dataset(fmt::format("{}/{}", group, name_of(parameter)), dims, blocks);
+        file.dataset(fmt::format("{}/{}", group, name_of(segment.parameter)), dims, blocks);
     }
 }
 

@@ -184,13 +184,13 @@ void StatePass::inputs_backward(const Network& network, const float* x, Index fi
 
 // dW_rec of the same steps.
 void StatePass::recurrence_backward(const Network& network, Index first, Index steps, SumBuffer& gradient) {
-    const Index rows = steps * b_, offset = network.layout.extent(Parameter::w_rec).offset;
+    const Index rows = steps * b_;
     const Matrix<const float> g(adjoint_.data(), rows, n_);
+    const SumMatrix dw = gradient.matrix(n_, shape_.neurons, network.layout.extent(Parameter::w_rec).offset);
     for (Index p = 0; p < recurrence_.shards(); ++p) {
-        const Index n_p = recurrence_.block(p).size();
         unpack_chunk(first, steps, p);
-        backend_.gemm(Transpose::yes, Transpose::no, g, {chunk_spikes_.data(), rows, n_p},
-                      gradient.matrix(n_, n_p, offset + n_ * recurrence_.block(p).begin), true);
+        backend_.gemm(Transpose::yes, Transpose::no, g, {chunk_spikes_.data(), rows, recurrence_.block(p).size()},
+                      recurrence_.columns_of(dw, p), true);
     }
 }
 

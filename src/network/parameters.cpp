@@ -16,25 +16,20 @@ std::string_view name_of(Parameter parameter) {
 ParameterLayout::ParameterLayout(NetworkShape shape, Index neuron_shards, Index neuron_shard)
     : shape_(shape), neurons_(block_range(shape.neurons, neuron_shards, neuron_shard)) {
     const Index N = shape.neurons, M = shape.inputs, O = shape.outputs, n = neurons_.size(), first = neurons_.begin;
-    const auto add = [&](Segment segment) {
-        segment.offset = size_;
-        size_ += segment.size();
-        segments_.push_back(segment);
+    const auto segment_of = [&](Parameter p) -> Segment {
+        switch (p) {
+            case Parameter::w_in: return {p, size_, first, 0, n, M, N, M};
+            case Parameter::w_rec: return {p, size_, first, 0, n, N, N, N};
+            case Parameter::w_out: return {p, size_, 0, first, O, n, O, N};
+            case Parameter::bias_out:
+            case Parameter::kappa: return {p, size_, 0, 0, 1, O, 1, O, true};
+            default: return {p, size_, 0, first, 1, n, 1, N};
+        }
     };
     for (Parameter p : all_parameters) {
-        const Index begin = size_;
-        switch (p) {
-            case Parameter::w_in: add({p, 0, first, 0, n, M, N, M}); break;
-            case Parameter::w_rec:
-                for (const BlockRange& pre : block_ranges(N, neuron_shards))
-                    add({p, 0, first, pre.begin, n, pre.size(), N, N});
-                break;
-            case Parameter::w_out: add({p, 0, 0, first, O, n, O, N}); break;
-            case Parameter::bias_out:
-            case Parameter::kappa: add({p, 0, 0, 0, 1, O, 1, O, true}); break;
-            default: add({p, 0, 0, first, 1, n, 1, N}); break;
-        }
-        extents_[static_cast<std::size_t>(p)] = {begin, size_ - begin};
+        Segment& segment = segments_[static_cast<std::size_t>(p)];
+        segment = segment_of(p);
+        size_ += segment.size();
     }
 }
 

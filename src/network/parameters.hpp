@@ -5,8 +5,7 @@
 //   initial_current [N]  initial_membrane [N]
 //
 // A rank holds the rows of its n neurons (columns of w_out), and all of bias_out and kappa. Every neuron shard holds
-// these two and updates them in the same way. W_rec is stored as P column blocks, one after another: [n, n_p] for each
-// pre-synaptic shard p. Spikes and adjoints are sent between ranks in the same blocks (network/recurrence.hpp).
+// these two and updates them in the same way. Matrices are row-major; W_rec is this rank's rows [n, N].
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -40,8 +39,8 @@ struct NetworkModel {
     Readout readout = Readout::membrane;
 };
 
-// One rectangle of a global [rows, cols] parameter, held contiguously (row-major) at `offset` of the flat buffer.
-// Vectors are [1, N] (columns sharded).
+// This rank's rectangle of a global [rows, cols] parameter, held contiguously (row-major) at `offset` of the flat
+// buffer. Vectors are [1, N] (columns sharded).
 struct Segment {
     Parameter parameter;
     Index offset = 0;
@@ -60,20 +59,22 @@ public:
     const NetworkShape& shape() const { return shape_; }
     BlockRange neurons() const { return neurons_; }
     Index size() const { return size_; }
-    // All segments in memory order: one per parameter, except for w_rec, which has one per pre-synaptic shard.
+    // One segment per parameter, in memory order.
     std::span<const Segment> segments() const& { return segments_; }
     std::span<const Segment> segments() const&& = delete;  // it would outlive the layout
-    // The whole contiguous range of one parameter: {offset, count}.
+    // The range of one parameter: {offset, count}.
     struct Extent {
         Index offset, count;
     };
-    Extent extent(Parameter parameter) const { return extents_[static_cast<std::size_t>(parameter)]; }
+    Extent extent(Parameter parameter) const {
+        const Segment& segment = segments_[static_cast<std::size_t>(parameter)];
+        return {segment.offset, segment.size()};
+    }
 
 private:
     NetworkShape shape_;
     BlockRange neurons_;
-    std::vector<Segment> segments_;
-    std::array<Extent, parameter_count> extents_{};
+    std::array<Segment, parameter_count> segments_{};
     Index size_ = 0;
 };
 

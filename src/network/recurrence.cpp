@@ -47,10 +47,8 @@ const float* Recurrence::unpack(Index rows, const std::uint32_t* gathered) {
 
 void Recurrence::apply(const float* w, Index rows, const float* gathered, float* out) {
     for (Index p = 0; p < shards(); ++p) {
-        const Index n_p = block(p).size();
-        const Matrix<const float> x(gathered + rows * block(p).begin, rows, n_p);  // [rows, n_p]
-        const Matrix<const float> w_p(w + n_ * block(p).begin, n_, n_p);           // [n, n_p]
-        backend_.gemm(Transpose::no, Transpose::yes, x, w_p, sums_.matrix(rows, n_), p > 0);
+        const Matrix<const float> x(gathered + rows * block(p).begin, rows, block(p).size());
+        backend_.gemm(Transpose::no, Transpose::yes, x, columns_of(w, p), sums_.matrix(rows, n_), p > 0);
     }
     backend_.round_sums(sums_.data(), out, rows * n_);
 }
@@ -59,9 +57,8 @@ void Recurrence::apply_transposed(const float* w, Index rows, const float* y, fl
     SumBuffer& sums = shards() == 1 ? sums_ : partial_;
     for (Index p = 0; p < shards(); ++p) {
         const Index n_p = block(p).size();
-        const Matrix<const float> w_p(w + n_ * block(p).begin, n_, n_p);  // [n, n_p]
-        backend_.gemm(Transpose::no, Transpose::no, {y, rows, n_}, w_p, sums.matrix(rows, n_p, rows * block(p).begin),
-                      false);
+        backend_.gemm(Transpose::no, Transpose::no, {y, rows, n_}, columns_of(w, p),
+                      sums.matrix(rows, n_p, rows * block(p).begin), false);
         sizes_[static_cast<std::size_t>(p)] = rows * n_p;
     }
     if (shards() > 1) comm_.reduce_scatter_sum(partial_.data(), sums_.data(), sums_.type(), sizes_);
@@ -70,11 +67,14 @@ void Recurrence::apply_transposed(const float* w, Index rows, const float* y, fl
 
 void Recurrence::add_outer(Index rows, const float* y, const float* gathered, SumMatrix dw) {
     for (Index p = 0; p < shards(); ++p) {
-        const Index n_p = block(p).size();
-        const Matrix<const float> x(gathered + rows * block(p).begin, rows, n_p);
-        char* at = static_cast<char*>(dw.data) + n_ * block(p).begin * static_cast<Index>(size_of(dw.type));
-        backend_.gemm(Transpose::yes, Transpose::no, {y, rows, n_}, x, {at, dw.type, n_, n_p, n_p}, true);
+        const Matrix<const float> x(gathered + rows * block(p).begin, rows, block(p).size());
+        backend_.gemm(Transpose::yes, Transpose::no, {y, rows, n_}, x, columns_of(dw, p), true);
     }
+}
+
+SumMatrix Recurrence::columns_of(const SumMatrix& dw, Index p) const {
+    char* at = static_cast<char*>(dw.data) + block(p).begin * static_cast<Index>(size_of(dw.type));
+    return {at, dw.type, dw.rows, block(p).size(), dw.stride};
 }
 
 }  // namespace spikefloss

@@ -4,7 +4,8 @@
 //   apply_transposed(y)  = reduce_scatter(W_local' y)
 //
 // x is spikes or tangents; y is their adjoints. All ranks hold a gathered array as P blocks [rows, n_p], one after
-// another. W_local is stored in the same column blocks, so no data is reordered. Spikes are sent as bits.
+// another. Block p is multiplied with the columns of shard p of W_local [n, N], so no data is reordered. Spikes are sent
+// as bits.
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -26,12 +27,14 @@ public:
     // Gathered bits -> P blocks [rows, n_p] of 0.0 and 1.0; valid until the next gather or unpack.
     const float* unpack(Index rows, const std::uint32_t* gathered);
 
-    // out [rows, n] = gathered W_local'; w is the w_rec part of a parameter buffer.
+    // out [rows, n] = gathered W_local'; w [n, N] is the w_rec part of a parameter buffer.
     void apply(const float* w, Index rows, const float* gathered, float* out);
     // out [rows, n] = this rank's block of the sum over shards of y W_local, y [rows, n].
     void apply_transposed(const float* w, Index rows, const float* y, float* out);
-    // dw (the w_rec part of a gradient) += y' gathered.
+    // dw (the w_rec part [n, N] of a gradient) += y' gathered.
     void add_outer(Index rows, const float* y, const float* gathered, SumMatrix dw);
+    // The columns of shard p of dw.
+    SumMatrix columns_of(const SumMatrix& dw, Index p) const;
 
     // The neurons of shard p, and of this rank.
     const BlockRange& block(Index p) const { return blocks_[static_cast<std::size_t>(p)]; }
@@ -41,6 +44,11 @@ public:
     Index word_offset(Index rows, Index p) const;
 
 private:
+    // The columns of shard p of W_local.
+    Matrix<const float> columns_of(const float* w, Index p) const {
+        return {w + block(p).begin, n_, block(p).size(), blocks_.back().end};
+    }
+
     Backend& backend_;
     Communicator& comm_;
     std::vector<BlockRange> blocks_;

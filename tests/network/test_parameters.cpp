@@ -7,6 +7,7 @@
 #include "support/run_network.hpp"
 
 #include <map>
+#include <tuple>
 
 namespace spikefloss {
 namespace {
@@ -55,19 +56,12 @@ TEST(ParameterLayout, CoversEveryElementOnce) {
     }
 }
 
-// The first sharded matrix element by element, so that two wrong conventions cannot cancel.
-TEST(ParameterLayout, KeepsRecurrentWeightsInColumnBlocks) {
-    const ParameterLayout layout({5, 1, 1}, 2, 1);  // rows 2..4; columns 0..1, then 2..4
-    const auto at = layout.extent(Parameter::w_rec);
-    EXPECT_EQ(at.count, 15);
-    std::vector<Index> columns;
-    for (const Segment& s : layout.segments())
-        if (s.parameter == Parameter::w_rec) {
-            EXPECT_EQ(s.row, 2);
-            EXPECT_EQ(s.rows, 3);
-            columns.insert(columns.end(), {s.col, s.cols});
-        }
-    EXPECT_EQ(columns, (std::vector<Index>{0, 2, 2, 3}));
+// The sharded matrix itself, so that two wrong conventions cannot cancel.
+TEST(ParameterLayout, KeepsWholeRowsOfRecurrentWeights) {
+    const ParameterLayout layout({5, 1, 1}, 2, 1);  // rows 2..4
+    EXPECT_EQ(layout.extent(Parameter::w_rec).count, 15);
+    const Segment& s = layout.segments()[static_cast<std::size_t>(Parameter::w_rec)];
+    EXPECT_EQ(std::tuple(s.parameter, s.row, s.rows, s.col, s.cols), std::tuple(Parameter::w_rec, 2, 3, 0, 5));
 }
 
 TEST(Parameters, NamesAreThoseOfTheFiles) {

@@ -33,16 +33,10 @@ std::vector<float> part(const std::vector<double>& all, Index r, BlockRange colu
     return mine;
 }
 
-// This rank's rows of W [N, N] in column blocks.
+// This rank's rows of W [N, N].
 std::vector<float> weights_part(const std::vector<double>& w, Index N, const ProcessGrid& grid) {
     const BlockRange mine = grid.neurons_of(N);
-    std::vector<float> blocks;
-    for (const BlockRange& columns : block_ranges(N, grid.shape().neuron_shards)) {
-        const std::vector<double> my_rows(w.begin() + mine.begin * N, w.begin() + mine.end * N);
-        const std::vector<float> block = part(my_rows, mine.size(), columns);
-        blocks.insert(blocks.end(), block.begin(), block.end());
-    }
-    return blocks;
+    return {w.begin() + mine.begin * N, w.begin() + mine.end * N};
 }
 
 // [rows, n] of the neuron shards of this grid as [rows, N]. All batch shards have the same; only the first contributes.

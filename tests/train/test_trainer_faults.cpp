@@ -17,10 +17,10 @@ constexpr Index row = 8, col = 2;  // of w_rec [13, 13]
 
 // The training state with `value` at w_rec[row, col], on the rank that owns it.
 TrainingState planted(TrainingState state, float value) {
-    for (const Segment& s : state.network.layout.segments())
-        if (s.parameter == Parameter::w_rec && s.row <= row && row < s.row + s.rows && s.col <= col &&
-            col < s.col + s.cols)
-            state.network.values[static_cast<std::size_t>(s.offset + (row - s.row) * s.cols + col - s.col)] = value;
+    const ParameterLayout& layout = state.network.layout;
+    const BlockRange mine = layout.neurons();
+    const Index at = layout.extent(Parameter::w_rec).offset + (row - mine.begin) * layout.shape().neurons + col;
+    if (mine.begin <= row && row < mine.end) state.network.values[static_cast<std::size_t>(at)] = value;
     return state;
 }
 
