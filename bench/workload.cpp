@@ -165,7 +165,7 @@ double Case::tune() {
         const double bias = 0.5 * (low + high);
         set_bias(static_cast<float>(bias));
         forward();
-        rate = state().firing_rate();
+        rate = state().tape().spikes.rate();
         if (rate > 0.065 && rate < 0.085) break;
         (rate > 0.075 ? high : low) = bias;
     }
@@ -203,7 +203,7 @@ void Case::write(const std::filesystem::path& folder) {
     }
     const auto words = static_cast<std::size_t>((T + 1) * B * spike_words(N));
     std::vector<std::uint32_t> bits(words);
-    backend_.copy_out(bits.data(), state().spikes(0), words * sizeof(std::uint32_t));
+    backend_.copy_out(bits.data(), state().tape().spikes.bits(0), words * sizeof(std::uint32_t));
     write_array(folder, "spikes", bits.data(), static_cast<Index>(words));
     write_array(folder, "x", host_x_.data(), static_cast<Index>(host_x_.size()));
     if (floss_) {
@@ -226,7 +226,7 @@ void Case::write(const std::filesystem::path& folder) {
         {"reset", model.reset == Reset::none ? "none" : "zero"},
         {"threshold", model.threshold},
         {"sharpness", model.sharpness},
-        {"rate", state().firing_rate()}};
+        {"rate", state().tape().spikes.rate()}};
     std::ofstream(folder / "meta.json") << meta.dump(1) << '\n';
 }
 

@@ -193,7 +193,7 @@ int spectrum(const FileCommand& command) {
     require_finite_states(session, in, state);
     tangents->forward(in.network, state, starting_bases(command, in, options.exponents), in.mine.begin);
     const Spectrum result = mean_spectrum(grid, *tangents, in.sequences.total, in.network.state_size());
-    const double rate = state.firing_rate();
+    const double rate = state.tape().spikes.rate();
 
     OutputFile file(grid, command.output);
     file.attribute("/", "format", spectrum_format);

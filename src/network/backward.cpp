@@ -104,12 +104,12 @@ void StatePass::loop_backward(const Network& network, const BackwardOptions& opt
     }
 }
 
-// The arguments of a whole pass over these steps. `bits` are those of steps first .. first + steps.
+// The arguments of a whole pass over these steps.
 StepsBackward StatePass::whole_pass(const Network& network, const BackwardOptions& options, Index first, Index steps,
-                                    const std::uint32_t* bits, SumBuffer& gradient) {
+                                    SumBuffer& gradient) {
     return {.steps = steps,
             .u = membrane(first),
-            .bits = bits,
+            .bits = tape_.spikes.bits(first),
             .from_readout = nullptr,
             .readout = network.model.readout,
             .extra = options.extra ? options.extra + first * b_ * n_ : nullptr,
@@ -124,12 +124,7 @@ StepsBackward StatePass::whole_pass(const Network& network, const BackwardOption
 // The same with dW_rec, as one operation of the backend, if it takes the shape.
 void StatePass::whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                                SumBuffer& gradient) {
-    const bool aside = segments_ > 1;  // as in whole_forward
-    if (aside)
-        backend_.copy(chunk_bits_.data(), spikes(first),
-                      static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
-    StepsBackward pass =
-        whole_pass(network, options, first, steps, aside ? chunk_bits_.data() : spikes(first), gradient);
+    StepsBackward pass = whole_pass(network, options, first, steps, gradient);
     pass.from_readout = options.dy ? input_.data() : nullptr;
     pass.g = adjoint_.data();
     require(backend_.backward_steps(network.model.neuron, network.neurons(), b_, n_, network[Parameter::w_rec], pass),
@@ -141,7 +136,7 @@ void StatePass::network_backward(const Network& network, const float* x, const B
                                  Index steps, SumBuffer& gradient) {
     const Index M = shape_.inputs, O = shape_.outputs;
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
-    const NetworkBackward pass{.recurrent = whole_pass(network, options, first, steps, spikes(first), gradient),
+    const NetworkBackward pass{.recurrent = whole_pass(network, options, first, steps, gradient),
                                .M = M,
                                .O = O,
                                .x = x + first * b_ * M,
@@ -187,11 +182,10 @@ void StatePass::recurrence_backward(const Network& network, Index first, Index s
     const Index rows = steps * b_;
     const Matrix<const float> g(adjoint_.data(), rows, n_);
     const SumMatrix dw = gradient.matrix(n_, shape_.neurons, network.layout.extent(Parameter::w_rec).offset);
-    for (Index p = 0; p < recurrence_.shards(); ++p) {
-        unpack_chunk(first, steps, p);
-        backend_.gemm(Transpose::yes, Transpose::no, g, {chunk_spikes_.data(), rows, recurrence_.block(p).size()},
+    for (Index p = 0; p < recurrence_.shards(); ++p)
+        backend_.gemm(Transpose::yes, Transpose::no, g,
+                      {tape_.spikes.block(p, first, steps), rows, recurrence_.block(p).size()},
                       recurrence_.columns_of(dw, p), true);
-    }
 }
 
 std::vector<double> StatePass::state_gradient_norm() const {

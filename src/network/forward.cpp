@@ -25,12 +25,6 @@ Index segment_length(TapeKind kind, Index T, Index chunk) {
     return kind == TapeKind::full ? std::max<Index>(1, T) : steps;
 }
 
-Index largest_block(const Recurrence& recurrence) {
-    Index largest = 0;
-    for (Index p = 0; p < recurrence.shards(); ++p) largest = std::max(largest, recurrence.block(p).size());
-    return largest;
-}
-
 }  // namespace
 
 StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b, bool keep_current,
@@ -46,17 +40,13 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       segment_(segment_length(kind, T, chunk_)),
       segments_(std::max<Index>(1, (T + segment_ - 1) / segment_)),
       recurrence_(backend, grid, shape.neurons, b),
-      words_(recurrence_.gathered_words(b)),
       tape_{Buffer<float>(backend, (std::min(segment_, T) + 1) * b * n_),
             Buffer<float>(backend, (keep_current ? std::min(segment_, T) + 1 : 1) * b * n_),
-            Buffer<std::uint32_t>(backend, (T + 1) * words_), Buffer<float>(backend, T * b * shape.outputs)},
+            SpikeTape(backend, grid, shape.neurons, T, b, chunk_), Buffer<float>(backend, T * b * shape.outputs)},
       starts_(backend, segments_ > 1 ? segments_ * 2 * b * n_ : 0),
       end_(backend, segments_ > 1 ? b * n_ : 0),
-      chunk_bits_(backend, segments_ > 1 && recurrence_.shards() == 1 ? (chunk_ + 1) * words_ : 0),
       input_(backend, chunk_ * b * n_),
       step_(backend, b * n_),
-      bits_(backend, b * spike_words(n_)),
-      chunk_spikes_(backend, chunk_ * b * largest_block(recurrence_)),
       readout_sums_(backend, T * b * shape.outputs),
       dz_(backend, T * b * shape.outputs),
       di_(backend, b * n_),
@@ -64,7 +54,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       adjoint_(backend, chunk_ * b * n_),
       limit_(backend, 1),
       squares_(backend, (T + 1) * b),
-      count_(backend, 1) {}
+      sum_(backend, 1) {}
 
 std::size_t StatePass::bytes() const {
     return tape_.membrane.bytes() + tape_.current.bytes() + tape_.spikes.bytes() + tape_.readout.bytes() +
@@ -102,7 +92,7 @@ void StatePass::hold(const Network& network, const float* x, Index k) {
 // A membrane that is not finite stays so: every step multiplies it, and even 0 times infinity is NaN.
 bool StatePass::finite() const {
     const float* last = segments_ > 1 ? end_.data() : membrane(T_);
-    return std::isfinite(squares_of(backend_, last, b_ * n_, count_));
+    return std::isfinite(squares_of(backend_, last, b_ * n_, sum_));
 }
 
 // ---- forwards -------------------------------------------------------------------------------------------------------
@@ -123,7 +113,7 @@ void StatePass::forward(const Network& network, const float* x) {
 void StatePass::start(const Network& network) {
     backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_at(0));
     backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_at(0));
-    pack(network.model.neuron, 0);
+    tape_.spikes.write(network.model.neuron, 0, membrane(0));
 }
 
 PassChoice StatePass::forward_choice() const {
@@ -151,7 +141,7 @@ void StatePass::forward_segment(const Network& network, const float* x, Run run)
         backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, steps * b_, M}, w_in,
                       Matrix<float>(input_.data(), steps * b_, n_), false);
         if (form == PassForm::recurrence)
-            whole_forward(network, t, steps, run);
+            whole_forward(network, t, steps);
         else
             record(run == Run::first ? 'f' : 'a', t, {network.values.data()},
                    [&] { loop_forward(network, t, steps, run); });
@@ -169,35 +159,23 @@ void StatePass::record(int kind, Index first, std::array<const void*, 3> arrays,
     recording->run(loop);
 }
 
-// s[t] of all neurons, as bits.
-void StatePass::pack(const NeuronModel& model, Index t) {
-    backend_.pack_spikes(model, b_, n_, membrane_at(t), bits_.data());
-    recurrence_.gather_spikes(b_, bits_.data(), spikes_at(t));
-}
-
 // The readable form, for any grid: steps first + 1 .. first + steps, with their inputs in input_.
 void StatePass::loop_forward(const Network& network, Index first, Index steps, Run run) {
     const NeuronModel& model = network.model.neuron;
     for (Index t = first; t < first + steps; ++t) {
-        recurrence_.apply(network[Parameter::w_rec], b_, recurrence_.unpack(b_, spikes_at(t)), step_.data());
+        recurrence_.apply(network[Parameter::w_rec], b_, tape_.spikes.step(t), step_.data());
         backend_.neuron_step(model, network.neurons(), b_, n_, input_.data() + (t - first) * b_ * n_, step_.data(),
                              current_at(t), membrane_at(t), current_at(t + 1), membrane_at(t + 1));
-        if (run == Run::first) pack(model, t + 1);
+        if (run == Run::first) tape_.spikes.write(model, t + 1, membrane(t + 1));
     }
 }
 
-// The same as one operation of the backend, if this rank holds all neurons and the backend takes the shape. If there
-// are several segments, each is the same call on the same memory, so that a backend can record it once. The bits are
-// then copied through chunk_bits_.
-void StatePass::whole_forward(const Network& network, Index first, Index steps, Run run) {
-    const bool aside = segments_ > 1;
-    std::uint32_t* bits = aside ? chunk_bits_.data() : spikes_at(first);
-    const bool done =
-        backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_, network[Parameter::w_rec],
-                               input_.data(), current_at(first), keep_current_ ? b_ * n_ : 0, membrane_at(first), bits);
+// The same as one operation of the backend, if this rank holds all neurons and the backend takes the shape.
+void StatePass::whole_forward(const Network& network, Index first, Index steps) {
+    const bool done = backend_.forward_steps(network.model.neuron, network.neurons(), steps, b_, n_,
+                                             network[Parameter::w_rec], input_.data(), current_at(first),
+                                             keep_current_ ? b_ * n_ : 0, membrane_at(first), tape_.spikes.bits(first));
     require(done, Exit::internal, "the backend did not take a pass that its limits allow");
-    if (aside && run == Run::first)
-        backend_.copy(spikes_at(first), bits, static_cast<std::size_t>((steps + 1) * words_) * sizeof(std::uint32_t));
 }
 
 // The same with input and readout, if the backend takes the whole network.
@@ -212,7 +190,7 @@ void StatePass::network_forward(const Network& network, const float* x, Index fi
         .i = current_at(first),
         .i_stride = keep_current_ ? b_ * n_ : 0,
         .u = membrane_at(first),
-        .bits = spikes_at(first),
+        .bits = tape_.spikes.bits(first),
         .readout = network.model.readout,
         .w_out = network[Parameter::w_out],
         .y = run == Run::first ? static_cast<float*>(readout_sums_.matrix(steps * b_, O, at).data) : nullptr};
@@ -220,25 +198,10 @@ void StatePass::network_forward(const Network& network, const float* x, Index fi
             Exit::internal, "the backend did not take a network that its limits allow");
 }
 
-// The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p] in chunk_spikes_.
-void StatePass::unpack_chunk(Index first, Index steps, Index p) {
-    const Index n_p = recurrence_.block(p).size(), words = recurrence_.word_offset(b_, p);
-    if (recurrence_.shards() == 1)
-        backend_.unpack_spikes(steps * b_, n_p, spikes(first), chunk_spikes_.data(), n_p);
-    else
-        for (Index t = 0; t < steps; ++t)
-            backend_.unpack_spikes(b_, n_p, spikes(first + t) + words, chunk_spikes_.data() + t * b_ * n_p, n_p);
-}
-
-// This rank's spikes of `steps` steps from `first` on, as floats [steps, b, n].
-const float* StatePass::local_spikes(Index first, Index steps) {
-    unpack_chunk(first, steps, grid_.neuron_shard());
-    return chunk_spikes_.data();
-}
-
 // z of the steps first + 1 .. first + steps, [steps, b, n].
 const float* StatePass::readout_input(const Network& network, Index first, Index steps) {
-    return network.model.readout == Readout::membrane ? membrane(first + 1) : local_spikes(first + 1, steps);
+    return network.model.readout == Readout::membrane ? membrane(first + 1)
+                                                      : tape_.spikes.block(grid_.neuron_shard(), first + 1, steps);
 }
 
 // W_out z of this rank's neurons in these steps.
@@ -254,15 +217,6 @@ void StatePass::finish_readout(const Network& network) {
     backend_.round_sums(readout_sums_.data(), tape_.readout.data(), T_ * b_ * O);
     backend_.readout_filter(T_, b_, O, network[Parameter::kappa], network[Parameter::bias_out], tape_.readout.data(),
                             tape_.readout.data());
-}
-
-double StatePass::firing_rate() const {
-    const Index mine = recurrence_.word_offset(b_, grid_.neuron_shard());
-    count_.zero();
-    backend_.count_spikes(T_, b_ * spike_words(n_), spikes(1) + mine, words_, count_.data());
-    double counts[2] = {count_.to_host()[0], static_cast<double>(T_ * b_ * n_)};
-    grid_.control().all_reduce_sum(counts, Scalar::float64, 2);
-    return counts[1] > 0.0 ? counts[0] / counts[1] : 0.0;
 }
 
 }  // namespace spikefloss

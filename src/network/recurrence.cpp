@@ -8,7 +8,7 @@ Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons,
       blocks_(block_ranges(neurons, grid.shape().neuron_shards)),
       sizes_(blocks_.size()),
       n_(grid.neurons_of(neurons).size()),
-      gathered_(backend, max_rows * neurons),
+      gathered_(backend, shards() > 1 ? max_rows * neurons : 0),
       sums_(backend, max_rows * n_) {
     if (shards() > 1) partial_ = SumBuffer(backend, max_rows * neurons);
 }
@@ -18,30 +18,6 @@ const float* Recurrence::gather(Index rows, const float* x) {
     for (Index p = 0; p < shards(); ++p)
         sizes_[static_cast<std::size_t>(p)] = rows * block(p).size() * static_cast<Index>(sizeof(float));
     comm_.all_gather(x, gathered_.data(), sizes_);
-    return gathered_.data();
-}
-
-Index Recurrence::word_offset(Index rows, Index p) const {
-    Index words = 0;
-    for (Index before = 0; before < p; ++before) words += rows * spike_words(block(before).size());
-    return words;
-}
-
-Index Recurrence::gathered_words(Index rows) const { return word_offset(rows, shards()); }
-
-void Recurrence::gather_spikes(Index rows, const std::uint32_t* bits, std::uint32_t* gathered) {
-    for (Index p = 0; p < shards(); ++p)
-        sizes_[static_cast<std::size_t>(p)] = rows * spike_words(block(p).size()) * static_cast<Index>(sizeof *bits);
-    if (shards() == 1)
-        backend_.copy(gathered, bits, static_cast<std::size_t>(sizes_[0]));
-    else
-        comm_.all_gather(bits, gathered, sizes_);
-}
-
-const float* Recurrence::unpack(Index rows, const std::uint32_t* gathered) {
-    for (Index p = 0; p < shards(); ++p)
-        backend_.unpack_spikes(rows, block(p).size(), gathered + word_offset(rows, p),
-                               gathered_.data() + rows * block(p).begin, block(p).size());
     return gathered_.data();
 }
 

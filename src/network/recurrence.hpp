@@ -4,8 +4,8 @@
 //   apply_transposed(y)  = reduce_scatter(W_local' y)
 //
 // x is spikes or tangents; y is their adjoints. All ranks hold a gathered array as P blocks [rows, n_p], one after
-// another. Block p is multiplied with the columns of shard p of W_local [n, N], so no data is reordered. Spikes are sent
-// as bits.
+// another. Block p is multiplied with the columns of shard p of W_local [n, N], so no data is reordered. Spikes are
+// sent as bits (network/spike_tape.hpp).
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -18,14 +18,8 @@ public:
     // For N neurons and arrays of at most max_rows rows.
     Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, Index max_rows);
 
-    // x [rows, n] of this rank -> all P blocks [rows, n_p]; valid until the next gather or unpack.
+    // x [rows, n] of this rank -> all P blocks [rows, n_p]; valid until the next gather.
     const float* gather(Index rows, const float* x);
-    // 32-bit words that gathered spikes of `rows` rows take: P blocks [rows, spike_words(n_p)].
-    Index gathered_words(Index rows) const;
-    // bits of this rank's spikes [rows, spike_words(n)] -> all P blocks.
-    void gather_spikes(Index rows, const std::uint32_t* bits, std::uint32_t* gathered);
-    // Gathered bits -> P blocks [rows, n_p] of 0.0 and 1.0; valid until the next gather or unpack.
-    const float* unpack(Index rows, const std::uint32_t* gathered);
 
     // out [rows, n] = gathered W_local'; w [n, N] is the w_rec part of a parameter buffer.
     void apply(const float* w, Index rows, const float* gathered, float* out);
@@ -40,8 +34,6 @@ public:
     const BlockRange& block(Index p) const { return blocks_[static_cast<std::size_t>(p)]; }
     Index shards() const { return static_cast<Index>(blocks_.size()); }
     Index n() const { return n_; }
-    // Words before block p in gathered spikes of `rows` rows.
-    Index word_offset(Index rows, Index p) const;
 
 private:
     // The columns of shard p of W_local.
@@ -54,7 +46,7 @@ private:
     std::vector<BlockRange> blocks_;
     std::vector<Index> sizes_;  // message sizes of the next collective, one per shard
     Index n_;
-    Buffer<float> gathered_;  // [max_rows N]
+    Buffer<float> gathered_;  // [max_rows N], if there are several shards
     SumBuffer sums_;          // [max_rows n], this rank's finished sums
     SumBuffer partial_;       // [max_rows N], sums for all shards
 };

@@ -12,6 +12,7 @@
 #include "network/parameters.hpp"
 #include "network/pass_choice.hpp"
 #include "network/recurrence.hpp"
+#include "network/spike_tape.hpp"
 
 #include <array>
 #include <functional>
@@ -30,10 +31,10 @@ enum class TapeKind {
 // The results of a forward pass, for the backward pass and for measurements. S steps are held: T in the full tape,
 // those of one segment otherwise.
 struct Tape {
-    Buffer<float> membrane;        // u [S+1, b, n]
-    Buffer<float> current;         // i [S+1, b, n] if kept, else only the latest [b, n]
-    Buffer<std::uint32_t> spikes;  // s [T+1][P blocks [b, words]], gathered over the neuron shards
-    Buffer<float> readout;         // y [T, b, O]
+    Buffer<float> membrane;  // u [S+1, b, n]
+    Buffer<float> current;   // i [S+1, b, n] if kept, else only the latest [b, n]
+    SpikeTape spikes;        // s, t = 0..T, of all neurons
+    Buffer<float> readout;   // y [T, b, O]
 };
 
 struct BackwardOptions {
@@ -63,8 +64,6 @@ public:
     // Frobenius norm of dL/d(i[t], u[t]) over all sequences of all ranks, [T+1], after a backward pass that recorded
     // it. Collective.
     std::vector<double> state_gradient_norm() const;
-    // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
-    double firing_rate() const;
     // Whether all membranes of this rank, t = 0..T, are finite.
     bool finite() const;
 
@@ -79,8 +78,6 @@ public:
     // Arrays of the steps held: 0..T in the full tape, else those of the last segment after a forward pass.
     const float* membrane(Index t) const { return tape_.membrane.data() + row(t) * b_ * n_; }
     const float* current(Index t) const { return tape_.current.data() + (keep_current_ ? row(t) : 0) * b_ * n_; }
-    const std::uint32_t* spikes(Index t) const { return tape_.spikes.data() + t * words_; }
-    Recurrence& recurrence() { return recurrence_; }
     Index steps() const { return T_; }
     Index sequences() const { return b_; }
     Index segment_steps() const { return segment_; }
@@ -96,17 +93,16 @@ private:
     void load_start(Index k);
     void hold(const Network& network, const float* x, Index k);
     void start(const Network& network);
-    void pack(const NeuronModel& model, Index t);
     void forward_segment(const Network& network, const float* x, Run run);
     void loop_forward(const Network& network, Index first, Index steps, Run run);
     void record(int kind, Index first, std::array<const void*, 3> arrays, const std::function<void()>& loop);
-    void whole_forward(const Network& network, Index first, Index steps, Run run);
+    void whole_forward(const Network& network, Index first, Index steps);
     void network_forward(const Network& network, const float* x, Index first, Index steps, Run run);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
     void loop_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                        SumBuffer& gradient);
     StepsBackward whole_pass(const Network& network, const BackwardOptions& options, Index first, Index steps,
-                             const std::uint32_t* bits, SumBuffer& gradient);
+                             SumBuffer& gradient);
     void whole_backward(const Network& network, const BackwardOptions& options, Index first, Index steps,
                         SumBuffer& gradient);
     void network_backward(const Network& network, const float* x, const BackwardOptions& options, Index first,
@@ -115,8 +111,6 @@ private:
     void sum_readout(const Network& network, Index first, Index steps);
     void finish_readout(const Network& network);
     const float* readout_input(const Network& network, Index first, Index steps);
-    void unpack_chunk(Index first, Index steps, Index p);
-    const float* local_spikes(Index first, Index steps);
     void filter_backward(const Network& network, const float* dy, SumBuffer& gradient);
     void readout_backward(const Network& network, Index first, Index steps, SumBuffer& gradient);
     void inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient);
@@ -128,7 +122,6 @@ private:
     }
     float* membrane_at(Index t) { return tape_.membrane.data() + row(t) * b_ * n_; }
     float* current_at(Index t) { return tape_.current.data() + (keep_current_ ? row(t) : 0) * b_ * n_; }
-    std::uint32_t* spikes_at(Index t) { return tape_.spikes.data() + t * words_; }
 
     Backend& backend_;
     const ProcessGrid& grid_;
@@ -141,23 +134,19 @@ private:
     Index segments_;
     Index held_ = 0;  // the segment whose states are in the tape
     Recurrence recurrence_;
-    Index words_;  // words of one step's gathered spikes
     Tape tape_;
-    Buffer<float> starts_;              // [segments][i, u][b, n], if there are several
-    Buffer<float> end_;                 // u[T] [b, n], if there are several segments
-    Buffer<std::uint32_t> chunk_bits_;  // [chunk+1][words] for whole passes, if there are several segments
-    Buffer<float> input_;               // [chunk, b, n] input currents; reused for gradients from the readout
-    Buffer<float> step_;                // [b, n] recurrent currents; reused for gradients from the recurrence
-    Buffer<std::uint32_t> bits_;        // [b, words of n]
-    Buffer<float> chunk_spikes_;        // [chunk, b, largest n_p]
-    SumBuffer readout_sums_;            // [T, b, O]
-    Buffer<float> dz_;                  // [T, b, O]
-    Buffer<float> di_, du_;             // [b, n]
-    Buffer<float> adjoint_;             // g [chunk, b, n]
-    Buffer<float> limit_;               // [1] of the adjoint cap
-    Buffer<double> squares_;            // [T+1, b], over this rank's neurons, or over all after an adjoint cap
+    Buffer<float> starts_;    // [segments][i, u][b, n], if there are several
+    Buffer<float> end_;       // u[T] [b, n], if there are several segments
+    Buffer<float> input_;     // [chunk, b, n] input currents; reused for gradients from the readout
+    Buffer<float> step_;      // [b, n] recurrent currents; reused for gradients from the recurrence
+    SumBuffer readout_sums_;  // [T, b, O]
+    Buffer<float> dz_;        // [T, b, O]
+    Buffer<float> di_, du_;   // [b, n]
+    Buffer<float> adjoint_;   // g [chunk, b, n]
+    Buffer<float> limit_;     // [1] of the adjoint cap
+    Buffer<double> squares_;  // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
-    mutable Buffer<double> count_;  // [1] of spikes
+    mutable Buffer<double> sum_;  // [1] of squares
     // Recorded loops over the steps of a chunk, by kind, first step and arrays of the caller.
     std::map<std::tuple<int, Index, std::array<const void*, 3>>, std::unique_ptr<Recording>> recordings_;
 };

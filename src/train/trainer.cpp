@@ -104,7 +104,7 @@ StepReport Trainer::floss_step(double slack) {
     report.penalty = add_penalty(1.0, floss_optimiser_, slack);
     report.norms = floss_optimiser_.reduce();
     check_finite(nullptr, report.norms, flossing_->state(), "flossing");
-    report.rate = flossing_->state().firing_rate();
+    report.rate = flossing_->state().tape().spikes.rate();
     floss_optimiser_.update(network_, report.norms);
     report.step = progress_.step;
     return report;
@@ -139,7 +139,7 @@ StepReport Trainer::train_step() {
     }
     report.norms = optimiser_.reduce();
     check_finite(&report.outcome, report.norms, pass_, "training");
-    report.rate = pass_.firing_rate();
+    report.rate = pass_.tape().spikes.rate();
     optimiser_.update(network_, report.norms);
     ++progress_.step;
     // The first value starts the running means; later ones enter with a weight of 0.05.
@@ -226,7 +226,7 @@ void Trainer::measure_states(Diagnosis& diagnosis) {
     Measurement& m = measurement();
     m.loss.load(task_.sample(Purpose::diagnose, progress_.step, batch, grid_.sequences_of(batch)));
     m.state.forward(network_, m.loss.x());
-    diagnosis.rate = m.state.firing_rate();
+    diagnosis.rate = m.state.tape().spikes.rate();
     diagnosis.outcome = m.loss.evaluate(m.state.tape().readout.data(), batch);
 }
 
@@ -246,35 +246,22 @@ void Trainer::measure_spectrum(Diagnosis& diagnosis) {
 }
 
 Raster Trainer::raster(Index most) {
-    StatePass& state = measurement().state;
-    const Recurrence& recurrence = state.recurrence();
+    const StatePass& state = measurement().state;
     const Index T = state.steps(), N = network_.layout.shape().neurons, count = std::min(most, N);
+    Raster raster{N, T, {}, {}};
+    for (Index i = 0; i < count; ++i) raster.shown.push_back(i * N / count);
     // All neuron shards of a sequence hold the spikes of all neurons.
     int owner = 0;
     while (!block_range(options_.diagnostics.batch, grid_.shape().batch_shards, owner).contains(0)) ++owner;
-    std::vector<unsigned char> spiked(static_cast<std::size_t>(T * count), 0);  // [count][T]
-    if (grid_.batch_shard() == owner) {
-        const std::vector<std::uint32_t> words = state.tape().spikes.to_host();
-        const Index b = state.sequences(), step = recurrence.word_offset(b, recurrence.shards());
-        Index p = 0;
-        for (Index i = 0; i < count; ++i) {
-            const Index neuron = i * N / count;
-            while (!recurrence.block(p).contains(neuron)) ++p;
-            const Index j = neuron - recurrence.block(p).begin, word = recurrence.word_offset(b, p) + j / 32;
-            for (Index t = 1; t <= T; ++t)
-                spiked[static_cast<std::size_t>(i * T + t - 1)] =
-                    words[static_cast<std::size_t>(t * step + word)] >> (j % 32) & 1;
-        }
-    }
-    grid_.control().broadcast(spiked.data(), T * count, owner * grid_.shape().neuron_shards);
-    Raster raster{N, T, {}, {}};
-    if (grid_.rank() != 0) return raster;
-    for (Index i = 0; i < count; ++i) {
-        raster.shown.push_back(i * N / count);
-        std::vector<std::int64_t>& steps = raster.spikes.emplace_back();
-        for (Index t = 1; t <= T; ++t)
-            if (spiked[static_cast<std::size_t>(i * T + t - 1)]) steps.push_back(t);
-    }
+    std::vector<unsigned char> spiked(static_cast<std::size_t>((T + 1) * count), 0);  // [T+1][count]
+    if (grid_.batch_shard() == owner) spiked = state.tape().spikes.raster({0, 1}, raster.shown);
+    grid_.control().broadcast(spiked.data(), (T + 1) * count, owner * grid_.shape().neuron_shards);
+    if (grid_.rank() != 0) return {N, T, {}, {}};
+    raster.spikes.resize(static_cast<std::size_t>(count));
+    for (Index t = 1; t <= T; ++t)
+        for (Index i = 0; i < count; ++i)
+            if (spiked[static_cast<std::size_t>(t * count + i)])
+                raster.spikes[static_cast<std::size_t>(i)].push_back(t);
     return raster;
 }
 

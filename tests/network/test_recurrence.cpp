@@ -1,5 +1,5 @@
-// The sharded recurrent product and its transpose on every grid: against the dense product, as adjoints of each other,
-// and with spikes sent as bits.
+// The sharded recurrent product and its transpose on every grid: against the dense product, and as adjoints of each
+// other.
 #include "network/recurrence.hpp"
 
 #include "backend/cpu_backend.hpp"
@@ -52,7 +52,7 @@ std::vector<double> whole(const ProcessGrid& grid, const Buffer<float>& mine, In
     return all;
 }
 
-// Sizes: not divisible by the shards; one neuron per shard; more than one word of bits with a ragged end.
+// Sizes: not divisible by the shards; one neuron per shard; more than a word of bits would hold.
 std::vector<Index> sizes(const ProcessGrid& grid) { return {7, grid.shape().neuron_shards, 67}; }
 
 TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
@@ -114,28 +114,6 @@ TEST(Recurrence, OuterProductIsTheGradientOfTheProduct) {
                     outer[static_cast<std::size_t>(i * N + j)] +=
                         2.0 * y[static_cast<std::size_t>(r * N + i)] * x[static_cast<std::size_t>(r * N + j)];
         EXPECT_TRUE(near_in_norm(rounded.to_host(), weights_part(outer, N, grid), 1e-6));
-    });
-}
-
-TEST(Recurrence, SpikesTravelAsBits) {
-    on_every_grid([](const ProcessGrid& grid) {
-        for (const Index N : sizes(grid)) {
-            CpuBackend backend(1, Sums::float32);
-            Recurrence recurrence(backend, grid, N, rows);
-            std::vector<double> membrane = numbers(5, rows * N);
-            const Buffer<float> u(backend, part(membrane, rows, grid.neurons_of(N)));
-            NeuronModel model;
-            model.threshold = 0.25f;
-            Buffer<std::uint32_t> bits(backend, rows * spike_words(recurrence.n()));
-            Buffer<std::uint32_t> gathered(backend, recurrence.gathered_words(rows));
-            backend.pack_spikes(model, rows, recurrence.n(), u.data(), bits.data());
-            recurrence.gather_spikes(rows, bits.data(), gathered.data());
-            const float* spikes = recurrence.unpack(rows, gathered.data());
-            std::vector<float> expected;  // P blocks [rows, n_p]
-            for (const BlockRange& block : block_ranges(N, grid.shape().neuron_shards))
-                for (const float v : part(membrane, rows, block)) expected.push_back(v > 0.25f ? 1.0f : 0.0f);
-            EXPECT_TRUE(all_equal(std::vector<float>(spikes, spikes + rows * N), expected)) << "N " << N;
-        }
     });
 }
 

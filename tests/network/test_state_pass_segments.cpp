@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace spikefloss {
 namespace {
@@ -16,7 +17,7 @@ using namespace testing_support;
 // The results of the pass on this rank.
 struct PassRun {
     std::vector<float> readout, again;  // again: of a second forward pass, after the backward pass
-    std::vector<std::uint32_t> spikes;
+    std::vector<unsigned char> spikes;
     std::vector<float> gradient;
     std::vector<double> state_gradient_norm;
     double rate = 0.0;
@@ -52,8 +53,10 @@ PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const r
     state.forward(network, loss.x());
     loss.evaluate(state.tape().readout.data(), seq.batch);
     run.readout = state.tape().readout.to_host();
-    run.spikes = state.tape().spikes.to_host();
-    run.rate = state.firing_rate();
+    std::vector<Index> neurons(static_cast<std::size_t>(net.neurons));
+    std::iota(neurons.begin(), neurons.end(), Index{0});
+    run.spikes = state.tape().spikes.raster({0, mine.size()}, neurons);
+    run.rate = state.tape().spikes.rate();
     state.backward(network, loss.x(),
                    {.dy = loss.dy(),
                     .extra = extra.data(),

@@ -5,6 +5,7 @@
 #include "train/optimiser.hpp"
 
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 
 namespace spikefloss::testing_support {
@@ -34,23 +35,6 @@ NeuronModel neuron_model(const reference::Network& net) {
         case reference::Surrogate::triangle: model.surrogate = Surrogate::triangle; break;
     }
     return model;
-}
-
-// The spikes of all neurons as this rank has gathered them. The rank contributes the neurons of the next shard, so the
-// result is right only if the communicated spikes are right.
-std::vector<double> spikes_of_next_shard(Backend& backend, const ProcessGrid& grid, StatePass& state, Index N) {
-    const Index T = state.steps(), b = state.sequences(), P = grid.shape().neuron_shards;
-    const Index next = (grid.neuron_shard() + 1) % P;
-    const BlockRange block = block_range(N, P, next);
-    std::vector<double> spikes;
-    Buffer<float> step(backend, b * block.size());
-    for (Index t = 0; t <= T; ++t) {
-        backend.unpack_spikes(b, block.size(), state.spikes(t) + state.recurrence().word_offset(b, next), step.data(),
-                              block.size());
-        const std::vector<float> host = step.to_host();
-        spikes.insert(spikes.end(), host.begin(), host.end());
-    }
-    return spikes;
 }
 
 std::vector<double> widened(const std::vector<float>& values) { return {values.begin(), values.end()}; }
@@ -211,12 +195,16 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
 
     TaskRun run;
     run.outcome = loss.evaluate(state.tape().readout.data(), B);
-    run.rate = state.firing_rate();
+    run.rate = state.tape().spikes.rate();
     run.current = gathered_state(grid, widened(state.tape().current.to_host()), T + 1, B, N);
     run.membrane = gathered_state(grid, widened(state.tape().membrane.to_host()), T + 1, B, N);
+    // Every rank contributes the neurons of the next shard, so the result is right only if the communicated spikes are.
     const BlockRange next =
         block_range(N, grid.shape().neuron_shards, (grid.neuron_shard() + 1) % grid.shape().neuron_shards);
-    run.spikes = put_together(grid, spikes_of_next_shard(backend, grid, state, N), T + 1, mine, B, next, N, true);
+    std::vector<Index> neurons(static_cast<std::size_t>(next.size()));
+    std::iota(neurons.begin(), neurons.end(), next.begin);
+    const std::vector<unsigned char> spikes = state.tape().spikes.raster({0, mine.size()}, neurons);
+    run.spikes = put_together(grid, {spikes.begin(), spikes.end()}, T + 1, mine, B, next, N, true);
     run.readout = gathered_sequences(grid, widened(state.tape().readout.to_host()), T, B, net.outputs);
 
     state.backward(network, loss.x(),

@@ -1,0 +1,77 @@
+#include "network/spike_tape.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+
+SpikeTape::SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b, Index chunk)
+    : backend_(backend), grid_(grid), T_(T), b_(b), blocks_(block_ranges(N, grid.shape().neuron_shards)) {
+    Index largest = 0;
+    for (const BlockRange& block : blocks_) {
+        sizes_.push_back(b * spike_words(block.size()) * static_cast<Index>(sizeof(std::uint32_t)));
+        largest = std::max(largest, block.size());
+    }
+    words_ = word_offset(shards());
+    bits_ = Buffer<std::uint32_t>(backend, (T + 1) * words_);
+    packed_ = Buffer<std::uint32_t>(backend, shards() > 1 ? b * spike_words(neurons_of(grid.neuron_shard())) : 0);
+    floats_ = Buffer<float>(backend, b * std::max(N, chunk * largest));
+    count_ = Buffer<double>(backend, 1);
+}
+
+Index SpikeTape::word_offset(Index p) const {
+    Index words = 0;
+    for (Index before = 0; before < p; ++before) words += b_ * spike_words(neurons_of(before));
+    return words;
+}
+
+void SpikeTape::write(const NeuronModel& model, Index t, const float* u) {
+    const Index n = neurons_of(grid_.neuron_shard());
+    backend_.pack_spikes(model, b_, n, u, shards() > 1 ? packed_.data() : bits(t));
+    if (shards() > 1) grid_.neurons().all_gather(packed_.data(), bits(t), sizes_);
+}
+
+const float* SpikeTape::step(Index t) {
+    for (Index p = 0; p < shards(); ++p)
+        backend_.unpack_spikes(b_, neurons_of(p), bits(t) + word_offset(p),
+                               floats_.data() + b_ * blocks_[static_cast<std::size_t>(p)].begin, neurons_of(p));
+    return floats_.data();
+}
+
+const float* SpikeTape::block(Index p, Index first, Index steps) {
+    const Index n = neurons_of(p);
+    if (shards() == 1)
+        backend_.unpack_spikes(steps * b_, n, bits(first), floats_.data(), n);
+    else
+        for (Index t = 0; t < steps; ++t)
+            backend_.unpack_spikes(b_, n, bits(first + t) + word_offset(p), floats_.data() + t * b_ * n, n);
+    return floats_.data();
+}
+
+double SpikeTape::rate() const {
+    const Index n = neurons_of(grid_.neuron_shard());
+    count_.zero();
+    backend_.count_spikes(T_, b_ * spike_words(n), bits_.data() + words_ + word_offset(grid_.neuron_shard()), words_,
+                          count_.data());
+    double counts[2] = {count_.to_host()[0], static_cast<double>(T_ * b_ * n)};
+    grid_.control().all_reduce_sum(counts, Scalar::float64, 2);
+    return counts[1] > 0.0 ? counts[0] / counts[1] : 0.0;
+}
+
+std::vector<unsigned char> SpikeTape::raster(BlockRange sequences, std::span<const Index> neurons) const {
+    const std::vector<std::uint32_t> words = bits_.to_host();
+    std::vector<unsigned char> spikes;
+    for (Index t = 0; t <= T_; ++t)
+        for (Index s = sequences.begin; s < sequences.end; ++s) {
+            Index p = 0, at = t * words_;
+            for (const Index neuron : neurons) {
+                while (!blocks_[static_cast<std::size_t>(p)].contains(neuron)) at += b_ * spike_words(neurons_of(p++));
+                const Index j = neuron - blocks_[static_cast<std::size_t>(p)].begin;
+                const std::uint32_t word =
+                    words[static_cast<std::size_t>(at + s * spike_words(neurons_of(p)) + j / 32)];
+                spikes.push_back(word >> (j % 32) & 1);
+            }
+        }
+    return spikes;
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,54 @@
+// The spikes of all neurons at steps 0..T, as bits, on every neuron shard. With them ranks need not communicate again
+// in the backward pass. Only this class knows how gathered bits lie:
+//
+//   [T+1][P blocks [b, spike_words(n_p)]]
+#pragma once
+
+#include "backend/buffer.hpp"
+#include "parallel/process_grid.hpp"
+
+#include <span>
+#include <vector>
+
+namespace spikefloss {
+
+class SpikeTape {
+public:
+    // Of N neurons in T steps of b sequences. At most `chunk` steps are read at once.
+    SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b, Index chunk);
+
+    // Writes s[t] = H(u - theta): this rank's membranes u [b, n] become the bits of all ranks. Collective over the
+    // neuron shards.
+    void write(const NeuronModel& model, Index t, const float* u);
+    // The bits from step t on, to be read or written by a pass of one rank that holds all neurons.
+    std::uint32_t* bits(Index t) { return bits_.data() + t * words_; }
+    // The spikes of all neurons at step t as P blocks of floats [b, n_p]; valid until the next call of this or `block`.
+    const float* step(Index t);
+    // The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p].
+    const float* block(Index p, Index first, Index steps);
+
+    // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
+    double rate() const;
+    // Which of these neurons, ascending, fire in these sequences of this rank, on the host: [T+1][sequences][neurons].
+    std::vector<unsigned char> raster(BlockRange sequences, std::span<const Index> neurons) const;
+    std::size_t bytes() const { return bits_.bytes(); }
+
+private:
+    Index shards() const { return static_cast<Index>(blocks_.size()); }
+    Index neurons_of(Index p) const { return blocks_[static_cast<std::size_t>(p)].size(); }
+    // Words before block p of a step.
+    Index word_offset(Index p) const;
+
+    Backend& backend_;
+    const ProcessGrid& grid_;
+    Index T_, b_;
+    std::vector<BlockRange> blocks_;  // the neurons of each shard
+    std::vector<Index> sizes_;        // bytes of each shard's block of a step
+    Index words_;                     // of a step
+    Buffer<std::uint32_t> bits_;      // [T+1][words]
+    Buffer<std::uint32_t> packed_;    // [b, words of n], before they are gathered
+    Buffer<float> floats_;            // [chunk, b, largest n_p], and at least [b, N]
+    mutable Buffer<double> count_;    // [1]
+};
+
+}  // namespace spikefloss
