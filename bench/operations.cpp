@@ -35,7 +35,7 @@ struct Arrays {
                   du = random(b * n), di = random(b * n), g = random(b * n), i_next = random(b * n),
                   u_next = random(b * n), inputs = random(b * M);
     Buffer<double> sum{backend, 1};
-    Buffer<std::uint32_t> bits{backend, b* spike_words(n)};
+    Buffer<std::uint32_t> bits{backend, random_bits(b * spike_words(n))};
     Buffer<double> squares{backend, b};
     Buffer<float> limit = filled(1, 1.0f);
     // [b, k, D], [b, k, n]
@@ -70,6 +70,15 @@ struct Arrays {
                 static_cast<float>(normal(1, Stream::test, static_cast<std::uint32_t>(at), 0, 0));
         return {backend, values};
     }
+    // A sixteenth of the neurons fires.
+    static std::vector<std::uint32_t> random_bits(Index words) {
+        std::vector<std::uint32_t> bits(static_cast<std::size_t>(words));
+        for (Index at = 0; at < words; ++at) {
+            const auto r = random_words(1, Stream::test, static_cast<std::uint32_t>(at), 1, 0, 0);
+            bits[static_cast<std::size_t>(at)] = r[0] & r[1] & r[2] & r[3];
+        }
+        return bits;
+    }
     std::vector<double> unit_r() const {
         std::vector<double> unit(static_cast<std::size_t>(b * k * k), 0.0);
         for (Index at = 0; at < b * k; ++at) unit[static_cast<std::size_t>(at * k + at % k)] = 1.0;
@@ -77,6 +86,9 @@ struct Arrays {
     }
     NeuronVectors neurons() const { return {alpha.data(), beta.data(), bias.data()}; }
     BasisShape basis() const { return {b, k, n, true}; }
+    Weights w_rec() const { return {n, n, w.data(), n}; }
+    Activity spikes() const { return {.bits = bits.data(), .stride = spike_words(n)}; }
+    SumMatrix recurrent_sums() { return Matrix<float>(recurrent.data(), b, n); }
 };
 
 struct Operation {
@@ -107,22 +119,28 @@ std::vector<Operation> operations() {
     const auto gram_flops = [](const Arrays& a) { return 2.0 * double(a.b * a.k * a.k * a.D); };
 
     return {
-        {"gemm_recurrent",
-         [](Arrays& a) {
-             a.backend.gemm(Transpose::no, Transpose::yes, {a.u.data(), a.b, a.n}, {a.w.data(), a.n, a.n},
-                            Matrix<float>(a.recurrent.data(), a.b, a.n), false);
-         },
+        {"project_spikes", [](Arrays& a) { a.backend.project(a.w_rec(), a.spikes(), a.recurrent_sums(), false); },
          nn(1), product(sequences)},
-        {"gemm_tangents",
+        {"project_tangents",
          [](Arrays& a) {
-             a.backend.gemm(Transpose::no, Transpose::yes, {a.q_u.data(), a.b * a.k, a.n}, {a.w.data(), a.n, a.n},
-                            Matrix<float>(a.x.data(), a.b * a.k, a.n), false);
+             a.backend.project(a.w_rec(), {.values = a.x.data(), .stride = a.n},
+                               Matrix<float>(a.p.data(), a.b * a.k, a.n), false);
          },
          nn(1), product(tangents)},
-        {"gemm_gradient",
+        {"project_transposed",
          [](Arrays& a) {
-             a.backend.gemm(Transpose::yes, Transpose::no, {a.g.data(), a.b, a.n}, {a.u.data(), a.b, a.n},
-                            a.sums_w.matrix(a.n, a.n), true);
+             a.backend.project_transposed(a.w_rec(), {a.g.data(), a.b, a.n}, a.recurrent_sums(), false);
+         },
+         nn(1), product(sequences)},
+        {"add_outer_floats",
+         [](Arrays& a) {
+             a.backend.add_outer({a.g.data(), a.b, a.n}, {.values = a.u.data(), .stride = a.n},
+                                 a.sums_w.matrix(a.n, a.n));
+         },
+         nn(2), product(sequences)},
+        {"add_outer_spikes",
+         [](Arrays& a) {
+             a.backend.add_outer({a.g.data(), a.b, a.n}, a.spikes(), a.sums_w.matrix(a.n, a.n));
          },
          nn(2), product(sequences)},
         {"add_column_sums",

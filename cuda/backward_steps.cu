@@ -259,7 +259,7 @@ bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& 
         launch({.grid = grid_for(rows, 128), .block = dim3(128), .stream = stream_}, add_partial_squares_kernel, rows,
                words, static_cast<const double*>(arrays.partial + b * words), pass.squares + b);
     }
-    add_outer_products(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
+    add_outer({pass.g, pass.steps * b, N}, {.bits = pass.bits, .stride = spike_words(N)}, pass.d_w_rec);
     return true;
 }
 

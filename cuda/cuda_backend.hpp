@@ -53,11 +53,14 @@ public:
     // call.
     void while_waiting(std::function<void(double)> work) { while_waiting_ = std::move(work); }
 
-    // ---- linalg.cu ----
+    // ---- products.cu ----
     void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
               bool accumulate) override;
     void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
               bool accumulate) override;
+    void project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) override;
+    void project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) override;
+    void add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) override;
 
     // ---- sums.cu ----
     void add_column_sums(Matrix<const float> a, SumMatrix c) override;
@@ -165,8 +168,17 @@ private:
                           const float* w_rec, const TangentSteps& pass);
     void tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                                    const float* w_rec, const TangentStepsBackward& pass);
-    // dW_rec += sum over all steps and sequences of g s'.
-    void add_outer_products(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix d_w_rec);
+    // ---- products.cu ----
+    // A factor of a product: [rows, cols] of x, from row `first` on.
+    struct Factor {
+        Activity x;
+        Index first, rows, cols;
+        bool turned;  // the transpose is multiplied
+    };
+    template <class T>
+    Matrix<const T> dense(const Factor& factor, int which);
+    void product(const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
+    void add_outer_parts(Matrix<const float> y, const Activity& spikes, SumMatrix gradient);
     void wait();
     // Queries `done` until the device has done the work, with while_waiting_.
     template <class Query>
@@ -192,9 +204,9 @@ private:
         cudaEvent_t copied = nullptr;  // the last copy from it
     };
     Staging staging_[2];
-    // Any operation may use scratch arrays 0 to 7. gemm and the sums use those below, so that an operation can call
+    // Any operation may use scratch arrays 0 to 7. Products and sums use those below, so that an operation can call
     // them while it uses its own.
-    static constexpr int blas_scratch = 8, wide_a_scratch = 9, wide_b_scratch = 10, wide_c_scratch = 11,
+    static constexpr int blas_scratch = 8, a_scratch = 9, b_scratch = 10, wide_out_scratch = 11,
                          sum_scratch = 12;
     static constexpr int scratches = 13;
     void* scratch_[scratches] = {};

@@ -198,7 +198,7 @@ const std::optional<TeamPlan>& CudaBackend::planned(Pass pass, Index N, Index b,
 void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {
     if (bytes > scratch_size_[which]) {
         wait();  // queued operations may still use the smaller array
-        graphs_.clear();
+        drop_graphs();
         check(cudaFree(scratch_[which]), "cudaFree");
         scratch_[which] = nullptr;
         scratch_size_[which] = 0;

@@ -21,6 +21,27 @@ namespace spikefloss {
 
 enum class Transpose { no, yes };
 
+// The weights of a product [rows, cols], the rows `stride` floats apart.
+struct Weights {
+    Index rows, cols;
+    const float* values;
+    Index stride;
+};
+
+// What weights are multiplied with: rows of spikes as bits, or rows of floats. The other pointer is null.
+struct Activity {
+    const std::uint32_t* bits = nullptr;  // bit j % 32 of word j / 32 is neuron j; the bits after the last are 0
+    const float* values = nullptr;
+    Index stride = 0;                      // words or floats from row to row
+    Index step_rows = 0, step_stride = 0;  // bits only: rows of a step, and words from step to step; 0: one step
+    bool sparse = false;                   // values only: most can be 0 (inputs that spike), so skipping them can pay
+
+    // Words or floats before a row.
+    SPIKEFLOSS_HD Index before(Index row) const {
+        return step_rows == 0 ? row * stride : row / step_rows * step_stride + row % step_rows * stride;
+    }
+};
+
 // Whether the reset factor (1 - s) is in the tangent map: `ignored` leaves it out, as the authors' script does.
 enum class JacobianReset { detached, ignored };
 
@@ -166,6 +187,13 @@ public:
     // The same, where C holds partial sums, to be summed over ranks later.
     virtual void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
                       bool accumulate) = 0;
+    // out[rows, w.rows] = x W', or += when accumulate; x is [rows, w.cols]. Sums are taken in sums(). If out has floats
+    // and sums() is float64, each sum is rounded once. The same holds for the next two.
+    virtual void project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) = 0;
+    // out[rows, w.cols] = y W, or += when accumulate; y is [rows, w.rows].
+    virtual void project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) = 0;
+    // gradient[n, m] += y' x; y is [rows, n], x [rows, m].
+    virtual void add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) = 0;
     // c[j] += sum over rows of a[row, j]; c is [1, cols].
     virtual void add_column_sums(Matrix<const float> a, SumMatrix c) = 0;
     // out[i] = in[i] rounded to float; in and out may be the same memory when sums() is float32.

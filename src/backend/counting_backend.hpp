@@ -39,6 +39,9 @@ public:
     }
     void gemm(Transpose, Transpose, Matrix<const float>, Matrix<const float>, Matrix<float>, bool) override {}
     void gemm(Transpose, Transpose, Matrix<const float>, Matrix<const float>, SumMatrix, bool) override {}
+    void project(const Weights&, const Activity&, SumMatrix, bool) override {}
+    void project_transposed(const Weights&, Matrix<const float>, SumMatrix, bool) override {}
+    void add_outer(Matrix<const float>, const Activity&, SumMatrix) override {}
     void add_column_sums(Matrix<const float>, SumMatrix) override {}
     void round_sums(const void*, float*, Index) override {}
     void sum_squares(const float*, Index, double*) override {}

@@ -33,6 +33,9 @@ public:
               bool accumulate) override;
     void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
               bool accumulate) override;
+    void project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) override;
+    void project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) override;
+    void add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) override;
     void add_column_sums(Matrix<const float> a, SumMatrix c) override;
     void round_sums(const void* in, float* out, Index count) override;
     void sum_squares(const float* x, Index count, double* sum) override;
@@ -110,15 +113,24 @@ public:
     void from_logit(Index count, float* values) override;
 
 private:
+    // cpu_products.cpp
+    struct Factor {
+        Activity x;
+        Index rows, cols;
+        bool turned;  // the transpose of [rows, cols] is multiplied
+    };
+    template <class T>
+    Matrix<const T> dense(const Factor& factor, int which);
+    void product(const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
     // cpu_sparse.cpp
-    void add_outer_spikes(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix dw);
     struct SparseParts {
         SparseRows part[8];
         Index count;
     };
-    bool list_sparse(Matrix<const float> x, Index columns, SparseParts& parts);
-    bool sparse_product(Matrix<const float> x, Matrix<const float> w, Matrix<float> c);
-    bool sparse_sums(Matrix<const float> g, Matrix<const float> x, Matrix<float> c);
+    bool list_parts(const Activity& x, Index rows, Index cols, SparseParts& parts);
+    bool list_blocks(const Activity& bits, Index rows, Index cols, SparseRows& list);
+    bool project_listed(const Weights& w, const Activity& x, Matrix<float> out);
+    bool add_outer_listed(Matrix<const float> y, const Activity& x, Matrix<float> gradient);
 
     // Scratch of at least `count` doubles, kept between calls so that no step allocates.
     double* scratch(int which, Index count);

@@ -36,7 +36,7 @@ bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& ne
     auto* all_entries = reinterpret_cast<std::uint16_t*>(scratch(2, threads_ * (entries + 2 * ends) / 4 + 1));
     auto* all_ends = reinterpret_cast<std::uint32_t*>(all_entries + threads_ * entries);
     const Index parts = std::min<Index>(threads_, b);
-#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
     for (Index part = 0; part < parts; ++part) {
         float* sums = all_sums + part * largest_group * width;
         SparseRows spikes = shape;
@@ -50,7 +50,7 @@ bool CpuBackend::forward_steps(const NeuronModel& model, const NeuronVectors& ne
                 pack_row(u + (first + r) * N, N, model.threshold, bits + (first + r) * words);
             for (Index t = 0; t < steps; ++t) {
                 for (Index c = 0; c < spikes.blocks(); ++c)
-                    list_spikes(spikes, c, bits + (t * b + first) * words, words);
+                    list_spikes(spikes, c, {.bits = bits + (t * b + first) * words, .stride = words});
                 for (Index p = 0; p < panels; ++p) add_spikes(spikes, Columns(width, p, panels), rows, sums, width);
                 for (Index r = 0; r < group; ++r) {
                     const Index s = first + r, here = (t * b + s) * N, next = here + b * N;
@@ -74,7 +74,7 @@ bool CpuBackend::backward_steps(const NeuronModel& model, const NeuronVectors& n
     const Index parts = std::min<Index>(threads_, b);
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
-#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
         for (Index part = 0; part < parts; ++part) {
             float* back = backs + part * largest_group * width;
             const Index end = b * (part + 1) / parts;
@@ -94,7 +94,10 @@ bool CpuBackend::backward_steps(const NeuronModel& model, const NeuronVectors& n
             }
         }
     });
-    add_outer_spikes(pass.steps * b, N, pass.g, pass.bits, pass.d_w_rec);
+    const Matrix<const float> g(pass.g, pass.steps * b, N);
+    const Activity spikes{.bits = pass.bits, .stride = spike_words(N)};
+    const Matrix<float> dw(static_cast<float*>(pass.d_w_rec.data), N, N, pass.d_w_rec.stride);
+    if (!add_outer_listed(g, spikes, dw)) add_outer(g, spikes, dw);  // lists first, also where N is small
     return true;
 }
 

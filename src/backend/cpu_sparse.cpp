@@ -1,5 +1,4 @@
-// Products of the CPU backend with spikes and with matrices that are mostly zeros: W_in x, dW_in += g x',
-// dW_rec += g s'.
+// Products of the CPU backend with spikes, and with inputs that are mostly zeros.
 #include "backend/cpu_sparse.hpp"
 
 #include "backend/cpu_backend.hpp"
@@ -14,31 +13,37 @@ namespace {
 // Rows that a panel sums at a time, so that their part of G stays in cache.
 constexpr Index slab = 512;
 
-// From this many rows, and columns of the other factor, listing the entries and packing W saves time.
-constexpr Index least_rows = 256, least_columns = 32;
+// From this many rows, listing the entries and packing W saves time.
+constexpr Index least_rows = 256;
 
 // Parts of the rows, each with its own list. They depend only on the shape, so the results do too.
 constexpr Index most_parts = 8;
 
-// Lists the entries of rows of x in one block. Returns false if there are more than it has room for.
-bool list_entries(Matrix<const float> x, SparseRows& list) {
+// Lists the entries of x from row `first` on in one block. Returns false if there are more than it has room for.
+bool list_entries(const Activity& x, Index first, SparseRows& list) {
     Index count = 0;
     list.ends[0] = 0;
-    for (Index r = 0; r < x.rows; ++r) {
-        const float* row = x.data + r * x.stride;
+    for (Index r = 0; r < list.rows; ++r) {
+        const Index row = x.before(first + r);
         const auto add_lane = [&](Index begin, unsigned bits) {
             for (; bits; bits &= bits - 1) {
                 const Index j = begin + std::countr_zero(bits);
                 list.index[count] = static_cast<std::uint16_t>(j);
-                list.value[count++] = row[j];
+                if (list.value) list.value[count] = x.values[row + j];
+                ++count;
             }
         };
-        const Index whole = x.cols / lane_size * lane_size;
-        if (count + x.cols > list.capacity) return false;
-        for (Index begin = 0; begin < whole; begin += lane_size) add_lane(begin, nonzero(load(row + begin)));
-        float rest[lane_size] = {};
-        std::copy_n(row + whole, x.cols - whole, rest);
-        add_lane(whole, nonzero(load(rest)));
+        if (count + list.columns > list.capacity) return false;
+        if (x.bits) {
+            for (Index w = 0; w < spike_words(list.columns); ++w) add_lane(w * 32, x.bits[row + w]);
+        } else {
+            const Index whole = list.columns / lane_size * lane_size;
+            for (Index begin = 0; begin < whole; begin += lane_size)
+                add_lane(begin, nonzero(load(x.values + row + begin)));
+            float rest[lane_size] = {};
+            std::copy_n(x.values + row + whole, list.columns - whole, rest);
+            add_lane(whole, nonzero(load(rest)));
+        }
         list.ends[r + 1] = static_cast<std::uint32_t>(count);
     }
     return true;
@@ -82,8 +87,11 @@ void gather_rows(const SparseRows& x, const float* panels, Index n, Matrix<float
                 for (Index r = first; r < std::min(x.rows, first + group); ++r) {
                     float* to = out.data + r * out.stride + columns.begin;
                     float last[lanes * lane_size];
-                    gather<lanes, true>(x, 0, r, panels + columns.begin * x.columns, false,
-                                        whole < columns.size ? last : to);
+                    const float* const panel = panels + columns.begin * x.columns;
+                    if (x.value)
+                        gather<lanes, true>(x, 0, r, panel, false, whole < columns.size ? last : to);
+                    else
+                        gather<lanes, false>(x, 0, r, panel, false, whole < columns.size ? last : to);
                     if (whole < columns.size) std::copy_n(last, whole, to);
                 }
             });
@@ -129,69 +137,69 @@ void scatter_rows(int threads, const SparseRows* x, Index parts, Matrix<const fl
     }
 }
 
-bool CpuBackend::list_sparse(Matrix<const float> x, Index columns, SparseParts& parts) {
-    if (x.rows < least_rows || columns < least_columns || x.cols < lane_size || x.cols > 65536) return false;
-    parts.count = std::clamp<Index>(x.rows / least_rows, 1, most_parts);
-    const auto begin = [&](Index part) { return x.rows * part / parts.count; };
-    const auto room = [&](Index rows) {
-        return static_cast<Index>(dense_rate * static_cast<double>(rows * x.cols)) + x.cols;
-    };
-    const Index most = room(x.rows / parts.count + 1) + 1;  // entries of a part
-    auto* ends = reinterpret_cast<std::uint32_t*>(scratch(3, (x.rows + parts.count) / 2 + 1));
+// Lists all entries of x [rows, cols] as one block, in parts of its rows. Returns false if they are not few.
+bool CpuBackend::list_parts(const Activity& x, Index rows, Index cols, SparseParts& parts) {
+    if (rows < least_rows || cols < lane_size || cols > 65536) return false;
+    parts.count = std::clamp<Index>(rows / least_rows, 1, most_parts);
+    const auto begin = [&](Index part) { return rows * part / parts.count; };
+    const auto room = [&](Index of) { return static_cast<Index>(dense_rate * static_cast<double>(of * cols)) + cols; };
+    const Index most = room(rows / parts.count + 1) + 1;  // entries of a part
+    auto* ends = reinterpret_cast<std::uint32_t*>(scratch(3, (rows + parts.count) / 2 + 1));
     auto* values = reinterpret_cast<float*>(scratch(4, parts.count * most * 3 / 4 + 1));
     auto* indices = reinterpret_cast<std::uint16_t*>(values + parts.count * most);
     std::atomic<bool> sparse = true;
 #pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(static)
     for (Index part = 0; part < parts.count; ++part) {
-        const Index first = begin(part), rows = begin(part + 1) - first;
+        const Index first = begin(part), size = begin(part + 1) - first;
         SparseRows& list = parts.part[part];
-        list = {rows, x.cols, x.cols, room(rows), ends + first + part, indices + part * most, values + part * most};
-        if (!list_entries({x.data + first * x.stride, rows, x.cols, x.stride}, list)) sparse = false;
+        list = {size, cols, (cols + 31) / 32 * 32, room(size), ends + first + part, indices + part * most, nullptr};
+        if (!x.bits) list.value = values + part * most;
+        if (!list_entries(x, first, list)) sparse = false;
     }
     return sparse;
 }
 
-// C [rows, n] = X W'. Returns false if X is not mostly zeros.
-bool CpuBackend::sparse_product(Matrix<const float> x, Matrix<const float> w, Matrix<float> c) {
-    SparseParts parts;
-    if (!list_sparse(x, w.rows, parts)) return false;
-    float* panels = reinterpret_cast<float*>(scratch(5, panels_size(w.cols, w.rows) / 2 + 1));
-    pack_transposed(threads_, w, panels);
-#pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(static)
-    for (Index part = 0; part < parts.count; ++part) {
-        const Index first = x.rows * part / parts.count;
-        gather_rows(parts.part[part], panels, w.rows,
-                    {c.data + first * c.stride, parts.part[part].rows, w.rows, c.stride});
-    }
-    return true;
-}
-
-// C [n, m] += G' X. Returns false if X is not mostly zeros.
-bool CpuBackend::sparse_sums(Matrix<const float> g, Matrix<const float> x, Matrix<float> c) {
-    SparseParts parts;
-    if (!list_sparse(x, g.cols, parts)) return false;
-    float* workspace = reinterpret_cast<float*>(scratch(5, scatter_workspace(threads_, x.cols) / 2 + 1));
-    scatter_rows(threads_, parts.part, parts.count, g, workspace, c);
-    return true;
-}
-
-// dw [N, N] += sum over rows of g s'; g [rows, N], bits of s [rows, words].
-void CpuBackend::add_outer_spikes(Index rows, Index N, const float* g, const std::uint32_t* bits, SumMatrix dw) {
-    const Index words = spike_words(N);
-    double spikes = 0.0;
-    count_spikes(1, rows * words, bits, 0, &spikes);
-    if (spikes > dense_rate * static_cast<double>(rows * N)) {
-        float* s = reinterpret_cast<float*>(scratch(1, rows * N / 2 + 1));
-        unpack_spikes(rows, N, bits, s, N);
-        return gemm(Transpose::yes, Transpose::no, {g, rows, N}, {s, rows, N}, dw, true);
-    }
-    SparseRows list{rows, N, spike_block, rows * spike_block, nullptr, nullptr, nullptr};
+// Lists spikes in blocks of spike_block columns. Returns false if they are not few.
+bool CpuBackend::list_blocks(const Activity& bits, Index rows, Index cols, SparseRows& list) {
+    Index spikes = 0;
+    for (Index r = 0; r < rows; ++r)
+        for (const std::uint32_t *word = bits.bits + bits.before(r), *end = word + spike_words(cols); word < end;
+             ++word)
+            spikes += std::popcount(*word);
+    if (static_cast<double>(spikes) > dense_rate * static_cast<double>(rows * cols)) return false;
+    list = {rows, cols, spike_block, rows * spike_block, nullptr, nullptr, nullptr};
     list.ends = reinterpret_cast<std::uint32_t*>(scratch(3, list.blocks() * (rows + 1) / 2 + 1));
     list.index = reinterpret_cast<std::uint16_t*>(scratch(4, list.blocks() * list.capacity / 4 + 1));
 #pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(dynamic)
-    for (Index c = 0; c < list.blocks(); ++c) list_spikes(list, c, bits, words);
-    float* workspace = reinterpret_cast<float*>(scratch(5, scatter_workspace(threads_, N) / 2 + 1));
-    scatter_rows(threads_, &list, 1, {g, rows, N}, workspace, {static_cast<float*>(dw.data), N, N, dw.stride});
+    for (Index c = 0; c < list.blocks(); ++c) list_spikes(list, c, bits);
+    return true;
+}
+
+// out = x W'. Returns false if it takes less time by BLAS.
+bool CpuBackend::project_listed(const Weights& w, const Activity& x, Matrix<float> out) {
+    SparseParts parts;
+    if (!(x.bits || x.sparse) || w.rows < least_columns || !list_parts(x, out.rows, w.cols, parts)) return false;
+    float* panels = reinterpret_cast<float*>(scratch(5, panels_size(w.cols, w.rows) / 2 + 1));
+    pack_transposed(threads_, {w.values, w.rows, w.cols, w.stride}, panels);
+#pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(static)
+    for (Index part = 0; part < parts.count; ++part) {
+        const Index first = out.rows * part / parts.count;
+        gather_rows(parts.part[part], panels, w.rows,
+                    {out.data + first * out.stride, parts.part[part].rows, w.rows, out.stride});
+    }
+    return true;
+}
+
+// gradient += y' x. Returns false if it takes less time by BLAS.
+bool CpuBackend::add_outer_listed(Matrix<const float> y, const Activity& x, Matrix<float> gradient) {
+    SparseParts parts;
+    parts.count = 1;
+    if (x.bits ? !list_blocks(x, y.rows, gradient.cols, parts.part[0])
+               : !x.sparse || !list_parts(x, y.rows, gradient.cols, parts))
+        return false;
+    float* workspace = reinterpret_cast<float*>(scratch(5, scatter_workspace(threads_, gradient.cols) / 2 + 1));
+    scatter_rows(threads_, parts.part, parts.count, y, workspace, gradient);
+    return true;
 }
 
 }  // namespace spikefloss

@@ -5,6 +5,7 @@
 // the order of j (gather) or r (scatter), on any number of threads.
 #pragma once
 
+#include "backend/backend.hpp"
 #include "backend/cpu_product.hpp"
 
 #include <algorithm>
@@ -16,6 +17,9 @@ namespace spikefloss {
 
 // Above this share of entries a dense product is cheaper.
 inline constexpr double dense_rate = 0.15;
+
+// From this many columns of the other factor, listing the entries saves time.
+inline constexpr Index least_columns = 32;
 
 // The most columns of a panel: eight lanes.
 inline constexpr Index panel_columns = 8 * lane_size;
@@ -62,16 +66,17 @@ struct SparseRows {
 // Columns of spikes that are listed together. A block of a panel is then as large as a first-level cache.
 inline constexpr Index spike_block = 128;
 
-// Lists block c of the spikes in bits [rows, words].
-inline void list_spikes(const SparseRows& list, Index c, const std::uint32_t* bits, Index words) {
+// Lists block c of the spikes in rows of bits.
+inline void list_spikes(const SparseRows& list, Index c, const Activity& spikes) {
     std::uint32_t* ends = list.ends + c * (list.rows + 1);
     std::uint16_t* index = list.index + c * list.capacity;
-    const Index first = c * list.block / 32, last = std::min(words, first + list.block / 32);
+    const Index first = c * list.block / 32, last = std::min(spike_words(list.columns), first + list.block / 32);
     Index count = 0;
     ends[0] = 0;
     for (Index r = 0; r < list.rows; ++r) {
+        const std::uint32_t* const words = spikes.bits + spikes.before(r);
         for (Index w = first; w < last; ++w)
-            for (std::uint32_t word = bits[r * words + w]; word; word &= word - 1)
+            for (std::uint32_t word = words[w]; word; word &= word - 1)
                 index[count++] = static_cast<std::uint16_t>((w - first) * 32 + std::countr_zero(word));
         ends[r + 1] = static_cast<std::uint32_t>(count);
     }
@@ -130,7 +135,7 @@ void pack_transposed(int threads, Matrix<const float> w, Index parts, float* pan
 // sum += panel', 16 x 16 at a time, so that both stay in cache. panel [m, size], of which the first `columns` are used.
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride);
 
-// out [rows, n] = X W'. X [rows, m]; W' [m, n] in panels.
+// out [rows, n] = X W'. X [rows, m], listed as one block; W' [m, n] in panels.
 void gather_rows(const SparseRows& x, const float* panels, Index n, Matrix<float> out);
 
 // sum [n, m] += G' X over rows; X in parts with the same columns; their rows follow one another. G [rows, n].

@@ -9,6 +9,17 @@ namespace spikefloss {
 
 using Index = std::int64_t;
 
+enum class Scalar { float32, float64, int64 };
+
+inline std::size_t size_of(Scalar type) { return type == Scalar::float32 ? 4 : 8; }
+
+// A [rows, cols] matrix of sums: float or double.
+struct SumMatrix {
+    void* data;
+    Scalar type;
+    Index rows, cols, stride;
+};
+
 // A [rows, cols] matrix whose rows start `stride` elements apart.
 template <class T>
 struct Matrix {
@@ -20,13 +31,10 @@ struct Matrix {
         : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
     // A matrix converts to a matrix of constants.
     template <class U>
-        requires std::is_same_v<const U, T>
-    Matrix(const Matrix<U>& m) : Matrix(m.data, m.rows, m.cols, m.stride) {}
+    requires std::is_same_v<const U, T> Matrix(const Matrix<U>& m) : Matrix(m.data, m.rows, m.cols, m.stride) {}
+    // Finished sums are floats.
+    operator SumMatrix() const requires std::is_same_v<T, float> { return {data, Scalar::float32, rows, cols, stride}; }
 };
-
-enum class Scalar { float32, float64, int64 };
-
-inline std::size_t size_of(Scalar type) { return type == Scalar::float32 ? 4 : 8; }
 
 // The type in which sums over neurons, sequences and time are accumulated and sent between ranks: float32 for
 // speed; float64 so that the rounded result does not depend on the order of the terms, that is, on the grid.
@@ -37,12 +45,5 @@ enum class Sums { float32, float64 };
 enum class Precision { fp32, tf32, bf16 };
 
 inline Scalar scalar_of(Sums sums) { return sums == Sums::float32 ? Scalar::float32 : Scalar::float64; }
-
-// A [rows, cols] matrix of partial sums, float or double by the backend's Sums.
-struct SumMatrix {
-    void* data;
-    Scalar type;
-    Index rows, cols, stride;
-};
 
 }  // namespace spikefloss

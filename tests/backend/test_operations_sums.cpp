@@ -34,94 +34,147 @@ struct Padded {
         }
     }
     Index size() const { return rows ? (rows - 1) * stride + cols : 0; }
-    double at(Transpose op, Index i, Index j) const {
-        return op == Transpose::no ? values[i * stride + j] : values[j * stride + i];
+    double at(Index i, Index j) const { return values[i * stride + j]; }
+};
+
+// x [rows, m] of a product in one of its forms: floats, or spikes whose rows are `pad` words apart. Steps of three rows
+// have four more words between them. The words of the padding are all spikes.
+enum class Form { floats, sparse_floats, bits, steps_of_bits };
+
+struct Operand {
+    Form form;
+    Padded floats;
+    Buffer<float> floats_;
+    Buffer<std::uint32_t> bits_;
+    Activity activity;
+
+    Operand(Backend& backend, Index rows, Index m, Index pad, double density, Form form_)
+        : form(form_), floats(rows, m, pad, 2, density), floats_(backend, floats.values) {
+        activity = {.values = floats_.data(), .stride = floats.stride, .sparse = form == Form::sparse_floats};
+        if (form == Form::floats || form == Form::sparse_floats) return;
+        activity = {.stride = spike_words(m) + pad};
+        if (form == Form::steps_of_bits) activity.step_rows = 3, activity.step_stride = 3 * activity.stride + 4;
+        std::vector<std::uint32_t> words(activity.before(rows) + activity.stride, 0xFFFFFFFFu);
+        for (Index row = 0; row < rows; ++row) {
+            std::fill_n(words.begin() + activity.before(row), spike_words(m), 0u);
+            for (Index j = 0; j < m; ++j)
+                words[activity.before(row) + j / 32] |= std::uint32_t(floats.at(row, j) != 0.0) << (j % 32);
+        }
+        bits_ = {backend, words};
+        activity.bits = bits_.data();
     }
+    double at(Index row, Index j) const { return activity.bits ? floats.at(row, j) != 0.0 : floats.at(row, j); }
 };
 
-struct Product {
-    Index m, n, inner;
-    Transpose op_a, op_b;
-    Index pad;
-    bool accumulate;
-    double density = 1.0;  // of the factor whose rows are steps: inputs, or spikes
+class ProductOperations : public SumOperations {
+protected:
+    struct Product {
+        Index rows, n, m, pad;
+        bool accumulate;
+        Form form;
+        double density;
+    };
+
+    template <class Test>
+    void for_every_product(Test&& test) {
+        std::vector<Product> products;
+        for (Form form : {Form::floats, Form::sparse_floats, Form::bits, Form::steps_of_bits})
+            for (bool accumulate : {false, true}) {
+                for (Index rows : {0, 1, 67})
+                    for (Index n : {0, 1, 33})
+                        for (Index m : {0, 1, 31, 33})
+                            for (Index pad : {0, 3}) products.push_back({rows, n, m, pad, accumulate, form, 0.5});
+                // Large enough to be split over threads, and for spikes in parts.
+                products.push_back({67, 131, 257, 5, accumulate, form, 0.5});
+                if (backend.name() == "cuda" && form >= Form::bits)
+                    products.push_back({37, 513, 515, 1, accumulate, form, 0.5});
+                // Densities below and above the limits of algorithms.
+                for (double density : {0.0, 0.03, 0.13, 0.17})
+                    products.push_back({601, 33, 145, 3, accumulate, form, density});
+                products.push_back({1301, 101, 45, 3, accumulate, form, 0.1});
+            }
+        for (const Product& p : products) {
+            SCOPED_TRACE(testing::Message()
+                         << p.rows << " rows, " << p.m << " to " << p.n << ", pad " << p.pad << ", accumulate "
+                         << p.accumulate << ", form " << int(p.form) << ", density " << p.density);
+            test(p);
+            if (HasFailure()) return;
+        }
+    }
+
+    // Compares what `run` writes or adds to C [rows, cols] with the double sums `element(i, j)` over `inner` terms: as
+    // sums, and as floats.
+    template <class Run, class Element>
+    void expect_product(const Product& p, Index rows, Index cols, Index inner, bool accumulate, Run&& run,
+                        Element&& element) {
+        const Index stride = cols + p.pad;
+        Floats start(rows ? (rows - 1) * stride + cols : 0, padding);
+        const Floats first = random_floats(static_cast<Index>(start.size()), 3);
+        Doubles expected;
+        for (std::size_t at = 0; at < start.size(); ++at) {
+            const Index i = static_cast<Index>(at) / stride, j = static_cast<Index>(at) % stride;
+            // NaN must be overwritten.
+            if (j < cols) start[at] = accumulate ? first[at] : nan_value;
+            expected.push_back(j < cols ? element(i, j) + (accumulate ? first[at] : 0.0) : padding);
+        }
+        Buffer<float> floats(backend, start);
+        run(Matrix<float>(floats.data(), rows, cols, stride));
+        EXPECT_TRUE(close_to(floats.to_host(), expected, std::max(2e-7, sum_tolerance(inner)))) << "as floats";
+        SumBuffer sums = sums_on_backend(start);
+        run(SumMatrix{sums.data(), sums.type(), rows, cols, stride});
+        EXPECT_TRUE(close_to(to_host(sums), expected, sum_tolerance(inner))) << "as sums";
+    }
+    static constexpr float padding = -77.0f;
 };
+SPIKEFLOSS_ON_EVERY_BACKEND(ProductOperations);
 
-// The first content of C if the product is added to it; otherwise NaN, which must be overwritten.
-Floats start_of(const Product& p, Index size) {
-    return p.accumulate ? random_floats(size, 3) : Floats(static_cast<std::size_t>(size), nan_value);
-}
-
-constexpr float padding = -77.0f;
-
-// C with its padding, from the double loops.
-Doubles expected_product(const Product& p, const Padded& a, const Padded& b, const Floats& start, Index stride) {
-    Doubles c = widened(start);
-    for (Index i = 0; i < p.m; ++i)
-        for (Index j = 0; j < p.n; ++j) {
+TEST_P(ProductOperations, Projections) {
+    for_every_product([&](const Product& p) {
+        const Padded w(p.n, p.m, p.pad, 1);
+        const Buffer<float> w_(backend, w.values);
+        const Operand x(backend, p.rows, p.m, p.pad, p.density, p.form);
+        const auto run = [&](SumMatrix out) {
+            backend.project({p.n, p.m, w_.data(), w.stride}, x.activity, out, p.accumulate);
+        };
+        expect_product(p, p.rows, p.n, p.m, p.accumulate, run, [&](Index row, Index i) {
             double sum = 0.0;
-            for (Index l = 0; l < p.inner; ++l) sum += a.at(p.op_a, i, l) * b.at(p.op_b, l, j);
-            double& out = c[i * stride + j];
-            out = p.accumulate ? out + sum : sum;
-        }
-    return c;
-}
-
-template <class Test>
-void for_every_product(Test&& test) {
-    std::vector<Product> products;
-    for (Index m : {0, 1, 5, 67})
-        for (Index n : {0, 1, 31, 33})
-            for (Index inner : {0, 1, 7, 32})
-                for (Transpose op_a : {Transpose::no, Transpose::yes})
-                    for (Transpose op_b : {Transpose::no, Transpose::yes})
-                        for (Index pad : {0, 3})
-                            for (bool accumulate : {false, true})
-                                products.push_back({m, n, inner, op_a, op_b, pad, accumulate});
-    // Large enough to be split over threads.
-    for (Transpose op_a : {Transpose::no, Transpose::yes})
-        products.push_back({67, 131, 257, op_a, Transpose::yes, 5, true});
-    // Mostly zeros, as in W_in x and g x' of inputs that spike; and densities below and above the limits of algorithms.
-    for (double density : {0.0, 0.03, 0.13, 0.17})
-        for (Index n : {33, 101}) {
-            products.push_back({601, n, 45, Transpose::no, Transpose::yes, 3, false, density});
-            products.push_back({n, 45, 1301, Transpose::yes, Transpose::no, 3, true, density});
-        }
-    for (const Product& p : products) {
-        SCOPED_TRACE(testing::Message() << p.m << " x " << p.n << " x " << p.inner << " op_a " << int(p.op_a)
-                                        << " op_b " << int(p.op_b) << " pad " << p.pad << " accumulate " << p.accumulate
-                                        << " density " << p.density);
-        const Padded a =
-            p.op_a == Transpose::no ? Padded(p.m, p.inner, p.pad, 1, p.density) : Padded(p.inner, p.m, p.pad, 1);
-        const Padded b =
-            p.op_b == Transpose::no ? Padded(p.inner, p.n, p.pad, 2, p.density) : Padded(p.n, p.inner, p.pad, 2);
-        const Index stride = p.n + p.pad;
-        Floats start = start_of(p, p.m ? (p.m - 1) * stride + p.n : 0);
-        for (std::size_t i = 0; i < start.size(); ++i)
-            if (static_cast<Index>(i) % std::max<Index>(1, stride) >= p.n) start[i] = padding;
-        test(p, a, b, start, stride);
-        if (testing::Test::HasFailure()) return;
-    }
-}
-
-TEST_P(SumOperations, ProductIntoFloats) {
-    for_every_product([&](const Product& p, const Padded& a, const Padded& b, const Floats& start, Index stride) {
-        const Buffer<float> a_(backend, a.values), b_(backend, b.values);
-        Buffer<float> c(backend, start);
-        backend.gemm(p.op_a, p.op_b, {a_.data(), a.rows, a.cols, a.stride}, {b_.data(), b.rows, b.cols, b.stride},
-                     Matrix<float>(c.data(), p.m, p.n, stride), p.accumulate);
-        EXPECT_TRUE(
-            close_to(c.to_host(), expected_product(p, a, b, start, stride), std::max(2e-7, sum_tolerance(p.inner))));
+            for (Index j = 0; j < p.m; ++j) sum += x.at(row, j) * w.at(i, j);
+            return sum;
+        });
     });
 }
 
-TEST_P(SumOperations, ProductIntoSums) {
-    for_every_product([&](const Product& p, const Padded& a, const Padded& b, const Floats& start, Index stride) {
-        const Buffer<float> a_(backend, a.values), b_(backend, b.values);
-        SumBuffer c = sums_on_backend(start);
-        backend.gemm(p.op_a, p.op_b, {a_.data(), a.rows, a.cols, a.stride}, {b_.data(), b.rows, b.cols, b.stride},
-                     SumMatrix{c.data(), c.type(), p.m, p.n, stride}, p.accumulate);
-        EXPECT_TRUE(close_to(to_host(c), expected_product(p, a, b, start, stride), sum_tolerance(p.inner)));
+TEST_P(ProductOperations, TransposedProjections) {
+    for_every_product([&](const Product& p) {
+        if (p.form != Form::floats) return;
+        const Padded w(p.n, p.m, p.pad, 1), y(p.rows, p.n, p.pad, 2);
+        const Buffer<float> w_(backend, w.values), y_(backend, y.values);
+        const auto run = [&](SumMatrix out) {
+            backend.project_transposed({p.n, p.m, w_.data(), w.stride}, {y_.data(), p.rows, p.n, y.stride}, out,
+                                       p.accumulate);
+        };
+        expect_product(p, p.rows, p.m, p.n, p.accumulate, run, [&](Index row, Index j) {
+            double sum = 0.0;
+            for (Index i = 0; i < p.n; ++i) sum += y.at(row, i) * w.at(i, j);
+            return sum;
+        });
+    });
+}
+
+TEST_P(ProductOperations, OuterProductsAreAdded) {
+    for_every_product([&](const Product& p) {
+        if (!p.accumulate) return;
+        const Padded y(p.rows, p.n, p.pad, 1);
+        const Buffer<float> y_(backend, y.values);
+        const Operand x(backend, p.rows, p.m, p.pad, p.density, p.form);
+        const auto run = [&](SumMatrix gradient) {
+            backend.add_outer({y_.data(), p.rows, p.n, y.stride}, x.activity, gradient);
+        };
+        expect_product(p, p.n, p.m, p.rows, true, run, [&](Index i, Index j) {
+            double sum = 0.0;
+            for (Index row = 0; row < p.rows; ++row) sum += y.at(row, i) * x.at(row, j);
+            return sum;
+        });
     });
 }
 
@@ -133,7 +186,7 @@ TEST_P(SumOperations, ColumnSumsAreAdded) {
             const Floats start = random_floats(shape.n, 2);
             Doubles expected = widened(start);
             for (Index i = 0; i < a.rows; ++i)
-                for (Index j = 0; j < a.cols; ++j) expected[j] += a.at(Transpose::no, i, j);
+                for (Index j = 0; j < a.cols; ++j) expected[j] += a.at(i, j);
             const Buffer<float> a_(backend, a.values);
             SumBuffer sums = sums_on_backend(start);
             backend.add_column_sums({a_.data(), a.rows, a.cols, a.stride}, sums.matrix(1, shape.n));
