@@ -44,8 +44,8 @@ Limits host_limits(Backend& backend) {
                        median_seconds(
                            timer,
                            [&] {
-                               backend.gemm(Transpose::no, Transpose::no, {from.data(), n, n},
-                                            {from.data() + n * n, n, n}, Matrix<float>(to.data(), n, n), false);
+                               backend.project_transposed({n, n, from.data() + n * n, n}, {from.data(), n, n},
+                                                          Matrix<float>(to.data(), n, n), false);
                            },
                            5);
     return limits;

@@ -35,7 +35,7 @@ struct Arrays {
                   du = random(b * n), di = random(b * n), g = random(b * n), i_next = random(b * n),
                   u_next = random(b * n), inputs = random(b * M);
     Buffer<double> sum{backend, 1};
-    Buffer<std::uint32_t> bits{backend, random_bits(b * spike_words(n))};
+    Buffer<std::uint32_t> bits{backend, random_bits(b* spike_words(n))};
     Buffer<double> squares{backend, b};
     Buffer<float> limit = filled(1, 1.0f);
     // [b, k, D], [b, k, n]
@@ -172,10 +172,6 @@ std::vector<Operation> operations() {
          {}},
         {"pack_spikes",
          [](Arrays& a) { a.backend.pack_spikes(model, a.b, a.n, a.u.data(), a.bits.data()); },
-         bn(1),
-         {}},
-        {"unpack_spikes",
-         [](Arrays& a) { a.backend.unpack_spikes(a.b, a.n, a.bits.data(), a.g.data(), a.n); },
          bn(1),
          {}},
         {"count_spikes",

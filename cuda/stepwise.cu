@@ -128,7 +128,7 @@ void CudaBackend::backward_stepwise(const NeuronModel& model, const NeuronVector
             if (pass.adjoint_limit) cap_rows(b, N, norms, pass.adjoint_limit, pass.di, pass.du);
             float* const g = pass.g + (t - 1) * row;
             neuron_step_backward(model, neurons, b, N, pass.u + (t - 1) * row, pass.di, pass.du, g);
-            gemm(Transpose::no, Transpose::no, {g, b, N}, {w_rec, N, N}, Matrix<float>(back, b, N), false);
+            project_transposed({N, N, w_rec, N}, {g, b, N}, Matrix<float>(back, b, N), false);
         }
         inject(0);
     });

@@ -223,7 +223,7 @@ bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronV
         launch({grid_for((end - begin) * b * N, 128), dim3(128), stream_}, tangent_inputs_kernel, model, shape,
                (end - begin) * b * N, pass.u + begin * b * N, pass.q + begin * pass.q_stride, pass.q_stride, back,
                pass.e + begin * b * N);
-        gemm(Transpose::yes, Transpose::no, {g, rows, N}, {back, rows, N}, pass.d_w_rec, true);
+        add_outer({g, rows, N}, {.values = back, .stride = N}, pass.d_w_rec);
     }
     return true;
 }

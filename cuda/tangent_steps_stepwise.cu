@@ -84,7 +84,7 @@ void CudaBackend::tangent_stepwise(const NeuronModel& model, const NeuronVectors
             const float* u = pass.u + t * b * N;
             float *q = pass.q + t * pass.q_stride, *p = q + pass.q_stride;
             tangent_input(model, shape, u, q, x);
-            gemm(Transpose::no, Transpose::yes, {x, rows, N}, {w_rec, N, N}, Matrix<float>(product, rows, N), false);
+            project({N, N, w_rec, N}, {.values = x, .stride = N}, Matrix<float>(product, rows, N), false);
             tangent_step(model, pass.reset, neurons, shape, u, product, q, p);
             if ((t + 1) % pass.qr_interval != 0) continue;
             const Index qr = (t + 1) / pass.qr_interval - 1;
@@ -118,8 +118,8 @@ void CudaBackend::tangent_stepwise_backward(const NeuronModel& model, const Neur
             if ((t + 1) % pass.qr_interval == 0) qr_back(t + 1);
             tangent_step_backward(model, pass.reset, neurons, shape, u, pass.a, g, nullptr);
             tangent_input(model, shape, u, q, product);  // x, until W' g overwrites it
-            gemm(Transpose::yes, Transpose::no, {g, rows, N}, {product, rows, N}, pass.d_w_rec, true);
-            gemm(Transpose::no, Transpose::no, {g, rows, N}, {w_rec, N, N}, Matrix<float>(product, rows, N), false);
+            add_outer({g, rows, N}, {.values = product, .stride = N}, pass.d_w_rec);
+            project_transposed({N, N, w_rec, N}, {g, rows, N}, Matrix<float>(product, rows, N), false);
             tangent_input_backward(model, neurons, shape, u, q, product, g, pass.a, pass.e + t * b * N);
         }
     });

@@ -22,6 +22,7 @@ public:
     void write(const NeuronModel& model, Index t, const float* u);
     // The bits from step t on, to be read or written by a pass of one rank that holds all neurons.
     std::uint32_t* bits(Index t) { return bits_.data() + t * words_; }
+    const std::uint32_t* bits(Index t) const { return bits_.data() + t * words_; }
     // The spikes of all neurons at step t as P blocks of floats [b, n_p]; valid until the next call of this or `block`.
     const float* step(Index t);
     // The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p].

@@ -32,13 +32,12 @@ inline Trajectory loop_forward(Backend& backend, const PassShape& shape, const N
     const Index row = b * N, words = b * spike_words(N);
     const Constants constants(backend, net);
     Trajectory at = start(backend, shape, net, i0);
-    Buffer<float> s(backend, row), recurrent(backend, row);
+    Buffer<float> recurrent(backend, row);
     for (Index t = 0; t <= steps; ++t) {
         backend.pack_spikes(net.model, b, N, at.u.data() + t * row, at.bits.data() + t * words);
         if (t == steps) break;
-        backend.unpack_spikes(b, N, at.bits.data() + t * words, s.data(), N);
-        backend.gemm(Transpose::no, Transpose::yes, {s.data(), b, N}, {w.data(), N, N},
-                     Matrix<float>(recurrent.data(), b, N), false);
+        backend.project({N, N, w.data(), N}, {.bits = at.bits.data() + t * words, .stride = spike_words(N)},
+                        Matrix<float>(recurrent.data(), b, N), false);
         backend.neuron_step(net.model, constants, b, N, input.data() + t * row, recurrent.data(), at.i.data() + t * row,
                             at.u.data() + t * row, at.i.data() + (t + 1) * row, at.u.data() + (t + 1) * row);
     }
@@ -51,7 +50,7 @@ inline void loop_backward(Backend& backend, const PassShape& shape, const Neuron
     const auto [steps, b, N] = shape;
     const Index row = b * N, words = b * spike_words(N);
     const Constants constants(backend, net);
-    Buffer<float> s(backend, row), back(backend, row);
+    Buffer<float> back(backend, row);
     Buffer<double> row_squares(backend, b);
     for (Index t = steps; t >= 1; --t) {
         const float *u = pass.u + t * row, *u_before = u - row;
@@ -65,10 +64,8 @@ inline void loop_backward(Backend& backend, const PassShape& shape, const Neuron
         if (pass.squares) backend.copy(pass.squares + t * b, row_squares.data(), row_squares.bytes());
         if (pass.adjoint_limit) backend.cap_rows(b, N, row_squares.data(), pass.adjoint_limit, pass.di, pass.du);
         backend.neuron_step_backward(net.model, constants, b, N, u_before, pass.di, pass.du, g);
-        backend.unpack_spikes(b, N, pass.bits + (t - 1) * words, s.data(), N);
-        backend.gemm(Transpose::yes, Transpose::no, {g, b, N}, {s.data(), b, N}, pass.d_w_rec, true);
-        backend.gemm(Transpose::no, Transpose::no, {g, b, N}, {w.data(), N, N}, Matrix<float>(back.data(), b, N),
-                     false);
+        backend.add_outer({g, b, N}, {.bits = pass.bits + (t - 1) * words, .stride = spike_words(N)}, pass.d_w_rec);
+        backend.project_transposed({N, N, w.data(), N}, {g, b, N}, Matrix<float>(back.data(), b, N), false);
         backend.add_through_spikes(net.model, b, N, u_before, back.data(), pass.du);
     }
 }

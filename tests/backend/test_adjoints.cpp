@@ -9,17 +9,14 @@ class Adjoints : public OperationTest {
 protected:
     // [rows, n] x W' and [rows, n] x W for W [n, n].
     Buffer<float> times_transposed(Index rows, Index n, const Buffer<float>& x, const Buffer<float>& w) {
-        return product(Transpose::yes, rows, n, x, w);
+        Buffer<float> out(backend, rows * n);
+        backend.project({n, n, w.data(), n}, {.values = x.data(), .stride = n}, Matrix<float>(out.data(), rows, n),
+                        false);
+        return out;
     }
     Buffer<float> times(Index rows, Index n, const Buffer<float>& x, const Buffer<float>& w) {
-        return product(Transpose::no, rows, n, x, w);
-    }
-
-private:
-    Buffer<float> product(Transpose op, Index rows, Index n, const Buffer<float>& x, const Buffer<float>& w) {
         Buffer<float> out(backend, rows * n);
-        backend.gemm(Transpose::no, op, {x.data(), rows, n}, {w.data(), n, n}, Matrix<float>(out.data(), rows, n),
-                     false);
+        backend.project_transposed({n, n, w.data(), n}, {x.data(), rows, n}, Matrix<float>(out.data(), rows, n), false);
         return out;
     }
 };

@@ -45,10 +45,9 @@ TEST_P(NetworkPasses, Network) {
                 x(backend, dyadic_floats(rows * M, 5)), w_out(backend, random_floats(O * N, 6)),
                 dz(backend, random_floats(rows * O, 7));
             const Floats i0 = random_floats(row, 3);
-            Buffer<float> input(backend, steps * row), z(backend, steps * row), y(backend, rows * O),
-                y_(backend, rows * O);
-            backend.gemm(Transpose::no, Transpose::yes, {x.data(), rows, M}, {w_in.data(), N, M},
-                         Matrix<float>(input.data(), rows, N), false);
+            Buffer<float> input(backend, steps * row), y(backend, rows * O), y_(backend, rows * O);
+            backend.project({N, M, w_in.data(), M}, {.values = x.data(), .stride = M},
+                            Matrix<float>(input.data(), rows, N), false);
             const Trajectory expected = loop_forward(backend, {steps, b, N}, net, w_, input, i0);
             Trajectory at = start(backend, {steps, b, N}, net, i0);
             if (!backend.forward_network(net.model, constants, b, N, w_.data(),
@@ -59,12 +58,10 @@ TEST_P(NetworkPasses, Network) {
             EXPECT_TRUE(all_equal(at.bits.to_host(), expected.bits.to_host()));
             EXPECT_TRUE(all_equal(at.u.to_host(), expected.u.to_host()));
             EXPECT_TRUE(all_equal(at.i.to_host(), expected.i.to_host()));
-            if (readout == Readout::membrane)
-                backend.copy(z.data(), at.u.data() + row, z.bytes());
-            else
-                backend.unpack_spikes(rows, N, at.bits.data() + b * spike_words(N), z.data(), N);
-            backend.gemm(Transpose::no, Transpose::yes, {z.data(), rows, N}, {w_out.data(), O, N},
-                         Matrix<float>(y_.data(), rows, O), false);
+            const Activity z = readout == Readout::membrane
+                                   ? Activity{.values = at.u.data() + row, .stride = N}
+                                   : Activity{.bits = at.bits.data() + b * spike_words(N), .stride = spike_words(N)};
+            backend.project({O, N, w_out.data(), N}, z, Matrix<float>(y_.data(), rows, O), false);
             EXPECT_TRUE(near_in_norm(y.to_host(), y_.to_host(), 2e-6)) << "y";
 
             const Floats di0 = random_floats(row, 11), du0 = random_floats(row, 12);
@@ -94,17 +91,14 @@ TEST_P(NetworkPasses, Network) {
             });
             const auto loop = run([&](NetworkBackward pass) {
                 Buffer<float> from_readout(backend, steps * row), g(backend, steps * row);
-                backend.gemm(Transpose::no, Transpose::no, {dz.data(), rows, O}, {w_out.data(), O, N},
-                             Matrix<float>(from_readout.data(), rows, N), false);
+                backend.project_transposed({O, N, w_out.data(), N}, {dz.data(), rows, O},
+                                           Matrix<float>(from_readout.data(), rows, N), false);
                 if (has_dz) pass.recurrent.from_readout = from_readout.data();
                 pass.recurrent.g = g.data();
                 loop_backward(backend, {steps, b, N}, net, w_, pass.recurrent);
-                backend.gemm(Transpose::yes, Transpose::no, {g.data(), rows, N}, {x.data(), rows, M}, pass.d_w_in,
-                             true);
+                backend.add_outer({g.data(), rows, N}, {.values = x.data(), .stride = M}, pass.d_w_in);
                 backend.add_column_sums({g.data(), rows, N}, pass.d_bias);
-                if (has_dz)
-                    backend.gemm(Transpose::yes, Transpose::no, {dz.data(), rows, O}, {z.data(), rows, N}, pass.d_w_out,
-                                 true);
+                if (has_dz) backend.add_outer({dz.data(), rows, O}, z, pass.d_w_out);
             });
             const char* names[] = {"di", "du", "squares", "dW_rec", "dW_in", "db", "dW_out"};
             for (std::size_t i = 0; i < whole.size(); ++i)

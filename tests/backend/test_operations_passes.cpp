@@ -174,11 +174,9 @@ TEST_P(PassOperations, RepeatedWithOtherValues) {
         loop_backward(backend, shape, net, w_, pass);
         EXPECT_TRUE(near_in_norm(g.to_host(), g_.to_host(), 2e-6)) << "run " << run;
         // dW_rec = sum of g s'.
-        Buffer<float> s(backend, steps * row);
-        backend.unpack_spikes(steps * b, N, at.bits.data(), s.data(), N);
         SumBuffer product(backend, N * N);
-        backend.gemm(Transpose::yes, Transpose::no, {g.data(), steps * b, N}, {s.data(), steps * b, N},
-                     product.matrix(N, N), false);
+        backend.add_outer({g.data(), steps * b, N}, {.bits = at.bits.data(), .stride = spike_words(N)},
+                          product.matrix(N, N));
         EXPECT_TRUE(near_in_norm(to_host(dw), to_host(product), 2e-6)) << "run " << run;
     }
     EXPECT_EQ(g_of_run[0], g_of_run[1]);
@@ -225,10 +223,8 @@ TEST_P(PassOperations, LargeNetwork) {
                                 {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr, nullptr,
                                  nullptr, di.data(), du.data(), g.data(), dw.matrix(N, N)}))
         return;
-    Buffer<float> s(backend, steps * b * N);
-    backend.unpack_spikes(steps * b, N, at.bits.data(), s.data(), N);
-    backend.gemm(Transpose::yes, Transpose::no, {g.data(), steps * b, N}, {s.data(), steps * b, N},
-                 product.matrix(N, N), false);
+    backend.add_outer({g.data(), steps * b, N}, {.bits = at.bits.data(), .stride = spike_words(N)},
+                      product.matrix(N, N));
     EXPECT_TRUE(near_in_norm(to_host(dw), to_host(product), 2e-6));
 }
 

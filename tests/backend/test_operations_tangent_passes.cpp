@@ -101,8 +101,8 @@ Tape loop_forward(Backend& backend, const ProcessGrid& grid, const Problem& p, c
     for (Index t = 0; t < c.steps; ++t) {
         const float* u = on.u.data() + t * c.b * c.N;
         backend.tangent_input(p.net.model, p.shape(), u, tape.basis(t), x.data());
-        backend.gemm(Transpose::no, Transpose::yes, {x.data(), c.b * c.k, c.N}, {on.w.data(), c.N, c.N},
-                     Matrix<float>(product.data(), c.b * c.k, c.N), false);
+        backend.project({c.N, c.N, on.w.data(), c.N}, {.values = x.data(), .stride = c.N},
+                        Matrix<float>(product.data(), c.b * c.k, c.N), false);
         backend.tangent_step(p.net.model, c.jacobian, on.constants, p.shape(), u, product.data(), tape.basis(t),
                              tape.basis(t + 1));
         if ((t + 1) % c.qr_interval != 0) continue;
@@ -210,9 +210,9 @@ std::optional<Adjoint> backward(Backend& backend, const ProcessGrid& grid, const
             backend.tangent_step_backward(p.net.model, c.jacobian, on.constants, p.shape(), u, a.data(), g.data(),
                                           nullptr);
             backend.tangent_input(p.net.model, p.shape(), u, tape.basis(t), x.data());
-            backend.gemm(Transpose::yes, Transpose::no, {g.data(), rows, c.N}, {x.data(), rows, c.N}, dw, true);
-            backend.gemm(Transpose::no, Transpose::no, {g.data(), rows, c.N}, {on.w.data(), c.N, c.N},
-                         Matrix<float>(back.data(), rows, c.N), false);
+            backend.add_outer({g.data(), rows, c.N}, {.values = x.data(), .stride = c.N}, dw);
+            backend.project_transposed({c.N, c.N, on.w.data(), c.N}, {g.data(), rows, c.N},
+                                       Matrix<float>(back.data(), rows, c.N), false);
             backend.tangent_input_backward(p.net.model, on.constants, p.shape(), u, tape.basis(t), back.data(),
                                            g.data(), a.data(), e.data() + t * c.b * c.N);
         }

@@ -61,8 +61,8 @@ TEST_P(PrecisionTest, OfAProduct) {
     const Floats a = random_floats(m * inner, 1), b = random_floats(n * inner, 2);
     const Buffer<float> a_(*backend, a), b_(*backend, b);
     Buffer<float> c_(*backend, m * n);
-    backend->gemm(Transpose::no, Transpose::yes, {a_.data(), m, inner}, {b_.data(), n, inner},
-                  Matrix<float>(c_.data(), m, n), false);
+    backend->project({n, inner, b_.data(), inner}, {.values = a_.data(), .stride = inner},
+                     Matrix<float>(c_.data(), m, n), false);
     const Floats c = c_.to_host();
     double error = 0.0, size = 0.0;
     for (Index i = 0; i < m; ++i)
@@ -112,22 +112,21 @@ TEST_P(PrecisionTest, OfTheGradientOfTheWeights) {
     const Constants constants(*backend, net);
     const Buffer<float> w(*backend, weights(N * N, 1)), input(*backend, random_floats(rows * N, 2));
     const Trajectory at = loop_forward(*backend, shape, net, w, input, random_floats(b * N, 3));
-    Buffer<float> di(*backend, b * N), du(*backend, random_floats(b * N, 5)), g_(*backend, rows * N),
-        s_(*backend, rows * N);
+    Buffer<float> di(*backend, b * N), du(*backend, random_floats(b * N, 5)), g_(*backend, rows * N);
     SumBuffer dw(*backend, N * N);
     ASSERT_TRUE(backend->backward_steps(net.model, constants, b, N, w.data(),
                                         {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr,
                                          nullptr, nullptr, di.data(), du.data(), g_.data(), dw.matrix(N, N)}));
-    backend->unpack_spikes(rows, N, at.bits.data(), s_.data(), N);
-    const Floats g = g_.to_host(), s = s_.to_host(), g_kept = kept_of(g, on_cpu() ? 3 : kept().parts);
+    const auto bits = at.bits.to_host();
+    const Floats g = g_.to_host(), g_kept = kept_of(g, on_cpu() ? 3 : kept().parts);
     Floats found(static_cast<std::size_t>(N * N));
     backend->copy_out(found.data(), dw.data(), found.size() * sizeof(float));
     Doubles expected(found.size()), whole(found.size());
     for (Index i = 0; i < N; ++i)
         for (Index j = 0; j < N; ++j)
             for (Index row = 0; row < rows; ++row) {
-                expected[i * N + j] += double(g_kept[row * N + i]) * s[row * N + j];
-                whole[i * N + j] += double(g[row * N + i]) * s[row * N + j];
+                expected[i * N + j] += double(g_kept[row * N + i]) * spike_of(bits, N, row, j);
+                whole[i * N + j] += double(g[row * N + i]) * spike_of(bits, N, row, j);
             }
     EXPECT_TRUE(near_in_norm(found, expected, 2e-7));
     EXPECT_EQ(static_cast<bool>(near_in_norm(found, whole, 2e-7)), on_cpu() || kept().precision == Precision::fp32);

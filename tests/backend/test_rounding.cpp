@@ -34,18 +34,15 @@ TEST_P(Rounding, ProductsOverBlocksOfDyadicValues) {
     const Floats w = dyadic_floats(n * n, 1), x = dyadic_floats(b * n, 2);
     const Buffer<float> w_(backend, w), x_(backend, x);
     Buffer<float> whole(backend, b * n);
-    backend.gemm(Transpose::no, Transpose::yes, {x_.data(), b, n}, {w_.data(), n, n}, Matrix<float>(whole.data(), b, n),
-                 false);
+    backend.project({n, n, w_.data(), n}, {.values = x_.data(), .stride = n}, Matrix<float>(whole.data(), b, n), false);
     for (Index parts : {1, 2, 3, 6, 67, 80}) {
         SumBuffer sums(backend, b * n);
         Buffer<float> rounded(backend, b * n), by_rows(backend, b * n);
         for (const BlockRange block : block_ranges(n, parts)) {
-            const Matrix<const float> x_part(x_.data() + block.begin, b, block.size(), n);
-            backend.gemm(Transpose::no, Transpose::yes, x_part, {w_.data() + block.begin, n, block.size(), n},
-                         sums.matrix(b, n), true);
-            backend.gemm(Transpose::no, Transpose::yes, {x_.data(), b, n},
-                         {w_.data() + block.begin * n, block.size(), n},
-                         Matrix<float>(by_rows.data() + block.begin, b, block.size(), n), false);
+            backend.project({n, block.size(), w_.data() + block.begin, n},
+                            {.values = x_.data() + block.begin, .stride = n}, sums.matrix(b, n), true);
+            backend.project({block.size(), n, w_.data() + block.begin * n, n}, {.values = x_.data(), .stride = n},
+                            Matrix<float>(by_rows.data() + block.begin, b, block.size(), n), false);
         }
         backend.round_sums(sums.data(), rounded.data(), b * n);
         EXPECT_TRUE(same_bits(rounded.to_host(), whole.to_host())) << parts << " column blocks";
