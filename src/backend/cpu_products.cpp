@@ -18,7 +18,7 @@ constexpr double parallel_work = 1e6;
 // Otherwise it is split: the largest number of parts, and the smallest number of rows or columns of a part.
 constexpr Index most_parts = 8, least_part = 32;
 
-// From this many elements all threads expand or widen a factor.
+// From this many elements all threads expand bits.
 constexpr Index parallel_elements = 1 << 15;
 
 void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
@@ -71,12 +71,17 @@ Matrix<const T> CpuBackend::dense(const Factor& factor, int which) {
     if constexpr (std::is_same_v<T, float>)
         if (!x.bits) return {x.values, rows, cols, x.stride};
     T* const to = reinterpret_cast<T*>(scratch(which, rows * cols * static_cast<Index>(sizeof(T)) / 8 + 1));
-#pragma omp parallel for num_threads(threads_) if (rows * cols > parallel_elements)
-    for (Index r = 0; r < rows; ++r) {
-        const Index row = x.before(r);
-        for (Index j = 0; j < cols; ++j)
-            to[r * cols + j] =
-                x.bits ? static_cast<T>((x.bits[row + (j >> 5)] >> (j & 31)) & 1u) : static_cast<T>(x.values[row + j]);
+    const auto expand = [&](Index r) {
+        const std::uint32_t* const words = x.bits + x.before(r);
+        for (Index j = 0; j < cols; ++j) to[r * cols + j] = static_cast<T>((words[j >> 5] >> (j & 31)) & 1u);
+    };
+    if (x.bits && rows * cols > parallel_elements) {
+#pragma omp parallel for num_threads(threads_)
+        for (Index r = 0; r < rows; ++r) expand(r);
+    } else {
+        for (Index r = 0; x.bits && r < rows; ++r) expand(r);
+        for (Index r = 0; !x.bits && r < rows; ++r)
+            for (Index j = 0; j < cols; ++j) to[r * cols + j] = static_cast<T>(x.values[r * x.stride + j]);
     }
     return {to, rows, cols};
 }
@@ -111,7 +116,8 @@ void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, Sum
 
 void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) {
     const Matrix<float> listed(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
-    if (sums_ == Sums::float32 && y.cols >= least_columns && add_outer_listed(y, x, listed)) return;
+    const bool large = y.cols >= least_columns && y.rows >= (x.bits ? least_spike_rows : least_rows);
+    if (sums_ == Sums::float32 && large && add_outer_listed(y, x, listed)) return;
     product({{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, {x, y.rows, gradient.cols, false},
              gradient, true);
 }

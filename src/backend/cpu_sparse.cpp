@@ -13,9 +13,6 @@ namespace {
 // Rows that a panel sums at a time, so that their part of G stays in cache.
 constexpr Index slab = 512;
 
-// From this many rows, listing the entries and packing W saves time.
-constexpr Index least_rows = 256;
-
 // Parts of the rows, each with its own list. They depend only on the shape, so the results do too.
 constexpr Index most_parts = 8;
 

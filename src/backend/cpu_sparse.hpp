@@ -18,8 +18,11 @@ namespace spikefloss {
 // Above this share of entries a dense product is cheaper.
 inline constexpr double dense_rate = 0.15;
 
-// From this many columns of the other factor, listing the entries saves time.
-inline constexpr Index least_columns = 32;
+// From this many rows, and columns of the other factor, listing the entries saves time.
+inline constexpr Index least_rows = 256, least_columns = 32;
+
+// The same for sums over rows of spikes, which need no copy of the weights.
+inline constexpr Index least_spike_rows = 64;
 
 // The most columns of a panel: eight lanes.
 inline constexpr Index panel_columns = 8 * lane_size;
