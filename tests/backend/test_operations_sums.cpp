@@ -52,14 +52,16 @@ struct Operand {
         : form(form_), floats(rows, m, pad, 2, density), floats_(backend, floats.values) {
         activity = {.values = floats_.data(), .stride = floats.stride, .sparse = form == Form::sparse_floats};
         if (form == Form::floats || form == Form::sparse_floats) return;
-        activity = {.stride = spike_words(m) + pad};
-        if (form == Form::steps_of_bits) activity.step_rows = 3, activity.step_stride = 3 * activity.stride + 4;
-        std::vector<std::uint32_t> words(activity.before(rows) + activity.stride, 0xFFFFFFFFu);
-        for (Index row = 0; row < rows; ++row) {
-            std::fill_n(words.begin() + activity.before(row), spike_words(m), 0u);
-            for (Index j = 0; j < m; ++j)
-                words[activity.before(row) + j / 32] |= std::uint32_t(floats.at(row, j) != 0.0) << (j % 32);
-        }
+        const Index stride = spike_words(m) + pad, step = 3 * stride + 4;
+        activity = {.stride = stride};
+        if (form == Form::steps_of_bits) activity.step_rows = 3, activity.step_stride = step;
+        const auto begin = [&](Index row) {
+            return form == Form::steps_of_bits ? row / 3 * step + row % 3 * stride : row * stride;
+        };
+        std::vector<std::uint32_t> words(begin(rows) + stride, 0xFFFFFFFFu);
+        for (Index row = 0; row < rows; ++row)
+            for (Index j = 0; j < (m + 31) / 32 * 32; ++j)
+                if (j >= m || floats.at(row, j) == 0.0) words[begin(row) + j / 32] &= ~(1u << (j % 32));
         bits_ = {backend, words};
         activity.bits = bits_.data();
     }
