@@ -161,7 +161,6 @@ std::vector<Operation> operations() {
          },
          bn(4),
          {}},
-        {"scale", [](Arrays& a) { a.backend.scale(a.w.data(), 1.0f, a.n * a.n); }, nn(2), {}},
         {"add", [](Arrays& a) { a.backend.add(a.m.data(), a.w.data(), a.n * a.n); }, nn(3), {}},
         {"neuron_step",
          [](Arrays& a) {
@@ -294,23 +293,26 @@ std::vector<Operation> operations() {
              a.backend.qr_backward(a.b, a.k, a.D, a.q.data(), a.r.data(), a.weight.data(), a.c.data(), a.p.data());
          },
          bkn(6), gram_flops},
-        {"adam",
+        {"update_adam",
          [](Arrays& a) {
-             a.backend.adam(a.n * a.n, {1e-6f, 0.9f, 0.999f, 1e-8f, 0.0f, 5}, a.w.data(), a.m.data(), a.v.data(),
-                            static_cast<float*>(a.w.data()));
+             a.backend.update(Adam{1e-6f, 0.9f, 0.999f, 1e-8f, 0.0f, 5}, Constraint::none, 1.0f,
+                              {a.n * a.n, a.w.data(), a.m.data(), a.v.data(), a.w.data()});
          },
          nn(6),
          {}},
-        {"sgd",
-         [](Arrays& a) { a.backend.sgd(a.n * a.n, 1e-6f, 0.9f, a.w.data(), a.m.data(), a.v.data()); },
+        {"update_sgd",
+         [](Arrays& a) {
+             a.backend.update(Sgd{1e-6f, 0.9f}, Constraint::none, 1.0f,
+                              {a.n * a.n, a.w.data(), a.m.data(), nullptr, a.v.data()});
+         },
          nn(5),
          {}},
-        {"to_logit_and_back",
+        {"update_fraction",
          [](Arrays& a) {
-             a.backend.to_logit(a.n, a.alpha.data(), a.beta.data());
-             a.backend.from_logit(a.n, a.alpha.data());
+             a.backend.update(Sgd{1e-6f, 0.0f}, Constraint::fraction, 1.0f,
+                              {a.n, a.beta.data(), nullptr, nullptr, a.alpha.data()});
          },
-         [](const Arrays& a) { return 6.0 * double(a.n); },
+         [](const Arrays& a) { return 3.0 * double(a.n); },
          {}},
     };
 }

@@ -68,10 +68,6 @@ __global__ void cap_rows_kernel(Index rows, Index n, const double* squares, cons
     }
 }
 
-__global__ void scale_kernel(float* x, float factor, Index count) {
-    for (Index i = first_element(); i < count; i += element_stride()) x[i] *= factor;
-}
-
 __global__ void add_kernel(float* y, const float* x, Index count) {
     for (Index i = first_element(); i < count; i += element_stride()) y[i] += x[i];
 }
@@ -122,10 +118,6 @@ void CudaBackend::row_sum_squares(Index rows, Index n, const float* a, const flo
 
 void CudaBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
     launch({grid_of_rows(rows), 128, stream_}, cap_rows_kernel, rows, n, squares, limit, a, b);
-}
-
-void CudaBackend::scale(float* x, float factor, Index count) {
-    launch({grid_for(count, block), block, stream_}, scale_kernel, x, factor, count);
 }
 
 void CudaBackend::add(float* y, const float* x, Index count) {

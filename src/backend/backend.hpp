@@ -7,6 +7,7 @@
 #pragma once
 
 #include "backend/memory.hpp"
+#include "backend/update.hpp"
 #include "core/view.hpp"
 #include "neuron/lif.hpp"
 
@@ -77,15 +78,6 @@ enum class Readout { membrane, spikes };
 struct PassRule {
     bool takes = false;
     std::string_view what = "by other backends";
-};
-
-// Adam limits gradients to this size. The square of a larger one is infinite in float32, and its parameter would never
-// change again.
-inline constexpr float largest_adam_gradient = 0x1p63f;
-
-struct AdamSettings {
-    float learning_rate, beta1, beta2, eps, weight_decay;  // weight_decay is decoupled (AdamW); 0 is Adam
-    std::int64_t step;                                     // 1 at the first update (bias correction)
 };
 
 // Arguments of Backend::backward_steps: steps t = steps..1 of a chunk. Arrays begin at the chunk's first step.
@@ -206,8 +198,6 @@ public:
     // Scales row r of a and of b by min(1, limit[0] / sqrt(squares[r])). The limit is in backend memory, so that a
     // recorded pass is the same for every limit.
     virtual void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) = 0;
-    // x[i] *= factor.
-    virtual void scale(float* x, float factor, Index count) = 0;
     // y[i] += x[i].
     virtual void add(float* y, const float* x, Index count) = 0;
     // out[r, j] = row[j] for each of `rows` rows.
@@ -336,14 +326,9 @@ public:
                              double* qbq, float* qb) = 0;
 
     // ---- optimisers -------------------------------------------------------------------------------------------------
-    virtual void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,
-                      float* values) = 0;
-    // velocity = momentum velocity + gradient; values -= learning_rate velocity.
-    virtual void sgd(Index count, float learning_rate, float momentum, const float* gradient, float* velocity,
-                     float* values) = 0;
-    // For parameters that a = sigmoid(raw) keeps in (0, 1): values a -> raw and gradients d/da -> d/draw.
-    virtual void to_logit(Index count, float* values, float* gradients) = 0;
-    virtual void from_logit(Index count, float* values) = 0;
+    // Changes the values and moments of `view` by one update (backend/update.hpp).
+    virtual void update(const UpdateRule& rule, Constraint constraint, float gradient_scale,
+                        const UpdateView& view) = 0;
 };
 
 }  // namespace spikefloss

@@ -24,9 +24,7 @@ public:
         if (data_) memory_->deallocate(data_);
     }
     Buffer(Buffer&& other) noexcept
-        : memory_(other.memory_),
-          data_(std::exchange(other.data_, nullptr)),
-          count_(std::exchange(other.count_, 0)) {}
+        : memory_(other.memory_), data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
     Buffer& operator=(Buffer&& other) noexcept {
         std::swap(memory_, other.memory_);
         std::swap(data_, other.data_);
@@ -41,10 +39,15 @@ public:
     explicit operator bool() const { return data_ != nullptr; }
 
     void zero() { memory_->zero(data_, bytes()); }
-    void copy_in(const T* host) { memory_->copy_in(data_, host, bytes()); }
+    void copy_in(const T* host) {
+        if (count_) memory_->copy_in(data_, host, bytes());
+    }
+    void copy_out(T* host) const {
+        if (count_) memory_->copy_out(host, data_, bytes());
+    }
     std::vector<T> to_host() const {
         std::vector<T> host(static_cast<std::size_t>(count_));
-        if (count_) memory_->copy_out(host.data(), data_, bytes());
+        copy_out(host.data());
         return host;
     }
 

@@ -47,7 +47,6 @@ public:
     void sum_squares(const float*, Index, double*) override {}
     void row_sum_squares(Index, Index, const float*, const float*, double*) override {}
     void cap_rows(Index, Index, const double*, const float*, float*, float*) override {}
-    void scale(float*, float, Index) override {}
     void add(float*, const float*, Index) override {}
     void repeat_row(Index, Index, const float*, float*) override {}
     void neuron_step(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*, const float*,
@@ -112,10 +111,7 @@ public:
     void householder(Index, Index, Index, float*, double*, std::int32_t*) override {}
     void log_diagonal(Index, Index, const double*, double*) override {}
     void qr_backward(Index, Index, Index, const float*, const double*, const double*, double*, float*) override {}
-    void adam(Index, const AdamSettings&, const float*, float*, float*, float*) override {}
-    void sgd(Index, float, float, const float*, float*, float*) override {}
-    void to_logit(Index, float*, float*) override {}
-    void from_logit(Index, float*) override {}
+    void update(const UpdateRule&, Constraint, float, const UpdateView&) override {}
 
 private:
     const Backend& like_;

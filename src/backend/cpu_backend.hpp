@@ -41,7 +41,6 @@ public:
     void sum_squares(const float* x, Index count, double* sum) override;
     void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) override;
     void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) override;
-    void scale(float* x, float factor, Index count) override;
     void add(float* y, const float* x, Index count) override;
     void repeat_row(Index rows, Index n, const float* row, float* out) override;
 
@@ -105,12 +104,7 @@ public:
     void qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight, double* qbq,
                      float* qb) override;
 
-    void adam(Index count, const AdamSettings& settings, const float* gradient, float* m, float* v,
-              float* values) override;
-    void sgd(Index count, float learning_rate, float momentum, const float* gradient, float* velocity,
-             float* values) override;
-    void to_logit(Index count, float* values, float* gradients) override;
-    void from_logit(Index count, float* values) override;
+    void update(const UpdateRule& rule, Constraint constraint, float gradient_scale, const UpdateView& view) override;
 
 private:
     // cpu_products.cpp

@@ -58,11 +58,6 @@ void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const floa
     }
 }
 
-void CpuBackend::scale(float* x, float factor, Index count) {
-#pragma omp simd
-    for (Index i = 0; i < count; ++i) x[i] *= factor;
-}
-
 void CpuBackend::add(float* y, const float* x, Index count) {
 #pragma omp simd
     for (Index i = 0; i < count; ++i) y[i] += x[i];

@@ -6,8 +6,8 @@
 #include "io/network_file.hpp"
 #include "lyapunov/flossing_pass.hpp"
 #include "network/model_names.hpp"
+#include "train/gradient.hpp"
 #include "train/loss.hpp"
-#include "train/optimiser.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -215,7 +215,7 @@ int gradients(const FileCommand& command) {
     const NetworkShape shape = in.network.layout.shape();
     const Index T = batch.steps, b = in.mine.size(), B = in.sequences.total;
     const Buffer<float> x(backend, batch.x);
-    Optimiser optimiser(backend, grid, in.network.layout, {});
+    Gradient gradient(backend, grid, in.network.layout);
 
     double loss = 0.0;
     std::vector<double> state_norm;
@@ -234,7 +234,7 @@ int gradients(const FileCommand& command) {
         const Outcome outcome = task.evaluate(state.tape().readout.data(), B);
         loss = outcome.loss;
         state.backward(in.network, x.data(), {.dy = task.dy(), .time_constants = true, .state_norms = true},
-                       optimiser.gradient());
+                       gradient.start());
         state_norm = state.state_gradient_norm();
     } else {
         PenaltyOptions options;
@@ -250,17 +250,17 @@ int gradients(const FileCommand& command) {
             pass = std::make_unique<FlossingPass>(backend, grid, in.network, options, T, B,
                                                   starting_bases(command, in, options.tangent.exponents));
         });
-        loss = pass->run(in.network, x.data(), 1.0, optimiser.gradient(), {.state_norms = true}).loss;
+        loss = pass->run(in.network, x.data(), 1.0, gradient.start(), {.state_norms = true}).loss;
         if (!command.direct) state_norm = pass->state().state_gradient_norm();
     }
-    const GradientNorms norms = optimiser.reduce();
+    const GradientNorms norms = gradient.reduce({});
     require_finite_gradients(session, loss, norms);
 
     OutputFile file(grid, command.output);
     file.attribute("/", "format", gradients_format);
     file.attribute("/", "penalty", command.penalty);
     write_scalar(file, grid, "/loss", loss);
-    write_parameters(file, grid, "", in.network.layout, optimiser.reduced().to_host());
+    write_parameters(file, grid, "", in.network.layout, gradient.to_host());
     if (!state_norm.empty()) write_vector(file, grid, "/state_gradient_norm", state_norm);
     file.finish();
     if (grid.rank() == 0) {

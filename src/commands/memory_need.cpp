@@ -54,8 +54,9 @@ MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Wo
     {
         const TrainingState state = blank_state(grid, workload);
         const Network network(weights, grid, state.network);
-        const Optimiser first(optimisers, grid, network.layout, options.optimiser);
-        const Optimiser second(optimisers, grid, network.layout, options.floss_optimiser);
+        const Gradient gradient(optimisers, grid, network.layout);
+        const Optimiser first(optimisers, network.layout, options.optimiser);
+        const Optimiser second(optimisers, network.layout, options.floss_optimiser);
     }
     CountingBackend plain(backend);
     const Trainer trainer(plain, grid, workload.task, without_flossing(options), blank_state(grid, workload));

@@ -138,6 +138,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.penalty.target = f.target;
     options.penalty.through_state = f.through_state;
     options.floss_optimiser = optimiser_options(f);
+    if (f.schedule.empty()) options.floss_optimiser.parameters.clear();  // so that it holds no moments
     options.floss_schedule = floss_schedule(config);
     options.diagnostics = {config.diagnostics.exponents, config.diagnostics.batch, config.diagnostics.warmup};
     return options;

@@ -8,8 +8,10 @@
 namespace spikefloss {
 namespace {
 
-// Parameters in (0, 1), of which the optimiser changes the logit.
-bool is_fraction(Parameter p) { return p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa; }
+Constraint constraint_of(Parameter p) {
+    const bool decay_factor = p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa;
+    return decay_factor ? Constraint::fraction : Constraint::none;
+}
 
 // The unit of the gradient for Adam, a power of two. Adam gives the same updates in any unit if eps has this unit too.
 // The smallest v = mean g^2 in float32 is 2^-149, so smaller (1-b2) g^2 underflow. In this unit eps is well above such
@@ -35,104 +37,64 @@ double learning_rate_at(const OptimiserOptions& options, std::int64_t update) {
     return options.learning_rate;
 }
 
-Optimiser::Optimiser(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout, OptimiserOptions options)
-    : backend_(backend),
-      grid_(grid),
-      layout_(layout),
-      options_(std::move(options)),
-      sums_(backend, layout.size()),
-      reduced_(backend, layout.size()),
-      first_(backend, layout.size()),
-      second_(backend, layout.size()),
-      squares_(backend, parameter_count) {}
+Optimiser::Optimiser(Backend& backend, const ParameterLayout& layout, OptimiserOptions options)
+    : backend_(backend), layout_(layout), options_(std::move(options)) {
+    const bool adam = options_.kind != OptimiserKind::sgd, first = adam || options_.momentum > 0.0;
+    for (Parameter p : options_.parameters) {
+        const auto moment = [&](bool kept) {
+            return kept ? Buffer<float>(backend, layout_.extent(p).count) : Buffer<float>();
+        };
+        trained_.push_back({p, moment(first), moment(adam)});
+    }
+}
 
 bool Optimiser::trains(Parameter parameter) const {
     return std::find(options_.parameters.begin(), options_.parameters.end(), parameter) != options_.parameters.end();
 }
 
-void Optimiser::complete(std::initializer_list<Parameter> parameters) {
-    if (!grid_.batch().overlaps()) return;
-    std::vector<SumRange> ranges;
-    for (Parameter p : parameters) {
-        const auto [offset, count] = layout_.extent(p);
-        ranges.push_back({sums_.data(offset), count});
-        begun_[static_cast<std::size_t>(p)] = true;
-    }
-    grid_.batch().begin_sums(ranges, sums_.type());
-}
-
-// Starts the sums over batch shards that have not started, and finishes all of them.
-void Optimiser::sum_over_batch() {
-    if (std::find(begun_.begin(), begun_.end(), true) == begun_.end())
-        return grid_.batch().all_reduce_sum(sums_.data(), sums_.type(), sums_.size());
-    std::vector<SumRange> ranges;
-    for (Parameter p : all_parameters) {
-        const auto [offset, count] = layout_.extent(p);
-        if (!begun_[static_cast<std::size_t>(p)]) ranges.push_back({sums_.data(offset), count});
-    }
-    grid_.batch().begin_sums(ranges, sums_.type());
-    grid_.batch().finish_sums();
-    begun_.fill(false);
-}
-
-GradientNorms Optimiser::reduce() {
-    sum_over_batch();
-    backend_.round_sums(sums_.data(), reduced_.data(), reduced_.size());
-    sums_.zero();
-    // Every batch shard now holds the same value; only the first contributes, and of replicated parameters only the
-    // first neuron shard.
-    squares_.zero();
-    if (grid_.batch_shard() == 0)
-        for (const Segment& segment : layout_.segments())
-            if (!segment.replicated || grid_.neuron_shard() == 0)
-                backend_.sum_squares(reduced_.data() + segment.offset, segment.size(),
-                                     squares_.data() + static_cast<Index>(segment.parameter));
-    std::vector<double> squares = squares_.to_host();
-    grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count);
-    GradientNorms norms;
-    for (Parameter p : all_parameters) {
-        const auto at = static_cast<std::size_t>(p);
-        norms.parameter[at] = std::sqrt(squares[at]);
-        if (trains(p)) norms.global += squares[at];
-    }
-    norms.global = std::sqrt(norms.global);
-    return norms;
-}
-
-void Optimiser::update(Network& network, const GradientNorms& norms) {
-    const double rate = learning_rate_at(options_, updates_);
-    const bool clipping = options_.clip > 0.0 && norms.global > options_.clip;
-    const double unit = options_.kind == OptimiserKind::sgd ? 1.0 : adam_unit(options_);
-    const double factor = (clipping ? options_.clip / norms.global : 1.0) / unit;
+void Optimiser::update(Network& network, const Gradient& gradient, const GradientNorms& norms) {
+    const auto rate = static_cast<float>(learning_rate_at(options_, updates_));
+    const bool clipping = options_.clip > 0.0 && norms.global > options_.clip,
+               sgd = options_.kind == OptimiserKind::sgd;
+    const double unit = sgd ? 1.0 : adam_unit(options_);
+    const double scale = (clipping ? options_.clip / norms.global : 1.0) / unit;
+    const double decay = options_.kind == OptimiserKind::adamw ? options_.weight_decay : 0.0;
     ++updates_;
-    for (Parameter p : options_.parameters) {
-        const auto [offset, count] = layout_.extent(p);
-        float* values = network.values.data() + offset;
-        float* gradient = reduced_.data() + offset;
-        if (factor != 1.0) backend_.scale(gradient, static_cast<float>(factor), count);
-        if (is_fraction(p)) backend_.to_logit(count, values, gradient);
-        if (options_.kind == OptimiserKind::sgd) {
-            backend_.sgd(count, static_cast<float>(rate), static_cast<float>(options_.momentum), gradient,
-                         first_.data() + offset, values);
-        } else {
-            const double decay = options_.kind == OptimiserKind::adamw ? options_.weight_decay : 0.0;
-            const AdamSettings settings{static_cast<float>(rate),           static_cast<float>(options_.beta1),
-                                        static_cast<float>(options_.beta2), static_cast<float>(options_.eps / unit),
-                                        static_cast<float>(decay),          updates_};
-            backend_.adam(count, settings, gradient, first_.data() + offset, second_.data() + offset, values);
-        }
-        if (is_fraction(p)) backend_.from_logit(count, values);
+    const UpdateRule rule = sgd ? UpdateRule(Sgd{rate, static_cast<float>(options_.momentum)})
+                                : Adam{rate,
+                                       static_cast<float>(options_.beta1),
+                                       static_cast<float>(options_.beta2),
+                                       static_cast<float>(options_.eps / unit),
+                                       static_cast<float>(decay),
+                                       updates_};
+    for (Trained& trained : trained_) {
+        const auto [offset, count] = layout_.extent(trained.parameter);
+        backend_.update(rule, constraint_of(trained.parameter), static_cast<float>(scale),
+                        {count, gradient.data() + offset, trained.first.data(), trained.second.data(),
+                         network.values.data() + offset});
     }
 }
 
-OptimiserState Optimiser::state() const { return {first_.to_host(), second_.to_host(), updates_}; }
+OptimiserState Optimiser::state() const {
+    const auto size = static_cast<std::size_t>(layout_.size());
+    OptimiserState state{std::vector<float>(size, 0.0f), std::vector<float>(size, 0.0f), updates_};
+    for (const Trained& trained : trained_) {
+        const Index offset = layout_.extent(trained.parameter).offset;
+        trained.first.copy_out(state.first.data() + offset);
+        trained.second.copy_out(state.second.data() + offset);
+    }
+    return state;
+}
 
 void Optimiser::restore(const OptimiserState& state) {
     const auto size = static_cast<std::size_t>(layout_.size());
     require(state.first.size() == size && state.second.size() == size, Exit::internal,
             "the optimiser state of a checkpoint does not fit the network");
-    first_.copy_in(state.first.data());
-    second_.copy_in(state.second.data());
+    for (Trained& trained : trained_) {
+        const Index offset = layout_.extent(trained.parameter).offset;
+        trained.first.copy_in(state.first.data() + offset);
+        trained.second.copy_in(state.second.data() + offset);
+    }
     updates_ = state.updates;
 }
 

@@ -1,13 +1,10 @@
-// From a rank's partial gradients to updated parameters: sum over the batch shards, global norm, clipping, and Adam,
-// AdamW or SGD on this rank's own rows.
+// From a gradient to updated parameters: clipping, and Adam, AdamW or SGD on this rank's own rows.
 #pragma once
 
-#include "network/parameters.hpp"
+#include "train/gradient.hpp"
 #include "train/training_state.hpp"
 
-#include <array>
-#include <initializer_list>
-#include <string>
+#include <vector>
 
 namespace spikefloss {
 
@@ -27,43 +24,30 @@ struct OptimiserOptions {
 // The learning rate of update number `update` (0 at the first).
 double learning_rate_at(const OptimiserOptions& options, std::int64_t update);
 
-struct GradientNorms {
-    double global = 0.0;                              // over the trained parameters, before clipping
-    std::array<double, parameter_count> parameter{};  // of each parameter, trained or not
-};
-
 class Optimiser {
 public:
-    Optimiser(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout, OptimiserOptions options);
+    Optimiser(Backend& backend, const ParameterLayout& layout, OptimiserOptions options);
 
-    // Passes add this rank's gradients here. reduce() sets it to 0.
-    SumBuffer& gradient() { return sums_; }
-    // Called when this rank's contribution to the gradients of these parameters is complete. Their sum over the batch
-    // shards then starts, if the communicator overlaps. Until reduce() no rank makes another collective call on the
-    // grid.
-    void complete(std::initializer_list<Parameter> parameters);
-    // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks.
-    GradientNorms reduce();
-    // The reduced gradient [layout.size()].
-    const Buffer<float>& reduced() const { return reduced_; }
-    // Clips and updates the trained parameters. `norms` is what reduce() returned, all finite.
-    void update(Network& network, const GradientNorms& norms);
+    // Clips and updates the trained parameters. `norms` is what gradient.reduce(trained()) returned, all finite.
+    void update(Network& network, const Gradient& gradient, const GradientNorms& norms);
 
+    const std::vector<Parameter>& trained() const { return options_.parameters; }
     bool trains(Parameter parameter) const;
+    // The state has the moments of all parameters; those that this rule does not keep are 0.
     OptimiserState state() const;
     void restore(const OptimiserState& state);
 
 private:
-    void sum_over_batch();
+    // Moments as in UpdateView.
+    struct Trained {
+        Parameter parameter;
+        Buffer<float> first, second;
+    };
 
     Backend& backend_;
-    const ProcessGrid& grid_;
     ParameterLayout layout_;
     OptimiserOptions options_;
-    SumBuffer sums_;
-    std::array<bool, parameter_count> begun_{};  // parameters whose sum has started
-    Buffer<float> reduced_, first_, second_;
-    Buffer<double> squares_;  // [parameter_count]
+    std::vector<Trained> trained_;
     std::int64_t updates_ = 0;
 };
 

@@ -36,8 +36,9 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
       schedule_(options_.floss_schedule),
       progress_(start.progress),
       network_(backend, grid, start.network),
-      optimiser_(backend, grid, network_.layout, options_.optimiser),
-      floss_optimiser_(backend, grid, network_.layout, options_.floss_optimiser),
+      gradient_(backend, grid, network_.layout),
+      optimiser_(backend, network_.layout, options_.optimiser),
+      floss_optimiser_(backend, network_.layout, options_.floss_optimiser),
       mine_(grid.sequences_of(options_.batch)),
       pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(), trains_time_constants(optimiser_),
             options_.tape),
@@ -83,13 +84,13 @@ StepReport Trainer::advance() {
 }
 
 // Runs the flossing pass on the next flossing batch. No other pass adds to the gradient after it.
-Penalty Trainer::add_penalty(double weight, Optimiser& optimiser, double slack) {
+Penalty Trainer::add_penalty(double weight, SumBuffer& gradient, double slack) {
     const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
     const Batch batch = task_.sample(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
     // The first `horizon` steps of every sequence: time is the slowest index.
     if (floss_x_.size()) backend_.copy_in(floss_x_.data(), batch.x.data(), floss_x_.bytes());
-    Penalty penalty = flossing_->run(network_, floss_x_.data(), weight, optimiser.gradient(),
-                                     {.complete = [&](auto parameters) { optimiser.complete(parameters); }}, slack);
+    Penalty penalty = flossing_->run(network_, floss_x_.data(), weight, gradient,
+                                     {.complete = [this](auto parameters) { gradient_.complete(parameters); }}, slack);
     ++progress_.floss_steps;
     if (schedule_.over(penalty.spectrum.exponents[0])) {
         progress_.flossing_over = true;
@@ -101,11 +102,11 @@ Penalty Trainer::add_penalty(double weight, Optimiser& optimiser, double slack) 
 StepReport Trainer::floss_step(double slack) {
     StepReport report;
     report.flossing = true;
-    report.penalty = add_penalty(1.0, floss_optimiser_, slack);
-    report.norms = floss_optimiser_.reduce();
+    report.penalty = add_penalty(1.0, gradient_.start(), slack);
+    report.norms = gradient_.reduce(floss_optimiser_.trained());
     check_finite(nullptr, report.norms, flossing_->state(), "flossing");
     report.rate = flossing_->state().tape().spikes.rate();
-    floss_optimiser_.update(network_, report.norms);
+    floss_optimiser_.update(network_, gradient_, report.norms);
     report.step = progress_.step;
     return report;
 }
@@ -130,17 +131,18 @@ StepReport Trainer::train_step() {
     const bool joint = schedule_.joint(progress_);
     BackwardOptions options{
         .dy = loss_.dy(), .adjoint_limit = adjoint_limit(), .time_constants = trains_time_constants(optimiser_)};
-    if (!joint) options.complete = [this](auto parameters) { optimiser_.complete(parameters); };
-    pass_.backward(network_, loss_.x(), options, optimiser_.gradient());
+    if (!joint) options.complete = [this](auto parameters) { gradient_.complete(parameters); };
+    SumBuffer& gradient = gradient_.start();
+    pass_.backward(network_, loss_.x(), options, gradient);
     if (joint) {
         const Clock::time_point began = Clock::now();
-        report.penalty = add_penalty(options_.floss_schedule.joint_weight, optimiser_);
+        report.penalty = add_penalty(options_.floss_schedule.joint_weight, gradient);
         report.flossing_seconds = seconds_since(began);
     }
-    report.norms = optimiser_.reduce();
+    report.norms = gradient_.reduce(optimiser_.trained());
     check_finite(&report.outcome, report.norms, pass_, "training");
     report.rate = pass_.tape().spikes.rate();
-    optimiser_.update(network_, report.norms);
+    optimiser_.update(network_, gradient_, report.norms);
     ++progress_.step;
     // The first value starts the running means; later ones enter with a weight of 0.05.
     const double keep = progress_.step == 1 ? 0.0 : 0.95;

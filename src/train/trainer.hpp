@@ -92,7 +92,7 @@ public:
 private:
     StepReport floss_step(double slack);
     StepReport train_step();
-    Penalty add_penalty(double weight, Optimiser& optimiser, double slack = 0.0);
+    Penalty add_penalty(double weight, SumBuffer& gradient, double slack = 0.0);
     float adjoint_limit() const;
     double measure_adaptive();
     // The parts of a diagnosis. The last two need the first.
@@ -109,6 +109,7 @@ private:
     FlossingSchedule schedule_;
     Progress progress_;
     Network network_;
+    Gradient gradient_;  // of training and of flossing steps
     Optimiser optimiser_, floss_optimiser_;
     BlockRange mine_;
     StatePass pass_;

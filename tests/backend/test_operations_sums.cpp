@@ -301,19 +301,15 @@ TEST_P(SumOperations, RowsAreCapped) {
         }
 }
 
-TEST_P(SumOperations, ScaleAndAddRoundOnce) {
+TEST_P(SumOperations, AddRoundsOnce) {
     for (Index count : {0, 1, 31, 33, 67, 40001}) {
         const Floats x = random_floats(count, 1), y = random_floats(count, 2);
-        Floats scaled(x), added(y);
-        for (Index i = 0; i < count; ++i) {
-            scaled[i] = x[i] * 0.3f;
-            added[i] = y[i] + x[i];
-        }
-        Buffer<float> x_(backend, x), y_(backend, y);
+        Floats added(y);
+        for (Index i = 0; i < count; ++i) added[i] = y[i] + x[i];
+        const Buffer<float> x_(backend, x);
+        Buffer<float> y_(backend, y);
         backend.add(y_.data(), x_.data(), count);
-        backend.scale(x_.data(), 0.3f, count);
         EXPECT_TRUE(all_equal(y_.to_host(), added));
-        EXPECT_TRUE(all_equal(x_.to_host(), scaled));
     }
 }
 

@@ -227,6 +227,33 @@ TEST(Plan, NeedsNoMemoryForItself) {
               std::size_t{160'000'000'000});
 }
 
+// One gradient, with a second array where the sums are doubles; and moments of trained parameters: two of Adam, one of
+// SGD with momentum.
+TEST(Plan, OptimisersHoldWhatTheyNeed) {
+    int ranks = 1;
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    const ProcessGrid grid(MPI_COMM_WORLD, {1, ranks});
+    const auto bytes = [&](const std::vector<const char*>& settings, Sums sums = Sums::float32) {
+        Config config = small_config("");
+        for (const char* setting : settings) set_key(setting, config);
+        const std::unique_ptr<Task> task = make_task(task_settings(config));
+        const CpuBackend backend(1, sums);
+        const NetworkShape shape = initial_settings(config, *task).shape;
+        EXPECT_EQ(shape, (NetworkShape{23, 1, 1}));
+        return memory_need(backend, grid, {config, *task, shape, true}).parts.at(1).bytes;
+    };
+    // Floats in multiples of 64: w_rec 23 x 23 in 576; w_in, bias, w_out, bias_out in 64 each; the 692 of all
+    // parameters in 704, as doubles in 1408. The norms take 64.
+    const std::size_t w_rec = 4 * 576, trained = w_rec + 4 * 4 * 64, gradient = 4 * (704 + 64);
+    EXPECT_EQ(bytes({}), gradient + 2 * trained);
+    EXPECT_EQ(bytes({}, Sums::float64), gradient + 4 * 1408 + 2 * trained);
+    EXPECT_EQ(bytes({"train.parameters=w_rec"}), gradient + 2 * w_rec);
+    EXPECT_EQ(bytes({"train.optimiser=sgd"}), gradient);
+    EXPECT_EQ(bytes({"train.optimiser=sgd", "train.momentum=0.9"}), gradient + trained);
+    EXPECT_EQ(bytes({"flossing.schedule=every", "flossing.exponents=2", "flossing.warmup=1"}),
+              gradient + 2 * trained + 2 * w_rec);
+}
+
 // The alphas as floats decide whether there is a current, in the plan as in the run.
 TEST(Plan, KnowsWhetherAlphasAreZero) {
     for (const double tau : {0.0, 1.0 / 105.0, 1.0 / 103.0, 5.0}) {

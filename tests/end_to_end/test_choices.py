@@ -90,11 +90,13 @@ class MemoryTest(program.ProgramTest):
         return {name: int(count) for name, count in rows}
 
     def test_known_sizes(self):
-        # N = 400 neurons, 1 input and output: the network and, per optimiser (two), sums, gradient and two moments.
+        # N = 400 neurons, 1 input and output: the network, its gradient, and two moments of w_in, w_rec, bias, w_out and
+        # bias_out, which are trained.
         table = self.sizes("--backend", "cpu", "--set", "network.neurons=400", "--set", "diagnostics.every=0")
         parameters = 400 * 400 + 7 * 400 + 2
         self.assertAlmostEqual(table["weights"], parameters * 4, delta=256)
-        self.assertAlmostEqual(table["optimisers"], 8 * parameters * 4, delta=8 * 256)
+        trained = 400 * 400 + 3 * 400 + 1
+        self.assertAlmostEqual(table["optimisers"], (parameters + 2 * trained) * 4, delta=12 * 256)
         # u of 13 times, one i, words of spikes of 13 times, y of 12 times; 4 sequences.
         tape = 4 * (13 * 400 * 4 + 400 * 4 + 13 * 13 * 4 + 12 * 4)
         self.assertEqual(table["tape of states"], tape)

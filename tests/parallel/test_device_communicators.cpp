@@ -30,6 +30,11 @@ int world(int (*ask)(MPI_Comm, int*)) {
     return value;
 }
 
+// x *= factor, where 1 - factor is exact, as an update of x with the gradient x.
+void multiply(Backend& backend, float* x, float factor, Index count) {
+    backend.update(Sgd{1.0f - factor, 0.0f}, Constraint::none, 1.0f, {count, x, nullptr, nullptr, x});
+}
+
 class DeviceCommunicators : public testing::TestWithParam<Case> {
 protected:
     // test(backend, communicator) for the three communicators of every grid. On emulated devices it also runs with
@@ -155,7 +160,7 @@ TEST_P(DeviceCommunicators, TakeTheirPlaceInTheQueue) {
     for_every_communicator([](Backend& backend, Communicator& communicator) {
         Buffer<float> data(backend, std::vector<float>(1000, 1.0f));
         for (int round = 0; round < 3; ++round) {
-            backend.scale(data.data(), 2.0f, 1000);
+            multiply(backend, data.data(), 2.0f, 1000);
             communicator.all_reduce_sum(data.data(), Scalar::float32, 1000);
         }
         const auto ranks = static_cast<float>(communicator.size());
@@ -171,16 +176,16 @@ TEST_P(DeviceCommunicators, SumsInTwoHalves) {
         EXPECT_EQ(communicator.overlaps(), GetParam().comm == "nccl");
         Buffer<float> data(backend, std::vector<float>(1000, 1.0f)), other(backend, std::vector<float>(500, 1.0f));
         for (int round = 0; round < 3; ++round) {
-            backend.scale(data.data(), 2.0f, 600);
+            multiply(backend, data.data(), 2.0f, 600);
             communicator.begin_sums(
                 std::vector<SumRange>{{data.data(), 300}, {data.data() + 300, 0}, {data.data() + 300, 300}},
                 Scalar::float32);
-            backend.scale(other.data(), 3.0f, 500);
-            backend.scale(data.data() + 600, 4.0f, 400);
+            multiply(backend, other.data(), 3.0f, 500);
+            multiply(backend, data.data() + 600, 4.0f, 400);
             communicator.begin_sums(std::vector<SumRange>{{data.data() + 600, 400}}, Scalar::float32);
-            backend.scale(other.data(), 2.0f, 500);
+            multiply(backend, other.data(), 2.0f, 500);
             communicator.finish_sums();
-            backend.scale(data.data(), 0.5f, 1000);
+            multiply(backend, data.data(), 0.5f, 1000);
         }
         std::vector<float> expected(1000, ranks * ranks * ranks);
         std::fill(expected.begin() + 600, expected.end(), 8.0f * ranks * ranks * ranks);
@@ -205,7 +210,7 @@ TEST_P(DeviceCommunicators, CollectivesAreRecorded) {
             recording->run([&] {
                 ++calls;
                 for (int step = 0; step < 3; ++step) {
-                    backend.scale(data.data(), 2.0f, 100);
+                    multiply(backend, data.data(), 2.0f, 100);
                     communicator.all_reduce_sum(data.data(), Scalar::float32, 100);
                 }
                 communicator.all_gather(data.data(), all.data(), bytes);

@@ -25,4 +25,14 @@ void sgd(double learning_rate, double momentum, const std::vector<double>& gradi
     }
 }
 
+void update_fraction(std::vector<double> gradient, std::vector<double>& values,
+                     const std::function<void(const std::vector<double>&, std::vector<double>&)>& update) {
+    for (std::size_t j = 0; j < values.size(); ++j) {
+        gradient[j] *= values[j] * (1.0 - values[j]);
+        values[j] = std::log(values[j] / (1.0 - values[j]));
+    }
+    update(gradient, values);
+    for (double& x : values) x = 1.0 / (1.0 + std::exp(-x));
+}
+
 }  // namespace spikefloss::reference

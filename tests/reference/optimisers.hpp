@@ -3,6 +3,8 @@
 
 #include "reference/model.hpp"
 
+#include <functional>
+
 namespace spikefloss::reference {
 
 struct AdamSettings {
@@ -19,5 +21,9 @@ void adam(const AdamSettings& settings, std::int64_t step, const std::vector<dou
 // velocity = momentum velocity + g,  x -= rate velocity.
 void sgd(double learning_rate, double momentum, const std::vector<double>& gradient, std::vector<double>& velocity,
          std::vector<double>& values);
+
+// `update` of the logits x of the values, which are in (0, 1). `gradient` is that of the values.
+void update_fraction(std::vector<double> gradient, std::vector<double>& values,
+                     const std::function<void(const std::vector<double>& gradient, std::vector<double>& x)>& update);
 
 }  // namespace spikefloss::reference

@@ -44,5 +44,16 @@ TEST(ReferenceOptimisers, MomentumIsAGeometricSum) {
     EXPECT_DOUBLE_EQ(x[0], -0.25 * (1.0 + 1.5 + 1.75));
 }
 
+// At 1/2 the logit is 0 and its gradient a quarter of that of the value; at 3/4 they are ln 3 and 3/16. So the logits
+// become -ln 3 and -2 ln 3.
+TEST(ReferenceOptimisers, AFractionChangesByItsLogit) {
+    std::vector<double> values = {0.5, 0.75};
+    update_fraction({4.0, 16.0}, values, [](const std::vector<double>& gradient, std::vector<double>& x) {
+        for (std::size_t j : {0, 1}) x[j] -= std::log(3.0) * gradient[j];
+    });
+    EXPECT_DOUBLE_EQ(values[0], 0.25);
+    EXPECT_DOUBLE_EQ(values[1], 0.1);
+}
+
 }  // namespace
 }  // namespace spikefloss::reference

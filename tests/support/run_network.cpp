@@ -2,7 +2,7 @@
 
 #include "backend/backends.hpp"
 #include "support/near.hpp"
-#include "train/optimiser.hpp"
+#include "train/gradient.hpp"
 
 #include <cmath>
 #include <numeric>
@@ -189,7 +189,7 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
     StatePass state(backend, grid, network.layout.shape(), T, mine.size(), true);
     state.use_whole_passes(execution.whole_passes);
     LossPass loss(backend, grid, T, mine.size(), net.inputs, net.outputs, batch.loss);
-    Optimiser optimiser(backend, grid, network.layout, {});
+    Gradient gradient(backend, grid, network.layout);
     loss.load(batch);
     state.forward(network, loss.x());
 
@@ -212,10 +212,10 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
                     .adjoint_limit = static_cast<float>(adjoint_limit),
                     .time_constants = execution.time_constants,
                     .state_norms = true},
-                   optimiser.gradient());
+                   gradient.start());
     run.state_gradient_norm = state.state_gradient_norm();
-    optimiser.reduce();
-    run.gradient = gathered_parameters(grid, network.layout, optimiser.reduced().to_host());
+    gradient.reduce({});
+    run.gradient = gathered_parameters(grid, network.layout, gradient.to_host());
     return run;
 }
 
@@ -237,16 +237,16 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     FlossingPass pass(backend, grid, network, options, T, B, host_bases(net, seq, grid.neurons_of(net.neurons), mine));
     pass.state().use_whole_passes(execution.whole_passes);
     pass.tangents().use_whole_passes(execution.whole_passes);
-    Optimiser optimiser(backend, grid, network.layout, {});
+    Gradient gradient(backend, grid, network.layout);
 
     FlossRun run;
-    run.penalty = pass.run(network, x.data(), choice.weight, optimiser.gradient(),
-                           {.state_norms = choice.through_state}, choice.slack);
+    run.penalty = pass.run(network, x.data(), choice.weight, gradient.start(), {.state_norms = choice.through_state},
+                           choice.slack);
     run.lambda_per_sequence = gathered_sequences(grid, run.penalty.spectrum.per_sequence, 1, B, k);
     run.log_r = gathered_sequences(grid, pass.tangents().log_r(), pass.tangents().counted(), B, k);
     if (choice.through_state) run.state_gradient_norm = pass.state().state_gradient_norm();
-    optimiser.reduce();
-    run.gradient = gathered_parameters(grid, network.layout, optimiser.reduced().to_host());
+    gradient.reduce({});
+    run.gradient = gathered_parameters(grid, network.layout, gradient.to_host());
     return run;
 }
 

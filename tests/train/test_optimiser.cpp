@@ -55,23 +55,19 @@ public:
             if (!contains(options_.parameters, name)) continue;
             const bool fraction = name == std::string_view("alpha") || name == std::string_view("beta") ||
                                   name == std::string_view("kappa");
-            std::vector<double> g = gradient.*member, &x = net_.*member;
-            for (std::size_t j = 0; j < g.size(); ++j) {
-                g[j] *= factor;
-                if (fraction) {  // x = sigmoid(raw): the optimiser changes raw
-                    g[j] *= x[j] * (1.0 - x[j]);
-                    x[j] = std::log(x[j] / (1.0 - x[j]));
-                }
-            }
-            if (options_.kind == OptimiserKind::sgd) {
-                reference::sgd(rate, options_.momentum, g, first_.*member, x);
-            } else {
+            std::vector<double> clipped = gradient.*member;
+            for (double& g : clipped) g *= factor;
+            const auto update = [&](const std::vector<double>& g, std::vector<double>& x) {
+                if (options_.kind == OptimiserKind::sgd)
+                    return reference::sgd(rate, options_.momentum, g, first_.*member, x);
                 const double decay = options_.kind == OptimiserKind::adamw ? options_.weight_decay : 0.0;
                 reference::adam({rate, options_.beta1, options_.beta2, options_.eps, decay}, updates_, g,
                                 first_.*member, second_.*member, x);
-            }
+            };
             if (fraction)
-                for (double& a : x) a = 1.0 / (1.0 + std::exp(-a));
+                reference::update_fraction(clipped, net_.*member, update);
+            else
+                update(clipped, net_.*member);
         }
         return norms;
     }
@@ -86,31 +82,31 @@ private:
 
 // The share of this rank of a gradient. Every batch shard gives an equal part, so the sum is the whole.
 void add_share(Backend& backend, const ProcessGrid& grid, const reference::Network& shape,
-               const reference::Parameters& gradient, Optimiser& optimiser) {
+               const reference::Parameters& gradient, Gradient& sum) {
     reference::Network carrier = shape;
     static_cast<reference::Parameters&>(carrier) =
         reference::sum(reference::zero_gradient(shape), gradient, 1.0 / grid.shape().batch_shards);
     const Buffer<float> share(backend, host_network(carrier, grid).values);
-    backend.add_column_sums({share.data(), 1, share.size()}, optimiser.gradient().matrix(1, share.size()));
+    backend.add_column_sums({share.data(), 1, share.size()}, sum.start().matrix(1, share.size()));
 }
 
 void expect_as_reference(const OptimiserOptions& options) {
     on_every_grid([&](const ProcessGrid& grid) {
         CpuBackend backend(1, Sums::float32);
         Network network(backend, grid, host_network(start(), grid));
-        Optimiser optimiser(backend, grid, network.layout, options);
+        Gradient sum(backend, grid, network.layout);
+        Optimiser optimiser(backend, network.layout, options);
         Expected expected(start(), options);
         for (int step = 0; step < 6; ++step) {
             const reference::Parameters gradient = gradient_of(start(), step);
-            add_share(backend, grid, start(), gradient, optimiser);
-            const GradientNorms norms = optimiser.reduce();
+            add_share(backend, grid, start(), gradient, sum);
+            const GradientNorms norms = sum.reduce(optimiser.trained());
             const GradientNorms wanted = expected.update(gradient, learning_rate_at(options, step));
             EXPECT_NEAR(norms.global, wanted.global, 1e-6 * wanted.global);
             for (std::size_t p = 0; p < parameter_count; ++p)
                 EXPECT_NEAR(norms.parameter[p], wanted.parameter[p], 1e-6 * wanted.parameter[p]);
-            expect_gradients_near(gathered_parameters(grid, network.layout, optimiser.reduced().to_host()), gradient,
-                                  1e-6);
-            optimiser.update(network, norms);
+            expect_gradients_near(gathered_parameters(grid, network.layout, sum.to_host()), gradient, 1e-6);
+            optimiser.update(network, sum, norms);
         }
         const HostNetwork host = network.to_host();
         const reference::Parameters values = gathered_parameters(grid, network.layout, host.values);
@@ -162,13 +158,14 @@ TEST(Optimiser, AdamWithTinyGradientsAndASmallerEps) {
             net.w_rec.assign(net.w_rec.size(), 0.0);
             CpuBackend backend(1, Sums::float32);
             Network network(backend, alone(), host_network(net, alone()));
-            Optimiser optimiser(backend, alone(), network.layout, options);
+            Gradient sum(backend, alone(), network.layout);
+            Optimiser optimiser(backend, network.layout, options);
             std::vector<double> m(N * N), v(N * N), values(N * N), before(N * N);
             for (int step = 0; step < 6; ++step) {
                 reference::Parameters gradient =
                     reference::sum(reference::zero_gradient(net), gradient_of(net, step), size);
-                add_share(backend, alone(), net, gradient, optimiser);
-                optimiser.update(network, optimiser.reduce());
+                add_share(backend, alone(), net, gradient, sum);
+                optimiser.update(network, sum, sum.reduce(optimiser.trained()));
                 reference::adam({0.001, 0.9, beta2, eps, 0.0}, step + 1, gradient.w_rec, m, v, values);
                 const std::vector<double> now =
                     gathered_parameters(alone(), network.layout, network.values.to_host()).w_rec;
@@ -190,11 +187,12 @@ TEST(Optimiser, AdamStoresPlainMomentsFromAnEpsOf1e20On) {
     CpuBackend backend(1, Sums::float32);
     for (const double eps : {1e-20, 1e-8}) {
         Network network(backend, alone(), host_network(start(), alone()));
-        Optimiser optimiser(backend, alone(), network.layout, {.eps = eps, .parameters = {Parameter::w_rec}});
-        add_share(backend, alone(), start(), gradient_of(start(), 0), optimiser);
-        const GradientNorms norms = optimiser.reduce();
-        const std::vector<float> gradient = optimiser.reduced().to_host();
-        optimiser.update(network, norms);
+        Gradient sum(backend, alone(), network.layout);
+        Optimiser optimiser(backend, network.layout, {.eps = eps, .parameters = {Parameter::w_rec}});
+        add_share(backend, alone(), start(), gradient_of(start(), 0), sum);
+        const GradientNorms norms = sum.reduce(optimiser.trained());
+        const std::vector<float> gradient = sum.to_host();
+        optimiser.update(network, sum, norms);
         const auto [offset, count] = network.layout.extent(Parameter::w_rec);
         for (Index j = offset; j < offset + count; ++j) {
             const float g = gradient[static_cast<std::size_t>(j)];
@@ -261,14 +259,15 @@ TEST(Optimiser, DecayFactorsStayBetween0And1) {
             net.alpha[0] = 0.0, net.beta[0] = 0.0, net.kappa[0] = 0.0, net.beta[1] = 1.0;
             CpuBackend backend(1, Sums::float32);
             Network network(backend, alone(), host_network(net, alone()));
+            Gradient sum(backend, alone(), network.layout);
             Optimiser optimiser(
-                backend, alone(), network.layout,
+                backend, network.layout,
                 {.learning_rate = rate, .parameters = {Parameter::alpha, Parameter::beta, Parameter::kappa}});
             for (int step = 0; step < 3; ++step) {
                 add_share(backend, alone(), net,
-                          reference::sum(reference::zero_gradient(net), gradient_of(net, step), sign * 1e3), optimiser);
-                const GradientNorms norms = optimiser.reduce();
-                optimiser.update(network, norms);
+                          reference::sum(reference::zero_gradient(net), gradient_of(net, step), sign * 1e3), sum);
+                const GradientNorms norms = sum.reduce(optimiser.trained());
+                optimiser.update(network, sum, norms);
                 const std::vector<float> values = network.values.to_host();
                 for (const Parameter p : {Parameter::alpha, Parameter::beta, Parameter::kappa})
                     for (Index j = 0; j < network.layout.extent(p).count; ++j) {
@@ -291,18 +290,19 @@ TEST(Optimiser, GoesOnFromItsStateBitForBit) {
     on_every_grid([&](const ProcessGrid& grid) {
         CpuBackend backend(1, Sums::float32);
         Network network(backend, grid, host_network(start(), grid));
+        Gradient sum(backend, grid, network.layout);
         const auto steps = [&](Network& net, Optimiser& optimiser, int first, int last) {
             for (int step = first; step < last; ++step) {
-                add_share(backend, grid, start(), gradient_of(start(), step), optimiser);
-                optimiser.update(net, optimiser.reduce());
+                add_share(backend, grid, start(), gradient_of(start(), step), sum);
+                optimiser.update(net, sum, sum.reduce(optimiser.trained()));
             }
         };
-        Optimiser optimiser(backend, grid, network.layout, options);
+        Optimiser optimiser(backend, network.layout, options);
         steps(network, optimiser, 0, 3);
         const OptimiserState state = optimiser.state();
         EXPECT_EQ(state.updates, 3);
         Network other(backend, grid, network.to_host());
-        Optimiser continued(backend, grid, network.layout, options);
+        Optimiser continued(backend, network.layout, options);
         continued.restore(state);
         steps(network, optimiser, 3, 6);
         steps(other, continued, 3, 6);

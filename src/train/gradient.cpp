@@ -1,0 +1,76 @@
+#include "train/gradient.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spikefloss {
+
+Gradient::Gradient(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout)
+    : backend_(backend),
+      grid_(grid),
+      layout_(layout),
+      sums_(backend, layout.size()),
+      rounded_(backend.sums() == Sums::float64 ? Buffer<float>(backend, layout.size()) : Buffer<float>()),
+      reduced_(rounded_ ? rounded_.data() : static_cast<float*>(sums_.data())),
+      squares_(backend, parameter_count) {}
+
+SumBuffer& Gradient::start() {
+    sums_.zero();
+    return sums_;
+}
+
+void Gradient::complete(std::initializer_list<Parameter> parameters) {
+    if (!grid_.batch().overlaps()) return;
+    std::vector<SumRange> ranges;
+    for (Parameter p : parameters) {
+        const auto [offset, count] = layout_.extent(p);
+        ranges.push_back({sums_.data(offset), count});
+        begun_[static_cast<std::size_t>(p)] = true;
+    }
+    grid_.batch().begin_sums(ranges, sums_.type());
+}
+
+// Starts the sums over batch shards that have not started, and finishes all of them.
+void Gradient::sum_over_batch() {
+    if (std::find(begun_.begin(), begun_.end(), true) == begun_.end())
+        return grid_.batch().all_reduce_sum(sums_.data(), sums_.type(), sums_.size());
+    std::vector<SumRange> ranges;
+    for (Parameter p : all_parameters) {
+        const auto [offset, count] = layout_.extent(p);
+        if (!begun_[static_cast<std::size_t>(p)]) ranges.push_back({sums_.data(offset), count});
+    }
+    grid_.batch().begin_sums(ranges, sums_.type());
+    grid_.batch().finish_sums();
+    begun_.fill(false);
+}
+
+GradientNorms Gradient::reduce(std::span<const Parameter> trained) {
+    sum_over_batch();
+    if (rounded_) backend_.round_sums(sums_.data(), reduced_, layout_.size());
+    // Every batch shard now holds the same value; only the first contributes, and of replicated parameters only the
+    // first neuron shard.
+    squares_.zero();
+    if (grid_.batch_shard() == 0)
+        for (const Segment& segment : layout_.segments())
+            if (!segment.replicated || grid_.neuron_shard() == 0)
+                backend_.sum_squares(reduced_ + segment.offset, segment.size(),
+                                     squares_.data() + static_cast<Index>(segment.parameter));
+    std::vector<double> squares = squares_.to_host();
+    grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count);
+    GradientNorms norms;
+    for (Parameter p : all_parameters) {
+        const auto at = static_cast<std::size_t>(p);
+        norms.parameter[at] = std::sqrt(squares[at]);
+        if (std::find(trained.begin(), trained.end(), p) != trained.end()) norms.global += squares[at];
+    }
+    norms.global = std::sqrt(norms.global);
+    return norms;
+}
+
+std::vector<float> Gradient::to_host() const {
+    std::vector<float> host(static_cast<std::size_t>(layout_.size()));
+    backend_.copy_out(host.data(), reduced_, host.size() * sizeof(float));
+    return host;
+}
+
+}  // namespace spikefloss
