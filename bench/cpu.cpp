@@ -79,7 +79,7 @@ std::string next_word(const ProcessGrid& grid) {
 
 void run(const Options& options) {
     const Workload workload = named(options);
-    const std::unique_ptr<Backend> backend = make_backend({.name = "cpu", .threads = options.threads});
+    const std::unique_ptr<Backend> backend = make_backend({.kind = BackendKind::cpu, .threads = options.threads});
     const int ranks = MpiCommunicator(MPI_COMM_WORLD).size();
     const ProcessGrid grid(MPI_COMM_WORLD, {1, ranks});
     require(ranks == 1 || !workload.flossing(), Exit::usage, "a flossing workload on several ranks", "use one rank");

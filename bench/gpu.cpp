@@ -168,11 +168,9 @@ std::vector<Workload> chosen(const Options& options) {
 
 // Returns whether every workload ran.
 bool run(const Options& options) {
-    const BackendChoice choice{.name = options.backend,
+    const BackendChoice choice{.kind = choice_from<BackendKind>(options.backend, "--backend"),
                                .threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
-                               .precision = options.precision == "tf32"   ? Precision::tf32
-                                            : options.precision == "bf16" ? Precision::bf16
-                                                                          : Precision::fp32};
+                               .precision = choice_from<Precision>(options.precision, "--precision")};
     const std::vector<Workload> workloads = options.limits_only ? std::vector<Workload>() : chosen(options);
     const std::unique_ptr<Backend> backend = make_backend(choice);
     const ProcessGrid grid(MPI_COMM_SELF, {1, 1});

@@ -22,9 +22,9 @@ std::string library_versions() {
                        nccl / 10000, nccl / 100 % 100, nccl % 100);
 }
 
-void connect_cuda(const std::string& comm, Backend& backend, ProcessGrid& grid) {
+void connect_cuda(CommKind comm, Backend& backend, ProcessGrid& grid) {
     auto& cuda = dynamic_cast<CudaBackend&>(backend);
-    if (comm == "staged") {
+    if (comm == CommKind::staged) {
         cuda.while_waiting(
             [watchdog = grid.watchdog()](double waited) { watchdog->waiting(waited, "waits for its GPU"); });
         Communicators host = grid.host_communicators();
@@ -32,8 +32,8 @@ void connect_cuda(const std::string& comm, Backend& backend, ProcessGrid& grid) 
                       std::make_unique<StagedCommunicator>(std::move(host.neurons), cuda),
                       std::make_unique<StagedCommunicator>(std::move(host.batch), cuda)});
     } else {
-        // One rank uses NCCL only if comm is "nccl".
-        grid.connect(nccl_communicators(cuda, grid, comm == "nccl"));
+        // One rank uses NCCL only if comm is nccl.
+        grid.connect(nccl_communicators(cuda, grid, comm == CommKind::nccl));
     }
 }
 

@@ -12,7 +12,7 @@ class ProcessGrid;
 // "CUDA 13.0, driver 13.0, NCCL 2.28.9"
 std::string library_versions();
 
-// Gives the grid communicators for the memory of `backend`, a CudaBackend. comm: auto, nccl or staged. Collective.
-void connect_cuda(const std::string& comm, Backend& backend, ProcessGrid& grid);
+// Gives the grid communicators for the memory of `backend`, a CudaBackend. comm: not mpi. Collective.
+void connect_cuda(CommKind comm, Backend& backend, ProcessGrid& grid);
 
 }  // namespace spikefloss

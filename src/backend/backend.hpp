@@ -43,9 +43,6 @@ struct Activity {
     }
 };
 
-// Whether the reset factor (1 - s) is in the tangent map: `ignored` leaves it out, as the authors' script does.
-enum class JacobianReset { detached, ignored };
-
 // Per-neuron constants, [n] each.
 struct NeuronVectors {
     const float* alpha;
@@ -70,9 +67,6 @@ struct TangentTimeConstants {
     const float *q, *wx;
     SumMatrix d_alpha, d_beta;
 };
-
-// Whether z, the input of the readout, is the membrane or the spike.
-enum class Readout { membrane, spikes };
 
 // Whether a backend takes a whole pass of some shape. `what` describes the limits, after "whole passes are taken ".
 struct PassRule {

@@ -20,7 +20,7 @@ std::unique_ptr<Backend> make_cuda_backend(const BackendChoice&) { return nullpt
 std::string cuda_fault() { return "this build has no CUDA backend"; }
 std::vector<std::string> cuda_device_texts() { return {}; }
 std::string library_versions() { return ""; }
-void connect_cuda(const std::string&, Backend&, ProcessGrid&) {}
+void connect_cuda(CommKind, Backend&, ProcessGrid&) {}
 #endif
 
 }  // namespace
@@ -30,17 +30,18 @@ std::unique_ptr<Backend> make_backend(const BackendChoice& choice) {
             "this machine's processor has no AVX2 and FMA instructions, which this build uses",
             "configure with -DSPIKEFLOSS_ARCH= (empty) and build again");
     const bool prefers_cuda = SPIKEFLOSS_PREFER_CUDA && cuda_fault().empty();
-    if (SPIKEFLOSS_WITH_CUDA && (choice.name == "cuda" || (choice.name == "auto" && prefers_cuda)))
-        return make_cuda_backend(choice);
-    if (choice.name == "auto" || choice.name == "cpu") return std::make_unique<CpuBackend>(choice.threads, choice.sums);
-    throw Error(Exit::usage, fmt::format("backend '{}' is not in this build", choice.name),
-                choice.name == "cuda" ? "configure with -DSPIKEFLOSS_CUDA=ON and build again, or use backend cpu"
-                                      : fmt::format("choose one of: auto, {}", backend_names()));
+    const bool cuda = choice.kind == BackendKind::cuda ||
+                      (choice.kind == BackendKind::automatic && SPIKEFLOSS_WITH_CUDA && prefers_cuda);
+    if (!cuda) return std::make_unique<CpuBackend>(choice.threads, choice.sums);
+    require(SPIKEFLOSS_WITH_CUDA, Exit::usage, "backend 'cuda' is not in this build",
+            "configure with -DSPIKEFLOSS_CUDA=ON and build again, or use backend cpu");
+    return make_cuda_backend(choice);
 }
 
-void connect(const std::string& comm, Backend& backend, ProcessGrid& grid) {
-    const bool fits = comm == "auto" || (comm == "mpi") == (backend.name() == "cpu");
-    require(fits, Exit::usage, fmt::format("communicator '{}' does not fit backend '{}'", comm, backend.name()),
+void connect(CommKind comm, Backend& backend, ProcessGrid& grid) {
+    const bool fits = comm == CommKind::automatic || (comm == CommKind::mpi) == (backend.name() == "cpu");
+    require(fits, Exit::usage,
+            fmt::format("communicator '{}' does not fit backend '{}'", name_of(comm), backend.name()),
             backend.name() == "cpu" ? "use auto or mpi" : "use auto or nccl, or staged for several ranks on one GPU");
     if (backend.name() == "cuda") connect_cuda(comm, backend, grid);
 }

@@ -13,8 +13,8 @@ namespace spikefloss {
 class ProcessGrid;
 
 struct BackendChoice {
-    std::string name = "auto";  // cpu, cuda, or auto: cuda where there is a GPU, else cpu
-    int threads = 1;            // of the CPU backend, >= 1
+    BackendKind kind = BackendKind::automatic;
+    int threads = 1;  // of the CPU backend, >= 1
     Sums sums = Sums::float32;
     Precision precision = Precision::fp32;
     // This rank's number among the ranks on this machine, and how many there are; rank r takes GPU r.
@@ -31,14 +31,14 @@ struct BackendChoice {
 // Throws Error(Exit::usage) for a backend that this build or this machine does not have, and when there are more local
 // ranks than GPUs without share_device.
 std::unique_ptr<Backend> make_backend(const BackendChoice& choice);
-inline std::unique_ptr<Backend> make_backend(const std::string& name, int threads, Sums sums) {
-    return make_backend(BackendChoice{.name = name, .threads = threads, .sums = sums});
+inline std::unique_ptr<Backend> make_backend(BackendKind kind, int threads, Sums sums) {
+    return make_backend(BackendChoice{.kind = kind, .threads = threads, .sums = sums});
 }
 
 // Gives the grid communicators for the backend's memory, unless the backend uses host memory, for which the grid
-// already has MPI. comm: auto, mpi, nccl or staged. Collective. Call grid.connect({}) before the backend is destroyed.
+// already has MPI. Collective. Call grid.connect({}) before the backend is destroyed.
 // Throws Error(Exit::usage) when comm and backend do not fit.
-void connect(const std::string& comm, Backend& backend, ProcessGrid& grid);
+void connect(CommKind comm, Backend& backend, ProcessGrid& grid);
 
 // The backends of this build, for `info`: "cpu" or "cpu, cuda".
 std::string backend_names();

@@ -33,17 +33,24 @@ CLI::Range whole_number(std::int64_t least) { return {least, std::int64_t{1'000'
 // Adds an option that means the same as a config key. It accepts the same values as the key; its error shows the key's
 // range.
 template <class T>
-void add_keyed(CLI::App& command, const std::string& option, T& value, const char* key, const std::string& help) {
-    const auto check = [option, key](const std::string& text) {
+void add_keyed(CLI::App& command, const std::string& option, T& value, const std::string& key,
+               const std::string& help) {
+    using Type = typename decltype(std::optional(value))::value_type;
+    const auto find = [key](Config& config) {
+        for (const Key& one : keys_of(config))
+            if (one.path() == key) return one;
+        throw Error(Exit::internal, "there is no key " + key);
+    };
+    const auto take = [=, &value](const std::string& text) {
         Config config;
         set_key_text(key, text, fmt::format("{} {}: ", option, text), config);
-        return std::string();
+        value = *std::get<Type*>(find(config).value);
     };
     Config config;
-    std::string choices;  // shown in --help, and by the completion
-    for (const Key& one : keys_of(config))
-        if (one.path() == key && !one.choices.empty()) choices = fmt::format("{{{}}}", fmt::join(one.choices, ","));
-    command.add_option(option, value, help)->check(CLI::Validator(check, choices));
+    std::string form = CLI::detail::type_name<std::conditional_t<std::is_enum_v<Type>, std::string, Type>>();
+    if (HasNames<Type>)
+        form += fmt::format(":{{{}}}", fmt::join(find(config).choices, ","));  // the completion reads it
+    command.add_option_function<std::string>(option, take, help)->type_name(form);
 }
 
 // Refuses an empty value of any option: a script that writes --run-dir "$OUT" without OUT would use the default.

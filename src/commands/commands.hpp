@@ -2,6 +2,7 @@
 // over MPI_COMM_WORLD.
 #pragma once
 
+#include "core/choices.hpp"
 #include "core/error.hpp"
 
 #include <cstdint>
@@ -11,14 +12,14 @@
 
 namespace spikefloss {
 
-// Options of every command.
+// Options of every command. What is not given comes from the config, or is its default.
 struct ParallelChoice {
-    std::string grid = "";                   // PxQ; "": from the config, or 1 x ranks
-    std::int64_t threads = 0;                // per rank; 0: cores / ranks
-    std::string backend = "";                // "": from the config, or auto
-    std::string comm = "";                   // "": from the config, or auto
-    std::string precision = "";              // "": from the config, or fp32
-    std::optional<double> watchdog_seconds;  // none: from the config, or 600
+    std::string grid = "";     // PxQ; "": not given
+    std::int64_t threads = 0;  // per rank; 0: not given
+    std::optional<BackendKind> backend;
+    std::optional<CommKind> comm;
+    std::optional<Precision> precision;
+    std::optional<double> watchdog_seconds;
 };
 
 struct TrainCommand {
@@ -69,9 +70,9 @@ struct FileCommand {
     bool transposed = false;     // the axes of all arrays are reversed
     std::int64_t exponents = 0;  // 0: as many as q0 has columns, else min(16, D)
     std::int64_t warmup = 0, qr_interval = 1;
-    std::string jacobian_reset = "detached";
+    JacobianReset jacobian_reset = JacobianReset::detached;
     std::int64_t seed = 1;
-    std::string sums = "float64";
+    Sums sums = Sums::float64;
     // gradients only
     std::string penalty = "task";  // task | floss
     std::vector<double> target = {0.0};

@@ -60,8 +60,8 @@ int evaluate(const EvalCommand& command) {
             config.diagnostics.every = 0;
         });
     }
-    if (choice.precision.empty()) choice.precision = config.run.precision;
-    const Session session(choice, sums_from_name(config.run.sums));
+    choice.precision = choice.precision.value_or(config.run.precision);
+    const Session session(choice, config.run.sums);
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
     TrainingState state = read_checkpoint(path, grid);
@@ -81,7 +81,7 @@ int evaluate(const EvalCommand& command) {
     const Outcome outcome = trainer.evaluate();
     if (grid.rank() == 0)
         fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}, accuracy {:.2f} %\n", path, step,
-                   config.task.name, options.test_sequences, held_out > 0 ? "held-out" : "fresh", outcome.loss,
+                   name_of(config.task.name), options.test_sequences, held_out > 0 ? "held-out" : "fresh", outcome.loss,
                    100.0 * outcome.accuracy);
     return 0;
 }

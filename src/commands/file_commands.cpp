@@ -5,7 +5,6 @@
 #include "io/hdf5_checksum.hpp"
 #include "io/network_file.hpp"
 #include "lyapunov/flossing_pass.hpp"
-#include "network/model_names.hpp"
 #include "train/gradient.hpp"
 #include "train/loss.hpp"
 
@@ -47,7 +46,7 @@ TangentOptions tangent_options(const FileCommand& command, const Inputs& in) {
     options.exponents = command.exponents > 0 ? command.exponents : columns > 0 ? columns : std::min<Index>(16, D);
     options.warmup = command.warmup;
     options.qr_interval = command.qr_interval;
-    options.reset = jacobian_reset_from_name(command.jacobian_reset, "--jacobian-reset");
+    options.reset = command.jacobian_reset;
     return TangentPass::checked(options, D, in.sequences.batch.steps);
 }
 
@@ -145,7 +144,7 @@ void write_spectrum(OutputFile& file, const ProcessGrid& grid, const Inputs& in,
     file.attribute("/", "exponents", static_cast<std::int64_t>(k));
     file.attribute("/", "warmup", static_cast<std::int64_t>(options.warmup));
     file.attribute("/", "qr_interval", static_cast<std::int64_t>(options.qr_interval));
-    file.attribute("/", "jacobian_reset", to_string(options.reset));
+    file.attribute("/", "jacobian_reset", std::string(name_of(options.reset)));
 }
 
 void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double rate) {
@@ -176,7 +175,7 @@ void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double 
 
 int spectrum(const FileCommand& command) {
     require_output(command, spectrum_format, "a spectrum as spikefloss writes it");
-    const Session session(command.parallel, sums_from_name(command.sums));
+    const Session session(command.parallel, command.sums);
     const ProcessGrid& grid = session.grid;
     const Inputs in = read_inputs(command, session);
     const Index T = in.sequences.batch.steps;
@@ -207,7 +206,7 @@ int spectrum(const FileCommand& command) {
 
 int gradients(const FileCommand& command) {
     require_output(command, gradients_format, "a file of gradients as spikefloss writes it");
-    const Session session(command.parallel, sums_from_name(command.sums));
+    const Session session(command.parallel, command.sums);
     const ProcessGrid& grid = session.grid;
     Backend& backend = *session.backend;
     const Inputs in = read_inputs(command, session);

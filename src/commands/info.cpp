@@ -53,7 +53,7 @@ int info(const InfoCommand& command) {
         there = grid.neuron_shards * grid.batch_shards == world_size();
         if (!there && world_size() == 1) choice.grid = "";
     });
-    const Session session(choice, sums_from_name(config.run.sums));
+    const Session session(choice, config.run.sums);
     const std::string devices = session.devices_text();
     std::string plan;
     if (!config.network.file.empty()) require_readable(config.network.file, session.grid);

@@ -28,8 +28,9 @@ TrainingState blank_state(const ProcessGrid& grid, const Workload& workload) {
 }
 
 bool measures(const Config& config) {
-    const std::vector<std::string>& schedule = config.flossing.schedule;
-    return config.diagnostics.every > 0 || std::find(schedule.begin(), schedule.end(), "adaptive") != schedule.end();
+    const std::vector<FlossingTime>& schedule = config.flossing.schedule;
+    return config.diagnostics.every > 0 ||
+           std::find(schedule.begin(), schedule.end(), FlossingTime::adaptive) != schedule.end();
 }
 
 TrainerOptions without_flossing(TrainerOptions options) {

@@ -1,7 +1,6 @@
 #include "commands/options.hpp"
 
 #include "core/error.hpp"
-#include "network/model_names.hpp"
 
 #include <algorithm>
 
@@ -12,9 +11,7 @@ Index steps_of(const Config& config, double time, const char* key) { return whol
 
 OptimiserOptions optimiser_options(const OptimiserConfig& config) {
     OptimiserOptions options;
-    options.kind = config.optimiser == "sgd"     ? OptimiserKind::sgd
-                   : config.optimiser == "adamw" ? OptimiserKind::adamw
-                                                 : OptimiserKind::adam;
+    options.kind = config.optimiser;
     options.learning_rate = config.learning_rate;
     options.beta1 = config.beta1;
     options.beta2 = config.beta2;
@@ -22,7 +19,7 @@ OptimiserOptions optimiser_options(const OptimiserConfig& config) {
     options.weight_decay = config.weight_decay;
     options.momentum = config.momentum;
     options.clip = config.clip;
-    for (const std::string& name : config.parameters) options.parameters.push_back(parameter_from_name(name));
+    options.parameters = config.parameters;
     return options;
 }
 
@@ -30,14 +27,14 @@ Band band(const std::vector<double>& ends) { return ends.size() == 2 ? Band{ends
 
 FlossingScheduleOptions floss_schedule(const Config& config) {
     const FlossingConfig& f = config.flossing;
-    const auto scheduled = [&](const char* name) {
-        return std::find(f.schedule.begin(), f.schedule.end(), name) != f.schedule.end();
+    const auto scheduled = [&](FlossingTime time) {
+        return std::find(f.schedule.begin(), f.schedule.end(), time) != f.schedule.end();
     };
     FlossingScheduleOptions options;
-    if (scheduled("before")) options.before = f.before;
-    if (scheduled("at")) options.at = f.at, options.at_steps = f.at_steps;
-    if (scheduled("every")) options.every = f.every, options.joint_weight = f.weight;
-    if (scheduled("adaptive")) {
+    if (scheduled(FlossingTime::before)) options.before = f.before;
+    if (scheduled(FlossingTime::at)) options.at = f.at, options.at_steps = f.at_steps;
+    if (scheduled(FlossingTime::every)) options.every = f.every, options.joint_weight = f.weight;
+    if (scheduled(FlossingTime::adaptive)) {
         options.adaptive_every = f.adaptive_every;
         options.adaptive_steps = f.adaptive_steps;
         options.adaptive_progress = f.adaptive_progress;
@@ -45,8 +42,7 @@ FlossingScheduleOptions floss_schedule(const Config& config) {
         const Band of_lag = band(f.adaptive_band);
         options.adaptive_band = {of_lag.low / static_cast<double>(lag), of_lag.high / static_cast<double>(lag)};
         options.adaptive_slack = f.adaptive_slack / static_cast<double>(lag);
-        options.adaptive_quantity =
-            f.adaptive_quantity == "gradient" ? AdaptiveQuantity::gradient : AdaptiveQuantity::exponent;
+        options.adaptive_quantity = f.adaptive_quantity;
     }
     options.stop_step = f.stop_step;
     options.stop_accuracy = f.stop_accuracy;
@@ -56,15 +52,6 @@ FlossingScheduleOptions floss_schedule(const Config& config) {
 }
 
 }  // namespace
-
-Parameter parameter_from_name(const std::string& name) {
-    std::string known;
-    for (Parameter p : all_parameters) {
-        if (name_of(p) == name) return p;
-        known += fmt::format("{}{}", known.empty() ? "" : ", ", name_of(p));
-    }
-    throw Error(Exit::usage, fmt::format("there is no parameter '{}'", name), "choose from " + known);
-}
 
 TaskSettings task_settings(const Config& config) {
     const TaskConfig& task = config.task;
@@ -92,11 +79,10 @@ TaskSettings task_settings(const Config& config) {
 InitialNetwork initial_settings(const Config& config, const Task& task) {
     const NetworkConfig& n = config.network;
     InitialNetwork initial;
-    initial.model.neuron = {static_cast<float>(n.threshold), reset_from_name(n.reset, "network.reset"),
-                            surrogate_from_name(n.surrogate, "network.surrogate"), static_cast<float>(n.sharpness)};
-    initial.model.readout = readout_from_name(n.readout, "network.readout");
+    initial.model.neuron = {static_cast<float>(n.threshold), n.reset, n.surrogate, static_cast<float>(n.sharpness)};
+    initial.model.readout = n.readout;
     initial.shape = {n.neurons, task.inputs(), task.outputs()};
-    initial.init = n.init == "orthogonal" ? WeightInit::orthogonal : WeightInit::gaussian;
+    initial.init = n.init;
     initial.gain = n.gain;
     initial.input_gain = n.input_gain;
     initial.readout_gain = n.readout_gain;
@@ -117,14 +103,12 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.seed = static_cast<std::uint64_t>(config.run.seed);
     options.batch = config.train.batch;
     options.adjoint_cap = config.train.adjoint_cap;
-    options.tape = config.train.tape == "segments" ? TapeKind::segments : TapeKind::full;
+    options.tape = config.train.tape;
     // A held-out data set is used once, as a whole; a generated task gives this many fresh batches.
     const Index held_out = task.dataset_size(Purpose::test);
     options.test_sequences = held_out > 0 ? held_out : config.train.test_batches * options.batch;
     options.optimiser = optimiser_options(config.train);
-    options.optimiser.schedule = config.train.schedule == "cosine" ? RateSchedule::cosine
-                                 : config.train.schedule == "step" ? RateSchedule::step
-                                                                   : RateSchedule::constant;
+    options.optimiser.schedule = config.train.schedule;
     options.optimiser.schedule_steps = config.train.schedule_steps;
     if (options.optimiser.schedule == RateSchedule::cosine && config.train.schedule_steps == 0)
         options.optimiser.schedule_steps = config.train.steps;
@@ -133,8 +117,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     const FlossingConfig& f = config.flossing;
     options.floss_batch = f.batch;
     options.floss_horizon = f.horizon > 0.0 ? steps_of(config, f.horizon, "flossing.horizon") : task.steps();
-    options.penalty.tangent = {f.exponents, f.warmup, f.qr_interval,
-                               jacobian_reset_from_name(f.jacobian_reset, "flossing.jacobian_reset")};
+    options.penalty.tangent = {f.exponents, f.warmup, f.qr_interval, f.jacobian_reset};
     options.penalty.target = f.target;
     options.penalty.through_state = f.through_state;
     options.floss_optimiser = optimiser_options(f);
@@ -145,18 +128,18 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
 }
 
 void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size) {
-    require(
-        shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
-        fmt::format("the network (network.file = \"{}\") has {} inputs and {} outputs, but task {} needs {} and {}",
-                    config.network.file, shape.inputs, shape.outputs, config.task.name, task.inputs(), task.outputs()),
-        "choose a network file and a task that fit each other");
+    require(shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
+            fmt::format("the network (network.file = \"{}\") has {} inputs and {} outputs, but task {} needs {} and {}",
+                        config.network.file, shape.inputs, shape.outputs, name_of(config.task.name), task.inputs(),
+                        task.outputs()),
+            "choose a network file and a task that fit each other");
     const bool flosses = !config.flossing.schedule.empty();
     require(!flosses || config.flossing.exponents <= state_size, Exit::usage,
             fmt::format("flossing.exponents = {} is more than the {} dimensions of the network's state",
                         config.flossing.exponents, state_size),
             fmt::format("choose at most {}", state_size));
-    const std::vector<std::string>& schedule = config.flossing.schedule;
-    const bool adaptive = std::find(schedule.begin(), schedule.end(), "adaptive") != schedule.end();
+    const std::vector<FlossingTime>& schedule = config.flossing.schedule;
+    const bool adaptive = std::find(schedule.begin(), schedule.end(), FlossingTime::adaptive) != schedule.end();
     const bool measured = config.diagnostics.every > 0 || adaptive;
     require(!measured || config.diagnostics.exponents <= state_size, Exit::usage,
             fmt::format("diagnostics.exponents = {} is more than the {} dimensions of the network's state",

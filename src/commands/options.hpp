@@ -13,9 +13,6 @@ TaskSettings task_settings(const Config& config);
 InitialNetwork initial_settings(const Config& config, const Task& task);
 TrainerOptions trainer_options(const Config& config, const Task& task);
 
-// A parameter by the name of its dataset. Throws Error(Exit::usage) with the known names.
-Parameter parameter_from_name(const std::string& name);
-
 // Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config.
 void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size);
 

@@ -133,24 +133,24 @@ Session::Session(const ParallelChoice& choice, Sums sums)
     : grid(MPI_COMM_WORLD, shape_of(choice),
            Watchdog::default_seconds = choice.watchdog_seconds.value_or(Watchdog::default_seconds)),
       threads(threads_per_rank(grid, choice.threads)),
-      comm_(choice.comm.empty() ? "auto" : choice.comm),
-      precision_(choice.precision.empty() ? "fp32" : choice.precision) {
-    const std::string name = choice.backend.empty() ? "auto" : choice.backend;
+      comm_(choice.comm.value_or(CommKind::automatic)),
+      precision_(choice.precision.value_or(Precision::fp32)) {
+    const BackendKind kind = choice.backend.value_or(BackendKind::automatic);
     std::vector<std::string> devices;  // of this machine; the query starts the driver, so it is made only if needed
     grid.agree([&] {
-        check_comm(name, comm_);
-        if (name != "cpu" && why_no_cuda().empty()) devices = device_texts();
+        check_comm(kind, comm_);
+        if (kind != BackendKind::cpu && why_no_cuda().empty()) devices = device_texts();
     });
     const Place place = place_among(grid, fmt::format("{}", fmt::join(devices, "\n")));
     grid.agree([&] {
-        backend = make_backend({.name = name,
+        backend = make_backend({.kind = kind,
                                 .threads = threads,
                                 .sums = sums,
-                                .precision = precision_from_name(precision_),
+                                .precision = precision_,
                                 .local_rank = place.local_rank,
                                 .local_ranks = place.local_ranks,
-                                .share_device = comm_ == "staged"});
-        check_comm(backend->name(), comm_);
+                                .share_device = comm_ == CommKind::staged});
+        check_comm(*find_choice<BackendKind>(backend->name()), comm_);
     });
     std::vector<std::string> hosts;
     for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watchdog()->host_of(rank));
@@ -160,9 +160,9 @@ Session::Session(const ParallelChoice& choice, Sums sums)
     sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among(grid, "").local_ranks;
     device_ = on_gpu ? devices[static_cast<std::size_t>(place.local_rank % gpus)]
                      : fmt::format("{}, {} thread{}", processor_name(), threads, threads == 1 ? "" : "s");
-    if (comm_ == "auto") comm_ = on_gpu ? "nccl" : "mpi";
-    if (!on_gpu) precision_ = "fp32";
-    connect(choice.comm.empty() ? "auto" : choice.comm, *backend, grid);
+    connect(comm_, *backend, grid);
+    if (comm_ == CommKind::automatic) comm_ = on_gpu ? CommKind::nccl : CommKind::mpi;
+    if (!on_gpu) precision_ = Precision::fp32;
 }
 
 // Of every rank. Collective.
@@ -182,7 +182,8 @@ std::vector<std::string> Session::devices() const {
 }
 
 std::string Session::devices_text() const {
-    std::string text = fmt::format("backend {}, {} products, communicator {}", backend->name(), precision_, comm_);
+    std::string text =
+        fmt::format("backend {}, {} products, communicator {}", backend->name(), name_of(precision_), name_of(comm_));
     std::string before;
     int rank = 0;
     for (const std::string& device : devices()) {
@@ -206,8 +207,8 @@ std::string Session::record(const CheckpointOrigin& origin,
     json["grid"] = fmt::format("{}x{}", grid.shape().neuron_shards, grid.shape().batch_shards);
     json["threads"] = threads;
     json["backend"] = backend->name();
-    json["precision"] = precision_;
-    json["communicator"] = comm_;
+    json["precision"] = name_of(precision_);
+    json["communicator"] = name_of(comm_);
     if (!contradiction_.empty()) json["warning"] = contradiction_;
     for (const auto& [name, form] : passes) json["passes"][name] = form;
     json["ranks"] = nlohmann::ordered_json::array();
@@ -230,18 +231,12 @@ Config config_of(const std::string& path, const std::vector<std::string>& assign
     for (const std::string& assignment : assignments) set_key(assignment, config);
     ParallelConfig& p = config.parallel;
     if (!choice.grid.empty()) p.grid = choice.grid;
-    if (!choice.backend.empty()) p.backend = choice.backend;
-    if (!choice.comm.empty()) p.comm = choice.comm;
-    if (!choice.precision.empty()) config.run.precision = choice.precision;
+    p.backend = choice.backend.value_or(p.backend);
+    p.comm = choice.comm.value_or(p.comm);
+    config.run.precision = choice.precision.value_or(config.run.precision);
     if (choice.threads > 0) p.threads = choice.threads;
-    if (choice.watchdog_seconds) config.watchdog.seconds = *choice.watchdog_seconds;
+    config.watchdog.seconds = choice.watchdog_seconds.value_or(config.watchdog.seconds);
     return config;
 }
-
-Precision precision_from_name(const std::string& name) {
-    return name == "tf32" ? Precision::tf32 : name == "bf16" ? Precision::bf16 : Precision::fp32;
-}
-
-Sums sums_from_name(const std::string& name) { return name == "float64" ? Sums::float64 : Sums::float32; }
 
 }  // namespace spikefloss

@@ -65,7 +65,9 @@ public:
 private:
     std::vector<std::string> devices() const;
 
-    std::string comm_, precision_, device_, contradiction_;
+    CommKind comm_;
+    Precision precision_;
+    std::string device_, contradiction_;
     int sharers_ = 1;  // ranks that share the memory
 };
 
@@ -73,8 +75,5 @@ private:
 Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice);
 // The settings of a config for ranks, threads and backend.
 ParallelChoice parallel_choice(const Config& config);
-
-Sums sums_from_name(const std::string& name);
-Precision precision_from_name(const std::string& name);
 
 }  // namespace spikefloss

@@ -16,13 +16,6 @@ volatile std::sig_atomic_t asked = 0;
 // When the first SIGTERM or SIGINT came, in seconds of a clock that never goes back; 0: not yet.
 volatile std::sig_atomic_t first_seconds = 0;
 
-struct Signal {
-    const char* name;
-    int number;
-};
-constexpr Signal known[] = {
-    {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"HUP", SIGHUP}, {"XCPU", SIGXCPU}};
-
 // Only sets flags. Everything else happens after the step.
 void on_signal(int signal) {
     asked = 1;
@@ -52,12 +45,13 @@ void listen_for_stop() {
     for (int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) listen(signal);
 }
 
-void listen_for_stop(const std::vector<std::string>& signals) {
-    for (const Signal& signal : known)
-        if (std::find(signals.begin(), signals.end(), signal.name) != signals.end())
-            listen(signal.number);
-        else if (!is_ignored(signal.number))
-            std::signal(signal.number, SIG_DFL);
+void listen_for_stop(const std::vector<StopSignal>& signals) {
+    for (const auto& [signal, name] : choices<StopSignal>)
+        if (const int number = static_cast<int>(signal);
+            std::find(signals.begin(), signals.end(), signal) != signals.end())
+            listen(number);
+        else if (!is_ignored(number))
+            std::signal(number, SIG_DFL);
 }
 
 void outlive_readers() { std::signal(SIGPIPE, SIG_IGN); }

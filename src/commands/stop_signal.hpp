@@ -3,9 +3,9 @@
 // so does a SIGTERM that comes more than three seconds later: schedulers send several for one request.
 #pragma once
 
+#include "core/choices.hpp"
 #include "parallel/process_grid.hpp"
 
-#include <string>
 #include <vector>
 
 namespace spikefloss {
@@ -13,9 +13,9 @@ namespace spikefloss {
 // Installs the handlers of the default signals. Call it before anything that takes time, also before MPI_Init: a
 // scheduler may send a signal at any moment.
 void listen_for_stop();
-// Handles SIGINT and these signals ("USR1") until the process ends; the others have their default effect. A SIGHUP that
+// Handles SIGINT and these signals until the process ends; the others have their default effect. A SIGHUP that
 // is ignored when the program starts (nohup) stays ignored.
-void listen_for_stop(const std::vector<std::string>& signals);
+void listen_for_stop(const std::vector<StopSignal>& signals);
 
 // A run does not end if the reader of standard output or standard error goes away (head, a closed terminal): its log
 // has the same text.

@@ -229,7 +229,7 @@ int train(const TrainCommand& command) {
         return 0;
     }
     outlive_readers();
-    const Session session(parallel_choice(config), sums_from_name(config.run.sums));
+    const Session session(parallel_choice(config), config.run.sums);
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
     grid.agree([&] {
@@ -264,8 +264,8 @@ int train(const TrainCommand& command) {
         warnings.push_back(warning);
     if (command.check) {
         for (const std::string& warning : warnings) display.say("warning: " + warning);
-        display.say(
-            fmt::format("{} is fine: {}: {}", command.config, config.task.name, sizes_text(config, *task, shape)));
+        display.say(fmt::format("{} is fine: {}: {}", command.config, name_of(config.task.name),
+                                sizes_text(config, *task, shape)));
         return 0;
     }
     MemoryNeed need = memory_need(*session.backend, grid, {config, *task, shape, D > shape.neurons});
@@ -279,7 +279,7 @@ int train(const TrainCommand& command) {
     display.log_to(log, session_text(grid));
     if (!directory.changed.empty())
         display.say("the config differs from that of the last session:" + directory.changed);
-    display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", config.task.name,
+    display.say(fmt::format("{}: {}, on a {}x{} grid with {} a rank; records in {}", name_of(config.task.name),
                             sizes_text(config, *task, shape), grid.shape().neuron_shards, grid.shape().batch_shards,
                             counted(session.threads, "thread"), config.run.directory));
     display.say(devices);

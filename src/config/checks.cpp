@@ -15,8 +15,9 @@ namespace {
     throw Error(Exit::usage, problem, suggestion, place);
 }
 
-bool contains(const std::vector<std::string>& list, const std::string& word) {
-    return std::find(list.begin(), list.end(), word) != list.end();
+template <class Choice>
+bool contains(const std::vector<Choice>& list, Choice value) {
+    return std::find(list.begin(), list.end(), value) != list.end();
 }
 
 bool ascending_pair(const std::vector<double>& band) { return band.size() == 2 && band[0] < band[1]; }
@@ -43,11 +44,13 @@ void check_decays(const NetworkConfig& network) {
     check_decay(network.dt, network.tau_out, 0.0, "network.tau_out");
 }
 
-bool has_bits(const TaskConfig& task) { return task.name == "delayed_copy" || task.name == "delayed_xor"; }
+bool has_bits(const TaskConfig& task) {
+    return task.name == TaskKind::delayed_copy || task.name == TaskKind::delayed_xor;
+}
 
 // T of the task.
 std::int64_t task_steps(const TaskConfig& task, double dt) {
-    if (task.name == "images") return task.order == "rows" ? 28 : 28 * 28;
+    if (task.name == TaskKind::images) return task.order == PictureOrder::rows ? 28 : 28 * 28;
     if (has_bits(task)) return whole_steps(task.duration, dt, "task.duration");
     return task.cues * whole_steps(task.cue, dt, "task.cue") + whole_steps(task.delay, dt, "task.delay") +
            whole_steps(task.answer, dt, "task.answer");
@@ -67,21 +70,21 @@ void check_delayed_bits(const TaskConfig& task, double dt) {
             fmt::format("task.steps_per_bit = {} is more than the {} steps of the sequence", task.steps_per_bit, steps),
             "make task.duration longer, or bits shorter");
     }
-    const bool is_xor = task.name == "delayed_xor";
+    const bool is_xor = task.name == TaskKind::delayed_xor;
     const std::int64_t unit = task.steps_per_bit * (is_xor ? 2 : 1);
     if (delay % unit != 0 || (is_xor && delay == 0)) {
         contradiction(
             fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = "
                         "{}{})",
-                        task.delay, delay, task.name, unit, task.steps_per_bit,
+                        task.delay, delay, name_of(task.name), unit, task.steps_per_bit,
                         is_xor ? "; half the delay is used too, and 0 is not allowed" : ""),
             fmt::format("choose for example task.delay = {}", static_cast<double>(delay - delay % unit + unit) * dt));
     }
-    if (task.coding == "direct" && task.inputs != 1) {
+    if (task.coding == BitCoding::direct && task.inputs != 1) {
         contradiction(fmt::format("task.inputs = {}, but task.coding = \"direct\" has one input", task.inputs),
                       "set task.inputs = 1, or task.coding = \"spikes\"");
     }
-    if (task.coding == "spikes" && task.inputs % 2 != 0) {
+    if (task.coding == BitCoding::spikes && task.inputs % 2 != 0) {
         contradiction(fmt::format("task.inputs = {} is odd, but task.coding = \"spikes\" has two populations of equal "
                                   "size",
                                   task.inputs),
@@ -113,12 +116,13 @@ void check_cue_recall(const TaskConfig& task, double dt) {
 
 void check_task(const TaskConfig& task, double dt) {
     if (has_bits(task)) check_delayed_bits(task, dt);
-    if (task.name == "cue_recall") check_cue_recall(task, dt);
-    if (task.name == "images" && task.images.empty()) {
+    if (task.name == TaskKind::cue_recall) check_cue_recall(task, dt);
+    if (task.name == TaskKind::images && task.images.empty()) {
         contradiction("task.images is empty, but task.name = \"images\" reads pictures from there",
                       "name the folder of the four IDX files");
     }
-    const bool random_spikes = task.name == "cue_recall" || (has_bits(task) && task.coding == "spikes");
+    const bool random_spikes =
+        task.name == TaskKind::cue_recall || (has_bits(task) && task.coding == BitCoding::spikes);
     if (random_spikes && task.rate_active == task.rate_silent) {
         contradiction(fmt::format("task.rate_active and task.rate_silent are both {}, so the input has no information",
                                   task.rate_active),
@@ -126,34 +130,36 @@ void check_task(const TaskConfig& task, double dt) {
     }
 }
 
-void check_no_repeats(const std::vector<std::string>& list, const std::string& key) {
-    for (const std::string& word : list) {
-        if (std::count(list.begin(), list.end(), word) > 1) {
-            contradiction(fmt::format("{} names {} more than once", key, word), "name it once");
+template <class Choice>
+void check_no_repeats(const std::vector<Choice>& list, const std::string& key) {
+    for (const Choice value : list) {
+        if (std::count(list.begin(), list.end(), value) > 1) {
+            contradiction(fmt::format("{} names {} more than once", key, name_of(value)), "name it once");
         }
     }
 }
 
 // Throws if a named parameter cannot change: a decay is parametrised in (0, 1) and cannot leave 0.
-void check_parameters(const std::vector<std::string>& names, const std::string& key, const NetworkConfig& network) {
+void check_parameters(const std::vector<Parameter>& names, const std::string& key, const NetworkConfig& network) {
     if (names.empty()) contradiction(key + " is empty, so nothing can change", "name at least one parameter");
     check_no_repeats(names, key);
     if (!network.file.empty()) return;  // the time constants are in the file
-    const auto forbid = [&](const std::string& name, double tau, const std::string& time_constant) {
-        if (!no_memory(network.dt, tau) || !contains(names, name)) return;
+    const auto forbid = [&](Parameter parameter, double tau, const std::string& time_constant) {
+        if (!no_memory(network.dt, tau) || !contains(names, parameter)) return;
+        const std::string_view name = name_of(parameter);
         contradiction(fmt::format("{} names {}, but network.{} is near 0, so it has no effect or cannot change", key,
                                   name, time_constant),
                       fmt::format("leave {} out, or choose a larger network.{}", name, time_constant));
     };
-    forbid("alpha", network.tau_syn, "tau_syn");
-    forbid("initial_current", network.tau_syn, "tau_syn");
-    forbid("beta", network.tau_mem, "tau_mem");
-    forbid("kappa", network.tau_out, "tau_out");
+    forbid(Parameter::alpha, network.tau_syn, "tau_syn");
+    forbid(Parameter::initial_current, network.tau_syn, "tau_syn");
+    forbid(Parameter::beta, network.tau_mem, "tau_mem");
+    forbid(Parameter::kappa, network.tau_out, "tau_out");
 }
 
 // AdamW multiplies a weight by 1 - learning_rate weight_decay.
 void check_decay(const OptimiserConfig& c, const std::string& section) {
-    if (c.optimiser != "adamw" || c.learning_rate * c.weight_decay <= 1.0) return;
+    if (c.optimiser != OptimiserKind::adamw || c.learning_rate * c.weight_decay <= 1.0) return;
     contradiction(
         fmt::format("{0}.learning_rate = {1} times {0}.weight_decay = {2} is more than 1, so every update takes "
                     "more than the whole weight off",
@@ -165,7 +171,7 @@ void check_train(const Config& config) {
     const TrainConfig& train = config.train;
     check_decay(train, "train");
     if (train.steps > 0) check_parameters(train.parameters, "train.parameters", config.network);
-    if (train.schedule == "step" && train.schedule_steps == 0) {
+    if (train.schedule == RateSchedule::step && train.schedule_steps == 0) {
         contradiction("train.schedule = \"step\" needs train.schedule_steps > 0",
                       "set the number of training steps after which the learning rate falls");
     }
@@ -194,19 +200,20 @@ void check_exponents(const std::string& section, std::int64_t exponents, std::in
 
 // A key of a schedule that is not chosen is an error, so that no key is silently ignored.
 void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
-    const auto needs = [&](const std::string& schedule, bool given, const std::string& key) {
-        if (contains(f.schedule, schedule) && !given) {
+    const auto needs = [&](FlossingTime time, bool given, const std::string& key) {
+        const std::string_view schedule = name_of(time);
+        if (contains(f.schedule, time) && !given) {
             contradiction(fmt::format("flossing.schedule has \"{}\", but {} is not set", schedule, key),
                           fmt::format("set {}, or take \"{}\" out of the schedule", key, schedule));
         }
-        if (!contains(f.schedule, schedule) && given) {
+        if (!contains(f.schedule, time) && given) {
             contradiction(fmt::format("{} is set, but flossing.schedule does not have \"{}\"", key, schedule),
                           fmt::format("add \"{}\" to flossing.schedule, or leave {} out", schedule, key));
         }
     };
-    needs("before", f.before > 0, "flossing.before");
-    needs("at", !f.at.empty(), "flossing.at");
-    if (f.weight > 0) needs("every", true, "flossing.weight");
+    needs(FlossingTime::before, f.before > 0, "flossing.before");
+    needs(FlossingTime::at, !f.at.empty(), "flossing.at");
+    if (f.weight > 0) needs(FlossingTime::every, true, "flossing.weight");
     for (const std::int64_t step : f.at) {
         const bool stopped = f.stop_step > 0 && step >= f.stop_step;
         if (step < train_steps && !stopped) continue;
@@ -214,10 +221,11 @@ void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
                                   stopped ? "flossing.stop_step" : "train.steps", stopped ? f.stop_step : train_steps),
                       "floss at earlier training steps");
     }
-    if (contains(f.schedule, "adaptive") && !ascending_pair(f.adaptive_band)) {
+    if (contains(f.schedule, FlossingTime::adaptive) && !ascending_pair(f.adaptive_band)) {
         contradiction("flossing.adaptive_band is not two ascending numbers", "write it like [-0.05, 0.05]");
     }
-    if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 && f.adaptive_quantity != "exponent") {
+    if (contains(f.schedule, FlossingTime::adaptive) && f.adaptive_lag > 0 &&
+        f.adaptive_quantity != AdaptiveQuantity::exponent) {
         contradiction("flossing.adaptive_lag needs exponents, but flossing.adaptive_quantity = \"gradient\"",
                       "leave one of them out");
     }
@@ -228,16 +236,17 @@ void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
 
 void check_flossed_parameters(const FlossingConfig& f, const NetworkConfig& network) {
     check_parameters(f.parameters, "flossing.parameters", network);
-    for (const std::string name : {"w_out", "bias_out", "kappa"}) {
-        if (!contains(f.parameters, name)) continue;
-        contradiction(fmt::format("flossing.parameters names {}, on which the exponents do not depend", name),
+    for (const Parameter p : {Parameter::w_out, Parameter::bias_out, Parameter::kappa}) {
+        if (!contains(f.parameters, p)) continue;
+        contradiction(fmt::format("flossing.parameters names {}, on which the exponents do not depend", name_of(p)),
                       "leave it out");
     }
-    for (const std::string name : {"w_in", "bias", "initial_current", "initial_membrane"}) {
-        if (f.through_state || !contains(f.parameters, name)) continue;
+    for (const Parameter p :
+         {Parameter::w_in, Parameter::bias, Parameter::initial_current, Parameter::initial_membrane}) {
+        if (f.through_state || !contains(f.parameters, p)) continue;
         contradiction(fmt::format("flossing.parameters names {}, on which the exponents depend only through the state, "
                                   "but flossing.through_state = false",
-                                  name),
+                                  name_of(p)),
                       "set flossing.through_state = true, or leave it out");
     }
 }
@@ -250,7 +259,7 @@ void check_flossing(const Config& config, std::int64_t steps) {
     check_decay(f, "flossing");
     check_flossed_parameters(f, config.network);
     const double dt = config.network.dt;
-    if (contains(f.schedule, "adaptive") && f.adaptive_lag > 0 &&
+    if (contains(f.schedule, FlossingTime::adaptive) && f.adaptive_lag > 0 &&
         whole_steps(f.adaptive_lag, dt, "flossing.adaptive_lag") < 1) {
         contradiction(fmt::format("flossing.adaptive_lag = {} ms is shorter than one step", f.adaptive_lag),
                       "make it at least network.dt");
@@ -335,7 +344,7 @@ void check_config(const Config& config) {
     check_flossing(config, steps);
     const DiagnosticsConfig& d = config.diagnostics;
     // The adaptive schedule measures with the settings of the diagnostics.
-    const bool measured = d.every > 0 || contains(config.flossing.schedule, "adaptive");
+    const bool measured = d.every > 0 || contains(config.flossing.schedule, FlossingTime::adaptive);
     if (measured) check_exponents("diagnostics", d.exponents, d.warmup, 1, steps, config.network);
     if (!is_grid(config.parallel.grid)) {
         contradiction(fmt::format("parallel.grid = \"{}\" is not a process grid", config.parallel.grid),
@@ -345,15 +354,15 @@ void check_config(const Config& config) {
     check_serve(config.serve);
 }
 
-void check_comm(const std::string& backend, const std::string& comm) {
-    const bool for_gpus = comm == "nccl" || comm == "staged";
-    if (backend == "cpu" && for_gpus) {
+void check_comm(BackendKind backend, CommKind comm) {
+    const bool for_gpus = comm == CommKind::nccl || comm == CommKind::staged;
+    if (backend == BackendKind::cpu && for_gpus) {
         contradiction(fmt::format("parallel.comm = \"{}\" carries data between GPUs, but parallel.backend = \"cpu\" "
                                   "computes on CPUs",
-                                  comm),
+                                  name_of(comm)),
                       "choose comm auto or mpi, or backend cuda");
     }
-    if (backend == "cuda" && comm == "mpi") {
+    if (backend == BackendKind::cuda && comm == CommKind::mpi) {
         contradiction(
             "parallel.comm = \"mpi\" carries data in the memory of CPUs, but parallel.backend = \"cuda\" computes on "
             "GPUs",

@@ -3,6 +3,8 @@
 // step.
 #pragma once
 
+#include "core/choices.hpp"
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,10 +13,10 @@ namespace spikefloss {
 
 struct RunConfig {
     std::int64_t seed = 1;
-    std::string directory = "";      // "": runs/<name of the config file>
-    std::string precision = "fp32";  // fp32 | tf32 | bf16
-    std::string sums = "float32";    // float32 | float64
-    std::vector<std::string> stop_signals = {"USR1", "TERM", "HUP"};
+    std::string directory = "";  // "": runs/<name of the config file>
+    Precision precision = Precision::fp32;
+    Sums sums = Sums::float32;
+    std::vector<StopSignal> stop_signals = {StopSignal::usr1, StopSignal::term, StopSignal::hup};
 };
 
 struct NetworkConfig {
@@ -28,14 +30,14 @@ struct NetworkConfig {
     double tau_out = 0.0;  // ms; time constant of the readout filter, 0: none (kappa = 0)
     double dt = 1.0;       // ms
     double threshold = 1.0;
-    std::string reset = "zero";  // zero | subtract | none
-    std::string surrogate = "fast_sigmoid";
+    Reset reset = Reset::zero;
+    Surrogate surrogate = Surrogate::fast_sigmoid;
     double sharpness = 5.0;
-    std::string readout = "membrane";  // membrane | spikes
-    std::string init = "gaussian";     // gaussian | orthogonal
-    double gain = 1.0;                 // W_rec: standard deviation gain/sqrt(N), or gain times an orthogonal matrix
-    double input_gain = 1.0;           // W_in: standard deviation input_gain/sqrt(M)
-    double readout_gain = 1.0;         // W_out: standard deviation readout_gain/sqrt(N)
+    Readout readout = Readout::membrane;
+    WeightInit init = WeightInit::gaussian;
+    double gain = 1.0;          // W_rec: standard deviation gain/sqrt(N), or gain times an orthogonal matrix
+    double input_gain = 1.0;    // W_in: standard deviation input_gain/sqrt(M)
+    double readout_gain = 1.0;  // W_out: standard deviation readout_gain/sqrt(N)
     double bias_mean = 0.0;
     double bias_std = 0.0;
     bool zero_row_sums = false;  // subtract the mean of every row of W_rec
@@ -43,11 +45,11 @@ struct NetworkConfig {
 };
 
 struct TaskConfig {
-    std::string name = "delayed_xor";  // delayed_copy | delayed_xor | cue_recall | images
-    double duration = 300.0;           // ms
-    double delay = 10.0;               // ms
+    TaskKind name = TaskKind::delayed_xor;
+    double duration = 300.0;  // ms
+    double delay = 10.0;      // ms
     std::int64_t steps_per_bit = 1;
-    std::string coding = "direct";  // direct | spikes
+    BitCoding coding = BitCoding::direct;
     std::int64_t inputs = 1;
     double rate_active = 0.5;
     double rate_silent = 0.0;
@@ -57,31 +59,33 @@ struct TaskConfig {
     double answer = 20.0;  // ms
     double noise = 0.05;
     std::string images = "/usr/share/datasets/fashion-mnist";
-    std::string order = "rows";  // rows | pixels
+    PictureOrder order = PictureOrder::rows;
     std::int64_t validation = 0;
 };
 
 struct OptimiserConfig {
-    std::string optimiser = "adam";  // adam | adamw | sgd
+    OptimiserKind optimiser = OptimiserKind::adam;
     double learning_rate = 1e-3;
     double beta1 = 0.9;
     double beta2 = 0.999;
     double eps = 1e-8;
-    double weight_decay = 0.0;            // adamw
-    double momentum = 0.0;                // sgd
-    double clip = 0.0;                    // global norm; 0: off
-    std::vector<std::string> parameters;  // names of the trained parameters
+    double weight_decay = 0.0;          // adamw
+    double momentum = 0.0;              // sgd
+    double clip = 0.0;                  // global norm; 0: off
+    std::vector<Parameter> parameters;  // those that change
 };
 
 struct TrainConfig : OptimiserConfig {
-    TrainConfig() { parameters = {"w_in", "w_rec", "bias", "w_out", "bias_out"}; }
+    TrainConfig() {
+        parameters = {Parameter::w_in, Parameter::w_rec, Parameter::bias, Parameter::w_out, Parameter::bias_out};
+    }
     std::int64_t batch = 16;
     std::int64_t steps = 1000;
-    std::string schedule = "constant";  // of the learning rate: constant | cosine | step
-    std::int64_t schedule_steps = 0;    // step: steps between reductions; cosine: length, 0: train.steps
-    double schedule_factor = 0.1;       // step: multiply by; cosine: final fraction
+    RateSchedule schedule = RateSchedule::constant;
+    std::int64_t schedule_steps = 0;  // step: steps between reductions; cosine: length, 0: train.steps
+    double schedule_factor = 0.1;     // step: multiply by; cosine: final fraction
     double adjoint_cap = 0.0;
-    std::string tape = "full";       // full | segments
+    TapeKind tape = TapeKind::full;
     std::int64_t report_every = 10;  // steps between entries of metrics.jsonl
     std::int64_t test_every = 0;     // steps between evaluations on test data; 0: only at the end
     std::int64_t test_batches = 10;  // of fresh data; a held-out set is used whole
@@ -89,8 +93,8 @@ struct TrainConfig : OptimiserConfig {
 };
 
 struct FlossingConfig : OptimiserConfig {
-    FlossingConfig() { parameters = {"w_rec"}; }
-    std::vector<std::string> schedule;  // any of before, at, every, adaptive; empty: no flossing
+    FlossingConfig() { parameters = {Parameter::w_rec}; }
+    std::vector<FlossingTime> schedule;  // empty: no flossing
     std::int64_t exponents = 16;
     std::vector<double> target = {0.0};  // per step; one for all exponents, or one for each
     std::int64_t warmup = 10;
@@ -98,13 +102,13 @@ struct FlossingConfig : OptimiserConfig {
     std::int64_t batch = 1;
     double horizon = 0.0;  // ms; 0: the task's duration
     bool through_state = true;
-    std::string jacobian_reset = "detached";
+    JacobianReset jacobian_reset = JacobianReset::detached;
     std::int64_t before = 0;       // schedule before: flossing steps before training
     std::vector<std::int64_t> at;  // schedule at: training steps before which to floss ...
     std::int64_t at_steps = 100;   // ... and the number of flossing steps
     std::int64_t every = 1;        // schedule every: training steps per flossing step
     double weight = 0.0;           // schedule every: > 0: add the penalty to the task's loss with this weight
-    std::string adaptive_quantity = "exponent";  // exponent: lambda_1; gradient: log10 of |dL/dh[0]| / |dL/dh[T]|
+    AdaptiveQuantity adaptive_quantity = AdaptiveQuantity::exponent;
     std::vector<double> adaptive_band = {-0.05, 0.05};
     std::int64_t adaptive_every = 10;  // training steps between measurements
     std::int64_t adaptive_steps = 20;  // largest number of flossing steps after one measurement
@@ -140,10 +144,10 @@ struct ServeConfig {
 };
 
 struct ParallelConfig {
-    std::string grid = "auto";     // PxQ | auto (1 x ranks)
-    std::string backend = "auto";  // auto | cpu | cuda
-    std::string comm = "auto";     // auto | mpi | nccl | staged
-    std::int64_t threads = 0;      // per rank; 0: cores / ranks
+    std::string grid = "auto";  // PxQ | auto (1 x ranks)
+    BackendKind backend = BackendKind::automatic;
+    CommKind comm = CommKind::automatic;
+    std::int64_t threads = 0;  // per rank; 0: cores / ranks
 };
 
 struct WatchdogConfig {

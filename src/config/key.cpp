@@ -45,6 +45,11 @@ std::string to_text(const std::string& value) {
     return text + '"';
 }
 
+template <HasNames Choice>
+std::string to_text(Choice value) {
+    return to_text(std::string(name_of(value)));
+}
+
 template <class T>
 std::string to_text(const std::vector<T>& values) {
     std::string text = "[";
@@ -108,22 +113,16 @@ void check_number(const Key& key, double number, const std::string& text, const 
                 fmt::format("{}: {}", key.path(), key.description));
 }
 
-void check_choice(const Key& key, const std::string& choice, const std::string& where) {
-    const auto& choices = key.choices;
-    if (choices.empty() || std::find(choices.begin(), choices.end(), choice) != choices.end()) return;
-    throw Error(Exit::usage, fmt::format("{}{} has no choice {}", where, key.path(), to_text(choice)),
-                fmt::format("choose from {}", fmt::join(choices, ", ")));
-}
-
 }  // namespace
 
 std::string type_text(const Key& key) {
-    return std::visit(Overload{[](bool*) { return "true or false"; }, [](std::int64_t*) { return "an integer"; },
-                               [](double*) { return "a float"; }, [](std::string*) { return "a string"; },
-                               [](std::vector<std::int64_t>*) { return "a list of integers"; },
-                               [](std::vector<double>*) { return "a list of floats"; },
-                               [](std::vector<std::string>*) { return "a list of strings"; }},
-                      key.value);
+    return std::visit(
+        Overload{[](bool*) { return "true or false"; }, [](std::int64_t*) { return "an integer"; },
+                 [](double*) { return "a float"; }, [](std::string*) { return "a string"; },
+                 [](std::vector<std::int64_t>*) { return "a list of integers"; },
+                 [](std::vector<double>*) { return "a list of floats"; }, [](HasNames auto*) { return "a string"; },
+                 []<HasNames Choice>(std::vector<Choice>*) { return "a list of strings"; }},
+        key.value);
 }
 
 std::string range_text(const Key& key) {
@@ -137,15 +136,18 @@ std::string value_text(const Key& key) {
     return std::visit([](const auto* value) { return to_text(*value); }, key.value);
 }
 
+void refuse_choice(const Key& key, const std::string& name, const std::string& where) {
+    check_utf8(key, name, where);
+    throw Error(Exit::usage, fmt::format("{}{} has no choice {}", where, key.path(), to_text(name)),
+                fmt::format("choose from {}", fmt::join(key.choices, ", ")));
+}
+
 void check_value(const Key& key, const std::string& where) {
     const auto check =
-        Overload{[&](bool) {},
+        Overload{[&](bool) {}, [&](HasNames auto) {},
                  [&](std::int64_t number) { check_number(key, static_cast<double>(number), to_text(number), where); },
                  [&](double number) { check_number(key, number, to_text(number), where); },
-                 [&](const std::string& text) {
-                     check_utf8(key, text, where);
-                     check_choice(key, text, where);
-                 }};
+                 [&](const std::string& text) { check_utf8(key, text, where); }};
     std::visit(
         [&](const auto* value) {
             if constexpr (requires { value->size(); } && !std::is_same_v<decltype(value), const std::string*>) {

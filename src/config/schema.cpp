@@ -7,8 +7,6 @@
 namespace spikefloss {
 namespace {
 
-using Choices = std::vector<std::string>;
-
 struct Range {
     double low = -1e300, high = 1e300;
     double least = 0.0;  // of a number that is not 0
@@ -27,20 +25,17 @@ public:
 
     template <class T>
     void add(const char* key, T& value, const char* description, Range range = {}) {
-        keys_.push_back({name_, key, description, {}, range.low, range.high, &value, range.least});
-    }
-    template <class T>
-    void add(const char* key, T& value, const char* description, const Choices& choices) {
-        keys_.push_back({name_, key, description, choices, -1e300, 1e300, &value});
+        std::vector<std::string> choices;
+        if constexpr (HasNames<T>) choices = names_of<T>();
+        if constexpr (requires { requires HasNames<typename T::value_type>; })
+            choices = names_of<typename T::value_type>();
+        keys_.push_back({name_, key, description, std::move(choices), range.low, range.high, &value, range.least});
     }
 
 private:
     std::vector<Key>& keys_;
     std::string name_;
 };
-
-const Choices parameter_names = {"w_in",  "w_rec", "bias",  "w_out",           "bias_out",
-                                 "alpha", "beta",  "kappa", "initial_current", "initial_membrane"};
 
 void add_run(Section s, RunConfig& c) {
     s.add("seed", c.seed, "Seed of initial weights, data and starting bases; the same seed gives the same run.",
@@ -49,16 +44,13 @@ void add_run(Section s, RunConfig& c) {
           "Folder for metrics, log and checkpoints; empty: runs/ followed by the name of the config file.");
     s.add("precision", c.precision,
           "Precision of matrix products on a GPU; states, weights and gradients are always float32. fp32: factors "
-          "with all 24 bits; tf32: rounded to 11 bits; bf16: to 8 bits, fastest. The CPU always uses fp32.",
-          Choices{"fp32", "tf32", "bf16"});
+          "with all 24 bits; tf32: rounded to 11 bits; bf16: to 8 bits, fastest. The CPU always uses fp32.");
     s.add("sums", c.sums,
           "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "
-          "closer to the exact sum.",
-          Choices{"float32", "float64"});
+          "closer to the exact sum.");
     s.add("stop_signals", c.stop_signals,
           "Signals that stop the run after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always does. A "
-          "second INT, or a TERM more than three seconds after the first, ends it at once.",
-          Choices{"USR1", "USR2", "TERM", "HUP", "XCPU"});
+          "second INT, or a TERM more than three seconds after the first, ends it at once.");
 }
 
 void add_network(Section s, NetworkConfig& c) {
@@ -88,19 +80,15 @@ void add_network(Section s, NetworkConfig& c) {
     s.add("threshold", c.threshold, "Threshold theta: a neuron spikes when its membrane exceeds it.",
           {-1e6, 1e6, least_float});
     s.add("reset", c.reset,
-          "Effect of a spike on the membrane: zero sets it to 0, subtract subtracts the threshold, none leaves it.",
-          Choices{"zero", "subtract", "none"});
+          "Effect of a spike on the membrane: zero sets it to 0, subtract subtracts the threshold, none leaves it.");
     s.add("surrogate", c.surrogate,
-          "Shape of the surrogate derivative psi, which replaces the derivative of the spike function.",
-          Choices{"fast_sigmoid", "arctan", "sigmoid", "gaussian", "triangle"});
+          "Shape of the surrogate derivative psi, which replaces the derivative of the spike function.");
     s.add("sharpness", c.sharpness,
           "Sharpness g of the surrogate derivative; its width in membrane potential is about 1/g.",
           {above(0), 1e6, least_float});
-    s.add("readout", c.readout, "Input of the linear readout: membrane potentials or spikes.",
-          Choices{"membrane", "spikes"});
+    s.add("readout", c.readout, "Input of the linear readout: membrane potentials or spikes.");
     s.add("init", c.init,
-          "Distribution of the initial recurrent weights: independent normal, or a random orthogonal matrix.",
-          Choices{"gaussian", "orthogonal"});
+          "Distribution of the initial recurrent weights: independent normal, or a random orthogonal matrix.");
     s.add("gain", c.gain,
           "Strength of the initial recurrent weights: standard deviation gain/sqrt(N), or gain times orthogonal.",
           {0, 1e6, least_float});
@@ -123,8 +111,7 @@ void add_network(Section s, NetworkConfig& c) {
 void add_task(Section s, TaskConfig& c) {
     s.add("name", c.name,
           "delayed_copy: repeat the input bit after a delay; delayed_xor: xor of two past bits; cue_recall: name a cue "
-          "after a delay; images: classify pictures shown piece by piece.",
-          Choices{"delayed_copy", "delayed_xor", "cue_recall", "images"});
+          "after a delay; images: classify pictures shown piece by piece.");
     s.add("duration", c.duration,
           "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues x cue + delay + answer, "
           "images one row or pixel per step).",
@@ -137,8 +124,7 @@ void add_task(Section s, TaskConfig& c) {
           {1, many});
     s.add("coding", c.coding,
           "Input of a bit (delayed_copy, delayed_xor). direct: the number 0 or 1 on one input; spikes: random spikes "
-          "of two input populations, one for each value.",
-          Choices{"direct", "spikes"});
+          "of two input populations, one for each value.");
     s.add("inputs", c.inputs,
           "Number of input neurons over all populations, for coding = spikes (even) and cue_recall (a multiple of "
           "classes); 1 for coding = direct; images set their own number.",
@@ -158,16 +144,14 @@ void add_task(Section s, TaskConfig& c) {
     s.add("noise", c.noise, "Spike probability per step of every input neuron of cue_recall during delay and answer.",
           {0, 1});
     s.add("images", c.images, "Folder with the four IDX files of the pictures, gzip-compressed or not.");
-    s.add("order", c.order, "Input of pictures. rows: one picture row per step; pixels: one pixel per step.",
-          Choices{"rows", "pixels"});
+    s.add("order", c.order, "Input of pictures. rows: one picture row per step; pixels: one pixel per step.");
     s.add("validation", c.validation,
           "Number of training pictures held back from training; the test pictures are never trained on.", {0, many});
 }
 
 // The keys that training and flossing share; each keeps its own optimiser state.
 void add_optimiser(Section& s, OptimiserConfig& c) {
-    s.add("optimiser", c.optimiser, "Rule of the weight updates; adamw is adam with decoupled weight decay.",
-          Choices{"adam", "adamw", "sgd"});
+    s.add("optimiser", c.optimiser, "Rule of the weight updates; adamw is adam with decoupled weight decay.");
     s.add("learning_rate", c.learning_rate, "Step size of the weight updates.", {0, 1e6, least_float});
     s.add("beta1", c.beta1, "adam, adamw: decay per update of the mean gradient.", {0, largest_decay});
     s.add("beta2", c.beta2, "adam, adamw: decay per update of the mean squared gradient.", {0, largest_decay});
@@ -182,8 +166,7 @@ void add_optimiser(Section& s, OptimiserConfig& c) {
           "Largest norm of the gradient of all parameters together; a larger gradient is scaled down; 0: off.",
           {0, 1e30, 1e-30});
     s.add("parameters", c.parameters,
-          "Which parameters change; alpha, beta, kappa are the decays of synapses, membranes, readout.",
-          parameter_names);
+          "Which parameters change; alpha, beta, kappa are the decays of synapses, membranes, readout.");
 }
 
 void add_train(Section s, TrainConfig& c) {
@@ -192,8 +175,7 @@ void add_train(Section s, TrainConfig& c) {
     add_optimiser(s, c);
     s.add("schedule", c.schedule,
           "Course of the learning rate: constant; cosine, falling to schedule_factor; step, multiplied by "
-          "schedule_factor every schedule_steps.",
-          Choices{"constant", "cosine", "step"});
+          "schedule_factor every schedule_steps.");
     s.add("schedule_steps", c.schedule_steps,
           "Training steps between reductions (step) or until the final rate (cosine; 0: the whole training).",
           {0, many});
@@ -206,8 +188,7 @@ void add_train(Section s, TrainConfig& c) {
     s.add("tape", c.tape,
           "States that the forward pass of the task keeps for the backward pass. full: all T steps; segments: about "
           "sqrt(T) steps, and each segment runs forward a second time. This takes far less memory for long sequences, "
-          "and the time of one more forward pass. Flossing and diagnostics always use the full tape.",
-          Choices{"full", "segments"});
+          "and the time of one more forward pass. Flossing and diagnostics always use the full tape.");
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
     s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
           {0, many});
@@ -223,8 +204,7 @@ void add_train(Section s, TrainConfig& c) {
 void add_flossing(Section s, FlossingConfig& c) {
     s.add("schedule", c.schedule,
           "Times of flossing, any of: before training; at given training steps; every n-th training step; adaptive: "
-          "when a measured quantity leaves a band. Empty: never, and the other keys of this section have no effect.",
-          Choices{"before", "at", "every", "adaptive"});
+          "when a measured quantity leaves a band. Empty: never, and the other keys of this section have no effect.");
     s.add(
         "exponents", c.exponents,
         "Number k of leading surrogate Lyapunov exponents that flossing moves to the target; at most the state size D "
@@ -243,8 +223,7 @@ void add_flossing(Section s, FlossingConfig& c) {
           "the Jacobian.");
     s.add("jacobian_reset", c.jacobian_reset,
           "detached: the tangent map has the reset factor (1 - s), as in backpropagation; ignored: it does not, as in "
-          "the authors' script.",
-          Choices{"detached", "ignored"});
+          "the authors' script.");
     add_optimiser(s, c);
     s.add("before", c.before, "schedule before: number of flossing steps before training.", {0, many});
     s.add("at", c.at, "schedule at: flossing happens before these training steps.", {0, many});
@@ -256,8 +235,7 @@ void add_flossing(Section s, FlossingConfig& c) {
           {0, 1e30, 1e-30});
     s.add("adaptive_quantity", c.adaptive_quantity,
           "schedule adaptive: the measured quantity. exponent: the largest exponent per step; gradient: log10 of the "
-          "growth of dL/dstate from the end of the sequence back to its start.",
-          Choices{"exponent", "gradient"});
+          "growth of dL/dstate from the end of the sequence back to its start.");
     s.add("adaptive_band", c.adaptive_band,
           "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.", {-1e3, 1e3});
     s.add(
@@ -334,12 +312,10 @@ void add_rest(std::vector<Key>& keys, Config& config) {
         "grid", p.grid,
         "Process grid PxQ: neurons over P groups of ranks, sequences over Q; auto: all ranks share the sequences.");
     parallel.add("backend", p.backend,
-                 "Device of the computation; auto: an NVIDIA GPU (cuda) if there is one, else cpu.",
-                 Choices{"auto", "cpu", "cuda"});
+                 "Device of the computation; auto: an NVIDIA GPU (cuda) if there is one, else cpu.");
     parallel.add("comm", p.comm,
                  "Communication between ranks. mpi: from the memory of CPUs; nccl: from GPU to GPU; staged: from GPUs "
-                 "through the memory of CPUs, so that ranks can share a GPU; auto: mpi with cpu, nccl with cuda.",
-                 Choices{"auto", "mpi", "nccl", "staged"});
+                 "through the memory of CPUs, so that ranks can share a GPU; auto: mpi with cpu, nccl with cuda.");
     parallel.add("threads", p.threads, "Threads per rank; 0: the machine's cores divided by its ranks.", {0, 4096});
 
     Section watchdog(keys, "watchdog");

@@ -12,13 +12,16 @@
 namespace spikefloss {
 
 // A reference to one value of a Config.
-using ConfigValue = std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*,
-                                 std::vector<double>*, std::vector<std::string>*>;
+using ConfigValue =
+    std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*, std::vector<double>*,
+                 Precision*, Sums*, Reset*, Surrogate*, Readout*, WeightInit*, TaskKind*, BitCoding*, PictureOrder*,
+                 OptimiserKind*, RateSchedule*, TapeKind*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*,
+                 std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
 
 struct Key {
     std::string section, name;
     std::string description;           // with the unit
-    std::vector<std::string> choices;  // for strings and lists of strings; empty: any text
+    std::vector<std::string> choices;  // names of an enum's values; empty: no enum
     // Inclusive range of numbers (of each element of a list); an open end is the next double inside (above, below).
     double low = -1e300, high = 1e300;
     ConfigValue value;    // inside the Config that keys_of was given
@@ -40,8 +43,10 @@ std::string range_text(const Key& key);
 // The present value in TOML syntax; doubles with the fewest digits that read back as the same double. "" for a secret,
 // so that no file and no message shows it.
 std::string value_text(const Key& key);
-// Throws Error(Exit::usage) unless the value is in the key's range and among its choices; `where` begins the message.
+// Throws Error(Exit::usage) unless the value is in the key's range; `where` begins the message.
 void check_value(const Key& key, const std::string& where);
+// Throws Error(Exit::usage): `name` is not among the key's choices.
+[[noreturn]] void refuse_choice(const Key& key, const std::string& name, const std::string& where);
 
 // Fills `config` from a TOML file. Throws Error(Exit::usage) with file and line for a missing file, bad TOML, an
 // unknown key (naming the nearest known one), a wrong type or a value out of range.
@@ -63,8 +68,8 @@ void check_config(const Config& config);
 // sentence each. Keys at their defaults are not reported. D is unknown with network.file; the second form takes it.
 std::vector<std::string> config_warnings(const Config& config);
 std::vector<std::string> config_warnings(const Config& config, std::int64_t neurons, bool has_current);
-// Whether the communicator `comm` can carry what `backend` computes; names as in the config, auto among them.
-void check_comm(const std::string& backend, const std::string& comm);
+// Throws Error(Exit::usage) unless the communicator `comm` can carry what `backend` computes.
+void check_comm(BackendKind backend, CommKind comm);
 // Whether only this machine can reach an address to listen at.
 bool is_loopback(const std::string& address);
 // The environment variable with the token, if the config has none.

@@ -27,6 +27,8 @@ template <class T>
 std::string plain_text(const T& value) {
     if constexpr (std::is_same_v<T, std::string>) {
         return value;
+    } else if constexpr (HasNames<T>) {
+        return std::string(name_of(value));
     } else if constexpr (requires { value.size(); }) {
         std::string text;
         for (const auto& element : value) text += fmt::format("{}{}", text.empty() ? "" : "+", plain_text(element));

@@ -5,6 +5,7 @@
 #include "config/toml_node.hpp"
 #include "core/error.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -52,6 +53,12 @@ bool take(const toml::node& node, std::string& target) {
     return value ? (target = *value, true) : false;
 }
 
+template <HasNames Choice>
+bool take(const toml::node& node, Choice& target) {
+    const auto value = find_choice<Choice>(node.value_exact<std::string>().value_or(""));
+    return value ? (target = *value, true) : false;
+}
+
 template <class T>
 bool take(const toml::node& node, std::vector<T>& target) {
     const toml::array* array = node.as_array();
@@ -64,11 +71,22 @@ bool take(const toml::node& node, std::vector<T>& target) {
     return true;
 }
 
+// Throws if the node, or an element of the list, is a text that is not among the key's choices.
+void check_choices(const Key& key, const toml::node& node, const std::string& where) {
+    const std::optional<std::string> name = node.value_exact<std::string>();
+    if (name && std::find(key.choices.begin(), key.choices.end(), *name) == key.choices.end())
+        refuse_choice(key, *name, where);
+    if (const toml::array* array = node.as_array())
+        for (const toml::node& element : *array) check_choices(key, element, where);
+}
+
 }  // namespace
 
 void assign(const Key& key, const toml::node& node, const std::string& where) {
     const bool taken = std::visit([&](auto* target) { return take(node, *target); }, key.value);
     if (!taken) {
+        if (!key.choices.empty() && node.is_array() == type_text(key).starts_with("a list"))
+            check_choices(key, node, where);
         throw Error(
             Exit::usage,
             fmt::format(
@@ -169,9 +187,9 @@ std::string trimmed(std::string_view text) {
 }
 
 // "a, b" or "[a, b]" -> {"a", "b"}: a list of bare words.
-std::vector<std::string> bare_words(std::string text) {
+toml::array bare_words(std::string text) {
     if (text.size() >= 2 && text.front() == '[' && text.back() == ']') text = text.substr(1, text.size() - 2);
-    std::vector<std::string> words;
+    toml::array words;
     for (std::size_t begin = 0; begin <= text.size();) {
         const std::size_t end = std::min(text.find(',', begin), text.size());
         words.push_back(trimmed(std::string_view(text).substr(begin, end - begin)));
@@ -182,19 +200,15 @@ std::vector<std::string> bare_words(std::string text) {
 
 // The value of a key from text in TOML syntax, or from bare words for strings.
 void assign_text(const Key& key, std::string text, const std::string& where) {
-    const bool list = type_text(key).starts_with("a list");
-    if (list && !text.starts_with('[')) text = '[' + text + ']';  // one element, or several without brackets
+    const std::string type = type_text(key);
+    if (type.starts_with("a list") && !text.starts_with('['))
+        text = '[' + text + ']';  // one element, or several without brackets
     const auto document = parse_value(text);
     const toml::node* node = document ? document->get("value") : nullptr;
-    if (auto* const* target = std::get_if<std::string*>(&key.value);
-        target && !(node && node->is_string()) && !text.starts_with('"')) {
-        **target = text;  // a bare word; also what TOML would take for a number, such as a folder named 2024
-        return check_value(key, where);
-    }
-    if (auto* const* target = std::get_if<std::vector<std::string>*>(&key.value); target && !node) {
-        **target = bare_words(text);
-        return check_value(key, where);
-    }
+    // A bare word; also what TOML would take for a number, such as a folder named 2024.
+    if (type == "a string" && !(node && node->is_string()) && !text.starts_with('"'))
+        return assign(key, toml::value<std::string>(text), where);
+    if (type == "a list of strings" && !node) return assign(key, bare_words(text), where);
     if (!node) {
         throw Error(
             Exit::usage,

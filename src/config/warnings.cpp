@@ -71,12 +71,12 @@ void make_harmless(Config& config) {
 }
 
 // The schedules of the keys that are set.
-std::vector<std::string> schedules_meant(const FlossingConfig& f, bool adaptive) {
-    std::vector<std::string> schedule;
-    if (f.before > 0) schedule.push_back("before");
-    if (!f.at.empty()) schedule.push_back("at");
-    if (f.weight > 0 || schedule.empty()) schedule.push_back("every");
-    if (adaptive) schedule.push_back("adaptive");
+std::vector<FlossingTime> schedules_meant(const FlossingConfig& f, bool adaptive) {
+    std::vector<FlossingTime> schedule;
+    if (f.before > 0) schedule.push_back(FlossingTime::before);
+    if (!f.at.empty()) schedule.push_back(FlossingTime::at);
+    if (f.weight > 0 || schedule.empty()) schedule.push_back(FlossingTime::every);
+    if (adaptive) schedule.push_back(FlossingTime::adaptive);
     return schedule;
 }
 
@@ -92,12 +92,13 @@ std::vector<std::string> config_warnings(const Config& config) {
     std::vector<std::string> warnings;
 
     const bool adaptive = is_set(config, "flossing.adaptive_");
-    const std::vector<std::string>& schedule = config.flossing.schedule;
-    if (schedule.empty() || (adaptive && std::find(schedule.begin(), schedule.end(), "adaptive") == schedule.end())) {
+    const std::vector<FlossingTime>& schedule = config.flossing.schedule;
+    if (schedule.empty() ||
+        (adaptive && std::find(schedule.begin(), schedule.end(), FlossingTime::adaptive) == schedule.end())) {
         Config on = base;
         on.flossing = config.flossing;
         on.flossing.schedule = schedule.empty() ? schedules_meant(config.flossing, adaptive) : schedule;
-        if (!schedule.empty()) on.flossing.schedule.push_back("adaptive");
+        if (!schedule.empty()) on.flossing.schedule.push_back(FlossingTime::adaptive);
         Config safe = harmless;  // but with the schedules and what they need
         safe.flossing.schedule = on.flossing.schedule;
         safe.flossing.before = on.flossing.before;
@@ -126,8 +127,9 @@ std::vector<std::string> config_warnings(const Config& config) {
     Config one_more = config;
     one_more.flossing.exponents += 1;
     one_more.flossing.target = {0.0};
-    if (!schedule.empty() && config.network.file.empty() && config.network.reset == "zero" &&
-        config.flossing.jacobian_reset == "detached" && problem_of(one_more).find("flossing.exponents") == 0)
+    if (!schedule.empty() && config.network.file.empty() && config.network.reset == Reset::zero &&
+        config.flossing.jacobian_reset == JacobianReset::detached &&
+        problem_of(one_more).find("flossing.exponents") == 0)
         warnings.push_back(fmt::format(
             "flossing.exponents = {} covers all directions of the state, but a spike that resets its membrane to 0 "
             "takes one away: its exponent is -infinite, and flossing ends there with exit code 3",

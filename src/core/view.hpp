@@ -1,6 +1,8 @@
 // Non-owning views of backend memory: a pointer and a shape. Arrays are row-major; the last index is contiguous.
 #pragma once
 
+#include "core/choices.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -35,14 +37,6 @@ struct Matrix {
     // Finished sums are floats.
     operator SumMatrix() const requires std::is_same_v<T, float> { return {data, Scalar::float32, rows, cols, stride}; }
 };
-
-// The type in which sums over neurons, sequences and time are accumulated and sent between ranks: float32 for
-// speed; float64 so that the rounded result does not depend on the order of the terms, that is, on the grid.
-enum class Sums { float32, float64 };
-
-// The precision of products of float matrices, if the hardware has a choice: float (fp32), or operands rounded to TF32
-// or bfloat16, which is faster and less exact. The CPU always uses fp32.
-enum class Precision { fp32, tf32, bf16 };
 
 inline Scalar scalar_of(Sums sums) { return sums == Sums::float32 ? Scalar::float32 : Scalar::float64; }
 

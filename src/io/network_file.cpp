@@ -2,7 +2,6 @@
 #include "io/network_file.hpp"
 
 #include "core/error.hpp"
-#include "network/model_names.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -141,13 +140,13 @@ NetworkModel read_model(const InputFile& file) {
     const auto where = [&](const char* name) { return fmt::format("{}: attribute {} of /network", file.path(), name); };
     NetworkModel model;
     model.neuron.threshold = read_float(file, "threshold");
-    model.neuron.reset = reset_from_name(word_attribute(file, "/network", "reset"), where("reset"));
-    model.neuron.surrogate = surrogate_from_name(word_attribute(file, "/network", "surrogate"), where("surrogate"));
+    model.neuron.reset = choice_from<Reset>(word_attribute(file, "/network", "reset"), where("reset"));
+    model.neuron.surrogate = choice_from<Surrogate>(word_attribute(file, "/network", "surrogate"), where("surrogate"));
     model.neuron.sharpness = read_float(file, "sharpness");
     if (!(model.neuron.sharpness > 0.0f))
         file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", model.neuron.sharpness),
                   "the surrogate derivative is about 1/sharpness wide");
-    model.readout = readout_from_name(word_attribute(file, "/network", "readout"), where("readout"));
+    model.readout = choice_from<Readout>(word_attribute(file, "/network", "readout"), where("readout"));
     return model;
 }
 
@@ -286,10 +285,10 @@ void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork&
     file.attribute("/network", "format", network_format);
     file.attribute("/network", "version", network_version);
     file.attribute("/network", "threshold", static_cast<double>(neuron.threshold));
-    file.attribute("/network", "reset", to_string(neuron.reset));
-    file.attribute("/network", "surrogate", to_string(neuron.surrogate));
+    file.attribute("/network", "reset", std::string(name_of(neuron.reset)));
+    file.attribute("/network", "surrogate", std::string(name_of(neuron.surrogate)));
     file.attribute("/network", "sharpness", static_cast<double>(neuron.sharpness));
-    file.attribute("/network", "readout", to_string(network.model.readout));
+    file.attribute("/network", "readout", std::string(name_of(network.model.readout)));
     write_parameters(file, grid, "/network", network.layout, network.values);
 }
 

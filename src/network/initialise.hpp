@@ -8,8 +8,6 @@
 
 namespace spikefloss {
 
-enum class WeightInit { gaussian, orthogonal };
-
 struct InitialNetwork {
     NetworkModel model;
     NetworkShape shape;

@@ -7,12 +7,6 @@
 
 namespace spikefloss {
 
-std::string_view name_of(Parameter parameter) {
-    constexpr std::array<std::string_view, parameter_count> names = {
-        "w_in", "w_rec", "bias", "w_out", "bias_out", "alpha", "beta", "kappa", "initial_current", "initial_membrane"};
-    return names[static_cast<std::size_t>(parameter)];
-}
-
 ParameterLayout::ParameterLayout(NetworkShape shape, Index neuron_shards, Index neuron_shard)
     : shape_(shape), neurons_(block_range(shape.neurons, neuron_shards, neuron_shard)) {
     const Index N = shape.neurons, M = shape.inputs, O = shape.outputs, n = neurons_.size(), first = neurons_.begin;

@@ -14,19 +14,9 @@
 #include <array>
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
 
 namespace spikefloss {
-
-enum class Parameter { w_in, w_rec, bias, w_out, bias_out, alpha, beta, kappa, initial_current, initial_membrane };
-inline constexpr int parameter_count = 10;
-inline constexpr std::array<Parameter, parameter_count> all_parameters = {
-    Parameter::w_in,  Parameter::w_rec, Parameter::bias,  Parameter::w_out,           Parameter::bias_out,
-    Parameter::alpha, Parameter::beta,  Parameter::kappa, Parameter::initial_current, Parameter::initial_membrane};
-
-// The name of the parameter's dataset in files, metrics and messages.
-std::string_view name_of(Parameter parameter);
 
 struct NetworkShape {
     Index neurons = 0, inputs = 0, outputs = 0;  // N, M, O

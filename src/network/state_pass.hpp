@@ -23,11 +23,6 @@
 
 namespace spikefloss {
 
-enum class TapeKind {
-    full,      // the states of all T steps, for code that reads membranes
-    segments,  // of about sqrt(T) steps, and their first states: saves memory, costs one more forward pass
-};
-
 // The results of a forward pass, for the backward pass and for measurements. S steps are held: T in the full tape,
 // those of one segment otherwise.
 struct Tape {

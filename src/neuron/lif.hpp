@@ -16,8 +16,6 @@
 
 namespace spikefloss {
 
-enum class Reset { zero, subtract, none };
-
 // Constants of all neurons of a network.
 struct NeuronModel {
     float threshold = 1.0f;  // theta

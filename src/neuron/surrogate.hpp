@@ -7,6 +7,7 @@
 //   triangle      max(0, 1-g|v|)      -g sign(v) inside, 0 outside
 #pragma once
 
+#include "core/choices.hpp"
 #include "neuron/host_device.hpp"
 
 #include <cmath>
@@ -14,8 +15,6 @@
 #include <cstring>
 
 namespace spikefloss {
-
-enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
 
 SPIKEFLOSS_HD float sign_of(float v) { return v > 0.0f ? 1.0f : (v < 0.0f ? -1.0f : 0.0f); }
 

@@ -20,50 +20,48 @@ bool is_probability(double p) { return p >= 0 && p <= 1; }
 
 void check(const TaskSettings& s, Index delay_unit) {
     require(s.steps >= 1 && s.steps <= max_steps, Exit::usage,
-            fmt::format("{}: task.duration is {} steps, outside 1 .. 2^31", s.name, s.steps),
+            fmt::format("{}: task.duration is {} steps, outside 1 .. 2^31", name_of(s.name), s.steps),
             "choose a duration of at least one network.dt");
     require(s.steps_per_bit >= 1 && s.steps_per_bit <= s.steps, Exit::usage,
-            fmt::format("{}: task.steps_per_bit = {} is outside 1 .. {} (the duration in steps)", s.name,
+            fmt::format("{}: task.steps_per_bit = {} is outside 1 .. {} (the duration in steps)", name_of(s.name),
                         s.steps_per_bit, s.steps),
             "make a bit last at least one step and at most the whole sequence");
     require(s.delay >= 0 && s.delay % delay_unit == 0, Exit::usage,
-            fmt::format("{}: task.delay is {} steps, not a multiple of {} (steps_per_bit = {}{})", s.name, s.delay,
-                        delay_unit, s.steps_per_bit,
+            fmt::format("{}: task.delay is {} steps, not a multiple of {} (steps_per_bit = {}{})", name_of(s.name),
+                        s.delay, delay_unit, s.steps_per_bit,
                         delay_unit == s.steps_per_bit ? "" : ", and the xor needs half the delay"),
             fmt::format("choose a delay of {} or {} steps", std::max<Index>(s.delay / delay_unit, 1) * delay_unit,
                         (std::max<Index>(s.delay / delay_unit, 1) + 1) * delay_unit));
     require(s.delay < s.steps, Exit::usage,
             fmt::format("{}: task.delay is {} steps, but the sequence has only {}, so that no step has a target",
-                        s.name, s.delay, s.steps),
+                        name_of(s.name), s.delay, s.steps),
             "make task.duration longer than task.delay");
-    if (s.coding == "direct") {
+    if (s.coding == BitCoding::direct) {
         require(s.inputs == 1, Exit::usage,
-                fmt::format("{}: task.inputs = {} contradicts task.coding = \"direct\", which has one input", s.name,
-                            s.inputs),
+                fmt::format("{}: task.inputs = {} contradicts task.coding = \"direct\", which has one input",
+                            name_of(s.name), s.inputs),
                 "set task.inputs = 1 or task.coding = \"spikes\"");
         return;
     }
-    require(s.coding == "spikes", Exit::usage, fmt::format("{}: task.coding = \"{}\" is unknown", s.name, s.coding),
-            "choose direct or spikes");
     require(
         s.inputs >= 2 && s.inputs % 2 == 0 && s.inputs <= max_inputs, Exit::usage,
         fmt::format("{}: task.inputs = {} cannot be split into the two equal populations of task.coding = \"spikes\"",
-                    s.name, s.inputs),
+                    name_of(s.name), s.inputs),
         "choose an even number of inputs, at least 2");
     require(is_probability(s.rate_active) && is_probability(s.rate_silent), Exit::usage,
-            fmt::format("{}: task.rate_active = {} or task.rate_silent = {} is not a probability", s.name,
+            fmt::format("{}: task.rate_active = {} or task.rate_silent = {} is not a probability", name_of(s.name),
                         s.rate_active, s.rate_silent),
             "choose spike probabilities per step between 0 and 1");
     require(s.rate_active != s.rate_silent, Exit::usage,
             fmt::format("{}: task.rate_active and task.rate_silent are both {}, so that the input carries no bits",
-                        s.name, s.rate_active),
+                        name_of(s.name), s.rate_active),
             "choose different rates");
 }
 
 class DelayedBits final : public Task {
 public:
     DelayedBits(const TaskSettings& settings, bool exclusive_or)
-        : settings_(settings), exclusive_or_(exclusive_or), spikes_(settings.coding == "spikes") {}
+        : settings_(settings), exclusive_or_(exclusive_or), spikes_(settings.coding == BitCoding::spikes) {}
 
     Index steps() const override { return settings_.steps; }
     Index inputs() const override { return settings_.inputs; }

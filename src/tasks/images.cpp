@@ -50,7 +50,7 @@ public:
                 fmt::format("images: task.validation = {} leaves none of the {} training pictures", settings.validation,
                             train_.count()),
                 "hold back fewer pictures");
-        const bool rows = settings.order == "rows";
+        const bool rows = settings.order == PictureOrder::rows;
         steps_ = rows ? a[1] : a[1] * a[2];
         inputs_ = rows ? a[2] : 1;
         const auto largest = [](const Pictures& p) {
@@ -109,8 +109,6 @@ private:
 std::unique_ptr<Task> make_images(const TaskSettings& settings) {
     require(!settings.images.empty(), Exit::usage, "images: task.images, the folder of the pictures, is empty",
             idx_suggestion);
-    require(settings.order == "rows" || settings.order == "pixels", Exit::usage,
-            fmt::format("images: task.order = \"{}\" is unknown", settings.order), "choose rows or pixels");
     require(settings.validation >= 0, Exit::usage,
             fmt::format("images: task.validation = {} is negative", settings.validation), "choose 0 or more pictures");
     return std::make_unique<Images>(settings);

@@ -10,15 +10,15 @@ namespace spikefloss {
 namespace {
 
 struct Entry {
-    const char* name;
+    TaskKind name;
     TaskFactory* make;
 };
 
 constexpr Entry tasks[] = {
-    {"delayed_copy", make_delayed_copy},
-    {"delayed_xor", make_delayed_xor},
-    {"cue_recall", make_cue_recall},
-    {"images", make_images},
+    {TaskKind::delayed_copy, make_delayed_copy},
+    {TaskKind::delayed_xor, make_delayed_xor},
+    {TaskKind::cue_recall, make_cue_recall},
+    {TaskKind::images, make_images},
 };
 
 }  // namespace
@@ -29,12 +29,9 @@ Index Batch::terms_per_sequence() const {
 }
 
 std::unique_ptr<Task> make_task(const TaskSettings& settings) {
-    std::string names;
-    for (const Entry& entry : tasks) {
+    for (const Entry& entry : tasks)
         if (settings.name == entry.name) return entry.make(settings);
-        names += (names.empty() ? "" : ", ") + std::string(entry.name);
-    }
-    throw Error(Exit::usage, fmt::format("task.name = \"{}\" is not a task", settings.name), "choose one of " + names);
+    throw Error(Exit::internal, fmt::format("task {} has no factory", name_of(settings.name)));
 }
 
 }  // namespace spikefloss

@@ -2,6 +2,7 @@
 // sequence, time), so ranks need not communicate and no result depends on the grid.
 #pragma once
 
+#include "core/choices.hpp"
 #include "core/random.hpp"
 #include "parallel/block_range.hpp"
 
@@ -48,26 +49,26 @@ public:
 
 // The settings of all tasks; each uses those that it needs. Times are in steps.
 struct TaskSettings {
-    std::string name = "delayed_xor";
+    TaskKind name = TaskKind::delayed_xor;
     std::uint64_t seed = 1;
-    Index steps = 300;              // T of delayed_copy and delayed_xor
-    Index delay = 10;               // d in steps
-    Index steps_per_bit = 1;        // how long each input bit lasts (delayed_copy, delayed_xor)
-    std::string coding = "direct";  // direct: x = the bit; spikes: two populations of inputs, one for each value
-    Index inputs = 1;               // M, for coding = spikes and cue_recall: a multiple of the number of populations
-    double rate_active = 0.5;       // spike probability per step of the population that codes the current value
-    double rate_silent = 0.0;       // and of the others
-    Index classes = 2;              // cue_recall
-    Index cues = 1;                 // cue_recall: number of cues, shown one after the other
+    Index steps = 300;        // T of delayed_copy and delayed_xor
+    Index delay = 10;         // d in steps
+    Index steps_per_bit = 1;  // how long each input bit lasts (delayed_copy, delayed_xor)
+    BitCoding coding = BitCoding::direct;
+    Index inputs = 1;          // M, for coding = spikes and cue_recall: a multiple of the number of populations
+    double rate_active = 0.5;  // spike probability per step of the population that codes the current value
+    double rate_silent = 0.0;  // and of the others
+    Index classes = 2;         // cue_recall
+    Index cues = 1;            // cue_recall: number of cues, shown one after the other
     Index cue_steps = 20;
     Index answer_steps = 20;
-    double noise = 0.05;         // cue_recall: spike probability per step of every input during delay and answer
-    std::string images;          // images: folder with the four IDX files, gzip-compressed or not
-    std::string order = "rows";  // rows: a picture row per step; pixels: a pixel per step
-    Index validation = 0;        // images held back from training, at the end of the training file (not the test file)
+    double noise = 0.05;  // cue_recall: spike probability per step of every input during delay and answer
+    std::string images;   // images: folder with the four IDX files, gzip-compressed or not
+    PictureOrder order = PictureOrder::rows;
+    Index validation = 0;  // images held back from training, at the end of the training file (not the test file)
 };
 
-// Throws Error(Exit::usage) for an unknown name or contradictory settings, Error(Exit::bad_file) for bad files.
+// Throws Error(Exit::usage) for contradictory settings, Error(Exit::bad_file) for bad files.
 std::unique_ptr<Task> make_task(const TaskSettings& settings);
 
 }  // namespace spikefloss

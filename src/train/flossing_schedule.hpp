@@ -1,6 +1,7 @@
 // When to floss: how many flossing steps come before a training step, and when flossing ends permanently.
 #pragma once
 
+#include "core/choices.hpp"
 #include "train/training_state.hpp"
 
 #include <cstdint>
@@ -9,11 +10,6 @@
 #include <vector>
 
 namespace spikefloss {
-
-enum class AdaptiveQuantity {
-    exponent,  // lambda_1, per step
-    gradient,  // log10 of |dL/dh[0]| / |dL/dh[T]|
-};
 
 struct Band {
     double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();

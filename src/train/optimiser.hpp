@@ -8,9 +8,6 @@
 
 namespace spikefloss {
 
-enum class OptimiserKind { adam, adamw, sgd };
-enum class RateSchedule { constant, cosine, step };
-
 struct OptimiserOptions {
     OptimiserKind kind = OptimiserKind::adam;
     double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.0, momentum = 0.0;

@@ -21,14 +21,13 @@ struct BackendCase {
 
 inline std::ostream& operator<<(std::ostream& out, const BackendCase& backend) { return out << backend.name; }
 
-inline std::string name_of(Sums sums) { return sums == Sums::float32 ? "float32" : "float64"; }
-
 // Named cuda_*: ctest runs these on their own.
 inline std::vector<BackendCase> cuda_backends() {
     std::vector<BackendCase> backends;
     for (Sums sums : {Sums::float32, Sums::float64})
-        backends.push_back({"cuda_" + name_of(sums),
-                            [=] { return make_backend(BackendChoice{.name = "cuda", .sums = sums}); }, why_no_cuda()});
+        backends.push_back({"cuda_" + std::string(name_of(sums)),
+                            [=] { return make_backend(BackendChoice{.kind = BackendKind::cuda, .sums = sums}); },
+                            why_no_cuda()});
     return backends;
 }
 
@@ -44,9 +43,10 @@ inline std::vector<BackendCase> limited_cuda_backends() {
     for (const Limited& limited : {Limited{"cuda_clusters", {14000, true, 0}}, Limited{"cuda_grid", {14000, false, 0}},
                                    Limited{"cuda_stepwise", {1024, false, 0}}, Limited{"cuda_small", {0, true, 1}},
                                    Limited{"cuda_grid_small", {14000, false, 4}}})
-        backends.push_back({limited.name,
-                            [=] { return make_backend(BackendChoice{.name = "cuda", .limits = limited.limits}); },
-                            why_no_cuda()});
+        backends.push_back(
+            {limited.name,
+             [=] { return make_backend(BackendChoice{.kind = BackendKind::cuda, .limits = limited.limits}); },
+             why_no_cuda()});
     return backends;
 }
 
@@ -55,8 +55,8 @@ inline std::vector<BackendCase> cpu_backends() {
     std::vector<BackendCase> backends;
     for (int threads : {1, 3})
         for (Sums sums : {Sums::float32, Sums::float64})
-            backends.push_back({"cpu_" + std::to_string(threads) + "_threads_" + name_of(sums),
-                                [=] { return make_backend("cpu", threads, sums); }});
+            backends.push_back({"cpu_" + std::to_string(threads) + "_threads_" + std::string(name_of(sums)),
+                                [=] { return make_backend(BackendKind::cpu, threads, sums); }});
     return backends;
 }
 
@@ -91,15 +91,15 @@ inline bool gpu_is_required() {
 // one that SPIKEFLOSS_TEST_BACKEND names. Ends the process, as a skipped test, if that is cuda and there is no GPU.
 inline std::unique_ptr<Backend> make_test_backend(int threads, Sums sums) {
 #ifdef SPIKEFLOSS_TEST_EMULATED
-    return make_backend("cuda", threads, sums);
+    return make_backend(BackendKind::cuda, threads, sums);
 #else
     const char* asked = std::getenv("SPIKEFLOSS_TEST_BACKEND");
-    const std::string name = asked ? asked : "cpu";
-    if (name == "cuda" && !why_no_cuda().empty()) {
+    const auto kind = choice_from<BackendKind>(asked ? asked : "cpu", "SPIKEFLOSS_TEST_BACKEND");
+    if (kind == BackendKind::cuda && !why_no_cuda().empty()) {
         std::printf("skipped: %s\n", why_no_cuda().c_str());
         std::exit(gpu_is_required() ? 1 : 0);
     }
-    return make_backend(name, threads, sums);
+    return make_backend(kind, threads, sums);
 #endif
 }
 

@@ -171,7 +171,7 @@ protected:
 
     // If the backend cannot run here, the CPU backend takes its place until SetUp skips the test.
     std::unique_ptr<Backend> owner =
-        GetParam().missing.empty() ? GetParam().make() : make_backend("cpu", 1, Sums::float32);
+        GetParam().missing.empty() ? GetParam().make() : make_backend(BackendKind::cpu, 1, Sums::float32);
     Backend& backend = *owner;
 };
 

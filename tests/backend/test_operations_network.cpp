@@ -115,7 +115,7 @@ TEST(CpuNetworkPasses, NetworksGiveTheSameBitsOnAnyThreads) {
     const Index steps = 40, b = 37, N = 70, M = 2, O = 2, row = b * N;
     std::vector<Doubles> first;
     for (int threads : {1, 2, 3, 8}) {
-        const auto backend = make_backend("cpu", threads, Sums::float32);
+        const auto backend = make_backend(BackendKind::cpu, threads, Sums::float32);
         const Neurons net({.threshold = 0.8f, .sharpness = 2.0f}, b, N);
         const Constants constants(*backend, net);
         const Buffer<float> w(*backend, random_floats(N * N, 1, 0.3f)), w_in(*backend, random_floats(N * M, 2)),

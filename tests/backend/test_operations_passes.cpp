@@ -187,7 +187,7 @@ TEST_P(PassOperations, RepeatedWithOtherValues) {
 // Without this check the two tests above could compare nothing.
 TEST(CpuPasses, AreTakenWithFloatSums) {
     for (Sums sums : {Sums::float32, Sums::float64}) {
-        const auto backend = make_backend("cpu", 2, sums);
+        const auto backend = make_backend(BackendKind::cpu, 2, sums);
         const PassShape shape{1, 2, 3};
         const Neurons net({}, 2, 3);
         const Constants constants(*backend, net);

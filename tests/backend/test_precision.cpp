@@ -20,7 +20,8 @@ protected:
     static bool on_cpu() { return GetParam().first == "cpu"; }
     static const Kept& kept() { return GetParam().second; }
     static std::unique_ptr<Backend> make(Precision precision, BackendChoice::DeviceLimits limits = {}) {
-        return make_backend(BackendChoice{.name = GetParam().first, .precision = precision, .limits = limits});
+        return make_backend(BackendChoice{
+            .kind = on_cpu() ? BackendKind::cpu : BackendKind::cuda, .precision = precision, .limits = limits});
     }
 };
 

@@ -112,7 +112,7 @@ TEST_P(SameBits, StatesForwards) {
                          readout};
         },
         [&](const Given& given) {
-            const auto cpu = make_backend("cpu", 1, Sums::float32);
+            const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float32);
             const Results expected = results_of(*cpu, given, How::loop);
             spikes += spikes_in(expected);
             expect_same(results_of(backend, given, How::whole_passes), expected);
@@ -143,7 +143,8 @@ TEST_P(SameBits, GradientsOfExactSums) {
                          readout};
         },
         [&](const Given& given) {
-            const auto cpu = make_backend("cpu", 1, Sums::float32), wide = make_backend("cpu", 1, Sums::float64);
+            const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float32),
+                       wide = make_backend(BackendKind::cpu, 1, Sums::float64);
             const Results expected = results_of(*cpu, given, How::loop);
             expect_same(results_of(*wide, given, How::loop), expected);  // the sums are exact
             for (const double g : expected.dw) size += std::abs(g);
@@ -174,7 +175,7 @@ TEST_P(SameBits, GradientsOfSumsInDouble) {
                          readout};
         },
         [&](const Given& given) {
-            const auto cpu = make_backend("cpu", 1, Sums::float64);
+            const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float64);
             Results expected = results_of(*cpu, given, How::loop), results = results_of(backend, given, How::loop);
             // Squares of floats of any size are not exact in double.
             EXPECT_TRUE(near_in_norm(results.squares, expected.squares, 1e-15));

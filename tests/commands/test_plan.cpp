@@ -205,7 +205,7 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
 
 TEST(Plan, SegmentsAndTheAdjointCap) {
     Config config = small_config("");
-    config.train.tape = "segments";
+    config.train.tape = TapeKind::segments;
     config.train.adjoint_cap = 2.0;
     compare_on_all_grids(config);
 }

@@ -44,8 +44,11 @@ struct RandomValue {
     }
     void operator()(double* value) { *value = number(); }
     void operator()(std::string* value) {
-        *value = key.choices.empty() ? "a \"quoted\\ name\"\twith # = [x], \n line ends, \x01 and \xc3\xa9"
-                                     : key.choices[random() % key.choices.size()];
+        *value = "a \"quoted\\ name\"\twith # = [x], \n line ends, \x01 and \xc3\xa9";
+    }
+    template <HasNames Choice>
+    void operator()(Choice* value) {
+        *value = choices<Choice>[random() % std::size(choices<Choice>)].value;
     }
     template <class T>
     void operator()(std::vector<T>* values) {
@@ -146,7 +149,7 @@ TEST(ConfigText, FileSetsWhatItNamesAndNothingElse) {
     EXPECT_EQ(config.train.batch, 4);
     EXPECT_EQ(config.network.tau_mem, 20.0);
     EXPECT_EQ(config.flossing.target, (std::vector<double>{0, -0.5}));
-    EXPECT_EQ(config.flossing.schedule, (std::vector<std::string>{"before", "every"}));
+    EXPECT_EQ(config.flossing.schedule, (std::vector{FlossingTime::before, FlossingTime::every}));
     EXPECT_FALSE(config.flossing.through_state);
     config.train.batch = defaults.train.batch;
     config.network.tau_mem = defaults.network.tau_mem;
@@ -167,9 +170,9 @@ TEST(ConfigSet, Scalars) {
 }
 
 TEST(ConfigSet, StringsBareAndQuoted) {
-    EXPECT_EQ(after_set({"network.reset=none"}).network.reset, "none");
-    EXPECT_EQ(after_set({"network.reset = \"none\""}).network.reset, "none");
-    EXPECT_EQ(after_set({"network.reset='none'"}).network.reset, "none");
+    EXPECT_EQ(after_set({"network.reset=none"}).network.reset, Reset::none);
+    EXPECT_EQ(after_set({"network.reset = \"none\""}).network.reset, Reset::none);
+    EXPECT_EQ(after_set({"network.reset='none'"}).network.reset, Reset::none);
     EXPECT_EQ(after_set({"parallel.grid=2x3"}).parallel.grid, "2x3");
     EXPECT_EQ(after_set({"run.directory=/tmp/a b=c#d"}).run.directory, "/tmp/a b=c#d");
     EXPECT_EQ(after_set({"run.directory=2024"}).run.directory, "2024");
@@ -179,14 +182,14 @@ TEST(ConfigSet, StringsBareAndQuoted) {
 }
 
 TEST(ConfigSet, Lists) {
-    using Words = std::vector<std::string>;
+    using Times = std::vector<FlossingTime>;
     using Numbers = std::vector<double>;
     for (const char* text : {"flossing.schedule=[\"before\", \"every\"]", "flossing.schedule=before,every",
                              "flossing.schedule=[before, every]", "flossing.schedule=\"before\",\"every\""})
-        EXPECT_EQ(after_set({text}).flossing.schedule, (Words{"before", "every"})) << text;
-    EXPECT_EQ(after_set({"flossing.schedule=at"}).flossing.schedule, Words{"at"});
-    EXPECT_EQ(after_set({"flossing.schedule=at", "flossing.schedule=[]"}).flossing.schedule, Words{});
-    EXPECT_EQ(after_set({"flossing.schedule=at", "flossing.schedule="}).flossing.schedule, Words{});
+        EXPECT_EQ(after_set({text}).flossing.schedule, (Times{FlossingTime::before, FlossingTime::every})) << text;
+    EXPECT_EQ(after_set({"flossing.schedule=at"}).flossing.schedule, Times{FlossingTime::at});
+    EXPECT_EQ(after_set({"flossing.schedule=at", "flossing.schedule=[]"}).flossing.schedule, Times{});
+    EXPECT_EQ(after_set({"flossing.schedule=at", "flossing.schedule="}).flossing.schedule, Times{});
     EXPECT_EQ(after_set({"flossing.target=-0.05"}).flossing.target, Numbers{-0.05});
     EXPECT_EQ(after_set({"flossing.target=[0, -0.5]"}).flossing.target, (Numbers{0, -0.5}));
     EXPECT_EQ(after_set({"flossing.at=100,200"}).flossing.at, (std::vector<std::int64_t>{100, 200}));

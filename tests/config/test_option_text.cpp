@@ -27,7 +27,7 @@ TEST(OptionText, TakesWhatTheKeyTakes) {
     EXPECT_EQ(config.flossing.exponents, 7);
     EXPECT_EQ(config.flossing.target, std::vector<double>{0.5});
     EXPECT_EQ(config.watchdog.seconds, 2.5);
-    EXPECT_EQ(config.parallel.backend, "cpu");
+    EXPECT_EQ(config.parallel.backend, BackendKind::cpu);
     set_key_text("flossing.target", "0, -0.25", "", config);
     EXPECT_EQ(config.flossing.target, (std::vector<double>{0.0, -0.25}));
 }

@@ -94,11 +94,11 @@ TEST_F(SweepFile, PointsHaveTheConfigOfBaseAndAssignments) {
     const Config config = config_of(sweep, points[7]);
     EXPECT_EQ(points[7].values, (Names{"float64", "2.5", "flossed", "4"}));
     EXPECT_EQ(config.run.seed, 4);
-    EXPECT_EQ(config.run.sums, "float64");
+    EXPECT_EQ(config.run.sums, Sums::float64);
     EXPECT_EQ(config.network.tau_mem, 2.5);
     EXPECT_EQ(config.train.batch, 8);
     EXPECT_EQ(config.train.steps, 30);
-    EXPECT_EQ(config.flossing.schedule, Names{"before"});
+    EXPECT_EQ(config.flossing.schedule, std::vector{FlossingTime::before});
     EXPECT_EQ(config.flossing.before, 5);
     EXPECT_TRUE(config_of(sweep, points[6]).flossing.schedule.empty());
     EXPECT_EQ(config_of(sweep, points[6]).flossing.before, 0);

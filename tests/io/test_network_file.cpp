@@ -1,7 +1,6 @@
 // /network and /sequences: golden files are read as by their own loader; any grid reads the files of any other.
 #include "io/files.hpp"
 #include "io/hdf5_checksum.hpp"
-#include "network/model_names.hpp"
 
 namespace spikefloss::test {
 namespace {
@@ -142,16 +141,21 @@ TEST(NetworkFile, ParametersOfAnotherGroup) {
         "/gradient/deep/w_in has shape [7, 2] but must be");
 }
 
-TEST(ModelNames, EveryNameIsReadBack) {
-    for (Reset r : {Reset::zero, Reset::subtract, Reset::none}) EXPECT_EQ(reset_from_name(to_string(r), ""), r);
-    for (Surrogate s :
-         {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid, Surrogate::gaussian, Surrogate::triangle})
-        EXPECT_EQ(surrogate_from_name(to_string(s), ""), s);
-    for (Readout r : {Readout::membrane, Readout::spikes}) EXPECT_EQ(readout_from_name(to_string(r), ""), r);
-    for (JacobianReset r : {JacobianReset::detached, JacobianReset::ignored})
-        EXPECT_EQ(jacobian_reset_from_name(to_string(r), ""), r);
-    expect_contains(error_of(Exit::bad_file, [] { jacobian_reset_from_name("none", "--jacobian-reset"); }),
-                    "--jacobian-reset: 'none' is not known");
+TEST(Choices, NamesAreReadBack) {
+    const auto read_back = [](const auto& table) {
+        for (const auto& [value, name] : table) {
+            EXPECT_EQ(name_of(value), name);
+            EXPECT_EQ(choice_from<std::decay_t<decltype(value)>>(name, ""), value);
+        }
+    };
+    read_back(choices<Reset>);
+    read_back(choices<Surrogate>);
+    read_back(choices<Readout>);
+    read_back(choices<JacobianReset>);
+    const std::string text =
+        error_of(Exit::bad_file, [] { choice_from<Surrogate>("fast_sigmoit", "a.h5: attribute surrogate"); });
+    expect_contains(text, "a.h5: attribute surrogate: 'fast_sigmoit' is not known");
+    expect_contains(text, "choose one of fast_sigmoid, arctan, sigmoid, gaussian, triangle");
 }
 
 }  // namespace

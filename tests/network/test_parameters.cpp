@@ -2,7 +2,6 @@
 // all), at the place given by the segments; names; and the agreement of ranks about a network.
 #include "backend/cpu_backend.hpp"
 #include "core/error.hpp"
-#include "network/model_names.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
 
@@ -69,27 +68,6 @@ TEST(Parameters, NamesAreThoseOfTheFiles) {
     for (Parameter p : all_parameters) names.emplace_back(name_of(p));
     for (const auto& [name, values] : reference::all_parameters) reference_names.emplace_back(name);
     EXPECT_EQ(names, reference_names);
-}
-
-TEST(ModelNames, GoThereAndBackAndListTheKnown) {
-    for (const Reset reset : {Reset::zero, Reset::subtract, Reset::none})
-        EXPECT_EQ(reset_from_name(to_string(reset), ""), reset);
-    for (const Surrogate s :
-         {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid, Surrogate::gaussian, Surrogate::triangle})
-        EXPECT_EQ(surrogate_from_name(to_string(s), ""), s);
-    for (const Readout r : {Readout::membrane, Readout::spikes}) EXPECT_EQ(readout_from_name(to_string(r), ""), r);
-    for (const JacobianReset r : {JacobianReset::detached, JacobianReset::ignored})
-        EXPECT_EQ(jacobian_reset_from_name(to_string(r), ""), r);
-    EXPECT_EQ(to_string(Reset::subtract), "subtract");
-    EXPECT_EQ(to_string(Surrogate::fast_sigmoid), "fast_sigmoid");
-    try {
-        surrogate_from_name("fast_sigmoit", "a.h5: attribute surrogate");
-        ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-        EXPECT_EQ(error.code(), Exit::bad_file);
-        EXPECT_EQ(std::string(error.what()).find("a.h5: attribute surrogate"), 0u);
-        EXPECT_NE(std::string(error.what()).find("triangle"), std::string::npos);
-    }
 }
 
 // One neuron with a synaptic current makes the state 2N on every rank, also on ranks that own only alpha = 0.

@@ -19,7 +19,9 @@ namespace spikefloss {
 namespace {
 
 struct Case {
-    std::string name, backend, comm;
+    std::string name;
+    BackendKind backend;
+    CommKind comm;
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& which) { return out << which.name; }
@@ -42,7 +44,7 @@ protected:
     template <class Test>
     void for_every_communicator(Test&& test) {
 #ifdef SPIKEFLOSS_TEST_EMULATED
-        setenv("SPIKEFLOSS_EMULATION_DEVICES", GetParam().comm == "nccl" ? "6" : "1", 1);
+        setenv("SPIKEFLOSS_EMULATION_DEVICES", GetParam().comm == CommKind::nccl ? "6" : "1", 1);
         setenv("SPIKEFLOSS_EMULATION_SEED", "1", 1);
         for_every_grid(test);
         unsetenv("SPIKEFLOSS_EMULATION_SEED");
@@ -56,10 +58,10 @@ private:
         const int ranks = world(MPI_Comm_size), rank = world(MPI_Comm_rank);
         for (int P = 1; P <= ranks; ++P) {
             if (ranks % P != 0) continue;
-            const auto backend = make_backend({.name = GetParam().backend,
+            const auto backend = make_backend({.kind = GetParam().backend,
                                                .local_rank = rank,
                                                .local_ranks = ranks,
-                                               .share_device = GetParam().comm == "staged"});
+                                               .share_device = GetParam().comm == CommKind::staged});
             ProcessGrid grid(MPI_COMM_WORLD, {P, ranks / P}, 60.0);
             connect(GetParam().comm, *backend, grid);
             for (Communicator* communicator : {&grid.world(), &grid.neurons(), &grid.batch()}) {
@@ -173,7 +175,7 @@ TEST_P(DeviceCommunicators, TakeTheirPlaceInTheQueue) {
 TEST_P(DeviceCommunicators, SumsInTwoHalves) {
     for_every_communicator([](Backend& backend, Communicator& communicator) {
         const auto ranks = static_cast<float>(communicator.size());
-        EXPECT_EQ(communicator.overlaps(), GetParam().comm == "nccl");
+        EXPECT_EQ(communicator.overlaps(), GetParam().comm == CommKind::nccl);
         Buffer<float> data(backend, std::vector<float>(1000, 1.0f)), other(backend, std::vector<float>(500, 1.0f));
         for (int round = 0; round < 3; ++round) {
             multiply(backend, data.data(), 2.0f, 600);
@@ -198,8 +200,8 @@ TEST_P(DeviceCommunicators, SumsInTwoHalves) {
 TEST_P(DeviceCommunicators, CollectivesAreRecorded) {
     for_every_communicator([](Backend& backend, Communicator& communicator) {
         const std::unique_ptr<Recording> recording = backend.recording();
-        EXPECT_EQ(recording == nullptr, GetParam().backend == "cpu");
-        EXPECT_EQ(communicator.recorded(), GetParam().comm == "nccl");
+        EXPECT_EQ(recording == nullptr, GetParam().backend == BackendKind::cpu);
+        EXPECT_EQ(communicator.recorded(), GetParam().comm == CommKind::nccl);
         if (!communicator.recorded()) return;
         const auto ranks = static_cast<float>(communicator.size());
         const std::vector<Index> bytes(static_cast<std::size_t>(communicator.size()), 100 * sizeof(float));
@@ -223,10 +225,10 @@ TEST_P(DeviceCommunicators, CollectivesAreRecorded) {
 }
 
 TEST_P(DeviceCommunicators, OthersAreRefused) {
-    const auto backend = make_backend({.name = GetParam().backend, .share_device = true});
+    const auto backend = make_backend({.kind = GetParam().backend, .share_device = true});
     ProcessGrid grid(MPI_COMM_WORLD, {1, world(MPI_Comm_size)}, 60.0);
     try {
-        connect(GetParam().backend == "cpu" ? "nccl" : "mpi", *backend, grid);
+        connect(GetParam().backend == BackendKind::cpu ? CommKind::nccl : CommKind::mpi, *backend, grid);
         ADD_FAILURE() << "connected";
     } catch (const Error& error) {
         EXPECT_EQ(error.code(), Exit::usage);
@@ -234,10 +236,10 @@ TEST_P(DeviceCommunicators, OthersAreRefused) {
 }
 
 std::vector<Case> cases() {
-    std::vector<Case> all = {{"cpu_mpi", "cpu", "mpi"}};
+    std::vector<Case> all = {{"cpu_mpi", BackendKind::cpu, CommKind::mpi}};
     if (why_no_cuda().empty()) {
-        all.push_back({"cuda_staged", "cuda", "staged"});
-        all.push_back({"cuda_nccl", "cuda", "nccl"});
+        all.push_back({"cuda_staged", BackendKind::cuda, CommKind::staged});
+        all.push_back({"cuda_nccl", BackendKind::cuda, CommKind::nccl});
     } else if (std::getenv("SPIKEFLOSS_TEST_BACKEND")) {  // the entry for a GPU
         std::printf("skipped: %s\n", why_no_cuda().c_str());
         if (testing_support::gpu_is_required()) std::exit(1);

@@ -12,7 +12,7 @@ namespace spikefloss::testing_support {
 
 inline std::unique_ptr<Task> small_task() {
     TaskSettings settings;
-    settings.name = "delayed_xor";
+    settings.name = TaskKind::delayed_xor;
     settings.seed = 3;
     settings.steps = 24;
     settings.delay = 4;

@@ -10,16 +10,16 @@
 namespace spikefloss {
 namespace {
 
-TaskSettings bits_settings(const std::string& name, const std::string& coding) {
+TaskSettings bits_settings(TaskKind name, BitCoding coding) {
     TaskSettings s;
     s.name = name, s.coding = coding, s.steps = 200, s.delay = 12, s.steps_per_bit = 3;
-    s.inputs = coding == "spikes" ? 60 : 1;
+    s.inputs = coding == BitCoding::spikes ? 60 : 1;
     return s;
 }
 
 TaskSettings cue_settings() {
     TaskSettings s;
-    s.name = "cue_recall", s.classes = 3, s.inputs = 39, s.cue_steps = 20, s.delay = 30, s.answer_steps = 5;
+    s.name = TaskKind::cue_recall, s.classes = 3, s.inputs = 39, s.cue_steps = 20, s.delay = 30, s.answer_steps = 5;
     s.rate_active = 0.4, s.rate_silent = 0.02, s.noise = 0.1;
     return s;
 }
@@ -36,8 +36,8 @@ int decoded_bit(const Batch& batch, Index t, Index j) {
 }
 
 TEST(DelayedBits, TargetsFollowFromInputs) {
-    for (const std::string name : {"delayed_copy", "delayed_xor"})
-        for (const std::string coding : {"direct", "spikes"})
+    for (const TaskKind name : {TaskKind::delayed_copy, TaskKind::delayed_xor})
+        for (const BitCoding coding : {BitCoding::direct, BitCoding::spikes})
             for (const Index s : {1, 3}) {
                 auto settings = bits_settings(name, coding);
                 settings.steps_per_bit = s;
@@ -56,8 +56,8 @@ TEST(DelayedBits, TargetsFollowFromInputs) {
                         }
                         if (t < 12) continue;
                         const int old = decoded_bit(batch, t - 12, j);
-                        EXPECT_EQ(target, name == "delayed_copy" ? old : old ^ decoded_bit(batch, t - 6, j))
-                            << name << " " << coding << " t = " << t << " j = " << j;
+                        EXPECT_EQ(target, name == TaskKind::delayed_copy ? old : old ^ decoded_bit(batch, t - 6, j))
+                            << name_of(name) << " " << name_of(coding) << " t = " << t << " j = " << j;
                         ones += target == 1;
                     }
                 EXPECT_GT(ones, 4 * 188 / 4);
@@ -66,14 +66,14 @@ TEST(DelayedBits, TargetsFollowFromInputs) {
 }
 
 TEST(DelayedBits, CopyWithoutDelayIsTheInput) {
-    auto settings = bits_settings("delayed_copy", "direct");
+    auto settings = bits_settings(TaskKind::delayed_copy, BitCoding::direct);
     settings.delay = 0;
     const Batch batch = whole_batch(*make_task(settings), Purpose::train, 0, 5);
     EXPECT_EQ(batch.target, batch.x);
 }
 
 TEST(DelayedBits, BitsAreFairAndIndependent) {
-    auto settings = bits_settings("delayed_copy", "direct");
+    auto settings = bits_settings(TaskKind::delayed_copy, BitCoding::direct);
     settings.steps = 1000, settings.steps_per_bit = 1;
     const Index B = 400, T = 1000;
     const Batch batch = whole_batch(*make_task(settings), Purpose::train, 0, B);
@@ -91,7 +91,7 @@ TEST(DelayedBits, BitsAreFairAndIndependent) {
 }
 
 TEST(DelayedBits, SpikeRatesOfBothPopulations) {
-    auto settings = bits_settings("delayed_copy", "spikes");
+    auto settings = bits_settings(TaskKind::delayed_copy, BitCoding::spikes);
     settings.rate_active = 0.3, settings.rate_silent = 0.05, settings.inputs = 26, settings.steps = 600,
     settings.delay = 3;
     const Index B = 60, T = 600, M = 26;
@@ -203,7 +203,8 @@ TEST(CueRecall, NoNoiseIsSilence) {
 }
 
 std::vector<TaskSettings> all_settings() {
-    return {bits_settings("delayed_copy", "direct"), bits_settings("delayed_xor", "spikes"), cue_settings()};
+    return {bits_settings(TaskKind::delayed_copy, BitCoding::direct),
+            bits_settings(TaskKind::delayed_xor, BitCoding::spikes), cue_settings()};
 }
 
 TEST(GeneratedTasks, SplittingTheBatchChangesNothing) {
@@ -231,7 +232,7 @@ TEST(GeneratedTasks, PurposesStepsSequencesAndSeedsDiffer) {
         }
         std::sort(drawn.begin(), drawn.end());
         EXPECT_EQ(drawn.size(), 3u * 4 * 3 * 3);
-        EXPECT_EQ(std::adjacent_find(drawn.begin(), drawn.end()), drawn.end()) << settings.name;
+        EXPECT_EQ(std::adjacent_find(drawn.begin(), drawn.end()), drawn.end()) << name_of(settings.name);
     }
 }
 
@@ -257,7 +258,7 @@ TEST(SequenceRandom, SpikesAreWordsBelowTheProbability) {
 }
 
 TEST(GeneratedTasks, StepsBeyondTheCounterAreRefused) {
-    const auto task = make_task(bits_settings("delayed_xor", "direct"));
+    const auto task = make_task(bits_settings(TaskKind::delayed_xor, BitCoding::direct));
     for (const std::int64_t step : {std::int64_t{-1}, std::int64_t{1} << 32})
         expect_error(Exit::usage, "step number", [&] { whole_batch(*task, Purpose::train, step, 1); });
 }
@@ -269,9 +270,9 @@ TEST(GeneratedTasks, ContradictorySettingsAreRefused) {
         expect_error(Exit::usage, piece, [&] { make_task(settings); });
     };
     using S = TaskSettings;
-    const S copy = bits_settings("delayed_copy", "direct"), exclusive = bits_settings("delayed_xor", "direct"),
-            spikes = bits_settings("delayed_xor", "spikes"), cue = cue_settings();
-    refused(copy, "delayed_copy, delayed_xor, cue_recall, images", [](S& s) { s.name = "delayed_nand"; });
+    const S copy = bits_settings(TaskKind::delayed_copy, BitCoding::direct),
+            exclusive = bits_settings(TaskKind::delayed_xor, BitCoding::direct),
+            spikes = bits_settings(TaskKind::delayed_xor, BitCoding::spikes), cue = cue_settings();
     refused(copy, "task.delay is 13 steps, not a multiple of 3", [](S& s) { s.delay = 13; });
     refused(copy, "task.delay is -3 steps", [](S& s) { s.delay = -3; });
     refused(exclusive, "task.delay is 15 steps, not a multiple of 6", [](S& s) { s.delay = 15; });
@@ -283,7 +284,6 @@ TEST(GeneratedTasks, ContradictorySettingsAreRefused) {
     refused(copy, "task.steps_per_bit = 0", [](S& s) { s.steps_per_bit = 0; });
     refused(copy, "task.steps_per_bit = 201", [](S& s) { s.steps_per_bit = 201; });
     refused(copy, "task.inputs = 2", [](S& s) { s.inputs = 2; });
-    refused(copy, "task.coding = \"morse\"", [](S& s) { s.coding = "morse"; });
     refused(spikes, "task.inputs = 61", [](S& s) { s.inputs = 61; });
     refused(spikes, "task.inputs = 0", [](S& s) { s.inputs = 0; });
     refused(spikes, "not a probability", [](S& s) { s.rate_active = 1.5; });

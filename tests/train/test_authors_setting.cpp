@@ -24,8 +24,8 @@ TEST(AuthorsSetting, FlossesTenfold) {
     EXPECT_EQ(config.task.inputs, 100);
     EXPECT_EQ(config.flossing.exponents, 50);
     EXPECT_EQ(config.network.sharpness, 5.0);
-    EXPECT_EQ(config.network.surrogate, "fast_sigmoid");
-    EXPECT_EQ(config.flossing.jacobian_reset, "ignored");
+    EXPECT_EQ(config.network.surrogate, Surrogate::fast_sigmoid);
+    EXPECT_EQ(config.flossing.jacobian_reset, JacobianReset::ignored);
     EXPECT_EQ(config.flossing.batch, 1);
     EXPECT_EQ(config.flossing.before, 100);
     config.diagnostics.exponents = 50;

@@ -1,0 +1,199 @@
+// The choices of the program. Each is an enum with one table of the names of its values, in the order in which messages
+// list them. Configs, files, the command line and messages take the names from here, so every folder may include this.
+#pragma once
+
+#include <array>
+#include <csignal>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace spikefloss {
+
+template <class Choice>
+struct Named {
+    Choice value;
+    std::string_view name;
+};
+
+// The table of an enum.
+template <class Choice>
+inline constexpr bool choices = false;
+
+// The effect of a spike on the membrane (neuron/lif.hpp).
+enum class Reset { zero, subtract, none };
+template <>
+inline constexpr Named<Reset> choices<Reset>[] = {
+    {Reset::zero, "zero"}, {Reset::subtract, "subtract"}, {Reset::none, "none"}};
+
+// The shape of the surrogate derivative (neuron/surrogate.hpp).
+enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
+template <>
+inline constexpr Named<Surrogate> choices<Surrogate>[] = {{Surrogate::fast_sigmoid, "fast_sigmoid"},
+                                                          {Surrogate::arctan, "arctan"},
+                                                          {Surrogate::sigmoid, "sigmoid"},
+                                                          {Surrogate::gaussian, "gaussian"},
+                                                          {Surrogate::triangle, "triangle"}};
+
+// Whether z, the input of the readout, is the membrane or the spike.
+enum class Readout { membrane, spikes };
+template <>
+inline constexpr Named<Readout> choices<Readout>[] = {{Readout::membrane, "membrane"}, {Readout::spikes, "spikes"}};
+
+// Whether the reset factor (1 - s) is in the tangent map: `ignored` leaves it out, as the authors' script does.
+enum class JacobianReset { detached, ignored };
+template <>
+inline constexpr Named<JacobianReset> choices<JacobianReset>[] = {{JacobianReset::detached, "detached"},
+                                                                  {JacobianReset::ignored, "ignored"}};
+
+// Initial recurrent weights.
+enum class WeightInit { gaussian, orthogonal };
+template <>
+inline constexpr Named<WeightInit> choices<WeightInit>[] = {{WeightInit::gaussian, "gaussian"},
+                                                            {WeightInit::orthogonal, "orthogonal"}};
+
+// The parameters of a network. Their datasets in files have the same names.
+enum class Parameter { w_in, w_rec, bias, w_out, bias_out, alpha, beta, kappa, initial_current, initial_membrane };
+template <>
+inline constexpr Named<Parameter> choices<Parameter>[] = {{Parameter::w_in, "w_in"},
+                                                          {Parameter::w_rec, "w_rec"},
+                                                          {Parameter::bias, "bias"},
+                                                          {Parameter::w_out, "w_out"},
+                                                          {Parameter::bias_out, "bias_out"},
+                                                          {Parameter::alpha, "alpha"},
+                                                          {Parameter::beta, "beta"},
+                                                          {Parameter::kappa, "kappa"},
+                                                          {Parameter::initial_current, "initial_current"},
+                                                          {Parameter::initial_membrane, "initial_membrane"}};
+
+enum class TaskKind { delayed_copy, delayed_xor, cue_recall, images };
+template <>
+inline constexpr Named<TaskKind> choices<TaskKind>[] = {{TaskKind::delayed_copy, "delayed_copy"},
+                                                        {TaskKind::delayed_xor, "delayed_xor"},
+                                                        {TaskKind::cue_recall, "cue_recall"},
+                                                        {TaskKind::images, "images"}};
+
+// The input of a bit: the number itself, or spikes of two populations, one for each value.
+enum class BitCoding { direct, spikes };
+template <>
+inline constexpr Named<BitCoding> choices<BitCoding>[] = {{BitCoding::direct, "direct"}, {BitCoding::spikes, "spikes"}};
+
+// The input of a picture at one step: a row, or a pixel.
+enum class PictureOrder { rows, pixels };
+template <>
+inline constexpr Named<PictureOrder> choices<PictureOrder>[] = {{PictureOrder::rows, "rows"},
+                                                                {PictureOrder::pixels, "pixels"}};
+
+enum class OptimiserKind { adam, adamw, sgd };
+template <>
+inline constexpr Named<OptimiserKind> choices<OptimiserKind>[] = {
+    {OptimiserKind::adam, "adam"}, {OptimiserKind::adamw, "adamw"}, {OptimiserKind::sgd, "sgd"}};
+
+// The course of the learning rate.
+enum class RateSchedule { constant, cosine, step };
+template <>
+inline constexpr Named<RateSchedule> choices<RateSchedule>[] = {
+    {RateSchedule::constant, "constant"}, {RateSchedule::cosine, "cosine"}, {RateSchedule::step, "step"}};
+
+// full: the states of all T steps, for code that reads membranes. segments: of about sqrt(T) steps, and their first
+// states; this saves memory and costs one more forward pass.
+enum class TapeKind { full, segments };
+template <>
+inline constexpr Named<TapeKind> choices<TapeKind>[] = {{TapeKind::full, "full"}, {TapeKind::segments, "segments"}};
+
+enum class FlossingTime { before, at, every, adaptive };
+template <>
+inline constexpr Named<FlossingTime> choices<FlossingTime>[] = {{FlossingTime::before, "before"},
+                                                                {FlossingTime::at, "at"},
+                                                                {FlossingTime::every, "every"},
+                                                                {FlossingTime::adaptive, "adaptive"}};
+
+// exponent: lambda_1, per step; gradient: log10 of |dL/dh[0]| / |dL/dh[T]|.
+enum class AdaptiveQuantity { exponent, gradient };
+template <>
+inline constexpr Named<AdaptiveQuantity> choices<AdaptiveQuantity>[] = {{AdaptiveQuantity::exponent, "exponent"},
+                                                                        {AdaptiveQuantity::gradient, "gradient"}};
+
+// The type in which sums over neurons, sequences and time are accumulated and sent between ranks: float32 for speed;
+// float64 so that the rounded result does not depend on the order of the terms, that is, on the grid.
+enum class Sums { float32, float64 };
+template <>
+inline constexpr Named<Sums> choices<Sums>[] = {{Sums::float32, "float32"}, {Sums::float64, "float64"}};
+
+// The precision of products of float matrices, if the hardware has a choice: float (fp32), or operands rounded to TF32
+// or bfloat16, which is faster and less exact. The CPU always uses fp32.
+enum class Precision { fp32, tf32, bf16 };
+template <>
+inline constexpr Named<Precision> choices<Precision>[] = {
+    {Precision::fp32, "fp32"}, {Precision::tf32, "tf32"}, {Precision::bf16, "bf16"}};
+
+// automatic: cuda where there is a GPU, else cpu.
+enum class BackendKind { automatic, cpu, cuda };
+template <>
+inline constexpr Named<BackendKind> choices<BackendKind>[] = {
+    {BackendKind::automatic, "auto"}, {BackendKind::cpu, "cpu"}, {BackendKind::cuda, "cuda"}};
+
+// Between ranks. automatic: mpi with the backend cpu, nccl with cuda. staged: from GPUs through host memory.
+enum class CommKind { automatic, mpi, nccl, staged };
+template <>
+inline constexpr Named<CommKind> choices<CommKind>[] = {
+    {CommKind::automatic, "auto"}, {CommKind::mpi, "mpi"}, {CommKind::nccl, "nccl"}, {CommKind::staged, "staged"}};
+
+// The values are the numbers of the signals.
+enum class StopSignal : int { usr1 = SIGUSR1, usr2 = SIGUSR2, term = SIGTERM, hup = SIGHUP, xcpu = SIGXCPU };
+template <>
+inline constexpr Named<StopSignal> choices<StopSignal>[] = {{StopSignal::usr1, "USR1"},
+                                                            {StopSignal::usr2, "USR2"},
+                                                            {StopSignal::term, "TERM"},
+                                                            {StopSignal::hup, "HUP"},
+                                                            {StopSignal::xcpu, "XCPU"}};
+
+// An enum with a table.
+template <class Choice>
+concept HasNames = std::size(choices<Choice>)
+> 0;
+
+template <HasNames Choice>
+constexpr std::string_view name_of(Choice value) {
+    for (const auto& choice : choices<Choice>)
+        if (choice.value == value) return choice.name;
+    return {};  // no value of the enum
+}
+
+template <HasNames Choice>
+std::vector<std::string> names_of() {
+    std::vector<std::string> names;
+    for (const auto& choice : choices<Choice>) names.emplace_back(choice.name);
+    return names;
+}
+
+// The value with this name, or nothing.
+template <HasNames Choice>
+constexpr std::optional<Choice> find_choice(std::string_view name) {
+    for (const auto& choice : choices<Choice>)
+        if (choice.name == name) return choice.value;
+    return std::nullopt;
+}
+
+// Throws Error(Exit::bad_file) that begins with `where` ("a.h5: attribute reset of /network") and lists the known
+// names.
+[[noreturn]] void refuse_name(std::string_view name, const std::vector<std::string>& known, const std::string& where);
+
+// The value with this name. Calls refuse_name if there is none.
+template <HasNames Choice>
+Choice choice_from(std::string_view name, const std::string& where) {
+    if (const auto choice = find_choice<Choice>(name)) return *choice;
+    refuse_name(name, names_of<Choice>(), where);
+}
+
+inline constexpr int parameter_count = std::size(choices<Parameter>);
+// Their values count from 0 in the order of the table.
+inline constexpr std::array<Parameter, parameter_count> all_parameters = [] {
+    std::array<Parameter, parameter_count> all{};
+    for (std::size_t p = 0; p < all.size(); ++p) all[p] = choices<Parameter>[p].value;
+    return all;
+}();
+
+}  // namespace spikefloss
