@@ -54,26 +54,7 @@ FlossingScheduleOptions floss_schedule(const Config& config) {
 }  // namespace
 
 TaskSettings task_settings(const Config& config) {
-    const TaskConfig& task = config.task;
-    TaskSettings settings;
-    settings.name = task.name;
-    settings.seed = static_cast<std::uint64_t>(config.run.seed);
-    settings.steps = steps_of(config, task.duration, "task.duration");
-    settings.delay = steps_of(config, task.delay, "task.delay");
-    settings.steps_per_bit = task.steps_per_bit;
-    settings.coding = task.coding;
-    settings.inputs = task.inputs;
-    settings.rate_active = task.rate_active;
-    settings.rate_silent = task.rate_silent;
-    settings.classes = task.classes;
-    settings.cues = task.cues;
-    settings.cue_steps = steps_of(config, task.cue, "task.cue");
-    settings.answer_steps = steps_of(config, task.answer, "task.answer");
-    settings.noise = task.noise;
-    settings.images = task.images;
-    settings.order = task.order;
-    settings.validation = task.validation;
-    return settings;
+    return {config.task, config.network.dt, static_cast<std::uint64_t>(config.run.seed)};
 }
 
 InitialNetwork initial_settings(const Config& config, const Task& task) {

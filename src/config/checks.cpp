@@ -44,92 +44,6 @@ void check_decays(const NetworkConfig& network) {
     check_decay(network.dt, network.tau_out, 0.0, "network.tau_out");
 }
 
-bool has_bits(const TaskConfig& task) {
-    return task.name == TaskKind::delayed_copy || task.name == TaskKind::delayed_xor;
-}
-
-// T of the task.
-std::int64_t task_steps(const TaskConfig& task, double dt) {
-    if (task.name == TaskKind::images) return task.order == PictureOrder::rows ? 28 : 28 * 28;
-    if (has_bits(task)) return whole_steps(task.duration, dt, "task.duration");
-    return task.cues * whole_steps(task.cue, dt, "task.cue") + whole_steps(task.delay, dt, "task.delay") +
-           whole_steps(task.answer, dt, "task.answer");
-}
-
-void check_delayed_bits(const TaskConfig& task, double dt) {
-    const std::int64_t steps = task_steps(task, dt), delay = whole_steps(task.delay, dt, "task.delay");
-    if (steps < 1) contradiction("task.duration is shorter than one step", "make it at least network.dt");
-    if (delay >= steps) {
-        contradiction(fmt::format("task.delay = {} ms is {} steps, but the sequence has only {} (task.duration = {} "
-                                  "ms), so no step has a target",
-                                  task.delay, delay, steps, task.duration),
-                      "make task.duration longer than task.delay");
-    }
-    if (task.steps_per_bit > steps) {
-        contradiction(
-            fmt::format("task.steps_per_bit = {} is more than the {} steps of the sequence", task.steps_per_bit, steps),
-            "make task.duration longer, or bits shorter");
-    }
-    const bool is_xor = task.name == TaskKind::delayed_xor;
-    const std::int64_t unit = task.steps_per_bit * (is_xor ? 2 : 1);
-    if (delay % unit != 0 || (is_xor && delay == 0)) {
-        contradiction(
-            fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = "
-                        "{}{})",
-                        task.delay, delay, name_of(task.name), unit, task.steps_per_bit,
-                        is_xor ? "; half the delay is used too, and 0 is not allowed" : ""),
-            fmt::format("choose for example task.delay = {}", static_cast<double>(delay - delay % unit + unit) * dt));
-    }
-    if (task.coding == BitCoding::direct && task.inputs != 1) {
-        contradiction(fmt::format("task.inputs = {}, but task.coding = \"direct\" has one input", task.inputs),
-                      "set task.inputs = 1, or task.coding = \"spikes\"");
-    }
-    if (task.coding == BitCoding::spikes && task.inputs % 2 != 0) {
-        contradiction(fmt::format("task.inputs = {} is odd, but task.coding = \"spikes\" has two populations of equal "
-                                  "size",
-                                  task.inputs),
-                      "choose an even number of inputs");
-    }
-}
-
-void check_cue_recall(const TaskConfig& task, double dt) {
-    task_steps(task, dt);
-    for (const auto& [key, time] : {std::pair("task.cue", task.cue), std::pair("task.answer", task.answer)}) {
-        if (whole_steps(time, dt, key) < 1) {
-            contradiction(fmt::format("{} = {} ms is shorter than one step", key, time), "make it at least network.dt");
-        }
-    }
-    if (std::pow(static_cast<double>(task.classes), static_cast<double>(task.cues)) > 1e6) {
-        contradiction(
-            fmt::format(
-                "task.cues = {} with task.classes = {} needs more than 1e6 outputs, one for each sequence of cues",
-                task.cues, task.classes),
-            "choose fewer cues or classes");
-    }
-    if (task.inputs % task.classes != 0) {
-        contradiction(fmt::format("task.inputs = {} cannot be split into {} populations of equal size, one for each of "
-                                  "task.classes",
-                                  task.inputs, task.classes),
-                      fmt::format("choose a multiple of {}", task.classes));
-    }
-}
-
-void check_task(const TaskConfig& task, double dt) {
-    if (has_bits(task)) check_delayed_bits(task, dt);
-    if (task.name == TaskKind::cue_recall) check_cue_recall(task, dt);
-    if (task.name == TaskKind::images && task.images.empty()) {
-        contradiction("task.images is empty, but task.name = \"images\" reads pictures from there",
-                      "name the folder of the four IDX files");
-    }
-    const bool random_spikes =
-        task.name == TaskKind::cue_recall || (has_bits(task) && task.coding == BitCoding::spikes);
-    if (random_spikes && task.rate_active == task.rate_silent) {
-        contradiction(fmt::format("task.rate_active and task.rate_silent are both {}, so the input has no information",
-                                  task.rate_active),
-                      "choose different rates");
-    }
-}
-
 template <class Choice>
 void check_no_repeats(const std::vector<Choice>& list, const std::string& key) {
     for (const Choice value : list) {
@@ -303,20 +217,6 @@ void check_serve(const ServeConfig& serve) {
 
 }  // namespace
 
-std::int64_t whole_steps(double time, double dt, const std::string& key) {
-    const double ratio = time / dt, steps = std::round(ratio);
-    if (!(ratio <= 2147483647.0)) {
-        contradiction(fmt::format("{} = {} ms is more than 2^31 steps of network.dt = {} ms", key, time, dt),
-                      "choose a shorter time or a larger network.dt");
-    }
-    // 0.3 / 0.1 is not exactly 3 in floating point, so a difference of a few units in the last place is accepted.
-    if (std::abs(ratio - steps) > 1e-9 * std::max(1.0, ratio)) {
-        contradiction(fmt::format("{} = {} ms is not a whole number of steps of network.dt = {} ms", key, time, dt),
-                      fmt::format("choose for example {}", std::max(1.0, steps) * dt));
-    }
-    return static_cast<std::int64_t>(steps);
-}
-
 void check_token(const std::string& token, const std::string& name) {
     const auto visible = [](char c) { return c > ' ' && c < 127; };
     if (token.size() < 8 || !std::all_of(token.begin(), token.end(), visible)) {
@@ -337,10 +237,9 @@ void check_config(const Config& config) {
         contradiction("network.transposed = true describes network.file, but network.file is empty",
                       "name a file, or leave network.transposed out");
     }
-    check_task(config.task, config.network.dt);
+    const std::int64_t steps = task_steps({config.task, config.network.dt});
     check_decays(config.network);
     check_train(config);
-    const std::int64_t steps = task_steps(config.task, config.network.dt);
     check_flossing(config, steps);
     const DiagnosticsConfig& d = config.diagnostics;
     // The adaptive schedule measures with the settings of the diagnostics.

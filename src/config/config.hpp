@@ -3,7 +3,7 @@
 // step.
 #pragma once
 
-#include "core/choices.hpp"
+#include "tasks/task.hpp"
 
 #include <cstdint>
 #include <string>
@@ -42,25 +42,6 @@ struct NetworkConfig {
     double bias_std = 0.0;
     bool zero_row_sums = false;  // subtract the mean of every row of W_rec
     double weight_step = 0.0;    // round initial weights to multiples of this; 0: no rounding
-};
-
-struct TaskConfig {
-    TaskKind name = TaskKind::delayed_xor;
-    double duration = 300.0;  // ms
-    double delay = 10.0;      // ms
-    std::int64_t steps_per_bit = 1;
-    BitCoding coding = BitCoding::direct;
-    std::int64_t inputs = 1;
-    double rate_active = 0.5;
-    double rate_silent = 0.0;
-    std::int64_t classes = 2;
-    std::int64_t cues = 1;
-    double cue = 20.0;     // ms
-    double answer = 20.0;  // ms
-    double noise = 0.05;
-    std::string images = "/usr/share/datasets/fashion-mnist";
-    PictureOrder order = PictureOrder::rows;
-    std::int64_t validation = 0;
 };
 
 struct OptimiserConfig {

@@ -58,8 +58,6 @@ void set_key(const std::string& assignment, Config& config);
 // Sets a key from the text of a command-line option that means the same. The option refuses the values that a config
 // refuses. `where` begins the message ("--exponents 0: ").
 void set_key_text(const std::string& path, const std::string& text, const std::string& where, Config& config);
-// A time in ms as a number of steps. Throws Error(Exit::usage) naming `key` unless it is a whole number of steps.
-std::int64_t whole_steps(double time, double dt, const std::string& key);
 // Checks ranges (again, for values that the program has set) and contradictions between keys (k > D, d >= T, ...).
 // Throws Error(Exit::usage). It does not read networks and pictures: N and D are checked only without network.file, and
 // pictures are assumed to be 28 x 28. check_grid checks contradictions with the numbers of shards.

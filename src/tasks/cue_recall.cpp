@@ -12,7 +12,6 @@
 #include "tasks/sequence_random.hpp"
 
 #include <tuple>
-#include <utility>
 
 namespace spikefloss {
 
@@ -27,45 +26,24 @@ Index number_of_outputs(const TaskSettings& s) {
     return outputs;
 }
 
-void check(const TaskSettings& s) {
-    require(s.classes >= 2, Exit::usage,
-            fmt::format("cue_recall: task.classes = {} leaves nothing to recall", s.classes),
-            "choose at least 2 classes");
-    require(s.inputs >= s.classes && s.inputs % s.classes == 0 && s.inputs <= max_inputs, Exit::usage,
-            fmt::format("cue_recall: task.inputs = {} cannot be split into {} equal populations, one for each class",
-                        s.inputs, s.classes),
-            fmt::format("choose a multiple of task.classes = {}", s.classes));
-    require(s.cues >= 1, Exit::usage, fmt::format("cue_recall: task.cues = {} leaves nothing to recall", s.cues),
-            "choose at least 1 cue");
-    require(
-        number_of_outputs(s) <= max_outputs, Exit::usage,
-        fmt::format("cue_recall: {} cues of {} classes make more than {} different sequences, and each needs an output",
-                    s.cues, s.classes, max_outputs),
-        "choose fewer task.cues or task.classes");
-    const std::tuple<const char*, Index, Index> times[] = {
-        {"cue", s.cue_steps, 1}, {"delay", s.delay, 0}, {"answer", s.answer_steps, 1}};
-    for (const auto& [name, value, low] : times)
-        require(value >= low && value <= max_steps / 4, Exit::usage,
-                fmt::format("cue_recall: task.{} is {} steps, outside {} .. 2^29", name, value, low),
-                "times are rounded to steps of network.dt; choose a longer or shorter one");
-    const std::pair<const char*, double> probabilities[] = {
-        {"rate_active", s.rate_active}, {"rate_silent", s.rate_silent}, {"noise", s.noise}};
-    for (const auto& [name, p] : probabilities)
-        require(p >= 0 && p <= 1, Exit::usage, fmt::format("cue_recall: task.{} = {} is not a probability", name, p),
-                "choose a spike probability per step between 0 and 1");
-    require(s.rate_active != s.rate_silent, Exit::usage,
-            fmt::format("cue_recall: task.rate_active and task.rate_silent are both {}, so that there is no cue",
-                        s.rate_active),
-            "choose different rates");
-}
+// The numbers of steps of the parts of a sequence.
+struct Times {
+    Index cue, delay, answer;
+    explicit Times(const TaskSettings& s)
+        : cue(whole_steps(s.cue, s.dt, "task.cue")),
+          delay(whole_steps(s.delay, s.dt, "task.delay")),
+          answer(whole_steps(s.answer, s.dt, "task.answer")) {}
+};
 
 class CueRecall final : public Task {
 public:
-    explicit CueRecall(const TaskSettings& settings) : settings_(settings), outputs_(number_of_outputs(settings)) {}
+    explicit CueRecall(const TaskSettings& settings)
+        : settings_(settings),
+          times_(settings),
+          steps_(cue_recall_steps(settings)),
+          outputs_(number_of_outputs(settings)) {}
 
-    Index steps() const override {
-        return settings_.cues * settings_.cue_steps + settings_.delay + settings_.answer_steps;
-    }
+    Index steps() const override { return steps_; }
     Index inputs() const override { return settings_.inputs; }
     Index outputs() const override { return outputs_; }
     LossKind loss() const override { return LossKind::softmax_cross_entropy; }
@@ -76,17 +54,17 @@ public:
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = outputs(), result.loss = loss();
         result.x.resize(static_cast<std::size_t>(T * b * M));
         result.label.resize(static_cast<std::size_t>(b));
-        result.mask = mask_from(T - settings_.answer_steps, T);
+        result.mask = mask_from(T - times_.answer, T);
         for (Index j = 0; j < b; ++j) {
             const SequenceRandom random(settings_.seed, purpose, step, sequences.begin + j);
             Index left = result.label[j] = random.choice(outputs_);  // its digits in base `classes` are the cues
             for (Index t = 0; t < T; ++t) {
                 float* x = &result.x[(t * b + j) * M];
-                if (t >= settings_.cues * settings_.cue_steps) {
+                if (t >= settings_.cues * times_.cue) {
                     random.draw_spikes(t, 0, M, settings_.noise, x);
                     continue;
                 }
-                if (t > 0 && t % settings_.cue_steps == 0) left /= settings_.classes;
+                if (t > 0 && t % times_.cue == 0) left /= settings_.classes;
                 const Index cue_begin = left % settings_.classes * population, cue_end = cue_begin + population;
                 random.draw_spikes(t, 0, cue_begin, settings_.rate_silent, x);
                 random.draw_spikes(t, cue_begin, population, settings_.rate_active, x + cue_begin);
@@ -98,14 +76,36 @@ public:
 
 private:
     TaskSettings settings_;
-    Index outputs_;
+    Times times_;
+    Index steps_, outputs_;
 };
 
 }  // namespace
 
-std::unique_ptr<Task> make_cue_recall(const TaskSettings& settings) {
-    check(settings);
-    return std::make_unique<CueRecall>(settings);
+Index cue_recall_steps(const TaskSettings& s) {
+    const Times times(s);
+    for (const auto& [key, time, steps] :
+         {std::tuple("task.cue", s.cue, times.cue), std::tuple("task.answer", s.answer, times.answer)})
+        require(steps >= 1, Exit::usage, fmt::format("{} = {} ms is shorter than one step", key, time),
+                "make it at least network.dt");
+    const Index steps = s.cues * times.cue + times.delay + times.answer;
+    require(steps <= max_steps, Exit::usage,
+            fmt::format("a sequence of cue_recall has {} steps, more than 2^31", steps),
+            "choose shorter times or a larger network.dt");
+    require(
+        number_of_outputs(s) <= max_outputs, Exit::usage,
+        fmt::format("task.cues = {} with task.classes = {} needs more than 1e6 outputs, one for each sequence of cues",
+                    s.cues, s.classes),
+        "choose fewer cues or classes");
+    require(
+        s.inputs % s.classes == 0, Exit::usage,
+        fmt::format("task.inputs = {} cannot be split into {} populations of equal size, one for each of task.classes",
+                    s.inputs, s.classes),
+        fmt::format("choose a multiple of {}", s.classes));
+    require_different_rates(s);
+    return steps;
 }
+
+std::unique_ptr<Task> make_cue_recall(const TaskSettings& settings) { return std::make_unique<CueRecall>(settings); }
 
 }  // namespace spikefloss

@@ -10,66 +10,24 @@
 #include "tasks/factories.hpp"
 #include "tasks/sequence_random.hpp"
 
-#include <algorithm>
-
 namespace spikefloss {
 
 namespace {
 
-bool is_probability(double p) { return p >= 0 && p <= 1; }
-
-void check(const TaskSettings& s, Index delay_unit) {
-    require(s.steps >= 1 && s.steps <= max_steps, Exit::usage,
-            fmt::format("{}: task.duration is {} steps, outside 1 .. 2^31", name_of(s.name), s.steps),
-            "choose a duration of at least one network.dt");
-    require(s.steps_per_bit >= 1 && s.steps_per_bit <= s.steps, Exit::usage,
-            fmt::format("{}: task.steps_per_bit = {} is outside 1 .. {} (the duration in steps)", name_of(s.name),
-                        s.steps_per_bit, s.steps),
-            "make a bit last at least one step and at most the whole sequence");
-    require(s.delay >= 0 && s.delay % delay_unit == 0, Exit::usage,
-            fmt::format("{}: task.delay is {} steps, not a multiple of {} (steps_per_bit = {}{})", name_of(s.name),
-                        s.delay, delay_unit, s.steps_per_bit,
-                        delay_unit == s.steps_per_bit ? "" : ", and the xor needs half the delay"),
-            fmt::format("choose a delay of {} or {} steps", std::max<Index>(s.delay / delay_unit, 1) * delay_unit,
-                        (std::max<Index>(s.delay / delay_unit, 1) + 1) * delay_unit));
-    require(s.delay < s.steps, Exit::usage,
-            fmt::format("{}: task.delay is {} steps, but the sequence has only {}, so that no step has a target",
-                        name_of(s.name), s.delay, s.steps),
-            "make task.duration longer than task.delay");
-    if (s.coding == BitCoding::direct) {
-        require(s.inputs == 1, Exit::usage,
-                fmt::format("{}: task.inputs = {} contradicts task.coding = \"direct\", which has one input",
-                            name_of(s.name), s.inputs),
-                "set task.inputs = 1 or task.coding = \"spikes\"");
-        return;
-    }
-    require(
-        s.inputs >= 2 && s.inputs % 2 == 0 && s.inputs <= max_inputs, Exit::usage,
-        fmt::format("{}: task.inputs = {} cannot be split into the two equal populations of task.coding = \"spikes\"",
-                    name_of(s.name), s.inputs),
-        "choose an even number of inputs, at least 2");
-    require(is_probability(s.rate_active) && is_probability(s.rate_silent), Exit::usage,
-            fmt::format("{}: task.rate_active = {} or task.rate_silent = {} is not a probability", name_of(s.name),
-                        s.rate_active, s.rate_silent),
-            "choose spike probabilities per step between 0 and 1");
-    require(s.rate_active != s.rate_silent, Exit::usage,
-            fmt::format("{}: task.rate_active and task.rate_silent are both {}, so that the input carries no bits",
-                        name_of(s.name), s.rate_active),
-            "choose different rates");
-}
-
 class DelayedBits final : public Task {
 public:
-    DelayedBits(const TaskSettings& settings, bool exclusive_or)
-        : settings_(settings), exclusive_or_(exclusive_or), spikes_(settings.coding == BitCoding::spikes) {}
+    explicit DelayedBits(const TaskSettings& settings)
+        : settings_(settings),
+          steps_(delayed_bits_steps(settings)),
+          delay_(whole_steps(settings.delay, settings.dt, "task.delay")) {}
 
-    Index steps() const override { return settings_.steps; }
+    Index steps() const override { return steps_; }
     Index inputs() const override { return settings_.inputs; }
     Index outputs() const override { return 1; }
     LossKind loss() const override { return LossKind::binary_cross_entropy; }
 
     Batch sample(Purpose purpose, std::int64_t step, Index, BlockRange sequences) const override {
-        const Index T = steps(), b = sequences.size(), M = inputs(), d = settings_.delay, s = settings_.steps_per_bit;
+        const Index T = steps(), b = sequences.size(), M = inputs(), d = delay_, s = settings_.steps_per_bit;
         Batch result;
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = 1, result.loss = loss();
         result.x.resize(static_cast<std::size_t>(T * b * M));
@@ -81,7 +39,7 @@ public:
             for (Index t = 0; t < T; ++t) {
                 encode(random, t, bit[t / s], &result.x[(t * b + j) * M]);
                 if (t < d) continue;
-                const int other = exclusive_or_ ? bit[(t - d / 2) / s] : 0;
+                const int other = settings_.name == TaskKind::delayed_xor ? bit[(t - d / 2) / s] : 0;
                 result.target[t * b + j] = static_cast<float>(bit[(t - d) / s] ^ other);
             }
         }
@@ -91,7 +49,7 @@ public:
 private:
     // x [M] at step t, when the input bit is `bit`.
     void encode(const SequenceRandom& random, Index t, int bit, float* x) const {
-        if (!spikes_) {
+        if (settings_.coding == BitCoding::direct) {
             x[0] = static_cast<float>(bit);
             return;
         }
@@ -102,21 +60,46 @@ private:
     }
 
     TaskSettings settings_;
-    bool exclusive_or_, spikes_;
+    Index steps_, delay_;
 };
 
 }  // namespace
 
-std::unique_ptr<Task> make_delayed_copy(const TaskSettings& settings) {
-    check(settings, settings.steps_per_bit);
-    return std::make_unique<DelayedBits>(settings, false);
+Index delayed_bits_steps(const TaskSettings& s) {
+    const Index steps = whole_steps(s.duration, s.dt, "task.duration"),
+                delay = whole_steps(s.delay, s.dt, "task.delay");
+    require(steps >= 1, Exit::usage, "task.duration is shorter than one step", "make it at least network.dt");
+    require(delay < steps, Exit::usage,
+            fmt::format("task.delay = {} ms is {} steps, but the sequence has only {} (task.duration = {} ms), so no "
+                        "step has a target",
+                        s.delay, delay, steps, s.duration),
+            "make task.duration longer than task.delay");
+    require(s.steps_per_bit <= steps, Exit::usage,
+            fmt::format("task.steps_per_bit = {} is more than the {} steps of the sequence", s.steps_per_bit, steps),
+            "make task.duration longer, or bits shorter");
+    const bool is_xor = s.name == TaskKind::delayed_xor;
+    const Index unit = s.steps_per_bit * (is_xor ? 2 : 1);
+    require(delay % unit == 0 && !(is_xor && delay == 0), Exit::usage,
+            fmt::format("task.delay = {} ms is {} steps, but {} needs a multiple of {} (task.steps_per_bit = {}{})",
+                        s.delay, delay, name_of(s.name), unit, s.steps_per_bit,
+                        is_xor ? "; half the delay is used too, and 0 is not allowed" : ""),
+            fmt::format("choose for example task.delay = {}", static_cast<double>(delay - delay % unit + unit) * s.dt));
+    if (s.coding == BitCoding::direct) {
+        require(s.inputs == 1, Exit::usage,
+                fmt::format("task.inputs = {}, but task.coding = \"direct\" has one input", s.inputs),
+                "set task.inputs = 1, or task.coding = \"spikes\"");
+        return steps;
+    }
+    require(s.inputs % 2 == 0, Exit::usage,
+            fmt::format("task.inputs = {} is odd, but task.coding = \"spikes\" has two populations of equal size",
+                        s.inputs),
+            "choose an even number of inputs");
+    require_different_rates(s);
+    return steps;
 }
 
-std::unique_ptr<Task> make_delayed_xor(const TaskSettings& settings) {
-    check(settings, 2 * settings.steps_per_bit);
-    require(settings.delay > 0, Exit::usage, "delayed_xor: task.delay = 0 makes every target 0",
-            fmt::format("choose a delay of {} steps or more", 2 * settings.steps_per_bit));
-    return std::make_unique<DelayedBits>(settings, true);
+std::unique_ptr<Task> make_delayed_bits(const TaskSettings& settings) {
+    return std::make_unique<DelayedBits>(settings);
 }
 
 }  // namespace spikefloss

@@ -1,15 +1,22 @@
-// The factories of all tasks. A task is one .cpp file with a class and its factory. A line here and a row in
-// registry.cpp register it. A factory throws Error(Exit::usage) for contradictory settings of its own task.
+// The rules and factories of all tasks. A task is one .cpp file with a class, its rules and its factory. A line here, a
+// row in registry.cpp and a name in core/choices.hpp register it.
 #pragma once
 
 #include "tasks/task.hpp"
 
 namespace spikefloss {
 
-using TaskFactory = std::unique_ptr<Task>(const TaskSettings&);
+using TaskSteps = Index(const TaskSettings&);                    // as task_steps
+using TaskFactory = std::unique_ptr<Task>(const TaskSettings&);  // of settings that the rules allow
 
-TaskFactory make_delayed_copy, make_delayed_xor;  // delayed_bits.cpp
-TaskFactory make_cue_recall;                      // cue_recall.cpp
-TaskFactory make_images;                          // images.cpp
+TaskSteps delayed_bits_steps;  // delayed_bits.cpp
+TaskFactory make_delayed_bits;
+TaskSteps cue_recall_steps;  // cue_recall.cpp
+TaskFactory make_cue_recall;
+TaskSteps images_steps;  // images.cpp
+TaskFactory make_images;
+
+// A rule of tasks whose inputs are random spikes.
+void require_different_rates(const TaskSettings& settings);
 
 }  // namespace spikefloss

@@ -106,12 +106,13 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Task> make_images(const TaskSettings& settings) {
-    require(!settings.images.empty(), Exit::usage, "images: task.images, the folder of the pictures, is empty",
-            idx_suggestion);
-    require(settings.validation >= 0, Exit::usage,
-            fmt::format("images: task.validation = {} is negative", settings.validation), "choose 0 or more pictures");
-    return std::make_unique<Images>(settings);
+Index images_steps(const TaskSettings& settings) {
+    require(!settings.images.empty(), Exit::usage,
+            "task.images is empty, but task.name = \"images\" reads pictures from there",
+            "name the folder of the four IDX files");
+    return settings.order == PictureOrder::rows ? 28 : 28 * 28;
 }
+
+std::unique_ptr<Task> make_images(const TaskSettings& settings) { return std::make_unique<Images>(settings); }
 
 }  // namespace spikefloss

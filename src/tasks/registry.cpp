@@ -4,6 +4,7 @@
 #include "core/error.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace spikefloss {
 
@@ -11,15 +12,22 @@ namespace {
 
 struct Entry {
     TaskKind name;
+    TaskSteps* steps;
     TaskFactory* make;
 };
 
 constexpr Entry tasks[] = {
-    {TaskKind::delayed_copy, make_delayed_copy},
-    {TaskKind::delayed_xor, make_delayed_xor},
-    {TaskKind::cue_recall, make_cue_recall},
-    {TaskKind::images, make_images},
+    {TaskKind::delayed_copy, delayed_bits_steps, make_delayed_bits},
+    {TaskKind::delayed_xor, delayed_bits_steps, make_delayed_bits},
+    {TaskKind::cue_recall, cue_recall_steps, make_cue_recall},
+    {TaskKind::images, images_steps, make_images},
 };
+
+const Entry& entry_of(TaskKind name) {
+    for (const Entry& entry : tasks)
+        if (entry.name == name) return entry;
+    throw Error(Exit::internal, fmt::format("task {} has no row", name_of(name)));
+}
 
 }  // namespace
 
@@ -28,10 +36,30 @@ Index Batch::terms_per_sequence() const {
     return static_cast<Index>(std::count_if(mask.begin(), mask.end(), [](float m) { return m != 0; })) * outputs;
 }
 
+Index task_steps(const TaskSettings& settings) { return entry_of(settings.name).steps(settings); }
+
 std::unique_ptr<Task> make_task(const TaskSettings& settings) {
-    for (const Entry& entry : tasks)
-        if (settings.name == entry.name) return entry.make(settings);
-    throw Error(Exit::internal, fmt::format("task {} has no factory", name_of(settings.name)));
+    task_steps(settings);
+    return entry_of(settings.name).make(settings);
+}
+
+Index whole_steps(double time, double dt, const std::string& key) {
+    const double ratio = time / dt, steps = std::round(ratio);
+    require(ratio <= 2147483647.0, Exit::usage,
+            fmt::format("{} = {} ms is more than 2^31 steps of network.dt = {} ms", key, time, dt),
+            "choose a shorter time or a larger network.dt");
+    // 0.3 / 0.1 is not exactly 3 in floating point, so a difference of a few units in the last place is accepted.
+    require(std::abs(ratio - steps) <= 1e-9 * std::max(1.0, ratio), Exit::usage,
+            fmt::format("{} = {} ms is not a whole number of steps of network.dt = {} ms", key, time, dt),
+            fmt::format("choose for example {}", std::max(1.0, steps) * dt));
+    return static_cast<Index>(steps);
+}
+
+void require_different_rates(const TaskSettings& s) {
+    require(s.rate_active != s.rate_silent, Exit::usage,
+            fmt::format("task.rate_active and task.rate_silent are both {}, so the input has no information",
+                        s.rate_active),
+            "choose different rates");
 }
 
 }  // namespace spikefloss

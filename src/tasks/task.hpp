@@ -47,28 +47,40 @@ public:
     virtual Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const = 0;
 };
 
-// The settings of all tasks; each uses those that it needs. Times are in steps.
-struct TaskSettings {
+// The section [task] of a config. Each task uses the settings that it needs. Times are in milliseconds, rates are
+// probabilities per step.
+struct TaskConfig {
     TaskKind name = TaskKind::delayed_xor;
-    std::uint64_t seed = 1;
-    Index steps = 300;        // T of delayed_copy and delayed_xor
-    Index delay = 10;         // d in steps
-    Index steps_per_bit = 1;  // how long each input bit lasts (delayed_copy, delayed_xor)
+    double duration = 300.0;         // of a sequence (delayed_copy, delayed_xor)
+    double delay = 10.0;             // d
+    std::int64_t steps_per_bit = 1;  // how long each input bit lasts (delayed_copy, delayed_xor)
     BitCoding coding = BitCoding::direct;
-    Index inputs = 1;          // M, for coding = spikes and cue_recall: a multiple of the number of populations
-    double rate_active = 0.5;  // spike probability per step of the population that codes the current value
-    double rate_silent = 0.0;  // and of the others
-    Index classes = 2;         // cue_recall
-    Index cues = 1;            // cue_recall: number of cues, shown one after the other
-    Index cue_steps = 20;
-    Index answer_steps = 20;
-    double noise = 0.05;  // cue_recall: spike probability per step of every input during delay and answer
-    std::string images;   // images: folder with the four IDX files, gzip-compressed or not
+    std::int64_t inputs = 1;   // M (images set their own)
+    double rate_active = 0.5;  // of the population that codes the present value
+    double rate_silent = 0.0;  // of the others
+    std::int64_t classes = 2;  // cue_recall
+    std::int64_t cues = 1;     // cue_recall: number of cues, shown one after the other
+    double cue = 20.0;
+    double answer = 20.0;
+    double noise = 0.05;                                       // cue_recall: of every input during delay and answer
+    std::string images = "/usr/share/datasets/fashion-mnist";  // folder with the four IDX files
     PictureOrder order = PictureOrder::rows;
-    Index validation = 0;  // images held back from training, at the end of the training file (not the test file)
+    std::int64_t validation = 0;  // pictures held back from training, at the end of the training file
 };
 
-// Throws Error(Exit::usage) for contradictory settings, Error(Exit::bad_file) for bad files.
+struct TaskSettings : TaskConfig {
+    double dt = 1.0;  // ms
+    std::uint64_t seed = 1;
+};
+
+// T, of pictures of 28 x 28. It reads no data. Throws Error(Exit::usage) for contradictory settings; each setting is in
+// the range of its key.
+Index task_steps(const TaskSettings& settings);
+
+// The same errors, and Error(Exit::bad_file) for bad files.
 std::unique_ptr<Task> make_task(const TaskSettings& settings);
+
+// A time in ms as a number of steps. Throws Error(Exit::usage) naming `key` unless it is a whole number of steps.
+Index whole_steps(double time, double dt, const std::string& key);
 
 }  // namespace spikefloss

@@ -15,13 +15,13 @@ import sys
 # files directly in src/.
 USES = {
     "core": [],
-    "config": ["core"],
     "parallel": ["core"],
+    "tasks": ["parallel"],
+    "config": ["tasks"],
     "neuron": ["core"],
     "backend": ["neuron", "core"],
     "network": ["backend", "parallel"],
     "lyapunov": ["network"],
-    "tasks": ["parallel"],
     "train": ["lyapunov", "tasks"],
     "io": ["train", "config"],
     "watching": ["io"],

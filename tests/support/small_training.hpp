@@ -14,7 +14,7 @@ inline std::unique_ptr<Task> small_task() {
     TaskSettings settings;
     settings.name = TaskKind::delayed_xor;
     settings.seed = 3;
-    settings.steps = 24;
+    settings.duration = 24;
     settings.delay = 4;
     return make_task(settings);
 }

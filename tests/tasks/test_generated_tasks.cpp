@@ -5,21 +5,20 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace spikefloss {
 namespace {
 
 TaskSettings bits_settings(TaskKind name, BitCoding coding) {
     TaskSettings s;
-    s.name = name, s.coding = coding, s.steps = 200, s.delay = 12, s.steps_per_bit = 3;
+    s.name = name, s.coding = coding, s.duration = 200, s.delay = 12, s.steps_per_bit = 3;
     s.inputs = coding == BitCoding::spikes ? 60 : 1;
     return s;
 }
 
 TaskSettings cue_settings() {
     TaskSettings s;
-    s.name = TaskKind::cue_recall, s.classes = 3, s.inputs = 39, s.cue_steps = 20, s.delay = 30, s.answer_steps = 5;
+    s.name = TaskKind::cue_recall, s.classes = 3, s.inputs = 39, s.cue = 20, s.delay = 30, s.answer = 5;
     s.rate_active = 0.4, s.rate_silent = 0.02, s.noise = 0.1;
     return s;
 }
@@ -74,7 +73,7 @@ TEST(DelayedBits, CopyWithoutDelayIsTheInput) {
 
 TEST(DelayedBits, BitsAreFairAndIndependent) {
     auto settings = bits_settings(TaskKind::delayed_copy, BitCoding::direct);
-    settings.steps = 1000, settings.steps_per_bit = 1;
+    settings.duration = 1000, settings.steps_per_bit = 1;
     const Index B = 400, T = 1000;
     const Batch batch = whole_batch(*make_task(settings), Purpose::train, 0, B);
     const auto sign = [&](Index t, Index j) { return 2 * batch.x[t * B + j] - 1; };
@@ -92,7 +91,7 @@ TEST(DelayedBits, BitsAreFairAndIndependent) {
 
 TEST(DelayedBits, SpikeRatesOfBothPopulations) {
     auto settings = bits_settings(TaskKind::delayed_copy, BitCoding::spikes);
-    settings.rate_active = 0.3, settings.rate_silent = 0.05, settings.inputs = 26, settings.steps = 600,
+    settings.rate_active = 0.3, settings.rate_silent = 0.05, settings.inputs = 26, settings.duration = 600,
     settings.delay = 3;
     const Index B = 60, T = 600, M = 26;
     const Batch batch = whole_batch(*make_task(settings), Purpose::test, 9, B);
@@ -149,7 +148,7 @@ TEST(CueRecall, LabelFollowsFromCue) {
 // Each cue in turn is a digit of the label.
 TEST(CueRecall, NamesAllOfItsCues) {
     auto settings = cue_settings();
-    settings.cues = 4, settings.cue_steps = 10;
+    settings.cues = 4, settings.cue = 10;
     const auto task = make_task(settings);
     EXPECT_EQ(task->outputs(), 81);
     const Index B = 300, M = 39, T = 4 * 10 + 30 + 5;
@@ -264,42 +263,36 @@ TEST(GeneratedTasks, StepsBeyondTheCounterAreRefused) {
 }
 
 TEST(GeneratedTasks, ContradictorySettingsAreRefused) {
-    const double nan = std::numeric_limits<double>::quiet_NaN();
     const auto refused = [](TaskSettings settings, const std::string& piece, auto change) {
         change(settings);
+        expect_error(Exit::usage, piece, [&] { task_steps(settings); });
         expect_error(Exit::usage, piece, [&] { make_task(settings); });
     };
     using S = TaskSettings;
     const S copy = bits_settings(TaskKind::delayed_copy, BitCoding::direct),
             exclusive = bits_settings(TaskKind::delayed_xor, BitCoding::direct),
             spikes = bits_settings(TaskKind::delayed_xor, BitCoding::spikes), cue = cue_settings();
-    refused(copy, "task.delay is 13 steps, not a multiple of 3", [](S& s) { s.delay = 13; });
-    refused(copy, "task.delay is -3 steps", [](S& s) { s.delay = -3; });
-    refused(exclusive, "task.delay is 15 steps, not a multiple of 6", [](S& s) { s.delay = 15; });
-    refused(exclusive, "choose a delay of 12 or 18 steps", [](S& s) { s.delay = 15; });
-    refused(exclusive, "task.delay = 0", [](S& s) { s.delay = 0; });
-    refused(copy, "task.delay is 201 steps, but the sequence has only 200", [](S& s) { s.delay = 201; });
-    refused(copy, "but the sequence has only 12", [](S& s) { s.steps = 12; });
-    refused(copy, "task.duration is 0 steps", [](S& s) { s.steps = 0; });
-    refused(copy, "task.steps_per_bit = 0", [](S& s) { s.steps_per_bit = 0; });
+    refused(copy, "task.delay = 13 ms is 13 steps, but delayed_copy needs a multiple of 3", [](S& s) { s.delay = 13; });
+    refused(exclusive, "task.delay = 15 ms is 15 steps, but delayed_xor needs a multiple of 6",
+            [](S& s) { s.delay = 15; });
+    refused(exclusive, "choose for example task.delay = 18", [](S& s) { s.delay = 15; });
+    refused(exclusive, "0 is not allowed", [](S& s) { s.delay = 0; });
+    refused(copy, "task.delay = 201 ms is 201 steps, but the sequence has only 200", [](S& s) { s.delay = 201; });
+    refused(copy, "but the sequence has only 12", [](S& s) { s.duration = 12; });
+    refused(copy, "but the sequence has only 24", [](S& s) { s.duration = 12, s.delay = 12, s.dt = 0.5; });
+    refused(copy, "not a whole number of steps", [](S& s) { s.dt = 0.7; });
+    refused(copy, "task.duration is shorter than one step", [](S& s) { s.duration = 1e-12; });
     refused(copy, "task.steps_per_bit = 201", [](S& s) { s.steps_per_bit = 201; });
     refused(copy, "task.inputs = 2", [](S& s) { s.inputs = 2; });
     refused(spikes, "task.inputs = 61", [](S& s) { s.inputs = 61; });
-    refused(spikes, "task.inputs = 0", [](S& s) { s.inputs = 0; });
-    refused(spikes, "not a probability", [](S& s) { s.rate_active = 1.5; });
-    refused(spikes, "not a probability", [](S& s) { s.rate_silent = -0.1; });
-    refused(spikes, "not a probability", [&](S& s) { s.rate_active = nan; });
-    refused(spikes, "carries no bits", [](S& s) { s.rate_silent = s.rate_active; });
-    refused(cue, "task.classes = 1", [](S& s) { s.classes = 1; });
+    refused(spikes, "the input has no information", [](S& s) { s.rate_silent = s.rate_active; });
     refused(cue, "task.inputs = 40", [](S& s) { s.inputs = 40; });
-    refused(cue, "task.inputs = 0", [](S& s) { s.inputs = 0; });
-    refused(cue, "task.cues = 0", [](S& s) { s.cues = 0; });
-    refused(cue, "13 cues of 3 classes", [](S& s) { s.cues = 13; });
-    refused(cue, "task.cue is 0", [](S& s) { s.cue_steps = 0; });
-    refused(cue, "task.delay is -1", [](S& s) { s.delay = -1; });
-    refused(cue, "task.answer is 0", [](S& s) { s.answer_steps = 0; });
-    refused(cue, "task.noise = 2", [](S& s) { s.noise = 2; });
-    refused(cue, "there is no cue", [](S& s) { s.rate_silent = s.rate_active; });
+    refused(cue, "task.cues = 13 with task.classes = 3", [](S& s) { s.cues = 13; });
+    refused(cue, "task.cue = 0 ms is shorter", [](S& s) { s.cue = 0; });
+    refused(cue, "task.answer = 0 ms is shorter", [](S& s) { s.answer = 0; });
+    refused(cue, "2200000000 steps, more than 2^31",
+            [](S& s) { s.cues = 11, s.cue = 2e8 - 1, s.delay = 6, s.answer = 5; });
+    refused(cue, "the input has no information", [](S& s) { s.rate_silent = s.rate_active; });
 }
 
 }  // namespace

@@ -302,8 +302,6 @@ TEST_F(ImagesTask, ContradictorySettingsAreRefused) {
     expect_error(Exit::usage, "task.images", [&] { make_task(s); });
     s = settings(), s.validation = training;
     expect_error(Exit::usage, "task.validation = 20 leaves none of the 20", [&] { make_task(s); });
-    s = settings(), s.validation = -1;
-    expect_error(Exit::usage, "task.validation = -1", [&] { make_task(s); });
 }
 
 TEST(FashionMnist, IsReadAsPublished) {
