@@ -1,7 +1,7 @@
 // `collect`: writes the runs of a sweep as one table, and prints a summary over the seeds of each setting. The results
 // of a run come from its outcome.json and metrics.jsonl. Every run has a row, whatever its state.
+#include "commands/commands.hpp"
 #include "commands/run_state.hpp"
-#include "commands/session.hpp"
 #include "commands/statistics.hpp"
 #include "config/sweep.hpp"
 #include "core/whole_file.hpp"
@@ -243,10 +243,10 @@ Sweep recorded_sweep(const std::string& directory) {
 
 }  // namespace
 
-int collect(const CollectCommand& command) {
+int collect(const ProcessGrid& everyone, const CollectCommand& command) {
     const std::string output = command.output.empty() ? command.directory + "/table.csv" : command.output;
-    alike([&] {
-        if (!is_first_rank()) return;
+    everyone.agree([&] {
+        if (everyone.rank() != 0) return;
         const Sweep sweep = recorded_sweep(command.directory);
         require_may_write({"--output", output, "a table of a sweep", {command.directory}, is_table, command.overwrite});
         std::vector<Row> rows;

@@ -1,7 +1,7 @@
 // The command line: every option with its help, and the errors for options that do not fit.
 #include "commands/commands.hpp"
 #include "commands/completion.hpp"
-#include "commands/session.hpp"
+#include "commands/launch_checks.hpp"
 #include "config/schema.hpp"
 #include "io/build_text.hpp"
 
@@ -132,17 +132,17 @@ void require_command(const CLI::App& app, int argc, char** argv) {
 }
 
 // For a command whose result is its printed text. Text that cannot be written is an error. Collective.
-int printed(const std::function<int()>& command) {
+int printed(const ProcessGrid& everyone, const std::function<int()>& command) {
     int code = 0;
     std::string reason;
     try {
         code = command();
     } catch (...) {  // fmt::print throws; with several ranks, the error already goes to all of them
-        if (!std::ferror(stdout) || world_size() > 1) throw;
+        if (!std::ferror(stdout) || everyone.ranks() > 1) throw;
         reason = std::strerror(errno);
     }
-    alike([&] {
-        if (!is_first_rank()) return;
+    everyone.agree([&] {
+        if (everyone.rank() != 0) return;
         if (std::fflush(stdout) != 0) reason = std::strerror(errno);
         require(!std::ferror(stdout), Exit::storage,
                 "cannot write to standard output" + (reason.empty() ? "" : ": " + reason),
@@ -154,6 +154,10 @@ int printed(const std::function<int()>& command) {
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
+    int ranks = 1;
+    if (mpi_runs()) MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    const ProcessGrid everyone(MPI_COMM_WORLD, {1, ranks});
+    const bool first = everyone.rank() == 0;
     CLI::App app{
         "Trains recurrent spiking networks with surrogate gradients, measures their surrogate Lyapunov spectra, and "
         "flosses them."};
@@ -250,40 +254,40 @@ int run_command_line(int argc, char** argv) {
 
     CLI::App& version_app = *app.add_subcommand("version", "version and commit on one line, as --version");
     if (argc == 2 && std::string_view(argv[1]) == "--bash-completion") {  // for the installation: not in --help
-        if (is_first_rank()) fmt::print("{}", bash_completion(app));
+        if (first) fmt::print("{}", bash_completion(app));
         return 0;
     }
 
     refuse_empty_values(app);
     bool shown = false;
-    alike([&] {
+    everyone.agree([&] {
         require_command(app, argc, argv);
         try {
             app.parse(argc, argv);
         } catch (const CLI::Success& asked) {  // --help, --version
             shown = true;
-            if (is_first_rank()) app.exit(asked);
+            if (first) app.exit(asked);
         } catch (const CLI::ParseError& fault) {
             throw Error(Exit::usage, fault.what(), "see spikefloss --help, or spikefloss COMMAND --help");
         }
     });
-    if (shown) return printed([] { return 0; });
+    if (shown) return printed(everyone, [] { return 0; });
     if (version_app.parsed())
-        return printed([] {
-            if (is_first_rank()) fmt::print("{}\n", version_line());
+        return printed(everyone, [&] {
+            if (first) fmt::print("{}\n", version_line());
             return 0;
         });
-    if (!info_app.parsed() && !report_app.parsed() && !collect_app.parsed()) alike(check_launcher);
-    if (train_app.parsed()) return train(train_command);
-    if (sweep_command.run) return sweep(sweep_command);
-    return printed([&] {
-        if (eval_app.parsed()) return evaluate(eval_command);
-        if (info_app.parsed()) return info(info_command);
-        if (report_app.parsed()) return report(report_command);
-        if (sweep_app.parsed()) return sweep(sweep_command);
-        if (collect_app.parsed()) return collect(collect_command);
-        if (spectrum_app.parsed()) return spectrum(file_command);
-        return gradients(file_command);
+    if (!info_app.parsed() && !report_app.parsed() && !collect_app.parsed()) everyone.agree(check_launcher);
+    if (train_app.parsed()) return train(everyone, train_command);
+    if (sweep_command.run) return sweep(everyone, sweep_command);
+    return printed(everyone, [&] {
+        if (eval_app.parsed()) return evaluate(everyone, eval_command);
+        if (info_app.parsed()) return info(everyone, info_command);
+        if (report_app.parsed()) return report(everyone, report_command);
+        if (sweep_app.parsed()) return sweep(everyone, sweep_command);
+        if (collect_app.parsed()) return collect(everyone, collect_command);
+        if (spectrum_app.parsed()) return spectrum(everyone, file_command);
+        return gradients(everyone, file_command);
     });
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/choices.hpp"
 #include "core/error.hpp"
+#include "parallel/process_grid.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -79,14 +80,15 @@ struct FileCommand {
     bool direct = false;  // floss: without the gradient through the trajectory
 };
 
-int train(const TrainCommand& command);
-int evaluate(const EvalCommand& command);
-int info(const InfoCommand& command);
-int report(const ReportCommand& command);
-int sweep(const SweepCommand& command);
-int collect(const CollectCommand& command);
-int spectrum(const FileCommand& command);
-int gradients(const FileCommand& command);
+// everyone: all ranks of MPI_COMM_WORLD, made once.
+int train(const ProcessGrid& everyone, const TrainCommand& command);
+int evaluate(const ProcessGrid& everyone, const EvalCommand& command);
+int info(const ProcessGrid& everyone, const InfoCommand& command);
+int report(const ProcessGrid& everyone, const ReportCommand& command);
+int sweep(const ProcessGrid& everyone, const SweepCommand& command);
+int collect(const ProcessGrid& everyone, const CollectCommand& command);
+int spectrum(const ProcessGrid& everyone, const FileCommand& command);
+int gradients(const ProcessGrid& everyone, const FileCommand& command);
 
 // Parses the command line and runs the command it names. Throws Error; usage errors have Exit::usage.
 int run_command_line(int argc, char** argv);

@@ -24,44 +24,41 @@ void assign(const std::string& assignment, Config& config) {
 
 }  // namespace
 
-int evaluate(const EvalCommand& command) {
+int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     ParallelChoice choice = command.parallel;
     Config config;
     CheckpointOrigin origin;
     std::string path = command.checkpoint;
-    {
-        const ProcessGrid everyone(MPI_COMM_WORLD, {1, world_size()});
-        std::error_code code;
-        if (std::filesystem::is_directory(path, code)) {
-            std::vector<std::string> rejected;
-            const std::optional<CheckpointInfo> newest = newest_checkpoint(everyone, path, rejected);
-            for (const std::string& reason : rejected)
-                if (is_first_rank()) std::fprintf(stderr, "skipped a damaged checkpoint: %s\n", reason.c_str());
-            everyone.agree([&] {
-                require(newest.has_value(), Exit::bad_file, fmt::format("{} holds no whole checkpoint", path),
-                        "name a run directory or a checkpoint_*.h5 file of spikefloss");
-            });
-            everyone.agree([&] {
-                if (!is_first_rank() || !std::filesystem::exists(path + "/config.toml")) return;
-                Config run;
-                read_config(path + "/config.toml", run);
-                require_own_checkpoint(newest->path, read_checkpoint_origin(newest->path), run, origin_in(path).run);
-            });
-            path = newest->path;
-        } else {
-            require_whole_checkpoint(path, everyone);
-        }
+    std::error_code code;
+    if (std::filesystem::is_directory(path, code)) {
+        std::vector<std::string> rejected;
+        const std::optional<CheckpointInfo> newest = newest_checkpoint(everyone, path, rejected);
+        for (const std::string& reason : rejected)
+            if (everyone.rank() == 0) std::fprintf(stderr, "skipped a damaged checkpoint: %s\n", reason.c_str());
         everyone.agree([&] {
-            origin = read_checkpoint_origin(path);
-            read_config_text(origin.config, path + " (config)", config);
-            for (const std::string& assignment : command.assignments) assign(assignment, config);
-            if (command.batches > 0) config.train.test_batches = command.batches;
-            config.flossing.schedule.clear();
-            config.diagnostics.every = 0;
+            require(newest.has_value(), Exit::bad_file, fmt::format("{} holds no whole checkpoint", path),
+                    "name a run directory or a checkpoint_*.h5 file of spikefloss");
         });
+        everyone.agree([&] {
+            if (everyone.rank() != 0 || !std::filesystem::exists(path + "/config.toml")) return;
+            Config run;
+            read_config(path + "/config.toml", run);
+            require_own_checkpoint(newest->path, read_checkpoint_origin(newest->path), run, origin_in(path).run);
+        });
+        path = newest->path;
+    } else {
+        require_whole_checkpoint(path, everyone);
     }
+    everyone.agree([&] {
+        origin = read_checkpoint_origin(path);
+        read_config_text(origin.config, path + " (config)", config);
+        for (const std::string& assignment : command.assignments) assign(assignment, config);
+        if (command.batches > 0) config.train.test_batches = command.batches;
+        config.flossing.schedule.clear();
+        config.diagnostics.every = 0;
+    });
     choice.precision = choice.precision.value_or(config.run.precision);
-    const Session session(choice, config.run.sums);
+    const Session session(everyone, choice, config.run.sums);
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
     TrainingState state = read_checkpoint(path, grid);

@@ -51,9 +51,9 @@ TangentOptions tangent_options(const FileCommand& command, const Inputs& in) {
 }
 
 // q0 of the file if it has k columns, else random bases.
-std::vector<float> starting_bases(const FileCommand& command, const Inputs& in, Index k) {
+std::vector<float> starting_bases(const FileCommand& command, const Session& session, const Inputs& in, Index k) {
     if (in.sequences.q0_columns == k) return in.sequences.q0;
-    if (in.sequences.q0_columns > 0 && is_first_rank())
+    if (in.sequences.q0_columns > 0 && session.grid.rank() == 0)
         std::fprintf(stderr, "note: /sequences/q0 has %ld columns, not %ld; starting from random bases (seed %ld)\n",
                      static_cast<long>(in.sequences.q0_columns), static_cast<long>(k), static_cast<long>(command.seed));
     const ParameterLayout& layout = in.network.layout;
@@ -97,9 +97,9 @@ void require_finite_gradients(const Session& session, double loss, const Gradien
 constexpr const char* spectrum_format = "spikefloss-spectrum";
 constexpr const char* gradients_format = "spikefloss-gradients";
 
-void require_output(const FileCommand& command, const char* format, const char* kind) {
-    alike([&] {
-        if (!is_first_rank()) return;
+void require_output(const ProcessGrid& everyone, const FileCommand& command, const char* format, const char* kind) {
+    everyone.agree([&] {
+        if (everyone.rank() != 0) return;
         require_may_write({"--output",
                            command.output,
                            kind,
@@ -173,14 +173,14 @@ void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double 
 
 }  // namespace
 
-int spectrum(const FileCommand& command) {
-    require_output(command, spectrum_format, "a spectrum as spikefloss writes it");
-    const Session session(command.parallel, command.sums);
+int spectrum(const ProcessGrid& everyone, const FileCommand& command) {
+    require_output(everyone, command, spectrum_format, "a spectrum as spikefloss writes it");
+    const Session session(everyone, command.parallel, command.sums);
     const ProcessGrid& grid = session.grid;
     const Inputs in = read_inputs(command, session);
     const Index T = in.sequences.batch.steps;
     TangentOptions options;
-    alike([&] { options = tangent_options(command, in); });
+    grid.agree([&] { options = tangent_options(command, in); });
 
     StatePass state(*session.backend, grid, in.network.layout.shape(), T, in.mine.size(), false);
     std::unique_ptr<TangentPass> tangents;
@@ -190,7 +190,7 @@ int spectrum(const FileCommand& command) {
     const Buffer<float> x(*session.backend, in.sequences.batch.x);
     state.forward(in.network, x.data());
     require_finite_states(session, in, state);
-    tangents->forward(in.network, state, starting_bases(command, in, options.exponents), in.mine.begin);
+    tangents->forward(in.network, state, starting_bases(command, session, in, options.exponents), in.mine.begin);
     const Spectrum result = mean_spectrum(grid, *tangents, in.sequences.total, in.network.state_size());
     const double rate = state.tape().spikes.rate();
 
@@ -204,9 +204,9 @@ int spectrum(const FileCommand& command) {
     return 0;
 }
 
-int gradients(const FileCommand& command) {
-    require_output(command, gradients_format, "a file of gradients as spikefloss writes it");
-    const Session session(command.parallel, command.sums);
+int gradients(const ProcessGrid& everyone, const FileCommand& command) {
+    require_output(everyone, command, gradients_format, "a file of gradients as spikefloss writes it");
+    const Session session(everyone, command.parallel, command.sums);
     const ProcessGrid& grid = session.grid;
     Backend& backend = *session.backend;
     const Inputs in = read_inputs(command, session);
@@ -219,7 +219,7 @@ int gradients(const FileCommand& command) {
     double loss = 0.0;
     std::vector<double> state_norm;
     if (command.penalty == "task") {
-        alike([&] {
+        grid.agree([&] {
             require(in.sequences.has_targets, Exit::bad_file,
                     fmt::format("{} has neither /sequences/target nor /sequences/label", command.input),
                     "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or use "
@@ -237,7 +237,7 @@ int gradients(const FileCommand& command) {
         state_norm = state.state_gradient_norm();
     } else {
         PenaltyOptions options;
-        alike([&] {
+        grid.agree([&] {
             options.tangent = tangent_options(command, in);
             options.target = command.target;
             options = FlossingPass::checked(std::move(options));
@@ -247,7 +247,7 @@ int gradients(const FileCommand& command) {
         std::unique_ptr<FlossingPass> pass;
         grid.agree([&] {
             pass = std::make_unique<FlossingPass>(backend, grid, in.network, options, T, B,
-                                                  starting_bases(command, in, options.tangent.exponents));
+                                                  starting_bases(command, session, in, options.tangent.exponents));
         });
         loss = pass->run(in.network, x.data(), 1.0, gradient.start(), {.state_norms = true}).loss;
         if (!command.direct) state_norm = pass->state().state_gradient_norm();

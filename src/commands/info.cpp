@@ -35,12 +35,12 @@ std::string plan_of(const Session& session, const Config& config, GridShape grid
 
 }  // namespace
 
-int info(const InfoCommand& command) {
+int info(const ProcessGrid& everyone, const InfoCommand& command) {
     Config config;
     GridShape grid;
     ParallelChoice choice = command.parallel;
     bool there = true;  // whether the planned grid exists
-    alike([&] {
+    everyone.agree([&] {
         require(!command.plan.empty() || command.assignments.empty(), Exit::usage,
                 "--set changes a config, but none was named",
                 "name a config file: spikefloss info --plan CONFIG --set section.key=value");
@@ -49,19 +49,19 @@ int info(const InfoCommand& command) {
         check_config(config);
         choice = parallel_choice(config);
         if (choice.grid == "auto") choice.grid = "";
-        grid = choice.grid.empty() ? GridShape{1, world_size()} : read_grid(choice.grid);
-        there = grid.neuron_shards * grid.batch_shards == world_size();
-        if (!there && world_size() == 1) choice.grid = "";
+        grid = choice.grid.empty() ? GridShape{1, everyone.ranks()} : read_grid(choice.grid);
+        there = grid.neuron_shards * grid.batch_shards == everyone.ranks();
+        if (!there && everyone.ranks() == 1) choice.grid = "";
     });
-    const Session session(choice, config.run.sums);
+    const Session session(everyone, choice, config.run.sums);
     const std::string devices = session.devices_text();
     std::string plan;
     if (!config.network.file.empty()) require_readable(config.network.file, session.grid);
     session.grid.agree([&] {
-        if (!command.plan.empty() && is_first_rank())
+        if (!command.plan.empty() && everyone.rank() == 0)
             plan = plan_of(session, config, grid, there ? session.memory_share() : 0);
     });
-    if (!is_first_rank()) return 0;
+    if (everyone.rank() != 0) return 0;
     char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
     int length = 0;
     MPI_Get_library_version(mpi, &length);
@@ -77,7 +77,7 @@ int info(const InfoCommand& command) {
     fmt::print("devices      {} cores\n", std::thread::hardware_concurrency());
     for (const std::string& device : device_texts()) fmt::print("             {}\n", device);
     fmt::print("in use       {}\n", devices);
-    fmt::print("ranks        {}\n", world_size());
+    fmt::print("ranks        {}\n", everyone.ranks());
     fmt::print("grid         {}x{} (neuron shards x batch shards)\n", session.grid.shape().neuron_shards,
                session.grid.shape().batch_shards);
     fmt::print("threads      {} per rank\n", session.threads);

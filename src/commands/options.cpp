@@ -128,4 +128,23 @@ void check_network(const Config& config, const Task& task, const NetworkShape& s
             fmt::format("choose at most {}", state_size));
 }
 
+ParallelChoice parallel_choice(const Config& config) {
+    const ParallelConfig& p = config.parallel;
+    return {p.grid, p.threads, p.backend, p.comm, config.run.precision, config.watchdog.seconds};
+}
+
+Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice) {
+    Config config;
+    read_config(path, config);
+    for (const std::string& assignment : assignments) set_key(assignment, config);
+    ParallelConfig& p = config.parallel;
+    if (!choice.grid.empty()) p.grid = choice.grid;
+    p.backend = choice.backend.value_or(p.backend);
+    p.comm = choice.comm.value_or(p.comm);
+    config.run.precision = choice.precision.value_or(config.run.precision);
+    if (choice.threads > 0) p.threads = choice.threads;
+    config.watchdog.seconds = choice.watchdog_seconds.value_or(config.watchdog.seconds);
+    return config;
+}
+
 }  // namespace spikefloss

@@ -1,6 +1,7 @@
 // From the configuration, in milliseconds and names, to the options of the layers below, in steps and enums.
 #pragma once
 
+#include "commands/commands.hpp"
 #include "config/schema.hpp"
 #include "network/initialise.hpp"
 #include "tasks/task.hpp"
@@ -15,5 +16,10 @@ TrainerOptions trainer_options(const Config& config, const Task& task);
 
 // Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config.
 void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size);
+
+// The config file, overridden by the assignments and then by the options of the command line.
+Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice);
+// The settings of a config for ranks, threads and backend.
+ParallelChoice parallel_choice(const Config& config);
 
 }  // namespace spikefloss

@@ -1,6 +1,6 @@
 // `report`: a run directory as one HTML file.
+#include "commands/commands.hpp"
 #include "commands/run_state.hpp"
-#include "commands/session.hpp"
 #include "core/whole_file.hpp"
 #include "watching/page.hpp"
 #include "watching/run_records.hpp"
@@ -9,10 +9,10 @@
 
 namespace spikefloss {
 
-int report(const ReportCommand& command) {
+int report(const ProcessGrid& everyone, const ReportCommand& command) {
     const std::string output = command.output.empty() ? command.directory + "/report.html" : command.output;
-    alike([&] {
-        if (!is_first_rank()) return;
+    everyone.agree([&] {
+        if (everyone.rank() != 0) return;
         require(has_charts(), Exit::usage, why_no_charts, what_gives_charts);
         std::error_code code;
         require(std::filesystem::is_directory(command.directory, code), Exit::bad_file,

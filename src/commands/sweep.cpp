@@ -1,7 +1,7 @@
 // `sweep`: lists the runs of a sweep file, or trains one of them.
 #include "config/sweep.hpp"
+#include "commands/options.hpp"
 #include "commands/run_state.hpp"
-#include "commands/session.hpp"
 #include "core/whole_file.hpp"
 
 #include <fmt/ranges.h>
@@ -52,10 +52,10 @@ void write_record(const std::string& directory, const Sweep& sweep) {
     write_whole_file(record, text);
 }
 
-int run_point(const SweepCommand& command, const Sweep& sweep) {
+int run_point(const ProcessGrid& everyone, const SweepCommand& command, const Sweep& sweep) {
     const std::vector<SweepPoint> points = points_of(sweep);
     SweepPoint point;
-    alike([&] {
+    everyone.agree([&] {
         const auto count = static_cast<std::int64_t>(points.size());
         require(*command.run < count, Exit::usage,
                 fmt::format("there is no run {}: {} has the runs 0 to {}", *command.run, command.file, count - 1),
@@ -71,12 +71,12 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
                           command.print_config,
                           command.check,
                           true};
-    if (command.print_config || command.check) return train(training);
+    if (command.print_config || command.check) return train(everyone, training);
 
     // Only rank 0 reads the state, so that all ranks do the same even if they see the file system differently.
     int state = 0;
-    alike([&] {
-        if (!is_first_rank()) return;
+    everyone.agree([&] {
+        if (everyone.rank() != 0) return;
         const RunStatus status = status_of(directory, config_of(sweep, point));
         state = static_cast<int>(status.state);
         require(status.state != RunState::differs, Exit::usage,
@@ -89,24 +89,24 @@ int run_point(const SweepCommand& command, const Sweep& sweep) {
         if (status.state == RunState::done) fmt::print("{} is done already\n", directory);
         if (status.state != RunState::done) write_record(directory_of(command, sweep), sweep);
     });
-    ProcessGrid(MPI_COMM_WORLD, {1, world_size()}).control().broadcast(&state, sizeof state, 0);
+    everyone.control().broadcast(&state, sizeof state, 0);
     if (static_cast<RunState>(state) == RunState::done) return 0;
     training.resume = static_cast<RunState>(state) != RunState::fresh;
-    return train(training);
+    return train(everyone, training);
 }
 
 }  // namespace
 
-int sweep(const SweepCommand& command) {
+int sweep(const ProcessGrid& everyone, const SweepCommand& command) {
     Sweep file;
-    alike([&] {
+    everyone.agree([&] {
         file = read_sweep(command.file);
         // Options have the same effect as keys in the base config.
         file.base = config_of(file.base_path, {}, command.parallel);
     });
-    if (command.run) return run_point(command, file);
-    alike([&] {
-        if (!is_first_rank()) return;
+    if (command.run) return run_point(everyone, command, file);
+    everyone.agree([&] {
+        if (everyone.rank() != 0) return;
         if (command.count)
             fmt::print("{}\n", points_of(file).size());
         else

@@ -1,4 +1,5 @@
 // `train`: from a config to a trained network in a run directory.
+#include "commands/launch_checks.hpp"
 #include "commands/memory_need.hpp"
 #include "commands/options.hpp"
 #include "commands/run.hpp"
@@ -213,23 +214,23 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
 
 }  // namespace
 
-int train(const TrainCommand& command) {
+int train(const ProcessGrid& everyone, const TrainCommand& command) {
     Config config;
-    alike([&] {
-        check_slurm_tasks();
+    everyone.agree([&] {
+        check_slurm_tasks(everyone);
         config = resolved_config(command);
         listen_for_stop(config.run.stop_signals);
     });
     if (command.print_config) {
-        alike([&] {
-            if (!is_first_rank()) return;
+        everyone.agree([&] {
+            if (everyone.rank() != 0) return;
             const bool written = std::fputs(to_toml(config, true).c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
             require(written, Exit::storage, "cannot write the config to standard output", "make room where it goes");
         });
         return 0;
     }
     outlive_readers();
-    const Session session(parallel_choice(config), config.run.sums);
+    const Session session(everyone, parallel_choice(config), config.run.sums);
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
     grid.agree([&] {
@@ -259,7 +260,7 @@ int train(const TrainCommand& command) {
     const InitialNetwork settings = initial_settings(config, *task);
     const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
     const Index D = start ? state_size(grid, start->network) : shape.neurons * (settings.has_current() ? 2 : 1);
-    alike([&] { check_network(config, *task, shape, D); });
+    grid.agree([&] { check_network(config, *task, shape, D); });
     for (const std::string& warning : config_warnings(config, shape.neurons, D > shape.neurons))
         warnings.push_back(warning);
     if (command.check) {

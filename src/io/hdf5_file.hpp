@@ -111,7 +111,7 @@ public:
     void finish();
 
 private:
-    void together(const std::function<void()>& work);
+    void agree(const std::function<void()>& work);
     void reserve(Index bytes);
     int fault_of_reserving(Index end) const;
     void ensure_group(const std::string& object);

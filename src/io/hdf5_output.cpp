@@ -88,10 +88,10 @@ bool write_block(hid_t dataset, const std::vector<Index>& dims, const Block<T>& 
 
 OutputFile::OutputFile(const ProcessGrid& grid, const std::string& path) : grid_(grid), path_(path) {
     silence_hdf5();
-    together([&] { start_file(); });
+    agree([&] { start_file(); });
     share_name();
     reserve(file_overhead);
-    together([&] {
+    agree([&] {
         Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
         set_format(access);
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);  // even if a failure leaves a dataset open
@@ -119,7 +119,7 @@ std::string OutputFile::problem(const std::string& reason) const {
     return fmt::format("cannot write {}: {}", path_, reason);
 }
 
-void OutputFile::together(const std::function<void()>& work) {
+void OutputFile::agree(const std::function<void()>& work) {
     try {
         grid_.agree(work);
     } catch (const Error& error) {
@@ -176,7 +176,7 @@ void OutputFile::reserve(Index bytes) {
     if (planned_ <= reserved_) return;
     // It reserves more than needed, so that small things need no agreement of their own.
     const Index wanted = planned_ + (Index(64) << 10);
-    together([&] {
+    agree([&] {
         const int fault = fault_of_reserving(wanted);
         require(fault == 0, Exit::storage,
                 problem(fmt::format("{} (at least {:.1f} MB are needed)", std::strerror(fault),
@@ -205,7 +205,7 @@ void OutputFile::attribute(const std::string& object, const std::string& name, c
     Index bytes = object_overhead + attribute_overhead;
     if (const auto* text = std::get_if<std::string>(&value)) bytes += 2 * static_cast<Index>(text->size());
     reserve(bytes);
-    together([&] {
+    agree([&] {
         ensure_group(object);
         write_attribute(object, name, value);
     });
@@ -248,12 +248,12 @@ void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims
     }
     grid_.control().all_reduce_sum(sums, Scalar::int64, 2);
     const Index total = elements(dims);
-    together([&] {
+    agree([&] {
         require(sums[1] == total, Exit::internal,
                 fmt::format("the blocks of {} hold {} elements, the dataset {}", name, sums[1], total));
     });
     reserve(total * static_cast<Index>(sizeof(T)) + object_overhead);
-    together([&] {
+    agree([&] {
         const Hdf5Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose), create(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
         H5Pset_create_intermediate_group(links, 1);
         H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
@@ -265,7 +265,7 @@ void OutputFile::dataset(const std::string& name, const std::vector<Index>& dims
         require(static_cast<bool>(dataset_), Exit::storage, problem(fmt::format("dataset {}: {}", name, hdf5_reason())),
                 faulty_storage);
     });
-    together([&] {
+    agree([&] {
         for (const Block<T>& block : blocks)
             require(write_block(dataset_, dims, block), Exit::storage,
                     problem(fmt::format("dataset {}: {}", name, hdf5_reason())), faulty_storage);
@@ -286,12 +286,11 @@ void OutputFile::finish() {
     haddr_t end = 0;
     H5Fget_eoa(file_, &end);
     if (static_cast<Index>(end) > planned_) reserve(static_cast<Index>(end) - planned_);
-    together([&] {
+    agree([&] {
         require(H5Fflush(file_, H5F_SCOPE_GLOBAL) >= 0, Exit::storage, problem("flushing failed: " + hdf5_reason()),
                 faulty_storage);
     });
-    together(
-        [&] { require(file_.reset(), Exit::storage, problem("closing failed: " + hdf5_reason()), faulty_storage); });
+    agree([&] { require(file_.reset(), Exit::storage, problem("closing failed: " + hdf5_reason()), faulty_storage); });
     open_ = false;
     complete();
 }
@@ -302,7 +301,7 @@ void OutputFile::complete() {
         require(done, Exit::storage, problem(fmt::format("{} failed: {}", what, std::strerror(errno))), faulty_storage);
     };
     std::uint64_t end = 0;
-    together([&] {
+    agree([&] {
         if (!partial_) return;
         const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
         set_format(access);
@@ -314,9 +313,9 @@ void OutputFile::complete() {
     grid_.control().broadcast(&end, sizeof end, 0);
     const Index size = static_cast<Index>(end);
     std::int64_t sum = 0;
-    together([&] { sum = static_cast<std::int64_t>(bytes_checksum(name_, size, grid_.ranks(), grid_.rank())); });
+    agree([&] { sum = static_cast<std::int64_t>(bytes_checksum(name_, size, grid_.ranks(), grid_.rank())); });
     grid_.control().all_reduce_sum(&sum, Scalar::int64, 1);
-    together([&] {
+    agree([&] {
         if (!partial_) return;
         check(write_seal(partial_->descriptor(), size, static_cast<std::uint64_t>(sum)), "write");
         partial_->commit();

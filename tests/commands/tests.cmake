@@ -1,4 +1,4 @@
-spikefloss_test(commands/test_session LINK spikefloss_commands spikefloss_factory)
+spikefloss_test(commands/test_machines LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_plan RANKS 1 2 4 6 LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_statistics LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_test_sequences LINK spikefloss_commands spikefloss_factory)

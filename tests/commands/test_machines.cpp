@@ -1,5 +1,5 @@
 // The ranks that share a machine: MPI compared with host names.
-#include "commands/session.hpp"
+#include "commands/machines.hpp"
 
 #include <gtest/gtest.h>
 
