@@ -43,7 +43,7 @@ struct Arrays {
     // [b, k, k], [b, k]
     Buffer<double> gram{backend, b*k*k}, r{backend, unit_r()}, c{backend, b*k*k}, log_r{backend, b*k},
         weight{backend, b*k};
-    Buffer<std::int32_t> info{backend, b}, label{backend, b};
+    Buffer<std::int32_t> info{backend, 2 * b}, label{backend, b};
     // [T, b, O]
     Buffer<float> z = random(T * b * O), y = random(T * b * O), dy = random(T * b * O),
                   target = filled(T * b * O, 1.0f), mask = filled(T, 1.0f), kappa = filled(O, 0.9f),
@@ -278,16 +278,17 @@ std::vector<Operation> operations() {
         {"cholesky_after_gram",
          [](Arrays& a) {
              a.backend.gram(a.basis(), a.q.data(), a.q.data(), a.gram.data());
-             a.backend.cholesky(a.b, a.k, a.gram.data(), a.info.data());
+             a.backend.cholesky(a.b, a.k, {1, 0, true}, a.gram.data(), a.c.data(), a.log_r.data(),
+                                {a.info.data(), a.squares.data()});
          },
          bkk(2), gram_flops},
         {"divide_by_r", [](Arrays& a) { a.backend.divide_by_r(a.b, a.k, a.D, a.r.data(), a.p.data()); }, bkn(4),
          gram_flops},
-        {"multiply_r", [](Arrays& a) { a.backend.multiply_r(a.b, a.k, a.r.data(), a.c.data()); }, bkk(3), {}},
         {"householder",
-         [](Arrays& a) { a.backend.householder(a.b, a.k, a.D, a.p.data(), a.gram.data(), a.info.data()); }, bkn(4),
-         gram_flops},
-        {"log_diagonal", [](Arrays& a) { a.backend.log_diagonal(a.b, a.k, a.r.data(), a.log_r.data()); }, bkk(1), {}},
+         [](Arrays& a) {
+             a.backend.householder(a.b, a.k, a.D, a.p.data(), a.gram.data(), a.log_r.data(), a.info.data());
+         },
+         bkn(4), gram_flops},
         {"qr_backward",
          [](Arrays& a) {
              a.backend.qr_backward(a.b, a.k, a.D, a.q.data(), a.r.data(), a.weight.data(), a.c.data(), a.p.data());

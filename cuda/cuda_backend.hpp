@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/backend.hpp"
+#include "backend/tangent_passes.hpp"
 #include "device.hpp"
 #include "graph.hpp"
 #include "team_plan.hpp"
@@ -93,15 +94,8 @@ public:
     bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                         const StepsBackward& pass) override;
 
-    // ---- tangent_steps.cu ----
-    PassRule takes_tangents(Index b, Index k, Index N) const override;
-    PassRule takes_tangents_backward(Index b, Index k, Index N) const override {
-        return {sums_ == Sums::float32 && b * k * N != 0, "with float32 sums"};
-    }
-    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                       const float* w_rec, const TangentSteps& pass) override;
-    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                                const float* w_rec, const TangentStepsBackward& pass) override;
+    // ---- passes.cpp ----
+    TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 
     // ---- readout.cu ----
     void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
@@ -127,11 +121,10 @@ public:
 
     // ---- qr.cu ----
     void gram(const BasisShape& shape, const float* x, const float* y, double* g) override;
-    void cholesky(Index b, Index k, double* g, std::int32_t* info) override;
+    void cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
+                  const QrFindings& findings) override;
     void divide_by_r(Index b, Index k, Index D, const double* r, float* x) override;
-    void multiply_r(Index b, Index k, const double* second, double* r) override;
-    void householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) override;
-    void log_diagonal(Index b, Index k, const double* r, double* log_r) override;
+    void householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) override;
     void qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight, double* qbq,
                      float* qb) override;
 
@@ -157,11 +150,6 @@ private:
                           std::uint32_t* bits);
     void backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                            const StepsBackward& pass);
-    // ---- tangent_steps_stepwise.cu: the same for tangents, at most 64 vectors per sequence ----
-    void tangent_stepwise(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                          const float* w_rec, const TangentSteps& pass);
-    void tangent_stepwise_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                                   const float* w_rec, const TangentStepsBackward& pass);
     // ---- products.cu ----
     // A factor of a product: [rows, cols] of x, from row `first` on.
     struct Factor {
@@ -200,8 +188,7 @@ private:
     Staging staging_[2];
     // Any operation may use scratch arrays 0 to 7. Products and sums use those below, so that an operation can call
     // them while it uses its own.
-    static constexpr int blas_scratch = 8, a_scratch = 9, b_scratch = 10, wide_out_scratch = 11,
-                         sum_scratch = 12;
+    static constexpr int blas_scratch = 8, a_scratch = 9, b_scratch = 10, wide_out_scratch = 11, sum_scratch = 12;
     static constexpr int scratches = 13;
     void* scratch_[scratches] = {};
     std::size_t scratch_size_[scratches] = {};

@@ -2,8 +2,7 @@
 // Matrices are row-major. cuBLAS and cuSOLVER read them as column-major, so they see the transposes.
 #include "cuda_backend.hpp"
 #include "kernel.cuh"
-
-#include <cfloat>
+#include "tangent_steps_cholesky.cuh"
 
 namespace spikefloss {
 namespace {
@@ -31,36 +30,67 @@ __global__ void pointers_kernel(Index b, double* first, Index first_stride, doub
     }
 }
 
-// One block per sequence: zeroes the triangle that LAPACK does not write, and finds the first pivot that is not finite.
-__global__ void finish_cholesky_kernel(Index k, double* g, std::int32_t* info) {
-    const Index s = blockIdx.x;
-    double* g_s = g + s * k * k;
-    for (Index i = threadIdx.x; i < k * k; i += blockDim.x)
-        if (i / k > i % k) g_s[i] = 0.0;
-    if (threadIdx.x > 0 || info[s] != 0) return;
-    for (Index j = 0; j < k; ++j)
-        if (!is_finite(g_s[j * k + j])) {
-            info[s] = static_cast<std::int32_t>(j + 1);
-            return;
-        }
+// One block per sequence, at most 64 vectors: the upper triangle of g becomes R. column as in judge_kernel.
+__global__ void factor_kernel(BasisLayout layout, double* g, int* column) {
+    const FactorSpace space(layout, dynamic_shared<double>());
+    const int k = layout.k, rows = layout.rows(), stride = layout.factor_stride();
+    double* g_s = g + static_cast<Index>(blockIdx.x) * k * k;
+    if (threadIdx.x == 0) *space.failed = 0;
+    for (int at = threadIdx.x; at < rows * rows; at += blockDim.x) {
+        const int i = at / rows, j = at % rows;
+        if (j <= i) space.factor[i * stride + j] = i < k ? g_s[i * k + j] : i == j ? 1.0 : 0.0;
+    }
+    __syncthreads();
+    factor_gram(layout, space);
+    for (int at = threadIdx.x; at < k * k; at += blockDim.x)
+        if (at / k <= at % k) g_s[at] = space.factor[at % k * stride + at / k];
+    if (threadIdx.x == 0) column[blockIdx.x] = *space.failed;
 }
 
-// One thread per column. Row i of the product needs only rows i, i + 1, ... of r, so it can overwrite r from row 0 on.
-__global__ void multiply_r_kernel(Index b, Index k, const double* second, double* r) {
-    for (Index column = first_element(); column < b * k; column += element_stride()) {
-        const Index s = column / k, j = column % k;
-        const double* second_s = second + s * k * k;
-        double* r_s = r + s * k * k;
-        for (Index i = 0; i <= j; ++i) {
+// One block per sequence, after g was factorised: zeroes the triangle that LAPACK does not write; r and its logarithms;
+// then what QrFindings tell. column[s]: at which the factorisation failed, or 0.
+__global__ void judge_kernel(Index k, QrRound round, double* g, double* r, double* log_r, const int* column,
+                             QrFindings findings) {
+    auto* shared = dynamic_shared<double>();  // strains of the threads, then the results of the first
+    const Index s = blockIdx.x;
+    double *g_s = g + s * k * k, *r_s = r + s * k * k;
+    for (Index i = threadIdx.x; i < k * k; i += blockDim.x) {
+        if (i / k > i % k) g_s[i] = 0.0;
+        if (round.round == 0) r_s[i] = g_s[i];
+    }
+    __syncthreads();
+    double strain = 0.0;
+    for (Index j = threadIdx.x; j < k; j += blockDim.x) {
+        // Row i of R r needs only rows i, i + 1, ... of r, so it can overwrite r from row 0 on.
+        for (Index i = 0; round.round > 0 && i <= j; ++i) {
             double sum = 0.0;
-            for (Index l = i; l <= j; ++l) sum = fma(second_s[i * k + l], r_s[l * k + j], sum);
+            for (Index l = i; l <= j; ++l) sum = fma(g_s[i * k + l], r_s[l * k + j], sum);
             r_s[i * k + j] = sum;
         }
+        double length = 0.0;  // |A_j|^2
+        for (Index i = 0; i <= j; ++i) length = fma(r_s[i * k + j], r_s[i * k + j], length);
+        const double log_j = log(r_s[j * k + j]);
+        log_r[s * k + j] = log_j;
+        strain = fmax(strain, fmax(0.5 * log(length) - log_j, fabs(log_j) / 8.0));
     }
-}
-
-__global__ void log_diagonal_kernel(Index b, Index k, const double* r, double* log_r) {
-    for (Index i = first_element(); i < b * k; i += element_stride()) log_r[i] = log(r[i * k + i % k]);
+    shared[threadIdx.x] = strain;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (unsigned thread = 1; thread < blockDim.x; ++thread) strain = fmax(strain, shared[thread]);
+    findings.strain[s] = fmax(findings.strain[s], strain);
+    std::int32_t failed = column[s];
+    double low = DBL_MAX, high = 0.0;
+    for (Index j = k; j-- > 0;) {
+        const double r_j = g_s[j * k + j];
+        low = fmin(low, r_j);
+        high = fmax(high, r_j);
+        if (column[s] == 0 && (!is_finite(r_j) || (round.round > 0 && !(r_j >= qr_lost_rank))))
+            failed = static_cast<std::int32_t>(j + 1);
+    }
+    const bool doubt = round.last && round.round == 0 && high > qr_second_round_ratio * low;
+    if (findings.failure[2 * s] != 0 || (failed == 0 && !doubt)) return;
+    findings.failure[2 * s] = static_cast<std::int32_t>(round.step);
+    findings.failure[2 * s + 1] = failed;
 }
 
 // qbq becomes C. Both triangles come from the lower one of M, so the threads of the lower triangle write both.
@@ -96,7 +126,7 @@ __global__ void upper_triangle_kernel(Index b, Index k, Index D, const double* a
 }
 
 // Makes every R_jj > 0 and finds the rank. One block per sequence. `flip` [b, k] becomes the sign of each vector.
-__global__ void finish_householder_kernel(Index k, double* r, double* flip, const int* lapack_info,
+__global__ void finish_householder_kernel(Index k, double* r, double* log_r, double* flip, const int* lapack_info,
                                           std::int32_t* info) {
     const Index s = blockIdx.x;
     double* r_s = r + s * k * k;
@@ -108,7 +138,10 @@ __global__ void finish_householder_kernel(Index k, double* r, double* flip, cons
             if (!(fabs(r_s[j * k + j]) > lost_rank * sqrt(column))) info[s] = static_cast<std::int32_t>(j + 1);
         }
     }
-    for (Index j = threadIdx.x; j < k; j += blockDim.x) flip[s * k + j] = r_s[j * k + j] < 0.0 ? -1.0 : 1.0;
+    for (Index j = threadIdx.x; j < k; j += blockDim.x) {
+        flip[s * k + j] = r_s[j * k + j] < 0.0 ? -1.0 : 1.0;
+        log_r[s * k + j] = log(fabs(r_s[j * k + j]));
+    }
     __syncthreads();
     for (Index i = threadIdx.x; i < k * k; i += blockDim.x) r_s[i] *= flip[s * k + i / k];
 }
@@ -144,14 +177,24 @@ void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, 
           "cublasDgemmStridedBatched");
 }
 
-void CudaBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
+void CudaBackend::cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
+                           const QrFindings& findings) {
     if (b * k == 0) return;
-    double** matrices = scratch<double*>(6, b);
-    launch(over(b, stream_), pointers_kernel, b, g, k * k, matrices, nullptr, Index(0), nullptr);
-    check(cusolverDnDpotrfBatched(solver_, CUBLAS_FILL_MODE_LOWER, static_cast<int>(k), matrices, static_cast<int>(k),
-                                  info, static_cast<int>(b)),
-          "cusolverDnDpotrfBatched");
-    launch(for_each_sequence(b, stream_), finish_cholesky_kernel, k, g, info);
+    int* column = scratch<int>(7, b);
+    if (k <= most_block_vectors) {
+        const BasisLayout layout({b, k, 1, false});
+        launch({dim3(static_cast<unsigned>(b)), dim3(threads), stream_,
+                static_cast<std::size_t>(FactorSpace::bytes(layout))},
+               factor_kernel, layout, g, column);
+    } else {
+        double** matrices = scratch<double*>(6, b);
+        launch(over(b, stream_), pointers_kernel, b, g, k * k, matrices, nullptr, Index(0), nullptr);
+        check(cusolverDnDpotrfBatched(solver_, CUBLAS_FILL_MODE_LOWER, static_cast<int>(k), matrices,
+                                      static_cast<int>(k), column, static_cast<int>(b)),
+              "cusolverDnDpotrfBatched");
+    }
+    launch(for_each_sequence(b, stream_, threads * sizeof(double)), judge_kernel, k, round, g, r, log_r, column,
+           findings);
 }
 
 void CudaBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* x) {
@@ -168,11 +211,7 @@ void CudaBackend::divide_by_r(Index b, Index k, Index D, const double* r, float*
     launch(over(b * k * D, stream_), round_kernel, b * k * D, wide, x);
 }
 
-void CudaBackend::multiply_r(Index b, Index k, const double* second, double* r) {
-    launch({grid_for(b * k, warp_size), dim3(warp_size), stream_}, multiply_r_kernel, b, k, second, r);
-}
-
-void CudaBackend::householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) {
+void CudaBackend::householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) {
     if (b * k == 0) return;
     const int rows = static_cast<int>(D), cols = static_cast<int>(k);
     double* a = scratch<double>(4, b * k * D);
@@ -195,12 +234,8 @@ void CudaBackend::householder(Index b, Index k, Index D, float* x, double* r, st
                                lapack_info + b + s),
               "cusolverDnDorgqr");
     double* flip = tau + b * k;
-    launch(for_each_sequence(b, stream_), finish_householder_kernel, k, r, flip, lapack_info, info);
+    launch(for_each_sequence(b, stream_), finish_householder_kernel, k, r, log_r, flip, lapack_info, info);
     launch(over(b * k * D, stream_), flip_and_round_kernel, b * k, D, a, flip, x);
-}
-
-void CudaBackend::log_diagonal(Index b, Index k, const double* r, double* log_r) {
-    launch(over(b * k, stream_), log_diagonal_kernel, b, k, r, log_r);
 }
 
 void CudaBackend::qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,

@@ -7,15 +7,15 @@
 // steps.
 //
 // L is not inverted as a whole. P L^-T is a substitution over panels of 8 columns. Each warp takes its own 8 states, so
-// no barrier is needed. Networks too large for the shared memory of a block use tangent_steps_stepwise.cu.
+// no barrier is needed. Networks too large for the shared memory of a block take the loop.
 //
 // Estimate for the authors' setting (N = 64, k = 50, D = 128, one QR a step) in cycles of one H100 SM: product 2100
 // (2 x 4 sums a thread, bound by shared memory), Gram 3000 (16 warps, one pair of tiles each; bound by the widening of
 // floats, 16 a cycle), Cholesky 7 panels x 1100 = 7700 (latency of one warp), substitution 3000, step, stores and 20
 // barriers 1000: 17000 cycles, 9.5 us a step at 1.75 GHz; 5 ms for 500 steps (not measured). It takes 96 of 227 KB.
-#include "cuda_backend.hpp"
-#include "tangent_steps.cuh"
 #include "tangent_steps.hpp"
+
+#include "tangent_steps.cuh"
 #include "tangent_steps_cholesky.cuh"
 
 namespace spikefloss {
@@ -89,8 +89,9 @@ __device__ void store_r(const BasisLayout& layout, const Workspace& space, int r
 }
 
 // By the whole block: basis = Q R in place. Returns 0, or the column (from 1) at which it failed. All threads return
-// the same, after a barrier.
-__device__ int factorise(const BasisLayout& layout, const Workspace& space, double* r, double* log_r) {
+// the same, after a barrier. Thread j adds to the strain of column j (QrFindings).
+__device__ int factorise(const BasisLayout& layout, const Workspace& space, double* r, double* log_r, double& strain) {
+    double length = 0.0;  // |A_j|^2, from the first round
     for (int round = 0; round < 2; ++round) {
         if (threadIdx.x == 0) *space.failed = 0;
         double* factor = space.factor;
@@ -101,6 +102,11 @@ __device__ int factorise(const BasisLayout& layout, const Workspace& space, doub
         __syncthreads();
         factor_gram(layout, space);
         if (*space.failed) return *space.failed;
+        if (round == 0 && static_cast<int>(threadIdx.x) < k)
+            for (int i = 0; i <= static_cast<int>(threadIdx.x); ++i) {
+                const double l = factor[threadIdx.x * stride + i];
+                length = fma(l, l, length);
+            }
         __syncthreads();  // judge may overwrite what was just read
         if (threadIdx.x < warp_size) judge(layout, space, round);
         store_r(layout, space, round, r);
@@ -110,22 +116,25 @@ __device__ int factorise(const BasisLayout& layout, const Workspace& space, doub
         if (!*space.again) break;
         __syncthreads();
     }
-    for (int j = threadIdx.x; j < layout.k; j += blockDim.x) log_r[j] = log(space.total[j]);
+    if (static_cast<int>(threadIdx.x) < layout.k) {
+        const double log_j = log(space.total[threadIdx.x]);
+        log_r[threadIdx.x] = log_j;
+        strain = fmax(strain, fmax(0.5 * log(length) - log_j, fabs(log_j) / 8.0));
+    }
     return 0;
 }
 
 __global__ void __launch_bounds__(tangent_block_threads)
-    tangent_steps_kernel(NeuronModel model, NeuronVectors neurons, BasisLayout layout, const float* w_rec,
-                         TangentSteps pass) {
+    tangent_steps_kernel(BasisLayout layout, TangentForwardCall pass) {
     const Workspace space(layout, dynamic_shared<double>());
     const int k = layout.k, N = layout.N, columns = layout.columns(), stride = layout.stride();
     const Index s = blockIdx.x, b = gridDim.x;
     const auto basis_at = [&](Index t) { return pass.q + s * k * layout.floats() + t * pass.q_stride; };
-    load_weights(layout, w_rec, true, space.w);
+    load_weights(layout, pass.w_rec, true, space.w);
     load_basis(layout, basis_at(0), space.basis);
-    load_constants(layout, neurons, space.alpha, space.beta);
-    load_factors(layout, model, pass.reset, pass.u + s * N, space.psi, space.reset);
-    if (threadIdx.x < 2) pass.failure[2 * s + threadIdx.x] = 0;
+    load_constants(layout, pass.neurons, space.alpha, space.beta);
+    load_factors(layout, pass.model, pass.reset, pass.u + s * N, space.psi, space.reset);
+    double strain = 0.0;  // of the column of this thread
     __syncthreads();
     for (Index t = 0; t < pass.steps; ++t) {
         const float *psi = space.psi + t % 2 * columns, *reset = space.reset + t % 2 * columns;
@@ -137,7 +146,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
         __syncthreads();
         const Index next = (t + 1) % 2 * columns;
         if (t + 1 < pass.steps)
-            load_factors(layout, model, pass.reset, pass.u + ((t + 1) * b + s) * N, space.psi + next,
+            load_factors(layout, pass.model, pass.reset, pass.u + ((t + 1) * b + s) * N, space.psi + next,
                          space.reset + next);
         product(k, columns, columns, space.x, layout.input_stride(), space.w, [&](int row, int column, float4 sum) {
             const float wx[4] = {sum.x, sum.y, sum.z, sum.w};
@@ -155,39 +164,42 @@ __global__ void __launch_bounds__(tangent_block_threads)
         if ((t + 1) % pass.qr_interval != 0) continue;
         const Index qr = (t + 1) / pass.qr_interval - 1;
         const int failed =
-            factorise(layout, space, pass.r + qr * pass.r_stride + s * k * k, pass.log_r + (qr * b + s) * k);
+            factorise(layout, space, pass.r + qr * pass.r_stride + s * k * k, pass.log_r + (qr * b + s) * k, strain);
         if (failed) {
             if (threadIdx.x == 0) {
-                pass.failure[2 * s] = static_cast<std::int32_t>(t + 1);
-                pass.failure[2 * s + 1] = failed;
+                pass.findings.failure[2 * s] = static_cast<std::int32_t>(pass.first + t + 1);
+                pass.findings.failure[2 * s + 1] = failed;
             }
             return;
         }
     }
     store_basis(layout, space.basis, basis_at(pass.steps));
+    if (static_cast<int>(threadIdx.x) < k) space.total[threadIdx.x] = strain;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (int j = 0; j < k; ++j) strain = fmax(strain, space.total[j]);
+    pass.findings.strain[s] = fmax(pass.findings.strain[s], strain);
 }
 
 }  // namespace
 
-PassRule CudaBackend::takes_tangents(Index b, Index k, Index N) const {
-    static const std::string what = "up to " + std::to_string(most_block_vectors) + " exponents, with float32 sums";
-    return {sums_ == Sums::float32 && b * k * N != 0 && k <= most_block_vectors, what};
+bool tangents_fit_block(CudaBackend& backend, const TangentPlan& plan) {
+    const BasisShape& shape = plan.basis;
+    return backend.sums() == Sums::float32 && shape.size() > 0 && shape.k <= most_block_vectors &&
+           shape.n <= most_block_neurons &&
+           Workspace::bytes(BasisLayout(shape)) <= static_cast<Index>(backend.device().shared_per_block);
 }
 
-bool CudaBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                                const float* w_rec, const TangentSteps& pass) {
-    if (!takes_tangents(shape.b, shape.k, shape.n).takes || pass.steps == 0) return false;
-    const BasisLayout layout(shape);
-    if (shape.n > most_block_neurons || Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
-        tangent_stepwise(model, neurons, shape, w_rec, pass);
-        return true;
-    }
-    const Launch how{.grid = dim3(static_cast<unsigned>(shape.b)),
+BlockTangentForward::BlockTangentForward(CudaBackend& backend, const TangentPlan& plan, Memory&)
+    : backend_(backend), shape_(plan.basis) {}
+
+void BlockTangentForward::run(const TangentForwardCall& call) {
+    const BasisLayout layout(shape_);
+    const Launch how{.grid = dim3(static_cast<unsigned>(shape_.b)),
                      .block = dim3(tangent_block_threads),
-                     .stream = stream_,
+                     .stream = backend_.stream(),
                      .shared = static_cast<std::size_t>(Workspace::bytes(layout))};
-    launch(how, tangent_steps_kernel, model, neurons, layout, w_rec, pass);
-    return true;
+    launch(how, tangent_steps_kernel, layout, call);
 }
 
 }  // namespace spikefloss

@@ -9,6 +9,9 @@
 
 namespace spikefloss {
 
+// Above this W does not fit the shared memory of any block. Below it, indices of W fit an int.
+inline constexpr Index most_block_neurons = 1024;
+
 // More vectors than this take the other path, because a thread holds its part of a row of the basis in registers.
 inline constexpr int most_tiles = 8, tile = 8;
 inline constexpr int most_block_vectors = most_tiles * tile;

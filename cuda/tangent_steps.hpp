@@ -1,13 +1,42 @@
-// Constants of the whole tangent pass, forwards and backwards.
+// The whole tangent passes: one block per sequence, with W_rec and the basis in shared memory.
 #pragma once
 
-#include "core/view.hpp"
+#include "cuda_backend.hpp"
+
+#include "backend/buffer.hpp"
+#include "backend/tangent_passes.hpp"
 
 namespace spikefloss {
 
-// One block per sequence: 16 warps, one for every two tiles of the authors' Gram matrix.
+// 16 warps, one for every two tiles of the authors' Gram matrix.
 inline constexpr int tangent_block_threads = 512;
-// Above this W does not fit the shared memory of any block. Below it, indices of W fit an int.
-inline constexpr Index most_block_neurons = 1024;
+
+// Whether the shared memory of a block suffices, with float32 sums.
+bool tangents_fit_block(CudaBackend& backend, const TangentPlan& plan);
+bool tangent_adjoints_fit_block(CudaBackend& backend, const TangentPlan& plan);
+inline constexpr std::string_view block_limits =
+    "up to 64 exponents, where W_rec and the basis fit the shared memory of a block, with float32 sums";
+
+class BlockTangentForward final : public TangentForward {
+public:
+    BlockTangentForward(CudaBackend& backend, const TangentPlan& plan, Memory& memory);
+    void run(const TangentForwardCall& call) override;
+
+private:
+    CudaBackend& backend_;
+    BasisShape shape_;
+};
+
+class BlockTangentBackward final : public TangentBackward {
+public:
+    BlockTangentBackward(CudaBackend& backend, const TangentPlan& plan, Memory& memory);
+    void run(const TangentBackwardCall& call) override;
+
+private:
+    CudaBackend& backend_;
+    BasisShape shape_;
+    Index chunk_;             // steps of a launch
+    Buffer<float> g_, back_;  // [chunk, b, k, N]
+};
 
 }  // namespace spikefloss

@@ -12,9 +12,9 @@
 // Estimate for the authors' setting (N = 64, k = 50, D = 128, one QR a step) in cycles of one H100 SM: Gram 3000,
 // Q C 4000, substitution 3000, product 2100, step, loads and 5 barriers 1500: 13600 cycles, 7.8 us a step at 1.75 GHz;
 // 4 ms for 500 steps, and less than 0.2 ms for e and dW_rec (not measured). It takes 148 of 227 KB.
-#include "cuda_backend.hpp"
-#include "tangent_steps.cuh"
 #include "tangent_steps.hpp"
+
+#include "tangent_steps.cuh"
 
 #include <algorithm>
 
@@ -118,8 +118,7 @@ __device__ void apply(const BasisLayout& layout, const Workspace& space) {
 }
 
 __global__ void __launch_bounds__(tangent_block_threads)
-    tangent_steps_backward_kernel(NeuronModel model, NeuronVectors neurons, BasisLayout layout, const float* w_rec,
-                                  TangentStepsBackward pass, Chunk chunk) {
+    tangent_steps_backward_kernel(BasisLayout layout, TangentBackwardCall pass, Chunk chunk) {
     const Workspace space(layout, dynamic_shared<double>());
     const int k = layout.k, N = layout.N, columns = layout.columns(), stride = layout.stride();
     const int input_stride = layout.input_stride();
@@ -130,10 +129,10 @@ __global__ void __launch_bounds__(tangent_block_threads)
         load_basis(layout, pass.q + end * pass.q_stride + first, space.basis);
         load_r(layout, pass.r + ((end / pass.qr_interval - 1) * b + s) * k * k, space.factor);
     };
-    load_weights(layout, w_rec, false, space.w);
+    load_weights(layout, pass.w_rec, false, space.w);
     load_basis(layout, pass.a + first, space.adjoint);
-    load_constants(layout, neurons, space.alpha, space.beta);
-    load_factors(layout, model, pass.reset, pass.u + ((chunk.end - 1) * b + s) * N,
+    load_constants(layout, pass.neurons, space.alpha, space.beta);
+    load_factors(layout, pass.model, pass.reset, pass.u + ((chunk.end - 1) * b + s) * N,
                  space.psi + (chunk.end - 1) % 2 * columns, space.reset + (chunk.end - 1) % 2 * columns);
     load_qr(chunk.end);
     __syncthreads();
@@ -160,7 +159,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
         __syncthreads();
         const Index next = (t + 1) % 2 * columns;
         if (t > chunk.begin)
-            load_factors(layout, model, pass.reset, pass.u + ((t - 1) * b + s) * N, space.psi + next,
+            load_factors(layout, pass.model, pass.reset, pass.u + ((t - 1) * b + s) * N, space.psi + next,
                          space.reset + next);
         product(k, columns, columns, space.g, input_stride, space.w, [&](int row, int column, float4 sum) {
             const float back[4] = {sum.x, sum.y, sum.z, sum.w};
@@ -199,33 +198,35 @@ __global__ void tangent_inputs_kernel(NeuronModel model, BasisShape shape, Index
 
 }  // namespace
 
-bool CudaBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons,
-                                         const BasisShape& shape, const float* w_rec,
-                                         const TangentStepsBackward& pass) {
-    const Index b = shape.b, k = shape.k, N = shape.n;
-    if (!takes_tangents_backward(b, k, N).takes || pass.steps == 0) return false;
-    const BasisLayout layout(shape);
-    if (k > most_block_vectors || N > most_block_neurons ||
-        Workspace::bytes(layout) > static_cast<Index>(device_.shared_per_block)) {
-        tangent_stepwise_backward(model, neurons, shape, w_rec, pass);
-        return true;
-    }
+bool tangent_adjoints_fit_block(CudaBackend& backend, const TangentPlan& plan) {
+    const BasisShape& shape = plan.basis;
+    return backend.sums() == Sums::float32 && shape.size() > 0 && shape.k <= most_block_vectors &&
+           shape.n <= most_block_neurons &&
+           Workspace::bytes(BasisLayout(shape)) <= static_cast<Index>(backend.device().shared_per_block);
+}
+
+BlockTangentBackward::BlockTangentBackward(CudaBackend& backend, const TangentPlan& plan, Memory& memory)
+    : backend_(backend),
+      shape_(plan.basis),
+      chunk_(std::clamp<Index>(backend.chunk_rows(shape_.rows() * shape_.n), 1, std::max<Index>(1, plan.steps))),
+      g_(memory, chunk_ * shape_.rows() * shape_.n),
+      back_(memory, chunk_ * shape_.rows() * shape_.n) {}
+
+void BlockTangentBackward::run(const TangentBackwardCall& call) {
+    const BasisLayout layout(shape_);
+    const Index b = shape_.b, N = shape_.n;
     const Launch how{.grid = dim3(static_cast<unsigned>(b)),
                      .block = dim3(tangent_block_threads),
-                     .stream = stream_,
+                     .stream = backend_.stream(),
                      .shared = static_cast<std::size_t>(Workspace::bytes(layout))};
-    const Index row = b * k * N, steps = std::clamp<Index>(chunk_rows(row), 1, pass.steps);
-    float* g = scratch<float>(4, steps * row);
-    float* back = scratch<float>(5, steps * row);
-    for (Index end = pass.steps; end > 0; end -= steps) {
-        const Index begin = std::max<Index>(0, end - steps), rows = (end - begin) * b * k;
-        launch(how, tangent_steps_backward_kernel, model, neurons, layout, w_rec, pass, Chunk{begin, end, g, back});
-        launch({grid_for((end - begin) * b * N, 128), dim3(128), stream_}, tangent_inputs_kernel, model, shape,
-               (end - begin) * b * N, pass.u + begin * b * N, pass.q + begin * pass.q_stride, pass.q_stride, back,
-               pass.e + begin * b * N);
-        add_outer({g, rows, N}, {.values = back, .stride = N}, pass.d_w_rec);
+    for (Index end = call.steps; end > 0; end -= chunk_) {
+        const Index begin = std::max<Index>(0, end - chunk_), rows = (end - begin) * shape_.rows();
+        launch(how, tangent_steps_backward_kernel, layout, call, Chunk{begin, end, g_.data(), back_.data()});
+        launch({grid_for((end - begin) * b * N, 128), dim3(128), backend_.stream()}, tangent_inputs_kernel, call.model,
+               shape_, (end - begin) * b * N, call.u + begin * b * N, call.q + begin * call.q_stride, call.q_stride,
+               back_.data(), call.e + begin * b * N);
+        backend_.add_outer({g_.data(), rows, N}, {.values = back_.data(), .stride = N}, call.d_w_rec);
     }
-    return true;
 }
 
 }  // namespace spikefloss

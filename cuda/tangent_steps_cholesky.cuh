@@ -9,9 +9,6 @@
 
 namespace spikefloss {
 
-// As in lyapunov/qr.cpp.
-inline constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
-
 // The part of the block's shared memory that the factorisation uses.
 struct FactorSpace {
     double *factor, *inverse,
@@ -116,7 +113,7 @@ __device__ inline void judge(const BasisLayout& layout, const FactorSpace& space
         const double r_j = space.diagonal[j];
         low = fmin(low, r_j);
         high = fmax(high, r_j);
-        if (r_j < lost_rank && j < lost) lost = j;
+        if (r_j < qr_lost_rank && j < lost) lost = j;
     }
     for (int offset = 16; offset > 0; offset /= 2) {
         low = fmin(low, __shfl_xor_sync(all_lanes, low, offset));
@@ -125,7 +122,7 @@ __device__ inline void judge(const BasisLayout& layout, const FactorSpace& space
         lost = other < lost ? other : lost;
     }
     if (threadIdx.x > 0) return;
-    *space.again = round == 0 && high > second_round_ratio * low;
+    *space.again = round == 0 && high > qr_second_round_ratio * low;
     if (round > 0 && lost < layout.k) *space.failed = lost + 1;
 }
 

@@ -112,38 +112,34 @@ struct NetworkBackward {
     SumMatrix d_w_out;         // [O, N] += sum of dz z'
 };
 
-// Arguments of Backend::tangent_steps: steps t = 0..steps-1, with a QR after every qr_interval steps.
-struct TangentSteps {
-    Index steps, qr_interval;  // steps a multiple of qr_interval
-    Index rounds;              // of Cholesky in a QR, 1 or 2, for a backend that cannot decide within the pass
-    JacobianReset reset;
-    const float* u;         // [steps, b, N]
-    float* q;               // Q before step 0
-    Index q_stride;         // floats from Q before one step to Q before the next; 0: in place
-    double* r;              // [b, k, k] of the first QR, written
-    Index r_stride;         // doubles from one QR's R to the next; 0: only the last is kept
-    double* log_r;          // [QRs, b, k] ln R_jj, written
-    std::int32_t* failure;  // [b, 2]: step and column (both from 1) of a sequence's first failed QR, or 0 0;
-                            // column 0: a second round is needed (see lyapunov/qr.cpp), but rounds is 1
+// What the QRs of a pass find out about each sequence, in backend memory. Strain is the largest of ln(|A_j| / R_jj), the
+// digits that vector j loses when the earlier ones are taken off, and |ln R_jj| / 8, over all j and QRs.
+struct QrFindings {
+    std::int32_t* failure;  // [b, 2] step and column (from 1) of the first QR that failed, 0 0: none. Column 0: a second
+                            // round is needed (lyapunov/qr.hpp), but the pass makes one round
+    double* strain;         // [b]
 };
 
-// Arguments of Backend::tangent_steps_backward, the adjoint of TangentSteps. All bases and R are kept.
-struct TangentStepsBackward {
-    Index steps, qr_interval;
-    JacobianReset reset;
-    const float* u;  // [steps, b, N]
-    const float* q;  // Q before step 0, the others q_stride apart; steps + 1 of them
-    Index q_stride;
-    const double* r;       // [QRs, b, k, k]
-    const double* weight;  // [b, k] dL/d(ln R_jj) ...
-    Index first_counted;   // ... of QRs first_counted, first_counted + 1, ...; 0 of those before
-    float* a;              // [b, k, D] adjoint of the last basis; becomes that of the first
-    SumMatrix d_w_rec;     // [N, N] += sum of g x', x = psi Q.membrane
-    float* e;              // [steps, b, N] += the adjoint of u through psi
+// After one round of Cholesky QR, |Q'Q - I| is about 2^-53 kappa^2 + 2^-24. The ratio of the largest to the smallest
+// R_jj is a lower bound of kappa. Above this ratio a second round follows.
+inline constexpr double qr_second_round_ratio = 1e3;
+
+// The second round corrects the rounding errors of the first, whose vectors otherwise have norm 1. If less than this of
+// a vector remains, it is a combination of the earlier ones: the first round found only rounding errors.
+inline constexpr double qr_lost_rank = 1e-3;
+
+// One round of a Cholesky QR after step `step` (from 1).
+struct QrRound {
+    Index step;
+    int round;  // 0 or 1
+    bool last;  // no other round follows
 };
 
 // 32 neurons per word.
 SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
+
+struct TangentPlan;    // backend/tangent_passes.hpp
+struct TangentPasses;
 
 // A sequence of operations on fixed memory, recorded once and replayed as a unit (a CUDA graph).
 class Recording {
@@ -227,8 +223,6 @@ public:
     // same result. The operations take the shapes for which these functions return takes = true:
     virtual PassRule takes_network(Index /*N*/, Index /*M*/, Index /*O*/) const { return {}; }
     virtual PassRule takes_steps(Index /*N*/) const { return {}; }
-    virtual PassRule takes_tangents(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
-    virtual PassRule takes_tangents_backward(Index /*b*/, Index /*k*/, Index /*N*/) const { return {}; }
     //
     // `steps` times neuron_step, with the recurrent sums. u [steps+1, b, N], u[0] is given. i has the same shape, with
     // steps `i_stride` apart (0: in place). bits [steps+1, b, spike_words(N)], all written. input [steps, b, N]; w_rec
@@ -250,17 +244,8 @@ public:
         return false;
     }
 
-    // `steps` times tangent_input, the recurrent product and tangent_step, with QRs by Cholesky. If a QR fails, the
-    // results of its sequence are undefined. The caller then runs the loop, which solves the problem or throws the
-    // error.
-    virtual bool tangent_steps(const NeuronModel&, const NeuronVectors&, const BasisShape&, const float* /*w_rec*/,
-                               const TangentSteps&) {
-        return false;
-    }
-    virtual bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, const BasisShape&,
-                                        const float* /*w_rec*/, const TangentStepsBackward&) {
-        return false;
-    }
+    // The whole tangent passes for this plan, with scratch from `memory`.
+    virtual TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) = 0;
 
     // ---- readout and loss -------------------------------------------------------------------------------------------
     // y[t] = kappa y[t-1] + (1 - kappa) (z[t] + bias), y[-1] = 0; z and y are [T, b, O] and may be the same memory.
@@ -302,17 +287,16 @@ public:
     // ---- QR of [D, k] bases with sharded rows -----------------------------------------------------------------------
     // G[b, k, k] = x y', in double; x and y are bases.
     virtual void gram(const BasisShape& shape, const float* x, const float* y, double* g) = 0;
-    // G = R' R with R upper triangular and R_jj > 0, in place, the lower triangle set to 0; info[s] (int32) is 0, or
-    // the 1-based column at which sequence s fails.
-    virtual void cholesky(Index b, Index k, double* g, std::int32_t* info) = 0;
+    // g = R' R with R upper triangular and R_jj > 0, in place, the lower triangle set to 0. Round 0: r = R. Round 1:
+    // r = R r. log_r[b, k] = ln r_jj. `findings` are updated, so that the host need not wait. A failure recorded
+    // earlier stays.
+    virtual void cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
+                          const QrFindings& findings) = 0;
     // x[b, k, D] <- (R^-1)' x: the rows of x, which are the columns of A, become those of Q = A R^-1.
     virtual void divide_by_r(Index b, Index k, Index D, const double* r, float* x) = 0;
-    // r = second r, both upper triangular [b, k, k].
-    virtual void multiply_r(Index b, Index k, const double* second, double* r) = 0;
-    // Householder QR of A (rows of x are columns of A), R_jj > 0; info as in cholesky.
-    virtual void householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) = 0;
-    // log_r[b, k] = ln R_jj.
-    virtual void log_diagonal(Index b, Index k, const double* r, double* log_r) = 0;
+    // Householder QR of A (rows of x are columns of A), R_jj > 0, log_r as in cholesky; info[s] is 0, or the column
+    // (from 1) at which sequence s fails.
+    virtual void householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) = 0;
     // The adjoint of A = Q R. qbq [b, k, k] holds Qb'Q, and weight[b, j] = dL/d(ln R_jj):
     //   Rb = diag(weight[j] / R_jj),  M = R Rb' - Qb'Q,  C = tril(M) + tril(M, -1)',  Qb <- (Qb + Q C) R^-T.
     // qbq is overwritten by C.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/backend.hpp"
+#include "backend/tangent_passes.hpp"
 
 #include <cstring>
 #include <limits>
@@ -13,7 +14,7 @@ namespace spikefloss {
 class CountingBackend final : public Backend {
 public:
     // Sums and chunks as those of `like`.
-    explicit CountingBackend(const Backend& like) : like_(like) {}
+    explicit CountingBackend(Backend& like) : like_(like) {}
 
     // The bytes allocated until now. Each array is a multiple of 256 bytes, as on a GPU.
     std::size_t bytes() const { return bytes_; }
@@ -62,10 +63,6 @@ public:
     // Whole passes of the same shapes as `like`.
     PassRule takes_network(Index N, Index M, Index O) const override { return like_.takes_network(N, M, O); }
     PassRule takes_steps(Index N) const override { return like_.takes_steps(N); }
-    PassRule takes_tangents(Index b, Index k, Index N) const override { return like_.takes_tangents(b, k, N); }
-    PassRule takes_tangents_backward(Index b, Index k, Index N) const override {
-        return like_.takes_tangents_backward(b, k, N);
-    }
     bool forward_steps(const NeuronModel&, const NeuronVectors&, Index, Index, Index N, const float*, const float*,
                        float*, Index, float*, std::uint32_t*) override {
         return takes_steps(N).takes;
@@ -82,13 +79,12 @@ public:
                           const NetworkBackward& pass) override {
         return takes_network(N, pass.M, pass.O).takes;
     }
-    bool tangent_steps(const NeuronModel&, const NeuronVectors&, const BasisShape& shape, const float*,
-                       const TangentSteps&) override {
-        return takes_tangents(shape.b, shape.k, shape.n).takes;
-    }
-    bool tangent_steps_backward(const NeuronModel&, const NeuronVectors&, const BasisShape& shape, const float*,
-                                const TangentStepsBackward&) override {
-        return takes_tangents_backward(shape.b, shape.k, shape.n).takes;
+    // The choice of `like`. The passes take their scratch here and do nothing.
+    TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override {
+        TangentPasses passes = like_.tangent_passes(plan, memory);
+        silence<TangentForwardCall>(passes.forward.pass);
+        silence<TangentBackwardCall>(passes.backward.pass);
+        return passes;
     }
     void readout_filter(Index, Index, Index, const float*, const float*, const float*, float*) override {}
     void readout_filter_backward(Index, Index, Index, const float*, const float*, const float*, float*,
@@ -105,16 +101,25 @@ public:
     void tangent_input_backward(const NeuronModel&, const NeuronVectors&, const BasisShape&, const float*, const float*,
                                 const float*, const float*, float*, float*) override {}
     void gram(const BasisShape&, const float*, const float*, double*) override {}
-    void cholesky(Index, Index, double*, std::int32_t*) override {}
+    void cholesky(Index, Index, const QrRound&, double*, double*, double*, const QrFindings&) override {}
     void divide_by_r(Index, Index, Index, const double*, float*) override {}
-    void multiply_r(Index, Index, const double*, double*) override {}
-    void householder(Index, Index, Index, float*, double*, std::int32_t*) override {}
-    void log_diagonal(Index, Index, const double*, double*) override {}
+    void householder(Index, Index, Index, float*, double*, double*, std::int32_t*) override {}
     void qr_backward(Index, Index, Index, const float*, const double*, const double*, double*, float*) override {}
     void update(const UpdateRule&, Constraint, float, const UpdateView&) override {}
 
 private:
-    const Backend& like_;
+    // The pass keeps its scratch and computes nothing.
+    template <class Call, class Pass>
+    static void silence(std::unique_ptr<Pass>& pass) {
+        struct Silent final : Pass {
+            explicit Silent(std::unique_ptr<Pass> of) : kept(std::move(of)) {}
+            void run(const Call&) override {}
+            std::unique_ptr<Pass> kept;
+        };
+        if (pass) pass = std::make_unique<Silent>(std::move(pass));
+    }
+
+    Backend& like_;
     std::size_t bytes_ = 0;
 };
 

@@ -17,6 +17,7 @@ public:
 
     std::string name() const override { return "cpu"; }
     Sums sums() const override { return sums_; }
+    int threads() const { return threads_; }
     // Few enough to stay in the caches, many enough that packing W once per chunk costs little.
     Index chunk_rows(Index n) const override { return std::max<Index>(2048, (1 << 20) / n); }
 
@@ -59,8 +60,6 @@ public:
 
     PassRule takes_network(Index N, Index M, Index O) const override;
     PassRule takes_steps(Index N) const override;
-    PassRule takes_tangents(Index b, Index k, Index N) const override;
-    PassRule takes_tangents_backward(Index b, Index k, Index N) const override { return takes_tangents(b, k, N); }
     bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
                        const float* w_rec, const float* input, float* i, Index i_stride, float* u,
                        std::uint32_t* bits) override;
@@ -70,10 +69,7 @@ public:
                          const NetworkForward& pass) override;
     bool backward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
                           const NetworkBackward& pass) override;
-    bool tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                       const float* w_rec, const TangentSteps& pass) override;
-    bool tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                                const float* w_rec, const TangentStepsBackward& pass) override;
+    TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 
     void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
                         float* y) override;
@@ -96,11 +92,10 @@ public:
                                 float* e) override;
 
     void gram(const BasisShape& shape, const float* x, const float* y, double* g) override;
-    void cholesky(Index b, Index k, double* g, std::int32_t* info) override;
+    void cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
+                  const QrFindings& findings) override;
     void divide_by_r(Index b, Index k, Index D, const double* r, float* x) override;
-    void multiply_r(Index b, Index k, const double* second, double* r) override;
-    void householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) override;
-    void log_diagonal(Index b, Index k, const double* r, double* log_r) override;
+    void householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) override;
     void qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight, double* qbq,
                      float* qb) override;
 

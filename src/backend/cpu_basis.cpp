@@ -191,6 +191,17 @@ Index factorise(Index k, double* g) {
     return 0;
 }
 
+double strain(Index k, const double* r, Index stride) {
+    double largest = 0.0;
+    for (Index j = 0; j < k; ++j) {
+        double column = 0.0;  // |A_j|^2
+        for (Index i = 0; i <= j; ++i) column += r[i * stride + j] * r[i * stride + j];
+        const double log_r = std::log(r[j * stride + j]);
+        largest = std::max({largest, 0.5 * std::log(column) - log_r, std::abs(log_r) / 8.0});
+    }
+    return largest;
+}
+
 void pad(Index k, const double* r, double* padded) {
     const Index stride = padded_k(k);
     std::fill_n(padded, stride * stride, 0.0);

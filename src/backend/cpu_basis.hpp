@@ -29,6 +29,9 @@ void gram(GramSums sums, Index k, Index D, Index stride, const float* x, const f
 // is not positive definite or not finite.
 Index factorise(Index k, double* g);
 
+// The strain of a QR with this R, its rows `stride` apart (QrFindings in backend/backend.hpp).
+double strain(Index k, const double* r, Index stride);
+
 // Copies R [k, k] to padded rows; the padding is an identity.
 void pad(Index k, const double* r, double* padded);
 

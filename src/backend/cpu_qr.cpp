@@ -1,6 +1,7 @@
 // Batched QR of the tangent bases and its adjoint on the CPU backend. Bases are stored as k rows of n, which is
 // LAPACK's column-major n x k; the k x k matrices are row-major doubles.
 #include "backend/cpu_backend.hpp"
+#include "backend/cpu_basis.hpp"
 #include "core/error.hpp"
 
 #include <cblas.h>
@@ -47,17 +48,36 @@ void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, d
     }
 }
 
-void CpuBackend::cholesky(Index b, Index k, double* g, std::int32_t* info) {
+void CpuBackend::cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
+                          const QrFindings& findings) {
+    const int k_ = static_cast<int>(k);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
-        double* g_s = g + s * k * k;
+        double *g_s = g + s * k * k, *r_s = r + s * k * k;
         // The column-major lower L with G = L L' is the row-major upper R with G = R' R.
-        info[s] = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', static_cast<int>(k), g_s, static_cast<int>(k));
+        Index column = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', k_, g_s, k_);
         for (Index i = 0; i < k; ++i) {
             // LAPACK does not report NaN. A factor that is not finite has failed at that column.
-            if (info[s] == 0 && !std::isfinite(g_s[i * k + i])) info[s] = static_cast<std::int32_t>(i + 1);
+            if (column == 0 && !std::isfinite(g_s[i * k + i])) column = i + 1;
             std::fill_n(g_s + i * k, i, 0.0);
         }
+        if (round.round == 0)
+            std::copy_n(g_s, k * k, r_s);
+        else
+            cblas_dtrmm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, k_, k_, 1.0, g_s, k_, r_s,
+                        k_);
+        double low = HUGE_VAL, high = 0.0;
+        for (Index j = 0; j < k; ++j) {
+            log_r[s * k + j] = std::log(r_s[j * k + j]);
+            low = std::min(low, g_s[j * k + j]);
+            high = std::max(high, g_s[j * k + j]);
+            if (column == 0 && round.round > 0 && !(g_s[j * k + j] >= qr_lost_rank)) column = j + 1;
+        }
+        findings.strain[s] = std::max(findings.strain[s], strain(k, r_s, k));
+        const bool doubt = round.last && round.round == 0 && high > qr_second_round_ratio * low;
+        if (findings.failure[2 * s] != 0 || (column == 0 && !doubt)) continue;
+        findings.failure[2 * s] = static_cast<std::int32_t>(round.step);
+        findings.failure[2 * s + 1] = static_cast<std::int32_t>(column);
     }
 }
 
@@ -73,14 +93,7 @@ void CpuBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* 
     }
 }
 
-void CpuBackend::multiply_r(Index b, Index k, const double* second, double* r) {
-    for (Index s = 0; s < b; ++s)
-        cblas_dtrmm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, static_cast<int>(k),
-                    static_cast<int>(k), 1.0, second + s * k * k, static_cast<int>(k), r + s * k * k,
-                    static_cast<int>(k));
-}
-
-void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, std::int32_t* info) {
+void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) {
     double* a = scratch(0, k * D);
     double* tau = scratch(1, k);
     for (Index s = 0; s < b; ++s) {
@@ -103,15 +116,11 @@ void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, std
                 info[s] = static_cast<std::int32_t>(j + 1);
             const double sign = diagonal < 0.0 ? -1.0 : 1.0;  // R_jj > 0
             for (Index c = j; c < k; ++c) r_s[j * k + c] *= sign;
+            log_r[s * k + j] = std::log(r_s[j * k + j]);
             for (Index i = 0; i < D; ++i) a[j * D + i] *= sign;
             rounded(a + j * D, x + (s * k + j) * D, D);
         }
     }
-}
-
-void CpuBackend::log_diagonal(Index b, Index k, const double* r, double* log_r) {
-    for (Index s = 0; s < b; ++s)
-        for (Index j = 0; j < k; ++j) log_r[s * k + j] = std::log(r[(s * k + j) * k + j]);
 }
 
 void CpuBackend::qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,

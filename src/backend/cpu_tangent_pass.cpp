@@ -6,20 +6,10 @@
 // If the factorisation of a sequence fails, its step is recorded and the sequence stops.
 #include "backend/cpu_tangent_pass.hpp"
 
-#include "backend/cpu_backend.hpp"
-#include "backend/cpu_basis.hpp"
-#include "core/error.hpp"
-
 #include <cmath>
 
 namespace spikefloss {
 namespace {
-
-// W fits the second-level cache of a core. Above this, one product for the vectors of all sequences is better.
-constexpr Index largest_network = 512;
-
-// As in lyapunov/qr.cpp.
-constexpr double second_round_ratio = 1e3, lost_rank = 1e-3;
 
 // Q = R^-T P is a float product if it loses less than 6 bits of a float, else a substitution in double.
 constexpr double largest_growth = 64.0;
@@ -57,10 +47,9 @@ struct Private {
 
 class ForwardPass {
 public:
-    ForwardPass(const PaddedBasis& shape, const NeuronModel& model, const float* panels, const TangentSteps& pass,
-                Index b, Index s, const Member& member, const Shared& shared, Private& own)
+    ForwardPass(const PaddedBasis& shape, const float* panels, const TangentForwardCall& pass, Index b, Index s,
+                const Member& member, const Shared& shared, Private& own)
         : shape_(shape),
-          model_(model),
           panels_(panels),
           pass_(pass),
           b_(b),
@@ -74,14 +63,13 @@ public:
         float* q = pass_.q + s_ * shape_.k * shape_.floats();
         std::fill(shared_.q + rows_.begin * shape_.stride, shared_.q + rows_.end * shape_.stride, 0.0f);
         load_rows(shape_, rows_, q, shared_.q);
-        if (member_.index == 0) pass_.failure[2 * s_] = pass_.failure[2 * s_ + 1] = 0;
         for (Index t = 0; t < pass_.steps; ++t) {
             step(pass_.u + (t * b_ + s_) * shape_.N);
             if ((t + 1) % pass_.qr_interval == 0) {
                 if (const Index column = qr((t + 1) / pass_.qr_interval - 1)) {
                     if (member_.index > 0) return;
-                    pass_.failure[2 * s_] = static_cast<std::int32_t>(t + 1);
-                    pass_.failure[2 * s_ + 1] = static_cast<std::int32_t>(column);
+                    pass_.findings.failure[2 * s_] = static_cast<std::int32_t>(pass_.first + t + 1);
+                    pass_.findings.failure[2 * s_ + 1] = static_cast<std::int32_t>(column);
                     return;
                 }
             }
@@ -95,7 +83,7 @@ private:
     void step(const float* u) {
         const Index width = shape_.width, stride = shape_.stride;
         StepFactors& f = own_.factors;
-        f.set(model_, pass_.reset, shape_.N, u);
+        f.set(pass_.model, pass_.reset, shape_.N, u);
         float* const membranes = shared_.q + shape_.membrane();
         for (Index row = rows_.begin; row < rows_.end; ++row)
 #pragma omp simd
@@ -114,7 +102,8 @@ private:
         }
     }
 
-    // All rows: P becomes Q. Stores R and the logarithms of its diagonal. Returns the column of a failure, or 0.
+    // All rows: P becomes Q. Stores R, the logarithms of its diagonal and the strain. Returns the column of a failure,
+    // or 0.
     Index qr(Index index) {
         const Index k = shape_.k, stride = padded_k(k);
         for (int round = 0;; ++round) {
@@ -128,7 +117,7 @@ private:
                 std::copy_n(own_.r, k * stride, own_.total);
             } else {
                 for (Index j = 0; j < k; ++j)
-                    if (!(own_.r[j * stride + j] >= lost_rank)) return j + 1;
+                    if (!(own_.r[j * stride + j] >= qr_lost_rank)) return j + 1;
                 multiply_total();
             }
             const auto columns = member_.share(shape_.D, tile);
@@ -141,7 +130,7 @@ private:
                 low = std::min(low, own_.total[j * stride + j]);
                 high = std::max(high, own_.total[j * stride + j]);
             }
-            if (round == 1 || !(high > second_round_ratio * low)) break;
+            if (round == 1 || !(high > qr_second_round_ratio * low)) break;
         }
         member_.meet();
         return store_r(index);
@@ -170,13 +159,14 @@ private:
         }
         for (Index i = 0; i < k; ++i)
             if (!std::isfinite(own_.total[i * stride + i]) || own_.total[i * stride + i] <= 0.0) return i + 1;
+        if (member_.index == 0)
+            pass_.findings.strain[s_] = std::max(pass_.findings.strain[s_], strain(k, own_.total, stride));
         return 0;
     }
 
     const PaddedBasis& shape_;
-    const NeuronModel& model_;
     const float* panels_;  // of W'
-    const TangentSteps& pass_;
+    const TangentForwardCall& pass_;
     Index b_, s_;
     const Member& member_;
     const Shared& shared_;
@@ -186,31 +176,28 @@ private:
 
 }  // namespace
 
-PassRule CpuBackend::takes_tangents(Index, Index, Index N) const {
-    static const std::string what = fmt::format("up to {} neurons, with float32 sums", largest_network);
-    return {sums_ == Sums::float32 && N <= largest_network, what};
-}
+CpuTangentForward::CpuTangentForward(CpuBackend& backend, const TangentPlan& plan, Memory& memory)
+    : shape_(plan.basis),
+      b_(plan.basis.b),
+      threads_(backend.threads()),
+      scratch_(memory,
+               (4 * shape_.N * shape_.width + threads_ * (Shared::bytes(shape_) + Private::bytes(shape_))) / 8 + 16) {}
 
-bool CpuBackend::tangent_steps(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& basis,
-                               const float* w_rec, const TangentSteps& pass) {
-    const Index b = basis.b, N = basis.n;
-    if (!takes_tangents(b, basis.k, N).takes) return false;
-    const PaddedBasis shape(basis);
-    Arena arena(scratch(0, (4 * N * shape.width + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));
-    float* panels = arena.take<float>(N * shape.width);
-    pack_panels(w_rec, N, true, panels);
+void CpuTangentForward::run(const TangentForwardCall& call) {
+    Arena arena(scratch_.data());
+    float* panels = arena.take<float>(shape_.N * shape_.width);
+    pack_panels(call.w_rec, shape_.N, true, panels);
     std::vector<Shared> shared;
     std::vector<Private> own;
     for (int thread = 0; thread < threads_; ++thread) {
-        shared.emplace_back(arena, shape);
-        own.emplace_back(arena, shape, neurons);
+        shared.emplace_back(arena, shape_);
+        own.emplace_back(arena, shape_, call.neurons);
     }
-    for_every_team(tangent_threads(shape, threads_, b), b, [&](Index s, const Member& member) {
-        ForwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
+    for_every_team(tangent_threads(shape_, threads_, b_), b_, [&](Index s, const Member& member) {
+        ForwardPass(shape_, panels, call, b_, s, member, shared[static_cast<std::size_t>(member.workspace)],
                     own[static_cast<std::size_t>(member.thread)])
             .run();
     });
-    return true;
 }
 
 }  // namespace spikefloss

@@ -3,10 +3,12 @@
 #pragma once
 
 #include "backend/arena.hpp"
-#include "backend/backend.hpp"
+#include "backend/buffer.hpp"
+#include "backend/cpu_backend.hpp"
 #include "backend/cpu_basis.hpp"
 #include "backend/cpu_product.hpp"
 #include "backend/cpu_team.hpp"
+#include "backend/tangent_passes.hpp"
 
 #include <algorithm>
 
@@ -77,5 +79,30 @@ inline void store_rows(const PaddedBasis& shape, Member::Range rows, const float
         std::copy_n(from + row * shape.stride + shape.membrane(), shape.N, parts + shape.floats() - shape.N);
     }
 }
+
+// Each sequence by one thread, or by a team of threads.
+class CpuTangentForward final : public TangentForward {
+public:
+    CpuTangentForward(CpuBackend& backend, const TangentPlan& plan, Memory& memory);
+    void run(const TangentForwardCall& call) override;
+
+private:
+    PaddedBasis shape_;
+    Index b_;
+    int threads_;
+    Buffer<double> scratch_;
+};
+
+class CpuTangentBackward final : public TangentBackward {
+public:
+    CpuTangentBackward(CpuBackend& backend, const TangentPlan& plan, Memory& memory);
+    void run(const TangentBackwardCall& call) override;
+
+private:
+    PaddedBasis shape_;
+    Index b_;
+    int threads_;
+    Buffer<double> scratch_;
+};
 
 }  // namespace spikefloss

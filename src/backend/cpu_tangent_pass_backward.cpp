@@ -5,8 +5,6 @@
 //           e += psi' sum over k of back Q.membrane;  A.current = alpha g;  A.membrane = beta A.membrane + psi back
 //
 // (The lower triangle of R Rb' in lyapunov/qr.hpp is diag(weight), for Rb = diag(weight / R_jj) and R is upper.)
-#include "backend/cpu_backend.hpp"
-#include "backend/cpu_basis.hpp"
 #include "backend/cpu_tangent_pass.hpp"
 
 #include <cmath>
@@ -56,11 +54,9 @@ struct Private {
 
 class BackwardPass {
 public:
-    BackwardPass(const PaddedBasis& shape, const NeuronModel& model, const float* panels,
-                 const TangentStepsBackward& pass, Index b, Index s, const Member& member, const Shared& shared,
-                 Private& own, float* dw)
+    BackwardPass(const PaddedBasis& shape, const float* panels, const TangentBackwardCall& pass, Index b, Index s,
+                 const Member& member, const Shared& shared, Private& own, float* dw)
         : shape_(shape),
-          model_(model),
           panels_(panels),
           pass_(pass),
           b_(b),
@@ -116,7 +112,7 @@ private:
         const Index slot = member_.members > 1 ? t % 2 : 0;
         float *x = shared_.x[slot], *g = shared_.g[slot], *back = shared_.back[slot];
         const float *u = pass_.u + (t * b_ + s_) * shape_.N, *membranes = q(t) + shape_.floats() - shape_.N;
-        own_.factors.set(model_, pass_.reset, shape_.N, u);
+        own_.factors.set(pass_.model, pass_.reset, shape_.N, u);
         if (t > 0) prefetch_rows(t - 1);
         step_rows(membranes, x, g, back);
         member_.meet();
@@ -171,18 +167,17 @@ private:
 #pragma omp simd
             for (Index j = columns.begin; j < columns.end; ++j)
                 own_.sum[j] = fmaf(back[row * shape_.width + j], q[row * shape_.floats() + j], own_.sum[j]);
-        with_surrogate(model_.surrogate, [&](auto surrogate) {
+        with_surrogate(pass_.model.surrogate, [&](auto surrogate) {
             using S = decltype(surrogate);
 #pragma omp simd
             for (Index j = columns.begin; j < columns.end; ++j)
-                e[j] = fmaf(S::derivative(u[j] - model_.threshold, model_.sharpness), own_.sum[j], e[j]);
+                e[j] = fmaf(S::derivative(u[j] - pass_.model.threshold, pass_.model.sharpness), own_.sum[j], e[j]);
         });
     }
 
     const PaddedBasis& shape_;
-    const NeuronModel& model_;
     const float* panels_;  // of W
-    const TangentStepsBackward& pass_;
+    const TangentBackwardCall& pass_;
     Index b_, s_;
     const Member& member_;
     const Shared& shared_;
@@ -194,37 +189,40 @@ private:
 
 }  // namespace
 
-bool CpuBackend::tangent_steps_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& basis,
-                                        const float* w_rec, const TangentStepsBackward& pass) {
-    const Index b = basis.b, N = basis.n;
-    if (!takes_tangents_backward(b, basis.k, N).takes) return false;
-    const PaddedBasis shape(basis);
-    const Index parts = std::min(b, most_parts), size = N * shape.width;
-    Arena arena(
-        scratch(0, (4 * (parts + 1) * size + threads_ * (Shared::bytes(shape) + Private::bytes(shape))) / 8 + 16));
+CpuTangentBackward::CpuTangentBackward(CpuBackend& backend, const TangentPlan& plan, Memory& memory)
+    : shape_(plan.basis),
+      b_(plan.basis.b),
+      threads_(backend.threads()),
+      scratch_(memory, (4 * (std::min(b_, most_parts) + 1) * shape_.N * shape_.width +
+                        threads_ * (Shared::bytes(shape_) + Private::bytes(shape_))) /
+                               8 +
+                           16) {}
+
+void CpuTangentBackward::run(const TangentBackwardCall& call) {
+    const Index N = shape_.N, parts = std::min(b_, most_parts), size = N * shape_.width;
+    Arena arena(scratch_.data());
     float* panels = arena.take<float>(size);
     float* gradients = arena.take<float>(parts * size);
-    pack_panels(w_rec, N, false, panels);
+    pack_panels(call.w_rec, N, false, panels);
     std::fill_n(gradients, parts * size, 0.0f);
     std::vector<Shared> shared;
     std::vector<Private> own;
     for (int thread = 0; thread < threads_; ++thread) {
-        shared.emplace_back(arena, shape);
-        own.emplace_back(arena, shape, neurons);
+        shared.emplace_back(arena, shape_);
+        own.emplace_back(arena, shape_, call.neurons);
     }
-    for_every_team(tangent_threads(shape, threads_, parts), parts, [&](Index part, const Member& member) {
-        for (Index s = b * part / parts; s < b * (part + 1) / parts; ++s)
-            BackwardPass(shape, model, panels, pass, b, s, member, shared[static_cast<std::size_t>(member.workspace)],
+    for_every_team(tangent_threads(shape_, threads_, parts), parts, [&](Index part, const Member& member) {
+        for (Index s = b_ * part / parts; s < b_ * (part + 1) / parts; ++s)
+            BackwardPass(shape_, panels, call, b_, s, member, shared[static_cast<std::size_t>(member.workspace)],
                          own[static_cast<std::size_t>(member.thread)], gradients + part * size)
                 .run();
     });
-    auto* total = static_cast<float*>(pass.d_w_rec.data);
+    auto* total = static_cast<float*>(call.d_w_rec.data);
     for (Index part = 0; part < parts; ++part)
         for (Index post = 0; post < N; ++post)
 #pragma omp simd
             for (Index pre = 0; pre < N; ++pre)
-                total[post * pass.d_w_rec.stride + pre] += gradients[part * size + post * shape.width + pre];
-    return true;
+                total[post * call.d_w_rec.stride + pre] += gradients[part * size + post * shape_.width + pre];
 }
 
 }  // namespace spikefloss

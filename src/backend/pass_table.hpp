@@ -13,7 +13,7 @@ namespace spikefloss {
 
 template <class Pass>
 struct Chosen {
-    std::unique_ptr<Pass> pass;                 // null: the loop
+    std::unique_ptr<Pass> pass = nullptr;       // null: the loop
     std::string name = "loop over steps", why;  // why: a reason, for the log
     std::string text() const { return name + " (" + why + ")"; }
 };
@@ -23,18 +23,18 @@ struct Chosen {
 template <class Pass, class Plan, class Of>
 struct Candidate {
     std::string_view name, limits;  // "whole recurrence", "up to 512 neurons, with float32 sums"
-    bool (*fits)(const Of&, const Plan&);
-    std::unique_ptr<Pass> (*make)(const Of&, const Plan&, Memory&);
+    bool (*fits)(Of&, const Plan&);
+    std::unique_ptr<Pass> (*make)(Of&, const Plan&, Memory&);
 };
 
 template <class Pass, class Derived, class Plan, class Of>
-std::unique_ptr<Pass> make_pass(const Of& backend, const Plan& plan, Memory& memory) {
+std::unique_ptr<Pass> make_pass(Of& backend, const Plan& plan, Memory& memory) {
     return std::make_unique<Derived>(backend, plan, memory);
 }
 
 // The first candidate that fits.
 template <class Pass, class Plan, class Of>
-Chosen<Pass> choose(std::span<const Candidate<Pass, Plan, Of>> candidates, const Of& backend, const Plan& plan,
+Chosen<Pass> choose(std::span<const Candidate<Pass, Plan, Of>> candidates, Of& backend, const Plan& plan,
                     Memory& memory) {
     std::string limits;
     for (const auto& candidate : candidates) {

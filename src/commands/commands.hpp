@@ -70,7 +70,7 @@ struct FileCommand {
     bool overwrite = false;      // any file, not only a result of the same command
     bool transposed = false;     // the axes of all arrays are reversed
     std::int64_t exponents = 0;  // 0: as many as q0 has columns, else min(16, D)
-    std::int64_t warmup = 0, qr_interval = 1;
+    std::int64_t warmup = 0, qr_interval = 0;
     JacobianReset jacobian_reset = JacobianReset::detached;
     std::int64_t seed = 1;
     Sums sums = Sums::float64;

@@ -132,8 +132,13 @@ void write_spectrum(OutputFile& file, const ProcessGrid& grid, const Inputs& in,
     std::vector<Block<double>> rows, logs;
     if (writes) rows.push_back({{in.mine.begin, 0}, {b, k}, spectrum.per_sequence.data()});
     file.dataset<double>("/lambda_per_sequence", {in.sequences.total, k}, rows);
-    if (writes) logs.push_back({{0, in.mine.begin, 0}, {tangents.counted(), b, k}, tangents.log_r().data()});
-    file.dataset<double>("/log_r", {tangents.counted(), in.sequences.total, k}, logs);
+    const std::vector<std::int64_t>& steps = tangents.counted_steps();
+    const auto counted = static_cast<Index>(steps.size());
+    if (writes) logs.push_back({{0, in.mine.begin, 0}, {counted, b, k}, tangents.log_r().data()});
+    file.dataset<double>("/log_r", {counted, in.sequences.total, k}, logs);
+    std::vector<Block<std::int64_t>> qr_steps;
+    if (grid.rank() == 0) qr_steps.push_back({{0}, {counted}, steps.data()});
+    file.dataset<std::int64_t>("/qr_step", {counted}, qr_steps);
     const KaplanYorke dimension = kaplan_yorke(spectrum);
     const double log10_condition = log10_condition_number(spectrum, T);
     file.attribute("/", "kaplan_yorke_dimension", dimension.dimension);

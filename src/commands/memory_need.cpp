@@ -48,7 +48,7 @@ Communicators counting_communicators(GridShape shape, int rank, TrafficNeed& sen
 
 }  // namespace
 
-MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Workload& workload) {
+MemoryNeed memory_need(Backend& backend, const ProcessGrid& grid, const Workload& workload) {
     const TrainerOptions options = trainer_options(workload.config, workload.task);
 
     CountingBackend weights(backend), optimisers(backend);
@@ -88,11 +88,14 @@ MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Wo
     return need;
 }
 
-std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape shape, int rank, const Workload& workload) {
+std::vector<TrafficNeed> traffic_need(Backend& backend, GridShape shape, int rank, const Workload& workload) {
     TrafficNeed sent;
     const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, sent));
     CountingBackend counting(backend);
-    const TrainerOptions options = trainer_options(workload.config, workload.task);
+    TrainerOptions options = trainer_options(workload.config, workload.task);
+    // At most: a QR after every step, where the interval is chosen during the pass.
+    for (Index* interval : {&options.penalty.tangent.qr_interval, &options.diagnostics.qr_interval})
+        *interval = std::max<Index>(1, *interval);
     // Counts from zero, so the traffic of making the objects is left out.
     const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {
         Trainer trainer(counting, grid, workload.task, chosen, blank_state(grid, workload));
@@ -137,7 +140,7 @@ std::string memory_line(const MemoryNeed& need) {
                        size_text(need.free), text, size_text(need.scratch));
 }
 
-std::string plan_text(const Backend& backend, GridShape shape, const Workload& workload, std::size_t free) {
+std::string plan_text(Backend& backend, GridShape shape, const Workload& workload, std::size_t free) {
     const int P = shape.neuron_shards, Q = shape.batch_shards, last = P * Q - 1;
     TrafficNeed none;
     const ProcessGrid grid(shape, last, counting_communicators(shape, last, none));

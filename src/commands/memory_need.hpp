@@ -36,7 +36,7 @@ struct Workload {
 };
 
 // Counts by making the objects of the run on `backend` without their memory. The caller sets `free`. Collective.
-MemoryNeed memory_need(const Backend& backend, const ProcessGrid& grid, const Workload& workload);
+MemoryNeed memory_need(Backend& backend, const ProcessGrid& grid, const Workload& workload);
 
 // The data that a unit of work passes to the collectives among the neuron shards and among the batch shards. A few
 // numbers over all ranks (losses, norms) are not included.
@@ -45,7 +45,7 @@ struct TrafficNeed {
     Traffic neurons, batch;
 };
 // For rank `rank` of a grid that need not exist. Each unit is traced without computing. The first is a training step.
-std::vector<TrafficNeed> traffic_need(const Backend& backend, GridShape grid, int rank, const Workload& workload);
+std::vector<TrafficNeed> traffic_need(Backend& backend, GridShape grid, int rank, const Workload& workload);
 
 // "states forwards and backwards: whole network (...); ..."
 std::string passes_text(const MemoryNeed& need);
@@ -53,7 +53,7 @@ std::string passes_text(const MemoryNeed& need);
 std::string memory_line(const MemoryNeed& need);
 // The memory of a rank of a grid that need not exist, and the data that it sends, one line for each part. free: this
 // rank's share of the free memory; 0 if the grid does not exist.
-std::string plan_text(const Backend& backend, GridShape grid, const Workload& workload, std::size_t free);
+std::string plan_text(Backend& backend, GridShape grid, const Workload& workload, std::size_t free);
 // Throws Error(Exit::usage) on all ranks if the memory of one is too small, with numbers and a remedy. Collective.
 void require_memory(const Session& session, const MemoryNeed& need);
 

@@ -104,7 +104,8 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.floss_optimiser = optimiser_options(f);
     if (f.schedule.empty()) options.floss_optimiser.parameters.clear();  // so that it holds no moments
     options.floss_schedule = floss_schedule(config);
-    options.diagnostics = {config.diagnostics.exponents, config.diagnostics.batch, config.diagnostics.warmup};
+    options.diagnostics = {config.diagnostics.exponents, config.diagnostics.batch, config.diagnostics.warmup,
+                           config.diagnostics.qr_interval};
     return options;
 }
 

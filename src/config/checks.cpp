@@ -102,13 +102,17 @@ void check_exponents(const std::string& section, std::int64_t exponents, std::in
                         delta_synapse ? "network.neurons, as tau_syn is near 0" : "2 x network.neurons"),
             fmt::format("choose at most {} exponents, or more neurons", state));
     }
-    // QRs follow multiples of qr_interval. A QR counts if its interval begins after the warm-up.
-    const std::int64_t first_counted = ((warmup + qr_interval - 1) / qr_interval + 1) * qr_interval;
+    // QRs follow multiples of qr_interval. A QR counts if its interval begins after the warm-up. An interval that is
+    // chosen during the pass (0) ends with the warm-up, and can be 1.
+    const std::int64_t m = std::max<std::int64_t>(1, qr_interval);
+    const std::int64_t first_counted = ((warmup + m - 1) / m + 1) * m;
     if (first_counted > steps) {
-        contradiction(fmt::format("{}.exponents cannot be measured: with warmup = {} and a QR every {} steps the first "
-                                  "QR that counts is after step {}, but the sequence has only {} steps",
-                                  section, warmup, qr_interval, first_counted, steps),
-                      "make the warm-up or the interval shorter, or the sequence longer");
+        const std::string every = qr_interval > 0 ? fmt::format(" and a QR every {} steps", m) : "";
+        contradiction(
+            fmt::format("{}.exponents cannot be measured: with warmup = {}{} the first QR that counts is after "
+                        "step {}, but the sequence has only {} steps",
+                        section, warmup, every, first_counted, steps),
+            "make the warm-up or the interval shorter, or the sequence longer");
     }
 }
 
@@ -244,7 +248,7 @@ void check_config(const Config& config) {
     const DiagnosticsConfig& d = config.diagnostics;
     // The adaptive schedule measures with the settings of the diagnostics.
     const bool measured = d.every > 0 || contains(config.flossing.schedule, FlossingTime::adaptive);
-    if (measured) check_exponents("diagnostics", d.exponents, d.warmup, 1, steps, config.network);
+    if (measured) check_exponents("diagnostics", d.exponents, d.warmup, d.qr_interval, steps, config.network);
     if (!is_grid(config.parallel.grid)) {
         contradiction(fmt::format("parallel.grid = \"{}\" is not a process grid", config.parallel.grid),
                       "write PxQ, for example 2x4 for 2 groups of neurons times 4 of sequences, or auto");

@@ -79,7 +79,7 @@ struct FlossingConfig : OptimiserConfig {
     std::int64_t exponents = 16;
     std::vector<double> target = {0.0};  // per step; one for all exponents, or one for each
     std::int64_t warmup = 10;
-    std::int64_t qr_interval = 1;
+    std::int64_t qr_interval = 0;  // 0: chosen during the pass
     std::int64_t batch = 1;
     double horizon = 0.0;  // ms; 0: the task's duration
     bool through_state = true;
@@ -106,6 +106,7 @@ struct DiagnosticsConfig {
     std::int64_t exponents = 16;
     std::int64_t batch = 1;
     std::int64_t warmup = 10;
+    std::int64_t qr_interval = 0;  // 0: chosen during the pass
 };
 
 struct MetricsConfig {

@@ -214,8 +214,9 @@ void add_flossing(Section s, FlossingConfig& c) {
           "Target Lyapunov exponents per step: one number for all, or one for each of the k exponents.", {-1e3, 1e3});
     s.add("warmup", c.warmup, "Steps at the start of a sequence that do not count for the exponents.", {0, many});
     s.add("qr_interval", c.qr_interval,
-          "Steps between two re-orthonormalisations (QR) of the tangent basis; larger is faster and less stable.",
-          {1, many});
+          "Steps between two re-orthonormalisations (QR) of the tangent basis. 0: chosen during the pass, as long as "
+          "float32 allows (docs/flossing.md); the exponents do not depend on it, up to rounding.",
+          {0, many});
     s.add("batch", c.batch, "Number of sequences per flossing step, over all ranks.", {1, many});
     s.add("horizon", c.horizon, "Length of the sequences that are flossed in ms; 0: the task's length.", {0, 1e9});
     s.add("through_state", c.through_state,
@@ -276,6 +277,7 @@ void add_rest(std::vector<Key>& keys, Config& config) {
     diagnostics.add("batch", d.batch, "Number of sequences to average over.", {1, many});
     diagnostics.add("warmup", d.warmup, "Steps at the start of a sequence that do not count for the exponents.",
                     {0, many});
+    diagnostics.add("qr_interval", d.qr_interval, "As flossing.qr_interval, for the recorded exponents.", {0, many});
 
     Section metrics(keys, "metrics");
     metrics.add(

@@ -7,18 +7,6 @@
 #include <limits>
 
 namespace spikefloss {
-namespace {
-
-// After one round |Q'Q - I| is about 2^-53 kappa^2 + 2^-24. The ratio of the largest to the smallest R_jj is a lower
-// bound of kappa. Above this ratio a second round follows.
-constexpr double second_round_ratio = 1e3;
-
-// The second round corrects the rounding errors of the first, whose vectors otherwise have norm 1. If less than this of
-// a vector remains, it is a combination of the earlier ones: the first round found only rounding errors.
-constexpr double lost_rank = 1e-3;
-
-}  // namespace
-
 TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape)
     : backend_(backend),
       grid_(grid),
@@ -26,8 +14,9 @@ TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape
       b_(shape.b),
       k_(shape.k),
       gram_(backend, b_ * k_ * k_),
+      first_r_(backend, b_ * k_ * k_),
       log_r_(backend, b_ * k_),
-      info_(backend, b_),
+      info_(backend, 2 * b_),
       square_(backend, 1) {}
 
 void TangentQr::gram(const float* x, const float* y) {
@@ -71,8 +60,14 @@ void TangentQr::drop(float* a, Index sequence, Index first) {
     if (bytes) backend_.zero(a + (sequence * k_ + first) * shape_.D(), bytes);
 }
 
-void TangentQr::factorise(Index step, Index first_sequence, float* a, double* r, double* log_r,
-                          std::vector<Index>* independent) {
+void TangentQr::factorise(Index step, float* a, double* r, double* log_r, const QrFindings& findings) {
+    gram(a, a);
+    backend_.cholesky(b_, k_, {step, 0, true}, gram_.data(), r, log_r, findings);
+    backend_.divide_by_r(b_, k_, shape_.D(), gram_.data(), a);
+}
+
+void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, double* r, double* log_r,
+                                    const QrFindings& findings, std::vector<Index>* independent) {
     const auto matrix_bytes = static_cast<std::size_t>(b_ * k_ * k_) * sizeof(double);
     // The number of vectors of a sequence that count.
     const auto counted = [&](Index s) { return independent ? (*independent)[static_cast<std::size_t>(s)] : k_; };
@@ -82,58 +77,50 @@ void TangentQr::factorise(Index step, Index first_sequence, float* a, double* r,
         (*independent)[static_cast<std::size_t>(s)] = column - 1;
         drop(a, s, column - 1);
     };
-    // Whether a factorisation failed at a vector that counted.
-    const auto any_lost = [&] {
-        const std::vector<std::int32_t> info = info_.to_host();
+    // Whether a factorisation failed at a vector that counted. `columns` [b], `stride` apart: the column, or 0.
+    const auto any_lost = [&](const std::vector<std::int32_t>& columns, std::size_t stride) {
         bool any = false;
         for (Index s = 0; s < b_; ++s) {
-            const std::int32_t column = info[static_cast<std::size_t>(s)];
+            const std::int32_t column = columns[static_cast<std::size_t>(s) * stride + stride - 1];
             if (column == 0 || column > counted(s)) continue;
             lose(s, column);
             any = true;
         }
         return any;
     };
-    std::vector<double> first_logs;
+    std::vector<double> logs;
     for (int round = 0; round < 2;) {
         gram(a, a);
         if (independent) fill_up_gram(*independent);
-        backend_.cholesky(b_, k_, gram_.data(), info_.data());
+        if (round == 1) backend_.copy(r, first_r_.data(), matrix_bytes);
+        info_.zero();
+        backend_.cholesky(b_, k_, {step, round, false}, gram_.data(), r, log_r_.data(),
+                          {info_.data(), findings.strain});
+        // Every shard of a sequence finds the same, so all decide the same.
         const std::vector<std::int32_t> info = info_.to_host();
         if (std::any_of(info.begin(), info.end(), [](std::int32_t i) { return i != 0; })) {
             if (grid_.shape().neuron_shards > 1 || round > 0) {
-                if (!any_lost()) fail(step, first_sequence, 0);
+                if (!any_lost(info, 2)) fail(step, first_sequence, 0);
                 continue;
             }
-            backend_.householder(b_, k_, shape_.D(), a, r, info_.data());
-            any_lost();
+            backend_.householder(b_, k_, shape_.D(), a, r, log_r_.data(), info_.data());
+            any_lost(info_.to_host(), 1);
             for (Index s = 0; s < b_; ++s) drop(a, s, counted(s));
+            logs = log_r_.to_host();
             break;
         }
         backend_.divide_by_r(b_, k_, shape_.D(), gram_.data(), a);
-        if (round == 0)
-            backend_.copy(r, gram_.data(), matrix_bytes);
-        else
-            backend_.multiply_r(b_, k_, gram_.data(), r);
-        // Every shard of a sequence holds the same R, so all decide the same.
-        backend_.log_diagonal(b_, k_, r, log_r_.data());
-        const std::vector<double> logs = log_r_.to_host();
-        for (std::size_t i = 0; i < first_logs.size(); ++i) {
-            const Index s = static_cast<Index>(i) / k_, j = static_cast<Index>(i) % k_;
-            if (j < counted(s) && logs[i] - first_logs[i] < std::log(lost_rank)) lose(s, j + 1);
-        }
-        first_logs = logs;
+        logs = log_r_.to_host();
         bool again = false;
         for (Index s = 0; s < b_; ++s) {
             if (counted(s) == 0) continue;
             const auto [low, high] = std::minmax_element(logs.begin() + s * k_, logs.begin() + s * k_ + counted(s));
-            again = again || *high - *low > std::log(second_round_ratio);
+            again = again || *high - *low > std::log(qr_second_round_ratio);
         }
         if (!again) break;
+        if (round == 0) backend_.copy(first_r_.data(), r, matrix_bytes);
         ++round;
     }
-    backend_.log_diagonal(b_, k_, r, log_r_.data());
-    const std::vector<double> logs = log_r_.to_host();
     for (Index i = 0; i < b_ * k_; ++i) {
         const Index s = i / k_, j = i % k_;
         const double log = logs[static_cast<std::size_t>(i)];

@@ -1,7 +1,9 @@
 // QR of the tangent bases whose rows are distributed over the neuron shards: Cholesky QR with the Gram matrix in double
-// and one k x k all-reduce per round. A second round follows if the first is not accurate enough. Householder QR is
-// used if one rank holds all neurons and the Gram matrix is not positive definite. (Fukaya et al. 2020; Yamamoto et al.
-// 2015.)
+// and one k x k all-reduce per round. (Fukaya et al. 2020; Yamamoto et al. 2015.)
+//
+// A pass makes one round per QR and never waits for the host. If a QR leaves doubt or fails, the pass is repeated
+// carefully: the host decides after each round. A second round then follows if the first is not accurate enough, and
+// Householder QR if one rank holds all neurons and the Gram matrix is not positive definite.
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -16,13 +18,17 @@ public:
     // `shape` is that of the basis of this rank.
     TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape);
 
-    // A = Q R with R_jj > 0: a becomes Q, r [b, k, k] becomes R; ln R_jj is written to log_r, host memory [b, k].
-    // If a vector is a combination of earlier ones and `independent` is null, throws Error(Exit::numerics), which names
-    // `step` and the sequence (counted from first_sequence). A measurement gives independent [b], k for each sequence
-    // at the start. Then this vector and all later ones become 0 and stay 0, independent[s] becomes the number of
-    // vectors before it, and ln R_jj of the others is -infinite. Vectors that are not finite are always an error.
-    void factorise(Index step, Index first_sequence, float* a, double* r, double* log_r,
-                   std::vector<Index>* independent = nullptr);
+    // A = Q R with R_jj > 0, in one round: a becomes Q, r [b, k, k] becomes R, log_r [b, k] ln R_jj, all in backend
+    // memory. What `findings` tell about it is the same on all neuron shards.
+    void factorise(Index step, float* a, double* r, double* log_r, const QrFindings& findings);
+
+    // The same with up to two rounds; log_r is host memory. If a vector is a combination of earlier ones and
+    // `independent` is null, throws Error(Exit::numerics), which names `step` and the sequence (counted from
+    // first_sequence). A measurement gives independent [b], k for each sequence at the start. Then this vector and all
+    // later ones become 0 and stay 0, independent[s] becomes the number of vectors before it, and ln R_jj of the others
+    // is -infinite. Vectors that are not finite are always an error.
+    void factorise_carefully(Index step, Index first_sequence, float* a, double* r, double* log_r,
+                             const QrFindings& findings, std::vector<Index>* independent = nullptr);
 
     // The adjoint: with qb = dL/dQ, q = Q and weight[b, j] = dL/d(ln R_jj), qb becomes dL/dA:
     //   M = R Rb' - Qb' Q,  C = tril(M) + tril(M, -1)',  Ab = (Qb + Q C) R^-T.
@@ -42,8 +48,9 @@ private:
     BasisShape shape_;
     Index b_, k_;
     Buffer<double> gram_;        // [b, k, k]
+    Buffer<double> first_r_;     // [b, k, k] R of the first round
     Buffer<double> log_r_;       // [b, k]
-    Buffer<std::int32_t> info_;  // [b]
+    Buffer<std::int32_t> info_;  // [b, 2] findings of one round
     Buffer<double> square_;      // [1]
 };
 

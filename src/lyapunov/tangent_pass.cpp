@@ -1,28 +1,35 @@
 #include "lyapunov/tangent_pass.hpp"
 
-#include "core/error.hpp"
 #include "core/random.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 namespace spikefloss {
+namespace {
 
-Index TangentPass::counted_qrs(const TangentOptions& options, Index T) {
-    Index counted = 0;
-    for (Index end = options.qr_interval; end <= T; end += options.qr_interval)
-        counted += end - options.qr_interval >= options.warmup;
-    return counted;
+TangentPasses passes_for(Backend& backend, const ProcessGrid& grid, bool allowed, const TangentPlan& plan) {
+    const char* const why = !allowed                         ? "whole passes are switched off"
+                            : grid.shape().neuron_shards > 1 ? "several ranks hold the neurons"
+                                                             : nullptr;
+    if (!why) return backend.tangent_passes(plan, backend);
+    TangentPasses none;
+    none.forward.why = none.backward.why = why;
+    return none;
 }
+
+}  // namespace
 
 const TangentOptions& TangentPass::checked(const TangentOptions& options, Index state_size, Index T) {
     require(options.exponents >= 1 && options.exponents <= state_size, Exit::usage,
             fmt::format("{} exponents were asked for, but the state has {} dimensions", options.exponents, state_size),
             fmt::format("choose between 1 and {}", state_size));
-    require(options.qr_interval >= 1 && counted_qrs(options, T) > 0, Exit::usage,
-            fmt::format("no QR counts: {} steps have no QR after a warm-up of {} with one every {} steps", T,
-                        options.warmup, options.qr_interval),
+    const Index m = options.qr_interval;
+    require(m >= 0, Exit::usage, fmt::format("the QR interval is {}", m), "use a number of steps, or 0 for auto");
+    const Index first_counted = m > 0 ? (options.warmup + m - 1) / m * m + m : options.warmup + 1;  // its step
+    require(first_counted <= T, Exit::usage,
+            fmt::format("no QR counts: {} steps have no QR after a warm-up of {}{}", T, options.warmup,
+                        m > 0 ? fmt::format(" with one every {} steps", m) : ""),
             "use a shorter warm-up or QR interval, or longer sequences");
     return options;
 }
@@ -33,175 +40,178 @@ TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Networ
       grid_(grid),
       options_(checked(options, network.state_size(), T)),
       shape_{b, options.exponents, network.n(), network.has_current()},
-      b_(b),
-      k_(shape_.k),
-      n_(shape_.n),
-      rows_(shape_.rows()),
-      last_(T / options.qr_interval * options.qr_interval),
-      counted_(counted_qrs(options, T)),
+      last_(QrSchedule(T, options.warmup, options.qr_interval).last()),
       keep_(keep),
-      recurrence_(backend, grid, network.layout.shape().neurons, rows_),
-      qr_(backend, grid, shape_),
-      q_(backend, (keep ? last_ + 1 : 2) * shape_.size()),
-      r_(backend, (keep ? last_ / options.qr_interval : 1) * b * k_ * k_),
-      x_(backend, rows_ * n_),
-      product_(backend, rows_ * n_),
+      loop_(backend, grid, network.layout.shape().neurons, shape_, keep),
+      passes_(passes_for(backend, grid, options.whole_passes, {last_, shape_})),
+      q_(backend, (keep ? last_ + 1 : 1) * shape_.size()),
+      start_(backend, keep ? 0 : shape_.size()),
+      r_(backend, (keep ? last_ / std::max<Index>(1, options.qr_interval) : 1) * shape_.rows() * shape_.k),
+      segment_log_r_(backend, last_ / std::max<Index>(1, options.qr_interval) * shape_.rows()),
+      failure_(backend, 2 * b),
+      strain_(backend, b),
       adjoint_(backend, keep ? shape_.size() : 0),
-      g_(backend, keep ? rows_ * n_ : 0),
-      weight_(backend, keep ? rows_ : 0),
-      all_log_r_(backend, last_ / options.qr_interval * rows_),
-      failure_(backend, 2 * b) {}
-
-// psi(u[t] - theta) * Q_u before step t, gathered over the neuron shards.
-const float* TangentPass::tangent_input(const Network& network, StatePass& state, Index t) {
-    backend_.tangent_input(network.model.neuron, shape_, state.membrane(t), basis(t), x_.data());
-    return recurrence_.gather(rows_, x_.data());
-}
-
-void TangentPass::start(const std::vector<float>& q0) {
-    SPIKEFLOSS_ASSERT(static_cast<Index>(q0.size()) == shape_.size());
-    if (!q0.empty()) backend_.copy_in(q_.data(), q0.data(), q0.size() * sizeof(float));
-    independent_.assign(static_cast<std::size_t>(b_), k_);
-    log_r_.clear();
-    log_r_.reserve(static_cast<std::size_t>(counted_ * rows_));
-}
+      weight_(backend, keep ? shape_.rows() : 0) {}
 
 void TangentPass::forward(const Network& network, StatePass& state, const std::vector<float>& q0,
                           Index first_sequence) {
-    std::optional<Error> fault;
-    try {
-        if (!whole_forward(network, state, q0)) {
-            start(q0);
-            loop_forward(network, state, first_sequence);
+    SPIKEFLOSS_ASSERT(static_cast<Index>(q0.size()) == shape_.size());
+    if (!q0.empty()) backend_.copy_in(q_.data(), q0.data(), q0.size() * sizeof(float));
+    independent_.assign(static_cast<std::size_t>(shape_.b), shape_.k);
+    segments_.clear(), counted_.clear(), log_r_.clear(), fault_.reset();
+    QrSchedule schedule(last_, options_.warmup, options_.qr_interval);
+    Index qrs = 0;
+    std::vector<double> logs;  // of a segment
+    while (!schedule.done() && !fault_) {
+        const QrSegment segment = schedule.next();
+        if (!keep_) backend_.copy(start_.data(), q_.data(), start_.bytes());
+        const TangentForwardCall call{.model = network.model.neuron,
+                                      .reset = options_.reset,
+                                      .neurons = network.neurons(),
+                                      .w_rec = network[Parameter::w_rec],
+                                      .first = segment.first,
+                                      .steps = segment.steps,
+                                      .qr_interval = segment.interval,
+                                      .u = state.membrane(segment.first),
+                                      .q = basis(segment.first),
+                                      .q_stride = keep_ ? shape_.size() : 0,
+                                      .r = r_.data() + (keep_ ? qrs * shape_.rows() * shape_.k : 0),
+                                      .r_stride = keep_ ? shape_.rows() * shape_.k : 0,
+                                      .log_r = segment_log_r_.data(),
+                                      .findings = {failure_.data(), strain_.data()}};
+        Report report = take(call, first_sequence, logs);
+        if (schedule.chosen()) report = agree(report);
+        if (report.broken) break;
+        if (report.lost) schedule.stay_at_one();
+        if (!schedule.accept(report.strain, report.failed)) {
+            if (!keep_) backend_.copy(q_.data(), start_.data(), start_.bytes());
+            continue;
         }
-    } catch (const Error& error) {
-        // All shards of a sequence fail together, but ranks with other sequences do not fail.
-        if (error.code() != Exit::numerics) throw;
-        fault = error;
+        segments_.push_back(segment);
+        for (Index qr = 0; qr < segment.qrs(); ++qr) {
+            const Index end = segment.first + (qr + 1) * segment.interval;
+            if (end - segment.interval < options_.warmup) continue;
+            counted_.push_back(end);
+            const auto row = logs.begin() + qr * shape_.rows();
+            log_r_.insert(log_r_.end(), row, row + shape_.rows());
+        }
+        qrs += segment.qrs();
     }
     grid_.agree([&] {
-        if (fault) throw Error(*fault);
+        if (fault_) throw Error(*fault_);
     });
 }
 
-// The readable form of all steps, for any grid. Only this form handles a Cholesky factorisation that fails.
-void TangentPass::loop_forward(const Network& network, StatePass& state, Index first_sequence) {
-    std::vector<double> logs(static_cast<std::size_t>(rows_));
-    for (Index t = 0; t < last_; ++t) {
-        recurrence_.apply(network[Parameter::w_rec], rows_, tangent_input(network, state, t), product_.data());
-        backend_.tangent_step(network.model.neuron, options_.reset, network.neurons(), shape_, state.membrane(t),
-                              product_.data(), basis(t), basis(t + 1));
-        if (!is_qr(t + 1)) continue;
-        const Index qr = (t + 1) / options_.qr_interval - 1;
-        qr_.factorise(t + 1, first_sequence, basis(t + 1), r_.data() + (keep_ ? qr : 0) * rows_ * k_, logs.data(),
-                      keep_ ? nullptr : &independent_);
-        if (counts(t + 1)) log_r_.insert(log_r_.end(), logs.begin(), logs.end());
+// Takes the steps of a segment, carefully if nothing else serves. logs becomes ln R_jj [QRs, b, k].
+TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index first_sequence, std::vector<double>& logs) {
+    Report report;
+    const auto look = [&] {
+        const std::vector<double> strain = strain_.to_host();
+        for (const double s : strain) report.strain = s <= report.strain ? report.strain : s;  // NaN stays
+    };
+    const bool whole = passes_.forward.pass != nullptr;
+    const bool lost = std::any_of(independent_.begin(), independent_.end(), [&](Index m) { return m < shape_.k; });
+    strain_.zero();
+    const bool final = options_.qr_interval > 0 || call.qr_interval == 1;  // no shorter interval would be tried
+    if (!lost && !(careful_ && !whole && final)) {
+        failure_.zero();
+        if (whole)
+            passes_.forward.pass->run(call);
+        else
+            loop_.forward(call);
+        look();
+        const std::vector<std::int32_t> failure = failure_.to_host();
+        report.failed = std::any_of(failure.begin(), failure.end(), [](std::int32_t at) { return at != 0; });
+        if (!report.failed) {
+            logs.resize(static_cast<std::size_t>(call.steps / call.qr_interval * shape_.rows()));
+            if (!logs.empty()) backend_.copy_out(logs.data(), call.log_r, logs.size() * sizeof(double));
+            return report;
+        }
+        if (!final) return report;
+        careful_ = true;
+        if (!keep_) backend_.copy(q_.data(), start_.data(), start_.bytes());
     }
+    try {
+        logs = loop_.forward_carefully(call, first_sequence, keep_ ? nullptr : &independent_);
+        look();
+    } catch (const Error& error) {
+        // All shards of a sequence fail together, but ranks with other sequences do not fail.
+        if (error.code() != Exit::numerics) throw;
+        fault_ = error;
+        report.broken = true;
+    }
+    report.lost = std::any_of(independent_.begin(), independent_.end(), [&](Index m) { return m < shape_.k; });
+    return report;
 }
 
-// The same as one operation of the backend, if this rank holds all neurons, the backend takes the shape and no QR
-// fails.
-bool TangentPass::whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0) {
-    if (forward_choice().form == PassForm::loop) return false;
-    for (;; rounds_ = 2) {
-        start(q0);
-        const TangentSteps pass{.steps = last_,
-                                .qr_interval = options_.qr_interval,
-                                .rounds = rounds_,
-                                .reset = options_.reset,
-                                .u = state.membrane(0),
-                                .q = basis(0),
-                                .q_stride = keep_ ? shape_.size() : 0,
-                                .r = r_.data(),
-                                .r_stride = keep_ ? rows_ * k_ : 0,
-                                .log_r = all_log_r_.data(),
-                                .failure = failure_.data()};
-        require(
-            backend_.tangent_steps(network.model.neuron, network.neurons(), shape_, network[Parameter::w_rec], pass),
-            Exit::internal, "the backend did not take tangents that its limits allow");
-        bool failed = false, doubt = false;
-        const std::vector<std::int32_t> failure = failure_.to_host();
-        for (std::size_t s = 0; s < failure.size(); s += 2) {
-            failed = failed || failure[s + 1] != 0;
-            doubt = doubt || (failure[s] != 0 && failure[s + 1] == 0);
-        }
-        if (failed || (doubt && rounds_ == 2)) return false;
-        if (!doubt) break;
+// The worst report of all ranks, so that all choose the same next interval. Collective.
+TangentPass::Report TangentPass::agree(const Report& mine) const {
+    constexpr std::size_t size = 4;
+    std::vector<double> all(size * static_cast<std::size_t>(grid_.ranks()), 0.0);
+    double* at = all.data() + size * static_cast<std::size_t>(grid_.rank());
+    at[0] = mine.strain, at[1] = mine.failed, at[2] = mine.lost, at[3] = mine.broken;
+    grid_.control().all_reduce_sum(all.data(), Scalar::float64, static_cast<Index>(all.size()));
+    Report worst;
+    for (at = all.data(); at != all.data() + all.size(); at += size) {
+        worst.strain = at[0] <= worst.strain ? worst.strain : at[0];
+        worst.failed = worst.failed || at[1] != 0.0;
+        worst.lost = worst.lost || at[2] != 0.0;
+        worst.broken = worst.broken || at[3] != 0.0;
     }
-    const std::vector<double> logs = all_log_r_.to_host();
-    log_r_.assign(logs.end() - counted_ * rows_, logs.end());  // the earlier ones are warm-up
-    return true;
+    return worst;
+}
+
+// The number of steps that counted QRs cover.
+Index TangentPass::counted_length() const {
+    const Index m = options_.qr_interval;
+    return m > 0 ? static_cast<Index>(counted_.size()) * m : last_ - options_.warmup;
 }
 
 std::vector<double> TangentPass::exponents() const {
-    std::vector<double> lambda(static_cast<std::size_t>(rows_), 0.0);
-    for (Index qr = 0; qr < counted_; ++qr)
-        for (Index i = 0; i < rows_; ++i)
-            lambda[static_cast<std::size_t>(i)] += log_r_[static_cast<std::size_t>(qr * rows_ + i)];
-    for (double& value : lambda) value /= static_cast<double>(counted_ * options_.qr_interval);
+    const auto rows = static_cast<std::size_t>(shape_.rows());
+    std::vector<double> lambda(rows, 0.0);
+    for (std::size_t at = 0; at < log_r_.size(); ++at) lambda[at % rows] += log_r_[at];
+    for (double& value : lambda) value /= static_cast<double>(counted_length());
     return lambda;
 }
 
 void TangentPass::backward(const Network& network, StatePass& state, const std::vector<double>& d_exponents,
                            bool time_constants, SumBuffer& gradient, float* extra) {
     std::vector<double> weights(d_exponents);  // dL/d(ln R_jj) of every counted QR
-    for (double& w : weights) w /= static_cast<double>(counted_ * options_.qr_interval);
+    for (double& w : weights) w /= static_cast<double>(counted_length());
+    if (!weights.empty()) weight_.copy_in(weights.data());
     adjoint_.zero();
-    if (backward_choice(time_constants).form == PassForm::loop)
-        loop_backward(network, state, weights, time_constants, gradient, extra);
-    else
-        whole_backward(network, state, weights, gradient, extra);
-}
-
-void TangentPass::loop_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
-                                bool time_constants, SumBuffer& gradient, float* extra) {
-    const NeuronModel& model = network.model.neuron;
+    const Index n = shape_.n, square = shape_.rows() * shape_.k;
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
-    float* const a = adjoint_.data();  // in turn the adjoint of the basis, of its QR and of the step
-    weight_.zero();
-    bool counting = false;
-    for (Index t = last_; t-- > 0;) {
-        if (is_qr(t + 1)) {
-            if (counts(t + 1) != counting) {
-                counting = counts(t + 1);
-                if (counting && rows_) weight_.copy_in(weights.data());
-                if (!counting) weight_.zero();
-            }
-            const Index qr = (t + 1) / options_.qr_interval - 1;
-            qr_.backward(basis(t + 1), r_.data() + qr * rows_ * k_, weight_.data(), a);
-        }
-        const float* x = tangent_input(network, state, t);
-        if (time_constants) recurrence_.apply(network[Parameter::w_rec], rows_, x, product_.data());
-        const TangentTimeConstants also{basis(t), product_.data(), gradient.matrix(1, n_, at(Parameter::alpha)),
-                                        gradient.matrix(1, n_, at(Parameter::beta))};
-        backend_.tangent_step_backward(model, options_.reset, network.neurons(), shape_, state.membrane(t), a,
-                                       g_.data(), time_constants ? &also : nullptr);
-        recurrence_.add_outer(rows_, g_.data(), x,
-                              gradient.matrix(n_, network.layout.shape().neurons, at(Parameter::w_rec)));
-        recurrence_.apply_transposed(network[Parameter::w_rec], rows_, g_.data(), product_.data());
-        backend_.tangent_input_backward(model, network.neurons(), shape_, state.membrane(t), basis(t), product_.data(),
-                                        g_.data(), a, extra + t * b_ * n_);
+    const SumMatrix none{};
+    Index qrs = 0;
+    for (const QrSegment& segment : segments_) qrs += segment.qrs();
+    for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
+        qrs -= segment->qrs();
+        const Index warm = std::max<Index>(0, options_.warmup - segment->first);
+        const TangentBackwardCall call{
+            .model = network.model.neuron,
+            .reset = options_.reset,
+            .neurons = network.neurons(),
+            .w_rec = network[Parameter::w_rec],
+            .steps = segment->steps,
+            .qr_interval = segment->interval,
+            .u = state.membrane(segment->first),
+            .q = basis(segment->first),
+            .q_stride = shape_.size(),
+            .r = r_.data() + qrs * square,
+            .weight = weight_.data(),
+            .first_counted = (warm + segment->interval - 1) / segment->interval,
+            .a = adjoint_.data(),
+            .d_w_rec = gradient.matrix(n, network.layout.shape().neurons, at(Parameter::w_rec)),
+            .d_alpha = time_constants ? gradient.matrix(1, n, at(Parameter::alpha)) : none,
+            .d_beta = time_constants ? gradient.matrix(1, n, at(Parameter::beta)) : none,
+            .e = extra + segment->first * shape_.b * n};
+        if (passes_.backward.pass && !time_constants)
+            passes_.backward.pass->run(call);
+        else
+            loop_.backward(call);
     }
-}
-
-void TangentPass::whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
-                                 SumBuffer& gradient, float* extra) {
-    if (rows_) weight_.copy_in(weights.data());
-    const TangentStepsBackward pass{.steps = last_,
-                                    .qr_interval = options_.qr_interval,
-                                    .reset = options_.reset,
-                                    .u = state.membrane(0),
-                                    .q = basis(0),
-                                    .q_stride = shape_.size(),
-                                    .r = r_.data(),
-                                    .weight = weight_.data(),
-                                    .first_counted = last_ / options_.qr_interval - counted_,
-                                    .a = adjoint_.data(),
-                                    .d_w_rec = gradient.matrix(n_, n_, network.layout.extent(Parameter::w_rec).offset),
-                                    .e = extra};
-    require(backend_.tangent_steps_backward(network.model.neuron, network.neurons(), shape_, network[Parameter::w_rec],
-                                            pass),
-            Exit::internal, "the backend did not take tangents that its limits allow");
 }
 
 std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,

@@ -2,21 +2,28 @@
 //
 //   P_i = alpha Q_i + W_rec (psi(u[t] - theta) * Q_u)
 //   P_u = (1 - s[t]) (beta Q_u + (1-beta) P_i)
-//   every qr_interval steps: [P_i; P_u] = Q R, and after the warm-up ln R_jj is added to exponent j.
+//   after some steps (qr_schedule.hpp): [P_i; P_u] = Q R, and after the warm-up ln R_jj is added to exponent j.
 //
-// For the recurrence a tangent is like one more sequence: the k tangents of b sequences are b k rows.
+// The whole pass of the backend takes the steps, or the loop (tangent_loop.hpp). If a QR leaves doubt or fails, the
+// loop takes the steps again, carefully.
 #pragma once
 
-#include "lyapunov/qr.hpp"
+#include "core/error.hpp"
+#include "lyapunov/qr_schedule.hpp"
+#include "lyapunov/tangent_loop.hpp"
 #include "network/state_pass.hpp"
+
+#include <optional>
+#include <string>
 
 namespace spikefloss {
 
 struct TangentOptions {
     Index exponents = 1;    // k <= D
     Index warmup = 0;       // steps not counted
-    Index qr_interval = 1;  // m
+    Index qr_interval = 0;  // m; 0: chosen during the pass
     JacobianReset reset = JacobianReset::detached;
+    bool whole_passes = true;  // false: the loop, also where the backend has a whole pass
 };
 
 class TangentPass {
@@ -33,25 +40,19 @@ public:
     // grid: when a QR fails, all ranks throw together.
     void forward(const Network& network, StatePass& state, const std::vector<float>& q0, Index first_sequence);
 
-    // Whether the backend may take all steps in one operation (it may by default); tests compare both ways.
-    void use_whole_passes(bool use) { whole_passes_ = use; }
-
     // Returns the options. Throws Error(Exit::usage) if a state of this size has fewer exponents, or no QR counts in T
     // steps. The constructor calls it before it allocates.
     static const TangentOptions& checked(const TangentOptions& options, Index state_size, Index T);
-    // The forms of the passes. If a QR of a whole forward pass fails, the loop runs instead.
-    PassChoice forward_choice() const {
-        return choose_pass(whole_passes_, recurrence_.shards(), backend_.takes_tangents(b_, k_, n_));
-    }
-    PassChoice backward_choice(bool time_constants) const {
-        if (time_constants) return {PassForm::loop, "time constants are flossed"};
-        return choose_pass(whole_passes_, recurrence_.shards(), backend_.takes_tangents_backward(b_, k_, n_));
+    // The passes and the reasons for them: "whole recurrence (one rank holds all neurons; ...)".
+    std::string forward_text() const { return passes_.forward.text(); }
+    std::string backward_text(bool time_constants) const {
+        return time_constants ? "loop over steps (time constants are flossed)" : passes_.backward.text();
     }
 
-    // The number of QRs that count. A QR counts if all the steps it covers are after the warm-up.
-    static Index counted_qrs(const TangentOptions& options, Index T);
-    Index counted() const { return counted_; }
-    Index vectors() const { return k_; }
+    // The steps after which the QRs of the last forward pass that count were taken. A QR counts if all the steps it
+    // covers are after the warm-up.
+    const std::vector<std::int64_t>& counted_steps() const { return counted_; }
+    Index vectors() const { return shape_.k; }
     // ln R_jj of the counted QRs, host memory [counted, b, k].
     const std::vector<double>& log_r() const { return log_r_; }
     // The exponents of each sequence of this rank, [b, k], per step.
@@ -63,39 +64,37 @@ public:
                   SumBuffer& gradient, float* extra);
 
 private:
-    void start(const std::vector<float>& q0);
-    void loop_forward(const Network& network, StatePass& state, Index first_sequence);
-    bool whole_forward(const Network& network, StatePass& state, const std::vector<float>& q0);
-    void loop_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
-                       bool time_constants, SumBuffer& gradient, float* extra);
-    void whole_backward(const Network& network, StatePass& state, const std::vector<double>& weights,
-                        SumBuffer& gradient, float* extra);
-    float* basis(Index t) { return q_.data() + (keep_ ? t : t % 2) * shape_.size(); }  // Q before step t (t = 0..T)
-    bool is_qr(Index end) const { return end % options_.qr_interval == 0; }
-    bool counts(Index end) const { return end - options_.qr_interval >= options_.warmup; }
-    const float* tangent_input(const Network& network, StatePass& state, Index t);
+    struct Report {  // of the QRs of a segment, over all sequences
+        double strain = 0.0;
+        bool failed = false, lost = false, broken = false;  // broken: an error ends the pass
+    };
+    Report take(const TangentForwardCall& call, Index first_sequence, std::vector<double>& logs);
+    Report agree(const Report& mine) const;
+    float* basis(Index t) { return q_.data() + (keep_ ? t * shape_.size() : 0); }  // Q before step t (t = 0..T)
+    Index counted_length() const;
 
     Backend& backend_;
     const ProcessGrid& grid_;
     TangentOptions options_;
     BasisShape shape_;
-    Index b_, k_, n_, rows_;  // of shape_
-    Index last_;              // the last step that ends with a QR
-    Index counted_;
+    Index last_;  // the last step that ends with a QR
     bool keep_;
-    bool whole_passes_ = true;
-    Index rounds_ = 1;  // of Cholesky in a QR of a whole pass; 2 after 1 was not enough
-    Recurrence recurrence_;
-    TangentQr qr_;
-    Buffer<float> q_;                 // [last + 1 or 2][b, k, D]
-    Buffer<double> r_;                // [QRs or 1][b, k, k]
-    Buffer<float> x_, product_;       // [b, k, n]: psi * Q_u; W x, and W' g
-    Buffer<float> adjoint_, g_;       // [b, k, D] adjoint of the basis; [b, k, n]
-    Buffer<double> weight_;           // [b, k]
-    Buffer<double> all_log_r_;        // [QRs, b, k] of a whole pass
-    Buffer<std::int32_t> failure_;    // [b, 2] of a whole pass
-    std::vector<double> log_r_;       // [counted, b, k]
-    std::vector<Index> independent_;  // [b], the number of vectors that are not lost; for a measurement
+    bool careful_ = false;  // a QR left doubt or failed before
+    TangentLoop loop_;
+    TangentPasses passes_;
+    Buffer<float> q_;                    // [last + 1 or 1][b, k, D]
+    Buffer<float> start_;                // [b, k, D] before a segment, for a measurement
+    Buffer<double> r_;                   // [QRs or 1][b, k, k]
+    Buffer<double> segment_log_r_;       // [QRs of a segment, b, k]
+    Buffer<std::int32_t> failure_;       // [b, 2]
+    Buffer<double> strain_;              // [b]
+    Buffer<float> adjoint_;              // [b, k, D] of the basis
+    Buffer<double> weight_;              // [b, k]
+    std::vector<QrSegment> segments_;    // of the last forward pass
+    std::vector<std::int64_t> counted_;  // steps
+    std::vector<double> log_r_;          // [counted, b, k]
+    std::vector<Index> independent_;     // [b], the number of vectors that are not lost; for a measurement
+    std::optional<Error> fault_;         // of the forward pass
 };
 
 // Random orthonormal bases for sequences `sequences` of a batch, the part of `neurons`, in the layout of

@@ -206,7 +206,8 @@ Trainer::Measurement& Trainer::measurement() {
     if (!measurement_) {
         const DiagnosticsOptions& d = options_.diagnostics;
         const Index T = task_.steps(), b = grid_.sequences_of(d.batch).size();
-        const TangentOptions tangent{d.exponents, d.warmup, 1, options_.penalty.tangent.reset};
+        const TangentOptions tangent{d.exponents, d.warmup, d.qr_interval, options_.penalty.tangent.reset,
+                                     options_.penalty.tangent.whole_passes};
         measurement_ = std::unique_ptr<Measurement>(new Measurement{
             StatePass(backend_, grid_, network_.layout.shape(), T, b, false),
             LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), task_.loss()),
@@ -287,10 +288,10 @@ std::vector<std::pair<std::string, std::string>> Trainer::passes() const {
         all.emplace_back("flossing, states forwards", flossing_->state().forward_choice().text());
         if (options_.penalty.through_state)
             all.emplace_back("flossing, states backwards", flossing_->state().backward_choice(time_constants).text());
-        all.emplace_back("flossing, tangents forwards", flossing_->tangents().forward_choice().text());
-        all.emplace_back("flossing, tangents backwards", flossing_->tangents().backward_choice(time_constants).text());
+        all.emplace_back("flossing, tangents forwards", flossing_->tangents().forward_text());
+        all.emplace_back("flossing, tangents backwards", flossing_->tangents().backward_text(time_constants));
     }
-    if (measurement_) all.emplace_back("diagnostics, tangents", measurement_->tangents.forward_choice().text());
+    if (measurement_) all.emplace_back("diagnostics, tangents", measurement_->tangents.forward_text());
     return all;
 }
 

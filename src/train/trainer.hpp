@@ -16,7 +16,7 @@
 namespace spikefloss {
 
 struct DiagnosticsOptions {
-    Index exponents = 1, batch = 1, warmup = 0;
+    Index exponents = 1, batch = 1, warmup = 0, qr_interval = 0;
 };
 
 struct TrainerOptions {

@@ -183,10 +183,10 @@ TEST_P(Adjoints, Qr) {
         const Floats a = random_floats(k * n, 1), qb = random_floats(k * n, 2), direction = random_floats(k * n, 3);
         const Doubles weight = widened(random_floats(k, 4));
         Buffer<float> q(backend, a), adjoint(backend, qb);
-        Buffer<double> r(backend, k * k), c(backend, k * k);
+        Buffer<double> r(backend, k * k), c(backend, k * k), logs(backend, k);
         const Buffer<double> weight_(backend, weight);
         Buffer<std::int32_t> info(backend, 1);
-        backend.householder(1, k, n, q.data(), r.data(), info.data());
+        backend.householder(1, k, n, q.data(), r.data(), logs.data(), info.data());
         backend.gram({1, k, n, false}, adjoint.data(), q.data(), c.data());
         backend.qr_backward(1, k, n, q.data(), r.data(), weight_.data(), c.data(), adjoint.data());
 

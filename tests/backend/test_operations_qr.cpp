@@ -51,33 +51,69 @@ TEST_P(QrOperations, Gram) {
             }
 }
 
+// One round, with what it finds. `start` [b, k, k] is r before.
+struct Factorised {
+    Doubles factor, r, logs;
+    std::vector<std::int32_t> failure;
+    Doubles strain;
+};
+Factorised cholesky(Backend& backend, Index b, Index k, const QrRound& round, const Doubles& gram,
+                    const Doubles& start = {}) {
+    Buffer<double> g(backend, gram), r(backend, start.empty() ? Doubles(gram.size(), nan_value) : start),
+        logs(backend, b * k), strain(backend, b);
+    Buffer<std::int32_t> failure(backend, 2 * b);
+    backend.cholesky(b, k, round, g.data(), r.data(), logs.data(), {failure.data(), strain.data()});
+    return {g.to_host(), r.to_host(), logs.to_host(), failure.to_host(), strain.to_host()};
+}
+
+// R' R of every sequence.
+Doubles gram_of(Index b, Index k, const Doubles& r) {
+    Doubles gram(b * k * k);
+    for (Index s = 0; s < b; ++s)
+        for (Index i = 0; i < k; ++i)
+            for (Index j = 0; j < k; ++j)
+                for (Index l = 0; l < k; ++l)
+                    gram[(s * k + i) * k + j] += r[(s * k + l) * k + i] * r[(s * k + l) * k + j];
+    return gram;
+}
+
+// Both ways of the CUDA backend: up to 64 vectors, and more.
 TEST_P(QrOperations, CholeskyOfPositiveDefinite) {
     for (Index b : {0, 1, 3, 5})
-        for (Index k : {1, 2, 7, 33}) {
+        for (Index k : {1, 2, 7, 33, 70}) {
             SCOPED_TRACE(testing::Message() << "b " << b << ", k " << k);
             const Shape shape{b, k, k};
-            const Doubles r = random_r(shape, 3);
-            Doubles gram(b * k * k);
-            for (Index s = 0; s < b; ++s)
+            const Doubles second = random_r(shape, 3), first = random_r(shape, 7), gram = gram_of(b, k, second);
+            const Factorised one = cholesky(backend, b, k, {1, 0, true}, gram);
+            EXPECT_TRUE(all_equal(one.failure, std::vector<std::int32_t>(2 * b, 0)));
+            EXPECT_TRUE(close_to(one.r, second, 1e-9));
+            EXPECT_TRUE(all_equal(one.factor, one.r));
+            Doubles logs(b * k), strain(b), product(b * k * k);
+            for (Index at = 0; at < b * k; ++at) {
+                const Index s = at / k, j = at % k;
+                double column = 0.0;
+                for (Index i = 0; i <= j; ++i) column += second[(s * k + i) * k + j] * second[(s * k + i) * k + j];
+                logs[at] = std::log(second[at * k + j]);
+                strain[s] = std::max({strain[s], 0.5 * std::log(column) - logs[at], std::abs(logs[at]) / 8.0});
                 for (Index i = 0; i < k; ++i)
-                    for (Index j = 0; j < k; ++j)
-                        for (Index l = 0; l < k; ++l)
-                            gram[(s * k + i) * k + j] += r[(s * k + l) * k + i] * r[(s * k + l) * k + j];
-            Buffer<double> g(backend, gram);
-            Buffer<std::int32_t> info(backend, std::vector<std::int32_t>(b, -1));
-            backend.cholesky(b, k, g.data(), info.data());
-            EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>(b, 0)));
-            EXPECT_TRUE(close_to(g.to_host(), r, 1e-9));
-            const Doubles factor = g.to_host();
+                    for (Index l = 0; l < k; ++l)
+                        product[(s * k + i) * k + j] += second[(s * k + i) * k + l] * first[(s * k + l) * k + j];
+            }
+            EXPECT_TRUE(close_to(one.logs, logs, 1e-9));
+            EXPECT_TRUE(close_to(one.strain, strain, 1e-9));
             for (Index at = 0; at < b * k * k; ++at) {
                 if (at / k % k > at % k) {
-                    EXPECT_EQ(factor[at], 0.0) << at;
+                    EXPECT_EQ(one.factor[at], 0.0) << at;
                 }
             }
+            const Factorised two = cholesky(backend, b, k, {1, 1, true}, gram, first);
+            EXPECT_TRUE(close_to(two.r, product, 1e-8));
+            for (Index at = 0; at < b * k; ++at) EXPECT_NEAR(two.logs[at], std::log(product[at * k + at % k]), 1e-9);
         }
 }
 
-// Sequence 1 of 3 fails and its column is reported. The other sequences are factorised.
+// Sequence 1 of 3 fails, and its step and column are recorded, unless it failed before. The other sequences are
+// factorised.
 TEST_P(QrOperations, CholeskyNamesTheFailingColumn) {
     const double bad = nan_value;
     const struct {
@@ -99,13 +135,36 @@ TEST_P(QrOperations, CholeskyNamesTheFailingColumn) {
         Doubles gram(good);
         gram.insert(gram.end(), c.gram.begin(), c.gram.end());
         gram.insert(gram.end(), good.begin(), good.end());
-        Buffer<double> g(backend, gram);
-        Buffer<std::int32_t> info(backend, 3);
-        backend.cholesky(3, 3, g.data(), info.data());
-        EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>{0, c.column, 0}));
-        const Doubles r = g.to_host();
-        EXPECT_TRUE(close_to(Doubles(r.begin(), r.begin() + 9), factor, 1e-15));
-        EXPECT_TRUE(close_to(Doubles(r.end() - 9, r.end()), factor, 1e-15));
+        Buffer<double> g(backend, gram), r(backend, 27), logs(backend, 9), strain(backend, 3);
+        Buffer<std::int32_t> failure(backend, 6);
+        for (Index step : {12, 13}) {
+            g.copy_in(gram.data());
+            backend.cholesky(3, 3, {step, 0, true}, g.data(), r.data(), logs.data(), {failure.data(), strain.data()});
+            EXPECT_TRUE(all_equal(failure.to_host(), std::vector<std::int32_t>{0, 0, 12, c.column, 0, 0}));
+            const Doubles all = r.to_host();
+            EXPECT_TRUE(close_to(Doubles(all.begin(), all.begin() + 9), factor, 1e-15));
+            EXPECT_TRUE(close_to(Doubles(all.end() - 9, all.end()), factor, 1e-15));
+        }
+    }
+}
+
+// A first round that is the last leaves doubt if R_jj span more than three orders of magnitude. A second round finds
+// what is lost.
+TEST_P(QrOperations, CholeskyJudgesItsResult) {
+    for (Index k : {2, 70}) {
+        SCOPED_TRACE(testing::Message() << "k " << k);
+        Doubles r(2 * k * k);
+        for (Index at = 0; at < 2 * k; ++at) r[at * k + at % k] = 1.0;
+        r[k * k] = 0.9e-3;  // of sequence 1
+        const Doubles gram = gram_of(2, k, r);
+        using Failure = std::vector<std::int32_t>;
+        EXPECT_TRUE(all_equal(cholesky(backend, 2, k, {5, 0, true}, gram).failure, Failure{0, 0, 5, 0}));
+        EXPECT_TRUE(all_equal(cholesky(backend, 2, k, {5, 0, false}, gram).failure, Failure{0, 0, 0, 0}));
+        EXPECT_TRUE(all_equal(cholesky(backend, 2, k, {5, 1, true}, gram, r).failure, Failure{0, 0, 5, 1}));
+        r[k * k] = 1.1e-3;
+        const Doubles better = gram_of(2, k, r);
+        EXPECT_TRUE(all_equal(cholesky(backend, 2, k, {5, 0, true}, better).failure, Failure{0, 0, 0, 0}));
+        EXPECT_TRUE(all_equal(cholesky(backend, 2, k, {5, 1, true}, better, r).failure, Failure{0, 0, 0, 0}));
     }
 }
 
@@ -130,24 +189,6 @@ TEST_P(QrOperations, DivideByR) {
     }
 }
 
-TEST_P(QrOperations, MultiplyR) {
-    for (Index b : {0, 1, 3})
-        for (Index k : {1, 2, 7, 33}) {
-            const Shape shape{b, k, k};
-            const Doubles second = random_r(shape, 6), first = random_r(shape, 7);
-            Doubles expected(b * k * k);
-            for (Index s = 0; s < b; ++s)
-                for (Index i = 0; i < k; ++i)
-                    for (Index j = 0; j < k; ++j)
-                        for (Index l = 0; l < k; ++l)
-                            expected[(s * k + i) * k + j] += second[(s * k + i) * k + l] * first[(s * k + l) * k + j];
-            const Buffer<double> second_(backend, second);
-            Buffer<double> r(backend, first);
-            backend.multiply_r(b, k, second_.data(), r.data());
-            EXPECT_TRUE(close_to(r.to_host(), expected, 1e-14)) << "b " << b << ", k " << k;
-        }
-}
-
 TEST_P(QrOperations, Householder) {
     for (const Shape& shape : ragged_shapes()) {
         const auto [b, k, D] = shape;
@@ -155,9 +196,9 @@ TEST_P(QrOperations, Householder) {
         SCOPED_TRACE(testing::Message() << shape);
         const Floats x = random_floats(b * k * D, 8);
         Buffer<float> x_(backend, x);
-        Buffer<double> r_(backend, Doubles(b * k * k, -1.0));
+        Buffer<double> r_(backend, Doubles(b * k * k, -1.0)), logs(backend, b * k);
         Buffer<std::int32_t> info(backend, std::vector<std::int32_t>(b, -1));
-        backend.householder(b, k, D, x_.data(), r_.data(), info.data());
+        backend.householder(b, k, D, x_.data(), r_.data(), logs.data(), info.data());
         EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>(b, 0)));
         const Floats all_q = x_.to_host();
         const Doubles all_r = r_.to_host();
@@ -166,7 +207,10 @@ TEST_P(QrOperations, Householder) {
             const reference::QR expected = reference::qr(D, k, columns(shape, x, s));
             EXPECT_TRUE(close_to(r, expected.r, 1e-11));
             EXPECT_TRUE(close_to(columns(shape, all_q, s), expected.q, 2e-6));  // D = k: A may be nearly singular
-            for (Index j = 0; j < k; ++j) EXPECT_GT(r[j * k + j], 0.0);
+            for (Index j = 0; j < k; ++j) {
+                EXPECT_GT(r[j * k + j], 0.0);
+                EXPECT_NEAR(logs.to_host()[s * k + j], std::log(r[j * k + j]), 1e-14);
+            }
         }
     }
 }
@@ -198,31 +242,14 @@ TEST_P(QrOperations, HouseholderNamesTheFailingColumn) {
         Floats x = random_floats(shape.b * shape.k * shape.n, 10);
         c.plant(x.data() + shape.k * shape.n, shape.n);
         Buffer<float> x_(backend, x);
-        Buffer<double> r(backend, 3 * 9);
+        Buffer<double> r(backend, 3 * 9), logs(backend, 3 * 3);
         Buffer<std::int32_t> info(backend, 3);
-        backend.householder(shape.b, shape.k, shape.n, x_.data(), r.data(), info.data());
+        backend.householder(shape.b, shape.k, shape.n, x_.data(), r.data(), logs.data(), info.data());
         EXPECT_TRUE(all_equal(info.to_host(), std::vector<std::int32_t>{0, c.column, 0}));
         const Floats q = x_.to_host();
         for (Index s : {0, 2})
             EXPECT_TRUE(close_to(columns(shape, q, s), reference::qr(shape.n, shape.k, columns(shape, x, s)).q, 1e-6));
     }
-}
-
-TEST_P(QrOperations, LogarithmsOfTheDiagonal) {
-    for (Index b : {0, 1, 3})
-        for (Index k : {1, 7}) {
-            const Doubles r = random_r({b, k, k}, 11);
-            Doubles expected(b * k);
-            for (Index i = 0; i < b * k; ++i) expected[i] = std::log(r[i * k + i % k]);
-            const Buffer<double> r_(backend, r);
-            Buffer<double> logs(backend, b * k);
-            backend.log_diagonal(b, k, r_.data(), logs.data());
-            EXPECT_TRUE(close_to(logs.to_host(), expected, 1e-15));
-        }
-    const Buffer<double> zero(backend, Doubles{0.0});
-    Buffer<double> log(backend, 1);
-    backend.log_diagonal(1, 1, zero.data(), log.data());
-    EXPECT_EQ(log.to_host()[0], -HUGE_VAL);
 }
 
 TEST_P(QrOperations, Adjoint) {
@@ -264,10 +291,10 @@ TEST_P(QrOperations, AdjointOfQr) {
         const Floats a = random_floats(shape.b * k * shape.n, 19), qb = random_floats(shape.b * k * shape.n, 20);
         const Doubles weight = widened(random_floats(shape.b * k, 21));
         Buffer<float> q(backend, a), adjoint(backend, qb);
-        Buffer<double> r(backend, shape.b * k * k), c(backend, shape.b * k * k);
+        Buffer<double> r(backend, shape.b * k * k), c(backend, shape.b * k * k), logs(backend, shape.b * k);
         const Buffer<double> weight_(backend, weight);
         Buffer<std::int32_t> info(backend, shape.b);
-        backend.householder(shape.b, k, shape.n, q.data(), r.data(), info.data());
+        backend.householder(shape.b, k, shape.n, q.data(), r.data(), logs.data(), info.data());
         backend.gram({shape.b, k, shape.n, false}, adjoint.data(), q.data(), c.data());
         backend.qr_backward(shape.b, k, shape.n, q.data(), r.data(), weight_.data(), c.data(), adjoint.data());
         for (Index s = 0; s < shape.b; ++s) {

@@ -163,6 +163,7 @@ weight = 0.3
 exponents = 4
 batch = 7
 warmup = 2
+qr_interval = 1
 )"));
 }
 
@@ -177,7 +178,7 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
         Config config = small_config("");
         for (const char* setting : settings) set_key(setting, config);
         const std::unique_ptr<Task> task = make_task(task_settings(config));
-        const CpuBackend backend(1, sums);
+        CpuBackend backend(1, sums);
         return passes_text(memory_need(backend, grid, {config, *task, initial_settings(config, *task).shape, true}));
     };
     const std::string network =
@@ -237,7 +238,7 @@ TEST(Plan, OptimisersHoldWhatTheyNeed) {
         Config config = small_config("");
         for (const char* setting : settings) set_key(setting, config);
         const std::unique_ptr<Task> task = make_task(task_settings(config));
-        const CpuBackend backend(1, sums);
+        CpuBackend backend(1, sums);
         const NetworkShape shape = initial_settings(config, *task).shape;
         EXPECT_EQ(shape, (NetworkShape{23, 1, 1}));
         return memory_need(backend, grid, {config, *task, shape, true}).parts.at(1).bytes;

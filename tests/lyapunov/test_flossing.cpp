@@ -76,6 +76,64 @@ TEST_P(FlossingGolden, BothGradientsAndBothSums) {
     }
 }
 
+// With an interval that is chosen during the pass: the exponents and both gradients of a QR after every step.
+void expect_as_every_step(const reference::Network& net, const reference::Sequences& seq,
+                          reference::SpectrumOptions spectrum, const Execution& execution) {
+    for (const bool through_state : {true, false}) {
+        spectrum.qr_interval = 1;
+        const FlossRun every =
+            run_floss(alone(), execution, net, seq, {.spectrum = spectrum, .through_state = through_state});
+        spectrum.qr_interval = 0;
+        const FlossRun chosen =
+            run_floss(alone(), execution, net, seq, {.spectrum = spectrum, .through_state = through_state});
+        EXPECT_LT(chosen.log_r.size(), every.log_r.size() + 1);
+        EXPECT_TRUE(all_near(chosen.lambda_per_sequence, every.lambda_per_sequence, 1e-5));
+        expect_gradients_near(chosen.gradient, every.gradient, 1e-4);
+    }
+}
+
+TEST_P(FlossingGolden, ChosenIntervals) {
+    const GoldenCase golden = load_golden(std::string(SPIKEFLOSS_TEST_DATA) + "/" + GetParam() + ".h5");
+    for (const Execution& execution : {Execution{.time_constants = false}, Execution{.sums = Sums::float64}})
+        expect_as_every_step(golden.network, golden.sequences, golden.expect->spectrum, execution);
+}
+
+// Networks that contract fast, that explode, and that have nearly parallel vectors; where a QR after every step
+// succeeds, so does a chosen interval.
+TEST(Flossing, ChosenIntervalsOfExtremeNetworks) {
+#ifdef SPIKEFLOSS_TEST_EMULATED
+    const std::vector<double> gains = {3.0};
+    const Index steps = 30;
+#else
+    const std::vector<double> gains = {0.05, 0.5, 3.0, 12.0};
+    const Index steps = 120;
+#endif
+    for (const double gain : gains)
+        for (const bool has_current : {true, false}) {
+            SCOPED_TRACE(testing::Message() << "gain " << gain << ", current " << has_current);
+            const reference::Example example{.neurons = 12,
+                                             .steps = steps,
+                                             .batch = 2,
+                                             .exponents = 5,
+                                             .reset = reference::Reset::subtract,
+                                             .gain = gain,
+                                             .has_current = has_current,
+                                             .seed = 31};
+            const reference::Network net = reference::random_network(example);
+            reference::Sequences seq = reference::random_sequences(example);
+            for (const bool parallel : {false, true}) {
+                if (parallel)  // vector 1 of sequence 1, close to vector 0
+                    for (Index d = 0; d < static_cast<Index>(seq.q0.size()) / 10; ++d) {
+                        double* row = seq.q0.data() + static_cast<Index>(seq.q0.size()) / 2 + d * 5;
+                        row[1] = row[0] + 2e-3 * row[1];
+                    }
+                for (const Execution& execution :
+                     {Execution{.time_constants = false}, Execution{.whole_passes = false, .time_constants = false}})
+                    expect_as_every_step(net, seq, {.warmup = 7}, execution);
+            }
+        }
+}
+
 // All golden cases. In the quick set, an emulated device runs only those of at most 50 000 steps x sequences x neurons
 // x vectors. EveryKindOfNetwork also has the variations of the larger ones.
 std::vector<std::string> chosen_golden_names() {

@@ -60,12 +60,17 @@ struct Shard {
     BlockRange mine, my_sequences;
     BasisShape shape;
     Buffer<float> q;
+    Buffer<std::int32_t> failure;
+    Buffer<double> strain;
 
     Shard(Backend& backend, const ProcessGrid& grid, bool has_current, const Bases& bases)
         : mine(grid.neurons_of(neurons)),
           my_sequences(grid.sequences_of(sequences)),
           shape{my_sequences.size(), k, mine.size(), has_current},
-          q(backend, rows_of(bases)) {}
+          q(backend, rows_of(bases)),
+          failure(backend, 2 * shape.b),
+          strain(backend, shape.b) {}
+    QrFindings findings() { return {failure.data(), strain.data()}; }
     Index b() const { return shape.b; }
 
     Floats rows_of(const Bases& bases) const {
@@ -86,7 +91,7 @@ void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current,
     Buffer<double> r(backend, q.b() * k * k), gram(backend, q.b() * k * k);
     Doubles logs(q.b() * k);
     TangentQr qr(backend, grid, q.shape);
-    qr.factorise(1, q.my_sequences.begin, q.q.data(), r.data(), logs.data());
+    qr.factorise_carefully(1, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), q.findings());
 
     backend.gram(q.shape, q.q.data(), q.q.data(), gram.data());
     Doubles all_gram = gram.to_host();
@@ -138,6 +143,32 @@ TEST_P(QrOnGrids, FactorsAtAllConditionNumbers) {
     });
 }
 
+// One round without the host gives the same bits where it leaves no doubt, and reports the doubt on all ranks of the
+// sequence otherwise.
+TEST_P(QrOnGrids, OneRound) {
+    for_every_grid([&](const ProcessGrid& grid) {
+        for (double condition : {1.0, 30.0, 1e5}) {
+            const Bases a = random_bases(true, condition);
+            Shard once(backend, grid, true, a), careful(backend, grid, true, a);
+            const Index b = once.b();
+            Buffer<double> r(backend, b * k * k), logs(backend, b * k), careful_r(backend, b * k * k);
+            Doubles careful_logs(b * k);
+            TangentQr qr(backend, grid, once.shape);
+            qr.factorise(9, once.q.data(), r.data(), logs.data(), once.findings());
+            qr.factorise_carefully(9, 0, careful.q.data(), careful_r.data(), careful_logs.data(), careful.findings());
+            std::vector<std::int32_t> expected(2 * b, 0);
+            if (condition > 1e3)
+                for (Index s = 0; s < b; ++s) expected[2 * s] = 9;
+            EXPECT_TRUE(all_equal(once.failure.to_host(), expected)) << "condition " << condition;
+            if (condition > 1e3) continue;
+            EXPECT_TRUE(all_equal(once.q.to_host(), careful.q.to_host()));
+            EXPECT_TRUE(all_equal(r.to_host(), careful_r.to_host()));
+            EXPECT_TRUE(all_equal(logs.to_host(), careful_logs));
+            EXPECT_TRUE(all_equal(once.strain.to_host(), careful.strain.to_host()));
+        }
+    });
+}
+
 // Householder QR of the whole basis, which every rank can compute alone, gives the same exponents.
 TEST_P(QrOnGrids, AgreesWithHouseholder) {
     const Index D = state_size(true);
@@ -147,7 +178,8 @@ TEST_P(QrOnGrids, AgreesWithHouseholder) {
             Shard q(backend, grid, true, a);
             Buffer<double> r(backend, q.b() * k * k);
             Doubles logs(q.b() * k), expected(q.b() * k);
-            TangentQr(backend, grid, q.shape).factorise(1, 0, q.q.data(), r.data(), logs.data());
+            TangentQr(backend, grid, q.shape)
+                .factorise_carefully(1, 0, q.q.data(), r.data(), logs.data(), q.findings());
             Floats whole;  // [b, k, D]
             for (Index s = q.my_sequences.begin; s < q.my_sequences.end; ++s)
                 for (Index j = 0; j < k; ++j)
@@ -155,8 +187,7 @@ TEST_P(QrOnGrids, AgreesWithHouseholder) {
             Buffer<float> whole_(backend, whole);
             Buffer<double> whole_r(backend, q.b() * k * k), whole_logs(backend, q.b() * k);
             Buffer<std::int32_t> info(backend, q.b());
-            backend.householder(q.b(), k, D, whole_.data(), whole_r.data(), info.data());
-            backend.log_diagonal(q.b(), k, whole_r.data(), whole_logs.data());
+            backend.householder(q.b(), k, D, whole_.data(), whole_r.data(), whole_logs.data(), info.data());
             EXPECT_TRUE(close_to(logs, whole_logs.to_host(), 1e-6)) << "condition " << condition;
         }
     });
@@ -190,7 +221,7 @@ TEST_P(QrOnGrids, Adjoint) {
                         Doubles(weight.begin() + q.my_sequences.begin * k, weight.begin() + q.my_sequences.end * k));
             Doubles logs(q.b() * k);
             TangentQr qr(backend, grid, q.shape);
-            qr.factorise(1, 0, q.q.data(), r.data(), logs.data());
+            qr.factorise_carefully(1, 0, q.q.data(), r.data(), logs.data(), q.findings());
             qr.backward(q.q.data(), r.data(), weight_.data(), adjoint.q.data());
             EXPECT_TRUE(close_to(adjoint.q.to_host(), widened(adjoint.rows_of(expected)), 1e-5));
         });
@@ -231,7 +262,7 @@ TEST_P(QrOnGrids, LostRankNamesStepAndSequence) {
                 TangentQr qr(backend, grid, q.shape);
                 std::string text;
                 try {
-                    qr.factorise(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data());
+                    qr.factorise_carefully(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), q.findings());
                 } catch (const Error& error) {
                     text = error.what();
                     EXPECT_EQ(error.code(), Exit::numerics);
@@ -282,7 +313,8 @@ TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
                     TangentQr qr(backend, grid, q.shape);
                     std::vector<Index> independent(static_cast<std::size_t>(q.b()), k);
                     for (int call = 0; call < 2; ++call) {
-                        qr.factorise(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), &independent);
+                        qr.factorise_carefully(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(),
+                                               q.findings(), &independent);
                         backend.gram(q.shape, q.q.data(), q.q.data(), gram.data());
                         Doubles all_gram = gram.to_host();
                         grid.neurons().all_reduce_sum(all_gram.data(), Scalar::float64,
@@ -318,7 +350,8 @@ TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
             std::vector<Index> independent(static_cast<std::size_t>(q.b()), k);
             bool thrown = false;
             try {
-                qr.factorise(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), &independent);
+                qr.factorise_carefully(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), q.findings(),
+                                       &independent);
             } catch (const Error& error) {
                 thrown = true;
                 EXPECT_EQ(error.code(), Exit::numerics);

@@ -112,8 +112,8 @@ TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
             leading.q0.clear();
             for (Index row = 0; row < 2 * D; ++row)
                 leading.q0.insert(leading.q0.end(), seq.q0.begin() + row * D, seq.q0.begin() + row * D + k);
-            TangentPass tangents(*backend, alone(), network, {.exponents = k}, 8, 2, keep);
-            tangents.use_whole_passes(whole);
+            const TangentOptions options{.exponents = k, .qr_interval = 1, .whole_passes = whole};
+            TangentPass tangents(*backend, alone(), network, options, 8, 2, keep);
             tangents.forward(network, state, host_bases(net, leading, {0, 5}, {0, 2}), 0);
             return tangents.exponents();
         };
@@ -166,20 +166,6 @@ TEST(Spectrum, QuantitiesWithLostExponents) {
     EXPECT_NE(lost_text(some).find("numbers 3 to 4 of the 4 exponents measured are -infinite"), std::string::npos);
     EXPECT_NE(lost_text({{0.5, lost}, {}, 1, 6}).find("number 2 of the 2 exponents measured is -infinite"),
               std::string::npos);
-}
-
-TEST(TangentPass, CountsQrsWhoseStepsAllLieAfterWarmup) {
-    const auto counted = [](Index warmup, Index interval, Index T) {
-        return TangentPass::counted_qrs({.warmup = warmup, .qr_interval = interval}, T);
-    };
-    EXPECT_EQ(counted(0, 1, 10), 10);
-    EXPECT_EQ(counted(3, 1, 10), 7);
-    EXPECT_EQ(counted(10, 1, 10), 0);
-    EXPECT_EQ(counted(0, 3, 10), 3);
-    EXPECT_EQ(counted(1, 3, 10), 2);
-    EXPECT_EQ(counted(3, 3, 10), 2);
-    EXPECT_EQ(counted(4, 3, 10), 1);
-    EXPECT_EQ(counted(0, 11, 10), 0);
 }
 
 Spectrum spectrum_of(std::vector<double> exponents, Index state_size) {

@@ -1,4 +1,5 @@
 spikefloss_test(lyapunov/test_qr RANKS 1 2 4 LINK spikefloss_lyapunov spikefloss_reference spikefloss_factory)
+spikefloss_test(lyapunov/test_qr_schedule LINK spikefloss_lyapunov)
 spikefloss_test(lyapunov/test_spectrum LINK spikefloss_run_network EMULATED)
 spikefloss_test(lyapunov/test_flossing TIMEOUT 600 LINK spikefloss_run_network EMULATED)
 spikefloss_test(lyapunov/test_flossing_grids RANKS 1 2 4 6 LINK spikefloss_run_network)

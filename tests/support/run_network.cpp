@@ -230,20 +230,21 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     PenaltyOptions options;
     options.tangent = {k, choice.spectrum.warmup, choice.spectrum.qr_interval,
                        choice.spectrum.jacobian_reset == reference::JacobianReset::detached ? JacobianReset::detached
-                                                                                            : JacobianReset::ignored};
+                                                                                            : JacobianReset::ignored,
+                       execution.whole_passes};
     options.target = choice.target;
     options.through_state = choice.through_state;
     options.time_constants = execution.time_constants;
     FlossingPass pass(backend, grid, network, options, T, B, host_bases(net, seq, grid.neurons_of(net.neurons), mine));
     pass.state().use_whole_passes(execution.whole_passes);
-    pass.tangents().use_whole_passes(execution.whole_passes);
     Gradient gradient(backend, grid, network.layout);
 
     FlossRun run;
     run.penalty = pass.run(network, x.data(), choice.weight, gradient.start(), {.state_norms = choice.through_state},
                            choice.slack);
     run.lambda_per_sequence = gathered_sequences(grid, run.penalty.spectrum.per_sequence, 1, B, k);
-    run.log_r = gathered_sequences(grid, pass.tangents().log_r(), pass.tangents().counted(), B, k);
+    run.log_r = gathered_sequences(grid, pass.tangents().log_r(),
+                                   static_cast<Index>(pass.tangents().counted_steps().size()), B, k);
     if (choice.through_state) run.state_gradient_norm = pass.state().state_gradient_norm();
     gradient.reduce({});
     run.gradient = gathered_parameters(grid, network.layout, gradient.to_host());
