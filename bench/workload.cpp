@@ -143,7 +143,7 @@ Case::Case(Backend& backend, const ProcessGrid& grid, const Workload& workload)
     const auto& [name, N, B, T, k, goal, M, O, input_rate, binary] = workload_;
     if (workload_.flossing()) {
         // The authors leave the reset out of the Jacobian.
-        const PenaltyOptions options{.tangent = {.exponents = k, .reset = JacobianReset::ignored}};
+        const FlossingOptions options{.tangent = {.exponents = k, .reset = JacobianReset::ignored}};
         host_q0_ = random_bases(1, k, N, true, {0, N}, {0, B});
         floss_.emplace(backend, grid, network_, options, T, B, host_q0_);
     } else {
@@ -177,7 +177,7 @@ void Case::forward() { state().forward(network_, x_.data()); }
 void Case::step() {
     gradient_.zero();
     if (floss_) {
-        exponents_ = floss_->run(network_, x_.data(), 1.0, gradient_).spectrum.exponents;
+        exponents_ = floss_->run(network_, x_.data(), {}, gradient_).spectrum.exponents;
     } else {
         state_->forward(network_, x_.data());
         state_->backward(network_, x_.data(), {.dy = dy_.data()}, gradient_);

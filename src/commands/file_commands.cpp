@@ -241,11 +241,11 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
                        gradient.start());
         state_norm = state.state_gradient_norm();
     } else {
-        PenaltyOptions options;
+        FlossingOptions options;
+        const Penalty penalty{.target = command.target};
         grid.agree([&] {
             options.tangent = tangent_options(command, in);
-            options.target = command.target;
-            options = FlossingPass::checked(std::move(options));
+            FlossingPass::check(penalty, options.tangent.exponents);
         });
         options.through_state = !command.direct;
         options.time_constants = true;
@@ -254,7 +254,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
             pass = std::make_unique<FlossingPass>(backend, grid, in.network, options, T, B,
                                                   starting_bases(command, session, in, options.tangent.exponents));
         });
-        loss = pass->run(in.network, x.data(), 1.0, gradient.start(), {.state_norms = true}).loss;
+        loss = pass->run(in.network, x.data(), penalty, gradient.start(), {.state_norms = true}).loss;
         if (!command.direct) state_norm = pass->state().state_gradient_norm();
     }
     const GradientNorms norms = gradient.reduce({});

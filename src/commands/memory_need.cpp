@@ -94,7 +94,7 @@ std::vector<TrafficNeed> traffic_need(Backend& backend, GridShape shape, int ran
     CountingBackend counting(backend);
     TrainerOptions options = trainer_options(workload.config, workload.task);
     // At most: a QR after every step, where the interval is chosen during the pass.
-    for (Index* interval : {&options.penalty.tangent.qr_interval, &options.diagnostics.qr_interval})
+    for (Index* interval : {&options.flossing.tangent.qr_interval, &options.diagnostics.qr_interval})
         *interval = std::max<Index>(1, *interval);
     // Counts from zero, so the traffic of making the objects is left out.
     const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {

@@ -23,6 +23,12 @@ OptimiserOptions optimiser_options(const OptimiserConfig& config) {
     return options;
 }
 
+// The unit of adaptive_band and adaptive_slack in steps.
+double adaptive_lag(const Config& config) {
+    const double lag = config.flossing.adaptive_lag;
+    return lag > 0.0 ? static_cast<double>(steps_of(config, lag, "flossing.adaptive_lag")) : 1.0;
+}
+
 Band band(const std::vector<double>& ends) { return ends.size() == 2 ? Band{ends[0], ends[1]} : Band{}; }
 
 FlossingScheduleOptions floss_schedule(const Config& config) {
@@ -38,10 +44,8 @@ FlossingScheduleOptions floss_schedule(const Config& config) {
         options.adaptive_every = f.adaptive_every;
         options.adaptive_steps = f.adaptive_steps;
         options.adaptive_progress = f.adaptive_progress;
-        const Index lag = f.adaptive_lag > 0.0 ? steps_of(config, f.adaptive_lag, "flossing.adaptive_lag") : 1;
         const Band of_lag = band(f.adaptive_band);
-        options.adaptive_band = {of_lag.low / static_cast<double>(lag), of_lag.high / static_cast<double>(lag)};
-        options.adaptive_slack = f.adaptive_slack / static_cast<double>(lag);
+        options.adaptive_band = {of_lag.low / adaptive_lag(config), of_lag.high / adaptive_lag(config)};
         options.adaptive_quantity = f.adaptive_quantity;
     }
     options.stop_step = f.stop_step;
@@ -98,9 +102,10 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     const FlossingConfig& f = config.flossing;
     options.floss_batch = f.batch;
     options.floss_horizon = f.horizon > 0.0 ? steps_of(config, f.horizon, "flossing.horizon") : task.steps();
-    options.penalty.tangent = {f.exponents, f.warmup, f.qr_interval, f.jacobian_reset};
-    options.penalty.target = f.target;
-    options.penalty.through_state = f.through_state;
+    options.flossing.tangent = {f.exponents, f.warmup, f.qr_interval, f.jacobian_reset};
+    options.flossing.through_state = f.through_state;
+    options.penalty.target = options.adaptive_penalty.target = f.target;
+    options.adaptive_penalty.slack = f.adaptive_slack / adaptive_lag(config);
     options.floss_optimiser = optimiser_options(f);
     if (f.schedule.empty()) options.floss_optimiser.parameters.clear();  // so that it holds no moments
     options.floss_schedule = floss_schedule(config);

@@ -5,11 +5,24 @@
 #include <algorithm>
 
 namespace spikefloss {
+namespace {
 
-FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, PenaltyOptions options,
+// d [k]
+std::vector<double> distances(const Penalty& penalty, const std::vector<double>& exponents) {
+    std::vector<double> d(exponents.size());
+    for (std::size_t j = 0; j < d.size(); ++j) {
+        const double above = exponents[j] - penalty.target[penalty.target.size() == 1 ? 0 : j];
+        d[j] = above > 0.0 ? above : std::min(0.0, above + penalty.slack);
+    }
+    return d;
+}
+
+}  // namespace
+
+FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, FlossingOptions options,
                            Index T, Index batch, std::vector<float> q0)
     : grid_(grid),
-      options_(checked(std::move(options))),
+      options_(options),
       batch_(batch),
       mine_(grid.sequences_of(batch)),
       q0_(std::move(q0)),
@@ -17,42 +30,33 @@ FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Netw
       tangents_(backend, grid, network, options_.tangent, T, mine_.size(), true),
       extra_(backend, (T + 1) * mine_.size() * network.n()) {}
 
-PenaltyOptions FlossingPass::checked(PenaltyOptions options) {
-    const auto targets = options.target.size();
-    require(targets == 1 || targets == static_cast<std::size_t>(options.tangent.exponents), Exit::usage,
-            fmt::format("{} targets were given for {} exponents", targets, options.tangent.exponents),
+void FlossingPass::check(const Penalty& penalty, Index exponents) {
+    const auto targets = static_cast<Index>(penalty.target.size());
+    require(targets == 1 || targets == exponents, Exit::usage,
+            fmt::format("{} targets were given for {} exponents", targets, exponents),
             "give one target for all exponents, or one for each");
-    return options;
 }
 
-std::vector<double> FlossingPass::distances(const std::vector<double>& exponents, double slack) const {
-    std::vector<double> d(exponents.size());
-    for (std::size_t j = 0; j < d.size(); ++j) {
-        const double above = exponents[j] - options_.target[options_.target.size() == 1 ? 0 : j];
-        d[j] = above > 0.0 ? above : std::min(0.0, above + slack);
-    }
-    return d;
-}
-
-Penalty FlossingPass::run(const Network& network, const float* x, double weight, SumBuffer& gradient,
-                          BackwardOptions through, double slack) {
+PenaltyValue FlossingPass::run(const Network& network, const float* x, const Penalty& penalty, SumBuffer& gradient,
+                               BackwardOptions through) {
+    check(penalty, options_.tangent.exponents);
     state_.forward(network, x);
     tangents_.forward(network, state_, q0_, mine_.begin);
-    Penalty penalty;
-    penalty.spectrum = mean_spectrum(grid_, tangents_, batch_, network.state_size());
-    const std::vector<double> d = distances(penalty.spectrum.exponents, slack);
+    PenaltyValue value;
+    value.spectrum = mean_spectrum(grid_, tangents_, batch_, network.state_size());
+    const std::vector<double> d = distances(penalty, value.spectrum.exponents);
     const std::size_t k = d.size();
-    for (const double d_j : d) penalty.loss += d_j * d_j / static_cast<double>(k);
+    for (const double d_j : d) value.loss += d_j * d_j / static_cast<double>(k);
 
     std::vector<double> d_exponents(static_cast<std::size_t>(mine_.size()) * k);  // dL/dlambda [b, k]
     for (std::size_t i = 0; i < d_exponents.size(); ++i)
-        d_exponents[i] = weight * 2.0 * d[i % k] / static_cast<double>(k) / static_cast<double>(batch_);
+        d_exponents[i] = penalty.weight * 2.0 * d[i % k] / static_cast<double>(k) / static_cast<double>(batch_);
     extra_.zero();
     tangents_.backward(network, state_, d_exponents, options_.time_constants, gradient, extra_.data());
     through.extra = extra_.data();
     through.time_constants = options_.time_constants;
     if (options_.through_state) state_.backward(network, x, through, gradient);
-    return penalty;
+    return value;
 }
 
 }  // namespace spikefloss

@@ -26,7 +26,6 @@ struct FlossingScheduleOptions {
     std::int64_t adaptive_steps = 0;  // most flossing steps after one measurement
     AdaptiveQuantity adaptive_quantity = AdaptiveQuantity::exponent;
     Band adaptive_band;
-    double adaptive_slack = 0.0;  // per step: in a bout exponents less than this below their target are not penalised
     double adaptive_progress =
         0.0;  // no bout when the running loss fell by more than this fraction since the last decision; 0: off
     std::int64_t stop_step = 0;  // no flossing from this training step on; 0: never

@@ -48,12 +48,12 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
     if (!start.floss.first.empty()) floss_optimiser_.restore(start.floss);
     if (schedule_.enabled()) {
         const BlockRange sequences = grid.sequences_of(options_.floss_batch);
-        options_.penalty.time_constants =
+        options_.flossing.time_constants =
             trains_time_constants(floss_optimiser_) ||
             (options_.floss_schedule.joint_weight > 0.0 && trains_time_constants(optimiser_));
         flossing_ = std::make_unique<FlossingPass>(
-            backend, grid, network_, options_.penalty, options_.floss_horizon, options_.floss_batch,
-            bases(options_.seed, options_.penalty.tangent.exponents, network_, sequences));
+            backend, grid, network_, options_.flossing, options_.floss_horizon, options_.floss_batch,
+            bases(options_.seed, options_.flossing.tangent.exponents, network_, sequences));
         floss_x_ = Buffer<float>(backend, options_.floss_horizon * sequences.size() * task.inputs());
     }
 }
@@ -75,7 +75,7 @@ StepReport Trainer::advance() {
     }
     const bool adaptive = progress_.floss_pending == 0;
     --(adaptive ? progress_.adaptive_pending : progress_.floss_pending);
-    StepReport report = floss_step(adaptive ? options_.floss_schedule.adaptive_slack : 0.0);
+    StepReport report = floss_step(adaptive ? options_.adaptive_penalty : options_.penalty);
     const bool by_exponent = options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent;
     if (adaptive && schedule_.settled(by_exponent ? report.penalty->spectrum.exponents[0] : measure_adaptive()))
         progress_.adaptive_pending = 0;
@@ -84,25 +84,25 @@ StepReport Trainer::advance() {
 }
 
 // Runs the flossing pass on the next flossing batch. No other pass adds to the gradient after it.
-Penalty Trainer::add_penalty(double weight, SumBuffer& gradient, double slack) {
+PenaltyValue Trainer::add_penalty(const Penalty& penalty, SumBuffer& gradient) {
     const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
     const Batch batch = task_.sample(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
     // The first `horizon` steps of every sequence: time is the slowest index.
     if (floss_x_.size()) backend_.copy_in(floss_x_.data(), batch.x.data(), floss_x_.bytes());
-    Penalty penalty = flossing_->run(network_, floss_x_.data(), weight, gradient,
-                                     {.complete = [this](auto parameters) { gradient_.complete(parameters); }}, slack);
+    PenaltyValue value = flossing_->run(network_, floss_x_.data(), penalty, gradient,
+                                        {.complete = [this](auto parameters) { gradient_.complete(parameters); }});
     ++progress_.floss_steps;
-    if (schedule_.over(penalty.spectrum.exponents[0])) {
+    if (schedule_.over(value.spectrum.exponents[0])) {
         progress_.flossing_over = true;
         progress_.floss_pending = progress_.adaptive_pending = 0;
     }
-    return penalty;
+    return value;
 }
 
-StepReport Trainer::floss_step(double slack) {
+StepReport Trainer::floss_step(const Penalty& penalty) {
     StepReport report;
     report.flossing = true;
-    report.penalty = add_penalty(1.0, gradient_.start(), slack);
+    report.penalty = add_penalty(penalty, gradient_.start());
     report.norms = gradient_.reduce(floss_optimiser_.trained());
     check_finite(nullptr, report.norms, flossing_->state(), "flossing");
     report.rate = flossing_->state().tape().spikes.rate();
@@ -136,7 +136,9 @@ StepReport Trainer::train_step() {
     pass_.backward(network_, loss_.x(), options, gradient);
     if (joint) {
         const Clock::time_point began = Clock::now();
-        report.penalty = add_penalty(options_.floss_schedule.joint_weight, gradient);
+        Penalty joint_penalty = options_.penalty;
+        joint_penalty.weight = options_.floss_schedule.joint_weight;
+        report.penalty = add_penalty(joint_penalty, gradient);
         report.flossing_seconds = seconds_since(began);
     }
     report.norms = gradient_.reduce(optimiser_.trained());
@@ -206,8 +208,8 @@ Trainer::Measurement& Trainer::measurement() {
     if (!measurement_) {
         const DiagnosticsOptions& d = options_.diagnostics;
         const Index T = task_.steps(), b = grid_.sequences_of(d.batch).size();
-        const TangentOptions tangent{d.exponents, d.warmup, d.qr_interval, options_.penalty.tangent.reset,
-                                     options_.penalty.tangent.whole_passes};
+        const TangentOptions tangent{d.exponents, d.warmup, d.qr_interval, options_.flossing.tangent.reset,
+                                     options_.flossing.tangent.whole_passes};
         measurement_ = std::unique_ptr<Measurement>(new Measurement{
             StatePass(backend_, grid_, network_.layout.shape(), T, b, false),
             LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), task_.loss()),
@@ -283,10 +285,10 @@ std::vector<std::pair<std::string, std::string>> Trainer::passes() const {
     std::vector<std::pair<std::string, std::string>> all = {
         {"states forwards", pass_.forward_choice().text()},
         {"states backwards", pass_.backward_choice(trains_time_constants(optimiser_)).text()}};
-    const bool time_constants = options_.penalty.time_constants;
+    const bool time_constants = options_.flossing.time_constants;
     if (flossing_) {
         all.emplace_back("flossing, states forwards", flossing_->state().forward_choice().text());
-        if (options_.penalty.through_state)
+        if (options_.flossing.through_state)
             all.emplace_back("flossing, states backwards", flossing_->state().backward_choice(time_constants).text());
         all.emplace_back("flossing, tangents forwards", flossing_->tangents().forward_text());
         all.emplace_back("flossing, tangents backwards", flossing_->tangents().backward_text(time_constants));

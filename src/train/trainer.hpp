@@ -28,7 +28,8 @@ struct TrainerOptions {
     OptimiserOptions optimiser;
     Index floss_batch = 1;
     Index floss_horizon = 1;  // steps
-    PenaltyOptions penalty;
+    FlossingOptions flossing;
+    Penalty penalty, adaptive_penalty;  // the second in adaptive bouts
     OptimiserOptions floss_optimiser;
     FlossingScheduleOptions floss_schedule;
     DiagnosticsOptions diagnostics;
@@ -40,9 +41,9 @@ struct StepReport {
     std::int64_t step = 0;  // training steps done after it
     Outcome outcome;        // of a training step
     GradientNorms norms;
-    std::optional<Penalty> penalty;  // of a flossing step, or of a training step with the penalty
-    double rate = 0.0;               // spikes per neuron and step
-    double flossing_seconds = 0.0;   // of this unit, in flossing and in the measurement that decided on it
+    std::optional<PenaltyValue> penalty;  // of a flossing step, or of a training step with the penalty
+    double rate = 0.0;                    // spikes per neuron and step
+    double flossing_seconds = 0.0;        // of this unit, in flossing and in the measurement that decided on it
 };
 
 struct Diagnosis {
@@ -90,9 +91,9 @@ public:
     Progress& progress() { return progress_; }
 
 private:
-    StepReport floss_step(double slack);
+    StepReport floss_step(const Penalty& penalty);
     StepReport train_step();
-    Penalty add_penalty(double weight, SumBuffer& gradient, double slack = 0.0);
+    PenaltyValue add_penalty(const Penalty& penalty, SumBuffer& gradient);
     float adjoint_limit() const;
     double measure_adaptive();
     // The parts of a diagnosis. The last two need the first.

@@ -227,12 +227,11 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     const Index T = seq.steps, B = seq.batch, k = seq.exponents;
     const BlockRange mine = grid.sequences_of(B);
     const Buffer<float> x(backend, host_batch(net, seq, mine).x);
-    PenaltyOptions options;
+    FlossingOptions options;
     options.tangent = {k, choice.spectrum.warmup, choice.spectrum.qr_interval,
                        choice.spectrum.jacobian_reset == reference::JacobianReset::detached ? JacobianReset::detached
                                                                                             : JacobianReset::ignored,
                        execution.whole_passes};
-    options.target = choice.target;
     options.through_state = choice.through_state;
     options.time_constants = execution.time_constants;
     FlossingPass pass(backend, grid, network, options, T, B, host_bases(net, seq, grid.neurons_of(net.neurons), mine));
@@ -240,8 +239,8 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     Gradient gradient(backend, grid, network.layout);
 
     FlossRun run;
-    run.penalty = pass.run(network, x.data(), choice.weight, gradient.start(), {.state_norms = choice.through_state},
-                           choice.slack);
+    run.penalty = pass.run(network, x.data(), {choice.target, choice.slack, choice.weight}, gradient.start(),
+                           {.state_norms = choice.through_state});
     run.lambda_per_sequence = gathered_sequences(grid, run.penalty.spectrum.per_sequence, 1, B, k);
     run.log_r = gathered_sequences(grid, pass.tangents().log_r(),
                                    static_cast<Index>(pass.tangents().counted_steps().size()), B, k);

@@ -60,7 +60,7 @@ inline TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Net
 }
 
 struct FlossRun {
-    Penalty penalty;
+    PenaltyValue penalty;
     std::vector<double> lambda_per_sequence;  // [B, k]
     std::vector<double> log_r;                // [QRs, B, k]
     reference::Parameters gradient;

@@ -56,7 +56,7 @@ inline TrainerOptions small_options(Flossing flossing) {
     for (const Parameter p : all_parameters) options.optimiser.parameters.push_back(p);
     options.floss_batch = 3;
     options.floss_horizon = 20;
-    options.penalty.tangent = {.exponents = 4, .warmup = 2, .qr_interval = 1, .reset = JacobianReset::ignored};
+    options.flossing.tangent = {.exponents = 4, .warmup = 2, .qr_interval = 1, .reset = JacobianReset::ignored};
     options.floss_optimiser = {
         .learning_rate = 0.01, .clip = 10.0, .parameters = {Parameter::w_rec, Parameter::bias, Parameter::alpha}};
     options.diagnostics = {.exponents = 3, .batch = 2, .warmup = 2};

@@ -81,7 +81,7 @@ TEST(Trainer, OnlyAdaptiveBoutsHaveSlack) {
     for (const Flossing flossing : {Flossing::adaptive_exponent, Flossing::before, Flossing::every}) {
         TrainerOptions options = small_options(flossing);
         options.penalty.target = {2.0};
-        options.floss_schedule.adaptive_slack = 100.0;
+        options.adaptive_penalty = {{2.0}, 100.0};
         SmallTraining training(alone(), Sums::float32, options);
         const StepReport report = training.trainer.advance();
         ASSERT_TRUE(report.flossing);
