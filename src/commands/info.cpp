@@ -25,7 +25,7 @@ std::string plan_of(const Session& session, const Config& config, GridShape grid
         const HostNetwork network = read_network(config.network.file, 1, 0, config.network.transposed);
         shape = network.layout.shape();
         has_current = network.has_current();
-        check_network(config, *task, shape, shape.neurons * (has_current ? 2 : 1));
+        check_network(config, *task, shape, state_size(shape.neurons, has_current));
     }
     const int ranks = grid.neuron_shards * grid.batch_shards;
     return fmt::format("on a {}x{} grid ({} rank{}), on its last rank, which holds the most:\n{}", grid.neuron_shards,

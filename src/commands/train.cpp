@@ -132,11 +132,11 @@ TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const T
     return state;
 }
 
-// D: 2 N, or N when every alpha of the whole network is 0.
-Index state_size(const ProcessGrid& grid, const HostNetwork& network) {
+// D of the whole network, of which this rank holds a part.
+Index state_size_of(const ProcessGrid& grid, const HostNetwork& network) {
     std::int64_t nonzero = network.has_current();
     grid.control().all_reduce_sum(&nonzero, Scalar::int64, 1);
-    return network.layout.shape().neurons * (nonzero > 0 ? 2 : 1);
+    return state_size(network.layout.shape().neurons, nonzero > 0);
 }
 
 // Opens serve.port before anything is written. The runs of a sweep have one base config, so one port, and often one
@@ -259,7 +259,7 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     if (!begun && !config.network.file.empty()) start = fresh_state(grid, config, *task, origin);
     const InitialNetwork settings = initial_settings(config, *task);
     const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
-    const Index D = start ? state_size(grid, start->network) : shape.neurons * (settings.has_current() ? 2 : 1);
+    const Index D = start ? state_size_of(grid, start->network) : state_size(shape.neurons, settings.has_current());
     grid.agree([&] { check_network(config, *task, shape, D); });
     for (const std::string& warning : config_warnings(config, shape.neurons, D > shape.neurons))
         warnings.push_back(warning);

@@ -2,6 +2,7 @@
 // user did not mean. Messages name both keys with their values, and say which key to change.
 #include "config/schema.hpp"
 #include "core/error.hpp"
+#include "core/state_size.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -21,9 +22,6 @@ bool contains(const std::vector<Choice>& list, Choice value) {
 }
 
 bool ascending_pair(const std::vector<double>& band) { return band.size() == 2 && band[0] < band[1]; }
-
-// True if exp(-dt/tau) is 0, or too small for a float.
-bool no_memory(double dt, double tau) { return static_cast<float>(std::exp(-dt / tau)) == 0.0f; }
 
 // exp(-dt/tau) must be below 1 as a float: a network file with a decay of 1 is refused.
 void check_decay(double dt, double tau, double spread, const std::string& key) {
@@ -59,7 +57,7 @@ void check_parameters(const std::vector<Parameter>& names, const std::string& ke
     check_no_repeats(names, key);
     if (!network.file.empty()) return;  // the time constants are in the file
     const auto forbid = [&](Parameter parameter, double tau, const std::string& time_constant) {
-        if (!no_memory(network.dt, tau) || !contains(names, parameter)) return;
+        if (lasts_a_step(tau / network.dt) || !contains(names, parameter)) return;
         const std::string_view name = name_of(parameter);
         contradiction(fmt::format("{} names {}, but network.{} is near 0, so it has no effect or cannot change", key,
                                   name, time_constant),
@@ -94,13 +92,12 @@ void check_train(const Config& config) {
 // k <= D, and at least one QR after the warm-up within `steps`.
 void check_exponents(const std::string& section, std::int64_t exponents, std::int64_t warmup, std::int64_t qr_interval,
                      std::int64_t steps, const NetworkConfig& network) {
-    const bool delta_synapse = no_memory(network.dt, network.tau_syn);
-    const std::int64_t state = network.neurons * (delta_synapse ? 1 : 2);
+    const bool has_current = lasts_a_step(network.tau_syn / network.dt);
+    const std::int64_t state = state_size(network.neurons, has_current);
     if (network.file.empty() && exponents > state) {
-        contradiction(
-            fmt::format("{}.exponents = {} is more than the state size D = {} ({})", section, exponents, state,
-                        delta_synapse ? "network.neurons, as tau_syn is near 0" : "2 x network.neurons"),
-            fmt::format("choose at most {} exponents, or more neurons", state));
+        contradiction(fmt::format("{}.exponents = {} is more than the state size D = {} ({})", section, exponents,
+                                  state, has_current ? "2 x network.neurons" : "network.neurons, as tau_syn is near 0"),
+                      fmt::format("choose at most {} exponents, or more neurons", state));
     }
     // QRs follow multiples of qr_interval. A QR counts if its interval begins after the warm-up. An interval that is
     // chosen during the pass (0) ends with the warm-up, and can be 1.

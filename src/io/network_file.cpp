@@ -166,7 +166,7 @@ void require_decay(const InputFile& file, const HostNetwork& network, Parameter 
 // The q0 of this rank: file [B, D, k] -> [b, k, current and membrane part of my neurons].
 void read_bases(const InputFile& file, Index N, bool has_current, const ProcessGrid& grid, SequencesFile& sequences) {
     const std::string name = "/sequences/q0";
-    const Index D = has_current ? 2 * N : N;
+    const Index D = state_size(N, has_current);
     const std::vector<Index> dims = file.shape(name, 3);
     if (dims.size() == 3 && dims[0] != sequences.total && dims[1] == D && dims[2] == sequences.total)
         file.fail(fmt::format("{} has shape {} but must be [B, D, k] with B = {}; its axes look reversed", name,

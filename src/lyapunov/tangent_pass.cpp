@@ -216,7 +216,7 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
 
 std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,
                                 BlockRange sequences) {
-    const Index parts = has_current ? 2 : 1, D = parts * neurons_total, n = neurons.size();
+    const Index parts = has_current ? 2 : 1, D = state_size(neurons_total, has_current), n = neurons.size();
     std::vector<double> full(static_cast<std::size_t>(k * D));
     std::vector<float> bases(static_cast<std::size_t>(sequences.size() * k * parts * n));
     for (Index s = 0; s < sequences.size(); ++s) {

@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "core/random.hpp"
+#include "core/state_size.hpp"
 
 #include <lapacke.h>
 
@@ -45,7 +46,7 @@ double decay(double tau, double spread, std::uint64_t seed, Parameter p, Index n
 }  // namespace
 
 bool InitialNetwork::has_current() const {
-    return tau_syn > 0.0 && static_cast<float>(std::exp(-1.0 / (tau_syn * (1.0 + tau_syn_spread)))) != 0.0f;
+    return lasts_a_step(tau_syn * (1.0 + tau_syn_spread));
 }
 
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "backend/buffer.hpp"
+#include "core/state_size.hpp"
 #include "parallel/process_grid.hpp"
 
 #include <array>
@@ -96,7 +97,7 @@ public:
     Index n() const { return layout.neurons().size(); }
     // False when every alpha of the whole network is 0: then the state is the membrane alone (D = N).
     bool has_current() const { return has_current_; }
-    Index state_size() const { return layout.shape().neurons * (has_current_ ? 2 : 1); }  // D
+    Index state_size() const { return spikefloss::state_size(layout.shape().neurons, has_current_); }  // D
     HostNetwork to_host() const { return {model, layout, values.to_host()}; }
 
 private:
