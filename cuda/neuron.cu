@@ -36,14 +36,6 @@ __global__ void pack_spikes_kernel(float theta, Index rows, Index n, const float
     }
 }
 
-__global__ void unpack_spikes_kernel(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) {
-    const Index words = spike_words(n);
-    for (Index at = first_element(); at < rows * n; at += element_stride()) {
-        const Index row = at / n, j = at % n;
-        spikes[row * stride + j] = static_cast<float>((bits[row * words + (j >> 5)] >> (j & 31)) & 1u);
-    }
-}
-
 // Sums of integers below 2^53 are exact, so the order in which blocks add to *count does not matter.
 __global__ void count_spikes_kernel(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
     double spikes = 0.0;
@@ -102,10 +94,6 @@ void CudaBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neu
 void CudaBackend::pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) {
     launch({grid_for(rows * spike_words(n) * warp_size, block), block, stream_}, pack_spikes_kernel, model.threshold,
            rows, n, u, bits);
-}
-
-void CudaBackend::unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) {
-    launch({grid_for(rows * n, block), block, stream_}, unpack_spikes_kernel, rows, n, bits, spikes, stride);
 }
 
 void CudaBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {

@@ -161,16 +161,4 @@ void CudaBackend::add_outer_parts(Matrix<const float> y, const Activity& spikes,
     }
 }
 
-// While callers of gemm are left.
-void CudaBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
-                       bool accumulate) {
-    gemm(op_a, op_b, a, b, SumMatrix(c), accumulate);
-}
-
-void CudaBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
-                       bool accumulate) {
-    product({{.values = a.data, .stride = a.stride}, 0, a.rows, a.cols, op_a == Transpose::yes},
-             {{.values = b.data, .stride = b.stride}, 0, b.rows, b.cols, op_b == Transpose::yes}, c, accumulate);
-}
-
 }  // namespace spikefloss

@@ -20,8 +20,6 @@
 
 namespace spikefloss {
 
-enum class Transpose { no, yes };
-
 // The weights of a product [rows, cols], the rows `stride` floats apart.
 struct Weights {
     Index rows, cols;
@@ -163,12 +161,6 @@ public:
     virtual std::unique_ptr<Recording> recording() { return nullptr; }
 
     // ---- sums and products ------------------------------------------------------------------------------------------
-    // C = op(A) op(B), or C += when accumulate. Sums are taken in sums(), then rounded to float.
-    virtual void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
-                      bool accumulate) = 0;
-    // The same, where C holds partial sums, to be summed over ranks later.
-    virtual void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
-                      bool accumulate) = 0;
     // out[rows, w.rows] = x W', or += when accumulate; x is [rows, w.cols]. Sums are taken in sums(). If out has floats
     // and sums() is float64, each sum is rounded once. The same holds for the next two.
     virtual void project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) = 0;
@@ -200,8 +192,6 @@ public:
                              float* u_next) = 0;
     // bits [rows, spike_words(n)]: bit j of a row is set when u[row, j] > theta.
     virtual void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) = 0;
-    // spikes [rows, n], the rows `stride` apart, as 0.0 or 1.0.
-    virtual void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) = 0;
     // *count += the number of set bits in bits [rows, words], the rows `stride` words apart; count is backend memory.
     virtual void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) = 0;
     // From the adjoints (di, du) of step t computes the adjoint g of the current, and the parts of (di, du) of step t-1

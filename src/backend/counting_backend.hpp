@@ -38,8 +38,6 @@ public:
     void copy_out(void* host, const void*, std::size_t bytes) override {
         if (bytes) std::memset(host, 0, bytes);
     }
-    void gemm(Transpose, Transpose, Matrix<const float>, Matrix<const float>, Matrix<float>, bool) override {}
-    void gemm(Transpose, Transpose, Matrix<const float>, Matrix<const float>, SumMatrix, bool) override {}
     void project(const Weights&, const Activity&, SumMatrix, bool) override {}
     void project_transposed(const Weights&, Matrix<const float>, SumMatrix, bool) override {}
     void add_outer(Matrix<const float>, const Activity&, SumMatrix) override {}
@@ -53,7 +51,6 @@ public:
     void neuron_step(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*, const float*,
                      const float*, float*, float*) override {}
     void pack_spikes(const NeuronModel&, Index, Index, const float*, std::uint32_t*) override {}
-    void unpack_spikes(Index, Index, const std::uint32_t*, float*, Index) override {}
     void count_spikes(Index, Index, const std::uint32_t*, Index, double*) override {}
     void neuron_step_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, float*, float*,
                               float*) override {}

@@ -30,10 +30,6 @@ public:
     void synchronize() override {}
     std::size_t free_memory() const override;
 
-    void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
-              bool accumulate) override;
-    void gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
-              bool accumulate) override;
     void project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) override;
     void project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) override;
     void add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) override;
@@ -48,7 +44,6 @@ public:
     void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n, const float* input,
                      const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) override;
     void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) override;
-    void unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) override;
     void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) override;
     void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                               const float* u_before, float* di, float* du, float* g) override;

@@ -40,6 +40,8 @@ void pad(Index k, const double* r, double* padded);
 // |A_p|.
 double invert(Index k, const double* r, float* inverse, double* scratch);
 
+enum class Transpose { no, yes };
+
 // Columns [begin, end), multiples of 16, of x <- L^-1 x = R^-T x, or (Transpose::yes) of x <- R^-1 x.
 void divide(Index k, Transpose op, const float* inverse, float* x, Index stride, Index begin, Index end);
 

@@ -42,14 +42,6 @@ void CpuBackend::pack_spikes(const NeuronModel& model, Index rows, Index n, cons
         }
 }
 
-void CpuBackend::unpack_spikes(Index rows, Index n, const std::uint32_t* bits, float* spikes, Index stride) {
-    const Index words = spike_words(n);
-#pragma omp parallel for num_threads(threads_) if (rows * n > parallel_elements)
-    for (Index r = 0; r < rows; ++r)
-        for (Index j = 0; j < n; ++j)
-            spikes[r * stride + j] = static_cast<float>((bits[r * words + (j >> 5)] >> (j & 31)) & 1u);
-}
-
 void CpuBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
     Index spikes = 0;
     for (Index r = 0; r < rows; ++r)

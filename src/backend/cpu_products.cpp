@@ -122,22 +122,4 @@ void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix g
              gradient, true);
 }
 
-// While callers of gemm are left.
-void CpuBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
-                      bool accumulate) {
-    const bool forwards = op_a == Transpose::no && op_b == Transpose::yes && !accumulate && sums_ == Sums::float32;
-    if (forwards &&
-        project_listed({b.rows, b.cols, b.data, b.stride}, {.values = a.data, .stride = a.stride, .sparse = true}, c))
-        return;
-    gemm(op_a, op_b, a, b, SumMatrix(c), accumulate);
-}
-
-void CpuBackend::gemm(Transpose op_a, Transpose op_b, Matrix<const float> a, Matrix<const float> b, SumMatrix c,
-                      bool accumulate) {
-    if (op_a == Transpose::yes && op_b == Transpose::no && accumulate)
-        return add_outer(a, {.values = b.data, .stride = b.stride, .sparse = true}, c);
-    product({{.values = a.data, .stride = a.stride}, a.rows, a.cols, op_a == Transpose::yes},
-             {{.values = b.data, .stride = b.stride}, b.rows, b.cols, op_b == Transpose::yes}, c, accumulate);
-}
-
 }  // namespace spikefloss

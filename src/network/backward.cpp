@@ -47,8 +47,9 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
         if (options.dy) {
             readout_backward(network, first, steps, gradient);
             // The gradient from the readout in the chunk: dz W_out [steps b, n].
-            backend_.gemm(Transpose::no, Transpose::no, {dz_.data() + first * b_ * O, steps * b_, O},
-                          {network[Parameter::w_out], O, n_}, Matrix<float>(input_.data(), steps * b_, n_), false);
+            backend_.project_transposed({O, n_, network[Parameter::w_out], n_},
+                                        {dz_.data() + first * b_ * O, steps * b_, O},
+                                        Matrix<float>(input_.data(), steps * b_, n_), false);
         }
         if (form == PassForm::recurrence) {
             whole_backward(network, options, first, steps, gradient);
@@ -161,9 +162,8 @@ void StatePass::filter_backward(const Network& network, const float* dy, SumBuff
 // dW_out of the steps first + 1 .. first + steps.
 void StatePass::readout_backward(const Network& network, Index first, Index steps, SumBuffer& gradient) {
     const Index O = shape_.outputs, rows = steps * b_;
-    backend_.gemm(Transpose::yes, Transpose::no, {dz_.data() + first * b_ * O, rows, O},
-                  {readout_input(network, first, steps), rows, n_},
-                  gradient.matrix(O, n_, network.layout.extent(Parameter::w_out).offset), true);
+    backend_.add_outer({dz_.data() + first * b_ * O, rows, O}, readout_input(network, first),
+                       gradient.matrix(O, n_, network.layout.extent(Parameter::w_out).offset));
 }
 
 // dW_in and db of steps first .. first + steps - 1, from their adjoints g in adjoint_. The sums over steps x sequences
@@ -172,20 +172,15 @@ void StatePass::inputs_backward(const Network& network, const float* x, Index fi
     const Index M = shape_.inputs, rows = steps * b_;
     const Matrix<const float> g(adjoint_.data(), rows, n_);
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
-    backend_.gemm(Transpose::yes, Transpose::no, g, {x + first * b_ * M, rows, M},
-                  gradient.matrix(n_, M, at(Parameter::w_in)), true);
+    backend_.add_outer(g, {.values = x + first * b_ * M, .stride = M, .sparse = true},
+                       gradient.matrix(n_, M, at(Parameter::w_in)));
     backend_.add_column_sums(g, gradient.matrix(1, n_, at(Parameter::bias)));
 }
 
 // dW_rec of the same steps.
 void StatePass::recurrence_backward(const Network& network, Index first, Index steps, SumBuffer& gradient) {
-    const Index rows = steps * b_;
-    const Matrix<const float> g(adjoint_.data(), rows, n_);
-    const SumMatrix dw = gradient.matrix(n_, shape_.neurons, network.layout.extent(Parameter::w_rec).offset);
-    for (Index p = 0; p < recurrence_.shards(); ++p)
-        backend_.gemm(Transpose::yes, Transpose::no, g,
-                      {tape_.spikes.block(p, first, steps), rows, recurrence_.block(p).size()},
-                      recurrence_.columns_of(dw, p), true);
+    recurrence_.add_outer(steps * b_, adjoint_.data(), tape_.spikes.at(first),
+                          gradient.matrix(n_, shape_.neurons, network.layout.extent(Parameter::w_rec).offset));
 }
 
 std::vector<double> StatePass::state_gradient_norm() const {

@@ -42,7 +42,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       recurrence_(backend, grid, shape.neurons, b),
       tape_{Buffer<float>(backend, (std::min(segment_, T) + 1) * b * n_),
             Buffer<float>(backend, (keep_current ? std::min(segment_, T) + 1 : 1) * b * n_),
-            SpikeTape(backend, grid, shape.neurons, T, b, chunk_), Buffer<float>(backend, T * b * shape.outputs)},
+            SpikeTape(backend, grid, shape.neurons, T, b), Buffer<float>(backend, T * b * shape.outputs)},
       starts_(backend, segments_ > 1 ? segments_ * 2 * b * n_ : 0),
       end_(backend, segments_ > 1 ? b * n_ : 0),
       input_(backend, chunk_ * b * n_),
@@ -129,7 +129,6 @@ PassChoice StatePass::forward_choice() const {
 // Runs the held segment. Its first state is already in the tape.
 void StatePass::forward_segment(const Network& network, const float* x, Run run) {
     const Index M = shape_.inputs;
-    const Matrix<const float> w_in(network[Parameter::w_in], n_, M);
     const PassForm form = forward_choice().form;
     for (Index t = first_of(held_); t < end_of(held_); t += chunk_) {
         const Index steps = std::min(chunk_, end_of(held_) - t);
@@ -138,8 +137,8 @@ void StatePass::forward_segment(const Network& network, const float* x, Run run)
             continue;
         }
         // W_in x of the whole chunk at once
-        backend_.gemm(Transpose::no, Transpose::yes, {x + t * b_ * M, steps * b_, M}, w_in,
-                      Matrix<float>(input_.data(), steps * b_, n_), false);
+        backend_.project({n_, M, network[Parameter::w_in], M}, {.values = x + t * b_ * M, .stride = M, .sparse = true},
+                         Matrix<float>(input_.data(), steps * b_, n_), false);
         if (form == PassForm::recurrence)
             whole_forward(network, t, steps);
         else
@@ -163,7 +162,7 @@ void StatePass::record(int kind, Index first, std::array<const void*, 3> arrays,
 void StatePass::loop_forward(const Network& network, Index first, Index steps, Run run) {
     const NeuronModel& model = network.model.neuron;
     for (Index t = first; t < first + steps; ++t) {
-        recurrence_.apply(network[Parameter::w_rec], b_, tape_.spikes.step(t), step_.data());
+        recurrence_.apply(network[Parameter::w_rec], b_, tape_.spikes.at(t), step_.data());
         backend_.neuron_step(model, network.neurons(), b_, n_, input_.data() + (t - first) * b_ * n_, step_.data(),
                              current_at(t), membrane_at(t), current_at(t + 1), membrane_at(t + 1));
         if (run == Run::first) tape_.spikes.write(model, t + 1, membrane(t + 1));
@@ -198,17 +197,17 @@ void StatePass::network_forward(const Network& network, const float* x, Index fi
             Exit::internal, "the backend did not take a network that its limits allow");
 }
 
-// z of the steps first + 1 .. first + steps, [steps, b, n].
-const float* StatePass::readout_input(const Network& network, Index first, Index steps) {
-    return network.model.readout == Readout::membrane ? membrane(first + 1)
-                                                      : tape_.spikes.block(grid_.neuron_shard(), first + 1, steps);
+// z of the steps from first + 1 on, [steps, b, n].
+Activity StatePass::readout_input(const Network& network, Index first) const {
+    if (network.model.readout == Readout::spikes) return tape_.spikes.mine(first + 1);
+    return {.values = membrane(first + 1), .stride = n_};
 }
 
 // W_out z of this rank's neurons in these steps.
 void StatePass::sum_readout(const Network& network, Index first, Index steps) {
     const Index O = shape_.outputs, rows = steps * b_;
-    backend_.gemm(Transpose::no, Transpose::yes, {readout_input(network, first, steps), rows, n_},
-                  {network[Parameter::w_out], O, n_}, readout_sums_.matrix(rows, O, first * b_ * O), false);
+    backend_.project({O, n_, network[Parameter::w_out], n_}, readout_input(network, first),
+                     readout_sums_.matrix(rows, O, first * b_ * O), false);
 }
 
 void StatePass::finish_readout(const Network& network) {

@@ -11,6 +11,9 @@
 #include "backend/buffer.hpp"
 #include "parallel/process_grid.hpp"
 
+#include <span>
+#include <vector>
+
 namespace spikefloss {
 
 class Recurrence {
@@ -21,14 +24,18 @@ public:
     // x [rows, n] of this rank -> all P blocks [rows, n_p]; valid until the next gather.
     const float* gather(Index rows, const float* x);
 
-    // out [rows, n] = gathered W_local'; w [n, N] is the w_rec part of a parameter buffer.
-    void apply(const float* w, Index rows, const float* gathered, float* out);
+    // out [rows, n] = x W_local', x [rows, n_p] of each shard; w [n, N] is the w_rec part of a parameter buffer.
+    void apply(const float* w, Index rows, std::span<const Activity> x, float* out);
+    void apply(const float* w, Index rows, const float* gathered, float* out) {
+        apply(w, rows, blocks_of(rows, gathered), out);
+    }
     // out [rows, n] = this rank's block of the sum over shards of y W_local, y [rows, n].
     void apply_transposed(const float* w, Index rows, const float* y, float* out);
-    // dw (the w_rec part [n, N] of a gradient) += y' gathered.
-    void add_outer(Index rows, const float* y, const float* gathered, SumMatrix dw);
-    // The columns of shard p of dw.
-    SumMatrix columns_of(const SumMatrix& dw, Index p) const;
+    // dw (the w_rec part [n, N] of a gradient) += y' x.
+    void add_outer(Index rows, const float* y, std::span<const Activity> x, const SumMatrix& dw);
+    void add_outer(Index rows, const float* y, const float* gathered, const SumMatrix& dw) {
+        add_outer(rows, y, blocks_of(rows, gathered), dw);
+    }
 
     // The neurons of shard p, and of this rank.
     const BlockRange& block(Index p) const { return blocks_[static_cast<std::size_t>(p)]; }
@@ -37,16 +44,18 @@ public:
 
 private:
     // The columns of shard p of W_local.
-    Matrix<const float> columns_of(const float* w, Index p) const {
-        return {w + block(p).begin, n_, block(p).size(), blocks_.back().end};
+    Weights columns_of(const float* w, Index p) const {
+        return {n_, block(p).size(), w + block(p).begin, blocks_.back().end};
     }
+    std::vector<Activity> blocks_of(Index rows, const float* gathered) const;
 
     Backend& backend_;
     Communicator& comm_;
     std::vector<BlockRange> blocks_;
     std::vector<Index> sizes_;  // message sizes of the next collective, one per shard
     Index n_;
-    Buffer<float> gathered_;  // [max_rows N], if there are several shards
+    // If there are several shards:
+    Buffer<float> gathered_;  // [max_rows N]
     SumBuffer sums_;          // [max_rows n], this rank's finished sums
     SumBuffer partial_;       // [max_rows N], sums for all shards
 };

@@ -1,20 +1,14 @@
 #include "network/spike_tape.hpp"
 
-#include <algorithm>
-
 namespace spikefloss {
 
-SpikeTape::SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b, Index chunk)
+SpikeTape::SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b)
     : backend_(backend), grid_(grid), T_(T), b_(b), blocks_(block_ranges(N, grid.shape().neuron_shards)) {
-    Index largest = 0;
-    for (const BlockRange& block : blocks_) {
+    for (const BlockRange& block : blocks_)
         sizes_.push_back(b * spike_words(block.size()) * static_cast<Index>(sizeof(std::uint32_t)));
-        largest = std::max(largest, block.size());
-    }
     words_ = word_offset(shards());
     bits_ = Buffer<std::uint32_t>(backend, (T + 1) * words_);
     packed_ = Buffer<std::uint32_t>(backend, shards() > 1 ? b * spike_words(neurons_of(grid.neuron_shard())) : 0);
-    floats_ = Buffer<float>(backend, b * std::max(N, chunk * largest));
     count_ = Buffer<double>(backend, 1);
 }
 
@@ -30,21 +24,16 @@ void SpikeTape::write(const NeuronModel& model, Index t, const float* u) {
     if (shards() > 1) grid_.neurons().all_gather(packed_.data(), bits(t), sizes_);
 }
 
-const float* SpikeTape::step(Index t) {
-    for (Index p = 0; p < shards(); ++p)
-        backend_.unpack_spikes(b_, neurons_of(p), bits(t) + word_offset(p),
-                               floats_.data() + b_ * blocks_[static_cast<std::size_t>(p)].begin, neurons_of(p));
-    return floats_.data();
+Activity SpikeTape::of_shard(Index t, Index p) const {
+    const Index words = spike_words(neurons_of(p));
+    if (shards() == 1) return {.bits = bits(t), .stride = words};
+    return {.bits = bits(t) + word_offset(p), .stride = words, .step_rows = b_, .step_stride = words_};
 }
 
-const float* SpikeTape::block(Index p, Index first, Index steps) {
-    const Index n = neurons_of(p);
-    if (shards() == 1)
-        backend_.unpack_spikes(steps * b_, n, bits(first), floats_.data(), n);
-    else
-        for (Index t = 0; t < steps; ++t)
-            backend_.unpack_spikes(b_, n, bits(first + t) + word_offset(p), floats_.data() + t * b_ * n, n);
-    return floats_.data();
+std::vector<Activity> SpikeTape::at(Index t) const {
+    std::vector<Activity> spikes;
+    for (Index p = 0; p < shards(); ++p) spikes.push_back(of_shard(t, p));
+    return spikes;
 }
 
 double SpikeTape::rate() const {

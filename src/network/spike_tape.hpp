@@ -14,8 +14,8 @@ namespace spikefloss {
 
 class SpikeTape {
 public:
-    // Of N neurons in T steps of b sequences. At most `chunk` steps are read at once.
-    SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b, Index chunk);
+    // Of N neurons in T steps of b sequences.
+    SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b);
 
     // Writes s[t] = H(u - theta): this rank's membranes u [b, n] become the bits of all ranks. Collective over the
     // neuron shards.
@@ -23,10 +23,9 @@ public:
     // The bits from step t on, to be read or written by a pass of one rank that holds all neurons.
     std::uint32_t* bits(Index t) { return bits_.data() + t * words_; }
     const std::uint32_t* bits(Index t) const { return bits_.data() + t * words_; }
-    // The spikes of all neurons at step t as P blocks of floats [b, n_p]; valid until the next call of this or `block`.
-    const float* step(Index t);
-    // The spikes of shard p in `steps` steps from `first` on, as floats [steps, b, n_p].
-    const float* block(Index p, Index first, Index steps);
+    // The spikes of each shard from step t on, [steps b, n_p], and those of this rank's shard.
+    std::vector<Activity> at(Index t) const;
+    Activity mine(Index t) const { return of_shard(t, grid_.neuron_shard()); }
 
     // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
     double rate() const;
@@ -39,6 +38,7 @@ private:
     Index neurons_of(Index p) const { return blocks_[static_cast<std::size_t>(p)].size(); }
     // Words before block p of a step.
     Index word_offset(Index p) const;
+    Activity of_shard(Index t, Index p) const;
 
     Backend& backend_;
     const ProcessGrid& grid_;
@@ -48,7 +48,6 @@ private:
     Index words_;                     // of a step
     Buffer<std::uint32_t> bits_;      // [T+1][words]
     Buffer<std::uint32_t> packed_;    // [b, words of n], before they are gathered
-    Buffer<float> floats_;            // [chunk, b, largest n_p], and at least [b, N]
     mutable Buffer<double> count_;    // [1]
 };
 

@@ -105,7 +105,7 @@ private:
     void add_extra(const BackwardOptions& options, Index t);
     void sum_readout(const Network& network, Index first, Index steps);
     void finish_readout(const Network& network);
-    const float* readout_input(const Network& network, Index first, Index steps);
+    Activity readout_input(const Network& network, Index first) const;
     void filter_backward(const Network& network, const float* dy, SumBuffer& gradient);
     void readout_backward(const Network& network, Index first, Index steps, SumBuffer& gradient);
     void inputs_backward(const Network& network, const float* x, Index first, Index steps, SumBuffer& gradient);
