@@ -23,18 +23,20 @@ namespace {
 
 // The block's shared memory. All sizes are multiples of 16 bytes.
 struct Workspace : FactorSpace {
-    double* total;                      // R_jj [rows], the product of both rounds
+    double *total, *length, *strain;    // [rows]: R_jj, the product of both rounds; |A_j|^2; strain (QrFindings)
     float *w, *basis, *x;               // W' [columns, columns]; [rows, stride]; [rows, input_stride]
     float *psi, *reset, *alpha, *beta;  // [2][columns] twice; [columns]
 
     SPIKEFLOSS_HD static Index bytes(const BasisLayout& layout) {
         const Index floats = layout.weights_size() + layout.basis_size() + layout.input_size() + 6 * layout.columns();
-        return FactorSpace::bytes(layout) + 8 * layout.rows() + 4 * floats;
+        return FactorSpace::bytes(layout) + 3 * 8 * layout.rows() + 4 * floats;
     }
     __device__ Workspace(const BasisLayout& layout, double* memory)
         : FactorSpace(layout, memory),
           total(memory + FactorSpace::bytes(layout) / 8),
-          w(reinterpret_cast<float*>(total + layout.rows())),
+          length(total + layout.rows()),
+          strain(length + layout.rows()),
+          w(reinterpret_cast<float*>(strain + layout.rows())),
           basis(w + layout.weights_size()),
           x(basis + layout.basis_size()),
           psi(x + layout.input_size()),
@@ -89,9 +91,8 @@ __device__ void store_r(const BasisLayout& layout, const Workspace& space, int r
 }
 
 // By the whole block: basis = Q R in place. Returns 0, or the column (from 1) at which it failed. All threads return
-// the same, after a barrier. Thread j adds to the strain of column j (QrFindings).
-__device__ int factorise(const BasisLayout& layout, const Workspace& space, double* r, double* log_r, double& strain) {
-    double length = 0.0;  // |A_j|^2, from the first round
+// the same, after a barrier.
+__device__ int factorise(const BasisLayout& layout, const Workspace& space, double* r, double* log_r) {
     for (int round = 0; round < 2; ++round) {
         if (threadIdx.x == 0) *space.failed = 0;
         double* factor = space.factor;
@@ -102,11 +103,11 @@ __device__ int factorise(const BasisLayout& layout, const Workspace& space, doub
         __syncthreads();
         factor_gram(layout, space);
         if (*space.failed) return *space.failed;
-        if (round == 0 && static_cast<int>(threadIdx.x) < k)
-            for (int i = 0; i <= static_cast<int>(threadIdx.x); ++i) {
-                const double l = factor[threadIdx.x * stride + i];
-                length = fma(l, l, length);
-            }
+        for (int j = threadIdx.x; round == 0 && j < k; j += blockDim.x) {
+            double length = 0.0;
+            for (int i = 0; i <= j; ++i) length = fma(factor[j * stride + i], factor[j * stride + i], length);
+            space.length[j] = length;
+        }
         __syncthreads();  // judge may overwrite what was just read
         if (threadIdx.x < warp_size) judge(layout, space, round);
         store_r(layout, space, round, r);
@@ -116,10 +117,10 @@ __device__ int factorise(const BasisLayout& layout, const Workspace& space, doub
         if (!*space.again) break;
         __syncthreads();
     }
-    if (static_cast<int>(threadIdx.x) < layout.k) {
-        const double log_j = log(space.total[threadIdx.x]);
-        log_r[threadIdx.x] = log_j;
-        strain = fmax(strain, fmax(0.5 * log(length) - log_j, fabs(log_j) / 8.0));
+    for (int j = threadIdx.x; j < layout.k; j += blockDim.x) {
+        const double log_j = log(space.total[j]);
+        log_r[j] = log_j;
+        space.strain[j] = fmax(space.strain[j], fmax(0.5 * log(space.length[j]) - log_j, fabs(log_j) / 8.0));
     }
     return 0;
 }
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
     load_basis(layout, basis_at(0), space.basis);
     load_constants(layout, pass.neurons, space.alpha, space.beta);
     load_factors(layout, pass.model, pass.reset, pass.u + s * N, space.psi, space.reset);
-    double strain = 0.0;  // of the column of this thread
+    for (int j = threadIdx.x; j < k; j += blockDim.x) space.strain[j] = 0.0;
     __syncthreads();
     for (Index t = 0; t < pass.steps; ++t) {
         const float *psi = space.psi + t % 2 * columns, *reset = space.reset + t % 2 * columns;
@@ -164,7 +165,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
         if ((t + 1) % pass.qr_interval != 0) continue;
         const Index qr = (t + 1) / pass.qr_interval - 1;
         const int failed =
-            factorise(layout, space, pass.r + qr * pass.r_stride + s * k * k, pass.log_r + (qr * b + s) * k, strain);
+            factorise(layout, space, pass.r + qr * pass.r_stride + s * k * k, pass.log_r + (qr * b + s) * k);
         if (failed) {
             if (threadIdx.x == 0) {
                 pass.findings.failure[2 * s] = static_cast<std::int32_t>(pass.first + t + 1);
@@ -174,11 +175,11 @@ __global__ void __launch_bounds__(tangent_block_threads)
         }
     }
     store_basis(layout, space.basis, basis_at(pass.steps));
-    if (static_cast<int>(threadIdx.x) < k) space.total[threadIdx.x] = strain;
     __syncthreads();
     if (threadIdx.x > 0) return;
-    for (int j = 0; j < k; ++j) strain = fmax(strain, space.total[j]);
-    pass.findings.strain[s] = fmax(pass.findings.strain[s], strain);
+    double strain = pass.findings.strain[s];
+    for (int j = 0; j < k; ++j) strain = fmax(strain, space.strain[j]);
+    pass.findings.strain[s] = strain;
 }
 
 }  // namespace

@@ -109,7 +109,7 @@ class MemoryTest(program.ProgramTest):
 
     def test_a_grid_need_not_be_there(self):
         for grid in ("2x1", "1x2"):
-            alone, there = self.plan("--grid", grid), self.plan("--grid", grid, ranks=2)
+            alone, there = (self.plan("--grid", grid, "--threads", 1, ranks=ranks) for ranks in (1, 2))
             free = next(i for i, line in enumerate(there) if "free for this rank" in line)
             self.assertEqual(there[free + 1].strip(), "it fits")
             self.assertEqual(there[:free] + there[free + 2:], alone)

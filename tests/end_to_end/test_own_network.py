@@ -34,9 +34,10 @@ class SpectrumTest(program.ProgramTest):
             T, B, _ = file["sequences/x"].shape
         self.assertEqual(exponents.shape, (20,))
         self.assertEqual(found["lambda_per_sequence"].shape, (B, 20))
-        self.assertEqual(found["log_r"].shape, (T, B, 20))
+        self.assertEqual(found["log_r"].shape, (len(found["qr_step"]), B, 20))
+        self.assertEqual(found["qr_step"][-1], T)
         np.testing.assert_allclose(found["lambda_per_sequence"].mean(0), exponents, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(found["log_r"].mean(0), found["lambda_per_sequence"], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found["log_r"].sum(0) / T, found["lambda_per_sequence"], rtol=0, atol=1e-12)
         self.assertAlmostEqual(found["@entropy_rate"], exponents[exponents > 0].sum(), places=12)
         log_condition = (exponents[0] - exponents[-1]) * T
         self.assertAlmostEqual(found["@log10_condition_number"], log_condition / math.log(10), places=9)
