@@ -4,6 +4,7 @@
 #include "backend/backends.hpp"
 #include "backend/buffer.hpp"
 #include "backend/shapes.hpp"
+#include "backend/state_passes.hpp"
 #include "core/random.hpp"
 
 #include <benchmark/benchmark.h>
@@ -12,6 +13,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,8 @@ namespace {
 
 using testing_support::BackendCase;
 using testing_support::Shape;
+
+const NeuronModel model;
 
 // Arrays of one shape that the operations work on: T steps and O readouts for the readout, M inputs.
 struct Arrays {
@@ -53,12 +57,51 @@ struct Arrays {
     Buffer<float> m = filled(n * n, 0.0f), v = filled(n * n, 0.0f);
     // [steps+1, b, n] of whole passes
     Buffer<float> u_steps = random((steps + 1) * b * n), i_steps = random((steps + 1) * b * n),
-                  input_steps = random(steps * b * n), g_steps = random(steps * b * n);
+                  x_steps = random(steps * b * M), y_steps = random(steps * b * O), w_out = random(O * n);
     Buffer<std::uint32_t> bits_steps{backend, (steps + 1) * b* spike_words(n)};
-    bool taken = true;  // whether the backend has the operation at this shape
+    SumBuffer sums_in{backend, n*M}, sums_out{backend, O*n};
+    std::optional<StatePasses> passes;  // made at the first use
+    bool taken = true;                  // whether the backend has the operation at this shape
 
     Arrays(Backend& backend_, const Shape& shape)
         : backend(backend_), b(shape.b), k(shape.k), n(shape.n), D(2 * shape.n) {}
+
+    void state_forward() {
+        if (!passes) passes = backend.state_passes({steps, b, n, M, O}, backend);
+        taken = passes->forward.pass != nullptr;
+        if (taken)
+            passes->forward.pass->run({steps, model, neurons(), Readout::membrane, w_in.data(), w.data(), w_out.data(),
+                                       x_steps.data(), i_steps.data(), b * n, u_steps.data(), bits_steps.data(),
+                                       Matrix<float>(y_steps.data(), steps * b, O), false});
+    }
+    void state_backward() {
+        if (!passes) passes = backend.state_passes({steps, b, n, M, O}, backend);
+        taken = passes->backward.pass != nullptr;
+        if (taken)
+            passes->backward.pass->run({steps,
+                                        model,
+                                        neurons(),
+                                        Readout::membrane,
+                                        w.data(),
+                                        w_out.data(),
+                                        x_steps.data(),
+                                        u_steps.data(),
+                                        bits_steps.data(),
+                                        y_steps.data(),
+                                        nullptr,
+                                        nullptr,
+                                        nullptr,
+                                        di.data(),
+                                        du.data(),
+                                        sums_in.matrix(n, M),
+                                        sums_w.matrix(n, n),
+                                        sums_out.matrix(O, n),
+                                        sums_n.matrix(1, n),
+                                        nullptr,
+                                        {},
+                                        {}},
+                                       nullptr);
+    }
 
     Buffer<float> filled(Index count, float value) {
         return {backend, std::vector<float>(static_cast<std::size_t>(count), value)};
@@ -98,8 +141,6 @@ struct Operation {
     std::function<double(const Arrays&)> floats;
     std::function<double(const Arrays&)> flops;
 };
-
-const NeuronModel model;
 
 std::vector<Operation> operations() {
     const auto bn = [](double arrays) { return [=](const Arrays& a) { return arrays * double(a.b * a.n); }; };
@@ -161,7 +202,6 @@ std::vector<Operation> operations() {
          },
          bn(4),
          {}},
-        {"add", [](Arrays& a) { a.backend.add(a.m.data(), a.w.data(), a.n * a.n); }, nn(3), {}},
         {"neuron_step",
          [](Arrays& a) {
              a.backend.neuron_step(model, a.neurons(), a.b, a.n, a.input.data(), a.recurrent.data(), a.i.data(),
@@ -180,38 +220,28 @@ std::vector<Operation> operations() {
         {"neuron_step_backward",
          [](Arrays& a) {
              a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.u.data(), a.di.data(), a.du.data(),
-                                            a.g.data());
+                                            a.g.data(), nullptr);
          },
          bn(6),
          {}},
-        {"add_through_spikes",
-         [](Arrays& a) { a.backend.add_through_spikes(model, a.b, a.n, a.u.data(), a.g.data(), a.du.data()); },
-         bn(4),
-         {}},
-        {"time_constants_backward",
+        {"neuron_step_backward_with_time_constants",
          [](Arrays& a) {
-             a.backend.time_constants_backward(model, a.neurons(), a.b, a.n, a.i.data(), a.i_next.data(), a.u.data(),
-                                               a.di.data(), a.du.data(), a.sums_n.matrix(1, a.n),
-                                               a.sums_n_other.matrix(1, a.n));
+             const TimeConstantSums sums{a.i.data(), a.i_next.data(), a.sums_n.matrix(1, a.n),
+                                         a.sums_n_other.matrix(1, a.n)};
+             a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.u.data(), a.di.data(), a.du.data(),
+                                            a.g.data(), &sums);
          },
-         bn(5),
+         bn(11),
          {}},
-        {"forward_steps",
+        {"add_adjoints",
          [](Arrays& a) {
-             a.taken = a.backend.forward_steps(model, a.neurons(), a.steps, a.b, a.n, a.w.data(), a.input_steps.data(),
-                                               a.i_steps.data(), a.b * a.n, a.u_steps.data(), a.bits_steps.data());
+             a.backend.add_adjoints(model, Readout::membrane, a.b, a.n, a.u.data(), a.g.data(), a.input.data(),
+                                    a.recurrent.data(), a.du.data());
          },
-         bn(6.0 * Arrays::steps),
+         bn(6),
          {}},
-        {"backward_steps",
-         [](Arrays& a) {
-             a.taken = a.backend.backward_steps(
-                 model, a.neurons(), a.b, a.n, a.w.data(),
-                 {a.steps, a.u_steps.data(), a.bits_steps.data(), a.input_steps.data(), Readout::membrane, nullptr,
-                  nullptr, nullptr, a.di.data(), a.du.data(), a.g_steps.data(), a.sums_w.matrix(a.n, a.n)});
-         },
-         bn(6.0 * Arrays::steps),
-         {}},
+        {"state_forward", [](Arrays& a) { a.state_forward(); }, bn(6.0 * Arrays::steps), {}},
+        {"state_backward", [](Arrays& a) { a.state_backward(); }, bn(6.0 * Arrays::steps), {}},
         {"readout_filter",
          [](Arrays& a) {
              a.backend.readout_filter(a.T, a.b, a.O, a.kappa.data(), a.bias_out.data(), a.z.data(), a.y.data());

@@ -6,7 +6,6 @@
 #include "backend/tangent_passes.hpp"
 #include "device.hpp"
 #include "graph.hpp"
-#include "team_plan.hpp"
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -14,9 +13,6 @@
 #include <algorithm>
 
 #include <functional>
-#include <map>
-#include <optional>
-#include <tuple>
 #include <vector>
 
 namespace spikefloss {
@@ -35,6 +31,8 @@ public:
     Index chunk_rows(Index n) const override { return std::max<Index>(1, (Index(1) << 26) / n); }
     const Device& device() const { return device_; }
     cudaStream_t stream() const { return stream_; }
+    cublasHandle_t blas() const { return blas_; }
+    Precision precision() const { return precision_; }
 
     // ---- memory.cpp ----
     void* allocate(std::size_t bytes) override;
@@ -65,7 +63,6 @@ public:
     void sum_squares(const float* x, Index count, double* sum) override;
     void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) override;
     void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) override;
-    void add(float* y, const float* x, Index count) override;
     void repeat_row(Index rows, Index n, const float* row, float* out) override;
 
     // ---- neuron.cu ----
@@ -74,22 +71,13 @@ public:
     void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) override;
     void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) override;
     void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                              const float* u_before, float* di, float* du, float* g) override;
-    void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
-                            float* du) override;
-    void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                 const float* i_before, const float* i_now, const float* u_before, const float* di,
-                                 const float* du, SumMatrix d_alpha, SumMatrix d_beta) override;
-
-    // ---- forward_steps.cu, backward_steps.cu ----
-    PassRule takes_steps(Index) const override { return {sums_ == Sums::float32, "with float32 sums"}; }
-    bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
-                       const float* w_rec, const float* input, float* i, Index i_stride, float* u,
-                       std::uint32_t* bits) override;
-    bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
-                        const StepsBackward& pass) override;
+                              const float* u_before, float* di, float* du, float* g,
+                              const TimeConstantSums* time_constants) override;
+    void add_adjoints(const NeuronModel& model, Readout readout, Index rows, Index n, const float* u, const float* back,
+                      const float* from_readout, const float* extra, float* du) override;
 
     // ---- passes.cpp ----
+    StatePasses state_passes(const StatePlan& plan, Memory& memory) override;
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 
     // ---- readout.cu ----
@@ -135,16 +123,6 @@ private:
     }
     void* scratch_bytes(int which, std::size_t bytes);
 
-    // plan_teams, once for each shape: it asks the driver for the occupancy of every candidate.
-    enum class Pass { forward, backward };
-    const std::optional<TeamPlan>& planned(Pass pass, Index N, Index b, const TeamNeeds& needs);
-
-    // ---- stepwise.cu: whole passes of networks too large for shared memory, a product and a kernel per step ----
-    void forward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
-                          const float* w_rec, const float* input, float* i, Index i_stride, float* u,
-                          std::uint32_t* bits);
-    void backward_stepwise(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
-                           const StepsBackward& pass);
     // ---- products.cu ----
     // A factor of a product: [rows, cols] of x, from row `first` on.
     struct Factor {
@@ -162,8 +140,6 @@ private:
     void wait_for(Query&& done, const char* call);
     // The buffer `which` of page-locked memory, when the last copy from it is complete.
     char* staging(int which);
-    // Graphs of passes of many launches. All are dropped when a scratch array moves.
-    GraphCache& graphs() { return graphs_; }
 
     Device device_;
     Sums sums_;
@@ -172,9 +148,7 @@ private:
     cublasHandle_t blas_ = nullptr;
     cusolverDnHandle_t solver_ = nullptr;
     std::function<void(double)> while_waiting_;
-    bool abandoned_ = false;                                                   // while_waiting_ has thrown
-    std::map<std::tuple<Pass, Index, Index>, std::optional<TeamPlan>> plans_;  // by pass, N and b
-    GraphCache graphs_;
+    bool abandoned_ = false;  // while_waiting_ has thrown
     std::vector<GraphRecording*> recordings_;
     struct Staging {
         void* memory = nullptr;        // page-locked, allocated at the first use

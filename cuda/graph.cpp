@@ -2,13 +2,8 @@
 
 #include "check.hpp"
 
-#include <algorithm>
-
 namespace spikefloss {
 namespace {
-
-// A run has few shapes. Beyond this number, the least recently used graph is dropped.
-constexpr std::size_t most_graphs = 16;
 
 // The graph of the operations that `work` queues on `stream`.
 cudaGraphExec_t recorded_graph(cudaStream_t stream, const std::function<void()>& work) {
@@ -52,40 +47,6 @@ void GraphRecording::run(const std::function<void()>& work) {
     }
     if (!graph_) graph_ = recorded_graph(stream_, work);
     check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
-}
-
-GraphCache::~GraphCache() { clear(); }
-
-void GraphCache::drop(Entry& entry) {
-    if (entry.graph) cudaGraphExecDestroy(entry.graph);
-    entry.graph = nullptr;
-}
-
-void GraphCache::clear() {
-    for (Entry& entry : entries_) drop(entry);
-    entries_.clear();
-}
-
-void GraphCache::run(cudaStream_t stream, const GraphKey& key, const std::function<void()>& work) {
-    ++clock_;
-    const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.key == key; });
-    if (found == entries_.end()) {
-        work();
-        if (entries_.size() == most_graphs) {
-            const auto oldest = std::min_element(entries_.begin(), entries_.end(),
-                                                 [](const Entry& a, const Entry& b) { return a.used < b.used; });
-            drop(*oldest);
-            entries_.erase(oldest);
-        }
-        entries_.push_back({key, nullptr, clock_});
-        return;
-    }
-    found->used = clock_;
-    if (!found->graph) {
-        found->graph = recorded_graph(stream, work);
-        ++recorded_;
-    }
-    check(cudaGraphLaunch(found->graph, stream), "cudaGraphLaunch");
 }
 
 }  // namespace spikefloss

@@ -68,7 +68,6 @@ CudaBackend::CudaBackend(const Device& device, Sums sums, Precision precision)
 CudaBackend::~CudaBackend() {
     if (abandoned_) return;  // every call would wait for the stream; the process ends soon
     tell(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
-    graphs_.clear();
     cusolverDnDestroy(solver_);
     cublasDestroy(blas_);
     for (void* memory : scratch_) tell(cudaFree(memory), "cudaFree");
@@ -184,15 +183,7 @@ void CudaBackend::wait_for(Query&& done, const char* call) {
 }
 
 void CudaBackend::drop_graphs() noexcept {
-    graphs_.clear();
     for (GraphRecording* recording : recordings_) recording->drop();
-}
-
-const std::optional<TeamPlan>& CudaBackend::planned(Pass pass, Index N, Index b, const TeamNeeds& needs) {
-    const std::tuple shape{pass, N, b};
-    const auto found = plans_.find(shape);
-    return found != plans_.end() ? found->second
-                                 : plans_.emplace(shape, plan_teams(device_, N, b, needs)).first->second;
 }
 
 void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {

@@ -57,10 +57,17 @@ __global__ void neuron_step_backward_kernel(NeuronModel model, NeuronVectors neu
     }
 }
 
-__global__ void add_through_spikes_kernel(NeuronModel model, Index count, const float* u, const float* back,
-                                          float* du) {
-    for (Index at = first_element(); at < count; at += element_stride())
-        du[at] = fmaf(surrogate_psi(model.surrogate, u[at] - model.threshold, model.sharpness), back[at], du[at]);
+__global__ void add_adjoints_kernel(NeuronModel model, Readout readout, Index count, const float* u, const float* back,
+                                    const float* from_readout, const float* extra, float* du) {
+    for (Index at = first_element(); at < count; at += element_stride()) {
+        float x = du[at];
+        const bool through = back || (from_readout && readout == Readout::spikes);
+        const float psi = through ? surrogate_psi(model.surrogate, u[at] - model.threshold, model.sharpness) : 0.0f;
+        if (back) x = fmaf(psi, back[at], x);
+        if (from_readout) x = readout == Readout::membrane ? x + from_readout[at] : fmaf(psi, from_readout[at], x);
+        if (extra) x += extra[at];
+        du[at] = x;
+    }
 }
 
 // One thread per neuron. It takes the sequences in order, so that the sums are those of the CPU.
@@ -104,29 +111,28 @@ void CudaBackend::count_spikes(Index rows, Index words, const std::uint32_t* bit
 }
 
 void CudaBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                       const float* u_before, float* di, float* du, float* g) {
+                                       const float* u_before, float* di, float* du, float* g,
+                                       const TimeConstantSums* time_constants) {
+    const auto add_time_constants = [&](auto* alpha_sum, auto* beta_sum) {
+        using T = std::remove_pointer_t<decltype(alpha_sum)>;
+        launch({grid_for(n, 64), 64, stream_}, time_constants_backward_kernel<T>, model, neurons, b, n,
+               time_constants->i_before, time_constants->i_now, u_before, static_cast<const float*>(di),
+               static_cast<const float*>(du), alpha_sum, beta_sum);
+    };
+    if (time_constants && time_constants->d_alpha.type == Scalar::float32)
+        add_time_constants(static_cast<float*>(time_constants->d_alpha.data),
+                           static_cast<float*>(time_constants->d_beta.data));
+    else if (time_constants)
+        add_time_constants(static_cast<double*>(time_constants->d_alpha.data),
+                           static_cast<double*>(time_constants->d_beta.data));
     launch({grid_for(b * n, block), block, stream_}, neuron_step_backward_kernel, model, neurons, b * n, n, u_before,
            di, du, g);
 }
 
-void CudaBackend::add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
-                                     float* du) {
-    launch({grid_for(rows * n, block), block, stream_}, add_through_spikes_kernel, model, rows * n, u, back, du);
-}
-
-void CudaBackend::time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                          const float* i_before, const float* i_now, const float* u_before,
-                                          const float* di, const float* du, SumMatrix d_alpha, SumMatrix d_beta) {
-    const Launch how{grid_for(n, 64), 64, stream_};
-    const auto add_to = [&](auto* alpha_sum, auto* beta_sum) {
-        using T = std::remove_pointer_t<decltype(alpha_sum)>;
-        launch(how, time_constants_backward_kernel<T>, model, neurons, b, n, i_before, i_now, u_before, di, du,
-               alpha_sum, beta_sum);
-    };
-    if (d_alpha.type == Scalar::float32)
-        add_to(static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
-    else
-        add_to(static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
+void CudaBackend::add_adjoints(const NeuronModel& model, Readout readout, Index rows, Index n, const float* u,
+                               const float* back, const float* from_readout, const float* extra, float* du) {
+    launch({grid_for(rows * n, block), block, stream_}, add_adjoints_kernel, model, readout, rows * n, u, back,
+           from_readout, extra, du);
 }
 
 }  // namespace spikefloss

@@ -1,8 +1,25 @@
 // The whole passes of the CUDA backend: which there are, and what they take.
+#include "passes.hpp"
 #include "tangent_steps.hpp"
 
 namespace spikefloss {
 namespace {
+
+template <class Pass>
+using StateCandidate = Candidate<Pass, StatePlan, CudaBackend>;
+
+constexpr std::string_view team_limits =
+    "where blocks that hold W_rec take less time than a product for each step, with "
+    "float32 sums";
+
+constexpr StateCandidate<StateForward> state_forward[] = {{"team", team_limits, fits_team_forward, team_forward},
+                                                       {"products", "with float32 sums",
+                                                        [](CudaBackend& backend, const StatePlan& plan) {
+                                                            return backend.sums() == Sums::float32 && plan.b > 0 &&
+                                                                   plan.N > 0;
+                                                        },
+                                                        products_forward}};
+constexpr StateCandidate<StateBackward> state_backward[] = {{"team", team_limits, fits_team_backward, team_backward}};
 
 constexpr Candidate<TangentForward, TangentPlan, CudaBackend> tangent_forward[] = {
     {"whole recurrence", block_limits, tangents_fit_block, make_pass<TangentForward, BlockTangentForward>}};
@@ -11,9 +28,13 @@ constexpr Candidate<TangentBackward, TangentPlan, CudaBackend> tangent_backward[
 
 }  // namespace
 
+StatePasses CudaBackend::state_passes(const StatePlan& plan, Memory& memory) {
+    return {choose(state_forward, *this, plan, memory), choose_backward(state_backward, *this, plan, memory)};
+}
+
 TangentPasses CudaBackend::tangent_passes(const TangentPlan& plan, Memory& memory) {
-    return {choose<TangentForward, TangentPlan, CudaBackend>(tangent_forward, *this, plan, memory),
-            choose<TangentBackward, TangentPlan, CudaBackend>(tangent_backward, *this, plan, memory)};
+    return {choose(tangent_forward, *this, plan, memory),
+            choose(tangent_backward, *this, plan, memory)};
 }
 
 }  // namespace spikefloss

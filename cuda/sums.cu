@@ -68,10 +68,6 @@ __global__ void cap_rows_kernel(Index rows, Index n, const double* squares, cons
     }
 }
 
-__global__ void add_kernel(float* y, const float* x, Index count) {
-    for (Index i = first_element(); i < count; i += element_stride()) y[i] += x[i];
-}
-
 __global__ void repeat_row_kernel(Index rows, Index n, const float* row, float* out) {
     for (Index at = first_element(); at < rows * n; at += element_stride()) out[at] = row[at % n];
 }
@@ -118,10 +114,6 @@ void CudaBackend::row_sum_squares(Index rows, Index n, const float* a, const flo
 
 void CudaBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
     launch({grid_of_rows(rows), 128, stream_}, cap_rows_kernel, rows, n, squares, limit, a, b);
-}
-
-void CudaBackend::add(float* y, const float* x, Index count) {
-    launch({grid_for(count, block), block, stream_}, add_kernel, y, x, count);
 }
 
 void CudaBackend::repeat_row(Index rows, Index n, const float* row, float* out) {

@@ -46,6 +46,7 @@ struct NeuronVectors {
     const float* alpha;
     const float* beta;
     const float* bias;
+    bool operator==(const NeuronVectors&) const = default;
 };
 
 // The tangent vectors of all sequences are one array, the basis [b, k, D]. Row j of sequence s is vector j: its current
@@ -66,49 +67,15 @@ struct TangentTimeConstants {
     SumMatrix d_alpha, d_beta;
 };
 
-// Whether a backend takes a whole pass of some shape. `what` describes the limits, after "whole passes are taken ".
-struct PassRule {
-    bool takes = false;
-    std::string_view what = "by other backends";
+// The outputs of neuron_step_backward for alpha and beta: d_alpha[j] += sum over b of g i_before; d_beta[j] += sum over
+// b of dv (u_before - i_now). [1, n] sums.
+struct TimeConstantSums {
+    const float *i_before, *i_now;  // [b, n]
+    SumMatrix d_alpha, d_beta;
 };
 
-// Arguments of Backend::backward_steps: steps t = steps..1 of a chunk. Arrays begin at the chunk's first step.
-struct StepsBackward {
-    Index steps;
-    const float* u;              // [steps+1, b, N]
-    const std::uint32_t* bits;   // [steps+1, b, spike_words(N)]
-    const float* from_readout;   // [steps, b, N], added to du[t] at index t-1; null: none
-    Readout readout;             // spikes: from_readout is multiplied by psi first
-    const float* extra;          // e [steps+1, b, N], added to du[t]; null: none
-    double* squares;             // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: not needed
-    const float* adjoint_limit;  // [1], of a sequence's (di, du); null: off
-    float *di, *du;              // [b, N]
-    float* g;                    // [steps, b, N], the adjoints of the currents, written
-    SumMatrix d_w_rec;           // [N, N] += sum of g s'
-};
-
-// Arguments of Backend::forward_network: forward_steps with the products input = W_in x and y = W_out z.
-struct NetworkForward {
-    Index steps, M, O;
-    const float *x, *w_in;  // [steps, b, M]; [N, M]
-    float* i;               // i, i_stride, u and bits as in forward_steps
-    Index i_stride;
-    float* u;
-    std::uint32_t* bits;
-    Readout readout;
-    const float* w_out;  // [O, N]
-    float* y;            // [steps, b, O], written; null: not needed
-};
-
-// Arguments of Backend::backward_network: backward_steps with from_readout = dz W_out, and all other gradients.
-struct NetworkBackward {
-    StepsBackward recurrent;  // from_readout and g are not used
-    Index M, O;
-    const float *x, *w_out;    // [steps, b, M]; [O, N]
-    const float* dz;           // [steps, b, O]; null: no readout part
-    SumMatrix d_w_in, d_bias;  // [N, M] += sum of g x'; [1, N] += sum of g
-    SumMatrix d_w_out;         // [O, N] += sum of dz z'
-};
+struct StatePlan;  // state_passes.hpp
+struct StatePasses;
 
 // What the QRs of a pass find out about each sequence, in backend memory. Strain is the largest of ln(|A_j| / R_jj), the
 // digits that vector j loses when the earlier ones are taken off, and |ln R_jj| / 8, over all j and QRs.
@@ -180,8 +147,6 @@ public:
     // Scales row r of a and of b by min(1, limit[0] / sqrt(squares[r])). The limit is in backend memory, so that a
     // recorded pass is the same for every limit.
     virtual void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) = 0;
-    // y[i] += x[i].
-    virtual void add(float* y, const float* x, Index count) = 0;
     // out[r, j] = row[j] for each of `rows` rows.
     virtual void repeat_row(Index rows, Index n, const float* row, float* out) = 0;
 
@@ -196,44 +161,19 @@ public:
     virtual void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) = 0;
     // From the adjoints (di, du) of step t computes the adjoint g of the current, and the parts of (di, du) of step t-1
     // that need no recurrence: dv = du (1 - s[t-1]) for reset zero, else du; g = di + (1-beta) dv; di = alpha g; du =
-    // beta dv.
+    // beta dv. time_constants: null, or also these sums.
     virtual void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                      const float* u_before, float* di, float* du, float* g) = 0;
-    // du += psi(u - theta) back, for [rows, n].
-    virtual void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
-                                    float* du) = 0;
-    // The gradients with respect to alpha and beta of one step. Call it before neuron_step_backward changes (di, du):
-    // d_alpha[j] += sum over b of g i_before; d_beta[j] += sum over b of dv (u_before - i_now). [1, n] sums.
-    virtual void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                         const float* i_before, const float* i_now, const float* u_before,
-                                         const float* di, const float* du, SumMatrix d_alpha, SumMatrix d_beta) = 0;
+                                      const float* u_before, float* di, float* du, float* g,
+                                      const TimeConstantSums* time_constants) = 0;
+    // du += psi back + r + e, in this order, with psi = psi(u - theta) and r = from_readout, times psi if the readout
+    // reads spikes. [rows, n] each; back, from_readout and extra (e) may be null: nothing is added.
+    virtual void add_adjoints(const NeuronModel& model, Readout readout, Index rows, Index n, const float* u,
+                              const float* back, const float* from_readout, const float* extra, float* du) = 0;
 
     // ---- whole passes: many steps in one call, when one rank holds all N neurons ------------------------------------
-    // A backend that does not take a shape returns false, and the loop over step operations runs instead. Both give the
-    // same result. The operations take the shapes for which these functions return takes = true:
-    virtual PassRule takes_network(Index /*N*/, Index /*M*/, Index /*O*/) const { return {}; }
-    virtual PassRule takes_steps(Index /*N*/) const { return {}; }
-    //
-    // `steps` times neuron_step, with the recurrent sums. u [steps+1, b, N], u[0] is given. i has the same shape, with
-    // steps `i_stride` apart (0: in place). bits [steps+1, b, spike_words(N)], all written. input [steps, b, N]; w_rec
-    // [N, N].
-    virtual bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
-                               const float* w_rec, const float* input, float* i, Index i_stride, float* u,
-                               std::uint32_t* bits) = 0;
-    // The adjoint: turns (di, du) of the last step, before the readout's part is added, into those of the first.
-    virtual bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
-                                const float* w_rec, const StepsBackward& pass) = 0;
-
-    // The same for networks small enough that fusing inputs and readout saves time.
-    virtual bool forward_network(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*N*/,
-                                 const float* /*w_rec*/, const NetworkForward&) {
-        return false;
-    }
-    virtual bool backward_network(const NeuronModel&, const NeuronVectors&, Index /*b*/, Index /*N*/,
-                                  const float* /*w_rec*/, const NetworkBackward&) {
-        return false;
-    }
-
+    // The passes of the state (state_passes.hpp); a null object where the loop over step operations runs instead. Both
+    // give the same result. The objects allocate their scratch from `memory`.
+    virtual StatePasses state_passes(const StatePlan& plan, Memory& memory) = 0;
     // The whole tangent passes for this plan, with scratch from `memory`.
     virtual TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) = 0;
 

@@ -2,7 +2,7 @@
 // are made on it, they give the memory that a real backend needs. If they run one step, it gives the data that is sent.
 #pragma once
 
-#include "backend/backend.hpp"
+#include "backend/state_passes.hpp"
 #include "backend/tangent_passes.hpp"
 
 #include <cstring>
@@ -46,41 +46,26 @@ public:
     void sum_squares(const float*, Index, double*) override {}
     void row_sum_squares(Index, Index, const float*, const float*, double*) override {}
     void cap_rows(Index, Index, const double*, const float*, float*, float*) override {}
-    void add(float*, const float*, Index) override {}
     void repeat_row(Index, Index, const float*, float*) override {}
     void neuron_step(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*, const float*,
                      const float*, float*, float*) override {}
     void pack_spikes(const NeuronModel&, Index, Index, const float*, std::uint32_t*) override {}
     void count_spikes(Index, Index, const std::uint32_t*, Index, double*) override {}
     void neuron_step_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, float*, float*,
-                              float*) override {}
-    void add_through_spikes(const NeuronModel&, Index, Index, const float*, const float*, float*) override {}
-    void time_constants_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*,
-                                 const float*, const float*, const float*, SumMatrix, SumMatrix) override {}
-    // Whole passes of the same shapes as `like`.
-    PassRule takes_network(Index N, Index M, Index O) const override { return like_.takes_network(N, M, O); }
-    PassRule takes_steps(Index N) const override { return like_.takes_steps(N); }
-    bool forward_steps(const NeuronModel&, const NeuronVectors&, Index, Index, Index N, const float*, const float*,
-                       float*, Index, float*, std::uint32_t*) override {
-        return takes_steps(N).takes;
-    }
-    bool backward_steps(const NeuronModel&, const NeuronVectors&, Index, Index N, const float*,
-                        const StepsBackward&) override {
-        return takes_steps(N).takes;
-    }
-    bool forward_network(const NeuronModel&, const NeuronVectors&, Index, Index N, const float*,
-                         const NetworkForward& pass) override {
-        return takes_network(N, pass.M, pass.O).takes;
-    }
-    bool backward_network(const NeuronModel&, const NeuronVectors&, Index, Index N, const float*,
-                          const NetworkBackward& pass) override {
-        return takes_network(N, pass.M, pass.O).takes;
-    }
+                              float*, const TimeConstantSums*) override {}
+    void add_adjoints(const NeuronModel&, Readout, Index, Index, const float*, const float*, const float*, const float*,
+                      float*) override {}
     // The choice of `like`. The passes take their scratch here and do nothing.
+    StatePasses state_passes(const StatePlan& plan, Memory& memory) override {
+        StatePasses passes = like_.state_passes(plan, memory);
+        silence<const StateForwardCall&>(passes.forward.pass);
+        silence<const StateBackwardCall&, const std::function<void()>&>(passes.backward.pass);
+        return passes;
+    }
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override {
         TangentPasses passes = like_.tangent_passes(plan, memory);
-        silence<TangentForwardCall>(passes.forward.pass);
-        silence<TangentBackwardCall>(passes.backward.pass);
+        silence<const TangentForwardCall&>(passes.forward.pass);
+        silence<const TangentBackwardCall&>(passes.backward.pass);
         return passes;
     }
     void readout_filter(Index, Index, Index, const float*, const float*, const float*, float*) override {}
@@ -106,11 +91,11 @@ public:
 
 private:
     // The pass keeps its scratch and computes nothing.
-    template <class Call, class Pass>
+    template <class... Arguments, class Pass>
     static void silence(std::unique_ptr<Pass>& pass) {
         struct Silent final : Pass {
             explicit Silent(std::unique_ptr<Pass> of) : kept(std::move(of)) {}
-            void run(const Call&) override {}
+            void run(Arguments...) override {}
             std::unique_ptr<Pass> kept;
         };
         if (pass) pass = std::make_unique<Silent>(std::move(pass));

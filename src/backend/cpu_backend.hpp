@@ -38,7 +38,6 @@ public:
     void sum_squares(const float* x, Index count, double* sum) override;
     void row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) override;
     void cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) override;
-    void add(float* y, const float* x, Index count) override;
     void repeat_row(Index rows, Index n, const float* row, float* out) override;
 
     void neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n, const float* input,
@@ -46,24 +45,12 @@ public:
     void pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) override;
     void count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) override;
     void neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                              const float* u_before, float* di, float* du, float* g) override;
-    void add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
-                            float* du) override;
-    void time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                 const float* i_before, const float* i_now, const float* u_before, const float* di,
-                                 const float* du, SumMatrix d_alpha, SumMatrix d_beta) override;
+                              const float* u_before, float* di, float* du, float* g,
+                              const TimeConstantSums* time_constants) override;
+    void add_adjoints(const NeuronModel& model, Readout readout, Index rows, Index n, const float* u, const float* back,
+                      const float* from_readout, const float* extra, float* du) override;
 
-    PassRule takes_network(Index N, Index M, Index O) const override;
-    PassRule takes_steps(Index N) const override;
-    bool forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
-                       const float* w_rec, const float* input, float* i, Index i_stride, float* u,
-                       std::uint32_t* bits) override;
-    bool backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
-                        const StepsBackward& pass) override;
-    bool forward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
-                         const NetworkForward& pass) override;
-    bool backward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N, const float* w_rec,
-                          const NetworkBackward& pass) override;
+    StatePasses state_passes(const StatePlan& plan, Memory& memory) override;
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 
     void readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
@@ -96,6 +83,9 @@ public:
 
     void update(const UpdateRule& rule, Constraint constraint, float gradient_scale, const UpdateView& view) override;
 
+    // cpu_sparse.cpp: add_outer by lists of the entries of x. Returns false if it takes less time by BLAS.
+    bool add_outer_listed(Matrix<const float> y, const Activity& x, Matrix<float> gradient);
+
 private:
     // cpu_products.cpp
     struct Factor {
@@ -114,7 +104,6 @@ private:
     bool list_parts(const Activity& x, Index rows, Index cols, SparseParts& parts);
     bool list_blocks(const Activity& bits, Index rows, Index cols, SparseRows& list);
     bool project_listed(const Weights& w, const Activity& x, Matrix<float> out);
-    bool add_outer_listed(Matrix<const float> y, const Activity& x, Matrix<float> gradient);
 
     // Scratch of at least `count` doubles, kept between calls so that no step allocates.
     double* scratch(int which, Index count);

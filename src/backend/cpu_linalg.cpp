@@ -58,11 +58,6 @@ void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const floa
     }
 }
 
-void CpuBackend::add(float* y, const float* x, Index count) {
-#pragma omp simd
-    for (Index i = 0; i < count; ++i) y[i] += x[i];
-}
-
 void CpuBackend::repeat_row(Index rows, Index n, const float* row, float* out) {
     for (Index r = 0; r < rows; ++r) std::copy_n(row, n, out + r * n);
 }

@@ -1,13 +1,13 @@
 // Whole passes of a small network on the CPU, with its inputs and its readout. A thread takes its sequences from x to y
 // and from dz to all gradients, so that only x, u, spikes and y leave its cache.
-//   forwards   input = W_in x;  a step as in cpu_pass.cpp;  y = W_out z
+//   forwards   input = W_in x;  a step as in cpu_row_pass.cpp;  y = W_out z
 //   backwards  du += W_out' dz;  a step back;  then, from the adjoints g of a slab of steps in cache,
 //              dW_rec' += s g', dW_in += g x', db += g, dW_out += dz z'
 // Gradients are summed over parts of the sequences. The parts do not depend on the number of threads.
 #include "backend/arena.hpp"
-#include "backend/cpu_backend.hpp"
+#include "backend/buffer.hpp"
+#include "backend/cpu_passes.hpp"
 #include "backend/cpu_state_pass.hpp"
-#include "core/error.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -15,10 +15,6 @@
 
 namespace spikefloss {
 namespace {
-
-// Far above these limits one product for all rows, and one thread that sums dW of a block of neurons, should be faster:
-// W' and dW' of the parts no longer fit the caches of a core. Measured only at N = 80 with one input and readout.
-constexpr Index largest_network = 160, largest_side = 8;
 
 constexpr Index most_parts = 8;
 
@@ -34,19 +30,12 @@ std::vector<Columns> panels_in_registers(Index width) {
     return columns;
 }
 
-struct BatchShape {
-    Index b, N, width, M, O;
-    Index parts;
+struct BatchShape : StatePlan {
+    Index width, parts;
     std::vector<Columns> panels;  // of the columns of W'
 
-    BatchShape(Index b_, Index N_, Index M_, Index O_)
-        : b(b_),
-          N(N_),
-          width(padded(N_)),
-          M(M_),
-          O(O_),
-          parts(std::min(b_, most_parts)),
-          panels(panels_in_registers(width)) {}
+    explicit BatchShape(const StatePlan& plan)
+        : StatePlan(plan), width(padded(N)), parts(std::min(b, most_parts)), panels(panels_in_registers(width)) {}
     Index first_of(Index part) const { return b * part / parts; }
 };
 
@@ -71,7 +60,7 @@ void with_network_lanes(Index lanes, Work&& work) {
     }
 }
 
-// Lists the spikes of one sequence, at most largest_network, in `index`. Returns their number.
+// Lists the spikes of one sequence, at most largest_fused_network, in `index`. Returns their number.
 Index list_row(const std::uint32_t* bits, Index words, std::uint16_t* index) {
     Index count = 0;
     for (Index w = 0; w < words; w += 2) {
@@ -136,12 +125,13 @@ double* take_doubles(Arena& arena, Index count) {
 }
 
 // y = W_out z of one sequence and step.
-void read_out(const NeuronModel& model, Index N, const NetworkForward& pass, const float* u, float* y) {
-    const float theta = model.threshold;
-    for (Index o = 0; o < pass.O; ++o) {
-        const float* w = pass.w_out + o * N;
+void read_out(const StatePlan& plan, const StateForwardCall& call, const float* u, float* y) {
+    const float theta = call.model.threshold;
+    const Index N = plan.N;
+    for (Index o = 0; o < plan.O; ++o) {
+        const float* w = call.w_out + o * N;
         float sum = 0.0f;
-        if (pass.readout == Readout::membrane)
+        if (call.readout == Readout::membrane)
 #pragma omp simd reduction(+ : sum)
             for (Index j = 0; j < N; ++j) sum = fmaf(w[j], u[j], sum);
         else
@@ -186,16 +176,14 @@ struct BackwardScratch {
     }
 };
 
-class BackwardPass {
+// The backward pass of one call and thread.
+class BackwardSteps {
 public:
-    BackwardPass(CpuBackend& backend, const BatchShape& shape, const NeuronModel& model, const NeuronVectors& neurons,
-                 const NetworkBackward& pass, const float* panels, const float* w_out, BackwardScratch& scratch,
-                 std::vector<PartGradient>& gradients)
+    BackwardSteps(CpuBackend& backend, const BatchShape& shape, const StateBackwardCall& call, const float* panels,
+                  const float* w_out, BackwardScratch& scratch, std::vector<PartGradient>& gradients)
         : backend_(backend),
           shape_(shape),
-          model_(model),
-          neurons_(neurons),
-          pass_(pass),
+          call_(call),
           panels_(panels),
           w_out_(w_out),
           scratch_(scratch),
@@ -204,8 +192,7 @@ public:
     // Sequences [first, end) of parts [part, next) through all steps.
     template <class S>
     void run(Index part, Index next, Index first, Index end) {
-        const Index steps = pass_.recurrent.steps;
-        for (Index last = steps; last >= 1; last -= slab) {
+        for (Index last = call_.steps; last >= 1; last -= slab) {
             const Index begin = std::max<Index>(1, last - slab + 1);
             for (Index t = last; t >= begin; --t) step<S>(t, t - begin, first, end);
             for (Index q = part; q < next; ++q)
@@ -216,21 +203,19 @@ public:
 
 private:
     float* g_of(Index slot, Index r) const { return scratch_.g + (slot * largest_group + r) * shape_.width; }
-    const float* u_of(Index t, Index s) const { return pass_.recurrent.u + (t * shape_.b + s) * shape_.N; }
+    const float* u_of(Index t, Index s) const { return call_.u + (t * shape_.b + s) * shape_.N; }
 
     template <class S>
     void step(Index t, Index slot, Index first, Index end) {
         const Index b = shape_.b, N = shape_.N, width = shape_.width, O = shape_.O;
         for (Index s = first; s < end; ++s) {
-            if (pass_.dz) combine_rows(O, pass_.dz + ((t - 1) * b + s) * O, w_out_, width, scratch_.from);
-            take_step_back<S>(backend_, model_, neurons_, b, N, pass_.recurrent, t, s,
-                              pass_.dz ? scratch_.from : nullptr, g_of(slot, s - first));
+            if (call_.dz) combine_rows(O, call_.dz + ((t - 1) * b + s) * O, w_out_, width, scratch_.from);
+            take_step_back<S>(backend_, shape_, call_, t, s, call_.dz ? scratch_.from : nullptr, g_of(slot, s - first));
         }
         multiply(end - first, width, N, {g_of(slot, 0), width, 1}, {panels_, tile, N * tile}, scratch_.back, width,
                  false);
         for (Index s = first; s < end; ++s)
-            add_through_psi<S>(model_, N, u_of(t - 1, s), scratch_.back + (s - first) * width,
-                               pass_.recurrent.du + s * N);
+            add_through_psi<S>(call_.model, N, u_of(t - 1, s), scratch_.back + (s - first) * width, call_.du + s * N);
     }
 
     // Adds steps begin..last of sequences [s, end), all of one part. `first` is the group's first sequence.
@@ -238,12 +223,12 @@ private:
         const Index b = shape_.b, N = shape_.N, width = shape_.width, M = shape_.M, O = shape_.O,
                     words = spike_words(N);
         std::fill_n(scratch_.sum, (1 + M + O) * width, 0.0f);
-        std::uint16_t index[largest_network];
+        std::uint16_t index[largest_fused_network];
         for (const Columns& columns : shape_.panels)
             with_network_lanes(columns.size / lane_size, [&](auto lanes) {
                 for (Index t = last; t >= begin; --t)
                     for (Index r = s; r < end; ++r) {
-                        const Index count = list_row(pass_.recurrent.bits + ((t - 1) * b + r) * words, words, index);
+                        const Index count = list_row(call_.bits + ((t - 1) * b + r) * words, words, index);
                         add_to_rows<lanes>(index, count, g_of(t - begin, r - first) + columns.begin,
                                            gradient.w_rec + columns.begin * N);
                     }
@@ -267,13 +252,13 @@ private:
         for (Index j = 0; j < width; ++j) sum[j] += g[j];
         for (Index m = 0; m < M; ++m) {
             sum += width;
-            const float x = pass_.x[before * M + m];
+            const float x = call_.x[before * M + m];
             if (x != 0.0f) add_multiple(width, x, g, sum);
         }
-        for (Index o = 0; o < O && pass_.dz; ++o) {
+        for (Index o = 0; o < O && call_.dz; ++o) {
             sum += width;
-            const float dz = pass_.dz[before * O + o], *u = u_of(t, s);
-            if (pass_.recurrent.readout == Readout::membrane)
+            const float dz = call_.dz[before * O + o], *u = u_of(t, s);
+            if (call_.readout == Readout::membrane)
                 add_multiple(shape_.N, dz, u, sum);
             else
                 add_spikes_of(shape_.N, dz, u, sum);
@@ -284,23 +269,21 @@ private:
         for (Index j = 0; j < count; ++j) sum[j] = fmaf(factor, from[j], sum[j]);
     }
     void add_spikes_of(Index count, float factor, const float* u, float* sum) const {
-        const float theta = model_.threshold;
+        const float theta = call_.model.threshold;
 #pragma omp simd
         for (Index j = 0; j < count; ++j) sum[j] = fmaf(factor, spike(u[j], theta), sum[j]);
     }
 
     CpuBackend& backend_;
     const BatchShape& shape_;
-    const NeuronModel& model_;
-    const NeuronVectors& neurons_;
-    const NetworkBackward& pass_;
+    const StateBackwardCall& call_;
     const float *panels_, *w_out_;  // of W; [O, width]
     BackwardScratch& scratch_;
     std::vector<PartGradient>& gradients_;
 };
 
-// Adds the gradients of the parts, in order, to those of the pass.
-void add_parts(const BatchShape& shape, std::vector<PartGradient>& gradients, const NetworkBackward& pass) {
+// Adds the gradients of the parts, in order, to those of the call.
+void add_parts(const BatchShape& shape, std::vector<PartGradient>& gradients, const StateBackwardCall& call) {
     const Index N = shape.N, width = shape.width, M = shape.M, O = shape.O;
     const PartGradient& total = gradients.front();
     for (std::size_t q = 1; q < gradients.size(); ++q) {
@@ -314,7 +297,7 @@ void add_parts(const BatchShape& shape, std::vector<PartGradient>& gradients, co
         add(total.w_in, gradients[q].w_in, M);
         add(total.w_out, gradients[q].w_out, O);
     }
-    const SumMatrix &dw = pass.recurrent.d_w_rec, &db = pass.d_bias, &dw_in = pass.d_w_in, &dw_out = pass.d_w_out;
+    const SumMatrix &dw = call.d_w_rec, &db = call.d_bias, &dw_in = call.d_w_in, &dw_out = call.d_w_out;
     for (const Columns& columns : shape.panels)
         add_transposed(total.w_rec + columns.begin * N, N, columns.size, std::min(columns.size, N - columns.begin),
                        static_cast<float*>(dw.data) + columns.begin * dw.stride, dw.stride);
@@ -323,88 +306,112 @@ void add_parts(const BatchShape& shape, std::vector<PartGradient>& gradients, co
         add_to(static_cast<float*>(db.data)[j], total.bias[j]);
         for (Index m = 0; m < M; ++m)
             add_to(static_cast<float*>(dw_in.data)[j * dw_in.stride + m], total.w_in[m * width + j]);
-        for (Index o = 0; o < O && pass.dz; ++o)
+        for (Index o = 0; o < O && call.dz; ++o)
             add_to(static_cast<float*>(dw_out.data)[o * dw_out.stride + j], total.w_out[o * width + j]);
     }
 }
 
+class NetworkForward final : public StateForward {
+public:
+    NetworkForward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
+        : backend_(backend),
+          shape_(plan),
+          rows_(memory, plan.N * shape_.width),
+          w_in_(memory, (plan.M + 1) * shape_.width),
+          of_threads_(memory, backend.threads() * own()) {}
+
+    void run(const StateForwardCall& call) override {
+        pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), rows_.data());
+        pack_transposed_rows(call.w_in, shape_.N, shape_.M, shape_.width, w_in_.data());
+        const Index parts = shape_.parts, threads = std::max<Index>(1, std::min<Index>(backend_.threads(), parts));
+#pragma omp parallel for num_threads(static_cast <int>(threads)) schedule(static) if (threads > 1)
+        for (Index thread = 0; thread < threads; ++thread)
+            for_every_group(shape_, parts * thread / threads, parts * (thread + 1) / threads,
+                            [&](Index, Index, Index first, Index end) { run_group(call, thread, first, end); });
+    }
+
+private:
+    // Floats of a thread: the input and the recurrent sum of a neuron, each with a line of cache to its neighbours.
+    Index own() const { return 2 * (shape_.width + 16); }
+
+    // Sequences [first, end) through all steps.
+    void run_group(const StateForwardCall& call, Index thread, Index first, Index end) {
+        const Index b = shape_.b, N = shape_.N, M = shape_.M, width = shape_.width, words = spike_words(N);
+        const float theta = call.model.threshold;
+        float *input = of_threads_.data() + thread * own(), *sum = input + own() / 2;
+        float* y = static_cast<float*>(call.y.data);
+        std::uint16_t index[largest_fused_network];
+        for (Index s = first; s < end; ++s) pack_row(call.u + s * N, N, theta, call.bits + s * words);
+        for (Index t = 0; t < call.steps; ++t)
+            for (Index s = first; s < end; ++s) {
+                const Index here = t * b + s, next = here + b;
+                const Index count = list_row(call.bits + here * words, words, index);
+                for (const Columns& columns : shape_.panels)
+                    with_network_lanes(columns.size / lane_size, [&](auto lanes) {
+                        add_rows<lanes>(index, count, rows_.data() + columns.begin * N, sum + columns.begin);
+                    });
+                combine_rows(M, call.x + here * M, w_in_.data(), width, input);
+                take_step(call.model, call.neurons, N, input, sum, call.i + t * call.i_stride + s * N,
+                          call.u + here * N, call.i + (t + 1) * call.i_stride + s * N, call.u + next * N);
+                pack_row(call.u + next * N, N, theta, call.bits + next * words);
+                if (!call.again) read_out(shape_, call, call.u + next * N, y + here * shape_.O);
+            }
+    }
+
+    CpuBackend& backend_;
+    BatchShape shape_;
+    Buffer<float> rows_, w_in_;  // W' in panels; W_in' [M + 1, width]
+    Buffer<float> of_threads_;
+};
+
+class NetworkBackward final : public StateBackward {
+public:
+    NetworkBackward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
+        : backend_(backend),
+          shape_(plan),
+          panels_(memory, plan.N * shape_.width),
+          w_out_(memory, (plan.O + 1) * shape_.width),
+          scratch_(memory, shape_.parts * PartGradient::bytes(shape_) +
+                               backend.threads() * BackwardScratch::bytes(shape_) + 64) {}
+
+    void run(const StateBackwardCall& call, const std::function<void()>& /*recurrent_done*/) override {
+        if (shape_.b == 0) return;
+        Arena arena(scratch_.data());
+        pack_panels(call.w_rec, shape_.N, false, panels_.data());
+        pack_rows_padded(call.w_out, shape_.O, shape_.N, shape_.width, w_out_.data());
+        const Index parts = shape_.parts, threads = std::min<Index>(backend_.threads(), parts);
+        std::vector<PartGradient> gradients;
+        for (Index part = 0; part < parts; ++part) gradients.emplace_back(arena, shape_);
+        std::vector<BackwardScratch> own;
+        for (Index thread = 0; thread < threads; ++thread) own.emplace_back(arena, shape_);
+        with_surrogate(call.model.surrogate, [&](auto surrogate) {
+            using S = decltype(surrogate);
+#pragma omp parallel for num_threads(static_cast <int>(threads)) schedule(static) if (threads > 1)
+            for (Index thread = 0; thread < threads; ++thread) {
+                BackwardSteps steps(backend_, shape_, call, panels_.data(), w_out_.data(),
+                                    own[static_cast<std::size_t>(thread)], gradients);
+                for_every_group(
+                    shape_, parts * thread / threads, parts * (thread + 1) / threads,
+                    [&](Index part, Index next, Index first, Index end) { steps.run<S>(part, next, first, end); });
+            }
+        });
+        add_parts(shape_, gradients, call);
+    }
+
+private:
+    CpuBackend& backend_;
+    BatchShape shape_;
+    Buffer<float> panels_, w_out_;   // of W; [O + 1, width]
+    Buffer<unsigned char> scratch_;  // of the parts and the threads
+};
+
 }  // namespace
 
-PassRule CpuBackend::takes_network(Index N, Index M, Index O) const {
-    static const std::string what = fmt::format("up to {} neurons, {} inputs and {} readouts, with float32 sums",
-                                                largest_network, largest_side, largest_side);
-    return {sums_ == Sums::float32 && N <= largest_network && M <= largest_side && O <= largest_side, what};
+std::unique_ptr<StateForward> network_forward(CpuBackend& backend, const StatePlan& plan, Memory& memory) {
+    return std::make_unique<NetworkForward>(backend, plan, memory);
 }
-
-bool CpuBackend::forward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
-                                 const float* w_rec, const NetworkForward& pass) {
-    if (!takes_network(N, pass.M, pass.O).takes) return false;
-    const BatchShape shape(b, N, pass.M, pass.O);
-    const Index width = shape.width, words = spike_words(N), M = pass.M, O = pass.O;
-    const Index own = 4 * 2 * width + 2 * 64;
-    Arena arena(scratch(0, (4 * (N + M + 1) * width + 2 * 64 + threads_ * own) / 8 + 16));
-    float *rows = arena.take<float>(N * width), *w_in = arena.take<float>((M + 1) * width);
-    pack_transposed(1, {w_rec, N, N}, static_cast<Index>(shape.panels.size()), rows);
-    pack_transposed_rows(pass.w_in, N, M, width, w_in);
-    float* const scratch_of_threads = arena.take<float>(threads_ * own / 4);
-    const Index parts = shape.parts, threads = std::max<Index>(1, std::min<Index>(threads_, parts));
-#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
-    for (Index thread = 0; thread < threads; ++thread) {
-        float *input = scratch_of_threads + thread * own / 4, *sum = input + width;
-        std::uint16_t index[largest_network];
-        for_every_group(
-            shape, parts * thread / threads, parts * (thread + 1) / threads, [&](Index, Index, Index first, Index end) {
-                for (Index s = first; s < end; ++s) pack_row(pass.u + s * N, N, model.threshold, pass.bits + s * words);
-                for (Index t = 0; t < pass.steps; ++t)
-                    for (Index s = first; s < end; ++s) {
-                        const Index here = t * b + s, next = here + b;
-                        const Index count = list_row(pass.bits + here * words, words, index);
-                        for (const Columns& columns : shape.panels)
-                            with_network_lanes(columns.size / lane_size, [&](auto lanes) {
-                                add_rows<lanes>(index, count, rows + columns.begin * N, sum + columns.begin);
-                            });
-                        combine_rows(M, pass.x + here * M, w_in, width, input);
-                        take_step(model, neurons, N, input, sum, pass.i + t * pass.i_stride + s * N, pass.u + here * N,
-                                  pass.i + (t + 1) * pass.i_stride + s * N, pass.u + next * N);
-                        pack_row(pass.u + next * N, N, model.threshold, pass.bits + next * words);
-                        if (pass.y) read_out(model, N, pass, pass.u + next * N, pass.y + here * O);
-                    }
-            });
-    }
-    return true;
-}
-
-bool CpuBackend::backward_network(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
-                                  const float* w_rec, const NetworkBackward& pass) {
-    if (!takes_network(N, pass.M, pass.O).takes) return false;
-    if (b == 0) return true;
-    const BatchShape shape(b, N, pass.M, pass.O);
-    const Index width = shape.width, parts = shape.parts;
-    Arena arena(scratch(0, (4 * (N + pass.O + 1) * width + 2 * 64 + parts * PartGradient::bytes(shape) +
-                            threads_ * BackwardScratch::bytes(shape)) /
-                                   8 +
-                               16));
-    float *panels = arena.take<float>(N * width), *w_out = arena.take<float>((pass.O + 1) * width);
-    pack_panels(w_rec, N, false, panels);
-    pack_rows_padded(pass.w_out, pass.O, N, width, w_out);
-    std::vector<PartGradient> gradients;
-    for (Index part = 0; part < parts; ++part) gradients.emplace_back(arena, shape);
-    std::vector<BackwardScratch> own;
-    for (int thread = 0; thread < threads_; ++thread) own.emplace_back(arena, shape);
-    const Index threads = std::min<Index>(threads_, parts);
-    with_surrogate(model.surrogate, [&](auto surrogate) {
-        using S = decltype(surrogate);
-#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
-        for (Index thread = 0; thread < threads; ++thread) {
-            BackwardPass backward(*this, shape, model, neurons, pass, panels, w_out,
-                                  own[static_cast<std::size_t>(thread)], gradients);
-            for_every_group(
-                shape, parts * thread / threads, parts * (thread + 1) / threads,
-                [&](Index part, Index next, Index first, Index end) { backward.run<S>(part, next, first, end); });
-        }
-    });
-    add_parts(shape, gradients, pass);
-    return true;
+std::unique_ptr<StateBackward> network_backward(CpuBackend& backend, const StatePlan& plan, Memory& memory) {
+    return std::make_unique<NetworkBackward>(backend, plan, memory);
 }
 
 }  // namespace spikefloss

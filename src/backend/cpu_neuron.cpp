@@ -50,9 +50,28 @@ void CpuBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits
 }
 
 void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                      const float* u_before, float* di, float* du, float* g) {
+                                      const float* u_before, float* di, float* du, float* g,
+                                      const TimeConstantSums* time_constants) {
     const float theta = model.threshold;
     const Reset reset = model.reset;
+    // Sequences in order, so that the sums do not depend on the number of threads.
+    const auto add_time_constants = [&](auto* alpha_sum, auto* beta_sum) {
+        using T = std::remove_pointer_t<decltype(alpha_sum)>;
+        for (Index s = 0; s < b; ++s)
+            for (Index j = 0; j < n; ++j) {
+                const Index at = s * n + j;
+                const float dv = du[at] * reset_factor(reset, spike(u_before[at], theta));
+                const float current = fmaf(1.0f - neurons.beta[j], dv, di[at]);
+                alpha_sum[j] += static_cast<T>(current) * time_constants->i_before[at];
+                beta_sum[j] += static_cast<T>(dv) * (u_before[at] - time_constants->i_now[at]);
+            }
+    };
+    if (time_constants && time_constants->d_alpha.type == Scalar::float32)
+        add_time_constants(static_cast<float*>(time_constants->d_alpha.data),
+                           static_cast<float*>(time_constants->d_beta.data));
+    else if (time_constants)
+        add_time_constants(static_cast<double*>(time_constants->d_alpha.data),
+                           static_cast<double*>(time_constants->d_beta.data));
 #pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
     for (Index s = 0; s < b; ++s) {
         const Index row = s * n;
@@ -67,37 +86,27 @@ void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVect
     }
 }
 
-void CpuBackend::add_through_spikes(const NeuronModel& model, Index rows, Index n, const float* u, const float* back,
-                                    float* du) {
+void CpuBackend::add_adjoints(const NeuronModel& model, Readout readout, Index rows, Index n, const float* u,
+                              const float* back, const float* from_readout, const float* extra, float* du) {
     const float theta = model.threshold, g = model.sharpness;
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
 #pragma omp parallel for num_threads(threads_) if (rows * n > parallel_elements)
-        for (Index r = 0; r < rows; ++r)
+        for (Index r = 0; r < rows; ++r) {
+            const Index begin = r * n, end = begin + n;
+            const auto add = [&](const float* part) {
 #pragma omp simd
-            for (Index j = r * n; j < (r + 1) * n; ++j) du[j] = fmaf(S::psi(u[j] - theta, g), back[j], du[j]);
-    });
-}
-
-void CpuBackend::time_constants_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                         const float* i_before, const float* i_now, const float* u_before,
-                                         const float* di, const float* du, SumMatrix d_alpha, SumMatrix d_beta) {
-    const auto add_to = [&](auto* alpha_sum, auto* beta_sum) {
-        using T = std::remove_pointer_t<decltype(alpha_sum)>;
-        for (Index s = 0; s < b; ++s) {
-            const Index row = s * n;
-            for (Index j = 0; j < n; ++j) {
-                const float dv = du[row + j] * reset_factor(model.reset, spike(u_before[row + j], model.threshold));
-                const float g = fmaf(1.0f - neurons.beta[j], dv, di[row + j]);
-                alpha_sum[j] += static_cast<T>(g) * i_before[row + j];
-                beta_sum[j] += static_cast<T>(dv) * (u_before[row + j] - i_now[row + j]);
-            }
+                for (Index j = begin; j < end; ++j) du[j] += part[j];
+            };
+            const auto add_times_psi = [&](const float* part) {
+#pragma omp simd
+                for (Index j = begin; j < end; ++j) du[j] = fmaf(S::psi(u[j] - theta, g), part[j], du[j]);
+            };
+            if (back) add_times_psi(back);
+            if (from_readout) readout == Readout::spikes ? add_times_psi(from_readout) : add(from_readout);
+            if (extra) add(extra);
         }
-    };
-    if (d_alpha.type == Scalar::float32)
-        add_to(static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
-    else
-        add_to(static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
+    });
 }
 
 }  // namespace spikefloss

@@ -1,9 +1,29 @@
 // The whole passes of the CPU backend: which there are, and what they take.
-#include "backend/cpu_backend.hpp"
+#include "backend/cpu_passes.hpp"
 #include "backend/cpu_tangent_pass.hpp"
 
 namespace spikefloss {
 namespace {
+
+// Far above these limits one product for all rows, and one thread that sums dW of a block of neurons, should be faster:
+// W' and dW' of the parts no longer fit the caches of a core. Measured only at N = 80 with one input and readout.
+constexpr std::string_view network_limits = "up to 160 neurons, 8 inputs and 8 readouts, with float32 sums";
+bool fits_network(CpuBackend& backend, const StatePlan& plan) {
+    return backend.sums() == Sums::float32 && plan.N <= largest_fused_network && plan.M <= largest_side &&
+           plan.O <= largest_side;
+}
+
+// W and its panels are in memory at the same time.
+constexpr std::string_view row_limits = "up to 8192 neurons, with float32 sums";
+bool fits_rows(CpuBackend& backend, const StatePlan& plan) { return backend.sums() == Sums::float32 && plan.N <= 8192; }
+
+template <class Pass>
+using StateCandidate = Candidate<Pass, StatePlan, CpuBackend>;
+
+constexpr StateCandidate<StateForward> state_forward[] = {{"network", network_limits, fits_network, network_forward},
+                                                       {"rows", row_limits, fits_rows, row_forward}};
+constexpr StateCandidate<StateBackward> state_backward[] = {{"network", network_limits, fits_network, network_backward},
+                                                         {"rows", row_limits, fits_rows, row_backward}};
 
 // W fits the second-level cache of a core. Above this, one product for the vectors of all sequences is better.
 bool fits_cache(CpuBackend& backend, const TangentPlan& plan) {
@@ -18,9 +38,13 @@ constexpr Candidate<TangentBackward, TangentPlan, CpuBackend> tangent_backward[]
 
 }  // namespace
 
+StatePasses CpuBackend::state_passes(const StatePlan& plan, Memory& memory) {
+    return {choose(state_forward, *this, plan, memory), choose_backward(state_backward, *this, plan, memory)};
+}
+
 TangentPasses CpuBackend::tangent_passes(const TangentPlan& plan, Memory& memory) {
-    return {choose<TangentForward, TangentPlan, CpuBackend>(tangent_forward, *this, plan, memory),
-            choose<TangentBackward, TangentPlan, CpuBackend>(tangent_backward, *this, plan, memory)};
+    return {choose(tangent_forward, *this, plan, memory),
+            choose(tangent_backward, *this, plan, memory)};
 }
 
 }  // namespace spikefloss

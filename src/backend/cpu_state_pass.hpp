@@ -3,6 +3,7 @@
 
 #include "backend/cpu_backend.hpp"
 #include "backend/cpu_sparse.hpp"
+#include "backend/state_passes.hpp"
 
 #include <cmath>
 
@@ -44,33 +45,34 @@ inline void take_step(const NeuronModel& model, const NeuronVectors& neurons, In
     }
 }
 
-// Adjoints of sequence s at step t of the pass: adds the gradients from the readout and the tangents, then computes the
-// step backwards without the recurrence. from_readout may be null. g is written.
+// Adjoints of sequence s at step t of the call: adds the gradients from the readout and the tangents, then computes the
+// step backwards without the recurrence. from_readout may be null, or g. g is written.
 template <class S>
-void take_step_back(CpuBackend& backend, const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
-                    const StepsBackward& pass, Index t, Index s, const float* from_readout, float* g) {
-    const float theta = model.threshold, sharpness = model.sharpness;
-    const Reset reset = model.reset;
-    const Index now = (t * b + s) * N, before = now - b * N;
-    float *di = pass.di + s * N, *du = pass.du + s * N;
-    if (from_readout && pass.readout == Readout::membrane)
+void take_step_back(CpuBackend& backend, const StatePlan& plan, const StateBackwardCall& call, Index t, Index s,
+                    const float* from_readout, float* g) {
+    const float theta = call.model.threshold, sharpness = call.model.sharpness;
+    const NeuronVectors& neurons = call.neurons;
+    const Reset reset = call.model.reset;
+    const Index b = plan.b, N = plan.N, now = (t * b + s) * N, before = now - b * N;
+    float *di = call.di + s * N, *du = call.du + s * N;
+    if (from_readout && call.readout == Readout::membrane)
 #pragma omp simd
         for (Index j = 0; j < N; ++j) du[j] += from_readout[j];
-    if (from_readout && pass.readout == Readout::spikes)
+    if (from_readout && call.readout == Readout::spikes)
 #pragma omp simd
-        for (Index j = 0; j < N; ++j) du[j] = fmaf(S::psi(pass.u[now + j] - theta, sharpness), from_readout[j], du[j]);
-    if (pass.extra)
+        for (Index j = 0; j < N; ++j) du[j] = fmaf(S::psi(call.u[now + j] - theta, sharpness), from_readout[j], du[j]);
+    if (call.extra)
 #pragma omp simd
-        for (Index j = 0; j < N; ++j) du[j] += pass.extra[now + j];
-    if (pass.squares || pass.adjoint_limit) {
+        for (Index j = 0; j < N; ++j) du[j] += call.extra[now + j];
+    if (call.squares || call.adjoint_limit) {
         double square = 0.0;
         backend.row_sum_squares(1, N, di, du, &square);
-        if (pass.squares) pass.squares[t * b + s] = square;
-        if (pass.adjoint_limit) backend.cap_rows(1, N, &square, pass.adjoint_limit, di, du);
+        if (call.squares) call.squares[t * b + s] = square;
+        if (call.adjoint_limit) backend.cap_rows(1, N, &square, call.adjoint_limit, di, du);
     }
 #pragma omp simd
     for (Index j = 0; j < N; ++j) {
-        const float dv = du[j] * reset_factor(reset, spike(pass.u[before + j], theta));
+        const float dv = du[j] * reset_factor(reset, spike(call.u[before + j], theta));
         const float current = fmaf(1.0f - neurons.beta[j], dv, di[j]);
         g[j] = current;
         di[j] = neurons.alpha[j] * current;

@@ -4,8 +4,8 @@
 
 #include "backend/memory.hpp"
 
+#include <cstddef>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -18,8 +18,8 @@ struct Chosen {
     std::string text() const { return name + " (" + why + ")"; }
 };
 
-// `Of` is the backend, whose limits and resources a pass uses. Its scratch comes from the Memory, which is another one
-// in a memory plan.
+// `Of` is the backend, whose limits, operations and resources a pass uses. Its scratch comes from the Memory, which is
+// another one in a memory plan.
 template <class Pass, class Plan, class Of>
 struct Candidate {
     std::string_view name, limits;  // "whole recurrence", "up to 512 neurons, with float32 sums"
@@ -33,17 +33,17 @@ std::unique_ptr<Pass> make_pass(Of& backend, const Plan& plan, Memory& memory) {
 }
 
 // The first candidate that fits.
-template <class Pass, class Plan, class Of>
-Chosen<Pass> choose(std::span<const Candidate<Pass, Plan, Of>> candidates, Of& backend, const Plan& plan,
+template <class Pass, class Plan, class Of, std::size_t count>
+Chosen<Pass> choose(const Candidate<Pass, Plan, Of> (&candidates)[count], Of& backend, const Plan& plan,
                     Memory& memory) {
-    std::string limits;
-    for (const auto& candidate : candidates) {
-        if (candidate.fits(backend, plan))
-            return {candidate.make(backend, plan, memory), std::string(candidate.name),
-                    "one rank holds all neurons; taken " + std::string(candidate.limits)};
-        limits += (limits.empty() ? "" : ", or ") + std::string(candidate.limits);
+    std::string limits;  // of the candidates that do not fit
+    for (const auto& [name, limit, fits, make] : candidates) {
+        if (fits(backend, plan))
+            return {make(backend, plan, memory), std::string(name),
+                    "one rank holds all neurons; " + limits + "taken " + std::string(limit)};
+        limits += std::string(name) + " is taken " + std::string(limit) + "; ";
     }
-    return {.why = "whole passes are taken " + (limits.empty() ? "by other backends" : limits)};
+    return {.why = limits.substr(0, limits.size() - 2)};
 }
 
 }  // namespace spikefloss

@@ -187,7 +187,7 @@ int spectrum(const ProcessGrid& everyone, const FileCommand& command) {
     TangentOptions options;
     grid.agree([&] { options = tangent_options(command, in); });
 
-    StatePass state(*session.backend, grid, in.network.layout.shape(), T, in.mine.size(), false);
+    StatePass state(*session.backend, grid, in.network.layout.shape(), T, in.mine.size());
     std::unique_ptr<TangentPass> tangents;
     grid.agree([&] {
         tangents = std::make_unique<TangentPass>(*session.backend, grid, in.network, options, T, in.mine.size(), false);
@@ -230,15 +230,14 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
                     "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or use "
                     "--penalty floss, which needs neither");
         });
-        StatePass state(backend, grid, shape, T, b, true);
+        StatePass state(backend, grid, shape, T, b, {.time_constants = true});
         LossPass task(backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
         task.load(batch);
         state.forward(in.network, x.data());
         require_finite_states(session, in, state);
         const Outcome outcome = task.evaluate(state.tape().readout.data(), B);
         loss = outcome.loss;
-        state.backward(in.network, x.data(), {.dy = task.dy(), .time_constants = true, .state_norms = true},
-                       gradient.start());
+        state.backward(in.network, x.data(), {.dy = task.dy(), .state_norms = true}, gradient.start());
         state_norm = state.state_gradient_norm();
     } else {
         FlossingOptions options;

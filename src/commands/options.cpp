@@ -89,6 +89,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.batch = config.train.batch;
     options.adjoint_cap = config.train.adjoint_cap;
     options.tape = config.train.tape;
+    options.whole_passes = config.parallel.passes == PassKind::automatic;
     // A held-out data set is used once, as a whole; a generated task gives this many fresh batches.
     const Index held_out = task.dataset_size(Purpose::test);
     options.test_sequences = held_out > 0 ? held_out : config.train.test_batches * options.batch;

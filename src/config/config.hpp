@@ -130,6 +130,7 @@ struct ParallelConfig {
     BackendKind backend = BackendKind::automatic;
     CommKind comm = CommKind::automatic;
     std::int64_t threads = 0;  // per rank; 0: cores / ranks
+    PassKind passes = PassKind::automatic;
 };
 
 struct WatchdogConfig {

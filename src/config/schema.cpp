@@ -319,6 +319,10 @@ void add_rest(std::vector<Key>& keys, Config& config) {
                  "Communication between ranks. mpi: from the memory of CPUs; nccl: from GPU to GPU; staged: from GPUs "
                  "through the memory of CPUs, so that ranks can share a GPU; auto: mpi with cpu, nccl with cuda.");
     parallel.add("threads", p.threads, "Threads per rank; 0: the machine's cores divided by its ranks.", {0, 4096});
+    parallel.add(
+        "passes", p.passes,
+        "How many steps an operation of states and tangents takes. auto: all steps of a chunk where the device "
+        "has such a pass for the network; loop: one step. The log of a run names the passes.");
 
     Section watchdog(keys, "watchdog");
     watchdog.add("seconds", config.watchdog.seconds,

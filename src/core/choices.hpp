@@ -141,6 +141,10 @@ template <>
 inline constexpr Named<CommKind> choices<CommKind>[] = {
     {CommKind::automatic, "auto"}, {CommKind::mpi, "mpi"}, {CommKind::nccl, "nccl"}, {CommKind::staged, "staged"}};
 
+enum class PassKind { automatic, loop };
+template <>
+inline constexpr Named<PassKind> choices<PassKind>[] = {{PassKind::automatic, "auto"}, {PassKind::loop, "loop"}};
+
 // The values are the numbers of the signals.
 enum class StopSignal : int { usr1 = SIGUSR1, usr2 = SIGUSR2, term = SIGTERM, hup = SIGHUP, xcpu = SIGXCPU };
 template <>

@@ -20,6 +20,7 @@ struct SumMatrix {
     void* data;
     Scalar type;
     Index rows, cols, stride;
+    bool operator==(const SumMatrix&) const = default;
 };
 
 // A [rows, cols] matrix whose rows start `stride` elements apart.

@@ -26,7 +26,8 @@ FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Netw
       batch_(batch),
       mine_(grid.sequences_of(batch)),
       q0_(std::move(q0)),
-      state_(backend, grid, network.layout.shape(), T, mine_.size(), options_.time_constants),
+      state_(backend, grid, network.layout.shape(), T, mine_.size(),
+             {.time_constants = options_.time_constants, .whole_passes = options_.tangent.whole_passes}),
       tangents_(backend, grid, network, options_.tangent, T, mine_.size(), true),
       extra_(backend, (T + 1) * mine_.size() * network.n()) {}
 
@@ -54,7 +55,6 @@ PenaltyValue FlossingPass::run(const Network& network, const float* x, const Pen
     extra_.zero();
     tangents_.backward(network, state_, d_exponents, options_.time_constants, gradient, extra_.data());
     through.extra = extra_.data();
-    through.time_constants = options_.time_constants;
     if (options_.through_state) state_.backward(network, x, through, gradient);
     return value;
 }

@@ -22,6 +22,7 @@ struct NeuronModel {
     Reset reset = Reset::zero;
     Surrogate surrogate = Surrogate::fast_sigmoid;
     float sharpness = 5.0f;  // g
+    bool operator==(const NeuronModel&) const = default;
 };
 
 SPIKEFLOSS_HD float spike(float u, float theta) { return u > theta ? 1.0f : 0.0f; }

@@ -40,14 +40,17 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
       optimiser_(backend, network_.layout, options_.optimiser),
       floss_optimiser_(backend, network_.layout, options_.floss_optimiser),
       mine_(grid.sequences_of(options_.batch)),
-      pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(), trains_time_constants(optimiser_),
-            options_.tape),
+      pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(),
+            {.time_constants = trains_time_constants(optimiser_),
+             .tape = options_.tape,
+             .whole_passes = options_.whole_passes}),
       loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), task.loss()),
       square_(backend, 1) {
     if (!start.task.first.empty()) optimiser_.restore(start.task);
     if (!start.floss.first.empty()) floss_optimiser_.restore(start.floss);
     if (schedule_.enabled()) {
         const BlockRange sequences = grid.sequences_of(options_.floss_batch);
+        options_.flossing.tangent.whole_passes = options_.whole_passes;
         options_.flossing.time_constants =
             trains_time_constants(floss_optimiser_) ||
             (options_.floss_schedule.joint_weight > 0.0 && trains_time_constants(optimiser_));
@@ -129,8 +132,7 @@ StepReport Trainer::train_step() {
     pass_.forward(network_, loss_.x());
     report.outcome = loss_.evaluate(pass_.tape().readout.data(), options_.batch);
     const bool joint = schedule_.joint(progress_);
-    BackwardOptions options{
-        .dy = loss_.dy(), .adjoint_limit = adjoint_limit(), .time_constants = trains_time_constants(optimiser_)};
+    BackwardOptions options{.dy = loss_.dy(), .adjoint_limit = adjoint_limit()};
     if (!joint) options.complete = [this](auto parameters) { gradient_.complete(parameters); };
     SumBuffer& gradient = gradient_.start();
     pass_.backward(network_, loss_.x(), options, gradient);
@@ -209,9 +211,9 @@ Trainer::Measurement& Trainer::measurement() {
         const DiagnosticsOptions& d = options_.diagnostics;
         const Index T = task_.steps(), b = grid_.sequences_of(d.batch).size();
         const TangentOptions tangent{d.exponents, d.warmup, d.qr_interval, options_.flossing.tangent.reset,
-                                     options_.flossing.tangent.whole_passes};
+                                     options_.whole_passes};
         measurement_ = std::unique_ptr<Measurement>(new Measurement{
-            StatePass(backend_, grid_, network_.layout.shape(), T, b, false),
+            StatePass(backend_, grid_, network_.layout.shape(), T, b, {.whole_passes = options_.whole_passes}),
             LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), task_.loss()),
             TangentPass(backend_, grid_, network_, tangent, T, b, false), SumBuffer(backend_, network_.layout.size())});
     }
@@ -282,14 +284,13 @@ double Trainer::measure_adaptive() {
 }
 
 std::vector<std::pair<std::string, std::string>> Trainer::passes() const {
-    std::vector<std::pair<std::string, std::string>> all = {
-        {"states forwards", pass_.forward_choice().text()},
-        {"states backwards", pass_.backward_choice(trains_time_constants(optimiser_)).text()}};
+    std::vector<std::pair<std::string, std::string>> all = {{"states forwards", pass_.passes().forward.text()},
+                                                            {"states backwards", pass_.passes().backward.text()}};
     const bool time_constants = options_.flossing.time_constants;
     if (flossing_) {
-        all.emplace_back("flossing, states forwards", flossing_->state().forward_choice().text());
-        if (options_.flossing.through_state)
-            all.emplace_back("flossing, states backwards", flossing_->state().backward_choice(time_constants).text());
+        const StatePasses& states = flossing_->state().passes();
+        all.emplace_back("flossing, states forwards", states.forward.text());
+        if (options_.flossing.through_state) all.emplace_back("flossing, states backwards", states.backward.text());
         all.emplace_back("flossing, tangents forwards", flossing_->tangents().forward_text());
         all.emplace_back("flossing, tangents backwards", flossing_->tangents().backward_text(time_constants));
     }

@@ -24,6 +24,7 @@ struct TrainerOptions {
     Index batch = 16;                // B
     double adjoint_cap = 0.0;        // in units of one readout injection; 0: off
     TapeKind tape = TapeKind::full;  // of the task's training pass
+    bool whole_passes = true;        // of states and tangents; false: always the loop over steps
     Index test_sequences = 16;       // of an evaluation, taken in batches of B; the last may be partial
     OptimiserOptions optimiser;
     Index floss_batch = 1;

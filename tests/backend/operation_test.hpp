@@ -58,11 +58,6 @@ inline Floats dyadic_floats(Index count, std::uint64_t seed) {
     return values;
 }
 
-// Neuron j of a row of bits [rows, words of n].
-inline double spike_of(const std::vector<std::uint32_t>& bits, Index n, Index row, Index j) {
-    return bits[static_cast<std::size_t>(row * spike_words(n) + j / 32)] >> (j % 32) & 1u;
-}
-
 inline Doubles widened(const Floats& values) { return {values.begin(), values.end()}; }
 
 // Every |actual - expected| <= tolerance (1 + |expected|); reports the first violation. NaN never passes.

@@ -74,7 +74,8 @@ TEST_P(Adjoints, StepOfTheState) {
                 // J (x_i, x_u, x_input) = step(at + x) - step(at), where the spikes change by psi x_u.
                 Buffer<float> moved_spikes(backend, count);
                 const Buffer<float> x_u_(backend, x_u);
-                backend.add_through_spikes(net.model, b, n, u_.data(), x_u_.data(), moved_spikes.data());
+                backend.add_adjoints(net.model, Readout::membrane, b, n, u_.data(), x_u_.data(), nullptr, nullptr,
+                                     moved_spikes.data());
                 const Floats recurrent = times_transposed(b, n, moved_spikes, w).to_host();
                 const State before = step(backend, net, b, n, input, zeros, i, net.u),
                             after =
@@ -84,9 +85,11 @@ TEST_P(Adjoints, StepOfTheState) {
 
                 const Constants constants(backend, net);
                 Buffer<float> di(backend, y_i), du(backend, y_u), g(backend, count);
-                backend.neuron_step_backward(net.model, constants, b, n, u_.data(), di.data(), du.data(), g.data());
+                backend.neuron_step_backward(net.model, constants, b, n, u_.data(), di.data(), du.data(), g.data(),
+                                             nullptr);
                 const Buffer<float> back = times(b, n, g, w);
-                backend.add_through_spikes(net.model, b, n, u_.data(), back.data(), du.data());
+                backend.add_adjoints(net.model, Readout::membrane, b, n, u_.data(), back.data(), nullptr, nullptr,
+                                     du.data());
                 expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u),
                                       dot(x_i, di.to_host()) + dot(x_u, du.to_host()) + dot(x_input, g.to_host()),
                                       (norm(before.current) + norm(jx_i) + norm(jx_u)) * (norm(y_i) + norm(y_u)));
@@ -111,11 +114,11 @@ TEST_P(Adjoints, TimeConstants) {
                         of_beta = step(backend, other_beta, b, n, input, zeros, i, net.u);
 
             const Constants constants(backend, net);
-            const Buffer<float> i_(backend, i), i_now(backend, at.current), u_(backend, net.u), di(backend, y_i),
-                du(backend, y_u);
+            const Buffer<float> i_(backend, i), i_now(backend, at.current), u_(backend, net.u);
+            Buffer<float> di(backend, y_i), du(backend, y_u), g(backend, count);
             SumBuffer d_alpha(backend, n), d_beta(backend, n);
-            backend.time_constants_backward(net.model, constants, b, n, i_.data(), i_now.data(), u_.data(), di.data(),
-                                            du.data(), d_alpha.matrix(1, n), d_beta.matrix(1, n));
+            const TimeConstantSums sums{i_.data(), i_now.data(), d_alpha.matrix(1, n), d_beta.matrix(1, n)};
+            backend.neuron_step_backward(net.model, constants, b, n, u_.data(), di.data(), du.data(), g.data(), &sums);
             const auto moved = [&](const State& to) {
                 return dot(sum(to.current, at.current, -1.0f), y_i) + dot(sum(to.membrane, at.membrane, -1.0f), y_u);
             };

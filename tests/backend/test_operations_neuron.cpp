@@ -101,27 +101,39 @@ TEST_P(NeuronOperations, OneStepBackward) {
         const Buffer<float> u_(backend, net.u);
         Buffer<float> di_(backend, di), du_(backend, du), g_(backend, count);
         backend.neuron_step_backward(net.model, constants, shape.b, shape.n, u_.data(), di_.data(), du_.data(),
-                                     g_.data());
+                                     g_.data(), nullptr);
         EXPECT_TRUE(close_to(g_.to_host(), g, 1e-6));
         EXPECT_TRUE(close_to(di_.to_host(), di_before, 1e-6));
         EXPECT_TRUE(close_to(du_.to_host(), du_before, 1e-6));
     });
 }
 
-TEST_P(NeuronOperations, AdjointsPassThroughSpikes) {
+// Each part alone, and all together, through both readouts.
+TEST_P(NeuronOperations, AdjointsAreAdded) {
     for (const Shape& shape : ragged_shapes())
-        for (Surrogate surrogate : all_surrogates) {
-            if (shape.k != 7) continue;
-            SCOPED_TRACE(testing::Message() << shape << ", surrogate " << int(surrogate));
-            const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, shape.b, shape.n);
-            const Floats back = random_floats(shape.b * shape.n, 31), du = random_floats(shape.b * shape.n, 32);
-            Doubles expected(shape.b * shape.n);
-            for (Index at = 0; at < shape.b * shape.n; ++at) expected[at] = du[at] + net.psi(at) * back[at];
-            const Buffer<float> u_(backend, net.u), back_(backend, back);
-            Buffer<float> du_(backend, du);
-            backend.add_through_spikes(net.model, shape.b, shape.n, u_.data(), back_.data(), du_.data());
-            EXPECT_TRUE(close_to(du_.to_host(), expected, 1e-6));
-        }
+        for (Surrogate surrogate : all_surrogates)
+            for (int parts = 1; parts < 8; ++parts) {
+                if (shape.k != 7) continue;
+                const Readout readout = parts % 3 ? Readout::spikes : Readout::membrane;
+                SCOPED_TRACE(testing::Message() << shape << ", surrogate " << int(surrogate) << ", parts " << parts);
+                const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, shape.b, shape.n);
+                const Index count = shape.b * shape.n;
+                const Floats back = random_floats(count, 31), from = random_floats(count, 32),
+                             extra = random_floats(count, 33), du = random_floats(count, 34);
+                Doubles expected = widened(du);
+                for (Index at = 0; at < count; ++at) {
+                    if (parts & 1) expected[at] += net.psi(at) * back[at];
+                    if (parts & 2) expected[at] += (readout == Readout::spikes ? net.psi(at) : 1.0) * from[at];
+                    if (parts & 4) expected[at] += extra[at];
+                }
+                const Buffer<float> u_(backend, net.u), back_(backend, back), from_(backend, from),
+                    extra_(backend, extra);
+                Buffer<float> du_(backend, du);
+                backend.add_adjoints(net.model, readout, shape.b, shape.n, u_.data(),
+                                     parts & 1 ? back_.data() : nullptr, parts & 2 ? from_.data() : nullptr,
+                                     parts & 4 ? extra_.data() : nullptr, du_.data());
+                EXPECT_TRUE(close_to(du_.to_host(), expected, 1e-6));
+            }
 }
 
 // The value of each surrogate, near threshold and so far away that exp(g v) overflows a float.
@@ -133,7 +145,7 @@ TEST_P(NeuronOperations, SurrogatesDoNotOverflow) {
         for (Index at = 0; at < 12; ++at) expected.push_back(net.psi(at));
         const Buffer<float> u_(backend, net.u), ones(backend, Floats(12, 1.0f));
         Buffer<float> psi(backend, 12);
-        backend.add_through_spikes(net.model, 1, 12, u_.data(), ones.data(), psi.data());
+        backend.add_adjoints(net.model, Readout::membrane, 1, 12, u_.data(), ones.data(), nullptr, nullptr, psi.data());
         EXPECT_TRUE(close_to(psi.to_host(), expected, 2e-6)) << "surrogate " << int(surrogate);
     }
 }
@@ -152,12 +164,13 @@ TEST_P(NeuronOperations, GradientsOfTheTimeConstants) {
             d_beta[j] += dv * (double(net.u[at]) - i_now[at]);
         }
         const Constants constants(backend, net);
-        const Buffer<float> i_before_(backend, i_before), i_now_(backend, i_now), u_(backend, net.u), di_(backend, di),
-            du_(backend, du);
+        const Buffer<float> i_before_(backend, i_before), i_now_(backend, i_now), u_(backend, net.u);
+        Buffer<float> di_(backend, di), du_(backend, du), g_(backend, count);
         SumBuffer alpha_ = sums_on_backend(alpha), beta_ = sums_on_backend(beta);
-        backend.time_constants_backward(net.model, constants, shape.b, shape.n, i_before_.data(), i_now_.data(),
-                                        u_.data(), di_.data(), du_.data(), alpha_.matrix(1, shape.n),
-                                        beta_.matrix(1, shape.n));
+        const TimeConstantSums sums{i_before_.data(), i_now_.data(), alpha_.matrix(1, shape.n),
+                                    beta_.matrix(1, shape.n)};
+        backend.neuron_step_backward(net.model, constants, shape.b, shape.n, u_.data(), di_.data(), du_.data(),
+                                     g_.data(), &sums);
         // The terms themselves are floats; membranes of 30 make some of them large.
         EXPECT_TRUE(close_to(to_host(alpha_), d_alpha, 2e-6));
         EXPECT_TRUE(close_to(to_host(beta_), d_beta, 1e-5));

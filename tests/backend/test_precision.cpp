@@ -1,6 +1,6 @@
 // The bits of factors that the precisions fp32, tf32 and bf16 keep in products: all 24, about 11, or 8. Sums are floats
 // in each case. The CPU backend has one precision.
-#include "backend/step_loops.hpp"
+#include "backend/state_runs.hpp"
 
 #include <cstring>
 
@@ -85,49 +85,42 @@ TEST_P(PrecisionTest, OfAProduct) {
 
 // A pass with a product for each step equals the exact pass with the rounded weights, bit for bit.
 TEST_P(PrecisionTest, OfWeightsInAPass) {
-    const PassShape shape{4, 3, 40};
-    const auto [steps, b, N] = shape;
-    const Neurons net({.threshold = 0.02f, .sharpness = 2.0f}, b, N);
-    const Floats w = weights(N * N, 1), input = random_floats(steps * b * N, 2, 0.3), i0 = random_floats(b * N, 3, 0.3);
+    StateCase c({4, 3, 40, 2, 1}, {.threshold = 0.02f, .sharpness = 2.0f});
+    c.i0 = random_floats(3 * 40, 3, 0.3);
+    for (float& x : c.x) x *= 0.25f;
+    const Floats w = weights(40 * 40, 1);
     const auto run = [&](Precision precision, const Floats& matrix) {
         const auto backend = make(precision, {1024, false});
-        const Buffer<float> w_(*backend, matrix), input_(*backend, input);
-        const Constants constants(*backend, net);
-        Trajectory at = start(*backend, shape, net, i0);
-        EXPECT_TRUE(backend->forward_steps(net.model, constants, steps, b, N, w_.data(), input_.data(), at.i.data(),
-                                           b * N, at.u.data(), at.bits.data()));
-        return at.u.to_host();
+        c.w_rec = matrix;
+        StateRun state(*backend, c, StateRun::How::whole_passes);
+        EXPECT_EQ(state.passes.forward.name, on_cpu() ? "network" : "products");
+        state.forward();
+        return state.u.to_host();
     };
     const Floats u = run(kept().precision, w), whole = run(Precision::fp32, w);
     EXPECT_TRUE(all_equal(u, run(Precision::fp32, kept_of(w, on_cpu() ? 3 : kept().parts))));
     EXPECT_EQ(std::equal(u.begin(), u.end(), whole.begin()), on_cpu() || kept().precision == Precision::fp32);
 }
 
-// dW_rec, with enough neurons that it is computed in parts: it equals that of the rounded adjoints.
+// The sum of y s' over spikes s, with enough neurons that it is computed in parts: it equals that of the rounded y.
 TEST_P(PrecisionTest, OfTheGradientOfTheWeights) {
-    const PassShape shape{2, 2, 520};
-    const auto [steps, b, N] = shape;
-    const Index rows = steps * b;
+    const Index rows = 4, N = 520;
     const auto backend = make(kept().precision, {1024, false});
-    const Neurons net({.threshold = 0.5f, .sharpness = 2.0f}, b, N);
-    const Constants constants(*backend, net);
-    const Buffer<float> w(*backend, weights(N * N, 1)), input(*backend, random_floats(rows * N, 2));
-    const Trajectory at = loop_forward(*backend, shape, net, w, input, random_floats(b * N, 3));
-    Buffer<float> di(*backend, b * N), du(*backend, random_floats(b * N, 5)), g_(*backend, rows * N);
+    const Neurons net({.threshold = 0.5f}, rows, N);
+    const Floats y = random_floats(rows * N, 5), y_kept = kept_of(y, on_cpu() ? 3 : kept().parts);
+    const Buffer<float> u(*backend, net.u), y_(*backend, y);
+    Buffer<std::uint32_t> bits(*backend, rows * spike_words(N));
     SumBuffer dw(*backend, N * N);
-    ASSERT_TRUE(backend->backward_steps(net.model, constants, b, N, w.data(),
-                                        {steps, at.u.data(), at.bits.data(), nullptr, Readout::membrane, nullptr,
-                                         nullptr, nullptr, di.data(), du.data(), g_.data(), dw.matrix(N, N)}));
-    const auto bits = at.bits.to_host();
-    const Floats g = g_.to_host(), g_kept = kept_of(g, on_cpu() ? 3 : kept().parts);
+    backend->pack_spikes(net.model, rows, N, u.data(), bits.data());
+    backend->add_outer({y_.data(), rows, N}, {.bits = bits.data(), .stride = spike_words(N)}, dw.matrix(N, N));
     Floats found(static_cast<std::size_t>(N * N));
     backend->copy_out(found.data(), dw.data(), found.size() * sizeof(float));
     Doubles expected(found.size()), whole(found.size());
     for (Index i = 0; i < N; ++i)
         for (Index j = 0; j < N; ++j)
             for (Index row = 0; row < rows; ++row) {
-                expected[i * N + j] += double(g_kept[row * N + i]) * spike_of(bits, N, row, j);
-                whole[i * N + j] += double(g[row * N + i]) * spike_of(bits, N, row, j);
+                expected[i * N + j] += double(y_kept[row * N + i]) * net.spike(row * N + j);
+                whole[i * N + j] += double(y[row * N + i]) * net.spike(row * N + j);
             }
     EXPECT_TRUE(near_in_norm(found, expected, 2e-7));
     EXPECT_EQ(static_cast<bool>(near_in_norm(found, whole, 2e-7)), on_cpu() || kept().precision == Precision::fp32);

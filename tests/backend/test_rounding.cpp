@@ -95,7 +95,7 @@ TEST_P(Rounding, StateStepOfAnyShard) {
                                 recurrent_.data(), i_.data(), u_.data(), i_next.data(), u_next.data());
             Buffer<float> di(backend, i_next.to_host()), du(backend, u_next.to_host()), g(backend, i_.size());
             backend.neuron_step_backward(mine.model, constants, sequences.size(), neurons.size(), u_.data(), di.data(),
-                                         du.data(), g.data());
+                                         du.data(), g.data(), nullptr);
             return std::array{i_next.to_host(), u_next.to_host(), di.to_host(), du.to_host(), g.to_host()};
         };
         const auto whole = step({0, b}, {0, n});
@@ -121,7 +121,8 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
             const Buffer<float> u_(backend, mine.u), back_(backend, shard(back, sequences, neurons)),
                 q_(backend, shard(q, sequences, neurons)), k_back_(backend, shard(k_back, sequences, neurons));
             Buffer<float> du(backend, u_.size()), x(backend, q_.size()), a(backend, q_.size()), e(backend, u_.size());
-            backend.add_through_spikes(mine.model, rows, columns, u_.data(), back_.data(), du.data());
+            backend.add_adjoints(mine.model, Readout::membrane, rows, columns, u_.data(), back_.data(), nullptr,
+                                 nullptr, du.data());
             const BasisShape shape{rows, k, columns, false};
             backend.tangent_input(mine.model, shape, u_.data(), q_.data(), x.data());
             backend.tangent_input_backward(mine.model, constants, shape, u_.data(), q_.data(), k_back_.data(),

@@ -1,121 +1,73 @@
-// The state pass gives the same bits on every backend, for any distribution of the work, if sums are exact: dyadic
-// weights are multiplied by spikes, and all other operations are explicit single roundings. The reference is the loop
-// of the CPU backend over step operations, on one thread. All other ways, by whole passes if the backend has them, must
-// give the same bits.
-#include "backend/step_loops.hpp"
+// The state gives the same bits on every backend, for any distribution of the work, if sums are exact: dyadic weights
+// are multiplied by spikes, and all other operations are explicit single roundings. The reference is StateLoop on the
+// CPU backend with one thread. All other ways, by whole passes if the backend has them, must give the same bits.
+#include "backend/state_runs.hpp"
 
 #include <cmath>
 
 namespace spikefloss::testing_support {
 namespace {
 
+using How = StateRun::How;
+
 class SameBits : public OperationTest {};
 INSTANTIATE_TEST_SUITE_P(Backends, SameBits, testing::ValuesIn(available_pass_backends()),
                          [](const auto& instance) { return instance.param.name; });
 
-struct Given {
-    PassShape shape;
-    Neurons net;
-    Floats w, input, i0, di, du, from_readout, extra;
-    Readout readout;
-};
-
-struct Results {
-    Floats u, i, di, du, g;
-    std::vector<std::uint32_t> bits;
-    Doubles squares, dw;
-};
-
-enum class How { loop, whole_passes };
-
-Results results_of(Backend& backend, const Given& given, How how) {
-    const auto [steps, b, N] = given.shape;
-    const Index row = b * N;
-    const Buffer<float> w(backend, given.w), input(backend, given.input), from_readout(backend, given.from_readout),
-        extra(backend, given.extra);
-    const Constants constants(backend, given.net);
-    Trajectory at = start(backend, given.shape, given.net, given.i0);
-    if (how == How::loop || !backend.forward_steps(given.net.model, constants, steps, b, N, w.data(), input.data(),
-                                                   at.i.data(), row, at.u.data(), at.bits.data()))
-        at = loop_forward(backend, given.shape, given.net, w, input, given.i0);
-
-    Buffer<float> di(backend, given.di), du(backend, given.du), g(backend, steps * row);
-    Buffer<double> squares(backend, Doubles((steps + 1) * b, 0.0)), wide(backend, N * N);
-    SumBuffer dw(backend, N * N);
-    const StepsBackward pass{steps,         at.u.data(),  at.bits.data(), from_readout.data(),
-                             given.readout, extra.data(), squares.data(), nullptr,
-                             di.data(),     du.data(),    g.data(),       dw.matrix(N, N)};
-    if (how == How::loop || !backend.backward_steps(given.net.model, constants, b, N, w.data(), pass))
-        loop_backward(backend, given.shape, given.net, w, pass);
-    Buffer<float> rounded(backend, N * N);
-    backend.round_sums(dw.data(), rounded.data(), N * N);
-    return {at.u.to_host(), at.i.to_host(),    di.to_host(),      du.to_host(),
-            g.to_host(),    at.bits.to_host(), squares.to_host(), widened(rounded.to_host())};
-}
-
-void expect_same(const Results& results, const Results& expected) {
-    EXPECT_TRUE(all_equal(results.bits, expected.bits)) << "spikes";
-    EXPECT_TRUE(all_equal(results.u, expected.u)) << "u";
-    EXPECT_TRUE(all_equal(results.i, expected.i)) << "i";
-    EXPECT_TRUE(all_equal(results.g, expected.g)) << "g";
+void expect_same(const StateResults& results, const StateResults& expected) {
+    expect_same_states(results, expected);
     EXPECT_TRUE(all_equal(results.di, expected.di)) << "di";
     EXPECT_TRUE(all_equal(results.du, expected.du)) << "du";
-    EXPECT_TRUE(all_equal(results.dw, expected.dw)) << "dW_rec";
     EXPECT_TRUE(all_equal(results.squares, expected.squares)) << "squares";
+    EXPECT_TRUE(all_equal(results.d_w_rec, expected.d_w_rec)) << "dW_rec";
+    EXPECT_TRUE(all_equal(results.d_w_in, expected.d_w_in)) << "dW_in";
+    EXPECT_TRUE(all_equal(results.d_w_out, expected.d_w_out)) << "dW_out";
+    EXPECT_TRUE(all_equal(results.d_bias, expected.d_bias)) << "db";
 }
 
 // Multiples of `unit` in [-limit, limit].
-Floats multiples(Index count, std::uint64_t seed, float unit, float limit) {
-    Floats values = uniform_floats(count, seed, -limit, limit);
+Floats multiples(std::size_t count, std::uint64_t seed, float unit, float limit) {
+    Floats values = uniform_floats(static_cast<Index>(count), seed, -limit, limit);
     for (float& x : values) x = std::round(x / unit) * unit;
     return values;
 }
 
-// test(given): one neuron, more neurons than one word has bits, three blocks of neurons; one sequence or several.
-template <class Make, class Test>
-void for_every_case(Make&& make, Test&& test) {
+// test(case): one neuron, more neurons than one word has bits, three blocks of neurons; one sequence or several; few
+// inputs, and more than the CPU fuses. `change` makes the case from one with dyadic weights and random adjoints.
+template <class Change, class Test>
+void for_every_case(NeuronModel model, Index steps, Change&& change, Test&& test) {
     for (const Index N : {1, 33, 67})
         for (const Index b : {1, 7})
-            for (const Reset reset : all_resets)
-                for (const Readout readout : {Readout::membrane, Readout::spikes}) {
-                    SCOPED_TRACE(testing::Message() << "N " << N << ", b " << b << ", reset " << int(reset)
-                                                    << ", readout " << int(readout));
-                    test(make(N, b, reset, readout));
-                    if (testing::Test::HasFailure()) return;
-                }
+            for (const Index M : {2, 9})
+                for (const Reset reset : all_resets)
+                    for (const Readout readout : {Readout::membrane, Readout::spikes}) {
+                        SCOPED_TRACE(testing::Message() << "N " << N << ", b " << b << ", M " << M << ", reset "
+                                                        << int(reset) << ", readout " << int(readout));
+                        model.reset = reset;
+                        StateCase c({steps, b, N, M, 3}, model);
+                        c.readout = readout, c.has_extra = true;
+                        change(c);
+                        test(c);
+                        if (testing::Test::HasFailure()) return;
+                    }
 }
 
-Index spikes_in(const Results& results) {
-    Index count = 0;
-    for (const std::uint32_t word : results.bits) count += __builtin_popcount(word);
-    return count;
+double size_of(const Doubles& values) {
+    double size = 0.0;
+    for (const double value : values) size += std::abs(value);
+    return size;
 }
 
-// Any decays, inputs and membranes: only the recurrent sums must be exact.
+// Any decays and membranes: only the sums of the inputs and of the recurrence must be exact.
 TEST_P(SameBits, StatesForwards) {
     Index spikes = 0;
     for_every_case(
-        [](Index N, Index b, Reset reset, Readout readout) {
-            const Index steps = 6, row = b * N;
-            const Neurons net({.threshold = 0.5f, .reset = reset, .sharpness = 2.0f}, b, N);
-            Floats w = dyadic_floats(N * N, 1);
-            for (float& x : w) x *= 0.25f;
-            return Given{{steps, b, N},
-                         net,
-                         w,
-                         random_floats(steps * row, 2),
-                         random_floats(row, 3),
-                         Floats(row),
-                         Floats(row),
-                         Floats(steps * row),
-                         Floats((steps + 1) * row),
-                         readout};
-        },
-        [&](const Given& given) {
+        {.threshold = 0.5f, .sharpness = 2.0f}, 6, [](StateCase&) {},
+        [&](const StateCase& c) {
             const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float32);
-            const Results expected = results_of(*cpu, given, How::loop);
-            spikes += spikes_in(expected);
-            expect_same(results_of(backend, given, How::whole_passes), expected);
+            const StateResults expected = run_state(*cpu, c, How::loop);
+            for (const std::uint32_t word : expected.bits) spikes += __builtin_popcount(word);
+            expect_same_states(run_state(backend, c, How::whole_passes), expected);
         });
     EXPECT_GT(spikes, 1000);
 }
@@ -124,31 +76,26 @@ TEST_P(SameBits, StatesForwards) {
 // a surrogate that is 0, 1/2 or 1 on it. All bits are then those of the true gradient, in float32 and in float64.
 TEST_P(SameBits, GradientsOfExactSums) {
     double size = 0.0;
+    const auto coarse = [](StateCase& c) {
+        Neurons& net = c.net;
+        net.alpha.assign(net.alpha.size(), 0.0f), net.beta.assign(net.beta.size(), 0.0f);
+        net.bias = multiples(net.bias.size(), 4, 0.5f, 1.0f);
+        net.u = multiples(net.u.size(), 5, 0.5f, 2.0f);
+        c.w_rec = multiples(c.w_rec.size(), 1, 0.5f, 1.0f);
+        c.w_in = multiples(c.w_in.size(), 2, 0.5f, 1.0f), c.x = multiples(c.x.size(), 10, 1.0f, 1.5f);
+        c.i0 = multiples(c.i0.size(), 3, 0.5f, 2.0f);
+        c.di = multiples(c.di.size(), 6, 0.25f, 1.0f), c.du = multiples(c.du.size(), 7, 0.25f, 1.0f);
+        c.w_out = multiples(c.w_out.size(), 11, 1.0f, 1.0f), c.dz = multiples(c.dz.size(), 8, 0.25f, 0.5f);
+        c.extra = multiples(c.extra.size(), 9, 0.25f, 1.0f);
+        c.sums = multiples(c.sums.size(), 12, 0.25f, 1.0f);
+    };
     for_every_case(
-        [](Index N, Index b, Reset reset, Readout readout) {
-            const Index steps = 4, row = b * N;
-            Neurons net({.threshold = 0.5f, .reset = reset, .surrogate = Surrogate::triangle, .sharpness = 1.0f}, b, N);
-            net.alpha.assign(N, 0.0f), net.beta.assign(N, 0.0f);
-            net.bias = multiples(N, 4, 0.5f, 1.0f);
-            net.u = multiples(row, 5, 0.5f, 2.0f);
-            return Given{{steps, b, N},
-                         net,
-                         multiples(N * N, 1, 0.5f, 1.0f),
-                         multiples(steps * row, 2, 0.5f, 2.0f),
-                         multiples(row, 3, 0.5f, 2.0f),
-                         multiples(row, 6, 0.25f, 1.0f),
-                         multiples(row, 7, 0.25f, 1.0f),
-                         multiples(steps * row, 8, 0.25f, 1.0f),
-                         multiples((steps + 1) * row, 9, 0.25f, 1.0f),
-                         readout};
-        },
-        [&](const Given& given) {
-            const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float32),
-                       wide = make_backend(BackendKind::cpu, 1, Sums::float64);
-            const Results expected = results_of(*cpu, given, How::loop);
-            expect_same(results_of(*wide, given, How::loop), expected);  // the sums are exact
-            for (const double g : expected.dw) size += std::abs(g);
-            expect_same(results_of(backend, given, How::whole_passes), expected);
+        {.threshold = 0.5f, .surrogate = Surrogate::triangle, .sharpness = 1.0f}, 4, coarse, [&](const StateCase& c) {
+            const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float32), wide = make_backend(BackendKind::cpu, 1, Sums::float64);
+            const StateResults expected = run_state(*cpu, c, How::loop);
+            expect_same(run_state(*wide, c, How::loop), expected);  // the sums are exact
+            size += size_of(expected.d_w_rec);
+            expect_same(run_state(backend, c, How::whole_passes), expected);
         });
     EXPECT_GT(size, 1000.0);
 }
@@ -157,32 +104,20 @@ TEST_P(SameBits, GradientsOfExactSums) {
 TEST_P(SameBits, GradientsOfSumsInDouble) {
     if (backend.sums() == Sums::float32) return;  // exact only in the test above
     double size = 0.0;
-    for_every_case(
-        [](Index N, Index b, Reset reset, Readout readout) {
-            const Index steps = 6, row = b * N;
-            const Neurons net({.threshold = 0.5f, .reset = reset, .sharpness = 2.0f}, b, N);
-            Floats w = dyadic_floats(N * N, 1);
-            for (float& x : w) x *= 0.25f;
-            return Given{{steps, b, N},
-                         net,
-                         w,
-                         random_floats(steps * row, 2),
-                         random_floats(row, 3),
-                         dyadic_floats(row, 6),
-                         dyadic_floats(row, 7),
-                         dyadic_floats(steps * row, 8),
-                         dyadic_floats((steps + 1) * row, 9),
-                         readout};
-        },
-        [&](const Given& given) {
-            const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float64);
-            Results expected = results_of(*cpu, given, How::loop), results = results_of(backend, given, How::loop);
-            // Squares of floats of any size are not exact in double.
-            EXPECT_TRUE(near_in_norm(results.squares, expected.squares, 1e-15));
-            results.squares = expected.squares;
-            for (const double g : expected.dw) size += std::abs(g);
-            expect_same(results, expected);
-        });
+    const auto dyadic = [](StateCase& c) {
+        for (auto [values, seed] : {std::pair{&c.di, 6}, {&c.du, 7}, {&c.dz, 8}, {&c.extra, 9}, {&c.w_out, 10}})
+            *values = dyadic_floats(static_cast<Index>(values->size()), static_cast<std::uint64_t>(seed));
+    };
+    for_every_case({.threshold = 0.5f, .sharpness = 2.0f}, 6, dyadic, [&](const StateCase& c) {
+        const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float64);
+        const StateResults expected = run_state(*cpu, c, How::loop);
+        StateResults results = run_state(backend, c, How::loop);
+        // Squares of floats of any size are not exact in double.
+        EXPECT_TRUE(near_in_norm(results.squares, expected.squares, 1e-15));
+        results.squares = expected.squares;
+        size += size_of(expected.d_w_rec);
+        expect_same(results, expected);
+    });
     EXPECT_GT(size, 1000.0);
 }
 

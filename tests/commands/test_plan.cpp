@@ -130,7 +130,7 @@ void compare(GridShape shape, const Config& config) {
     const MemoryNeed need = memory_need(backend, alone, workload);
     EXPECT_EQ(need.arrays, backend.allocated);
     EXPECT_EQ(need.passes, trainer.passes());
-    EXPECT_EQ(need.passes.front().second.find("whole network") == 0, shape.neuron_shards == 1) << passes_text(need);
+    EXPECT_EQ(need.passes.front().second.find("network") == 0, shape.neuron_shards == 1) << passes_text(need);
     std::size_t parts = 0;
     for (const MemoryNeed::Part& part : need.parts) parts += part.bytes;
     EXPECT_EQ(parts, need.arrays);
@@ -181,27 +181,27 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
         CpuBackend backend(1, sums);
         return passes_text(memory_need(backend, grid, {config, *task, initial_settings(config, *task).shape, true}));
     };
-    const std::string network =
-                          "whole network (one rank holds all neurons; taken up to 160 neurons, 8 inputs and 8 "
-                          "readouts, with float32 sums)",
+    const std::string limits = "taken up to 160 neurons, 8 inputs and 8 readouts, with float32 sums",
+                      network = "network (one rank holds all neurons; " + limits + ")",
+                      rows = "rows (one rank holds all neurons; network is " + limits +
+                             "; taken up to 8192 neurons, with float32 sums)",
                       tangents =
                           "whole recurrence (one rank holds all neurons; taken up to 512 neurons, with float32 sums)";
     EXPECT_EQ(told({}), "states forwards and states backwards: " + network + "; diagnostics, tangents: " + tangents);
-    EXPECT_EQ(told({"diagnostics.every=0", "network.neurons=161"}),
-              "states forwards and states backwards: whole recurrence (one rank holds all neurons; whole networks are "
-              "taken up to 160 neurons, 8 inputs and 8 readouts, with float32 sums)");
+    EXPECT_EQ(told({"diagnostics.every=0", "network.neurons=161"}), "states forwards and states backwards: " + rows);
+    EXPECT_EQ(told({"diagnostics.every=0", "parallel.passes=loop"}),
+              "states forwards and states backwards: loop over steps (whole passes are switched off)");
     EXPECT_EQ(told({"diagnostics.every=0", "train.parameters=alpha"}),
               "states forwards: " + network + "; states backwards: loop over steps (time constants are trained)");
     EXPECT_EQ(told({"diagnostics.every=0"}, Sums::float64),
-              "states forwards and states backwards: loop over steps (whole passes are taken up to 8192 neurons, with "
-              "float32 sums)");
+              "states forwards and states backwards: loop over steps (network is " + limits +
+                  "; rows is taken up to 8192 neurons, with float32 sums)");
     EXPECT_EQ(
         told({"diagnostics.every=0", "flossing.schedule=every", "flossing.exponents=2", "flossing.warmup=1",
               "network.neurons=600"}),
-        "states forwards and states backwards and flossing, states forwards and flossing, states backwards: whole "
-        "recurrence (one rank holds all neurons; whole networks are taken up to 160 neurons, 8 inputs and 8 readouts, "
-        "with float32 sums); flossing, tangents forwards and flossing, tangents backwards: loop over steps (whole "
-        "passes are taken up to 512 neurons, with float32 sums)");
+        "states forwards and states backwards and flossing, states forwards and flossing, states backwards: " + rows +
+            "; flossing, tangents forwards and flossing, tangents backwards: loop over steps (whole "
+            "recurrence is taken up to 512 neurons, with float32 sums)");
 }
 
 TEST(Plan, SegmentsAndTheAdjointCap) {

@@ -10,11 +10,11 @@ PROBE_LIMIT = 30  # seconds of a process
 SANITIZER_LIMIT = 75
 # Whole passes run the fused kernels: a case for each kind, with the smallest sizes. The tangent kernels have their own.
 SANITIZED = (
-    r"^test_operations_passes\w*:.*RepeatedWithOtherValues/cuda_|"
+    r"^test_state_passes\w*:.*RepeatedWithOtherValues/cuda_|"
     r"^test_operations_tangent_passes\w*:.*(Authors|SecondRound)\w*/cuda_float32"
 )
 SANITIZED_SMALL = (
-    r"^test_operations_passes\w*:.*RepeatedWithOtherValues/cuda_(float32|clusters)$|"
+    r"^test_state_passes\w*:.*RepeatedWithOtherValues/cuda_(float32|clusters)$|"
     r"^test_operations_tangent_passes\w*:.*SecondRound\w*/cuda_float32"
 )
 FIRST_CASES = r"operations|passes"

@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(sys.argv.pop(1)).resolve()
 MOST_FILES, MOST_LINES = 8, 60
 # Some entries of each sort: fused kernels (one needs a variable of its entry), several ranks, and a Python script.
-ENTRIES = r"^(test_memory|test_operations_passes|test_own_network)_emulated$|^test_device_communicators_emulated_2_ranks$"
+ENTRIES = r"^(test_memory|test_state_passes|test_own_network)_emulated$|^test_device_communicators_emulated_2_ranks$"
 CASES = r"gpu_planted|test_memory|RepeatedWithOtherValues|test_own_network|Communicators\.Sums/"
 # The cases of planted.cpp. "Variable" needs the environment that ctest gives its entry.
 PLANTED = {"Before": "ok", "Crash": "CRASHED(SIGABRT)", "Variable": "ok", "OwnFolder": "ok", "OtherFolder": "ok"}
@@ -196,8 +196,8 @@ class Rehearsal(unittest.TestCase):
         self.assertEqual(len(again), 6, "three faults, each alone and under the sanitizer")
 
     def test_what_the_sanitizer_reports(self):
-        prefix = "memcheck test_operations_passes_emulated:"
-        prefix += "Backends/PassOperations.RepeatedWithOtherValues/"
+        prefix = "memcheck test_state_passes_emulated:"
+        prefix += "Backends/StatePassesTest.RepeatedWithOtherValues/"
         found = {
             kind: self.verdict("alive", "sanitizer", prefix + kind)
             for kind in ("cuda_float32", "cuda_clusters", "cuda_grid", "cuda_stepwise")

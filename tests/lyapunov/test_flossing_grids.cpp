@@ -96,7 +96,7 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                 const Network network(backend, grid, host_network(c.net, grid));
                 const BlockRange mine = grid.sequences_of(7), neurons = grid.neurons_of(7);
                 const Index T = 9, b = mine.size(), n = neurons.size(), k = 3, count = b * k * n;
-                StatePass state(backend, grid, network.layout.shape(), T, b, false);
+                StatePass state(backend, grid, network.layout.shape(), T, b);
                 const Buffer<float> x(backend, host_batch(c.net, c.seq, mine).x);
                 state.forward(network, x.data());
                 Recurrence recurrence(backend, grid, 7, b * k);
@@ -164,7 +164,7 @@ TEST(TangentPass, DirectGradientOfBinaryUnitsObeysEulersIdentity) {
             CpuBackend backend(1, Sums::float64);
             const Network network(backend, grid, host_network(net, grid));
             const BlockRange mine = grid.sequences_of(7);
-            StatePass state(backend, grid, network.layout.shape(), 10, mine.size(), false);
+            StatePass state(backend, grid, network.layout.shape(), 10, mine.size());
             TangentPass tangents(backend, grid, network, {.exponents = 3, .warmup = 1, .qr_interval = interval}, 10,
                                  mine.size(), true);
             const Buffer<float> x(backend, host_batch(net, c.seq, mine).x);

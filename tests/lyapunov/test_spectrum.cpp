@@ -104,7 +104,7 @@ TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
         const std::unique_ptr<Backend> backend = make_test_backend(1, Sums::float32);
         const Network network(*backend, alone(), host_network(net, alone()));
         const Buffer<float> x(*backend, host_batch(net, seq, {0, 2}).x);
-        StatePass state(*backend, alone(), network.layout.shape(), 8, 2, false);
+        StatePass state(*backend, alone(), network.layout.shape(), 8, 2);
         state.forward(network, x.data());
         const auto measure = [&](Index k, bool keep, bool whole) {
             reference::Sequences leading = seq;  // q0 [B, D, k]

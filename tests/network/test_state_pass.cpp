@@ -20,6 +20,11 @@ void expect_as_reference(const Execution& execution, const Case& c, double limit
                                     << " threads");
     constexpr double tolerance = 2e-5;
     const TaskRun run = run_task(alone(), execution, c.net, c.seq, limit);
+    SCOPED_TRACE(run.passes);
+    const std::string loop = "loop over steps";
+    const bool whole = execution.whole_passes && execution.sums == Sums::float32;
+    EXPECT_EQ(run.passes == loop + ", " + loop, !whole);
+    EXPECT_EQ(run.passes.ends_with(loop), !whole || execution.time_constants);
     EXPECT_TRUE(all_equal(run.spikes, c.trajectory.spikes));
     EXPECT_TRUE(all_near(run.current, c.trajectory.current, 1e-5));
     EXPECT_TRUE(all_near(run.membrane, c.trajectory.membrane, 1e-5));
@@ -164,7 +169,7 @@ TEST(StatePassReference, DroppedCurrentsChangeNothing) {
     std::vector<std::vector<float>> membranes;
     std::vector<std::vector<float>> gradients;
     for (const bool keep : {true, false}) {
-        StatePass state(backend, alone(), network.layout.shape(), c.seq.steps, c.seq.batch, keep);
+        StatePass state(backend, alone(), network.layout.shape(), c.seq.steps, c.seq.batch, {.keep_current = keep});
         SumBuffer gradient(backend, network.layout.size());
         state.forward(network, loss.x());
         loss.evaluate(state.tape().readout.data(), c.seq.batch);

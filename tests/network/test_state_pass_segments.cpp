@@ -39,8 +39,9 @@ PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const r
     const Network network(backend, grid, host_network(net, grid));
     const BlockRange mine = grid.sequences_of(seq.batch);
     const Batch batch = host_batch(net, seq, mine);
-    StatePass state(backend, grid, network.layout.shape(), seq.steps, mine.size(), choice.time_constants, choice.tape);
-    state.use_whole_passes(choice.whole_passes);
+    StatePass state(
+        backend, grid, network.layout.shape(), seq.steps, mine.size(),
+        {.time_constants = choice.time_constants, .tape = choice.tape, .whole_passes = choice.whole_passes});
     LossPass loss(backend, grid, seq.steps, mine.size(), net.inputs, net.outputs, batch.loss);
     loss.load(batch);
     SumBuffer gradient(backend, network.layout.size());
@@ -61,7 +62,6 @@ PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const r
                    {.dy = loss.dy(),
                     .extra = extra.data(),
                     .adjoint_limit = static_cast<float>(choice.limit),
-                    .time_constants = choice.time_constants,
                     .state_norms = true},
                    gradient);
     Buffer<float> rounded(backend, gradient.size());
@@ -163,7 +163,8 @@ TEST(StatePassSegments, TakeLessMemory) {
     CpuBackend backend(1, Sums::float32);
     constexpr Index N = 256, b = 2;
     const auto bytes = [&](Index T, bool keep_current, TapeKind kind) {
-        return static_cast<double>(StatePass(backend, alone(), {N, 1, 1}, T, b, keep_current, kind).bytes());
+        return static_cast<double>(
+            StatePass(backend, alone(), {N, 1, 1}, T, b, {.keep_current = keep_current, .tape = kind}).bytes());
     };
     for (const bool keep_current : {false, true}) {
         const double full = bytes(10000, keep_current, TapeKind::full);

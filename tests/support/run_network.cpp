@@ -186,14 +186,16 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
     const Index T = seq.steps, B = seq.batch, N = net.neurons;
     const BlockRange mine = grid.sequences_of(B);
     const Batch batch = host_batch(net, seq, mine);
-    StatePass state(backend, grid, network.layout.shape(), T, mine.size(), true);
-    state.use_whole_passes(execution.whole_passes);
+    StatePass state(
+        backend, grid, network.layout.shape(), T, mine.size(),
+        {.keep_current = true, .time_constants = execution.time_constants, .whole_passes = execution.whole_passes});
     LossPass loss(backend, grid, T, mine.size(), net.inputs, net.outputs, batch.loss);
     Gradient gradient(backend, grid, network.layout);
     loss.load(batch);
     state.forward(network, loss.x());
 
     TaskRun run;
+    run.passes = state.passes().forward.name + ", " + state.passes().backward.name;
     run.outcome = loss.evaluate(state.tape().readout.data(), B);
     run.rate = state.tape().spikes.rate();
     run.current = gathered_state(grid, widened(state.tape().current.to_host()), T + 1, B, N);
@@ -210,7 +212,6 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
     state.backward(network, loss.x(),
                    {.dy = loss.dy(),
                     .adjoint_limit = static_cast<float>(adjoint_limit),
-                    .time_constants = execution.time_constants,
                     .state_norms = true},
                    gradient.start());
     run.state_gradient_norm = state.state_gradient_norm();
@@ -235,7 +236,6 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     options.through_state = choice.through_state;
     options.time_constants = execution.time_constants;
     FlossingPass pass(backend, grid, network, options, T, B, host_bases(net, seq, grid.neurons_of(net.neurons), mine));
-    pass.state().use_whole_passes(execution.whole_passes);
     Gradient gradient(backend, grid, network.layout);
 
     FlossRun run;

@@ -44,6 +44,7 @@ struct TaskRun {
     double rate = 0.0;
     reference::Parameters gradient;
     std::vector<double> state_gradient_norm;  // [T+1]
+    std::string passes;                       // the names of the passes forwards and backwards
 };
 // The way in which a pass is run. The result must not depend on it.
 struct Execution {

@@ -8,9 +8,11 @@
 // registers. Spikes are exchanged as words of 32 bits: in the shared memory of the block, in that of all blocks of a
 // cluster, or through the tape in global memory. Each warp turns the words of its sequence into a list and adds one row
 // of W per spike. This takes about rate * N additions; a dense product takes N. A step has one barrier.
-#include "cuda_backend.hpp"
 #include "kernel.cuh"
+#include "passes.hpp"
 #include "team_plan.hpp"
+
+#include "backend/buffer.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -24,14 +26,10 @@ constexpr int words_at_once = 32;
 constexpr int most_threads = 1024;
 
 struct ForwardArrays {
-    NeuronModel model;
-    NeuronVectors neurons;  // [N]
-    Index steps, b, i_stride;
+    StateForwardCall call;
+    Index b;
     int N;
-    const float* w_rec;  // [N, N]
     const float* input;  // [steps, b, N]
-    float *i, *u;
-    std::uint32_t* bits;  // [steps+1, b, words]
 };
 
 // Shared memory of a block: W' [N + 1, columns + 1] (the last row is 0; rows are padded against bank conflicts), the
@@ -72,6 +70,7 @@ __device__ int list_spikes(std::uint32_t mask, int first, std::uint16_t none, st
 __global__ void __launch_bounds__(most_threads, 1)
     forward_steps_kernel(const ForwardArrays a, const int columns, const int S, const int team_size,
                          const TeamKind kind, unsigned* counters) {
+    const StateForwardCall& call = a.call;
     const int N = a.N, lane = static_cast<int>(threadIdx.x % warp_size);
     const int rank = static_cast<int>(blockIdx.x) % team_size, team_number = static_cast<int>(blockIdx.x) / team_size;
     const int teams = static_cast<int>(gridDim.x) / team_size;
@@ -86,13 +85,13 @@ __global__ void __launch_bounds__(most_threads, 1)
     // W' of this block's columns. Columns beyond N and the row after the last are 0.
     for (int at = static_cast<int>(threadIdx.x); at < columns * (N + 1); at += static_cast<int>(blockDim.x)) {
         const int column = at / (N + 1), pre = at % (N + 1), post = rank * columns + column;
-        w[pre * layout.stride + column] = post < N && pre < N ? a.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
+        w[pre * layout.stride + column] = post < N && pre < N ? call.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
     }
     const int column = static_cast<int>(threadIdx.x) % columns, slot = static_cast<int>(threadIdx.x) / columns;
     const int j = rank * columns + column, word = j / 32;
     const bool neuron = j < N;
-    const float alpha = neuron ? a.neurons.alpha[j] : 0.0f, beta = neuron ? a.neurons.beta[j] : 0.0f,
-                bias = neuron ? a.neurons.bias[j] : 0.0f, theta = a.model.threshold;
+    const float alpha = neuron ? call.neurons.alpha[j] : 0.0f, beta = neuron ? call.neurons.beta[j] : 0.0f,
+                bias = neuron ? call.neurons.bias[j] : 0.0f, theta = call.model.threshold;
     // No block of a cluster may write into a block that has not started.
     if (kind == TeamKind::cluster) cluster_barrier();
     __syncthreads();
@@ -102,13 +101,13 @@ __global__ void __launch_bounds__(most_threads, 1)
         const Index s = first + slot;
         const bool active = neuron && s < a.b;
         const Index row = s * N + j, step = a.b * N;
-        float i = active ? a.i[row] : 0.0f, u = active ? a.u[row] : 0.0f;
+        float i = active ? call.i[row] : 0.0f, u = active ? call.u[row] : 0.0f;
         float input = active ? a.input[row] : 0.0f;
         for (Index t = 0;; ++t) {
             const std::uint32_t spikes = __ballot_sync(all_lanes, active && u > theta);
-            std::uint32_t* const tape = a.bits + (t * a.b + s) * layout.words;
+            std::uint32_t* const tape = call.bits + (t * a.b + s) * layout.words;
             if (lane == 0 && s < a.b && word < layout.words) tape[word] = spikes;
-            if (t == a.steps) break;
+            if (t == call.steps) break;
             std::uint32_t* const now = masks + (phase * static_cast<unsigned>(S) + static_cast<unsigned>(slot)) *
                                                    static_cast<unsigned>(layout.words);
             phase ^= 1u;
@@ -116,7 +115,7 @@ __global__ void __launch_bounds__(most_threads, 1)
             if (kind == TeamKind::cluster && lane < team_size && word < layout.words)
                 cluster_peer(now, static_cast<unsigned>(lane))[word] = spikes;
             team.wait();
-            const float next_input = active && t + 1 < a.steps ? a.input[(t + 1) * step + row] : 0.0f;
+            const float next_input = active && t + 1 < call.steps ? a.input[(t + 1) * step + row] : 0.0f;
             float sum = 0.0f;
             for (int at = 0; at < layout.words; at += words_at_once) {
                 std::uint32_t mask = 0;
@@ -133,14 +132,14 @@ __global__ void __launch_bounds__(most_threads, 1)
             const float total = (input + sum) + bias;
             i = next_current(alpha, i, total);
             const float v = leaky(beta, u, i);
-            u = after_reset(a.model.reset, v, spike(u, theta), theta);
+            u = after_reset(call.model.reset, v, spike(u, theta), theta);
             input = next_input;
             if (active) {
-                a.u[(t + 1) * step + row] = u;
-                if (a.i_stride) a.i[(t + 1) * a.i_stride + row] = i;
+                call.u[(t + 1) * step + row] = u;
+                if (call.i_stride) call.i[(t + 1) * call.i_stride + row] = i;
             }
         }
-        if (active && !a.i_stride) a.i[row] = i;
+        if (active && !call.i_stride) call.i[row] = i;
     }
 }
 
@@ -154,35 +153,52 @@ double forward_time(int N, const TeamPlan& plan) {
     return cycles / 1750.0 + (plan.kind == TeamKind::grid ? 0.6 : 0.0);
 }
 
+std::optional<TeamPlan> plan_of(const Device& device, const StatePlan& plan) {
+    const int N = static_cast<int>(plan.N);
+    return plan_teams(device, plan.N, plan.b,
+                      {most_threads,
+                       [&](TeamPlan& p) {
+                           const ForwardShared shared(N, p.columns);
+                           p.threads = p.columns * p.sequences;
+                           p.shared = shared.w_bytes(N) + shared.mask_bytes(p.sequences) + shared.list_bytes(p.threads);
+                       },
+                       [&](const TeamPlan& p) { return teams_at_once(forward_steps_kernel, p, device); },
+                       [&](const TeamPlan& p) { return forward_time(N, p); }, stepwise_forward_time(plan.N, plan.b)});
+}
+
+class TeamForward final : public StateForward {
+public:
+    TeamForward(CudaBackend& backend, const StatePlan& plan, Memory& memory)
+        : backend_(backend),
+          plan_(plan),
+          team_(plan_of(backend.device(), plan).value()),
+          input_(memory, plan.steps * plan.b * plan.N),
+          counters_(memory, team_.teams * counter_stride) {}
+
+    void run(const StateForwardCall& call) override {
+        project_inputs(backend_, plan_, call, input_.data());
+        if (team_.kind == TeamKind::grid) counters_.zero();
+        const ForwardArrays arrays{call, plan_.b, static_cast<int>(plan_.N), input_.data()};
+        launch(launch_of(team_, backend_.stream()), forward_steps_kernel, arrays, team_.columns, team_.sequences,
+               team_.size, team_.kind, counters_.data());
+        project_readout(backend_, plan_, call, spikes_from(plan_, call.bits, 1));
+    }
+
+private:
+    CudaBackend& backend_;
+    StatePlan plan_;
+    TeamPlan team_;
+    Buffer<float> input_;        // [steps, b, N]
+    Buffer<unsigned> counters_;  // of the waits of teams
+};
+
 }  // namespace
 
-bool CudaBackend::forward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index steps, Index b, Index N,
-                                const float* w_rec, const float* input, float* i, Index i_stride, float* u,
-                                std::uint32_t* bits) {
-    if (!takes_steps(N).takes) return false;
-    if (b == 0 || N == 0) return true;
-    const TeamNeeds needs{most_threads,
-                          [&](TeamPlan& plan) {
-                              const ForwardShared shared(static_cast<int>(N), plan.columns);
-                              plan.threads = plan.columns * plan.sequences;
-                              plan.shared = shared.w_bytes(static_cast<int>(N)) + shared.mask_bytes(plan.sequences) +
-                                            shared.list_bytes(plan.threads);
-                          },
-                          [&](const TeamPlan& plan) { return teams_at_once(forward_steps_kernel, plan, device_); },
-                          [&](const TeamPlan& plan) { return forward_time(static_cast<int>(N), plan); },
-                          stepwise_forward_time(N, b)};
-    const auto& plan = planned(Pass::forward, N, b, needs);
-    if (!plan) {
-        forward_stepwise(model, neurons, steps, b, N, w_rec, input, i, i_stride, u, bits);
-        return true;
-    }
-    const int counter_words = plan->teams * counter_stride;
-    auto* counters = scratch<unsigned>(0, counter_words);
-    if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(counter_words) * sizeof(unsigned));
-    const ForwardArrays arrays{model, neurons, steps, b, i_stride, static_cast<int>(N), w_rec, input, i, u, bits};
-    launch(launch_of(*plan, stream_), forward_steps_kernel, arrays, plan->columns, plan->sequences, plan->size,
-           plan->kind, counters);
-    return true;
+bool fits_team_forward(CudaBackend& backend, const StatePlan& plan) {
+    return backend.sums() == Sums::float32 && plan_of(backend.device(), plan);
+}
+std::unique_ptr<StateForward> team_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory) {
+    return std::make_unique<TeamForward>(backend, plan, memory);
 }
 
 }  // namespace spikefloss

@@ -9,8 +9,11 @@
 // through the array g in global memory, which the pass writes anyway. In the product W' g a warp takes 32 columns, a
 // slice of the inner length, and R sequences at a time. So an element of W read from shared memory serves R
 // multiply-adds. The slices are summed in order. dW_rec is one product over all steps at the end.
-#include "cuda_backend.hpp"
 #include "kernel.cuh"
+#include "passes.hpp"
+#include "team_plan.hpp"
+
+#include "backend/buffer.hpp"
 
 #include <algorithm>
 
@@ -21,12 +24,10 @@ namespace {
 constexpr int most_threads = 512;
 
 struct BackwardArrays {
-    NeuronModel model;
-    NeuronVectors neurons;
-    const float* w_rec;  // [N, N]
-    StepsBackward pass;
+    StateBackwardCall call;
     Index b;
     int N;
+    float* g;         // [steps, b, N]: the gradient from the readout if the call has one; then g
     double* partial;  // [steps+1, b, words]: |(di, du)|^2 of 32 neurons; null: not wanted
 };
 
@@ -78,19 +79,19 @@ struct StepInputs {
 
 __device__ StepInputs inputs_of(const BackwardArrays& a, Index t, Index row, Index step) {
     StepInputs in;
-    in.u_before = a.pass.u[(t - 1) * step + row];
-    if (a.pass.from_readout) in.from_readout = a.pass.from_readout[(t - 1) * step + row];
-    if (a.pass.extra) in.extra = a.pass.extra[t * step + row];
+    in.u_before = a.call.u[(t - 1) * step + row];
+    if (a.call.dz) in.from_readout = a.g[(t - 1) * step + row];
+    if (a.call.extra) in.extra = a.call.extra[t * step + row];
     return in;
 }
 
 __device__ float with_injections(const BackwardArrays& a, const StepInputs& in, float u_now, float du) {
-    if (a.pass.from_readout)
-        du = a.pass.readout == Readout::membrane
+    if (a.call.dz)
+        du = a.call.readout == Readout::membrane
                  ? du + in.from_readout
-                 : fmaf(surrogate_psi(a.model.surrogate, u_now - a.model.threshold, a.model.sharpness), in.from_readout,
-                        du);
-    return a.pass.extra ? du + in.extra : du;
+                 : fmaf(surrogate_psi(a.call.model.surrogate, u_now - a.call.model.threshold, a.call.model.sharpness),
+                        in.from_readout, du);
+    return a.call.extra ? du + in.extra : du;
 }
 
 // Copies g of S sequences of N neurons, which other blocks wrote to global memory, to rows `inner` apart.
@@ -121,7 +122,7 @@ __global__ void __launch_bounds__(most_threads, 1)
 
     for (int at = thread; at < inner * columns; at += threads) {
         const int post = at / columns, pre = rank * columns + at % columns;
-        w[at] = post < N && pre < N ? a.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
+        w[at] = post < N && pre < N ? a.call.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
     }
     for (int at = thread; at < padded * inner; at += threads) g_all[at] = 0.0f;
     __syncthreads();
@@ -129,8 +130,8 @@ __global__ void __launch_bounds__(most_threads, 1)
     // This thread's neuron and sequence. Threads beyond S * columns only take part in the product.
     const int column = thread % columns, slot = thread / columns, j = rank * columns + column;
     const bool neuron = slot < S && j < N;
-    const float alpha = neuron ? a.neurons.alpha[j] : 0.0f, beta = neuron ? a.neurons.beta[j] : 0.0f;
-    const float theta = a.model.threshold, limit = a.pass.adjoint_limit ? *a.pass.adjoint_limit : 0.0f;
+    const float alpha = neuron ? a.call.neurons.alpha[j] : 0.0f, beta = neuron ? a.call.neurons.beta[j] : 0.0f;
+    const float theta = a.call.model.threshold, limit = a.call.adjoint_limit ? *a.call.adjoint_limit : 0.0f;
     // This warp's part of the product.
     const int groups = columns / warp_size, warp = thread / warp_size;
     const int group = warp % groups, slice = warp / groups, length = inner / slices;
@@ -138,12 +139,12 @@ __global__ void __launch_bounds__(most_threads, 1)
     for (Index first = static_cast<Index>(team_number) * S; first < a.b; first += static_cast<Index>(teams) * S) {
         const Index s = first + slot, row = s * N + j, step = a.b * N;
         const bool active = neuron && s < a.b;
-        float di = active ? a.pass.di[row] : 0.0f, du = active ? a.pass.du[row] : 0.0f;
+        float di = active ? a.call.di[row] : 0.0f, du = active ? a.call.du[row] : 0.0f;
         const int here = static_cast<int>(a.b - first < S ? a.b - first : S);  // sequences of this group
-        float u_now = active ? a.pass.u[a.pass.steps * step + row] : 0.0f;
+        float u_now = active ? a.call.u[a.call.steps * step + row] : 0.0f;
         StepInputs next;
-        if (active) next = inputs_of(a, a.pass.steps, row, step);
-        for (Index t = a.pass.steps; t >= 1; --t) {
+        if (active) next = inputs_of(a, a.call.steps, row, step);
+        for (Index t = a.call.steps; t >= 1; --t) {
             const StepInputs in = next;
             const float u_before = in.u_before;
             if (active && t > 1) next = inputs_of(a, t - 1, row, step);
@@ -163,15 +164,15 @@ __global__ void __launch_bounds__(most_threads, 1)
                     du *= factor;
                 }
             }
-            const float dv = du * reset_factor(a.model.reset, spike(u_before, theta));
+            const float dv = du * reset_factor(a.call.model.reset, spike(u_before, theta));
             const float g = fmaf(1.0f - beta, dv, di);
             di = alpha * g;
             du = beta * dv;
-            if (active) a.pass.g[(t - 1) * step + row] = g;
+            if (active) a.g[(t - 1) * step + row] = g;
             if (kind == TeamKind::block && slot < S && j < inner) g_all[slot * inner + j] = g;
             team.wait();
             if (kind != TeamKind::block) {
-                gather_adjoints(a.pass.g + (t - 1) * step + first * N, here, N, inner, g_all);
+                gather_adjoints(a.g + (t - 1) * step + first * N, here, N, inner, g_all);
                 __syncthreads();
             }
             for (int r = 0; r < padded && slice < slices; r += R)
@@ -182,13 +183,13 @@ __global__ void __launch_bounds__(most_threads, 1)
             if (active) {
                 float back = 0.0f;
                 for (int part = 0; part < slices; ++part) back += parts[(part * padded + slot) * columns + column];
-                du = fmaf(surrogate_psi(a.model.surrogate, u_before - theta, a.model.sharpness), back, du);
+                du = fmaf(surrogate_psi(a.call.model.surrogate, u_before - theta, a.call.model.sharpness), back, du);
             }
             u_now = u_before;
         }
         if (active) {
-            a.pass.di[row] = di;
-            a.pass.du[row] = du;
+            a.call.di[row] = di;
+            a.call.du[row] = du;
         }
         __syncthreads();  // all parts have been read
     }
@@ -230,37 +231,62 @@ double backward_time(int N, const TeamPlan& plan) {
     return 0.35 + cycles / 1750.0 + gather;
 }
 
+std::optional<TeamPlan> plan_of(const Device& device, const StatePlan& plan) {
+    const int N = static_cast<int>(plan.N);
+    return plan_teams(device, plan.N, plan.b,
+                      {most_threads, [&](TeamPlan& p) { measure_backward(N, p); },
+                       [&](const TeamPlan& p) { return teams_at_once(kernel_for(p.sequences), p, device); },
+                       [&](const TeamPlan& p) { return backward_time(N, p); }, stepwise_backward_time(plan.N, plan.b)});
+}
+
+class TeamBackward final : public StateBackward {
+public:
+    TeamBackward(CudaBackend& backend, const StatePlan& plan, Memory& memory)
+        : backend_(backend),
+          plan_(plan),
+          team_(plan_of(backend.device(), plan).value()),
+          words_(static_cast<int>(spike_words(plan.N))),
+          adjoint_(memory, plan.steps * plan.b * plan.N),
+          partial_(memory, (plan.steps + 1) * plan.b * words_),
+          counters_(memory, team_.teams * counter_stride) {}
+
+    void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
+        const Index b = plan_.b, N = plan_.N;
+        readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
+        if (team_.kind == TeamKind::grid) counters_.zero();
+        const BackwardArrays arrays{call, b, static_cast<int>(N), adjoint_.data(),
+                                    call.squares || call.adjoint_limit ? partial_.data() : nullptr};
+        const BackwardShared shared(arrays.N, team_.sequences, team_.slices);
+        launch(launch_of(team_, backend_.stream()), kernel_for(team_.sequences), arrays, team_.columns, team_.sequences,
+               shared.padded, team_.slices, shared.inner, team_.size, team_.kind, counters_.data());
+        if (call.squares) {
+            const Index rows = call.steps * b;  // t = 1..steps
+            launch({.grid = grid_for(rows, 128), .block = dim3(128), .stream = backend_.stream()},
+                   add_partial_squares_kernel, rows, words_, static_cast<const double*>(partial_.data() + b * words_),
+                   call.squares + b);
+        }
+        backend_.add_outer({adjoint_.data(), call.steps * b, N}, spikes_from(plan_, call.bits, 0), call.d_w_rec);
+        if (recurrent_done) recurrent_done();
+        inputs_backward(backend_, plan_, call, adjoint_.data());
+    }
+
+private:
+    CudaBackend& backend_;
+    StatePlan plan_;
+    TeamPlan team_;
+    int words_;
+    Buffer<float> adjoint_;      // [steps, b, N]
+    Buffer<double> partial_;     // [steps+1, b, words]
+    Buffer<unsigned> counters_;  // of the waits of teams
+};
+
 }  // namespace
 
-bool CudaBackend::backward_steps(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index N,
-                                 const float* w_rec, const StepsBackward& pass) {
-    if (!takes_steps(N).takes) return false;
-    if (b == 0 || N == 0) return true;
-    const int n = static_cast<int>(N), words = static_cast<int>(spike_words(N));
-    const auto& plan = planned(Pass::backward, N, b,
-                               {most_threads, [&](TeamPlan& p) { measure_backward(n, p); },
-                                [&](const TeamPlan& p) { return teams_at_once(kernel_for(p.sequences), p, device_); },
-                                [&](const TeamPlan& p) { return backward_time(n, p); }, stepwise_backward_time(N, b)});
-    if (!plan) {
-        backward_stepwise(model, neurons, b, N, w_rec, pass);
-        return true;
-    }
-    const int counter_words = plan->teams * counter_stride;
-    auto* counters = scratch<unsigned>(0, counter_words);
-    if (plan->kind == TeamKind::grid) zero(counters, static_cast<std::size_t>(counter_words) * sizeof(unsigned));
-    const bool wanted = pass.squares || pass.adjoint_limit;
-    const BackwardArrays arrays{
-        model, neurons, w_rec, pass, b, n, wanted ? scratch<double>(1, (pass.steps + 1) * b * words) : nullptr};
-    const BackwardShared shared(n, plan->sequences, plan->slices);
-    launch(launch_of(*plan, stream_), kernel_for(plan->sequences), arrays, plan->columns, plan->sequences,
-           shared.padded, plan->slices, shared.inner, plan->size, plan->kind, counters);
-    if (pass.squares) {
-        const Index rows = pass.steps * b;  // t = 1..steps
-        launch({.grid = grid_for(rows, 128), .block = dim3(128), .stream = stream_}, add_partial_squares_kernel, rows,
-               words, static_cast<const double*>(arrays.partial + b * words), pass.squares + b);
-    }
-    add_outer({pass.g, pass.steps * b, N}, {.bits = pass.bits, .stride = spike_words(N)}, pass.d_w_rec);
-    return true;
+bool fits_team_backward(CudaBackend& backend, const StatePlan& plan) {
+    return backend.sums() == Sums::float32 && plan_of(backend.device(), plan);
+}
+std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory) {
+    return std::make_unique<TeamBackward>(backend, plan, memory);
 }
 
 }  // namespace spikefloss

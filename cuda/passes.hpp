@@ -1,0 +1,19 @@
+// The whole passes of the CUDA backend.
+#pragma once
+
+#include "cuda_backend.hpp"
+
+#include "backend/state_passes.hpp"
+
+namespace spikefloss {
+
+// team_forward.cu, team_backward.cu: W_rec in shared memory, one launch for all steps.
+bool fits_team_forward(CudaBackend& backend, const StatePlan& plan);
+bool fits_team_backward(CudaBackend& backend, const StatePlan& plan);
+std::unique_ptr<StateForward> team_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
+std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
+
+// products_forward.cu: a bfloat16 product and a kernel per step.
+std::unique_ptr<StateForward> products_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
+
+}  // namespace spikefloss

@@ -1,0 +1,148 @@
+// Whole passes over time on the CPU. A thread takes its own sequences through all steps of a chunk, without a barrier.
+//   forwards   recurrent sums by spikes: every spike of neuron j adds row j of W' (stored as [pre, post])
+//   backwards  W' g as a product of the thread's sequences with W; then dW' += s g' by spikes, where each thread takes
+//              its own post-synaptic neurons
+// W is stored in panels of columns, so that a panel is loaded once for all sequences of a thread. No sum depends on the
+// number of threads. StateLoop of src/network is the reference. Tests check that both give the same result.
+#include "backend/buffer.hpp"
+#include "backend/cpu_passes.hpp"
+#include "backend/cpu_state_pass.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+namespace {
+
+class RowForward final : public StateForward {
+public:
+    RowForward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
+        : backend_(backend),
+          plan_(plan),
+          width_(padded(plan.N)),
+          list_{largest_group, plan.N, spike_block, largest_group * spike_block, nullptr, nullptr, nullptr},
+          entries_of_thread_(list_.blocks() * list_.capacity),
+          ends_of_thread_(list_.blocks() * (largest_group + 1)),
+          input_(memory, plan.steps * plan.b * plan.N),
+          rows_(memory, panels_size(plan.N, plan.N)),
+          sums_(memory, backend.threads() * largest_group * width_),
+          entries_(memory, backend.threads() * entries_of_thread_),
+          ends_(memory, backend.threads() * ends_of_thread_) {}
+
+    void run(const StateForwardCall& call) override {
+        project_inputs(backend_, plan_, call, input_.data());
+        pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, rows_.data());
+        const Index b = plan_.b, parts = std::min<Index>(backend_.threads(), b);
+#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+        for (Index part = 0; part < parts; ++part) {
+            const Index end = b * (part + 1) / parts;
+            for (Index first = b * part / parts; first < end; first += largest_group)
+                run_group(call, part, first, std::min(largest_group, end - first));
+        }
+        project_readout(backend_, plan_, call, spikes_from(plan_, call.bits, 1));
+    }
+
+private:
+    // Sequences [first, first + group) through all steps, by thread `part`.
+    void run_group(const StateForwardCall& call, Index part, Index first, Index group) {
+        const Index b = plan_.b, N = plan_.N, words = spike_words(N), panels = panels_of(width_);
+        const float theta = call.model.threshold;
+        float* sums = sums_.data() + part * largest_group * width_;
+        SparseRows spikes = list_;
+        spikes.index = entries_.data() + part * entries_of_thread_;
+        spikes.ends = ends_.data() + part * ends_of_thread_;
+        spikes.rows = group;
+        for (Index r = first; r < first + group; ++r) pack_row(call.u + r * N, N, theta, call.bits + r * words);
+        for (Index t = 0; t < call.steps; ++t) {
+            for (Index c = 0; c < spikes.blocks(); ++c)
+                list_spikes(spikes, c, {.bits = call.bits + (t * b + first) * words, .stride = words});
+            for (Index p = 0; p < panels; ++p)
+                add_spikes(spikes, Columns(width_, p, panels), rows_.data(), sums, width_);
+            for (Index r = 0; r < group; ++r) {
+                const Index s = first + r, here = (t * b + s) * N, next = here + b * N;
+                take_step(call.model, call.neurons, N, input_.data() + here, sums + r * width_,
+                          call.i + t * call.i_stride + s * N, call.u + here, call.i + (t + 1) * call.i_stride + s * N,
+                          call.u + next);
+                pack_row(call.u + next, N, theta, call.bits + ((t + 1) * b + s) * words);
+            }
+        }
+    }
+
+    CpuBackend& backend_;
+    StatePlan plan_;
+    Index width_;
+    SparseRows list_;  // the shape of a thread's list of spikes
+    Index entries_of_thread_, ends_of_thread_;
+    Buffer<float> input_;            // [steps, b, N]
+    Buffer<float> rows_;             // W' in panels
+    Buffer<float> sums_;             // [threads, largest_group, width]
+    Buffer<std::uint16_t> entries_;  // of the lists of the threads
+    Buffer<std::uint32_t> ends_;
+};
+
+class RowBackward final : public StateBackward {
+public:
+    RowBackward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
+        : backend_(backend),
+          plan_(plan),
+          width_(padded(plan.N)),
+          panels_(memory, plan.N * width_),
+          backs_(memory, backend.threads() * largest_group * width_),
+          adjoint_(memory, plan.steps * plan.b * plan.N) {}
+
+    void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
+        const Index b = plan_.b, N = plan_.N, parts = std::min<Index>(backend_.threads(), b);
+        readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
+        pack_panels(call.w_rec, N, false, panels_.data());
+        with_surrogate(call.model.surrogate, [&](auto surrogate) {
+#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+            for (Index part = 0; part < parts; ++part) {
+                float* back = backs_.data() + part * largest_group * width_;
+                const Index end = b * (part + 1) / parts;
+                for (Index first = b * part / parts; first < end; first += largest_group)
+                    run_group<decltype(surrogate)>(call, back, first, std::min(largest_group, end - first));
+            }
+        });
+        const Matrix<const float> g(adjoint_.data(), call.steps * b, N);
+        const Matrix<float> dw(static_cast<float*>(call.d_w_rec.data), N, N, call.d_w_rec.stride);
+        const Activity spikes = spikes_from(plan_, call.bits, 0);
+        // Lists first, also where N is small.
+        if (!backend_.add_outer_listed(g, spikes, dw)) backend_.add_outer(g, spikes, dw);
+        if (recurrent_done) recurrent_done();
+        inputs_backward(backend_, plan_, call, adjoint_.data());
+    }
+
+private:
+    // Sequences [first, first + group) through all steps.
+    template <class S>
+    void run_group(const StateBackwardCall& call, float* back, Index first, Index group) {
+        const Index N = plan_.N;
+        for (Index t = call.steps; t >= 1; --t) {
+            const Index before = ((t - 1) * plan_.b + first) * N;
+            float* g = adjoint_.data() + before;
+            for (Index r = 0; r < group; ++r)
+                take_step_back<S>(backend_, plan_, call, t, first + r, call.dz ? g + r * N : nullptr, g + r * N);
+            multiply(group, width_, N, {g, N, 1}, {panels_.data(), tile, N * tile}, back, width_, false);
+            for (Index r = 0; r < group; ++r)
+                add_through_psi<S>(call.model, N, call.u + before + r * N, back + r * width_,
+                                   call.du + (first + r) * N);
+        }
+    }
+
+    CpuBackend& backend_;
+    StatePlan plan_;
+    Index width_;
+    Buffer<float> panels_;   // of W
+    Buffer<float> backs_;    // [threads, largest_group, width]
+    Buffer<float> adjoint_;  // [steps, b, N]: from the readout, then g
+};
+
+}  // namespace
+
+std::unique_ptr<StateForward> row_forward(CpuBackend& backend, const StatePlan& plan, Memory& memory) {
+    return std::make_unique<RowForward>(backend, plan, memory);
+}
+std::unique_ptr<StateBackward> row_backward(CpuBackend& backend, const StatePlan& plan, Memory& memory) {
+    return std::make_unique<RowBackward>(backend, plan, memory);
+}
+
+}  // namespace spikefloss

@@ -1,0 +1,102 @@
+// Whole passes of the state: many steps in one call, when one rank holds all neurons. A backend makes them as objects
+// that own their scratch and their graphs (Backend::state_passes). StateLoop of src/network takes the same calls on any
+// grid; it is the reference.
+#pragma once
+
+#include "backend/backend.hpp"
+#include "backend/pass_table.hpp"
+
+#include <functional>
+
+namespace spikefloss {
+
+// Sizes that do not change between calls.
+struct StatePlan {
+    Index steps, b, N, M, O;      // the most steps of a call; sequences, neurons of this rank, inputs, readouts
+    bool time_constants = false;  // backward passes also give the gradients of alpha and beta
+};
+
+// Steps t = 0..steps-1 of a chunk, with input = W_in x and y = W_out z. Arrays begin at the chunk's first step.
+struct StateForwardCall {
+    Index steps;
+    NeuronModel model;
+    NeuronVectors neurons;
+    Readout readout;
+    const float *w_in, *w_rec, *w_out;  // [N, M]; this rank's rows [N, all neurons]; [O, N]
+    const float* x;                     // [steps, b, M]
+    float* i;                           // [steps+1, b, N], the steps i_stride apart, i[0] is given; 0: in place
+    Index i_stride;
+    float* u;             // [steps+1, b, N], u[0] is given
+    std::uint32_t* bits;  // the spikes of all neurons at steps 0..steps as in network/spike_tape.hpp, bits[0] is given
+    SumMatrix y;          // [steps b, O], written
+    bool again;           // bits and y are known: y is not written
+    bool operator==(const StateForwardCall&) const = default;
+};
+
+// The adjoint, steps t = steps..1: turns (di, du) of the last step, before the readout's part is added, into those of
+// the first.
+struct StateBackwardCall {
+    Index steps;
+    NeuronModel model;
+    NeuronVectors neurons;
+    Readout readout;
+    const float *w_rec, *w_out;
+    const float *x, *u;  // as in the forward call
+    const std::uint32_t* bits;
+    const float* dz;                             // [steps, b, O]; null: no readout part
+    const float* extra;                          // e [steps+1, b, N], added to du[t], t >= 1; null: none
+    double* squares;                             // [steps+1, b], |(di, du)|^2 after these additions, t >= 1; null: none
+    const float* adjoint_limit;                  // [1], of a sequence's (di, du); null: off
+    float *di, *du;                              // [b, N]
+    SumMatrix d_w_in, d_w_rec, d_w_out, d_bias;  // += sum of g x', g s', dz z' and g
+    const float* i;                              // [steps+1, b, N] and [1, N] sums, with StatePlan::time_constants
+    SumMatrix d_alpha, d_beta;
+    bool operator==(const StateBackwardCall&) const = default;
+};
+
+class StateForward {
+public:
+    virtual ~StateForward() = default;
+    virtual void run(const StateForwardCall& call) = 0;
+};
+
+class StateBackward {
+public:
+    virtual ~StateBackward() = default;
+    // A pass may call `recurrent_done` (if not null) when d_w_rec and d_w_out are queued and others are not.
+    virtual void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) = 0;
+};
+
+struct StatePasses {
+    Chosen<StateForward> forward;
+    Chosen<StateBackward> backward;
+};
+
+// No whole pass gives the gradients of alpha and beta.
+template <class Of, std::size_t count>
+Chosen<StateBackward> choose_backward(const Candidate<StateBackward, StatePlan, Of> (&candidates)[count], Of& backend,
+                                      const StatePlan& plan, Memory& memory) {
+    if (plan.time_constants) return {.why = "time constants are trained"};
+    return choose(candidates, backend, plan, memory);
+}
+
+// The spikes of `step` and the steps after it, for passes of one rank that holds all neurons.
+inline Activity spikes_from(const StatePlan& plan, const std::uint32_t* bits, Index step) {
+    const Index words = spike_words(plan.N);
+    return {.bits = bits + step * plan.b * words, .stride = words};
+}
+
+// ---- the products of a call that do not depend on the order of its steps, for passes that do not fuse them ----------
+// `spikes`: this rank's of steps 1..steps. chunk: [steps, b, N].
+
+// chunk = W_in x.
+void project_inputs(Backend& backend, const StatePlan& plan, const StateForwardCall& call, float* chunk);
+// y = W_out z, unless it is known.
+void project_readout(Backend& backend, const StatePlan& plan, const StateForwardCall& call, const Activity& spikes);
+// d_w_out += dz z'; chunk = dz W_out. Only if the call has dz.
+void readout_backward(Backend& backend, const StatePlan& plan, const StateBackwardCall& call, const Activity& spikes,
+                      float* chunk);
+// From chunk = g: d_w_in += g x'; d_bias += g.
+void inputs_backward(Backend& backend, const StatePlan& plan, const StateBackwardCall& call, const float* chunk);
+
+}  // namespace spikefloss
