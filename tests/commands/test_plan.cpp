@@ -76,6 +76,7 @@ every = 1
 exponents = 3
 batch = 7
 warmup = 2
+qr_interval = 1
 )" + more,
                      "small", config);
     check_config(config);
