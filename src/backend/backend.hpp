@@ -83,6 +83,7 @@ struct QrFindings {
     std::int32_t* failure;  // [b, 2] step and column (from 1) of the first QR that failed, 0 0: none. Column 0: a second
                             // round is needed (lyapunov/qr.hpp), but the pass makes one round
     double* strain;         // [b]
+    bool operator==(const QrFindings&) const = default;
 };
 
 // After one round of Cholesky QR, |Q'Q - I| is about 2^-53 kappa^2 + 2^-24. The ratio of the largest to the smallest

@@ -21,9 +21,9 @@ template <class Pass>
 using StateCandidate = Candidate<Pass, StatePlan, CpuBackend>;
 
 constexpr StateCandidate<StateForward> state_forward[] = {{"network", network_limits, fits_network, network_forward},
-                                                       {"rows", row_limits, fits_rows, row_forward}};
+                                                          {"rows", row_limits, fits_rows, row_forward}};
 constexpr StateCandidate<StateBackward> state_backward[] = {{"network", network_limits, fits_network, network_backward},
-                                                         {"rows", row_limits, fits_rows, row_backward}};
+                                                            {"rows", row_limits, fits_rows, row_backward}};
 
 // W fits the second-level cache of a core. Above this, one product for the vectors of all sequences is better.
 bool fits_cache(CpuBackend& backend, const TangentPlan& plan) {
@@ -43,8 +43,7 @@ StatePasses CpuBackend::state_passes(const StatePlan& plan, Memory& memory) {
 }
 
 TangentPasses CpuBackend::tangent_passes(const TangentPlan& plan, Memory& memory) {
-    return {choose(tangent_forward, *this, plan, memory),
-            choose(tangent_backward, *this, plan, memory)};
+    return {choose(tangent_forward, *this, plan, memory), choose(tangent_backward, *this, plan, memory)};
 }
 
 }  // namespace spikefloss

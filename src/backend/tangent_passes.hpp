@@ -27,6 +27,7 @@ struct TangentForwardCall {
     Index r_stride;                   // doubles from one QR's R to the next; 0: only the last is kept
     double* log_r;                    // [QRs, b, k] ln R_jj, written
     QrFindings findings;
+    bool operator==(const TangentForwardCall&) const = default;
 };
 
 // The adjoint. All bases and R are kept.
@@ -46,6 +47,7 @@ struct TangentBackwardCall {
     SumMatrix d_w_rec;          // [n, N] += sum of g x', x = psi Q.membrane
     SumMatrix d_alpha, d_beta;  // [1, n] +=; data null: not needed. Only the loop has them.
     float* e;                   // [steps, b, n] += the adjoint of u through psi
+    bool operator==(const TangentBackwardCall&) const = default;
 };
 
 // If a QR of a sequence fails, the findings tell it, and later results of this sequence are undefined.

@@ -12,7 +12,9 @@ TangentLoop::TangentLoop(Backend& backend, const ProcessGrid& grid, Index N, con
       x_(backend, basis.rows() * basis.n),
       product_(backend, basis.rows() * basis.n),
       g_(backend, keeps_adjoint ? basis.rows() * basis.n : 0),
-      no_weight_(backend, keeps_adjoint ? basis.rows() : 0) {}
+      no_weight_(backend, keeps_adjoint ? basis.rows() : 0),
+      forward_calls_(backend),
+      backward_calls_(backend) {}
 
 void TangentLoop::steps_forward(const TangentForwardCall& call, const Factorise& factorise) {
     const Index rows = shape_.rows(), bn = shape_.b * shape_.n;
@@ -29,11 +31,15 @@ void TangentLoop::steps_forward(const TangentForwardCall& call, const Factorise&
 }
 
 void TangentLoop::forward(const TangentForwardCall& call) {
-    record({call.steps, call.qr_interval, call.first, {call.u, call.q, call.r, call.log_r, call.w_rec}}, [&] {
+    const auto work = [&] {
         steps_forward(call, [&](Index step, float* a, double* r, Index qr) {
             qr_.factorise(step, a, r, call.log_r + qr * shape_.rows(), call.findings);
         });
-    });
+    };
+    if (recordable())
+        forward_calls_.run(call, work);
+    else
+        work();
 }
 
 std::vector<double> TangentLoop::forward_carefully(const TangentForwardCall& call, Index first_sequence,
@@ -47,12 +53,10 @@ std::vector<double> TangentLoop::forward_carefully(const TangentForwardCall& cal
 }
 
 void TangentLoop::backward(const TangentBackwardCall& call) {
-    if (call.d_alpha.data) return steps_backward(call);  // its sums need memory of their own
-    record({call.steps,
-            call.qr_interval,
-            -1 - call.first_counted,
-            {call.u, call.q, call.r, call.weight, call.a, call.e, call.d_w_rec.data, call.w_rec}},
-           [&] { steps_backward(call); });
+    if (recordable())
+        backward_calls_.run(call, [&] { steps_backward(call); });
+    else
+        steps_backward(call);
 }
 
 void TangentLoop::steps_backward(const TangentBackwardCall& call) {
@@ -75,20 +79,6 @@ void TangentLoop::steps_backward(const TangentBackwardCall& call) {
         backend_.tangent_input_backward(call.model, call.neurons, shape_, u, q, product_.data(), g_.data(), call.a,
                                         call.e + t * bn);
     }
-}
-
-// Runs `work`, thousands of small operations, as a recording if that is possible. Calls with the same key must make the
-// same operations and collectives. Sums in double are not recorded, because they need memory of their own.
-void TangentLoop::record(const std::tuple<Index, Index, Index, std::vector<const void*>>& key,
-                         const std::function<void()>& work) {
-    constexpr std::size_t most_recordings = 256;  // intervals that are chosen give many different calls
-    const bool alone = grid_.shape().neuron_shards == 1;
-    if (backend_.sums() != Sums::float32 || !(alone || grid_.neurons().recorded())) return work();
-    if (recordings_.size() > most_recordings) recordings_.clear();
-    std::unique_ptr<Recording>& recording = recordings_[key];
-    if (!recording) recording = backend_.recording();
-    if (!recording) return work();
-    recording->run(work);
 }
 
 }  // namespace spikefloss

@@ -4,13 +4,12 @@
 // For the recurrence a tangent is like one more sequence: the k tangents of b sequences are b k rows.
 #pragma once
 
+#include "backend/recorded_calls.hpp"
 #include "backend/tangent_passes.hpp"
 #include "lyapunov/qr.hpp"
 #include "network/recurrence.hpp"
 
 #include <functional>
-#include <map>
-#include <tuple>
 #include <vector>
 
 namespace spikefloss {
@@ -31,8 +30,10 @@ private:
     using Factorise = std::function<void(Index step, float* a, double* r, Index qr)>;
     void steps_forward(const TangentForwardCall& call, const Factorise& factorise);
     void steps_backward(const TangentBackwardCall& call);
-    void record(const std::tuple<Index, Index, Index, std::vector<const void*>>& what,
-                const std::function<void()>& work);
+    // Whether a recording is possible. Sums in double are not recorded, because they need memory of their own.
+    bool recordable() const {
+        return backend_.sums() == Sums::float32 && (recurrence_.shards() == 1 || grid_.neurons().recorded());
+    }
 
     Backend& backend_;
     const ProcessGrid& grid_;
@@ -41,8 +42,8 @@ private:
     TangentQr qr_;
     Buffer<float> x_, product_, g_;  // [b, k, n]: psi * Q.membrane; W x, and W' g; g
     Buffer<double> no_weight_;       // [b, k] of QRs that do not count
-    // Recorded calls, by their steps, QR interval, other numbers and arrays.
-    std::map<std::tuple<Index, Index, Index, std::vector<const void*>>, std::unique_ptr<Recording>> recordings_;
+    RecordedCalls<TangentForwardCall> forward_calls_;
+    RecordedCalls<TangentBackwardCall> backward_calls_;
 };
 
 }  // namespace spikefloss
