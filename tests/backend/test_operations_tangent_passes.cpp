@@ -388,7 +388,7 @@ TEST_P(TangentPasses, TakeTheAuthorsSetting) {
 TEST_P(TangentPasses, NameTheirLimits) {
     const auto chosen = backend.tangent_passes({1, {1, 65, 8192, true}}, backend);
     EXPECT_FALSE(chosen.forward.pass);
-    EXPECT_EQ(chosen.forward.text().find("loop over steps (whole passes are taken "), 0u) << chosen.forward.text();
+    EXPECT_EQ(chosen.forward.text().find("loop over steps (whole recurrence is taken "), 0u) << chosen.forward.text();
 }
 
 }  // namespace
