@@ -301,17 +301,5 @@ TEST_P(SumOperations, RowsAreCapped) {
         }
 }
 
-TEST_P(SumOperations, AddRoundsOnce) {
-    for (Index count : {0, 1, 31, 33, 67, 40001}) {
-        const Floats x = random_floats(count, 1), y = random_floats(count, 2);
-        Floats added(y);
-        for (Index i = 0; i < count; ++i) added[i] = y[i] + x[i];
-        const Buffer<float> x_(backend, x);
-        Buffer<float> y_(backend, y);
-        backend.add(y_.data(), x_.data(), count);
-        EXPECT_TRUE(all_equal(y_.to_host(), added));
-    }
-}
-
 }  // namespace
 }  // namespace spikefloss::testing_support
