@@ -70,6 +70,29 @@ TEST(FlossingGrids, RanksWithoutASequence) {
     expect_on_every_grid(clear_case({.neurons = 7, .steps = 10, .batch = 1, .seed = 6}, &choice.spectrum), choice);
 }
 
+// Intervals that are chosen during the pass are the same on every grid, with any number of threads, and in both forms
+// of the pass.
+TEST(FlossingGrids, ChosenIntervals) {
+    for (const double gain : {0.3, 2.0}) {
+        SCOPED_TRACE(testing::Message() << "gain " << gain);
+        const reference::Example example{
+            .neurons = 9, .steps = 90, .batch = 7, .exponents = 4, .reset = reference::Reset::subtract, .gain = gain};
+        const reference::Network net = reference::random_network(example);
+        const reference::Sequences seq = reference::random_sequences(example);
+        const FlossChoice choice{.spectrum = {.qr_interval = 0, .warmup = 5}, .through_state = false};
+        const FlossRun one = run_floss(alone(), Sums::float32, net, seq, choice);
+        EXPECT_LT(one.qr_steps.size(), 60u);  // of 85 steps
+        EXPECT_EQ(one.qr_steps.back(), 90);
+        for (const Execution& other : {Execution{.threads = 3}, Execution{.whole_passes = false}})
+            EXPECT_EQ(run_floss(alone(), other, net, seq, choice).qr_steps, one.qr_steps);
+        on_every_grid([&](const ProcessGrid& grid) {
+            const FlossRun run = run_floss(grid, Sums::float32, net, seq, choice);
+            EXPECT_EQ(run.qr_steps, one.qr_steps);
+            EXPECT_TRUE(all_near(run.lambda_per_sequence, one.lambda_per_sequence, 1e-5));
+        });
+    }
+}
+
 TEST(FlossingGrids, DyadicWeightsBitForBit) {
     const GoldenCase golden = load_golden(std::string(SPIKEFLOSS_TEST_DATA) + "/dyadic_weights.h5");
     for (const bool through_state : {true, false}) {

@@ -242,6 +242,7 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     run.penalty = pass.run(network, x.data(), {choice.target, choice.slack, choice.weight}, gradient.start(),
                            {.state_norms = choice.through_state});
     run.lambda_per_sequence = gathered_sequences(grid, run.penalty.spectrum.per_sequence, 1, B, k);
+    run.qr_steps = pass.tangents().counted_steps();
     run.log_r = gathered_sequences(grid, pass.tangents().log_r(),
                                    static_cast<Index>(pass.tangents().counted_steps().size()), B, k);
     if (choice.through_state) run.state_gradient_norm = pass.state().state_gradient_norm();

@@ -64,6 +64,7 @@ struct FlossRun {
     PenaltyValue penalty;
     std::vector<double> lambda_per_sequence;  // [B, k]
     std::vector<double> log_r;                // [QRs, B, k]
+    std::vector<std::int64_t> qr_steps;       // [QRs]
     reference::Parameters gradient;
     std::vector<double> state_gradient_norm;  // [T+1], through the state only
 };
