@@ -13,12 +13,12 @@ constexpr std::string_view team_limits =
     "float32 sums";
 
 constexpr StateCandidate<StateForward> state_forward[] = {{"team", team_limits, fits_team_forward, team_forward},
-                                                       {"products", "with float32 sums",
-                                                        [](CudaBackend& backend, const StatePlan& plan) {
-                                                            return backend.sums() == Sums::float32 && plan.b > 0 &&
-                                                                   plan.N > 0;
-                                                        },
-                                                        products_forward}};
+                                                          {"products", "with float32 sums",
+                                                           [](CudaBackend& backend, const StatePlan& plan) {
+                                                               return backend.sums() == Sums::float32 && plan.b > 0 &&
+                                                                      plan.N > 0;
+                                                           },
+                                                           products_forward}};
 constexpr StateCandidate<StateBackward> state_backward[] = {{"team", team_limits, fits_team_backward, team_backward}};
 
 constexpr Candidate<TangentForward, TangentPlan, CudaBackend> tangent_forward[] = {
@@ -33,8 +33,7 @@ StatePasses CudaBackend::state_passes(const StatePlan& plan, Memory& memory) {
 }
 
 TangentPasses CudaBackend::tangent_passes(const TangentPlan& plan, Memory& memory) {
-    return {choose(tangent_forward, *this, plan, memory),
-            choose(tangent_backward, *this, plan, memory)};
+    return {choose(tangent_forward, *this, plan, memory), choose(tangent_backward, *this, plan, memory)};
 }
 
 }  // namespace spikefloss

@@ -121,13 +121,13 @@ void CudaBackend::project(const Weights& w, const Activity& x, SumMatrix out, bo
         const Index rows = std::min(at_once, out.rows - first);
         char* const to = static_cast<char*>(out.data) + first * out.stride * static_cast<Index>(size_of(out.type));
         product({x, first, rows, w.cols, false}, {{.values = w.values, .stride = w.stride}, 0, w.rows, w.cols, true},
-                 {to, out.type, rows, out.cols, out.stride}, accumulate);
+                {to, out.type, rows, out.cols, out.stride}, accumulate);
     }
 }
 
 void CudaBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
     product({{.values = y.data, .stride = y.stride}, 0, y.rows, y.cols, false},
-             {{.values = w.values, .stride = w.stride}, 0, w.rows, w.cols, false}, out, accumulate);
+            {{.values = w.values, .stride = w.stride}, 0, w.rows, w.cols, false}, out, accumulate);
 }
 
 void CudaBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) {
@@ -137,7 +137,7 @@ void CudaBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix 
     for (Index first = 0; first < y.rows; first += at_once) {
         const Index rows = std::min(at_once, y.rows - first);
         product({{.values = y.data, .stride = y.stride}, first, rows, y.cols, true},
-                 {x, first, rows, gradient.cols, false}, gradient, true);
+                {x, first, rows, gradient.cols, false}, gradient, true);
     }
 }
 

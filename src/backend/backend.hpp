@@ -56,6 +56,7 @@ struct BasisShape {
     bool current;
 
     SPIKEFLOSS_HD Index rows() const { return b * k; }
+    // NOLINTNEXTLINE(readability-identifier-naming): D of the equations
     SPIKEFLOSS_HD Index D() const { return current ? 2 * n : n; }
     SPIKEFLOSS_HD Index membrane() const { return current ? n : 0; }  // where the membrane part of a row begins
     SPIKEFLOSS_HD Index size() const { return rows() * D(); }
@@ -77,11 +78,11 @@ struct TimeConstantSums {
 struct StatePlan;  // state_passes.hpp
 struct StatePasses;
 
-// What the QRs of a pass find out about each sequence, in backend memory. Strain is the largest of ln(|A_j| / R_jj), the
-// digits that vector j loses when the earlier ones are taken off, and |ln R_jj| / 8, over all j and QRs.
+// What the QRs of a pass find out about each sequence, in backend memory. Strain is the largest of ln(|A_j| / R_jj),
+// the digits that vector j loses when the earlier ones are taken off, and |ln R_jj| / 8, over all j and QRs.
 struct QrFindings {
-    std::int32_t* failure;  // [b, 2] step and column (from 1) of the first QR that failed, 0 0: none. Column 0: a second
-                            // round is needed (lyapunov/qr.hpp), but the pass makes one round
+    std::int32_t* failure;  // [b, 2] step and column (from 1) of the first QR that failed, 0 0: none. Column 0: a
+                            // second round is needed (lyapunov/qr.hpp), but the pass makes one round
     double* strain;         // [b]
     bool operator==(const QrFindings&) const = default;
 };
@@ -104,7 +105,7 @@ struct QrRound {
 // 32 neurons per word.
 SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
 
-struct TangentPlan;    // backend/tangent_passes.hpp
+struct TangentPlan;  // backend/tangent_passes.hpp
 struct TangentPasses;
 
 // A sequence of operations on fixed memory, recorded once and replayed as a unit (a CUDA graph).

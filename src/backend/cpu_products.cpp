@@ -106,20 +106,20 @@ void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, boo
         project_listed(w, x, {static_cast<float*>(out.data), out.rows, out.cols, out.stride}))
         return;
     product({x, out.rows, w.cols, false}, {{.values = w.values, .stride = w.stride}, w.rows, w.cols, true}, out,
-             accumulate);
+            accumulate);
 }
 
 void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
     product({{.values = y.data, .stride = y.stride}, y.rows, y.cols, false},
-             {{.values = w.values, .stride = w.stride}, w.rows, w.cols, false}, out, accumulate);
+            {{.values = w.values, .stride = w.stride}, w.rows, w.cols, false}, out, accumulate);
 }
 
 void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) {
     const Matrix<float> listed(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
     const bool large = y.cols >= least_columns && y.rows >= (x.bits ? least_spike_rows : least_rows);
     if (sums_ == Sums::float32 && large && add_outer_listed(y, x, listed)) return;
-    product({{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, {x, y.rows, gradient.cols, false},
-             gradient, true);
+    product({{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, {x, y.rows, gradient.cols, false}, gradient,
+            true);
 }
 
 }  // namespace spikefloss

@@ -32,7 +32,7 @@ public:
         project_inputs(backend_, plan_, call, input_.data());
         pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, rows_.data());
         const Index b = plan_.b, parts = std::min<Index>(backend_.threads(), b);
-#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
         for (Index part = 0; part < parts; ++part) {
             const Index end = b * (part + 1) / parts;
             for (Index first = b * part / parts; first < end; first += largest_group)
@@ -94,7 +94,7 @@ public:
         readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
         pack_panels(call.w_rec, N, false, panels_.data());
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
-#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
             for (Index part = 0; part < parts; ++part) {
                 float* back = backs_.data() + part * largest_group * width_;
                 const Index end = b * (part + 1) / parts;

@@ -100,7 +100,8 @@ void add_file_options(CLI::App& command, FileCommand& file) {
     add_keyed(command, "--exponents", file.exponents, "flossing.exponents",
               "number k of exponents (default: the columns of q0, else 16)");
     add_keyed(command, "--warmup", file.warmup, "flossing.warmup", "steps at the start that do not count (default 0)");
-    add_keyed(command, "--qr-interval", file.qr_interval, "flossing.qr_interval", "steps between QRs (default 0: chosen during the pass)");
+    add_keyed(command, "--qr-interval", file.qr_interval, "flossing.qr_interval",
+              "steps between QRs (default 0: chosen during the pass)");
     add_keyed(command, "--jacobian-reset", file.jacobian_reset, "flossing.jacobian_reset",
               "reset factor in the tangent map: detached (default) or ignored");
     add_keyed(command, "--seed", file.seed, "run.seed",

@@ -34,9 +34,14 @@ struct Matrix {
         : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
     // A matrix converts to a matrix of constants.
     template <class U>
-    requires std::is_same_v<const U, T> Matrix(const Matrix<U>& m) : Matrix(m.data, m.rows, m.cols, m.stride) {}
+        requires std::is_same_v<const U, T>
+    Matrix(const Matrix<U>& m) : Matrix(m.data, m.rows, m.cols, m.stride) {}
     // Finished sums are floats.
-    operator SumMatrix() const requires std::is_same_v<T, float> { return {data, Scalar::float32, rows, cols, stride}; }
+    operator SumMatrix() const
+        requires std::is_same_v<T, float>
+    {
+        return {data, Scalar::float32, rows, cols, stride};
+    }
 };
 
 inline Scalar scalar_of(Sums sums) { return sums == Sums::float32 ? Scalar::float32 : Scalar::float64; }

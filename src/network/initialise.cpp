@@ -45,9 +45,7 @@ double decay(double tau, double spread, std::uint64_t seed, Parameter p, Index n
 
 }  // namespace
 
-bool InitialNetwork::has_current() const {
-    return lasts_a_step(tau_syn * (1.0 + tau_syn_spread));
-}
+bool InitialNetwork::has_current() const { return lasts_a_step(tau_syn * (1.0 + tau_syn_spread)); }
 
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard) {
     HostNetwork network{settings.model, ParameterLayout(settings.shape, shards, shard), {}};

@@ -26,8 +26,8 @@ std::vector<float> bases(std::uint64_t seed, Index k, const Network& network, Bl
 }  // namespace
 
 // `start` is passed by value, so that its host memory is freed when the trainer is made.
-// NOLINTNEXTLINE(performance-unnecessary-value-param)
 Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, TrainerOptions options,
+                 // NOLINTNEXTLINE(performance-unnecessary-value-param)
                  TrainingState start)
     : backend_(backend),
       grid_(grid),

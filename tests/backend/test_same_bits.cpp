@@ -89,14 +89,15 @@ TEST_P(SameBits, GradientsOfExactSums) {
         c.extra = multiples(c.extra.size(), 9, 0.25f, 1.0f);
         c.sums = multiples(c.sums.size(), 12, 0.25f, 1.0f);
     };
-    for_every_case(
-        {.threshold = 0.5f, .surrogate = Surrogate::triangle, .sharpness = 1.0f}, 4, coarse, [&](const StateCase& c) {
-            const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float32), wide = make_backend(BackendKind::cpu, 1, Sums::float64);
-            const StateResults expected = run_state(*cpu, c, How::loop);
-            expect_same(run_state(*wide, c, How::loop), expected);  // the sums are exact
-            size += size_of(expected.d_w_rec);
-            expect_same(run_state(backend, c, How::whole_passes), expected);
-        });
+    for_every_case({.threshold = 0.5f, .surrogate = Surrogate::triangle, .sharpness = 1.0f}, 4, coarse,
+                   [&](const StateCase& c) {
+                       const auto cpu = make_backend(BackendKind::cpu, 1, Sums::float32),
+                                  wide = make_backend(BackendKind::cpu, 1, Sums::float64);
+                       const StateResults expected = run_state(*cpu, c, How::loop);
+                       expect_same(run_state(*wide, c, How::loop), expected);  // the sums are exact
+                       size += size_of(expected.d_w_rec);
+                       expect_same(run_state(backend, c, How::whole_passes), expected);
+                   });
     EXPECT_GT(size, 1000.0);
 }
 

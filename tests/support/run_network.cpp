@@ -210,9 +210,7 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
     run.readout = gathered_sequences(grid, widened(state.tape().readout.to_host()), T, B, net.outputs);
 
     state.backward(network, loss.x(),
-                   {.dy = loss.dy(),
-                    .adjoint_limit = static_cast<float>(adjoint_limit),
-                    .state_norms = true},
+                   {.dy = loss.dy(), .adjoint_limit = static_cast<float>(adjoint_limit), .state_norms = true},
                    gradient.start());
     run.state_gradient_norm = state.state_gradient_norm();
     gradient.reduce({});
