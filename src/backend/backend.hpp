@@ -78,7 +78,7 @@ struct TimeConstantSums {
 struct StatePlan;  // state_passes.hpp
 struct StatePasses;
 
-// What the QRs of a pass find out about each sequence, in backend memory. Strain is the largest of ln(|A_j| / R_jj),
+// The findings of the QRs of a pass about each sequence, in backend memory. Strain is the largest of ln(|A_j| / R_jj),
 // the digits that vector j loses when the earlier ones are taken off, and |ln R_jj| / 8, over all j and QRs.
 struct QrFindings {
     std::int32_t* failure;  // [b, 2] step and column (from 1) of the first QR that failed, 0 0: none. Column 0: a

@@ -34,7 +34,7 @@ public:
     // The next steps to take.
     QrSegment next() const { return next_; }
     // Goes on to the steps after them. strain: the largest of their QRs. failed: a QR failed or left doubt. Returns
-    // false if they must be taken again, which next() then gives. A fixed schedule is always content.
+    // false if they must be taken again, which next() then gives. A fixed schedule accepts every segment.
     bool accept(double strain, bool failed);
     // All later QRs follow each other at intervals of 1. For a measurement that has lost vectors.
     void stay_at_one() { longest_ = 1; }

@@ -62,7 +62,7 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     QrSchedule schedule(last_, options_.warmup, options_.qr_interval);
     Index qrs = 0;
     std::vector<double> logs;  // of a segment
-    while (!schedule.done() && !fault_) {
+    while (!schedule.done()) {
         const QrSegment segment = schedule.next();
         if (!keep_) backend_.copy(start_.data(), q_.data(), start_.bytes());
         const TangentForwardCall call{.model = network.model.neuron,
@@ -102,12 +102,12 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     });
 }
 
-// Takes the steps of a segment, carefully if nothing else serves. logs becomes ln R_jj [QRs, b, k].
+// Takes the steps of a segment, carefully if one round per QR does not suffice. logs becomes ln R_jj [QRs, b, k].
 TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index first_sequence, std::vector<double>& logs) {
     Report report;
     const auto look = [&] {
         const std::vector<double> strain = strain_.to_host();
-        for (const double s : strain) report.strain = s <= report.strain ? report.strain : s;  // NaN stays
+        for (const double s : strain) report.strain = std::max(report.strain, s);
     };
     const bool whole = passes_.forward.pass != nullptr;
     const bool lost = std::any_of(independent_.begin(), independent_.end(), [&](Index m) { return m < shape_.k; });
@@ -153,7 +153,7 @@ TangentPass::Report TangentPass::agree(const Report& mine) const {
     grid_.control().all_reduce_sum(all.data(), Scalar::float64, static_cast<Index>(all.size()));
     Report worst;
     for (at = all.data(); at != all.data() + all.size(); at += size) {
-        worst.strain = at[0] <= worst.strain ? worst.strain : at[0];
+        worst.strain = std::max(worst.strain, at[0]);
         worst.failed = worst.failed || at[1] != 0.0;
         worst.lost = worst.lost || at[2] != 0.0;
         worst.broken = worst.broken || at[3] != 0.0;
