@@ -76,11 +76,11 @@ __global__ void add_sequences_kernel(Index b, Index O, const double* parts, T* s
 }
 
 // partial[block] = loss and number of correct signs over the block's elements.
-__global__ void binary_cross_entropy_kernel(Index T, Index row, const float* y, const float* target, const float* mask,
+__global__ void binary_cross_entropy_kernel(Index rows, Index O, const float* y, const float* target, const float* mask,
                                             float weight, float* dy, double* partial) {
     double loss = 0.0, correct = 0.0;
-    for (Index i = first_element(); i < T * row; i += element_stride()) {
-        if (mask[i / row] == 0.0f) {
+    for (Index i = first_element(); i < rows * O; i += element_stride()) {
+        if (mask[i / O] == 0.0f) {
             dy[i] = 0.0f;
             continue;
         }
@@ -113,13 +113,13 @@ __global__ void softmax_cross_entropy_kernel(Index T, Index b, Index O, const fl
                                              const float* mask, float weight, float* dy, double* logit,
                                              double* partial) {
     double* log_sum = dynamic_shared<double>();
-    double steps = 0.0;
-    for (Index t = 0; t < T; ++t) steps += mask[t];
     for (Index s = blockIdx.x; s < b; s += gridDim.x) {
         double* mine = logit + s * O;
+        double steps = 0.0;
+        for (Index t = 0; t < T; ++t) steps += mask[t * b + s];
         for (Index o = threadIdx.x; o < O; o += blockDim.x) {
             double sum = 0.0;
-            for (Index t = 0; t < T; ++t) sum += mask[t] * y[(t * b + s) * O + o];
+            for (Index t = 0; t < T; ++t) sum += mask[t * b + s] * y[(t * b + s) * O + o];
             mine[o] = sum / steps;
         }
         __syncthreads();
@@ -137,7 +137,7 @@ __global__ void softmax_cross_entropy_kernel(Index T, Index b, Index O, const fl
         for (Index at = threadIdx.x; at < T * O; at += blockDim.x) {
             const Index t = at / O, o = at % O;
             const double share = exp(mine[o] - *log_sum) - (o == label[s] ? 1.0 : 0.0);
-            dy[(t * b + s) * O + o] = weight * static_cast<float>(share * mask[t] / steps);
+            dy[(t * b + s) * O + o] = weight * static_cast<float>(share * mask[t * b + s] / steps);
         }
         __syncthreads();
     }
@@ -166,7 +166,7 @@ void CudaBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y
     const Index blocks = std::min(most_losses, (T * b * O + loss_block - 1) / loss_block);
     double* partial = scratch<double>(sum_scratch, 2 * blocks);
     launch({dim3(static_cast<unsigned>(blocks)), loss_block, stream_, 33 * sizeof(double)}, binary_cross_entropy_kernel,
-           T, b * O, y, target, mask, weight, dy, partial);
+           T * b, O, y, target, mask, weight, dy, partial);
     launch({dim3(1), dim3(2), stream_}, add_losses_kernel, blocks, partial, result);
 }
 

@@ -187,13 +187,13 @@ public:
     // dy and dz may be the same memory. z[t] + bias is recovered from y. d_kappa [1, O] sums.
     virtual void readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y, const float* dy,
                                          float* dz, SumMatrix d_kappa) = 0;
-    // Binary cross-entropy with logits y against target, both [T, b, O], over steps with mask[t] != 0: result[0] = the
-    // sum of the losses, result[1] = the number of elements with the right sign (double, backend memory);
+    // Binary cross-entropy with logits y against target, both [T, b, O], where mask [T, b] is 1: result[0] = the sum of
+    // the losses, result[1] = the number of elements with the right sign (double, backend memory);
     // dy = weight (sigmoid(y) - target) mask.
     virtual void binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
                                       float weight, float* dy, double* result) = 0;
-    // Softmax cross-entropy of the masked time mean of y against label [b]; result and dy as above, dy scaled by
-    // weight.
+    // Softmax cross-entropy of each sequence's mean of y over its steps with mask 1, at least one, against label [b];
+    // result and dy as above, dy scaled by weight.
     virtual void softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
                                        const float* mask, float weight, float* dy, double* result) = 0;
 

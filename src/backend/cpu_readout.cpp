@@ -50,9 +50,9 @@ void CpuBackend::readout_filter_backward(Index T, Index b, Index O, const float*
 void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
                                       float weight, float* dy, double* result) {
     double loss = 0.0, correct = 0.0;
-    for (Index t = 0; t < T; ++t)
-        for (Index i = t * b * O; i < (t + 1) * b * O; ++i) {
-            if (mask[t] == 0.0f) {
+    for (Index row = 0; row < T * b; ++row)
+        for (Index i = row * O; i < (row + 1) * O; ++i) {
+            if (mask[row] == 0.0f) {
                 dy[i] = 0.0f;
                 continue;
             }
@@ -69,14 +69,15 @@ void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y,
 
 void CpuBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
                                        const float* mask, float weight, float* dy, double* result) {
-    double steps = 0.0;
-    for (Index t = 0; t < T; ++t) steps += mask[t];
     result[0] = result[1] = 0.0;
     std::vector<double> logit(static_cast<std::size_t>(O));
     for (Index s = 0; s < b; ++s) {
         std::fill(logit.begin(), logit.end(), 0.0);
-        for (Index t = 0; t < T; ++t)
-            for (Index o = 0; o < O; ++o) logit[static_cast<std::size_t>(o)] += mask[t] * y[(t * b + s) * O + o];
+        double steps = 0.0;
+        for (Index row = s; row < T * b; row += b) {
+            steps += mask[row];
+            for (Index o = 0; o < O; ++o) logit[static_cast<std::size_t>(o)] += mask[row] * y[row * O + o];
+        }
         for (double& x : logit) x /= steps;
         const auto largest = std::max_element(logit.begin(), logit.end());
         double sum = 0.0;
@@ -86,8 +87,8 @@ void CpuBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y
         result[1] += largest - logit.begin() == label[s];
         for (Index o = 0; o < O; ++o) {
             const double share = std::exp(logit[static_cast<std::size_t>(o)] - log_sum) - (o == label[s] ? 1.0 : 0.0);
-            for (Index t = 0; t < T; ++t)
-                dy[(t * b + s) * O + o] = weight * static_cast<float>(share * mask[t] / steps);
+            for (Index row = s; row < T * b; row += b)
+                dy[row * O + o] = weight * static_cast<float>(share * mask[row] / steps);
         }
     }
 }

@@ -235,7 +235,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
         task.load(batch);
         state.forward(in.network, x.data());
         require_finite_states(session, in, state);
-        const Outcome outcome = task.evaluate(state.tape().readout.data(), B);
+        const Outcome outcome = task.evaluate(state.tape().readout.data());
         loss = outcome.loss;
         state.backward(in.network, x.data(), {.dy = task.dy(), .state_norms = true}, gradient.start());
         state_norm = state.state_gradient_norm();

@@ -191,20 +191,35 @@ void read_bases(const InputFile& file, Index N, bool has_current, const ProcessG
     }
 }
 
-void read_mask(const InputFile& file, Batch& batch) {
+// The mask [T] of all sequences, or [T, B].
+void read_mask(const InputFile& file, Index total, BlockRange mine, Batch& batch) {
     const std::string name = "/sequences/mask";
-    batch.mask.assign(static_cast<std::size_t>(batch.steps), 1.0f);
+    const Index T = batch.steps, b = mine.size();
+    batch.mask.assign(static_cast<std::size_t>(T * b), 1.0f);
     if (!file.has(name)) return;
-    file.require_shape(name, {batch.steps}, "[T]", fmt::format("/sequences/x says T = {}", batch.steps));
-    batch.mask = file.read<float>(name);
-    const auto wrong =
-        std::find_if(batch.mask.begin(), batch.mask.end(), [](float m) { return m != 0.0f && m != 1.0f; });
-    if (wrong != batch.mask.end())
-        file.fail(fmt::format("{}[{}] is {} but must be 0 or 1", name, wrong - batch.mask.begin(), *wrong),
-                  "1 marks the steps that count for the loss");
-    if (std::find(batch.mask.begin(), batch.mask.end(), 1.0f) == batch.mask.end())
-        file.fail(fmt::format("{} is 0 everywhere, so no step counts for the loss", name),
-                  "write 1 for at least one step");
+    const bool own = file.shape(name, 2) == std::vector<Index>{T, total};
+    if (!own)
+        file.require_shape(name, {T}, "[T]",
+                           fmt::format("/sequences/x says T = {} (or [T, B] for sequences of their own lengths)", T));
+    const std::vector<float> read = own ? file.read<float>(name, {0, mine.begin}, {T, b}) : file.read<float>(name);
+    for (Index t = 0; t < T; ++t)
+        for (Index s = 0; s < (own ? b : 1); ++s) {
+            const float m = read[static_cast<std::size_t>(own ? t * b + s : t)];
+            if (m != 0.0f && m != 1.0f)
+                file.fail(fmt::format("{}[{}{}] is {} but must be 0 or 1", name, t,
+                                      own ? fmt::format(", {}", mine.begin + s) : "", m),
+                          "1 marks the steps that count for the loss");
+            std::fill_n(batch.mask.begin() + t * b + s, own ? 1 : b, m);
+        }
+    for (Index s = 0; s < b; ++s) {
+        bool marked = false;
+        for (Index t = 0; t < T; ++t) marked = marked || batch.mask[static_cast<std::size_t>(t * b + s)] == 1.0f;
+        if (!marked)
+            file.fail(own ? fmt::format("{} is 0 throughout sequence {}, so none of its steps counts for the loss",
+                                        name, mine.begin + s)
+                          : fmt::format("{} is 0 everywhere, so no step counts for the loss", name),
+                      "write 1 for at least one step");
+    }
 }
 
 void read_targets(const InputFile& file, Index outputs, BlockRange mine, SequencesFile& sequences) {
@@ -340,7 +355,7 @@ SequencesFile read_sequences(const std::string& path, const NetworkShape& shape,
     batch.inputs = shape.inputs;
     batch.outputs = shape.outputs;
     batch.x = file.read<float>("/sequences/x", {0, mine.begin, 0}, {batch.steps, mine.size(), batch.inputs});
-    read_mask(file, batch);
+    read_mask(file, sequences.total, mine, batch);
     read_targets(file, shape.outputs, mine, sequences);
     if (file.has("/sequences/q0")) read_bases(file, shape.neurons, has_current, grid, sequences);
     return sequences;

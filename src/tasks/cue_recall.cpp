@@ -54,7 +54,7 @@ public:
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = outputs(), result.loss = loss();
         result.x.resize(static_cast<std::size_t>(T * b * M));
         result.label.resize(static_cast<std::size_t>(b));
-        result.mask = mask_from(T - times_.answer, T);
+        result.mask = mask_from(T - times_.answer, T, b);
         for (Index j = 0; j < b; ++j) {
             const SequenceRandom random(settings_.seed, purpose, step, sequences.begin + j);
             Index left = result.label[j] = random.choice(outputs_);  // its digits in base `classes` are the cues

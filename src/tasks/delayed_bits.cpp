@@ -32,7 +32,7 @@ public:
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = 1, result.loss = loss();
         result.x.resize(static_cast<std::size_t>(T * b * M));
         result.target.resize(static_cast<std::size_t>(T * b));
-        result.mask = mask_from(d, T);
+        result.mask = mask_from(d, T, b);
         for (Index j = 0; j < b; ++j) {
             const SequenceRandom random(settings_.seed, purpose, step, sequences.begin + j);
             const auto bit = random.bits((T + s - 1) / s);

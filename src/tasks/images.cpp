@@ -81,7 +81,7 @@ public:
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = outputs_, result.loss = loss();
         result.x.resize(static_cast<std::size_t>(T * b * M));
         result.label.resize(static_cast<std::size_t>(b));
-        result.mask = mask_from(T - std::max<Index>(1, T / 4), T);
+        result.mask = mask_from(T - std::max<Index>(1, T / 4), T, b);
         for (Index j = 0; j < b; ++j) {
             const Index picture = picture_at(purpose, step * batch + sequences.begin + j);
             result.label[j] = pictures.labels.data[picture];

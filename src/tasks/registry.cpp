@@ -31,9 +31,12 @@ const Entry& entry_of(TaskKind name) {
 
 }  // namespace
 
-Index Batch::terms_per_sequence() const {
-    if (loss == LossKind::softmax_cross_entropy) return 1;
-    return static_cast<Index>(std::count_if(mask.begin(), mask.end(), [](float m) { return m != 0; })) * outputs;
+Index Batch::terms(Index counted) const {
+    if (loss == LossKind::softmax_cross_entropy) return counted;
+    Index marked = 0;
+    for (Index t = 0; t < steps; ++t)
+        for (Index s = 0; s < counted; ++s) marked += mask[static_cast<std::size_t>(t * sequences + s)] != 0.0f;
+    return marked * outputs;
 }
 
 Index task_steps(const TaskSettings& settings) { return entry_of(settings.name).steps(settings); }

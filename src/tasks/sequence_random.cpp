@@ -74,9 +74,9 @@ void SequenceRandom::draw_spikes(Index time, Index first, Index count, double pr
     }
 }
 
-std::vector<float> mask_from(Index begin, Index steps) {
-    std::vector<float> mask(static_cast<std::size_t>(steps), 1.0f);
-    std::fill_n(mask.begin(), begin, 0.0f);
+std::vector<float> mask_from(Index begin, Index steps, Index sequences) {
+    std::vector<float> mask(static_cast<std::size_t>(steps * sequences), 1.0f);
+    std::fill_n(mask.begin(), begin * sequences, 0.0f);
     return mask;
 }
 

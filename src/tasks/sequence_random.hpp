@@ -31,7 +31,7 @@ struct SequenceRandom {
     void draw_spikes(Index time, Index first, Index count, double probability, float* x) const;
 };
 
-// Fills mask [T] with 1 from step `begin` on and 0 before.
-std::vector<float> mask_from(Index begin, Index steps);
+// The mask [T, b] that is 1 from step `begin` on and 0 before.
+std::vector<float> mask_from(Index begin, Index steps, Index sequences);
 
 }  // namespace spikefloss

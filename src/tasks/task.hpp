@@ -20,12 +20,12 @@ struct Batch {
     Index steps = 0, sequences = 0, inputs = 0, outputs = 0;  // T, b, M, O
     LossKind loss = LossKind::binary_cross_entropy;
     std::vector<float> x;             // [T, b, M]
-    std::vector<float> mask;          // [T], 1 where the loss counts
+    std::vector<float> mask;          // [T, b], 1 where the loss counts, else 0
     std::vector<float> target;        // [T, b, O] of 0 or 1, for binary cross-entropy
     std::vector<std::int32_t> label;  // [b], for softmax cross-entropy
 
-    // Number of loss terms per sequence: (masked steps) O, or 1.
-    Index terms_per_sequence() const;
+    // The number of loss terms of the first `counted` sequences: (steps with mask 1) O, or one of each sequence.
+    Index terms(Index counted) const;
 };
 
 // The data that a sample is drawn from. The four share no random numbers, and `test` shares no pictures with the

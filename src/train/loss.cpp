@@ -15,7 +15,7 @@ LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, 
       O_(O),
       kind_(kind),
       x_(backend, T * b * M),
-      mask_(backend, T),
+      mask_(backend, T * b),
       target_(backend, kind == LossKind::binary_cross_entropy ? T * b * O : 0),
       dy_(backend, T * b * O),
       label_(backend, kind == LossKind::softmax_cross_entropy ? b : 0),
@@ -25,18 +25,19 @@ void LossPass::load(const Batch& batch, Index counted) {
     SPIKEFLOSS_ASSERT(batch.steps == T_ && batch.sequences == b_ && batch.loss == kind_);
     SPIKEFLOSS_ASSERT(counted >= 0 && counted <= b_);
     counted_ = counted;
-    terms_per_sequence_ = batch.terms_per_sequence();
-    require(terms_per_sequence_ > 0, Exit::usage,
-            "no step of the sequences counts for the loss: the mask is 0 throughout",
-            "set the mask to 1 where the answer is expected");
+    terms_ = batch.terms(counted);
     x_.copy_in(batch.x.data());
-    mask_.copy_in(batch.mask.data());
+    mask_.copy_in(counted == b_ ? batch.mask.data() : counted_of(batch.mask, 1).data());
     if (kind_ == LossKind::softmax_cross_entropy) return label_.copy_in(batch.label.data());
-    if (counted == b_) return target_.copy_in(batch.target.data());
-    std::vector<float> target(batch.target.size());  // [T, counted, O]; the rest is unused
+    target_.copy_in(counted == b_ ? batch.target.data() : counted_of(batch.target, O_).data());
+}
+
+// Of an array [T, b, row], the sequences that count, [T, counted, row]. The rest of the result is unused.
+std::vector<float> LossPass::counted_of(const std::vector<float>& host, Index row) const {
+    std::vector<float> result(host.size());
     for (Index t = 0; t < T_; ++t)
-        std::copy_n(batch.target.begin() + t * b_ * O_, counted * O_, target.begin() + t * counted * O_);
-    target_.copy_in(target.data());
+        std::copy_n(host.begin() + t * b_ * row, counted_ * row, result.begin() + t * counted_ * row);
+    return result;
 }
 
 // The readout of the sequences that count, [T, counted, O].
@@ -49,8 +50,13 @@ const float* LossPass::counted_of(const float* y) {
     return counted_y_.data();
 }
 
-Outcome LossPass::evaluate(const float* y, Index sequences) {
-    const double all = terms(sequences);
+Outcome LossPass::evaluate(const float* y) {
+    // The neuron shards of a batch shard hold the same readout; only the first contributes.
+    const bool contributes = grid_.neuron_shard() == 0;
+    double all = contributes ? static_cast<double>(terms_) : 0.0;
+    grid_.control().all_reduce_sum(&all, Scalar::float64, 1);
+    require(all > 0.0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
+            "set the mask to 1 where the answer is expected");
     const auto weight = static_cast<float>(1.0 / all);
     if (kind_ == LossKind::binary_cross_entropy)
         backend_.binary_cross_entropy(T_, counted_, O_, counted_of(y), target_.data(), mask_.data(), weight, dy_.data(),
@@ -59,10 +65,9 @@ Outcome LossPass::evaluate(const float* y, Index sequences) {
         backend_.softmax_cross_entropy(T_, counted_, O_, counted_of(y), label_.data(), mask_.data(), weight, dy_.data(),
                                        result_.data());
     std::vector<double> sums = result_.to_host();
-    // The neuron shards of a batch shard hold the same readout; only the first contributes.
-    if (grid_.neuron_shard() != 0) sums.assign(2, 0.0);
+    if (!contributes) sums.assign(2, 0.0);
     grid_.control().all_reduce_sum(sums.data(), Scalar::float64, 2);
-    return {sums[0] / all, sums[1] / all, std::llround(sums[1])};
+    return {sums[0] / all, sums[1] / all, std::llround(sums[1]), all};
 }
 
 }  // namespace spikefloss

@@ -11,6 +11,7 @@ struct Outcome {
     double loss = 0.0;       // mean over the loss terms of all sequences
     double accuracy = 0.0;   // share of correct answers among them
     std::int64_t right = 0;  // number of correct answers
+    double terms = 0.0;      // number of loss terms
 };
 
 class LossPass {
@@ -22,26 +23,23 @@ public:
     void load(const Batch& batch) { load(batch, batch.sequences); }
     // The same, but only the first `counted` sequences of this rank count. The others only fill the batch.
     void load(const Batch& batch, Index counted);
-    // Loss of y [T, b, O] over the sequences that count, `sequences` on all ranks together. If all of this rank's
-    // sequences count, dy() is dL/dy. Collective.
-    Outcome evaluate(const float* y, Index sequences);
+    // Loss of y [T, b, O] over the sequences that count, on all ranks together. If all of this rank's sequences count,
+    // dy() is dL/dy. Collective.
+    Outcome evaluate(const float* y);
 
     const float* x() const { return x_.data(); }
     const float* dy() const { return dy_.data(); }
-    // Number of loss terms in a batch of `sequences`.
-    double terms(Index sequences) const {
-        return static_cast<double>(terms_per_sequence_) * static_cast<double>(sequences);
-    }
 
 private:
     Backend& backend_;
     const ProcessGrid& grid_;
+    std::vector<float> counted_of(const std::vector<float>& host, Index row) const;
     const float* counted_of(const float* y);
 
     Index T_, b_, O_;
     LossKind kind_;
-    Index terms_per_sequence_ = 1;
     Index counted_ = 0;        // of the b sequences loaded
+    Index terms_ = 0;          // of these
     Buffer<float> counted_y_;  // [T, counted, O], if not all count
     Buffer<float> x_, mask_, target_, dy_;
     Buffer<std::int32_t> label_;

@@ -115,13 +115,13 @@ StepReport Trainer::floss_step(const Penalty& penalty) {
 }
 
 // limit of the adjoint cap: c q, q = 0.5 |W_out|_F / (number of loss terms in the batch)
-float Trainer::adjoint_limit() const {
+float Trainer::adjoint_limit(double terms) const {
     if (options_.adjoint_cap <= 0.0) return 0.0f;
     const auto [offset, count] = network_.layout.extent(Parameter::w_out);
     double squares =
         grid_.batch_shard() == 0 ? squares_of(backend_, network_.values.data() + offset, count, square_) : 0.0;
     grid_.control().all_reduce_sum(&squares, Scalar::float64, 1);
-    const double limit = options_.adjoint_cap * 0.5 * std::sqrt(squares) / loss_.terms(options_.batch);
+    const double limit = options_.adjoint_cap * 0.5 * std::sqrt(squares) / terms;
     // Above 0, because 0 means off. So all ranks make the same collectives even if W_out = 0.
     return std::max(static_cast<float>(limit), std::numeric_limits<float>::min());
 }
@@ -130,9 +130,9 @@ StepReport Trainer::train_step() {
     StepReport report;
     loss_.load(task_.sample(Purpose::train, progress_.step, options_.batch, mine_));
     pass_.forward(network_, loss_.x());
-    report.outcome = loss_.evaluate(pass_.tape().readout.data(), options_.batch);
+    report.outcome = loss_.evaluate(pass_.tape().readout.data());
     const bool joint = schedule_.joint(progress_);
-    BackwardOptions options{.dy = loss_.dy(), .adjoint_limit = adjoint_limit()};
+    BackwardOptions options{.dy = loss_.dy(), .adjoint_limit = adjoint_limit(report.outcome.terms)};
     if (!joint) options.complete = [this](auto parameters) { gradient_.complete(parameters); };
     SumBuffer& gradient = gradient_.start();
     pass_.backward(network_, loss_.x(), options, gradient);
@@ -191,18 +191,20 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
 Outcome Trainer::evaluate() {
     const Index batch = options_.batch, all = options_.test_sequences;
     Outcome sum;
+    std::vector<Outcome> parts;
     for (Index first = 0; first < all; first += batch) {
         // Sequences of the last batch beyond `all` only fill it and do not count.
         const Index counted = std::min(batch, all - first);
         loss_.load(task_.sample(Purpose::test, first / batch, batch, mine_),
                    std::clamp<Index>(counted - mine_.begin, 0, mine_.size()));
         pass_.forward(network_, loss_.x());
-        const Outcome outcome = loss_.evaluate(pass_.tape().readout.data(), counted);
-        sum.loss += outcome.loss / (static_cast<double>(all) / static_cast<double>(counted));
-        sum.right += outcome.right;
+        parts.push_back(loss_.evaluate(pass_.tape().readout.data()));
+        sum.right += parts.back().right;
+        sum.terms += parts.back().terms;
     }
+    for (const Outcome& part : parts) sum.loss += part.loss / (sum.terms / part.terms);
     // Counts are integers, so the accuracy does not depend on the division into batches.
-    sum.accuracy = static_cast<double>(sum.right) / loss_.terms(all);
+    sum.accuracy = static_cast<double>(sum.right) / sum.terms;
     return sum;
 }
 
@@ -234,7 +236,7 @@ void Trainer::measure_states(Diagnosis& diagnosis) {
     m.loss.load(task_.sample(Purpose::diagnose, progress_.step, batch, grid_.sequences_of(batch)));
     m.state.forward(network_, m.loss.x());
     diagnosis.rate = m.state.tape().spikes.rate();
-    diagnosis.outcome = m.loss.evaluate(m.state.tape().readout.data(), batch);
+    diagnosis.outcome = m.loss.evaluate(m.state.tape().readout.data());
 }
 
 void Trainer::measure_gradient(Diagnosis& diagnosis) {

@@ -95,7 +95,7 @@ private:
     StepReport floss_step(const Penalty& penalty);
     StepReport train_step();
     PenaltyValue add_penalty(const Penalty& penalty, SumBuffer& gradient);
-    float adjoint_limit() const;
+    float adjoint_limit(double terms) const;
     double measure_adaptive();
     // The parts of a diagnosis. The last two need the first.
     void measure_states(Diagnosis& diagnosis);

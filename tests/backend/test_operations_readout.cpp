@@ -69,12 +69,17 @@ TEST_P(ReadoutOperations, FilterAndItsAdjoint) {
     }
 }
 
-// Masks: all steps, one step, every third step.
-std::vector<Floats> masks(Index T) {
-    Floats one(T, 0.0f), third(T, 0.0f);
-    one[T - 1] = 1.0f;
-    for (Index t = 0; t < T; t += 3) third[t] = 1.0f;
-    return {Floats(T, 1.0f), one, third};
+// Masks: all steps, one step, every third step, other steps and another number of them in each sequence.
+std::vector<Floats> masks(const Steps& s) {
+    std::vector<Floats> all(4, Floats(s.T * s.b, 0.0f));
+    for (Index row = 0; row < s.T * s.b; ++row) {
+        const Index t = row / s.b, sequence = row % s.b;
+        all[0][row] = 1.0f;
+        all[1][row] = t == s.T - 1;
+        all[2][row] = t % 3 == 0;
+        all[3][row] = t % (sequence + 1) == 0;
+    }
+    return all;
 }
 
 // Logits, with some at exactly 0 and some so large that exp overflows.
@@ -89,7 +94,7 @@ constexpr float weight = 0.37f;
 
 TEST_P(ReadoutOperations, BinaryCrossEntropy) {
     for (const Steps& s : all_steps())
-        for (const Floats& mask : masks(s.T)) {
+        for (const Floats& mask : masks(s)) {
             SCOPED_TRACE(testing::Message() << s);
             const Index count = s.T * s.b * s.O;
             const Floats y = logits(count);
@@ -119,7 +124,7 @@ TEST_P(ReadoutOperations, BinaryCrossEntropy) {
 
 TEST_P(ReadoutOperations, SoftmaxCrossEntropy) {
     for (const Steps& s : all_steps())
-        for (const Floats& mask : masks(s.T)) {
+        for (const Floats& mask : masks(s)) {
             SCOPED_TRACE(testing::Message() << s);
             const Index count = s.T * s.b * s.O;
             const Floats y = logits(count);

@@ -258,6 +258,16 @@ TEST_F(BadFiles, Sequences) {
                     "/sequences/mask[2] is 0.5 but must be 0 or 1");
     expect_contains(sequences_fault([](Editor& f) { f.fill("/sequences/mask", {T}, 0); }), "0 everywhere");
     expect_contains(sequences_fault([](Editor& f) {
+                        f.fill("/sequences/mask", {T, B}, 1);
+                        f.set_element("/sequences/mask", {2, 4}, 2);
+                    }),
+                    "/sequences/mask[2, 4] is 2 but must be 0 or 1");
+    expect_contains(sequences_fault([](Editor& f) {
+                        f.fill("/sequences/mask", {T, B}, 1);
+                        for (hsize_t t = 0; t < T; ++t) f.set_element("/sequences/mask", {t, 3}, 0);
+                    }),
+                    "/sequences/mask is 0 throughout sequence 3");
+    expect_contains(sequences_fault([](Editor& f) {
                         f.fill("/sequences/target", {T, B, 1}, 0);
                     }),
                     "/sequences/target has shape [5, 6, 1] but must be [T, B, O] = [5, 6, 2]");
@@ -329,7 +339,13 @@ TEST_F(BadFiles, EveryTypeNumpyWritesIsTaken) {
         EXPECT_EQ(labels.batch.loss, LossKind::softmax_cross_entropy);
     }
     const SequencesFile seq = sequences([&](Editor& f) { f.bools("/sequences/mask", {T}, {0, 0, 1, 1, 1}); });
-    EXPECT_EQ(seq.batch.mask, (std::vector<float>{0, 0, 1, 1, 1}));
+    EXPECT_EQ(seq.batch.mask.size(), static_cast<std::size_t>(T * B));
+    for (hsize_t at = 0; at < T * B; ++at) EXPECT_EQ(seq.batch.mask[at], at / B >= 2);
+    // Sequences of their own lengths.
+    std::vector<double> own(static_cast<std::size_t>(T * B));
+    for (hsize_t at = 0; at < T * B; ++at) own[at] = at / B <= at % B;
+    const SequencesFile lengths = sequences([&](Editor& f) { f.dataset("/sequences/mask", {T, B}, own); });
+    EXPECT_EQ(lengths.batch.mask, std::vector<float>(own.begin(), own.end()));
     const SequencesFile labels = sequences([&](Editor& f) {
         f.remove("/sequences/target");
         f.bools("/sequences/label", {B}, {1, 0, 1, 1, 0, 0});
@@ -357,7 +373,7 @@ TEST_F(BadFiles, MaskAndTargetsAreOptional) {
     const SequencesFile seq = sequences([](Editor& f) {
         for (const char* name : {"mask", "target", "q0"}) f.remove(std::string("/sequences/") + name);
     });
-    EXPECT_EQ(seq.batch.mask, std::vector<float>(T, 1.0f));
+    EXPECT_EQ(seq.batch.mask, std::vector<float>(T * B, 1.0f));
     EXPECT_FALSE(seq.has_targets);
     EXPECT_TRUE(seq.q0.empty());
     EXPECT_EQ(seq.q0_columns, 0);

@@ -76,8 +76,8 @@ TEST(GoldenFiles, EveryShardHoldsItsPartOfTheSequences) {
         EXPECT_EQ(file.batch.loss, LossKind::binary_cross_entropy);
         const auto at = [](const auto& v, Index i) { return static_cast<float>(v[static_cast<std::size_t>(i)]); };
         for (Index t = 0; t < T; ++t) {
-            EXPECT_EQ(at(file.batch.mask, t), at(mask, t));
             for (Index s = 0; s < b; ++s) {
+                EXPECT_EQ(at(file.batch.mask, t * b + s), at(mask, t));
                 for (Index m = 0; m < M; ++m)
                     EXPECT_EQ(at(file.batch.x, (t * b + s) * M + m), at(x, (t * B + mine.begin + s) * M + m));
                 for (Index o = 0; o < O; ++o)

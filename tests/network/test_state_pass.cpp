@@ -172,7 +172,7 @@ TEST(StatePassReference, DroppedCurrentsChangeNothing) {
         StatePass state(backend, alone(), network.layout.shape(), c.seq.steps, c.seq.batch, {.keep_current = keep});
         SumBuffer gradient(backend, network.layout.size());
         state.forward(network, loss.x());
-        loss.evaluate(state.tape().readout.data(), c.seq.batch);
+        loss.evaluate(state.tape().readout.data());
         state.backward(network, loss.x(), {.dy = loss.dy()}, gradient);
         membranes.push_back(state.tape().membrane.to_host());
         Buffer<float> rounded(backend, network.layout.size());

@@ -52,7 +52,7 @@ PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const r
 
     PassRun run;
     state.forward(network, loss.x());
-    loss.evaluate(state.tape().readout.data(), seq.batch);
+    loss.evaluate(state.tape().readout.data());
     run.readout = state.tape().readout.to_host();
     std::vector<Index> neurons(static_cast<std::size_t>(net.neurons));
     std::iota(neurons.begin(), neurons.end(), Index{0});

@@ -38,8 +38,8 @@ struct Loss {
 };
 // Binary cross-entropy with logits, mean over the elements with mask 1. Correct: the logit has the right sign.
 Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
-// Softmax cross-entropy of the masked time mean of y, mean over sequences. Correct: the largest logit (the first one of
-// equal logits) is the label.
+// Softmax cross-entropy of each sequence's mean of y over its steps with mask 1, mean over sequences. Correct: the
+// largest logit (the first one of equal logits) is the label.
 Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
 // The loss of these sequences: the first with a target, the second with labels.
 Loss task_loss(const Sequences& seq, const std::vector<double>& readout);

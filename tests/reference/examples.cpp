@@ -3,6 +3,7 @@
 
 #include "reference/lyapunov.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <random>
@@ -73,14 +74,18 @@ Sequences random_sequences(const Example& example) {
     seq.steps = example.steps;
     seq.batch = example.batch;
     seq.x = draw.gaussians(seq.steps * seq.batch * example.inputs, 1.0);
-    seq.mask.assign(seq.steps, 1.0);
-    for (Index t = 0; t < seq.steps / 4; ++t) seq.mask[t] = 0.0;
+    seq.mask.assign(seq.steps * seq.batch, 1.0);
+    std::fill_n(seq.mask.begin(), seq.steps / 4 * seq.batch, 0.0);
     if (example.loss == LossKind::binary_cross_entropy) {
         seq.target = draw.uniforms(seq.steps * seq.batch * example.outputs, 0.0, 1.0);
         for (double& value : seq.target) value = value < 0.5 ? 0.0 : 1.0;
     } else {
         for (Index b = 0; b < seq.batch; ++b)
             seq.label.push_back(static_cast<int>(draw.uniform(0.0, static_cast<double>(example.outputs))));
+    }
+    for (Index b = 0; b < seq.batch && example.own_lengths; ++b) {
+        const Index first = seq.steps / 4, length = static_cast<Index>(draw.uniform(1.0, seq.steps - first + 1.0));
+        for (Index t = first + length; t < seq.steps; ++t) seq.mask[t * seq.batch + b] = 0.0;
     }
     seq.exponents = k;
     for (Index b = 0; b < seq.batch && k > 0; ++b) {

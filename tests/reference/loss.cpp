@@ -9,30 +9,33 @@ namespace spikefloss::reference {
 
 namespace {
 
-// The number of steps that count, and the number of outputs of readout [T, B, O].
-Index masked_steps(const Sequences& seq) {
-    if (static_cast<Index>(seq.mask.size()) != seq.steps) throw std::invalid_argument("loss: mask is not [T]");
-    Index count = 0;
-    for (double value : seq.mask) {
-        if (value != 0.0 && value != 1.0) throw std::invalid_argument("loss: mask is neither 0 nor 1");
-        count += value == 1.0;
-    }
-    if (count == 0) throw std::invalid_argument("loss: no step has mask 1");
+// The number of steps that count, of each sequence.
+std::vector<double> masked_steps(const Sequences& seq) {
+    if (static_cast<Index>(seq.mask.size()) != seq.steps * seq.batch)
+        throw std::invalid_argument("loss: mask is not [T, B]");
+    std::vector<double> count(seq.batch, 0.0);
+    for (Index t = 0; t < seq.steps; ++t)
+        for (Index b = 0; b < seq.batch; ++b) {
+            const double value = seq.mask[t * seq.batch + b];
+            if (value != 0.0 && value != 1.0) throw std::invalid_argument("loss: mask is neither 0 nor 1");
+            count[b] += value;
+        }
     return count;
 }
 
 }  // namespace
 
 Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& readout) {
-    const Index T = seq.steps, per_step = static_cast<Index>(readout.size()) / T;  // B O
+    const Index rows = seq.steps * seq.batch, O = static_cast<Index>(readout.size()) / rows;
     if (seq.target.size() != readout.size()) throw std::invalid_argument("loss: target is not [T, B, O]");
     Loss loss;
-    loss.terms = masked_steps(seq) * per_step;
+    for (double steps : masked_steps(seq)) loss.terms += static_cast<Index>(steps) * O;
+    if (loss.terms == 0) throw std::invalid_argument("loss: no step has mask 1");
     loss.gradient.assign(readout.size(), 0.0);
     const double terms = static_cast<double>(loss.terms);
-    for (Index t = 0; t < T; ++t) {
-        if (seq.mask[t] == 0.0) continue;
-        for (Index j = t * per_step; j < (t + 1) * per_step; ++j) {
+    for (Index row = 0; row < rows; ++row) {
+        if (seq.mask[row] == 0.0) continue;
+        for (Index j = row * O; j < (row + 1) * O; ++j) {
             const double y = readout[j], c = seq.target[j];
             // -c ln p - (1-c) ln (1-p) with p = 1/(1+exp(-y)), written so that exp cannot overflow.
             loss.value += (std::max(y, 0.0) - c * y + std::log1p(std::exp(-std::abs(y)))) / terms;
@@ -47,14 +50,16 @@ Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& reado
 Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& readout) {
     const Index T = seq.steps, B = seq.batch, O = static_cast<Index>(readout.size()) / (T * B);
     if (static_cast<Index>(seq.label.size()) != B) throw std::invalid_argument("loss: label is not [B]");
-    const double counted = static_cast<double>(masked_steps(seq)), sequences = static_cast<double>(B);
+    const std::vector<double> steps = masked_steps(seq);
+    const double sequences = static_cast<double>(B);
     Loss loss;
     loss.terms = B;
     loss.gradient.assign(readout.size(), 0.0);
     for (Index b = 0; b < B; ++b) {
+        if (steps[b] == 0.0) throw std::invalid_argument("loss: no step of a sequence has mask 1");
         std::vector<double> logit(O, 0.0);
         for (Index t = 0; t < T; ++t)
-            for (Index o = 0; o < O; ++o) logit[o] += seq.mask[t] * readout[(t * B + b) * O + o] / counted;
+            for (Index o = 0; o < O; ++o) logit[o] += seq.mask[t * B + b] * readout[(t * B + b) * O + o] / steps[b];
         Index largest = 0;
         for (Index o = 1; o < O; ++o)
             if (logit[o] > logit[largest]) largest = o;
@@ -67,7 +72,8 @@ Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& read
         for (Index t = 0; t < T; ++t)
             for (Index o = 0; o < O; ++o) {
                 const double p = std::exp(logit[o] - logit[largest]) / total;
-                loss.gradient[(t * B + b) * O + o] = (p - (o == label ? 1.0 : 0.0)) / sequences * seq.mask[t] / counted;
+                loss.gradient[(t * B + b) * O + o] =
+                    (p - (o == label ? 1.0 : 0.0)) / sequences * seq.mask[t * B + b] / steps[b];
             }
     }
     return loss;

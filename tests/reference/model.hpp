@@ -84,7 +84,7 @@ Parameters sum(const Parameters& a, const Parameters& b, double factor = 1.0);
 struct Sequences {
     Index steps = 0, batch = 0;  // T, B
     std::vector<double> x;       // [T, B, M]
-    std::vector<double> mask;    // [T], 1 where the readout counts
+    std::vector<double> mask;    // [T, B], 1 where the readout counts
     std::vector<double> target;  // [T, B, O] of 0 and 1, for the binary cross-entropy; or
     std::vector<int> label;      // [B], for the softmax cross-entropy
     std::vector<double> q0;      // [B, D, k] starting bases; may be empty

@@ -79,6 +79,7 @@ TEST(ReferenceLoss, GradientsAreTheDerivatives) {
     for (LossKind kind : {LossKind::binary_cross_entropy, LossKind::softmax_cross_entropy}) {
         Example example;
         example.outputs = 3;
+        example.own_lengths = true;
         example.loss = kind;
         const Sequences seq = random_sequences(example);
         std::vector<double> y;
@@ -106,7 +107,7 @@ TEST(ReferenceLoss, SoftmaxCrossEntropyByHand) {
     Sequences seq;
     seq.steps = 3;
     seq.batch = 2;
-    seq.mask = {0.0, 1.0, 1.0};
+    seq.mask = {0.0, 0.0, 1.0, 1.0, 1.0, 1.0};
     seq.label = {0, 1};
     // [3, 2, 2]; the masked means are (ln 3, 0) and (2000, 0).
     const Loss loss =

@@ -131,12 +131,14 @@ reference::Network read_network(const File& file) {
 
 reference::Sequences read_sequences(const File& file, const reference::Network& net) {
     reference::Sequences seq;
-    std::vector<Index> x, q0;
+    std::vector<Index> x, mask, q0;
     seq.x = file.read("/sequences/x", &x);
     if (x.size() != 3 || x[2] != net.inputs) throw std::runtime_error("golden: x is not [T, B, M]");
     seq.steps = x[0];
     seq.batch = x[1];
-    seq.mask = file.read("/sequences/mask", {seq.steps});
+    const std::vector<double> read = file.read("/sequences/mask", &mask);  // [T] or [T, B]
+    for (double m : read) seq.mask.insert(seq.mask.end(), mask.size() == 1 ? seq.batch : 1, m);
+    if (static_cast<Index>(seq.mask.size()) != seq.steps * seq.batch) throw std::runtime_error("golden: shape of mask");
     if (file.has("/sequences", "target"))
         seq.target = file.read("/sequences/target", {seq.steps, seq.batch, net.outputs});
     if (file.has("/sequences", "label"))

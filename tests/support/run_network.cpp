@@ -101,13 +101,13 @@ Batch host_batch(const reference::Network& net, const reference::Sequences& seq,
     batch.inputs = net.inputs;
     batch.outputs = net.outputs;
     batch.loss = seq.target.empty() ? LossKind::softmax_cross_entropy : LossKind::binary_cross_entropy;
-    batch.mask.assign(seq.mask.begin(), seq.mask.end());
     const auto take = [&](const std::vector<double>& from, Index m, std::vector<float>& to) {
         for (Index t = 0; t < seq.steps; ++t)
             to.insert(to.end(), from.begin() + (t * seq.batch + sequences.begin) * m,
                       from.begin() + (t * seq.batch + sequences.end) * m);
     };
     take(seq.x, net.inputs, batch.x);
+    take(seq.mask, 1, batch.mask);
     if (!seq.target.empty())
         take(seq.target, net.outputs, batch.target);
     else
@@ -140,6 +140,7 @@ reference::Sequences repeated(const reference::Sequences& seq, reference::Index 
         return to;
     };
     many.x = repeat_rows(seq.x, seq.steps);
+    many.mask = repeat_rows(seq.mask, seq.steps);
     many.target = repeat_rows(seq.target, seq.steps);
     many.label = repeat_rows(seq.label, 1);
     many.q0 = repeat_rows(seq.q0, 1);
@@ -196,7 +197,7 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
 
     TaskRun run;
     run.passes = state.passes().forward.name + ", " + state.passes().backward.name;
-    run.outcome = loss.evaluate(state.tape().readout.data(), B);
+    run.outcome = loss.evaluate(state.tape().readout.data());
     run.rate = state.tape().spikes.rate();
     run.current = gathered_state(grid, widened(state.tape().current.to_host()), T + 1, B, N);
     run.membrane = gathered_state(grid, widened(state.tape().membrane.to_host()), T + 1, B, N);

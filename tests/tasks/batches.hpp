@@ -17,12 +17,14 @@ inline Batch joined_batch(const Task& task, Purpose purpose, std::int64_t step, 
     const Index T = task.steps(), M = task.inputs(), O = task.outputs();
     all.sequences = batch;
     all.x.assign(T * batch * M, -1);
+    all.mask.assign(T * batch, -1);
     const bool targets = task.loss() == LossKind::binary_cross_entropy;
     if (targets) all.target.assign(T * batch * O, -1);
     for (const BlockRange range : block_ranges(batch, parts)) {
         const Batch part = task.sample(purpose, step, batch, range);
         const Index b = range.size();
         for (Index t = 0; t < T; ++t) {
+            std::copy_n(part.mask.data() + t * b, b, all.mask.data() + t * batch + range.begin);
             std::copy_n(part.x.data() + t * b * M, b * M, all.x.data() + (t * batch + range.begin) * M);
             if (targets)
                 std::copy_n(part.target.data() + t * b * O, b * O, all.target.data() + (t * batch + range.begin) * O);
@@ -52,7 +54,7 @@ inline void expect_shapes(const Task& task, const Batch& batch, Index b) {
     EXPECT_EQ(batch.outputs, task.outputs());
     EXPECT_EQ(batch.loss, task.loss());
     EXPECT_EQ(batch.x.size(), T * n * static_cast<std::size_t>(task.inputs()));
-    EXPECT_EQ(batch.mask.size(), T);
+    EXPECT_EQ(batch.mask.size(), T * n);
     const bool targets = task.loss() == LossKind::binary_cross_entropy;
     EXPECT_EQ(batch.target.size(), targets ? T * n * static_cast<std::size_t>(task.outputs()) : 0);
     EXPECT_EQ(batch.label.size(), targets ? 0 : n);

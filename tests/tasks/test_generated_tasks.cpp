@@ -44,12 +44,12 @@ TEST(DelayedBits, TargetsFollowFromInputs) {
                 const Batch batch = whole_batch(*task, Purpose::train, 3, 4);
                 expect_shapes(*task, batch, 4);
                 EXPECT_EQ(batch.loss, LossKind::binary_cross_entropy);
-                EXPECT_EQ(batch.terms_per_sequence(), 200 - 12);
+                EXPECT_EQ(batch.terms(3), 3 * (200 - 12));
                 Index ones = 0;
                 for (Index j = 0; j < 4; ++j)
                     for (Index t = 0; t < 200; ++t) {
                         const float target = batch.target[t * 4 + j];
-                        EXPECT_EQ(batch.mask[t], t >= 12 ? 1.0f : 0.0f);
+                        EXPECT_EQ(batch.mask[t * 4 + j], t >= 12 ? 1.0f : 0.0f);
                         if (t % s != 0) {
                             EXPECT_EQ(decoded_bit(batch, t, j), decoded_bit(batch, t - 1, j));
                         }
@@ -125,8 +125,8 @@ TEST(CueRecall, LabelFollowsFromCue) {
     const Batch batch = whole_batch(*task, Purpose::train, 1, B);
     expect_shapes(*task, batch, B);
     EXPECT_EQ(batch.steps, 55);
-    EXPECT_EQ(batch.terms_per_sequence(), 1);
-    for (Index t = 0; t < 55; ++t) EXPECT_EQ(batch.mask[t], t >= 50 ? 1.0f : 0.0f);
+    EXPECT_EQ(batch.terms(B), B);
+    for (Index at = 0; at < 55 * B; ++at) EXPECT_EQ(batch.mask[at], at >= 50 * B ? 1.0f : 0.0f);
     double count[3] = {}, active = 0, silent = 0, noise = 0;
     for (Index j = 0; j < B; ++j) {
         double spikes[3] = {};
@@ -155,7 +155,7 @@ TEST(CueRecall, NamesAllOfItsCues) {
     const Batch batch = whole_batch(*task, Purpose::train, 1, B);
     expect_shapes(*task, batch, B);
     ASSERT_EQ(batch.steps, T);
-    for (Index t = 0; t < T; ++t) EXPECT_EQ(batch.mask[t], t >= 70 ? 1.0f : 0.0f);
+    for (Index at = 0; at < T * B; ++at) EXPECT_EQ(batch.mask[at], at >= 70 * B ? 1.0f : 0.0f);
     double count[4][3] = {};
     for (Index j = 0; j < B; ++j) {
         Index label = 0;

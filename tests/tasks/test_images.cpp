@@ -111,8 +111,8 @@ TEST_F(ImagesTask, ShapesAndMaskOfBothOrders) {
         const Batch batch = whole_batch(*task, Purpose::train, 0, 4);
         expect_shapes(*task, batch, 4);
         EXPECT_EQ(batch.loss, LossKind::softmax_cross_entropy);
-        EXPECT_EQ(batch.terms_per_sequence(), 1);
-        for (Index t = 0; t < T; ++t) EXPECT_EQ(batch.mask[t], t >= T - T / 4 ? 1.0f : 0.0f);
+        EXPECT_EQ(batch.terms(3), 3);
+        for (Index at = 0; at < T * 4; ++at) EXPECT_EQ(batch.mask[at], at >= (T - T / 4) * 4 ? 1.0f : 0.0f);
         for (Index j = 0; j < 4; ++j) picture_of(*task, batch, j, false);
     }
 }

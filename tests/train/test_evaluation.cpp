@@ -21,16 +21,16 @@ public:
         result.steps = steps(), result.sequences = sequences.size(), result.inputs = result.outputs = 1;
         result.x.resize(static_cast<std::size_t>(steps() * sequences.size()));
         result.target.resize(result.x.size());
+        result.mask.resize(result.x.size());
         for (Index j = 0; j < sequences.size(); ++j) {
             const Batch one = task_->sample(purpose, (step * batch + sequences.begin + j) % count, 1, {0, 1});
-            result.mask = one.mask;
             for (Index t = 0; t < steps(); ++t) {
+                result.mask[static_cast<std::size_t>(t * sequences.size() + j)] = one.mask[static_cast<std::size_t>(t)];
                 result.x[static_cast<std::size_t>(t * sequences.size() + j)] = one.x[static_cast<std::size_t>(t)];
                 result.target[static_cast<std::size_t>(t * sequences.size() + j)] =
                     one.target[static_cast<std::size_t>(t)];
             }
         }
-        if (result.mask.empty()) result.mask = task_->sample(purpose, 0, 1, {0, 1}).mask;
         return result;
     }
 
@@ -87,7 +87,7 @@ TEST(Evaluation, OfWholeBatchesIsTheMeanOfTheirLosses) {
     LossPass loss(backend, alone(), task->steps(), 6, 1, 1, task->loss());
     loss.load(task->sample(Purpose::test, 1, 6, {0, 6}));
     pass.forward(network, loss.x());
-    const Outcome second = loss.evaluate(pass.tape().readout.data(), 6);
+    const Outcome second = loss.evaluate(pass.tape().readout.data());
     EXPECT_EQ(both.loss, first.loss / 2.0 + second.loss / 2.0);
     EXPECT_EQ(both.right, first.right + second.right);
 }

@@ -22,6 +22,7 @@ struct Logits {
 };
 Logits logits(reference::LossKind kind) {
     reference::Example example{.neurons = 3, .outputs = 3, .steps = 9, .batch = 7, .exponents = 0, .loss = kind};
+    example.own_lengths = true;
     Logits l{reference::random_network(example), reference::random_sequences(example), {}};
     for (Index j = 0; j < 9 * 7 * 3; ++j) l.y.push_back(3.0 * std::sin(static_cast<double>(5 * j)));
     if (kind == reference::LossKind::binary_cross_entropy) l.y[100] = 500.0, l.y[101] = -500.0, l.y[102] = 0.0;
@@ -42,10 +43,10 @@ TEST(LossPass, IsTheReferenceOnEveryGrid) {
             for (Index t = 0; t < 9; ++t)
                 y.insert(y.end(), l.y.begin() + (t * 7 + mine.begin) * 3, l.y.begin() + (t * 7 + mine.end) * 3);
             const Buffer<float> y_local(backend, y);
-            const Outcome outcome = loss.evaluate(y_local.data(), 7);
+            const Outcome outcome = loss.evaluate(y_local.data());
             EXPECT_NEAR(outcome.loss, expected.value, 1e-6 * expected.value);
             EXPECT_NEAR(outcome.accuracy, expected.accuracy, 1e-12);
-            EXPECT_EQ(loss.terms(7), static_cast<double>(expected.terms));
+            EXPECT_EQ(outcome.terms, static_cast<double>(expected.terms));
             std::vector<float> dy(y.size());
             backend.copy_out(dy.data(), loss.dy(), dy.size() * sizeof(float));
             const auto all = gathered_sequences(grid, std::vector<double>(dy.begin(), dy.end()), 9, 7, 3);
@@ -70,13 +71,13 @@ TEST(LossPass, SequencesThatFillABatchUpDoNotCount) {
             const Batch few = host_batch(l.net, l.seq, {0, all});
             LossPass of_few(backend, alone(), 9, all, l.net.inputs, 3, few.loss);
             of_few.load(few);
-            const Outcome expected = of_few.evaluate(Buffer<float>(backend, readout({0, all})).data(), all);
+            const Outcome expected = of_few.evaluate(Buffer<float>(backend, readout({0, all})).data());
             on_every_grid([&](const ProcessGrid& grid) {
                 const BlockRange mine = grid.sequences_of(7);
                 const Batch batch = host_batch(l.net, l.seq, mine);
                 LossPass loss(backend, grid, 9, mine.size(), l.net.inputs, 3, batch.loss);
                 loss.load(batch, std::clamp<Index>(all - mine.begin, 0, mine.size()));
-                const Outcome outcome = loss.evaluate(Buffer<float>(backend, readout(mine)).data(), all);
+                const Outcome outcome = loss.evaluate(Buffer<float>(backend, readout(mine)).data());
                 EXPECT_NEAR(outcome.loss, expected.loss, 1e-12 * expected.loss) << all << " sequences";
                 EXPECT_EQ(outcome.right, expected.right) << all << " sequences";
                 EXPECT_EQ(outcome.accuracy, expected.accuracy) << all << " sequences";
@@ -87,10 +88,11 @@ TEST(LossPass, SequencesThatFillABatchUpDoNotCount) {
 
 TEST(LossPass, RefusesAMaskOfZeros) {
     Logits l = logits(reference::LossKind::binary_cross_entropy);
-    l.seq.mask.assign(9, 0.0);
+    l.seq.mask.assign(9 * 7, 0.0);
     CpuBackend backend(1, Sums::float32);
     LossPass loss(backend, alone(), 9, 7, l.net.inputs, 3, LossKind::binary_cross_entropy);
-    EXPECT_THROW(loss.load(host_batch(l.net, l.seq, {0, 7})), Error);
+    loss.load(host_batch(l.net, l.seq, {0, 7}));
+    EXPECT_THROW(loss.evaluate(Buffer<float>(backend, 9 * 7 * 3).data()), Error);
 }
 
 }  // namespace

@@ -246,7 +246,7 @@ TEST(Trainer, OneStepIsTheGradientOfTheReference) {
             seq.steps = steps;
             seq.batch = count;
             seq.x.assign(batch.x.begin(), batch.x.begin() + steps * count);
-            seq.mask.assign(batch.mask.begin(), batch.mask.begin() + steps);
+            seq.mask.assign(batch.mask.begin(), batch.mask.begin() + steps * count);
             seq.target.assign(batch.target.begin(), batch.target.begin() + steps * count);
             return seq;
         };
