@@ -1,5 +1,5 @@
 # cmake --install BUILD --prefix PREFIX: the program, its man page and bash completion, docs, configs and the scripts that
-# plot or start installed runs. The man page and the completion come from the program's own options.
+# plot or start installed runs or make their data. The man page and the completion come from the program's own options.
 include(GNUInstallDirs)
 install(TARGETS spikefloss RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES README.md CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
@@ -8,7 +8,7 @@ install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs
 install(DIRECTORY configs DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss)
 # launch/build, train, test, sweep and the Slurm jobs need a clone. These scripts need only SPIKEFLOSS, the program, or
 # nothing.
-install(PROGRAMS launch/mpirun.sh launch/plot DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss/launch)
+install(PROGRAMS launch/mpirun.sh launch/plot launch/spoken_digits DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss/launch)
 install(DIRECTORY launch/mpirun DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss/launch USE_SOURCE_PERMISSIONS)
 install(FILES launch/plot.mplstyle DESTINATION ${CMAKE_INSTALL_DATADIR}/spikefloss/launch)
 
