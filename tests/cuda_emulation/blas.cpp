@@ -1,5 +1,5 @@
-// cuBLAS over BLAS. Scalars are read at the call, or, in device pointer mode, when the work runs. Arrays of matrix
-// pointers are in device memory and are read when the work runs. As on a device, C is not read when beta is 0.
+// cuBLAS over BLAS. Scalars are read at the call. Arrays of matrix pointers are in device memory and are read when the
+// work runs. As on a device, C is not read when beta is 0.
 #include "blas_handle.hpp"
 
 #include <cuda_bf16.h>
@@ -19,7 +19,7 @@ struct Operand {
     const void* data;
     cudaDataType type;
     std::int64_t ld;
-    long long stride;
+    long long stride = 0;
 };
 
 struct Product {
@@ -146,10 +146,9 @@ bool wrong(const Product& p) {
 
 template <class T>
 cublasStatus_t enqueue_product(cublasHandle_t handle, Product p, const void* alpha, const void* beta) {
-    const Scalar<T> alpha_value(handle, static_cast<const T*>(alpha)), beta_value(handle, static_cast<const T*>(beta));
-    return enqueue(handle, "cublas gemm", [=] {
+    return enqueue(handle, "cublas gemm", [p, by = *static_cast<const T*>(alpha), keep = *static_cast<const T*>(beta)] {
         for (std::int64_t s = 0; s < p.batch; ++s)
-            multiply<T>(p, of_batch(p.a, s), of_batch(p.b, s), of_batch(p.c, s), alpha_value.get(), beta_value.get());
+            multiply<T>(p, of_batch(p.a, s), of_batch(p.b, s), of_batch(p.c, s), by, keep);
     });
 }
 
@@ -157,132 +156,35 @@ cublasStatus_t product(cublasHandle_t handle, Product p, const void* alpha, cons
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (wrong(p) || !alpha || !beta) return CUBLAS_STATUS_INVALID_VALUE;
     if (p.m == 0 || p.n == 0 || p.batch == 0) return CUBLAS_STATUS_SUCCESS;
-    const bool in_double = p.compute == CUBLAS_COMPUTE_64F || p.compute == CUBLAS_COMPUTE_64F_PEDANTIC;
+    const bool in_double = p.compute == CUBLAS_COMPUTE_64F;
     for (cudaDataType type : {p.a.type, p.b.type, p.c.type})
         if ((type == CUDA_R_64F) != in_double || (type != CUDA_R_64F && type != CUDA_R_32F && type != CUDA_R_16BF))
             return CUBLAS_STATUS_NOT_SUPPORTED;
     if (p.a.type != p.b.type || (p.a.type == CUDA_R_32F && p.c.type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (handle->math == CUBLAS_TF32_TENSOR_OP_MATH && p.compute == CUBLAS_COMPUTE_32F)
-        p.compute = CUBLAS_COMPUTE_32F_FAST_TF32;
     return in_double ? enqueue_product<double>(handle, p, alpha, beta) : enqueue_product<float>(handle, p, alpha, beta);
 }
 
 }  // namespace
 
-cublasStatus_t cublasGemmStridedBatchedEx_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
-                                             std::int64_t m, std::int64_t n, std::int64_t k, const void* alpha,
-                                             const void* a, cudaDataType a_type, std::int64_t lda, long long a_stride,
-                                             const void* b, cudaDataType b_type, std::int64_t ldb, long long b_stride,
-                                             const void* beta, void* c, cudaDataType c_type, std::int64_t ldc,
-                                             long long c_stride, std::int64_t batch, cublasComputeType_t compute,
-                                             cublasGemmAlgo_t) {
-    return product(handle,
-                   {op_a,
-                    op_b,
-                    m,
-                    n,
-                    k,
-                    batch,
-                    {a, a_type, lda, a_stride},
-                    {b, b_type, ldb, b_stride},
-                    {c, c_type, ldc, c_stride},
-                    compute},
-                   alpha, beta);
-}
-
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
-                                          int n, int k, const void* alpha, const void* a, cudaDataType a_type, int lda,
-                                          long long a_stride, const void* b, cudaDataType b_type, int ldb,
-                                          long long b_stride, const void* beta, void* c, cudaDataType c_type, int ldc,
-                                          long long c_stride, int batch, cublasComputeType_t compute,
-                                          cublasGemmAlgo_t algorithm) {
-    return cublasGemmStridedBatchedEx_64(handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, a_stride, b, b_type, ldb,
-                                         b_stride, beta, c, c_type, ldc, c_stride, batch, compute, algorithm);
-}
-
-cublasStatus_t cublasGemmEx_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, std::int64_t m,
-                               std::int64_t n, std::int64_t k, const void* alpha, const void* a, cudaDataType a_type,
-                               std::int64_t lda, const void* b, cudaDataType b_type, std::int64_t ldb, const void* beta,
-                               void* c, cudaDataType c_type, std::int64_t ldc, cublasComputeType_t compute,
-                               cublasGemmAlgo_t algorithm) {
-    return cublasGemmStridedBatchedEx_64(handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, 0, b, b_type, ldb, 0, beta,
-                                         c, c_type, ldc, 0, 1, compute, algorithm);
-}
-
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
                             const void* alpha, const void* a, cudaDataType a_type, int lda, const void* b,
                             cudaDataType b_type, int ldb, const void* beta, void* c, cudaDataType c_type, int ldc,
-                            cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
-    return cublasGemmEx_64(handle, op_a, op_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
-                           compute, algorithm);
-}
-
-namespace {
-template <class T, class I>
-cublasStatus_t gemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, I m, I n, I k,
-                    const T* alpha, const T* a, I lda, long long a_stride, const T* b, I ldb, long long b_stride,
-                    const T* beta, T* c, I ldc, long long c_stride, I batch) {
-    constexpr auto compute = sizeof(T) == 8 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
-    return cublasGemmStridedBatchedEx_64(handle, op_a, op_b, m, n, k, alpha, a, type_of<T>, lda, a_stride, b,
-                                         type_of<T>, ldb, b_stride, beta, c, type_of<T>, ldc, c_stride, batch, compute,
-                                         CUBLAS_GEMM_DEFAULT);
-}
-}  // namespace
-
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                           const float* alpha, const float* a, int lda, const float* b, int ldb, const float* beta,
-                           float* c, int ldc) {
-    return gemm<float, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
-}
-
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
-                                         int n, int k, const float* alpha, const float* a, int lda, long long a_stride,
-                                         const float* b, int ldb, long long b_stride, const float* beta, float* c,
-                                         int ldc, long long c_stride, int batch) {
-    return gemm<float, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c, ldc,
-                            c_stride, batch);
-}
-
-cublasStatus_t cublasSgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, std::int64_t m,
-                              std::int64_t n, std::int64_t k, const float* alpha, const float* a, std::int64_t lda,
-                              const float* b, std::int64_t ldb, const float* beta, float* c, std::int64_t ldc) {
-    return gemm<float, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
-}
-
-cublasStatus_t cublasSgemmStridedBatched_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
-                                            std::int64_t m, std::int64_t n, std::int64_t k, const float* alpha,
-                                            const float* a, std::int64_t lda, long long a_stride, const float* b,
-                                            std::int64_t ldb, long long b_stride, const float* beta, float* c,
-                                            std::int64_t ldc, long long c_stride, std::int64_t batch) {
-    return gemm<float, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c,
-                                     ldc, c_stride, batch);
+                            cublasComputeType_t compute, cublasGemmAlgo_t) {
+    return product(handle, {op_a, op_b, m, n, k, 1, {a, a_type, lda}, {b, b_type, ldb}, {c, c_type, ldc}, compute},
+                   alpha, beta);
 }
 
 cublasStatus_t cublasDgemm(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
                            const double* alpha, const double* a, int lda, const double* b, int ldb, const double* beta,
                            double* c, int ldc) {
-    return gemm<double, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+    return cublasDgemmStridedBatched(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
 }
 
 cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
                                          int n, int k, const double* alpha, const double* a, int lda,
                                          long long a_stride, const double* b, int ldb, long long b_stride,
                                          const double* beta, double* c, int ldc, long long c_stride, int batch) {
-    return gemm<double, int>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c, ldc,
-                             c_stride, batch);
-}
-
-cublasStatus_t cublasDgemm_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, std::int64_t m,
-                              std::int64_t n, std::int64_t k, const double* alpha, const double* a, std::int64_t lda,
-                              const double* b, std::int64_t ldb, const double* beta, double* c, std::int64_t ldc) {
-    return gemm<double, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
-}
-
-cublasStatus_t cublasDgemmStridedBatched_64(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b,
-                                            std::int64_t m, std::int64_t n, std::int64_t k, const double* alpha,
-                                            const double* a, std::int64_t lda, long long a_stride, const double* b,
-                                            std::int64_t ldb, long long b_stride, const double* beta, double* c,
-                                            std::int64_t ldc, long long c_stride, std::int64_t batch) {
-    return gemm<double, std::int64_t>(handle, op_a, op_b, m, n, k, alpha, a, lda, a_stride, b, ldb, b_stride, beta, c,
-                                      ldc, c_stride, batch);
+    const Operand a_all{a, CUDA_R_64F, lda, a_stride}, b_all{b, CUDA_R_64F, ldb, b_stride};
+    const Operand c_all{c, CUDA_R_64F, ldc, c_stride};
+    return product(handle, {op_a, op_b, m, n, k, batch, a_all, b_all, c_all, CUBLAS_COMPUTE_64F}, alpha, beta);
 }

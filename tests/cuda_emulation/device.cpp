@@ -23,12 +23,9 @@ constexpr Named errors[] = {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
-    {cudaErrorInitializationError, "cudaErrorInitializationError", "initialization error"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
-    {cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection", "invalid copy direction for memcpy"},
     {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
      "CUDA driver version is insufficient for CUDA runtime version"},
-    {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
@@ -37,11 +34,8 @@ constexpr Named errors[] = {
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
     {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources", "too many resources requested for launch"},
-    {cudaErrorLaunchTimeout, "cudaErrorLaunchTimeout", "the launch timed out and was terminated"},
-    {cudaErrorAssert, "cudaErrorAssert", "device-side assert triggered"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorCooperativeLaunchTooLarge, "cudaErrorCooperativeLaunchTooLarge", "too many blocks in cooperative launch"},
-    {cudaErrorNotPermitted, "cudaErrorNotPermitted", "operation not permitted"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
     {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
      "operation not permitted when stream is capturing"},
@@ -106,27 +100,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int n) {
     std::snprintf(p->name, sizeof p->name, "emulated device");
     std::memset(p->uuid.bytes, n + 1, sizeof p->uuid.bytes);
     p->totalGlobalMem = device_memory_limit();
-    p->sharedMemPerBlock = 48 * 1024;
-    p->regsPerBlock = p->regsPerMultiprocessor = 65536;
-    p->warpSize = 32;
-    p->maxThreadsPerBlock = p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024;
-    p->maxThreadsDim[2] = 64;
-    p->maxGridSize[0] = 0x7FFFFFFF;
-    p->maxGridSize[1] = p->maxGridSize[2] = 65535;
     p->major = capability() / 10;
     p->minor = capability() % 10;
     p->multiProcessorCount = multiprocessors();
-    p->concurrentKernels = p->unifiedAddressing = p->canMapHostMemory = p->cooperativeLaunch = 1;
-    p->asyncEngineCount = 2;
-    p->pciBusID = n + 1;
-    p->memoryBusWidth = 5120;
-    p->l2CacheSize = 50 << 20;
-    p->maxThreadsPerMultiProcessor = static_cast<int>(threads_per_multiprocessor());
-    p->maxBlocksPerMultiProcessor = 32;
     p->sharedMemPerBlockOptin = shared_per_block_limit();
-    p->reservedSharedMemPerBlock = 1024;
-    p->sharedMemPerMultiprocessor = shared_per_block_limit() + 1024;
-    p->clusterLaunch = capability() >= 90;
     return answer(cudaSuccess);
 }
 
@@ -134,35 +111,11 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int n) 
     cudaDeviceProp p;
     if (const cudaError_t error = cudaGetDeviceProperties(&p, n)) return error;
     switch (attribute) {
-        case cudaDevAttrMaxThreadsPerBlock: *value = p.maxThreadsPerBlock; break;
-        case cudaDevAttrMaxSharedMemoryPerBlock: *value = static_cast<int>(p.sharedMemPerBlock); break;
-        case cudaDevAttrWarpSize: *value = p.warpSize; break;
-        case cudaDevAttrMaxRegistersPerBlock: *value = p.regsPerBlock; break;
-        case cudaDevAttrClockRate: *value = 1000000; break;
         case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
-        case cudaDevAttrMemoryClockRate: *value = 1000000; break;
-        case cudaDevAttrGlobalMemoryBusWidth: *value = p.memoryBusWidth; break;
-        case cudaDevAttrL2CacheSize: *value = p.l2CacheSize; break;
-        case cudaDevAttrMaxThreadsPerMultiProcessor: *value = p.maxThreadsPerMultiProcessor; break;
         case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
         case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
-        case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-            *value = static_cast<int>(p.sharedMemPerMultiprocessor);
-            break;
-        case cudaDevAttrCooperativeLaunch: *value = p.cooperativeLaunch; break;
         case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(p.sharedMemPerBlockOptin); break;
-        case cudaDevAttrMaxBlocksPerMultiprocessor: *value = p.maxBlocksPerMultiProcessor; break;
-        case cudaDevAttrReservedSharedMemoryPerBlock: *value = static_cast<int>(p.reservedSharedMemPerBlock); break;
-        case cudaDevAttrMemoryPoolsSupported: *value = 1; break;
-        case cudaDevAttrClusterLaunch: *value = p.clusterLaunch; break;
-        default: return answer(cudaErrorInvalidValue);
     }
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int n) {
-    if (!is_device_number(n)) return answer(cudaErrorInvalidDevice);
-    std::snprintf(id, static_cast<std::size_t>(length), "0000:%02X:00.0", n + 1);
     return answer(cudaSuccess);
 }
 

@@ -51,8 +51,7 @@ struct Thread {
 
 struct Barrier {
     std::vector<Thread*> waiting;
-    unsigned ended = 0;               // threads that have ended and do not arrive
-    int count = 0, all = 1, any = 0;  // of the contributed predicates
+    unsigned ended = 0;  // threads that have ended and do not arrive
 };
 
 struct Group;
@@ -66,7 +65,6 @@ struct Block {
     std::vector<Thread> threads;
     std::vector<WarpState> warps;
     Barrier barrier;
-    int vote[3];  // result of the last vote
     // Barriers of all threads, and meetings with the other blocks of its team (a cluster, or blocks with a counter).
     unsigned barriers = 0, meetings = 0;
     const void* team = nullptr;  // null: no meeting yet

@@ -139,26 +139,12 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     return answer(cudaSuccess);
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-    std::lock_guard lock(device().mutex);
-    stream = resolve(stream);
-    if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
-    *status = !stream->capture           ? cudaStreamCaptureStatusNone
-              : stream->capture->invalid ? cudaStreamCaptureStatusInvalidated
-                                         : cudaStreamCaptureStatusActive;
-    return answer(cudaSuccess);
-}
-
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
     if (!graph) return answer(cudaErrorInvalidValue);
     *exec = new CUgraphExec_st{graph->graph};
     for (const GraphNode& node : graph->graph->nodes)
         for (const auto& count : node.users) ++*count;
     return answer(cudaSuccess);
-}
-
-cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t) {
-    return answer(exec ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
@@ -177,11 +163,5 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
     for (const GraphNode& node : exec->graph->nodes)
         for (const auto& count : node.users) --*count;
     delete exec;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void*, std::size_t* count) {
-    if (!graph) return answer(cudaErrorInvalidValue);
-    *count = graph->graph->nodes.size();
     return answer(cudaSuccess);
 }

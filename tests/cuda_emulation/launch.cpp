@@ -13,13 +13,18 @@ namespace emulation {
 
 namespace {
 
-constexpr std::size_t shared_by_default = 48 * 1024, shared_reserved = 1024;
+constexpr std::size_t shared_reserved = 1024;
 constexpr unsigned multiprocessors_of_group = 16;  // an H100 has groups of 16 and of 18
 constexpr unsigned threads_per_block = 1024, blocks_per_multiprocessor = 32;
 constexpr unsigned registers_per_multiprocessor = 65536, registers_at_once = 256;  // a warp gets multiples
 
-std::map<const void*, cudaFuncAttributes>& attributes() {
-    static auto& map = *new std::map<const void*, cudaFuncAttributes>;
+// What cudaFuncSetAttribute has allowed a kernel.
+struct Allowed {
+    std::size_t shared = 48 * 1024;
+    bool large_clusters = false;
+};
+std::map<const void*, Allowed>& allowed() {
+    static auto& map = *new std::map<const void*, Allowed>;
     return map;
 }
 
@@ -70,7 +75,7 @@ struct Shape {
     cudaError_t error = cudaSuccess;
 };
 
-Shape shape_of(const cudaLaunchConfig_st& config, const cudaFuncAttributes& function) {
+Shape shape_of(const cudaLaunchConfig_st& config, const Allowed& function) {
     Shape shape;
     for (unsigned i = 0; i < config.numAttrs; ++i) {
         const cudaLaunchAttribute& attribute = config.attrs[i];
@@ -81,7 +86,7 @@ Shape shape_of(const cudaLaunchConfig_st& config, const cudaFuncAttributes& func
         // Only clusters along x are emulated.
         if (c.x == 0 || c.y != 1 || c.z != 1 || config.gridDim.x % c.x != 0)
             shape.error = cudaErrorInvalidConfiguration;
-        const unsigned most = function.nonPortableClusterSizeAllowed ? 16 : 8;
+        const unsigned most = function.large_clusters ? 16 : 8;
         if (c.x > most) shape.error = cudaErrorInvalidClusterSize;
         if (capability() < 90) shape.error = cudaErrorNotSupported;
     }
@@ -106,10 +111,9 @@ unsigned active_clusters(const void* kernel, unsigned cluster, unsigned threads,
 int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::function<void()> body) {
     std::lock_guard lock(device().mutex);
     if (device().sticky != cudaSuccess) return answer(cudaSuccess);
-    const cudaFuncAttributes& function = attributes()[kernel];
+    const Allowed& function = allowed()[kernel];
     if (!valid_dimensions(config.gridDim, config.blockDim)) return answer(cudaErrorInvalidConfiguration);
-    if (config.dynamicSmemBytes > static_cast<std::size_t>(function.maxDynamicSharedSizeBytes))
-        return answer(cudaErrorInvalidValue);
+    if (config.dynamicSmemBytes > function.shared) return answer(cudaErrorInvalidValue);
     const Shape shape = shape_of(config, function);
     if (shape.error != cudaSuccess) return answer(shape.error);
     const unsigned threads = volume(config.blockDim);
@@ -132,57 +136,38 @@ using namespace emulation;
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
     std::lock_guard lock(device().mutex);
-    cudaFuncAttributes& function = attributes()[kernel];
+    Allowed& function = allowed()[kernel];
     switch (attribute) {
         case cudaFuncAttributeMaxDynamicSharedMemorySize:
             if (value < 0 || static_cast<std::size_t>(value) > shared_per_block_limit())
                 return answer(cudaErrorInvalidValue);
-            function.maxDynamicSharedSizeBytes = value;
-            return answer(cudaSuccess);
-        case cudaFuncAttributePreferredSharedMemoryCarveout:
-            function.preferredShmemCarveout = value;
+            function.shared = static_cast<std::size_t>(value);
             return answer(cudaSuccess);
         case cudaFuncAttributeNonPortableClusterSizeAllowed:
-            function.nonPortableClusterSizeAllowed = value;
+            function.large_clusters = value != 0;
             return answer(cudaSuccess);
     }
     return answer(cudaErrorInvalidValue);
-}
-
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* result, const void* kernel) {
-    std::lock_guard lock(device().mutex);
-    *result = attributes()[kernel];
-    return answer(cudaSuccess);
 }
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int threads,
                                                           std::size_t shared) {
     std::lock_guard lock(device().mutex);
     if (threads <= 0) return answer(cudaErrorInvalidValue);
-    const auto most = static_cast<std::size_t>(attributes()[kernel].maxDynamicSharedSizeBytes);
-    *blocks = shared > most ? 0 : static_cast<int>(resident_blocks(kernel, static_cast<unsigned>(threads), shared));
+    *blocks = shared > allowed()[kernel].shared
+                  ? 0
+                  : static_cast<int>(resident_blocks(kernel, static_cast<unsigned>(threads), shared));
     return answer(cudaSuccess);
 }
 
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* kernel, const cudaLaunchConfig_t* config) {
     std::lock_guard lock(device().mutex);
     *clusters = 0;
-    const cudaFuncAttributes& function = attributes()[kernel];
+    const Allowed& function = allowed()[kernel];
     const Shape shape = shape_of(*config, function);
     if (shape.error != cudaSuccess) return answer(shape.error);
-    if (config->dynamicSmemBytes <= static_cast<std::size_t>(function.maxDynamicSharedSizeBytes))
+    if (config->dynamicSmemBytes <= function.shared)
         *clusters = static_cast<int>(
             active_clusters(kernel, shape.cluster, volume(config->blockDim), config->dynamicSmemBytes));
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, const void* kernel, const cudaLaunchConfig_t* config) {
-    std::lock_guard lock(device().mutex);
-    if (capability() < 90) return answer(cudaErrorNotSupported);
-    const unsigned most = attributes()[kernel].nonPortableClusterSizeAllowed ? 16 : 8;
-    *size = 0;
-    for (unsigned cluster = 1; cluster <= most; cluster *= 2)
-        if (active_clusters(kernel, cluster, volume(config->blockDim), config->dynamicSmemBytes) > 0)
-            *size = static_cast<int>(cluster);
     return answer(cudaSuccess);
 }

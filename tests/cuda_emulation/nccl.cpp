@@ -102,21 +102,13 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int 
     return ncclSuccess;
 }
 
-ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
-    if (config && config->magic != 0xcafebeef) return ncclInvalidArgument;
-    return ncclCommInitRank(comm, ranks, id, rank);
-}
-
-ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part, ncclConfig_t* config) {
-    if (!comm || (color < 0 && color != NCCL_SPLIT_NOCOLOR) || (config && config->magic != 0xcafebeef))
-        return ncclInvalidArgument;
+ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part, ncclConfig_t*) {
+    if (!comm || (color < 0 && color != NCCL_SPLIT_NOCOLOR)) return ncclInvalidArgument;
     MPI_Comm mpi;
     MPI_Comm_split(comm->mpi, color == NCCL_SPLIT_NOCOLOR ? MPI_UNDEFINED : color, key, &mpi);
     *part = mpi == MPI_COMM_NULL ? nullptr : make(mpi);
     return ncclSuccess;
 }
-
-ncclResult_t ncclCommFinalize(ncclComm_t comm) { return comm ? ncclSuccess : ncclInvalidArgument; }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     if (!comm) return ncclSuccess;
@@ -151,21 +143,13 @@ ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) {
     *rank = comm->rank;
     return ncclSuccess;
 }
-ncclResult_t ncclCommCuDevice(const ncclComm_t comm, int* number) {
-    if (!comm) return ncclInvalidArgument;
-    return cudaGetDevice(number) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
-}
 
 const char* ncclGetErrorString(ncclResult_t result) {
     switch (result) {
         case ncclSuccess: return "no error";
         case ncclUnhandledCudaError: return "unhandled cuda error (run with NCCL_DEBUG=INFO for details)";
-        case ncclSystemError: return "unhandled system error (run with NCCL_DEBUG=INFO for details)";
-        case ncclInternalError: return "internal error - please report this issue to the NCCL developers";
         case ncclInvalidArgument: return "invalid argument (run with NCCL_DEBUG=WARN for details)";
         case ncclInvalidUsage: return "invalid usage (run with NCCL_DEBUG=WARN for details)";
-        case ncclRemoteError: return "remote process exited or there was a network error";
-        case ncclInProgress: return "NCCL operation in progress";
         default: return "unknown result code";
     }
 }

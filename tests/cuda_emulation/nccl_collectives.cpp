@@ -1,4 +1,4 @@
-// NCCL over MPI: collectives and messages. Sent data are copied to host memory when the work begins, and received data
+// NCCL over MPI: collectives. Sent data are copied to host memory when the work begins, and received data
 // are copied back when it ends, so in-place calls and device memory are not special for MPI. The calls do not block: a
 // wait ends when the communicator is aborted, and cudaStreamQuery returns while a rank is late.
 #include "memory.hpp"
@@ -17,46 +17,23 @@ namespace {
 
 MPI_Datatype mpi_type(ncclDataType_t type) {
     switch (type) {
-        case ncclInt8: return MPI_INT8_T;
         case ncclUint8: return MPI_UINT8_T;
-        case ncclInt32: return MPI_INT32_T;
-        case ncclUint32: return MPI_UINT32_T;
         case ncclInt64: return MPI_INT64_T;
-        case ncclUint64: return MPI_UINT64_T;
         case ncclFloat32: return MPI_FLOAT;
         case ncclFloat64: return MPI_DOUBLE;
     }
     return MPI_DATATYPE_NULL;
 }
 
-std::size_t size_of(ncclDataType_t type) {
-    switch (type) {
-        case ncclInt8:
-        case ncclUint8: return 1;
-        case ncclInt32:
-        case ncclUint32:
-        case ncclFloat32: return 4;
-        default: return 8;
-    }
-}
-
-MPI_Op mpi_op(ncclRedOp_t op) {
-    switch (op) {
-        case ncclProd: return MPI_PROD;
-        case ncclMax: return MPI_MAX;
-        case ncclMin: return MPI_MIN;
-        default: return MPI_SUM;
-    }
-}
+std::size_t size_of(ncclDataType_t type) { return type == ncclUint8 ? 1 : type == ncclFloat32 ? 4 : 8; }
 
 struct Call {
-    enum Kind { all_reduce, reduce, broadcast, all_gather, reduce_scatter, send, receive } kind;
+    enum Kind { all_reduce, reduce, broadcast, all_gather, reduce_scatter } kind;
     const void* from;  // null: this rank sends nothing
     void* to;          // null: it receives nothing
     std::size_t count, send_count, receive_count;
     ncclDataType_t type;
-    ncclRedOp_t op;
-    int peer;  // or root
+    int root;
     ncclComm_t comm;
     cudaStream_t stream;
     // while it runs
@@ -83,39 +60,25 @@ void start(Call& c) {
     MPI_Comm mpi = c.comm->mpi;
     switch (c.kind) {
         case Call::all_reduce:
-            MPI_Iallreduce(c.sent.data(), c.received.data(), count, type, mpi_op(c.op), mpi, &c.request);
+            MPI_Iallreduce(c.sent.data(), c.received.data(), count, type, MPI_SUM, mpi, &c.request);
             break;
         case Call::reduce:
-            MPI_Ireduce(c.sent.data(), c.received.data(), count, type, mpi_op(c.op), c.peer, mpi, &c.request);
+            MPI_Ireduce(c.sent.data(), c.received.data(), count, type, MPI_SUM, c.root, mpi, &c.request);
             break;
         case Call::broadcast:
-            if (c.comm->rank == c.peer) c.received = c.sent;
-            MPI_Ibcast(c.received.data(), count, type, c.peer, mpi, &c.request);
+            if (c.comm->rank == c.root) c.received = c.sent;
+            MPI_Ibcast(c.received.data(), count, type, c.root, mpi, &c.request);
             break;
         case Call::all_gather:
             MPI_Iallgather(c.sent.data(), count, type, c.received.data(), count, type, mpi, &c.request);
             break;
         case Call::reduce_scatter:
-            MPI_Ireduce_scatter_block(c.sent.data(), c.received.data(), count, type, mpi_op(c.op), mpi, &c.request);
+            MPI_Ireduce_scatter_block(c.sent.data(), c.received.data(), count, type, MPI_SUM, mpi, &c.request);
             break;
-        case Call::send: MPI_Isend(c.sent.data(), count, type, c.peer, 0, mpi, &c.request); break;
-        case Call::receive: MPI_Irecv(c.received.data(), count, type, c.peer, 0, mpi, &c.request); break;
-    }
-}
-
-template <class T>
-void divide(std::vector<char>& values, int by) {
-    for (std::size_t at = 0; at < values.size(); at += sizeof(T)) {
-        T value;
-        std::memcpy(&value, &values[at], sizeof value);
-        value = static_cast<T>(value / static_cast<T>(by));
-        std::memcpy(&values[at], &value, sizeof value);
     }
 }
 
 void finish(Call& c) {
-    if (c.op == ncclAvg && c.type == ncclFloat32) divide<float>(c.received, c.comm->size);
-    if (c.op == ncclAvg && c.type == ncclFloat64) divide<double>(c.received, c.comm->size);
     if (!c.received.empty()) std::memcpy(c.to, c.received.data(), c.received.size());
 }
 
@@ -179,9 +142,8 @@ ncclResult_t flush_group() {
 
 ncclResult_t add(Call call) {
     if (!call.comm || mpi_type(call.type) == MPI_DATATYPE_NULL || call.count > INT_MAX) return ncclInvalidArgument;
-    if (call.peer < 0 || call.peer >= call.comm->size) return ncclInvalidArgument;
+    if (call.root < 0 || call.root >= call.comm->size) return ncclInvalidArgument;
     if (call.comm->aborted) return ncclInvalidUsage;
-    if (call.op == ncclAvg && call.type != ncclFloat32 && call.type != ncclFloat64) return ncclInvalidArgument;
     if (answer(cudaSuccess) != cudaSuccess) return ncclUnhandledCudaError;
     group_calls.push_back(std::move(call));
     return group_depth > 0 ? ncclSuccess : flush_group();
@@ -199,47 +161,31 @@ ncclResult_t ncclGroupEnd() {
     return --group_depth == 0 ? flush_group() : ncclSuccess;
 }
 
-ncclResult_t ncclAllReduce(const void* send, void* receive, std::size_t count, ncclDataType_t type, ncclRedOp_t op,
+ncclResult_t ncclAllReduce(const void* send, void* receive, std::size_t count, ncclDataType_t type, ncclRedOp_t,
                            ncclComm_t comm, cudaStream_t stream) {
-    return add({Call::all_reduce, send, receive, count, count, count, type, op, 0, comm, stream, {}, {}});
+    return add({Call::all_reduce, send, receive, count, count, count, type, 0, comm, stream, {}, {}});
 }
 
-ncclResult_t ncclReduce(const void* send, void* receive, std::size_t count, ncclDataType_t type, ncclRedOp_t op,
-                        int root, ncclComm_t comm, cudaStream_t stream) {
+ncclResult_t ncclReduce(const void* send, void* receive, std::size_t count, ncclDataType_t type, ncclRedOp_t, int root,
+                        ncclComm_t comm, cudaStream_t stream) {
     void* to = comm && comm->rank == root ? receive : nullptr;
-    return add({Call::reduce, send, to, count, count, count, type, op, root, comm, stream, {}, {}});
+    return add({Call::reduce, send, to, count, count, count, type, root, comm, stream, {}, {}});
 }
 
 ncclResult_t ncclBroadcast(const void* send, void* receive, std::size_t count, ncclDataType_t type, int root,
                            ncclComm_t comm, cudaStream_t stream) {
     const void* from = comm && comm->rank == root ? send : nullptr;
-    return add({Call::broadcast, from, receive, count, count, count, type, ncclSum, root, comm, stream, {}, {}});
-}
-
-ncclResult_t ncclBcast(void* data, std::size_t count, ncclDataType_t type, int root, ncclComm_t comm,
-                       cudaStream_t stream) {
-    return ncclBroadcast(data, data, count, type, root, comm, stream);
+    return add({Call::broadcast, from, receive, count, count, count, type, root, comm, stream, {}, {}});
 }
 
 ncclResult_t ncclAllGather(const void* send, void* receive, std::size_t send_count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream) {
     const std::size_t all = comm ? send_count * static_cast<std::size_t>(comm->size) : 0;
-    return add({Call::all_gather, send, receive, send_count, send_count, all, type, ncclSum, 0, comm, stream, {}, {}});
+    return add({Call::all_gather, send, receive, send_count, send_count, all, type, 0, comm, stream, {}, {}});
 }
 
 ncclResult_t ncclReduceScatter(const void* send, void* receive, std::size_t receive_count, ncclDataType_t type,
-                               ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+                               ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
     const std::size_t all = comm ? receive_count * static_cast<std::size_t>(comm->size) : 0;
-    return add(
-        {Call::reduce_scatter, send, receive, receive_count, all, receive_count, type, op, 0, comm, stream, {}, {}});
-}
-
-ncclResult_t ncclSend(const void* send, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
-                      cudaStream_t stream) {
-    return add({Call::send, send, nullptr, count, count, 0, type, ncclSum, peer, comm, stream, {}, {}});
-}
-
-ncclResult_t ncclRecv(void* receive, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
-                      cudaStream_t stream) {
-    return add({Call::receive, nullptr, receive, count, 0, count, type, ncclSum, peer, comm, stream, {}, {}});
+    return add({Call::reduce_scatter, send, receive, receive_count, all, receive_count, type, 0, comm, stream, {}, {}});
 }

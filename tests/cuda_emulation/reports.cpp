@@ -20,9 +20,6 @@ const char* word(WarpCall call) {
         case WarpCall::shfl_down: return "__shfl_down_sync";
         case WarpCall::shfl_xor: return "__shfl_xor_sync";
         case WarpCall::ballot: return "__ballot_sync";
-        case WarpCall::any: return "__any_sync";
-        case WarpCall::all: return "__all_sync";
-        case WarpCall::match_any: return "__match_any_sync";
         default: return "__syncwarp";
     }
 }

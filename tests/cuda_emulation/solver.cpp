@@ -40,10 +40,6 @@ cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t str
     handle->stream = stream;
     return CUSOLVER_STATUS_SUCCESS;
 }
-cusolverStatus_t cusolverDnGetStream(cusolverDnHandle_t handle, cudaStream_t* stream) {
-    *stream = handle->stream;
-    return CUSOLVER_STATUS_SUCCESS;
-}
 
 // a: pointers in device memory; info: one per matrix, in device memory. The other triangle is not changed.
 cusolverStatus_t cusolverDnDpotrfBatched(cusolverDnHandle_t handle, cublasFillMode_t fill, int n, double* a[], int lda,
@@ -53,19 +49,6 @@ cusolverStatus_t cusolverDnDpotrfBatched(cusolverDnHandle_t handle, cublasFillMo
     return enqueue(handle, "cusolverDnDpotrfBatched", [=] {
         for (int s = 0; s < batch; ++s) info[s] = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, letter(fill), n, a[s], lda);
     });
-}
-
-cusolverStatus_t cusolverDnDpotrf_bufferSize(cusolverDnHandle_t, cublasFillMode_t, int n, double*, int lda,
-                                             int* elements) {
-    if (n < 0 || lda < at_least_one(n)) return CUSOLVER_STATUS_INVALID_VALUE;
-    *elements = workspace(n);
-    return CUSOLVER_STATUS_SUCCESS;
-}
-cusolverStatus_t cusolverDnDpotrf(cusolverDnHandle_t handle, cublasFillMode_t fill, int n, double* a, int lda, double*,
-                                  int elements, int* info) {
-    if (n < 0 || lda < at_least_one(n) || elements < workspace(n)) return CUSOLVER_STATUS_INVALID_VALUE;
-    return enqueue(handle, "cusolverDnDpotrf",
-                   [=] { *info = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, letter(fill), n, a, lda); });
 }
 
 cusolverStatus_t cusolverDnDgeqrf_bufferSize(cusolverDnHandle_t, int m, int n, double*, int lda, int* elements) {

@@ -148,8 +148,6 @@ using namespace emulation;
 
 // ---- streams ----
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
-
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     std::lock_guard lock(device().mutex);
     if (!stream || flags > cudaStreamNonBlocking) return answer(cudaErrorInvalidValue);

@@ -44,25 +44,6 @@ void block_barrier(Place place) {
     arrive(block.barrier, block.threads.size(), Wait::block_barrier, place);
 }
 
-int block_vote(int predicate, int kind, Place place) {
-    Block& block = *engine().current()->block;
-    Barrier& barrier = block.barrier;
-    if (barrier.waiting.empty()) barrier.count = 0;
-    barrier.count += predicate != 0;
-    const auto threads = static_cast<int>(block.threads.size());
-    if (barrier.waiting.size() + 1 == block.threads.size()) {
-        block.vote[0] = barrier.count;
-        block.vote[1] = barrier.count == threads;
-        block.vote[2] = barrier.count > 0;
-        for (Thread* thread : barrier.waiting) thread->value = static_cast<std::uint64_t>(block.vote[kind]);
-        engine().current()->value = static_cast<std::uint64_t>(block.vote[kind]);
-    }
-    Thread* me = engine().current();
-    if (is_last(barrier, block.threads.size())) ++block.barriers;
-    arrive(barrier, block.threads.size(), Wait::block_barrier, place);
-    return static_cast<int>(me->value);
-}
-
 void cluster_barrier(Place place) {
     Block& block = *engine().current()->block;
     const unsigned cluster = engine().launch()->cluster;
@@ -128,15 +109,7 @@ struct Exchange {
 std::uint64_t result(const Exchange& exchange, const Thread& thread, unsigned lane) {
     switch (thread.call) {
         case WarpCall::ballot: return exchange.ballot;
-        case WarpCall::any: return exchange.ballot != 0;
-        case WarpCall::all: return exchange.ballot == exchange.mask;
         case WarpCall::syncwarp: return 0;
-        case WarpCall::match_any: {
-            unsigned same = 0;
-            for (unsigned other = 0; other < 32; ++other)
-                if (exchange.mask >> other & 1 && exchange.values[other] == thread.value) same |= 1u << other;
-            return same;
-        }
         default: break;
     }
     const unsigned source = source_lane(thread, lane);

@@ -23,18 +23,7 @@ struct __nv_bfloat16 {
         return x;
     }
 };
-using nv_bfloat16 = __nv_bfloat16;
-struct alignas(4) __nv_bfloat162 {
-    __nv_bfloat16 x, y;
-};
 
 inline __nv_bfloat16 __float2bfloat16(float x) { return __nv_bfloat16(x); }
 inline __nv_bfloat16 __float2bfloat16_rn(float x) { return __nv_bfloat16(x); }
 inline float __bfloat162float(__nv_bfloat16 x) { return x; }
-inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
-inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) {
-    __nv_bfloat16 x;
-    x.bits = bits;
-    return x;
-}
-inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {__nv_bfloat16(x), __nv_bfloat16(y)}; }

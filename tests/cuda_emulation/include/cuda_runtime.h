@@ -29,17 +29,8 @@ cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void (*kernel)(Paramet
     return cudaOccupancyMaxActiveClusters(clusters, reinterpret_cast<const void*>(kernel), config);
 }
 template <class... Parameters>
-cudaError_t cudaOccupancyMaxPotentialClusterSize(int* size, void (*kernel)(Parameters...),
-                                                 const cudaLaunchConfig_t* config) {
-    return cudaOccupancyMaxPotentialClusterSize(size, reinterpret_cast<const void*>(kernel), config);
-}
-template <class... Parameters>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute, int value) {
     return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), attribute, value);
-}
-template <class... Parameters>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(Parameters...)) {
-    return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
 }
 template <class T>
 cudaError_t cudaMalloc(T** data, std::size_t bytes) {

@@ -9,10 +9,7 @@ enum cusolverStatus_t {
     CUSOLVER_STATUS_NOT_INITIALIZED = 1,
     CUSOLVER_STATUS_ALLOC_FAILED = 2,
     CUSOLVER_STATUS_INVALID_VALUE = 3,
-    CUSOLVER_STATUS_ARCH_MISMATCH = 4,
-    CUSOLVER_STATUS_EXECUTION_FAILED = 6,
-    CUSOLVER_STATUS_INTERNAL_ERROR = 7,
-    CUSOLVER_STATUS_NOT_SUPPORTED = 9
+    CUSOLVER_STATUS_EXECUTION_FAILED = 6
 };
 
 struct cusolverDnContext;
@@ -21,14 +18,9 @@ using cusolverDnHandle_t = cusolverDnContext*;
 cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t* handle);
 cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t handle);
 cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t stream);
-cusolverStatus_t cusolverDnGetStream(cusolverDnHandle_t handle, cudaStream_t* stream);
 
 cusolverStatus_t cusolverDnDpotrfBatched(cusolverDnHandle_t, cublasFillMode_t fill, int n, double* a[], int lda,
                                          int* info, int batch);
-cusolverStatus_t cusolverDnDpotrf_bufferSize(cusolverDnHandle_t, cublasFillMode_t fill, int n, double* a, int lda,
-                                             int* elements);
-cusolverStatus_t cusolverDnDpotrf(cusolverDnHandle_t, cublasFillMode_t fill, int n, double* a, int lda, double* work,
-                                  int elements, int* info);
 cusolverStatus_t cusolverDnDgeqrf_bufferSize(cusolverDnHandle_t, int m, int n, double* a, int lda, int* elements);
 cusolverStatus_t cusolverDnDgeqrf(cusolverDnHandle_t, int m, int n, double* a, int lda, double* tau, double* work,
                                   int elements, int* info);

@@ -21,10 +21,9 @@ int enqueue(CUstream_st* stream, const char* name, std::function<void()> work);
 int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::function<void()> body);
 
 // ---- called by the threads of a kernel ----
-enum class WarpCall : unsigned char { shfl, shfl_up, shfl_down, shfl_xor, ballot, any, all, match_any, syncwarp };
+enum class WarpCall : unsigned char { shfl, shfl_up, shfl_down, shfl_xor, ballot, syncwarp };
 
 void block_barrier(Place place);
-int block_vote(int predicate, int kind, Place place);  // kind 0: count, 1: and, 2: or
 void cluster_barrier(Place place);
 std::uint64_t warp_call(WarpCall call, unsigned mask, std::uint64_t value, int argument, int width, Place place);
 void wait_until(const unsigned* counter, unsigned target, Place place);
