@@ -38,23 +38,14 @@ public:
     void copy_out(void* host, const void*, std::size_t bytes) override {
         if (bytes) std::memset(host, 0, bytes);
     }
-    void project(const Weights&, const Activity&, SumMatrix, bool) override {}
-    void project_transposed(const Weights&, Matrix<const float>, SumMatrix, bool) override {}
-    void add_outer(Matrix<const float>, const Activity&, SumMatrix) override {}
-    void add_column_sums(Matrix<const float>, SumMatrix) override {}
-    void round_sums(const void*, float*, Index) override {}
-    void sum_squares(const float*, Index, double*) override {}
-    void row_sum_squares(Index, Index, const float*, const float*, double*) override {}
-    void cap_rows(Index, Index, const double*, const float*, float*, float*) override {}
-    void repeat_row(Index, Index, const float*, float*) override {}
-    void neuron_step(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, const float*, const float*,
-                     const float*, float*, float*) override {}
-    void pack_spikes(const NeuronModel&, Index, Index, const float*, std::uint32_t*) override {}
-    void count_spikes(Index, Index, const std::uint32_t*, Index, double*) override {}
-    void neuron_step_backward(const NeuronModel&, const NeuronVectors&, Index, Index, const float*, float*, float*,
-                              float*, const TimeConstantSums*) override {}
-    void add_adjoints(const NeuronModel&, Readout, Index, Index, const float*, const float*, const float*, const float*,
-                      float*) override {}
+    // All operations: nothing is computed.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#define SPIKEFLOSS_OPERATION(name, ...) \
+    void name(__VA_ARGS__) override {}
+#include "backend/operations.inc"
+#pragma GCC diagnostic pop
+
     // The choice of `like`. The passes take their scratch here and do nothing.
     StatePasses state_passes(const StatePlan& plan, Memory& memory) override {
         StatePasses passes = like_.state_passes(plan, memory);
@@ -68,26 +59,6 @@ public:
         silence<const TangentBackwardCall&>(passes.backward.pass);
         return passes;
     }
-    void readout_filter(Index, Index, Index, const float*, const float*, const float*, float*) override {}
-    void readout_filter_backward(Index, Index, Index, const float*, const float*, const float*, float*,
-                                 SumMatrix) override {}
-    void binary_cross_entropy(Index, Index, Index, const float*, const float*, const float*, float, float*,
-                              double*) override {}
-    void softmax_cross_entropy(Index, Index, Index, const float*, const std::int32_t*, const float*, float, float*,
-                               double*) override {}
-    void tangent_input(const NeuronModel&, const BasisShape&, const float*, const float*, float*) override {}
-    void tangent_step(const NeuronModel&, JacobianReset, const NeuronVectors&, const BasisShape&, const float*,
-                      const float*, const float*, float*) override {}
-    void tangent_step_backward(const NeuronModel&, JacobianReset, const NeuronVectors&, const BasisShape&, const float*,
-                               float*, float*, const TangentTimeConstants*) override {}
-    void tangent_input_backward(const NeuronModel&, const NeuronVectors&, const BasisShape&, const float*, const float*,
-                                const float*, const float*, float*, float*) override {}
-    void gram(const BasisShape&, const float*, const float*, double*) override {}
-    void cholesky(Index, Index, const QrRound&, double*, double*, double*, const QrFindings&) override {}
-    void divide_by_r(Index, Index, Index, const double*, float*) override {}
-    void householder(Index, Index, Index, float*, double*, double*, std::int32_t*) override {}
-    void qr_backward(Index, Index, Index, const float*, const double*, const double*, double*, float*) override {}
-    void update(const UpdateRule&, Constraint, float, const UpdateView&) override {}
 
 private:
     // The pass keeps its scratch and computes nothing.
