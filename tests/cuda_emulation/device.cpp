@@ -46,8 +46,6 @@ constexpr Named errors[] = {
     {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work"},
     {cudaErrorStreamCaptureIsolation, "cudaErrorStreamCaptureIsolation",
      "dependency created on uncaptured work in another stream"},
-    {cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit",
-     "operation would make the legacy stream depend on a capturing blocking stream"},
     {cudaErrorCapturedEvent, "cudaErrorCapturedEvent",
      "operation not permitted on an event last recorded in a capturing stream"},
     {cudaErrorInvalidClusterSize, "cudaErrorInvalidClusterSize", "cluster misconfiguration"},
@@ -89,11 +87,6 @@ cudaError_t cudaSetDevice(int n) {
     return answer(cudaSuccess);
 }
 
-cudaError_t cudaGetDevice(int* n) {
-    *n = current_device;
-    return answer(cudaSuccess);
-}
-
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int n) {
     if (!is_device_number(n)) return answer(cudaErrorInvalidDevice);
     *p = {};
@@ -116,15 +109,6 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int n) 
         case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
         case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(p.sharedMemPerBlockOptin); break;
     }
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaDeviceSynchronize() {
-    std::lock_guard lock(device().mutex);
-    if (const cudaError_t error = forbid_in_capture(nullptr)) return answer(error);
-    run_all();
-    const std::string wrong = check_slack();
-    if (!wrong.empty()) raise(cudaErrorIllegalAddress, wrong);
     return answer(cudaSuccess);
 }
 

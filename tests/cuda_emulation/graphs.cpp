@@ -85,8 +85,7 @@ private:
 
 cudaError_t forbid_in_capture(const CUstream_st* stream) {
     for (const auto& capture : device().captures) {
-        const bool takes_part = stream && stream->capture == capture;
-        if (!takes_part && (stream || capture->mode == cudaStreamCaptureModeRelaxed)) continue;
+        if (stream && stream->capture != capture) continue;
         capture->invalid = true;
         return cudaErrorStreamCaptureUnsupported;
     }
@@ -105,14 +104,13 @@ cudaError_t record_node(CUstream_st* stream, const char* name, std::function<voi
 
 using namespace emulation;
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     std::lock_guard lock(device().mutex);
     if (!stream) return answer(cudaErrorStreamCaptureUnsupported);
     if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
     if (stream->capture) return answer(cudaErrorInvalidValue);
     auto capture = std::make_shared<Capture>();
     capture->origin = stream;
-    capture->mode = mode;
     capture->streams = {stream};
     stream->capture = capture;
     stream->frontier.clear();

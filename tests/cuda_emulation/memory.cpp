@@ -130,13 +130,6 @@ std::string describe_address(const void* address) {
     return "at byte " + std::to_string(offset) + " of an " + words(*a);
 }
 
-std::string check_slack() {
-    DeviceAccess access;
-    for (const auto& [region, a] : memory().by_region)
-        if (!a.freed && !slack_intact(a)) return "the bytes beside an " + words(a) + " were overwritten";
-    return "";
-}
-
 DeviceAccess::DeviceAccess() {
     if (memory().access++ > 0 || !memory().hidden) return;
     protect_all(PROT_READ | PROT_WRITE);

@@ -22,8 +22,6 @@ bool is_device(const void* data);
 bool is_device_range(const void* data, std::size_t bytes);
 // The allocation that contains the address or is near it, as text.
 std::string describe_address(const void* address);
-// The bytes that were written into the slack around allocations, as text; empty: none.
-std::string check_slack();
 
 // Queued work runs within this scope. Outside it the host cannot touch device memory.
 class DeviceAccess {

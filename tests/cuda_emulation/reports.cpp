@@ -17,7 +17,6 @@ const char* word(WarpCall call) {
     switch (call) {
         case WarpCall::shfl: return "__shfl_sync";
         case WarpCall::shfl_up: return "__shfl_up_sync";
-        case WarpCall::shfl_down: return "__shfl_down_sync";
         case WarpCall::shfl_xor: return "__shfl_xor_sync";
         case WarpCall::ballot: return "__ballot_sync";
         default: return "__syncwarp";

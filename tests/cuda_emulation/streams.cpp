@@ -4,15 +4,10 @@
 #include "settings.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <string>
 
 namespace emulation {
-
-namespace {
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-}  // namespace
 
 Device& device() {
     static Device& d = *new Device;
@@ -47,10 +42,7 @@ static void run_one(CUstream_st* stream) {
         device().running = nullptr;
     }
     if (device().unfinished) return;
-    if (work.marker) {
-        work.marker->reached = true;
-        work.marker->seconds = now();
-    }
+    if (work.marker) work.marker->reached = true;
     stream->queue.pop_front();
 }
 
@@ -100,23 +92,10 @@ std::shared_ptr<Marker> mark(CUstream_st* stream) {
     marker->stream = stream;
     if (stream->queue.empty()) {
         marker->reached = true;
-        marker->seconds = now();
     } else {
         stream->queue.push_back({"event", nullptr, marker, nullptr});
     }
     return marker;
-}
-
-// The default stream waits for all blocking streams, and they wait for it.
-static void keep_in_step(CUstream_st* stream) {
-    Device& d = device();
-    if (stream == &d.default_stream) {
-        for (CUstream_st* other : d.streams)
-            if (other->blocking && !other->queue.empty())
-                stream->queue.push_back({"default stream", nullptr, nullptr, mark(other)});
-    } else if (stream->blocking && !d.default_stream.queue.empty()) {
-        stream->queue.push_back({"default stream", nullptr, nullptr, mark(&d.default_stream)});
-    }
 }
 
 cudaError_t queue(CUstream_st* stream, const char* name, std::function<void()> work) {
@@ -126,13 +105,6 @@ cudaError_t queue(CUstream_st* stream, const char* name, std::function<void()> w
     if (device().sticky != cudaSuccess) return answer(cudaSuccess);
     if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
     if (stream->capture) return answer(record_node(stream, name, std::move(work)));
-    if (stream == &device().default_stream)
-        for (const auto& capture : device().captures)
-            if (capture->origin->blocking) {
-                capture->invalid = true;
-                return answer(cudaErrorStreamCaptureImplicit);
-            }
-    keep_in_step(stream);
     stream->queue.push_back({name, std::move(work), nullptr, nullptr});
     if (stream->eager) run_ready(stream);
     return cudaSuccess;
@@ -148,12 +120,12 @@ using namespace emulation;
 
 // ---- streams ----
 
+// Streams that keep in step with the default stream are not emulated.
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     std::lock_guard lock(device().mutex);
-    if (!stream || flags > cudaStreamNonBlocking) return answer(cudaErrorInvalidValue);
+    if (!stream || flags != cudaStreamNonBlocking) return answer(cudaErrorInvalidValue);
     if (device().sticky != cudaSuccess) return answer(cudaSuccess);
     *stream = new CUstream_st;
-    (*stream)->blocking = flags == cudaStreamDefault;
     (*stream)->eager = setting("SPIKEFLOSS_EMULATION_SEED", 0) % 2 && device().streams.size() % 2;
     device().streams.push_back(*stream);
     return cudaSuccess;
@@ -229,11 +201,8 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
 
 // ---- events ----
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     *event = new CUevent_st;
-    (*event)->timed = !(flags & cudaEventDisableTiming);
     return answer(cudaSuccess);
 }
 
@@ -261,22 +230,4 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (!event->marker || event->marker->reached) return answer(cudaSuccess);
     try_to_run(event->marker->stream, event->marker.get());
     return answer(cudaErrorNotReady);
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    std::lock_guard lock(device().mutex);
-    if (!event) return answer(cudaErrorInvalidResourceHandle);
-    if (event->capture) return answer(cudaErrorCapturedEvent);
-    if (const cudaError_t error = forbid_in_capture(nullptr)) return answer(error);
-    if (event->marker && !event->marker->reached) run(event->marker->stream, event->marker.get());
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
-    std::lock_guard lock(device().mutex);
-    if (!from || !to || !from->timed || !to->timed || !from->marker || !to->marker)
-        return answer(cudaErrorInvalidResourceHandle);
-    if (!from->marker->reached || !to->marker->reached) return answer(cudaErrorNotReady);
-    *milliseconds = static_cast<float>((to->marker->seconds - from->marker->seconds) * 1e3);
-    return answer(cudaSuccess);
 }

@@ -18,7 +18,6 @@ namespace emulation {
 struct Marker {
     CUstream_st* stream = nullptr;
     bool reached = false;
-    double seconds = 0;  // the time at which it was reached
 };
 
 struct Work {
@@ -44,7 +43,6 @@ struct Graph {
 struct Capture {
     std::shared_ptr<Graph> graph = std::make_shared<Graph>();
     CUstream_st* origin = nullptr;
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
     bool invalid = false;
     std::vector<CUstream_st*> streams;
 };
@@ -52,8 +50,7 @@ struct Capture {
 }  // namespace emulation
 
 struct CUstream_st {
-    bool blocking = true;  // in step with the default stream
-    bool eager = false;    // runs work at once if possible
+    bool eager = false;  // runs work at once if possible
     std::deque<emulation::Work> queue;
     std::shared_ptr<emulation::Capture> capture;
     std::vector<int> frontier;  // nodes of the capture that come before the next one
@@ -63,7 +60,6 @@ struct CUevent_st {
     std::shared_ptr<emulation::Marker> marker;  // null: never recorded
     std::shared_ptr<emulation::Capture> capture;
     std::vector<int> frontier;
-    bool timed = true;
 };
 
 struct CUgraph_st {

@@ -124,27 +124,23 @@ TEST_F(Emulation, OnlyAnEventOrdersTwoStreams) {
 
 TEST_F(Emulation, EventsAreReachedInOrder) {
     cudaEvent_t first, second;
-    cudaEventCreate(&first);
-    cudaEventCreate(&second);
-    float milliseconds = -1;
+    cudaEventCreateWithFlags(&first, cudaEventDisableTiming);
+    cudaEventCreateWithFlags(&second, cudaEventDisableTiming);
     float* data = buffer(std::vector<float>{1});
     cudaEventRecord(first, stream_);
     launch({1, 1}, add_kernel, data, 2.0f);
     cudaEventRecord(second, stream_);
-    EXPECT_EQ(cudaEventSynchronize(first), cudaSuccess);
-    EXPECT_EQ(cudaEventElapsedTime(&milliseconds, first, second), cudaErrorNotReady);
-    EXPECT_EQ(cudaEventQuery(second), cudaErrorNotReady);
-    EXPECT_EQ(cudaEventQuery(second), cudaSuccess);
-    EXPECT_EQ(cudaEventElapsedTime(&milliseconds, first, second), cudaSuccess);
-    EXPECT_GE(milliseconds, 0.0f);
-    cudaEventDestroy(first);
-    cudaEventDestroy(second);
+    for (cudaEvent_t event : {first, second}) {
+        EXPECT_EQ(cudaEventQuery(event), cudaErrorNotReady);
+        EXPECT_EQ(cudaEventQuery(event), cudaSuccess);
+        cudaEventDestroy(event);
+    }
 }
 
 TEST_F(Emulation, CaptureRecordsAndReplays) {
     float* data = buffer(std::vector<float>{1});
     cudaStreamSynchronize(stream_);
-    ASSERT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal), cudaSuccess);
+    ASSERT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), cudaSuccess);
     launch({1, 1}, add_kernel, data, 1.0f);
     launch({1, 1}, scale_kernel, data, 2.0f);
     cudaGraph_t graph;
@@ -162,11 +158,11 @@ TEST_F(Emulation, OtherStreamsForkFromACaptureAndMustJoinIt) {
     cudaStream_t side;
     cudaEvent_t fork, join;
     cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking);
-    cudaEventCreate(&fork);
-    cudaEventCreate(&join);
+    cudaEventCreateWithFlags(&fork, cudaEventDisableTiming);
+    cudaEventCreateWithFlags(&join, cudaEventDisableTiming);
     for (bool joined : {true, false}) {
         float* data = buffer(std::vector<float>{1});
-        cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal);
+        cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
         launch({1, 1}, add_kernel, data, 1.0f);
         cudaEventRecord(fork, stream_);
         cudaStreamWaitEvent(side, fork);
@@ -188,17 +184,13 @@ TEST_F(Emulation, OtherStreamsForkFromACaptureAndMustJoinIt) {
 
 TEST_F(Emulation, CallsThatACaptureForbids) {
     cudaGraph_t graph = nullptr;
-    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal);
+    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
     EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorStreamCaptureUnsupported);
     EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorStreamCaptureInvalidated);
     cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
     void* data = nullptr;
     EXPECT_EQ(cudaMalloc(&data, 4), cudaErrorStreamCaptureUnsupported);
     EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorStreamCaptureInvalidated);
-    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed);
-    EXPECT_EQ(cudaMalloc(&data, 4), cudaSuccess);
-    EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
-    cudaGraphDestroy(graph);
 }
 
 TEST_F(Emulation, MemoryRunsOut) {

@@ -126,17 +126,6 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
     return answer(error);
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-    std::lock_guard lock(device().mutex);
-    if (!device().captures.empty()) {
-        const cudaError_t error = forbid_in_capture(nullptr);
-        if (error != cudaSuccess) return answer(cudaErrorStreamCaptureImplicit);
-    }
-    const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
-    run(resolve(nullptr));
-    return answer(error);
-}
-
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
     std::lock_guard lock(device().mutex);
     if (bytes == 0) return answer(device().sticky);
@@ -144,8 +133,4 @@ cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream
     return answer(queue(stream, "cudaMemset", [=] {
         if (valid(data, bytes, "cudaMemset")) std::memset(data, value, bytes);
     }));
-}
-
-cudaError_t cudaMemset(void* data, int value, std::size_t bytes) {
-    return cudaMemsetAsync(data, value, bytes, nullptr);
 }

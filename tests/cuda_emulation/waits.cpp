@@ -95,7 +95,6 @@ unsigned source_lane(const Thread& thread, unsigned lane) {
     switch (thread.call) {
         case WarpCall::shfl: return first + argument % width;
         case WarpCall::shfl_up: return lane - first >= argument ? lane - argument : lane;
-        case WarpCall::shfl_down: return lane - first + argument < width ? lane + argument : lane;
         default: return (lane ^ argument) < first + width ? lane ^ argument : lane;
     }
 }

@@ -11,12 +11,9 @@
 
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
-inline constexpr int warpSize = 32;
 
-// ---- barriers and fences ----
+// ---- barriers ----
 inline void __syncthreads(emulation::Place place = emulation::Place::current()) { emulation::block_barrier(place); }
-inline void __threadfence() {}
-inline void __nanosleep(unsigned) { emulation::let_others_run(); }
 
 // ---- warps ----
 namespace emulation {
@@ -39,11 +36,6 @@ template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
                  emulation::Place place = emulation::Place::current()) {
     return emulation::shuffle(emulation::WarpCall::shfl_up, mask, value, static_cast<int>(delta), width, place);
-}
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                   emulation::Place place = emulation::Place::current()) {
-    return emulation::shuffle(emulation::WarpCall::shfl_down, mask, value, static_cast<int>(delta), width, place);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32,

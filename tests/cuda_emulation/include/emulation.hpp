@@ -21,7 +21,7 @@ int enqueue(CUstream_st* stream, const char* name, std::function<void()> work);
 int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::function<void()> body);
 
 // ---- called by the threads of a kernel ----
-enum class WarpCall : unsigned char { shfl, shfl_up, shfl_down, shfl_xor, ballot, syncwarp };
+enum class WarpCall : unsigned char { shfl, shfl_up, shfl_xor, ballot, syncwarp };
 
 void block_barrier(Place place);
 void cluster_barrier(Place place);
