@@ -189,7 +189,9 @@ int run_command_line(int argc, char** argv) {
     add_keyed(eval_app, "--batches", eval_command.batches, "train.test_batches",
               "number of batches of train.batch sequences (default: train.test_batches of fresh data, or the whole "
               "held-out set)");
-
+    eval_app.add_flag("--best", eval_command.best,
+                      "the network of the run directory that was best on validation data (train.keep_best)");
+    eval_app.add_flag("--validation", eval_command.validation, "on the validation data instead of the test data");
     eval_app
         .add_option(
             "--set", eval_command.assignments,

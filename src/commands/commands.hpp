@@ -37,6 +37,8 @@ struct EvalCommand {
     std::string checkpoint;                // a file, or a run directory
     std::vector<std::string> assignments;  // --set section.key=value, of keys that may change
     std::int64_t batches = 0;              // 0: from the config
+    bool best = false;                     // the best network of a run directory, not the newest
+    bool validation = false;               // on validation data, not on test data
 };
 
 struct InfoCommand {

@@ -22,6 +22,19 @@ void assign(const std::string& assignment, Config& config) {
             "use keys that a resumed run may change, or train a network with the other value");
 }
 
+// The path of the best checkpoint that the newest one names. Collective.
+std::string best_of_run(const std::string& newest, const ProcessGrid& grid) {
+    std::string path;
+    grid.agree([&] {
+        const std::int64_t step = read_progress(newest).best_step;
+        require(step >= 0, Exit::usage, fmt::format("{} names no best network", newest),
+                "leave --best out; a run with train.keep_best keeps its best network");
+        path = best_checkpoint(std::filesystem::path(newest).parent_path().string(), step);
+    });
+    require_whole_checkpoint(path, grid);
+    return path;
+}
+
 }  // namespace
 
 int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
@@ -46,7 +59,12 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
             require_own_checkpoint(newest->path, read_checkpoint_origin(newest->path), run, origin_in(path).run);
         });
         path = newest->path;
+        if (command.best) path = best_of_run(path, everyone);
     } else {
+        everyone.agree([&] {
+            require(!command.best, Exit::usage, fmt::format("--best needs a run directory, but {} is a file", path),
+                    "name the directory of the run, or leave --best out");
+        });
         require_whole_checkpoint(path, everyone);
     }
     everyone.agree([&] {
@@ -70,16 +88,22 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
         fmt::print(stderr, "spikefloss: warning: task.images = \"{}\" holds other data than the run was trained on\n",
                    config.task.images);
     TrainerOptions options = trainer_options(config, *task);
-    const Index held_out = task->dataset_size(Purpose::test);
-    if (command.batches > 0 && held_out > 0)
-        options.test_sequences = std::min<Index>(held_out, command.batches * options.batch);
+    const Purpose purpose = command.validation ? Purpose::validation : Purpose::test;
+    const Index held_out = task->dataset_size(purpose);
+    grid.agree([&] {
+        require(!command.validation || held_out > 0, Exit::usage,
+                fmt::format("--validation: task {} of this run has no validation data", name_of(config.task.name)),
+                "leave --validation out");
+    });
+    Index& sequences = command.validation ? options.validation_sequences : options.test_sequences;
+    if (command.batches > 0 && held_out > 0) sequences = std::min<Index>(held_out, command.batches * options.batch);
     const std::int64_t step = state.progress.step;
     Trainer trainer(*session.backend, grid, *task, options, std::move(state));
-    const Outcome outcome = trainer.evaluate();
+    const Outcome outcome = trainer.evaluate(purpose);
+    const char* kind = command.validation ? "validation" : held_out > 0 ? "held-out" : "fresh";
     if (grid.rank() == 0)
         fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}, accuracy {:.2f} %\n", path, step,
-                   name_of(config.task.name), options.test_sequences, held_out > 0 ? "held-out" : "fresh", outcome.loss,
-                   100.0 * outcome.accuracy);
+                   name_of(config.task.name), sequences, kind, outcome.loss, 100.0 * outcome.accuracy);
     return 0;
 }
 

@@ -92,6 +92,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.whole_passes = config.parallel.passes == PassKind::automatic;
     // A held-out data set is used once, as a whole; a generated task gives this many fresh batches.
     const Index held_out = task.dataset_size(Purpose::test);
+    options.validation_sequences = task.dataset_size(Purpose::validation);
     options.test_sequences = held_out > 0 ? held_out : config.train.test_batches * options.batch;
     options.optimiser = optimiser_options(config.train);
     options.optimiser.schedule = config.train.schedule;
@@ -121,6 +122,9 @@ void check_network(const Config& config, const Task& task, const NetworkShape& s
                         config.network.file, shape.inputs, shape.outputs, name_of(config.task.name), task.inputs(),
                         task.outputs()),
             "choose a network file and a task that fit each other");
+    require(!config.train.keep_best || task.dataset_size(Purpose::validation) > 0, Exit::usage,
+            fmt::format("train.keep_best = true, but task {} has no validation data", name_of(config.task.name)),
+            "hold some back with task.validation, or leave train.keep_best out");
     const bool flosses = !config.flossing.schedule.empty();
     require(!flosses || config.flossing.exponents <= state_size, Exit::usage,
             fmt::format("flossing.exponents = {} is more than the {} dimensions of the network's state",

@@ -14,7 +14,8 @@ TaskSettings task_settings(const Config& config);
 InitialNetwork initial_settings(const Config& config, const Task& task);
 TrainerOptions trainer_options(const Config& config, const Task& task);
 
-// Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config.
+// Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config, or if
+// the task has no data that the config needs.
 void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size);
 
 // The config file, overridden by the assignments and then by the options of the command line.

@@ -4,6 +4,7 @@
 #include "config/schema.hpp"
 #include "core/whole_file.hpp"
 #include "io/build_text.hpp"
+#include "io/network_file.hpp"
 
 #include <array>
 
@@ -14,6 +15,10 @@ namespace {
 
 // Neurons whose spikes are recorded.
 constexpr Index most_shown = 256;
+
+bool better(const Outcome& now, const Progress& best) {
+    return std::isfinite(now.loss) && (best.best_step < 0 || now.accuracy > best.best_accuracy);
+}
 
 bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
 
@@ -29,7 +34,15 @@ Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, Progre
       origin_(std::move(origin)),
       last_report_(Clock::now()),
       last_unit_(last_report_) {
-    const Progress& p = trainer.progress();
+    Progress& p = trainer.progress();
+    if (p.best_step >= 0) {
+        const std::string fault = checkpoint_fault(best_checkpoint(config.run.directory, p.best_step), grid);
+        if (!fault.empty()) {
+            display.say("warning: the best network is looked for again from here on: " + fault);
+            p.best_step = -1;
+        }
+    }
+    saved_best_ = p.best_step;
     grid.agree([&] {
         if (begun) saved_ = position();
         if (grid.rank() != 0) return;
@@ -56,15 +69,22 @@ void Run::after(const StepReport& report) {
     p.flossing_seconds += report.flossing_seconds;
     last_unit_ = now;
     flossing_in_a_row_ = report.flossing ? flossing_in_a_row_ + 1 : 0;
-    MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, p.flossing_seconds, 0.0, std::nullopt};
+    MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, p.flossing_seconds};
     sequences_ += report.flossing ? config_.flossing.batch : config_.train.batch;
     display_.update(entry);
     if (server_) server_->at(p.step, p.floss_steps);
     const std::int64_t count = report.flossing ? p.floss_steps : p.step;
     const bool last = !report.flossing && (p.step == config_.train.steps || good_enough());
-    const bool test = !report.flossing && (last || due(config_.train.test_every, p.step));
-    if (test) entry.test = trainer_.evaluate();
-    if (test || last || due(config_.train.report_every, count)) {
+    const bool evaluates = !report.flossing && (last || due(config_.train.test_every, p.step));
+    if (evaluates && trainer_.validates()) {
+        entry.validation = validation_ = trainer_.evaluate(Purpose::validation);
+        if (config_.train.keep_best) keep_if_best(*validation_);
+        entry.best_step = p.best_step;
+    } else if (evaluates && !last) {  // test data are looked at during training only if there are no others
+        entry.test = trainer_.evaluate(Purpose::test);
+    }
+    if (last) entry.test = test().test;
+    if (evaluates || due(config_.train.report_every, count)) {
         entry.sequences_per_second =
             static_cast<double>(sequences_) / std::chrono::duration<double>(now - last_report_).count();
         grid_.agree([&] {
@@ -90,12 +110,41 @@ void Run::finish() {
     if (missing) diagnose(nullptr);
 }
 
-void Run::checkpoint() {
-    // All ranks use the times of rank 0's clock.
+const FinalTest& Run::test() {
+    if (tested_ == position()) return test_;
+    const Progress& p = trainer_.progress();
+    if (p.best_step >= 0) {
+        const std::string path = best_checkpoint(config_.run.directory, p.best_step);
+        require_whole_checkpoint(path, grid_);
+        HostNetwork best;
+        grid_.agree([&] { best = read_network(path, grid_.shape().neuron_shards, grid_.neuron_shard()); });
+        test_ = {trainer_.evaluate(Purpose::test, best), Outcome{p.best_loss, p.best_accuracy}, p.best_step};
+    } else {
+        test_ = {trainer_.evaluate(Purpose::test), validation_, p.step};
+    }
+    tested_ = position();
+    return test_;
+}
+
+void Run::keep_if_best(const Outcome& validation) {
+    Progress& p = trainer_.progress();
+    if (!better(validation, p)) return;
+    p.best_step = p.step;
+    p.best_accuracy = validation.accuracy;
+    p.best_loss = validation.loss;
+    const Watchdog::Blocking blocking(grid_.watchdog().get(), "writing the best checkpoint");
+    write_best_checkpoint(grid_, config_.run.directory, state_to_save(), sync(), saved_best_);
+}
+
+TrainingState Run::state_to_save() {
     grid_.control().broadcast(&trainer_.progress().seconds, sizeof(double), 0);
     grid_.control().broadcast(&trainer_.progress().flossing_seconds, sizeof(double), 0);
+    return trainer_.state();
+}
+
+void Run::checkpoint() {
     const Watchdog::Blocking blocking(grid_.watchdog().get(), "writing a checkpoint");
-    const TrainingState state = trainer_.state();
+    const TrainingState state = state_to_save();
     if (config_.metrics.tensorboard) {
         const auto histograms = parameter_histograms(grid_, state.network);
         grid_.agree([&] {
@@ -105,6 +154,7 @@ void Run::checkpoint() {
     }
     write_checkpoint(grid_, config_.run.directory, state, sync(), static_cast<int>(config_.checkpoint.keep));
     saved_ = position();
+    saved_best_ = state.progress.best_step;
 }
 
 const CheckpointOrigin& Run::sync() {

@@ -14,6 +14,13 @@
 
 namespace spikefloss {
 
+// What a run ends with.
+struct FinalTest {
+    Outcome test;
+    std::optional<Outcome> validation;  // of the same network, if it was evaluated
+    std::int64_t step = 0;              // training steps of this network
+};
+
 class Run {
 public:
     // begun: the records of an earlier session belong to this run, up to the present step. server: null, except on rank
@@ -28,6 +35,9 @@ public:
     bool good_enough() const;
     // Call after training: records the diagnosis of the trained network, unless it is recorded already. Collective.
     void finish();
+    // The network that was best on validation data (train.keep_best), or the present one, on test data. The data are
+    // looked at once for each position. Collective.
+    const FinalTest& test();
 
     void checkpoint();
     // Whether the newest checkpoint is of the present step.
@@ -42,6 +52,9 @@ private:
 
     std::pair<std::int64_t, std::int64_t> position() const;
     void diagnose(const GradientNorms* norms);
+    void keep_if_best(const Outcome& validation);
+    // The state, with the times of rank 0's clock.
+    TrainingState state_to_save();
 
     const ProcessGrid& grid_;
     const Config& config_;
@@ -55,6 +68,10 @@ private:
     Index sequences_ = 0;
     std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
+    std::int64_t saved_best_ = -1;       // progress.best_step of the newest checkpoint
+    std::optional<Outcome> validation_;  // the newest of this session
+    std::pair<std::int64_t, std::int64_t> tested_{-1, -1};
+    FinalTest test_;
     std::pair<std::int64_t, std::int64_t> diagnosed_{-1, -1};  // rank 0
     bool lost_told_ = false;                                   // whether it was said that exponents cannot be measured
 };

@@ -70,7 +70,7 @@ void remove_partial_files(const fs::path& folder) {
         const std::string name = entry.path().filename().string();
         if (!name.ends_with(".partial")) continue;
         for (const char* of_the_run :
-             {"checkpoint_", "raster.json.", "session.json.", "config.toml.", "build.txt.", "outcome.json."})
+             {"checkpoint_", "best_", "raster.json.", "session.json.", "config.toml.", "build.txt.", "outcome.json."})
             if (name.starts_with(of_the_run)) left.push_back(entry.path());
     }
     for (const fs::path& path : left) fs::remove(path, fault);

@@ -59,6 +59,11 @@ void write_outcome(const std::string& directory, const RunOutcome& outcome) {
             json["test_loss"] = outcome.test->loss;
             json["test_accuracy"] = outcome.test->accuracy;
         }
+        if (outcome.validation) {
+            json["validation_loss"] = outcome.validation->loss;
+            json["validation_accuracy"] = outcome.validation->accuracy;
+        }
+        if (outcome.best_step >= 0) json["best_step"] = outcome.best_step;
         if (outcome.metrics) json["metrics_records"] = *outcome.metrics;
         if (outcome.diagnostics) json["diagnostics_records"] = *outcome.diagnostics;
         json["train.steps"] = outcome.steps;

@@ -18,7 +18,8 @@ struct RunOutcome {
     // Of a run that is done:
     std::int64_t step = 0, floss_step = 0;
     double seconds = 0.0;
-    std::optional<Outcome> test;
+    std::optional<Outcome> test, validation;
+    std::int64_t best_step = -1;  // of the network that was tested, if it was chosen by validation data
     std::optional<std::int64_t> metrics, diagnostics;  // records written
     // The goals of the run; with larger goals it continues.
     std::int64_t steps = 0;

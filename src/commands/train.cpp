@@ -197,18 +197,22 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
     if (run.good_enough())
         display.say(fmt::format("running accuracy {:.2f} % reached", 100.0 * progress.running_accuracy));
     run.finish();
-    const Outcome outcome = trainer.evaluate();
+    const FinalTest& end = run.test();
     if (!run.saved()) run.checkpoint();
     const CheckpointOrigin& origin = run.sync();
     grid.agree([&] {
         if (grid.rank() == 0)
-            write_outcome(config.run.directory,
-                          {0, "", progress.step, progress.floss_steps, progress.seconds, outcome, origin.metrics,
-                           origin.diagnostics, config.train.steps, config.train.stop_accuracy});
+            write_outcome(config.run.directory, {0, "", progress.step, progress.floss_steps, progress.seconds, end.test,
+                                                 end.validation, progress.best_step, origin.metrics, origin.diagnostics,
+                                                 config.train.steps, config.train.stop_accuracy});
     });
-    display.say(fmt::format("done: {}, {}, {:.1f} s; test loss {:.4f}, test accuracy {:.2f} %",
-                            counted(progress.step, "training step"), counted(progress.floss_steps, "flossing step"),
-                            progress.seconds, outcome.loss, 100.0 * outcome.accuracy));
+    std::string text = fmt::format(
+        "done: {}, {}, {:.1f} s; test loss {:.4f}, test accuracy {:.2f} %", counted(progress.step, "training step"),
+        counted(progress.floss_steps, "flossing step"), progress.seconds, end.test.loss, 100.0 * end.test.accuracy);
+    if (progress.best_step >= 0)
+        text += fmt::format(" with the network of step {}, chosen by its validation accuracy of {:.2f} %", end.step,
+                            100.0 * end.validation->accuracy);
+    display.say(text);
     return 0;
 }
 

@@ -87,6 +87,10 @@ void check_train(const Config& config) {
         contradiction("train.schedule = \"step\" needs train.schedule_steps > 0",
                       "set the number of training steps after which the learning rate falls");
     }
+    if (train.keep_best && train.test_every == 0) {
+        contradiction("train.keep_best = true, but train.test_every = 0: nothing is evaluated before the end",
+                      "set the number of training steps between evaluations");
+    }
 }
 
 // k <= D, and at least one QR after the warm-up within `steps`.

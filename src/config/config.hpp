@@ -68,8 +68,9 @@ struct TrainConfig : OptimiserConfig {
     double adjoint_cap = 0.0;
     TapeKind tape = TapeKind::full;
     std::int64_t report_every = 10;  // steps between entries of metrics.jsonl
-    std::int64_t test_every = 0;     // steps between evaluations on test data; 0: only at the end
+    std::int64_t test_every = 0;     // steps between evaluations on validation or test data; 0: only at the end
     std::int64_t test_batches = 10;  // of fresh data; a held-out set is used whole
+    bool keep_best = false;          // keep the network that is best on validation data, and test it at the end
     double stop_accuracy = 0.0;      // stop when the running accuracy (0.95) exceeds this; 0: off
 };
 

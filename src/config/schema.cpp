@@ -190,12 +190,18 @@ void add_train(Section s, TrainConfig& c) {
           "sqrt(T) steps, and each segment runs forward a second time. This takes far less memory for long sequences, "
           "and the time of one more forward pass. Flossing and diagnostics always use the full tape.");
     s.add("report_every", c.report_every, "Training steps between entries of metrics.jsonl.", {1, many});
-    s.add("test_every", c.test_every, "Training steps between evaluations on test data; 0: only at the end.",
+    s.add("test_every", c.test_every,
+          "Training steps between evaluations on validation data, or on test data for a task without validation data; "
+          "0: only at the end.",
           {0, many});
     s.add("test_batches", c.test_batches,
           "Number of batches of fresh data in one evaluation. A held-out data set (images) is always taken whole, "
           "every sample once.",
           {1, many});
+    s.add("keep_best", c.keep_best,
+          "Keep the network with the highest accuracy on validation data (lowest loss for regression) as best_STEP.h5, "
+          "and look at the test data with this network at the end. Needs validation data (task.validation) and "
+          "test_every.");
     s.add("stop_accuracy", c.stop_accuracy,
           "End training when the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
           {0, 1});

@@ -18,14 +18,14 @@ namespace fs = std::filesystem;
 
 constexpr const char* checkpoint_format = "spikefloss-checkpoint";
 constexpr std::int64_t checkpoint_version = 1;
-const std::string prefix = "checkpoint_", suffix = ".h5";
+const std::string newest = "checkpoint_", best = "best_", suffix = ".h5";
 
-std::string path_of(const std::string& folder, std::int64_t step) {
+std::string path_of(const std::string& folder, std::int64_t step, const std::string& prefix = newest) {
     return (fs::path(folder) / fmt::format("{}{:09d}{}", prefix, step, suffix)).string();
 }
 
 // Steps of the checkpoints in a folder, newest first.
-std::vector<std::int64_t> steps_in(const std::string& folder) {
+std::vector<std::int64_t> steps_in(const std::string& folder, const std::string& prefix = newest) {
     std::vector<std::int64_t> steps;
     std::error_code code;
     for (const auto& entry : fs::directory_iterator(folder, code)) {
@@ -37,7 +37,7 @@ std::vector<std::int64_t> steps_in(const std::string& folder) {
             !std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c); }))
             continue;
         const std::int64_t step = std::stoll(digits);
-        if (path_of(folder, step) == (fs::path(folder) / name).string()) steps.push_back(step);
+        if (path_of(folder, step, prefix) == (fs::path(folder) / name).string()) steps.push_back(step);
     }
     std::sort(steps.begin(), steps.end(), std::greater<>());
     return steps;
@@ -51,12 +51,18 @@ void remove_old(const std::string& folder, std::int64_t step, int keep) {
         if (other <= step && kept++ >= std::max(keep, 1)) fs::remove(path_of(folder, other), code);
 }
 
+void remove_best_except(const std::string& folder, std::initializer_list<std::int64_t> kept) {
+    std::error_code code;
+    for (std::int64_t step : steps_in(folder, best))
+        if (std::find(kept.begin(), kept.end(), step) == kept.end()) fs::remove(path_of(folder, step, best), code);
+}
+
 // Names each number of Progress once, for writing and for reading. The structured binding stops compiling when
 // Progress grows, so that no new number is forgotten here.
 template <class State, class Visit>
 void visit_progress(State& progress, const Visit& visit) {
     auto& [step, floss_steps, floss_pending, adaptive_pending, adaptive_loss, flossing_over, accuracy, loss, seconds,
-           flossing_seconds] = progress;
+           flossing_seconds, best_step, best_accuracy, best_loss] = progress;
     visit("step", step);
     visit("floss_steps", floss_steps);
     visit("floss_pending", floss_pending);
@@ -67,6 +73,9 @@ void visit_progress(State& progress, const Visit& visit) {
     visit("running_loss", loss);
     visit("seconds", seconds);
     visit("flossing_seconds", flossing_seconds);
+    visit("best_step", best_step);
+    visit("best_accuracy", best_accuracy);
+    visit("best_loss", best_loss);
 }
 
 void write_optimiser(OutputFile& file, const ProcessGrid& grid, const std::string& group, const ParameterLayout& layout,
@@ -84,6 +93,22 @@ OptimiserState read_optimiser(const InputFile& file, const std::string& group, c
     return state;
 }
 
+Progress progress_in(const InputFile& file) {
+    Progress progress;
+    visit_progress(progress, [&](const char* name, auto& value) {
+        using Value = std::remove_reference_t<decltype(value)>;
+        // Older checkpoints lack these numbers. All others are required.
+        const std::string_view text = name;
+        const bool newer = text == "flossing_seconds" || text == "adaptive_loss" || text.starts_with("best_");
+        if (newer && !file.has_attribute("/progress", name)) return;
+        if constexpr (std::is_same_v<Value, double>)
+            value = file.number_attribute("/progress", name);
+        else
+            value = static_cast<Value>(file.integer_attribute("/progress", name));
+    });
+    return progress;
+}
+
 InputFile open_checkpoint(const std::string& path) {
     InputFile file(path);
     if (!file.has_attribute("/", "format") || file.string_attribute("/", "format") != checkpoint_format)
@@ -96,20 +121,12 @@ InputFile open_checkpoint(const std::string& path) {
     return file;
 }
 
-std::string checkpoint_fault(const std::string& path, const ProcessGrid& grid) {
-    std::string fault = seal_fault(path, grid);
-    if (fault.empty()) fault = first_text(grid.rank() == 0 ? probe_fault(path) : "", grid);
-    return fault.empty() ? checksum_fault(path, grid) : fault;
-}
-
-}  // namespace
-
-void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
-                      const CheckpointOrigin& origin, int keep) {
+void write_state(const ProcessGrid& grid, const std::string& folder, const std::string& prefix,
+                 const TrainingState& state, const CheckpointOrigin& origin) {
     grid.agree([&] {
         if (grid.rank() == 0) make_folder(folder);
     });
-    OutputFile file(grid, path_of(folder, state.progress.step));
+    OutputFile file(grid, path_of(folder, state.progress.step, prefix));
     file.attribute("/", "format", checkpoint_format);
     file.attribute("/", "version", checkpoint_version);
     file.attribute("/", "config", origin.config);
@@ -120,6 +137,7 @@ void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const 
     if (origin.metrics) file.attribute("/records", "metrics", *origin.metrics);
     if (origin.diagnostics) file.attribute("/records", "diagnostics", *origin.diagnostics);
     visit_progress(state.progress, [&](const char* name, auto value) {
+        if (state.progress.best_step < 0 && std::string_view(name).starts_with("best_")) return;
         if constexpr (std::is_same_v<decltype(value), double>)
             file.attribute("/progress", name, value);
         else
@@ -129,7 +147,30 @@ void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const 
     write_optimiser(file, grid, "/optimiser/task", state.network.layout, state.task);
     write_optimiser(file, grid, "/optimiser/floss", state.network.layout, state.floss);
     file.finish();
-    if (grid.rank() == 0) remove_old(folder, state.progress.step, keep);
+}
+
+}  // namespace
+
+std::string best_checkpoint(const std::string& folder, std::int64_t step) { return path_of(folder, step, best); }
+
+std::string checkpoint_fault(const std::string& path, const ProcessGrid& grid) {
+    std::string fault = seal_fault(path, grid);
+    if (fault.empty()) fault = first_text(grid.rank() == 0 ? probe_fault(path) : "", grid);
+    return fault.empty() ? checksum_fault(path, grid) : fault;
+}
+
+void write_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
+                      const CheckpointOrigin& origin, int keep) {
+    write_state(grid, folder, newest, state, origin);
+    if (grid.rank() != 0) return;
+    remove_old(folder, state.progress.step, keep);
+    remove_best_except(folder, {state.progress.best_step});
+}
+
+void write_best_checkpoint(const ProcessGrid& grid, const std::string& folder, const TrainingState& state,
+                           const CheckpointOrigin& origin, std::int64_t before) {
+    write_state(grid, folder, best, state, origin);
+    if (grid.rank() == 0) remove_best_except(folder, {state.progress.step, before});
 }
 
 std::optional<CheckpointInfo> newest_checkpoint(const ProcessGrid& grid, const std::string& folder,
@@ -165,20 +206,12 @@ TrainingState read_checkpoint(const std::string& path, const ProcessGrid& grid) 
         state.network = read_network(path, grid.shape().neuron_shards, grid.neuron_shard());
         state.task = read_optimiser(file, "/optimiser/task", state.network.layout);
         state.floss = read_optimiser(file, "/optimiser/floss", state.network.layout);
-        visit_progress(state.progress, [&](const char* name, auto& value) {
-            using Value = std::remove_reference_t<decltype(value)>;
-            // Older checkpoints lack these numbers. All others are required.
-            const bool newer =
-                name == std::string_view("flossing_seconds") || name == std::string_view("adaptive_loss");
-            if (newer && !file.has_attribute("/progress", name)) return;
-            if constexpr (std::is_same_v<Value, double>)
-                value = file.number_attribute("/progress", name);
-            else
-                value = static_cast<Value>(file.integer_attribute("/progress", name));
-        });
+        state.progress = progress_in(file);
     });
     return state;
 }
+
+Progress read_progress(const std::string& path) { return progress_in(open_checkpoint(path)); }
 
 CheckpointOrigin read_checkpoint_origin(const std::string& path) {
     const InputFile file = open_checkpoint(path);

@@ -159,6 +159,11 @@ std::string metrics_line(const MetricsEntry& entry) {
         json["exponents"] = report.penalty->spectrum.exponents;
     }
     json["rate"] = report.rate;
+    if (entry.validation) {
+        json["validation_loss"] = entry.validation->loss;
+        json["validation_accuracy"] = entry.validation->accuracy;
+    }
+    if (entry.best_step >= 0) json["best_step"] = entry.best_step;
     if (entry.test) {
         json["test_loss"] = entry.test->loss;
         json["test_accuracy"] = entry.test->accuracy;

@@ -71,7 +71,8 @@ struct MetricsEntry {
     double seconds = 0.0;               // of the run
     double flossing_seconds = 0.0;      // of these, in flossing
     double sequences_per_second = 0.0;  // since the last report
-    std::optional<Outcome> test;
+    std::optional<Outcome> test = {}, validation = {};
+    std::int64_t best_step = -1;  // of the network that is best on validation data so far, if it is kept
 };
 
 std::string metrics_line(const MetricsEntry& entry);

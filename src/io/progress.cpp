@@ -117,6 +117,7 @@ void ProgressDisplay::report(const MetricsEntry& entry) {
     std::string line = summary(entry);
     line += fmt::format("  |g| {:.3g}  rate {:.3f}  {:.0f} seq/s", entry.report.norms.global, entry.report.rate,
                         entry.sequences_per_second);
+    if (entry.validation) line += fmt::format("  validation accuracy {:.2f} %", 100.0 * entry.validation->accuracy);
     if (entry.test) line += fmt::format("  test accuracy {:.2f} %", 100.0 * entry.test->accuracy);
     note(line);
     if (terminal_) return;

@@ -5,7 +5,8 @@
 // Which picture a sequence is depends only on its global position p = step * batch + j:
 //   train, floss, diagnose   of the n training pictures, element p % n of permutation (seed, purpose, p / n)
 //   test                     picture p % n of the t10k file, in the order of the file
-// The last `validation` pictures of the training file are not among the n.
+//   validation               the same, of the last `validation` pictures of the training file, which are not among the
+//   n
 #include "core/error.hpp"
 #include "tasks/factories.hpp"
 #include "tasks/idx.hpp"
@@ -64,7 +65,8 @@ public:
     Index outputs() const override { return outputs_; }
     LossKind loss() const override { return LossKind::softmax_cross_entropy; }
     Index dataset_size(Purpose purpose) const override {
-        return purpose == Purpose::test ? test_.count() : training_pictures_;
+        if (purpose == Purpose::test) return test_.count();
+        return purpose == Purpose::validation ? train_.count() - training_pictures_ : training_pictures_;
     }
 
     std::string data_digest() const override {
@@ -96,6 +98,7 @@ private:
     Index picture_at(Purpose purpose, Index position) const {
         const Index size = dataset_size(purpose);
         if (purpose == Purpose::test) return position % size;
+        if (purpose == Purpose::validation) return training_pictures_ + position % size;
         return permuted(seed_, purpose, static_cast<std::uint32_t>(position / size), size, position % size);
     }
 

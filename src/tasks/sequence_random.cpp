@@ -19,6 +19,7 @@ Stream stream_of(Purpose purpose) {
         case Purpose::test: return Stream::task_test;
         case Purpose::floss: return Stream::task_floss;
         case Purpose::diagnose: return Stream::task_diagnose;
+        case Purpose::validation: break;  // no generated task has any
     }
     throw Error(Exit::internal, "a Purpose without a random stream");
 }

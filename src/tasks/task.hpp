@@ -28,9 +28,9 @@ struct Batch {
     Index terms(Index counted) const;
 };
 
-// The data that a sample is drawn from. The four share no random numbers, and `test` shares no pictures with the
-// others.
-enum class Purpose { train, test, floss, diagnose };
+// The data that a sample is drawn from. They share no random numbers. `test` and `validation` share no sample with each
+// other or with the rest.
+enum class Purpose { train, test, floss, diagnose, validation };
 
 class Task {
 public:
@@ -39,7 +39,7 @@ public:
     virtual Index inputs() const = 0;   // M
     virtual Index outputs() const = 0;  // O
     virtual LossKind loss() const = 0;
-    // Number of distinct sequences: 0 for generated tasks (every one is fresh).
+    // Number of distinct sequences: 0 for generated tasks (every one is fresh), and for validation if there is none.
     virtual Index dataset_size(Purpose) const { return 0; }
     // Digest of the content of the data that were read, not of their path; "" for generated tasks.
     virtual std::string data_digest() const { return ""; }

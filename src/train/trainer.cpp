@@ -188,14 +188,15 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     throw error;
 }
 
-Outcome Trainer::evaluate() {
-    const Index batch = options_.batch, all = options_.test_sequences;
+Outcome Trainer::evaluate(Purpose purpose) {
+    const Index batch = options_.batch;
+    const Index all = purpose == Purpose::validation ? options_.validation_sequences : options_.test_sequences;
     Outcome sum;
     std::vector<Outcome> parts;
     for (Index first = 0; first < all; first += batch) {
         // Sequences of the last batch beyond `all` only fill it and do not count.
         const Index counted = std::min(batch, all - first);
-        loss_.load(task_.sample(Purpose::test, first / batch, batch, mine_),
+        loss_.load(task_.sample(purpose, first / batch, batch, mine_),
                    std::clamp<Index>(counted - mine_.begin, 0, mine_.size()));
         pass_.forward(network_, loss_.x());
         parts.push_back(loss_.evaluate(pass_.tape().readout.data()));
@@ -206,6 +207,14 @@ Outcome Trainer::evaluate() {
     // Counts are integers, so the accuracy does not depend on the division into batches.
     sum.accuracy = static_cast<double>(sum.right) / sum.terms;
     return sum;
+}
+
+Outcome Trainer::evaluate(Purpose purpose, const HostNetwork& other) {
+    const std::vector<float> mine = network_.values.to_host();
+    network_.values.copy_in(other.values.data());
+    const Outcome outcome = evaluate(purpose);
+    network_.values.copy_in(mine.data());
+    return outcome;
 }
 
 Trainer::Measurement& Trainer::measurement() {

@@ -26,6 +26,7 @@ struct TrainerOptions {
     TapeKind tape = TapeKind::full;  // of the task's training pass
     bool whole_passes = true;        // of states and tangents; false: always the loop over steps
     Index test_sequences = 16;       // of an evaluation, taken in batches of B; the last may be partial
+    Index validation_sequences = 0;  // the same, on validation data
     OptimiserOptions optimiser;
     Index floss_batch = 1;
     Index floss_horizon = 1;  // steps
@@ -70,9 +71,13 @@ public:
     StepReport advance();
     // Whether a flossing step comes next, before any training step. Collective.
     bool flossing_due();
-    // Loss and accuracy on fresh (generated tasks) or held-out (datasets) data; the same data at every call.
-    // Collective.
-    Outcome evaluate();
+    // Loss and accuracy on fresh (generated tasks) or held-out (datasets) data; the same data at every call. purpose:
+    // test or validation. Collective.
+    Outcome evaluate(Purpose purpose = Purpose::test);
+    // The same, of another network of this shape. Changes no state. Collective.
+    Outcome evaluate(Purpose purpose, const HostNetwork& other);
+    // Whether the task has validation data.
+    bool validates() const { return options_.validation_sequences > 0; }
     // Spectrum, gradient by lag and rate, on separate data. Changes no state. Collective.
     Diagnosis diagnose();
     // The first sequence of the last diagnose(), at most `most` neurons. Only rank 0 gets spikes. Collective.

@@ -25,6 +25,9 @@ struct Progress {
     double running_loss = 0.0;
     double seconds = 0.0;           // of training until now, over all sessions
     double flossing_seconds = 0.0;  // of them, in flossing and in the measurements that decide on it
+    std::int64_t best_step = -1;    // training steps of the network that was best on validation data; -1: none yet
+    double best_accuracy = 0.0;     // of this network, on these data
+    double best_loss = 0.0;
 };
 
 struct TrainingState {

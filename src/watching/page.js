@@ -211,13 +211,16 @@
     const t = training[training.length - 1] || {}, f = flossing[flossing.length - 1] || {};
     const d = diagnostics[diagnostics.length - 1], newest = lines("metrics").slice(-1)[0] || {};
     const test = training.filter((r) => "test_accuracy" in r).pop() || {};
+    const validation = training.filter((r) => "validation_accuracy" in r).pop() || {};
     const step = run.status ? run.status.step : newest.step ?? 0;
     const floss = run.status ? run.status.floss_step : newest.floss_step ?? 0;
     const first = (d && d.exponents) || f.exponents || t.exponents || [];
     const tiles = [
       ["step", `${step} / ${run.steps}`, "training step"], ["floss", floss || null, "flossing steps"],
       ["loss", number(t.loss), "loss"], ["accuracy", percent(t.running_accuracy), "running accuracy"],
-      ["test", "test_accuracy" in test ? percent(test.test_accuracy) : null, "test accuracy"],
+      ["validation", "validation_accuracy" in validation ? percent(validation.validation_accuracy) : null, "validation accuracy"],
+      ["test", "test_accuracy" in test ? percent(test.test_accuracy) : null,
+       "best_step" in test ? `test accuracy of the network of step ${test.best_step}, chosen by validation` : "test accuracy"],
       ["lambda", first.length ? number(first[0]) : null, "λ1 per step"],
       ["dimension", d ? number(d.kaplan_yorke_dimension, 3) : null, "Kaplan–Yorke dimension"],
       ["rate", number(newest.rate, 3), "spikes / neuron / step"],
@@ -269,7 +272,7 @@
   function draw() {
     const metrics = lines("metrics"), diagnostics = lines("diagnostics"), stretches = place(metrics, diagnostics);
     const training = metrics.filter((r) => r.kind === "training"), flossing = metrics.filter((r) => r.kind === "flossing");
-    const blue = colour("blue"), orange = colour("orange"), grey = colour("grey");
+    const blue = colour("blue"), grey = colour("grey");
     const on = { stretches, to: Math.max(0, ...metrics.slice(-1).map((r) => r.x), ...diagnostics.slice(-1).map((r) => r.x)) };
     const step = numbers(training, flossing, diagnostics);
     // All cards are made first: a chart takes the present width of its card.
@@ -283,12 +286,18 @@
       element("state").textContent = run.status ? "running" :
         step >= run.steps ? `finished: ${step} training steps` : `step ${step} of ${run.steps} at the last record`;
     }
-    chart("loss", "Loss", "step", training.map((r) => [r.x, r.loss, r.test_loss ?? null]),
-          [{ label: "batch", colour: blue }, { label: "test", colour: orange, width: 0, dots: 3 }], { ...on, zero: true });
+    // Data that the network is not trained on: [field of the record, series] for each kind that there is.
+    const held = (field) => [["validation", "green"], ["test", "orange"]]
+      .filter(([name]) => name === "test" || training.some((r) => `validation_${field}` in r))
+      .map(([name, mark]) => [`${name}_${field}`, { label: name, colour: colour(mark), width: 0, dots: 3 }]);
+    const of = (r, kinds) => kinds.map(([field]) => r[field] ?? null), series = (kinds) => kinds.map((kind) => kind[1]);
+    const losses = held("loss"), accuracies = held("accuracy");
+    chart("loss", "Loss", "step", training.map((r) => [r.x, r.loss, ...of(r, losses)]),
+          [{ label: "batch", colour: blue }, ...series(losses)], { ...on, zero: true });
     chart("accuracy", "Accuracy", "step",
-          training.map((r) => [r.x, r.accuracy, r.running_accuracy, r.test_accuracy ?? null]),
+          training.map((r) => [r.x, r.accuracy, r.running_accuracy, ...of(r, accuracies)]),
           [{ label: "batch", colour: grey, width: .7 }, { label: "running", colour: blue, width: 1.8 },
-           { label: "test", colour: orange, width: 0, dots: 3 }], { ...on, format: percent, axis: (v) => Math.round(100 * v) + " %" });
+           ...series(accuracies)], { ...on, format: percent, axis: (v) => Math.round(100 * v) + " %" });
     exponents("exponents", "Leading exponents over training", diagnostics.filter((r) => r.exponents), on,
               "diagnostics.every is 0: no exponents were measured beside training.");
     const flossed = metrics.filter((r) => r.exponents);

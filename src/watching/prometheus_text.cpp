@@ -64,6 +64,10 @@ std::string prometheus_text(const RunRecords& records, const LiveStatus& status)
     gauges.set("running_accuracy", "Exponential mean of the accuracy.", training, "running_accuracy");
     gauges.set("test_loss", "Loss on test data, at the newest test.", records.test(), "test_loss");
     gauges.set("test_accuracy", "Accuracy on test data, at the newest test.", records.test(), "test_accuracy");
+    gauges.set("validation_loss", "Loss on validation data, at the newest evaluation.", records.validation(),
+               "validation_loss");
+    gauges.set("validation_accuracy", "Accuracy on validation data, at the newest evaluation.", records.validation(),
+               "validation_accuracy");
     gauges.set("floss_loss", "Penalty of the newest flossing step.", flossing.is_null() ? training : flossing,
                "floss_loss");
     for (const auto& [kind, line] : {std::pair("training", &training), std::pair("flossing", &flossing)}) {

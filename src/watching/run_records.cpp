@@ -124,7 +124,7 @@ void RunRecords::forget() {
     metrics_ = Thinned<std::string>(most_lines);
     diagnostics_ = Thinned<std::string>(most_lines);
     lags_ = Thinned<std::string>(most_lags);
-    training_ = flossing_ = diagnosis_ = test_ = Json();
+    training_ = flossing_ = diagnosis_ = test_ = validation_ = Json();
 }
 
 void RunRecords::read() {
@@ -137,9 +137,11 @@ void RunRecords::read() {
     read_lines(metrics_file_, [&](const Json& line) {
         (line["kind"] == "flossing" ? flossing_ : training_) = line;
         if (line.contains("test_loss")) test_ = line;
-        metrics_.add(reduced(
-            line, {"step", "floss_step", "kind", "loss", "accuracy", "running_accuracy", "gradient_norm", "floss_loss",
-                   "exponents", "rate", "test_loss", "test_accuracy", "seconds", "sequences_per_second"}));
+        if (line.contains("validation_loss")) validation_ = line;
+        metrics_.add(
+            reduced(line, {"step", "floss_step", "kind", "loss", "accuracy", "running_accuracy", "gradient_norm",
+                           "floss_loss", "exponents", "rate", "validation_loss", "validation_accuracy", "best_step",
+                           "test_loss", "test_accuracy", "seconds", "sequences_per_second"}));
     });
     read_lines(diagnostics_file_, [&](const Json& line) {
         diagnosis_ = line;

@@ -65,6 +65,7 @@ public:
     const Json& flossing() const { return flossing_; }
     const Json& diagnosis() const { return diagnosis_; }
     const Json& test() const { return test_; }  // a training line with a test in it
+    const Json& validation() const { return validation_; }
 
     // One JSON object with everything the page shows. status: the progress of a live run, otherwise null.
     std::string json(const Json& status, ReadUpTo from = {});
@@ -98,7 +99,7 @@ private:
     std::size_t generation_ = 1;
     Thinned<std::string> metrics_{most_lines}, diagnostics_{most_lines};  // as the page gets them
     Thinned<std::string> lags_{most_lags};
-    Json training_, flossing_, diagnosis_, test_;
+    Json training_, flossing_, diagnosis_, test_, validation_;
     std::string settings_;  // the part of the page's JSON that is from config.toml, which a session does not change
 };
 

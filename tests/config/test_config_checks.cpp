@@ -277,6 +277,8 @@ TEST(ConfigChecks, Schedules) {
         {{"flossing.schedule=every", "flossing.jacobian_reset=ignored", "network.reset=none"}, {}},
         {{"train.schedule=step"}, {"train.schedule = \"step\" needs train.schedule_steps > 0"}},
         {{"train.schedule=step", "train.schedule_steps=10"}, {}},
+        {{"train.keep_best=true"}, {"train.keep_best = true, but train.test_every = 0"}},
+        {{"train.keep_best=true", "train.test_every=10"}, {}},
         {{"train.schedule=cosine"}, {}},
         {{"train.optimiser=adamw", "train.learning_rate=0.1", "train.weight_decay=10"}, {}},
         {{"train.optimiser=adamw", "train.learning_rate=0.1", "train.weight_decay=11"},

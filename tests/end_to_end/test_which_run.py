@@ -24,10 +24,13 @@ every = 2
 """
 
 
+def idx(array):
+    """The content of an IDX file."""
+    return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype("u1").tobytes()
+
+
 def pictures(folder, labels, pixel=0):
     """IDX files of pictures of 4 x 4 pixels."""
-    def idx(array):
-        return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype("u1").tobytes()
     folder.mkdir(exist_ok=True)
     for prefix in ("train", "t10k"):
         (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(np.full((len(labels), 4, 4), pixel)))

@@ -35,6 +35,9 @@ TrainingState example_state(const ProcessGrid& grid, std::int64_t step) {
     state.progress.running_loss = 1.0 / 3.0;
     state.progress.seconds = 1e-3;
     state.progress.flossing_seconds = 1e-4;
+    if (step >= 20) state.progress.best_step = step - 10;  // otherwise there is none
+    state.progress.best_accuracy = step >= 20 ? 0.3 : 0.0;
+    state.progress.best_loss = step >= 20 ? 2.0 / 3.0 : 0.0;
     return state;
 }
 
@@ -58,6 +61,9 @@ void expect_equal(const TrainingState& a, const TrainingState& b) {
     EXPECT_EQ(a.progress.running_loss, b.progress.running_loss);
     EXPECT_EQ(a.progress.seconds, b.progress.seconds);
     EXPECT_EQ(a.progress.flossing_seconds, b.progress.flossing_seconds);
+    EXPECT_EQ(a.progress.best_step, b.progress.best_step);
+    EXPECT_EQ(a.progress.best_accuracy, b.progress.best_accuracy);
+    EXPECT_EQ(a.progress.best_loss, b.progress.best_loss);
 }
 
 void write(const ProcessGrid& grid, const std::string& folder, std::int64_t step, int keep = 100) {
@@ -103,6 +109,34 @@ TEST(Checkpoint, KeepsTheNewestOnes) {
     write(grid, folder.path(), 25, 1);
     EXPECT_EQ(folder.names(), (std::vector<std::string>{"checkpoint_000000025.h5", "checkpoint_000000030.h5",
                                                         "checkpoint_000000040.h5", "notes.txt"}));
+}
+
+TEST(Checkpoint, KeepsTheBestOneAndThatOfTheNewest) {
+    const Folder folder;
+    const ProcessGrid grid(MPI_COMM_WORLD, all_grids().back());
+    const auto write_best = [&](std::int64_t step, std::int64_t before) {
+        write_best_checkpoint(grid, folder.path(), example_state(grid, step), {.config = config}, before);
+        MPI_Barrier(MPI_COMM_WORLD);
+    };
+    const std::string newest = "checkpoint_000000030.h5", a = "best_000000020.h5", b = "best_000000040.h5";
+    const auto names = [&] {
+        const std::vector<std::string> found = folder.names();
+        MPI_Barrier(MPI_COMM_WORLD);
+        return found;
+    };
+    write_best(10, -1);
+    write_best(20, -1);
+    EXPECT_EQ(names(), std::vector{a});
+    write(grid, folder.path(), 30);  // its best step is 20
+    write_best(40, 20);
+    EXPECT_EQ(names(), (std::vector{a, b, newest}));
+    EXPECT_EQ(read_progress(folder / newest).best_step, 20);
+    EXPECT_EQ(best_checkpoint(folder.path(), 40), folder / b);
+    EXPECT_EQ(checkpoint_fault(folder / b, grid), "");
+    EXPECT_NE(checkpoint_fault(folder / "best_000000010.h5", grid), "");
+    expect_equal(read_checkpoint(folder / b, grid), example_state(grid, 40));
+    write(grid, folder.path(), 50, 1);  // its best step is 40
+    EXPECT_EQ(names(), (std::vector<std::string>{b, "checkpoint_000000050.h5"}));
 }
 
 TEST(Checkpoint, NoneWhereThereIsNone) {

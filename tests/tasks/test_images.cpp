@@ -141,8 +141,17 @@ TEST_F(ImagesTask, EveryEpochVisitsEveryTrainingPictureOnceAndNoTestPicture) {
     EXPECT_EQ(orders.size(), 3u * 3 * batch);
 }
 
-TEST_F(ImagesTask, TestPicturesComeInFileOrder) {
-    const auto task = make_task(settings(PictureOrder::pixels));
+TEST_F(ImagesTask, TestAndValidationPicturesComeInFileOrder) {
+    auto with_validation = settings(PictureOrder::pixels);
+    with_validation.validation = 3;
+    const auto task = make_task(with_validation);
+    EXPECT_EQ(task->dataset_size(Purpose::validation), 3);
+    EXPECT_EQ(make_task(settings())->dataset_size(Purpose::validation), 0);
+    for (Index step = 0; step < 4; ++step) {
+        const Batch batch = whole_batch(*task, Purpose::validation, step, 2);
+        for (Index j = 0; j < 2; ++j)
+            EXPECT_EQ(picture_of(*task, batch, j, false), training - 3 + (step * 2 + j) % 3);
+    }
     for (Index step = 0; step < 4; ++step) {
         const Batch batch = whole_batch(*task, Purpose::test, step, 4);
         for (Index j = 0; j < 4; ++j) EXPECT_EQ(picture_of(*task, batch, j, true), (step * 4 + j) % tests);

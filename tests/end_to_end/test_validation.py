@@ -1,0 +1,158 @@
+"""Validation data choose the network (train.keep_best). The test data are looked at once, at the end, with it."""
+import re
+import shutil
+
+import numpy as np
+
+import program
+from test_which_run import idx
+
+CONFIG = """\
+[network]
+neurons = 12
+[task]
+name = "images"
+images = "{}"
+validation = 15
+[train]
+batch = 4
+steps = 30
+learning_rate = 0.08
+test_every = 2
+report_every = 5
+[checkpoint]
+every = 7
+"""
+HELD = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+
+
+def noisy_pictures(folder):
+    """IDX files of three noisy patterns of 5 x 6 pixels: 40 + 15 of them to train and validate, 21 to test."""
+    rng = np.random.default_rng(3)
+    patterns = rng.integers(0, 2, (3, 5, 6))
+    folder.mkdir()
+    for prefix, count in (("train", 55), ("t10k", 21)):
+        labels = np.arange(count) % 3
+        pixels = np.where(rng.random((count, 5, 6)) < 0.35, rng.integers(0, 2, (count, 5, 6)), patterns[labels])
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(255 * pixels))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return folder
+
+
+class ValidationTest(program.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.path = self.config(CONFIG.format(noisy_pictures(self.folder / "pictures")))
+
+    def train(self, name, *settings, resume=False, **options):
+        words = [word for setting in settings for word in ("--set", setting)]
+        result = self.succeed("train", self.path, "--run-dir", self.folder / name, "--threads", 1, *words,
+                              *(["--resume"] if resume else []), **options)
+        return result, program.read_lines(self.folder / name / "metrics.jsonl")
+
+    def evaluate(self, name, *options):
+        """Step, loss and accuracy that eval prints."""
+        text = self.succeed("eval", self.folder / name, *options).out
+        found = re.search(r"\(step (\d+)\): images on (\d+) (\S+) sequences: loss ([\d.]+), accuracy ([\d.]+) %", text)
+        self.assertEqual(found.groups()[1:3], ("15", "validation") if "--validation" in options else ("21", "held-out"))
+        return int(found[1]), float(found[4]), float(found[5])
+
+    def check_end(self, name, result, lines):
+        """The records of a run with keep_best, its files, and eval agree."""
+        evaluated = [line for line in lines if "validation_accuracy" in line]
+        self.assertEqual([line["step"] for line in evaluated], list(range(2, 31, 2)))
+        best = []
+        for line in evaluated:
+            if not best or line["validation_accuracy"] > best[-1]["validation_accuracy"]:
+                best.append(line)
+            self.assertEqual(line["best_step"], best[-1]["step"])
+        step, last = best[-1]["step"], lines[-1]
+        self.assertEqual([line["step"] for line in lines if "test_accuracy" in line], [30])
+        self.assertEqual([p.name for p in (self.folder / name).glob("best_*")], [f"best_{step:09d}.h5"])
+        self.assertEqual(len(program.checkpoints(self.folder / name)), 2)
+        self.assertIn(f"test accuracy {100 * last['test_accuracy']:.2f} % with the network of step {step}, chosen by "
+                      "its validation accuracy of", result.out)
+        for options, expected in (([], ("test_loss", "test_accuracy", last)),
+                                  (["--validation"], ("validation_loss", "validation_accuracy", best[-1]))):
+            found = self.evaluate(name, "--best", *options)
+            self.assertEqual(found[0], step)
+            self.assertAlmostEqual(found[1], expected[2][expected[0]], delta=2e-6)
+            self.assertAlmostEqual(found[2], 100 * expected[2][expected[1]], delta=0.01)
+        outcome = program.json.loads((self.folder / name / "outcome.json").read_text())
+        self.assertEqual([outcome[key] for key in ("best_step", *HELD)],
+                         [step, *(best[-1][key] for key in HELD[:2]), *(last[key] for key in HELD[2:])])
+        return step, best
+
+    def test_keep_best(self):
+        plain, plain_lines = self.train("plain")
+        result, lines = self.train("best", "train.keep_best=true")
+        step, best = self.check_end("best", result, lines)
+        # A test that cannot fail if the last network is the best, or the first.
+        self.assertTrue(2 < step < 30 and len(best) > 1, f"the best of {len(best)} is of step {step}")
+        self.assertNotEqual(lines[-1]["test_loss"], plain_lines[-1]["test_loss"])
+        # Keeping the best changes nothing else.
+        self.assertEqual(list((self.folder / "plain").glob("best_*")), [])
+        loss, accuracy = plain_lines[-1]["test_loss"], 100 * plain_lines[-1]["test_accuracy"]
+        for name in ("plain", "best"):
+            found = self.evaluate(name)
+            self.assertEqual(found[0], 30)
+            self.assertAlmostEqual(found[1], loss, delta=2e-6)
+            self.assertAlmostEqual(found[2], accuracy, delta=0.01)
+        same = [[{k: v for k, v in line.items() if k != "best_step" and not k.startswith("test")}
+                 for line in program.without_times(run)] for run in (plain_lines, lines)]
+        self.assertEqual(*same)
+        states = [program.trained_state(program.checkpoints(self.folder / name)[-1]) for name in ("plain", "best")]
+        self.assertEqual(states[1].pop("progress@best_step"), step)
+        self.assertEqual(states[1].pop("progress@best_accuracy"), best[-1]["validation_accuracy"])
+        self.assertEqual(states[1].pop("progress@best_loss"), best[-1]["validation_loss"])
+        np.testing.assert_equal(*states)
+
+    def test_resume(self):
+        keep = "train.keep_best=true"
+        _, whole = self.train("whole", keep)
+        first, lines = self.train("first", keep, "train.steps=10")
+        self.assertEqual([line["step"] for line in lines if "test_loss" in line], [10])
+        early = list((self.folder / "first").glob("best_*"))
+        self.assertEqual(len(early), 1)
+        late = next((self.folder / "whole").glob("best_*"))
+        self.assertGreater(late.name, early[0].name)
+        # A session that was killed after a new best network and before a checkpoint leaves both.
+        shutil.copytree(self.folder / "first", self.folder / "killed")
+        shutil.copy(late, self.folder / "killed")
+        shutil.copytree(self.folder / "first", self.folder / "gone")
+        (self.folder / "gone" / early[0].name).unlink()
+        for name in ("first", "killed", "gone"):
+            result, lines = self.train(name, keep, resume=True)
+            self.assertEqual("the best network is looked for again" in result.out, name == "gone", result.out)
+            dropped = ("best_step",) if name == "gone" else ()
+            same = [[{k: v for k, v in line.items() if k not in dropped + (HELD[2:] if line["step"] == 10 else ())}
+                     for line in program.without_times(run)] for run in (lines, whole)]
+            self.assertEqual(*same)
+            self.assertEqual([p.name for p in (self.folder / name).glob("best_*")], [late.name])
+            self.assert_same_run(self.folder / name, self.folder / "whole", records=())
+            np.testing.assert_equal(program.trained_state(self.folder / name / late.name), program.trained_state(late))
+
+    def test_on_a_grid(self):
+        result, lines = self.train("grid", "train.keep_best=true", 'parallel.grid="2x2"', ranks=4)
+        self.check_end("grid", result, lines)
+
+    def test_errors(self):
+        def fail(fragment, *settings):
+            words = [word for setting in settings for word in ("--set", setting)]
+            self.fail_with(program.USAGE, [fragment], "train", self.path, "--run-dir", self.folder / "r", *words)
+            self.assertFalse((self.folder / "r").exists())
+
+        fail("task images has no validation data", "train.keep_best=true", "task.validation=0")
+        fail("train.test_every = 0: nothing is evaluated before the end", "train.keep_best=true", "train.test_every=0")
+        self.train("plain", "train.steps=4", "checkpoint.every=0")
+        self.fail_with(program.USAGE, ["names no best network"], "eval", self.folder / "plain", "--best")
+        self.fail_with(program.USAGE, ["--best needs a run directory"], "eval",
+                       program.checkpoints(self.folder / "plain")[0], "--best")
+        small = self.config(name="copy.toml")
+        self.succeed("train", small, "--run-dir", self.folder / "copy", "--set", "train.steps=2")
+        self.fail_with(program.USAGE, ["task delayed_copy of this run has no validation data"], "eval",
+                       self.folder / "copy", "--validation")
+
+
+if __name__ == "__main__":
+    program.main()
