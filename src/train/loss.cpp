@@ -53,8 +53,10 @@ const float* LossPass::counted_of(const float* y) {
 Outcome LossPass::evaluate(const float* y) {
     // The neuron shards of a batch shard hold the same readout; only the first contributes.
     const bool contributes = grid_.neuron_shard() == 0;
-    double all = contributes ? static_cast<double>(terms_) : 0.0;
+    // Each counts the terms, because a plan has only one rank, which may be any.
+    auto all = static_cast<double>(terms_);
     grid_.control().all_reduce_sum(&all, Scalar::float64, 1);
+    all /= grid_.shape().neuron_shards;
     require(all > 0.0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
             "set the mask to 1 where the answer is expected");
     const auto weight = static_cast<float>(1.0 / all);
