@@ -3,6 +3,7 @@
 #include "commands/run_directory.hpp"
 #include "commands/session.hpp"
 #include "io/checkpoint.hpp"
+#include "sequences/open_task.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -80,13 +81,11 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
     TrainingState state = read_checkpoint(path, grid);
-    grid.agree([&] {
-        check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards);
-        task = make_task(task_settings(config));
-    });
+    grid.agree([&] { check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards); });
+    task = open_task(task_settings(config), grid);
     if (grid.rank() == 0 && !origin.data.empty() && task->data_digest() != origin.data)
-        fmt::print(stderr, "spikefloss: warning: task.images = \"{}\" holds other data than the run was trained on\n",
-                   config.task.images);
+        fmt::print(stderr, "spikefloss: warning: {} = \"{}\" holds other data than the run was trained on\n",
+                   data_place(config.task).key, data_place(config.task).value);
     TrainerOptions options = trainer_options(config, *task);
     const Purpose purpose = command.validation ? Purpose::validation : Purpose::test;
     const Index held_out = task->dataset_size(purpose);

@@ -4,6 +4,7 @@
 #include "io/build_text.hpp"
 #include "io/file_probe.hpp"
 #include "io/network_file.hpp"
+#include "sequences/open_task.hpp"
 
 #include <cblas.h>
 #include <hdf5.h>
@@ -18,7 +19,7 @@ namespace {
 // The memory and traffic of training the config on one rank of the grid. Pass free = 0 if the grid does not exist.
 std::string plan_of(const Session& session, const Config& config, GridShape grid, std::size_t free) {
     check_grid(config, grid.neuron_shards, grid.batch_shards);
-    const std::unique_ptr<Task> task = make_task(task_settings(config));
+    const std::unique_ptr<Task> task = open_task(task_settings(config));
     NetworkShape shape = {config.network.neurons, task->inputs(), task->outputs()};
     bool has_current = initial_settings(config, *task).has_current();
     if (!config.network.file.empty()) {

@@ -25,7 +25,8 @@ constexpr std::array<std::string_view, 5> step_lengths = {"train.learning_rate",
                                                           "flossing.learning_rate", "flossing.clip"};
 
 // Keys for the place of data. The data themselves are compared by their digests.
-constexpr std::array<std::string_view, 2> places = {"task.images", "network.file"};
+constexpr std::array<std::string_view, 5> places = {"task.images", "task.file", "task.validation_file",
+                                                    "task.test_file", "network.file"};
 
 template <class List>
 bool has(const List& list, const std::string& key) {

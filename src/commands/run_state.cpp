@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "core/whole_file.hpp"
 #include "io/metrics.hpp"
+#include "sequences/open_task.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -35,8 +36,19 @@ void take_same_data(const std::string& directory, const Config& config, Config& 
         if (known->second == digest) then = now;
     };
     const CheckpointOrigin origin = origin_in(directory);
-    take("task.images", config.task.images, before.task.images, origin.data,
-         [&] { return make_task(task_settings(config))->data_digest(); });
+    const auto digest = [&] { return open_task(task_settings(config))->data_digest(); };
+    take("task.images", config.task.images, before.task.images, origin.data, digest);
+    // The digest is that of all three files.
+    const auto files = [](const Config& c) {
+        return fmt::format("{}\n{}\n{}", c.task.file, c.task.validation_file, c.task.test_file);
+    };
+    std::string then = files(before);
+    take("task.file", files(config), then, origin.data, digest);
+    if (then == files(config)) {
+        before.task.file = config.task.file;
+        before.task.validation_file = config.task.validation_file;
+        before.task.test_file = config.task.test_file;
+    }
     take("network.file", config.network.file, before.network.file, origin.network,
          [&] { return network_digest(config.network.file); });
 }

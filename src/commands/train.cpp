@@ -13,6 +13,7 @@
 #include "io/hdf5_checksum.hpp"
 #include "io/network_file.hpp"
 #include "io/progress.hpp"
+#include "sequences/open_task.hpp"
 #include "watching/serve_token.hpp"
 
 #include <algorithm>
@@ -52,8 +53,8 @@ std::string data_digest(const ProcessGrid& grid, const Config& config, const Tas
     std::string first = first_text(grid.rank() == 0 ? mine : "", grid);
     grid.agree([&] {
         require(mine == first, Exit::bad_file,
-                fmt::format("{} reads other data from task.images = \"{}\" than rank 0",
-                            grid.watchdog()->name_of(grid.rank()), config.task.images),
+                fmt::format("{} reads other data from {} = \"{}\" than rank 0", grid.watchdog()->name_of(grid.rank()),
+                            data_place(config.task).key, data_place(config.task).value),
                 "give all machines the same files");
     });
     return first;
@@ -70,14 +71,15 @@ std::string digest_of_network(const ProcessGrid& grid, const std::string& path) 
 
 // The place of the data may change, the data may not. now: digests of the data that the config names.
 void require_same_data(const Config& config, const CheckpointOrigin& now, const CheckpointOrigin& before) {
-    const auto compare = [](const char* key, const std::string& place, const std::string& mine,
+    const auto compare = [](const std::string& key, const std::string& place, const std::string& mine,
                             const std::string& first) {
         require(mine.empty() || first.empty() || mine == first, Exit::usage,
                 fmt::format("{} = \"{}\" holds other data than the run began with: their digest is {}, not {}", key,
                             place, mine, first),
                 fmt::format("name the place of the run's data: --set {}=...", key));
     };
-    compare("task.images", config.task.images, now.data, before.data);
+    const DataPlace data = data_place(config.task);
+    compare(data.key, data.value, now.data, before.data);
     compare("network.file", config.network.file, now.network, before.network);
 }
 
@@ -237,10 +239,8 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     const Session session(everyone, parallel_choice(config), config.run.sums);
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
-    grid.agree([&] {
-        check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards);
-        task = make_task(task_settings(config));
-    });
+    grid.agree([&] { check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards); });
+    task = open_task(task_settings(config), grid);
     ProgressDisplay display(grid.rank() != 0, config.train.steps);
     std::optional<LiveServer> server;
     std::vector<std::string> warnings;
@@ -267,6 +267,7 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     grid.agree([&] { check_network(config, *task, shape, D); });
     for (const std::string& warning : config_warnings(config, shape.neurons, D > shape.neurons))
         warnings.push_back(warning);
+    for (const std::string& remark : task->remarks()) warnings.push_back(remark);
     if (command.check) {
         for (const std::string& warning : warnings) display.say("warning: " + warning);
         display.say(fmt::format("{} is fine: {}: {}", command.config, name_of(config.task.name),

@@ -111,7 +111,7 @@ void add_network(Section s, NetworkConfig& c) {
 void add_task(Section s, TaskConfig& c) {
     s.add("name", c.name,
           "delayed_copy: repeat the input bit after a delay; delayed_xor: xor of two past bits; cue_recall: name a cue "
-          "after a delay; images: classify pictures shown piece by piece.");
+          "after a delay; images: classify pictures shown piece by piece; sequences: your own data, from HDF5 files.");
     s.add("duration", c.duration,
           "Length of a sequence in ms, for delayed_copy and delayed_xor (cue_recall lasts cues x cue + delay + answer, "
           "images one row or pixel per step).",
@@ -147,6 +147,51 @@ void add_task(Section s, TaskConfig& c) {
     s.add("order", c.order, "Input of pictures. rows: one picture row per step; pixels: one pixel per step.");
     s.add("validation", c.validation,
           "Number of training pictures held back from training; the test pictures are never trained on.", {0, many});
+    s.add("file", c.file,
+          "sequences: HDF5 file of the training data, with events or a dense x, gzip-compressed as a whole or not "
+          "(docs/data.md).");
+    s.add("validation_file", c.validation_file,
+          "sequences: file of the validation data; empty: those that are held out of task.file, if any.");
+    s.add("test_file", c.test_file, "sequences: file of the test data; empty: those that are held out of task.file.");
+    s.add("validation_share", c.validation_share,
+          "sequences: share of task.file that is held out for validation, at random and the same for every seed; with "
+          "group_by a share of the groups.",
+          {0, below(1)});
+    s.add("test_share", c.test_share, "sequences: share of task.file that is held out for the test, likewise.",
+          {0, below(1)});
+    s.add("group_by", c.group_by,
+          "sequences: dataset of task.file with a whole number for each sequence, such as extra/speaker; no group is "
+          "divided between training, validation and test.");
+    s.add("validation_groups", c.validation_groups, "sequences: groups that are held out for validation.");
+    s.add("test_groups", c.test_groups, "sequences: groups that are held out for the test.");
+    s.add("longest", c.longest,
+          "sequences: length T of all sequences in ms; shorter ones end with zeros, and what is later is cut off. 0: "
+          "the longest of all files.",
+          {0, 1e9});
+    s.add("mask", c.mask,
+          "sequences: steps that count for the loss. own: those of the sequence itself (of events, until the last "
+          "one); all: also the zeros after it.");
+    s.add("channels", c.channels, "sequences: number of channels of the events; 0: the largest in all files, plus 1.",
+          {0, 65536});
+    s.add("channels_per_input", c.channels_per_input,
+          "sequences: number of neighbouring channels that are added up to one input.", {1, 65536});
+    s.add("binary", c.binary, "sequences: an input is 1 where the sum is above 0, else 0; false: the sum itself.");
+    s.add("time_unit", c.time_unit,
+          "sequences: unit of the times of events. auto: seconds; times that look like another unit are refused.");
+    s.add("augment_shift", c.augment_shift,
+          "sequences: each training sequence is shifted by a random number of channels, at most this many.",
+          {0, 65535});
+    s.add("augment_stretch", c.augment_stretch,
+          "sequences: the times of each training sequence are multiplied by a random factor between 1 - this and "
+          "1 + this (events only).",
+          {0, below(1)});
+    s.add("augment_drop", c.augment_drop,
+          "sequences: probability to leave out an event of a training sequence, or a number of a dense x.",
+          {0, below(1)});
+    s.add("memory", c.memory,
+          "sequences: a dense x of at most this many GB (as float32) is held in memory by each rank; a larger one is "
+          "read during training, the next batch while the present one is computed.",
+          {0, 1e6});
 }
 
 // The keys that training and flossing share; each keeps its own optimiser state.

@@ -68,12 +68,13 @@ inline constexpr Named<Parameter> choices<Parameter>[] = {{Parameter::w_in, "w_i
                                                           {Parameter::initial_current, "initial_current"},
                                                           {Parameter::initial_membrane, "initial_membrane"}};
 
-enum class TaskKind { delayed_copy, delayed_xor, cue_recall, images };
+enum class TaskKind { delayed_copy, delayed_xor, cue_recall, images, sequences };
 template <>
 inline constexpr Named<TaskKind> choices<TaskKind>[] = {{TaskKind::delayed_copy, "delayed_copy"},
                                                         {TaskKind::delayed_xor, "delayed_xor"},
                                                         {TaskKind::cue_recall, "cue_recall"},
-                                                        {TaskKind::images, "images"}};
+                                                        {TaskKind::images, "images"},
+                                                        {TaskKind::sequences, "sequences"}};
 
 // The input of a bit: the number itself, or spikes of two populations, one for each value.
 enum class BitCoding { direct, spikes };
@@ -85,6 +86,19 @@ enum class PictureOrder { rows, pixels };
 template <>
 inline constexpr Named<PictureOrder> choices<PictureOrder>[] = {{PictureOrder::rows, "rows"},
                                                                 {PictureOrder::pixels, "pixels"}};
+
+// The unit of the times of events in a file. automatic: seconds, if the times can be seconds.
+enum class TimeUnit { automatic, seconds, milliseconds, microseconds };
+template <>
+inline constexpr Named<TimeUnit> choices<TimeUnit>[] = {{TimeUnit::automatic, "auto"},
+                                                        {TimeUnit::seconds, "s"},
+                                                        {TimeUnit::milliseconds, "ms"},
+                                                        {TimeUnit::microseconds, "us"}};
+
+// The steps of a sequence from a file that count for the loss: its own, or also those after its end.
+enum class LossSteps { own, all };
+template <>
+inline constexpr Named<LossSteps> choices<LossSteps>[] = {{LossSteps::own, "own"}, {LossSteps::all, "all"}};
 
 enum class OptimiserKind { adam, adamw, sgd };
 template <>
@@ -156,7 +170,8 @@ inline constexpr Named<StopSignal> choices<StopSignal>[] = {{StopSignal::usr1, "
 
 // An enum with a table.
 template <class Choice>
-concept HasNames = std::size(choices<Choice>) > 0;
+concept HasNames = std::size(choices<Choice>)
+> 0;
 
 template <HasNames Choice>
 constexpr std::string_view name_of(Choice value) {

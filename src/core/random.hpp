@@ -20,6 +20,7 @@ enum class Stream : std::uint32_t {
     task_diagnose = 5,
     shuffle = 6,  // counters: epoch, position
     test = 7,
+    augmentation = 8,  // counters: position (64 bits), event, use
 };
 
 // Four independent 32-bit words for the 128-bit counter (a, b, c, d).

@@ -73,8 +73,10 @@ void touch(const InputFile& file) {
                               "/optimiser/floss/second"})
         for (const Parameter p : all_parameters)
             attempt([&] { file.touch(fmt::format("{}/{}", group, name_of(p)), progress); });
-    for (const char* name : {"x", "mask", "target", "label", "q0"})
-        attempt([&] { file.touch(fmt::format("/sequences/{}", name), progress); });
+    for (const char* group : {"/sequences", ""})
+        for (const char* name : {"x", "mask", "target", "label", "labels", "length", "q0", "spikes/times",
+                                 "spikes/units", "extra/speaker"})
+            attempt([&] { file.touch(fmt::format("{}/{}", group, name), progress); });
     attempt([&] {
         touch_attributes(file, "/network",
                          {"format", "version", "threshold", "reset", "surrogate", "sharpness", "readout", "layout"});
@@ -148,7 +150,7 @@ void set_probe_program(const std::string& program) { probe_program = program; }
 int probe_file(const std::string& path) {
     limit_this_process();
     attempt([&] {
-        const InputFile file(path);
+        const InputFile file(path, progress);
         touch(file);
         if (has_seal(path)) attempt([&] { touch_contents(file, progress); });
     });

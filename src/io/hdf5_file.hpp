@@ -19,13 +19,31 @@ namespace spikefloss {
 
 using AttributeValue = std::variant<std::string, double, std::int64_t>;
 
-// A file open for reading. Data in other files (external links and storage, virtual datasets) are refused. Every
-// failure is Error(Exit::bad_file) naming file and object. Names are paths such as "/network/w_rec". T is float,
-// double, int32, int64 or uint8; files may hold any integer, float or boolean type. A value that is not finite, or not
-// whole if T is an integer, is an error that names its index.
+// Whether a file is compressed as a whole by gzip.
+bool is_gzip(const std::string& path);
+// A new file in TMPDIR, removed at the end.
+class TemporaryFile {
+public:
+    TemporaryFile();
+    ~TemporaryFile();
+    TemporaryFile(const TemporaryFile&) = delete;
+    const std::string& name() const { return name_; }
+    int descriptor() const { return descriptor_; }
+
+private:
+    std::string name_;
+    int descriptor_ = -1;
+};
+// Unpacks a file. progress() is called after every piece.
+void unpack_gzip(const std::string& path, const TemporaryFile& to, const std::function<void()>& progress);
+
+// A file open for reading, also if it is gzip-compressed as a whole. Data in other files (external links and storage,
+// virtual datasets) are refused. Every failure is Error(Exit::bad_file) naming file and object. Names are paths such as
+// "/network/w_rec". T is float, double, int32, int64 or uint8; files may hold any integer, float or boolean type. A
+// value that is not finite, or not whole if T is an integer, is an error that names its index.
 class InputFile {
 public:
-    explicit InputFile(std::string path);
+    explicit InputFile(std::string path, const std::function<void()>& progress = {});
 
     const std::string& path() const { return path_; }
     bool has(const std::string& name) const;
@@ -54,8 +72,15 @@ public:
     template <class T>
     void read(const std::string& name, const std::vector<Index>& offset, const std::vector<Index>& count, T* out) const;
 
+    // Whether the elements of a dataset are lists of numbers ("vlen"), and whether all its numbers are integers.
+    bool holds_lists(const std::string& name) const;
+    bool holds_whole_numbers(const std::string& name) const;
+    // The lists [first, first + count) of such a dataset.
+    void read_lists(const std::string& name, Index first, Index count, std::vector<std::vector<double>>& lists) const;
+
     // Reads the dataset in blocks and discards it. If it is contiguous, reads only the first and the last block,
-    // because only the numbers differ in between. progress() is called after every block.
+    // because only the numbers differ in between; of a large one with chunks, some blocks. progress() is called after
+    // every block.
     void touch(const std::string& name, const std::function<void()>& progress) const;
 
     // Throws if a block of this size, `bytes` an element, takes more memory than the machine has.
@@ -72,6 +97,7 @@ public:
     hid_t id() const { return file_; }
 
 private:
+    void open(const std::string& place);
     // The path of an object by hard links alone, "" if there is none.
     std::string resolved(const std::string& name, int links = 0) const;
     Hdf5Handle open_dataset(const std::string& name) const;
@@ -123,6 +149,7 @@ private:
     void forget();
     std::string problem(const std::string& reason) const;
 
+    std::unique_lock<std::recursive_mutex> lock_{hdf5_mutex()};  // a thread may read sequences at the same time
     const ProcessGrid& grid_;
     std::string path_, name_;             // the latter until it is complete
     std::optional<PartialFile> partial_;  // on rank 0

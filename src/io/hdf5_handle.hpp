@@ -6,6 +6,7 @@
 #include <hdf5.h>
 
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +39,9 @@ private:
     hid_t id_ = -1;
     herr_t (*close_)(hid_t) = nullptr;
 };
+
+// Held while a thread uses the library, wherever two threads may: it is not built for threads.
+std::recursive_mutex& hdf5_mutex();
 
 // Stops HDF5 from printing its error stack: failures are reported as Error. A second call has no cost.
 void silence_hdf5();

@@ -16,6 +16,8 @@ namespace {
 constexpr int most_links = 16;                 // soft links on the way to one object
 constexpr std::size_t longest_text = 1 << 24;  // bytes of an attribute
 constexpr Index touched_elements = 1 << 22;    // read at once by touch()
+constexpr Index touched_lists = 64;
+constexpr Index touched_blocks = 256;  // of a dataset with more, touch() reads every second, third, ... one
 
 // Suggestions.
 const char* const hold_it = "store the numbers in the file itself: in Python, file['name'] = array";
@@ -88,16 +90,26 @@ std::string kind_text(hid_t type) {
 
 }  // namespace
 
-InputFile::InputFile(std::string path) : path_(std::move(path)) {
+InputFile::InputFile(std::string path, const std::function<void()>& progress) : path_(std::move(path)) {
     silence_hdf5();
     require_regular_file(path_);
-    const htri_t is_hdf5 = H5Fis_hdf5(path_.c_str());
+    if (!is_gzip(path_)) {
+        open(path_);
+        return;
+    }
+    const TemporaryFile unpacked;
+    unpack_gzip(path_, unpacked, progress);
+    open(unpacked.name());  // the library keeps it after its name is removed
+}
+
+void InputFile::open(const std::string& place) {
+    const htri_t is_hdf5 = H5Fis_hdf5(place.c_str());
     if (is_hdf5 <= 0)
         fail("this is not an HDF5 file, or its beginning is damaged",
              "write it with h5py or another HDF5 library; docs/files.md shows how");
     Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
     H5Pset_file_locking(access, true, true);  // without locks if the file system has none
-    file_ = Hdf5Handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
+    file_ = Hdf5Handle(H5Fopen(place.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
     if (file_) return;
     const std::string reason = hdf5_reason();
     fail(fmt::format("the HDF5 library cannot open it: {}", reason),
@@ -311,15 +323,23 @@ void InputFile::read(const std::string& name, const std::vector<Index>& offset, 
 
 void InputFile::touch(const std::string& name, const std::function<void()>& progress) const {
     const std::vector<Index> dims = shape(name);
-    require_room(name, dims, sizeof(float));
     const Index total = elements(dims);
     if (total == 0) return;
+    const Index rows = dims.empty() ? 1 : dims[0];
+    if (dims.size() == 1 && holds_lists(name)) {
+        std::vector<std::vector<double>> lists;
+        for (Index first = 0; first < rows; first += touched_lists, progress())
+            read_lists(name, first, std::min(touched_lists, rows - first), lists);
+        return;
+    }
     const Hdf5Handle dataset = open_dataset(name), creation(H5Dget_create_plist(dataset), H5Pclose);
-    const Index rows = dims.empty() ? 1 : dims[0], step = std::max<Index>(1, touched_elements / (total / rows));
+    const Index step = std::max<Index>(1, touched_elements / (total / rows));
     // The library invents the numbers of chunks that were never written.
     const bool all = H5Pget_layout(creation) == H5D_CHUNKED && H5Dget_storage_size(dataset) > 0;
-    for (Index first = 0; first < rows; first += step) {
-        if (!all && first > 0 && first + step < rows) continue;
+    const Index blocks = (rows + step - 1) / step;
+    const Index every = all ? blocks / touched_blocks + 1 : std::max<Index>(1, blocks - 1);
+    for (Index block = 0; block < blocks; block += every) {
+        const Index first = block * step;
         std::vector<Index> offset(dims.size(), 0), count = dims;
         if (!dims.empty()) offset[0] = first, count[0] = std::min(step, rows - first);
         read<float>(name, offset, count);

@@ -15,6 +15,7 @@ TaskSteps cue_recall_steps;  // cue_recall.cpp
 TaskFactory make_cue_recall;
 TaskSteps images_steps;  // images.cpp
 TaskFactory make_images;
+TaskSteps sequences_steps;  // sequences.cpp; src/sequences has the task itself
 
 // A rule of tasks whose inputs are random spikes.
 void require_different_rates(const TaskSettings& settings);

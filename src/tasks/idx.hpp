@@ -21,8 +21,7 @@ struct IdxArray {
 // the header.
 IdxArray read_idx(const std::string& folder, const std::string& name, int dimensions);
 
-// A 64-bit digest of shape and data: FNV-1a over 64-bit words. It detects accidental differences; it is not a
-// signature. `before`: the digest of the arrays before this one.
+// The digest (core/digest.hpp) of shape and data. `before`: the digest of the arrays before this one.
 std::uint64_t digest_of(const IdxArray& array, std::uint64_t before);
 
 // What to do about missing or bad files.

@@ -21,6 +21,7 @@ constexpr Entry tasks[] = {
     {TaskKind::delayed_xor, delayed_bits_steps, make_delayed_bits},
     {TaskKind::cue_recall, cue_recall_steps, make_cue_recall},
     {TaskKind::images, images_steps, make_images},
+    {TaskKind::sequences, sequences_steps, nullptr},
 };
 
 const Entry& entry_of(TaskKind name) {
@@ -43,7 +44,9 @@ Index task_steps(const TaskSettings& settings) { return entry_of(settings.name).
 
 std::unique_ptr<Task> make_task(const TaskSettings& settings) {
     task_steps(settings);
-    return entry_of(settings.name).make(settings);
+    const Entry& entry = entry_of(settings.name);
+    require(entry.make, Exit::internal, fmt::format("task {} is made by open_task", name_of(settings.name)));
+    return entry.make(settings);
 }
 
 Index whole_steps(double time, double dt, const std::string& key) {

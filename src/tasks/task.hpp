@@ -43,6 +43,8 @@ public:
     virtual Index dataset_size(Purpose) const { return 0; }
     // Digest of the content of the data that were read, not of their path; "" for generated tasks.
     virtual std::string data_digest() const { return ""; }
+    // What a user should know about the data that were read, one sentence each.
+    virtual std::vector<std::string> remarks() const { return {}; }
     // Sequences `sequences` of global batch number `step`, which has `batch` sequences on all ranks together.
     virtual Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const = 0;
 };
@@ -66,6 +68,20 @@ struct TaskConfig {
     std::string images = "/usr/share/datasets/fashion-mnist";  // folder with the four IDX files
     PictureOrder order = PictureOrder::rows;
     std::int64_t validation = 0;  // pictures held back from training, at the end of the training file
+    // sequences from HDF5 files
+    std::string file = "", validation_file = "", test_file = "";
+    double validation_share = 0.0, test_share = 0.0;           // of task.file, held out from training
+    std::string group_by = "";                                 // dataset with the group of each sequence
+    std::vector<std::int64_t> validation_groups, test_groups;  // held out from training
+    double longest = 0.0;                                      // 0: the longest of all files
+    LossSteps mask = LossSteps::own;
+    std::int64_t channels = 0;            // of the files; 0: the largest + 1
+    std::int64_t channels_per_input = 1;  // neighbours that are summed
+    bool binary = false;                  // whether an input is 0 or 1, not a number
+    TimeUnit time_unit = TimeUnit::automatic;
+    std::int64_t augment_shift = 0;  // channels
+    double augment_stretch = 0.0, augment_drop = 0.0;
+    double memory = 1.0;  // GB of a dense x that are held in memory
 };
 
 struct TaskSettings : TaskConfig {
@@ -73,11 +89,13 @@ struct TaskSettings : TaskConfig {
     std::uint64_t seed = 1;
 };
 
-// T, of pictures of 28 x 28. It reads no data. Throws Error(Exit::usage) for contradictory settings; each setting is in
-// the range of its key.
+// T, of pictures of 28 x 28; unknown_steps if only the data say. It reads no data. Throws Error(Exit::usage) for
+// contradictory settings; each setting is in the range of its key.
 Index task_steps(const TaskSettings& settings);
+inline constexpr Index unknown_steps = Index{1} << 31;
 
-// The same errors, and Error(Exit::bad_file) for bad files.
+// The same errors, and Error(Exit::bad_file) for bad files. Sequences from HDF5 files: open_task
+// (sequences/open_task.hpp).
 std::unique_ptr<Task> make_task(const TaskSettings& settings);
 
 // A time in ms as a number of steps. Throws Error(Exit::usage) naming `key` unless it is a whole number of steps.

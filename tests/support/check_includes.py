@@ -24,8 +24,9 @@ USES = {
     "lyapunov": ["network"],
     "train": ["lyapunov", "tasks"],
     "io": ["train", "config"],
+    "sequences": ["io"],
     "watching": ["io"],
-    "commands": ["watching"],
+    "commands": ["watching", "sequences"],
     "main": ["commands"],
 }
 DEVICE_HEADER = re.compile(r"^(cuda|cub/|cublas|cusolver|cusparse|curand|nccl|nvtx|thrust/|cooperative_groups)")

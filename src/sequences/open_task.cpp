@@ -1,0 +1,29 @@
+#include "sequences/open_task.hpp"
+
+#include "io/file_probe.hpp"
+
+namespace spikefloss {
+
+std::unique_ptr<Task> open_task(const TaskSettings& settings) {
+    if (settings.name != TaskKind::sequences) return make_task(settings);
+    task_steps(settings);
+    return make_sequences(settings);
+}
+
+std::unique_ptr<Task> open_task(const TaskSettings& settings, const ProcessGrid& grid) {
+    std::unique_ptr<Task> task;
+    grid.agree([&] { task_steps(settings); });
+    if (settings.name == TaskKind::sequences)
+        for (const std::string& path : {settings.file, settings.validation_file, settings.test_file})
+            if (!path.empty()) require_readable(path, grid);
+    grid.agree([&] { task = open_task(settings); });
+    return task;
+}
+
+DataPlace data_place(const TaskConfig& task) {
+    if (task.name == TaskKind::images) return {"task.images", task.images};
+    if (task.name == TaskKind::sequences) return {"task.file", task.file};
+    return {};
+}
+
+}  // namespace spikefloss

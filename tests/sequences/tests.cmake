@@ -1,0 +1,6 @@
+add_executable(print_batch sequences/print_batch.cpp)
+target_link_libraries(print_batch PRIVATE spikefloss_sequences)
+foreach(name test_batches test_bad_data)
+  spikefloss_python_test(sequences/${name} TIMEOUT 120)
+  set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_PRINT_BATCH=$<TARGET_FILE:print_batch>)
+endforeach()
