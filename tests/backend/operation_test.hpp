@@ -131,8 +131,6 @@ inline void skip_where_missing(const std::string& what) {
 
 class OperationTest : public testing::TestWithParam<BackendCase> {
 protected:
-    Buffer<float> on_backend(const Floats& host) { return {backend, host}; }
-
     // Sums that start with these values.
     SumBuffer sums_on_backend(const Floats& host) {
         SumBuffer sums(backend, static_cast<Index>(host.size()));

@@ -50,20 +50,6 @@ TEST_P(Rounding, ProductsOverBlocksOfDyadicValues) {
     }
 }
 
-// Splits of b sequences and n neurons into blocks; test(sequences, neurons).
-template <class Test>
-void for_every_block(Index b, Index n, Test&& test) {
-    for (Index neuron_parts : {1, 2, 3, 6, 13, 67})
-        for (Index sequence_parts : {1, 2, 5})
-            for (const BlockRange sequences : block_ranges(b, sequence_parts))
-                for (const BlockRange neurons : block_ranges(n, neuron_parts)) {
-                    SCOPED_TRACE(testing::Message() << "sequences from " << sequences.begin << " to " << sequences.end
-                                                    << ", neurons from " << neurons.begin << " to " << neurons.end);
-                    test(sequences, neurons);
-                    if (testing::Test::HasFailure()) return;
-                }
-}
-
 constexpr Index b = 5, n = 67;
 
 // The part of a [b, n] array (or of [b, k, n]) that a shard owns.
@@ -78,6 +64,24 @@ Neurons shard(const Neurons& net, BlockRange sequences, BlockRange neurons) {
         mine.*constant = part(net.*constant, n, neurons);
     mine.u = shard(net.u, sequences, neurons);
     return mine;
+}
+
+// operation(sequences, neurons): the arrays that it computes for a shard. They are parts of those of the whole.
+template <class Operation>
+void expect_same_on_every_shard(Operation&& operation) {
+    const auto whole = operation({0, b}, {0, n});
+    for (Index neuron_parts : {1, 2, 3, 6, 13, 67})
+        for (Index sequence_parts : {1, 2, 5})
+            for (const BlockRange sequences : block_ranges(b, sequence_parts))
+                for (const BlockRange neurons : block_ranges(n, neuron_parts)) {
+                    SCOPED_TRACE(testing::Message() << "sequences from " << sequences.begin << " to " << sequences.end
+                                                    << ", neurons from " << neurons.begin << " to " << neurons.end);
+                    const auto mine = operation(sequences, neurons);
+                    for (std::size_t array = 0; array < mine.size(); ++array)
+                        EXPECT_TRUE(same_bits(mine[array], shard(whole[array], sequences, neurons)))
+                            << "array " << array;
+                    if (testing::Test::HasFailure()) return;
+                }
 }
 
 TEST_P(Rounding, StateStepOfAnyShard) {
@@ -98,12 +102,7 @@ TEST_P(Rounding, StateStepOfAnyShard) {
                                          du.data(), g.data(), nullptr);
             return std::array{i_next.to_host(), u_next.to_host(), di.to_host(), du.to_host(), g.to_host()};
         };
-        const auto whole = step({0, b}, {0, n});
-        for_every_block(b, n, [&](BlockRange sequences, BlockRange neurons) {
-            const auto mine = step(sequences, neurons);
-            for (std::size_t array = 0; array < mine.size(); ++array)
-                EXPECT_TRUE(same_bits(mine[array], shard(whole[array], sequences, neurons))) << "array " << array;
-        });
+        expect_same_on_every_shard(step);
     }
 }
 
@@ -129,12 +128,7 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
                                            q_.data(), a.data(), e.data());
             return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
         };
-        const auto whole = operations({0, b}, {0, n});
-        for_every_block(b, n, [&](BlockRange sequences, BlockRange neurons) {
-            const auto mine = operations(sequences, neurons);
-            for (std::size_t array = 0; array < mine.size(); ++array)
-                EXPECT_TRUE(same_bits(mine[array], shard(whole[array], sequences, neurons))) << "array " << array;
-        });
+        expect_same_on_every_shard(operations);
     }
 }
 
@@ -157,12 +151,7 @@ TEST_P(Rounding, TangentStepOfAnyShard) {
                                       g.data(), nullptr);
         return std::array{p, q.to_host(), g.to_host()};
     };
-    const auto whole = step({0, b}, {0, n});
-    for_every_block(b, n, [&](BlockRange sequences, BlockRange neurons) {
-        const auto mine = step(sequences, neurons);
-        for (std::size_t array = 0; array < mine.size(); ++array)
-            EXPECT_TRUE(same_bits(mine[array], shard(whole[array], sequences, neurons))) << "array " << array;
-    });
+    expect_same_on_every_shard(step);
 }
 
 // A rank updates only its own part of the parameters.

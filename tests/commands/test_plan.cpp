@@ -137,11 +137,26 @@ void compare(GridShape shape, const Config& config) {
     EXPECT_EQ(parts, need.arrays);
 }
 
-void compare_on_all_grids(const Config& config) {
+int world_size() {
     int ranks = 1;
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    return ranks;
+}
+
+void compare_on_all_grids(const Config& config) {
+    const int ranks = world_size();
     for (int P = 1; P <= ranks; ++P)
         if (ranks % P == 0) compare({P, ranks / P}, config);
+}
+
+// The need of the small training with these settings, where the ranks share the sequences.
+MemoryNeed need_with(const std::vector<const char*>& settings, Sums sums = Sums::float32) {
+    const ProcessGrid grid(MPI_COMM_WORLD, {1, world_size()});
+    Config config = small_config("");
+    for (const char* setting : settings) set_key(setting, config);
+    const std::unique_ptr<Task> task = make_task(task_settings(config));
+    CpuBackend backend(1, sums);
+    return memory_need(backend, grid, {config, *task, initial_settings(config, *task).shape, true});
 }
 
 TEST(Plan, TrainingAndDiagnostics) { compare_on_all_grids(small_config("")); }
@@ -170,17 +185,8 @@ qr_interval = 1
 
 // The form of each pass in the plan is the form in the run.
 TEST(Plan, PassesAreToldWithTheirReasons) {
-    const ProcessGrid grid(MPI_COMM_WORLD, {1, [] {
-                                                int ranks = 1;
-                                                MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-                                                return ranks;
-                                            }()});
-    const auto told = [&](const std::vector<const char*>& settings, Sums sums = Sums::float32) {
-        Config config = small_config("");
-        for (const char* setting : settings) set_key(setting, config);
-        const std::unique_ptr<Task> task = make_task(task_settings(config));
-        CpuBackend backend(1, sums);
-        return passes_text(memory_need(backend, grid, {config, *task, initial_settings(config, *task).shape, true}));
+    const auto told = [](const std::vector<const char*>& settings, Sums sums = Sums::float32) {
+        return passes_text(need_with(settings, sums));
     };
     const std::string limits = "taken up to 160 neurons, 8 inputs and 8 readouts, with float32 sums",
                       network = "network (one rank holds all neurons; " + limits + ")",
@@ -232,18 +238,10 @@ TEST(Plan, NeedsNoMemoryForItself) {
 // One gradient, with a second array where the sums are doubles; and moments of trained parameters: two of Adam, one of
 // SGD with momentum.
 TEST(Plan, OptimisersHoldWhatTheyNeed) {
-    int ranks = 1;
-    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    const ProcessGrid grid(MPI_COMM_WORLD, {1, ranks});
-    const auto bytes = [&](const std::vector<const char*>& settings, Sums sums = Sums::float32) {
-        Config config = small_config("");
-        for (const char* setting : settings) set_key(setting, config);
-        const std::unique_ptr<Task> task = make_task(task_settings(config));
-        CpuBackend backend(1, sums);
-        const NetworkShape shape = initial_settings(config, *task).shape;
-        EXPECT_EQ(shape, (NetworkShape{23, 1, 1}));
-        return memory_need(backend, grid, {config, *task, shape, true}).parts.at(1).bytes;
+    const auto bytes = [](const std::vector<const char*>& settings, Sums sums = Sums::float32) {
+        return need_with(settings, sums).parts.at(1).bytes;
     };
+    EXPECT_EQ(small_config("").network.neurons, 23);
     // Floats in multiples of 64: w_rec 23 x 23 in 576; w_in, bias, w_out, bias_out in 64 each; the 692 of all
     // parameters in 704, as doubles in 1408. The norms take 64.
     const std::size_t w_rec = 4 * 576, trained = w_rec + 4 * 4 * 64, gradient = 4 * (704 + 64);

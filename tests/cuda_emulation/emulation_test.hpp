@@ -84,7 +84,7 @@ protected:
     }
     static void unset() {
         for (const char* name :
-             {"SEED", "MULTIPROCESSORS", "SHARED", "MEMORY", "DEVICES", "CAPABILITY", "PLACE", "HIDE", "PREEMPT"})
+             {"SEED", "MULTIPROCESSORS", "MEMORY", "DEVICES", "CAPABILITY", "PLACE", "HIDE", "PREEMPT"})
             unsetenv((std::string("SPIKEFLOSS_EMULATION_") + name).c_str());
     }
 

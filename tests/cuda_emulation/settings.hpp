@@ -1,9 +1,6 @@
 // What can be set about the emulated device by environment variables, all whole numbers:
 //   SPIKEFLOSS_EMULATION_SEED             order of blocks, warps, threads and streams; 0 is the natural one
 //   SPIKEFLOSS_EMULATION_MULTIPROCESSORS  8
-//   SPIKEFLOSS_EMULATION_SHARED           bytes of dynamic shared memory a block can ask for (as the capability: 163,
-//   227 or
-//                                         99 KiB)
 //   SPIKEFLOSS_EMULATION_MEMORY           bytes of device memory (4 GiB)
 //   SPIKEFLOSS_EMULATION_DEVICES          1
 //   SPIKEFLOSS_EMULATION_CAPABILITY       90; 80, 90 and 120 have the limits of an A100, an H100 and an RTX PRO 6000
@@ -29,8 +26,7 @@ inline int multiprocessors() { return static_cast<int>(setting("SPIKEFLOSS_EMULA
 inline int capability() { return static_cast<int>(setting("SPIKEFLOSS_EMULATION_CAPABILITY", 90)); }
 inline unsigned threads_per_multiprocessor() { return capability() >= 120 ? 1536 : 2048; }
 inline std::size_t shared_per_block_limit() {
-    const long long kibibytes = capability() >= 120 ? 99 : capability() >= 90 ? 227 : 163;
-    return static_cast<std::size_t>(setting("SPIKEFLOSS_EMULATION_SHARED", kibibytes * 1024));
+    return std::size_t{1024} * (capability() >= 120 ? 99 : capability() >= 90 ? 227 : 163);
 }
 inline std::size_t device_memory_limit() {
     return static_cast<std::size_t>(setting("SPIKEFLOSS_EMULATION_MEMORY", 4LL << 30));

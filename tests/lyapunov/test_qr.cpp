@@ -55,13 +55,16 @@ Bases random_bases(bool has_current, double condition) {
     return bases;
 }
 
-// This rank's rows of the bases, [b, k, D of this rank].
+// This rank's rows of the bases, [b, k, D of this rank], and their QR.
 struct Shard {
     BlockRange mine, my_sequences;
     BasisShape shape;
     Buffer<float> q;
     Buffer<std::int32_t> failure;
     Buffer<double> strain;
+    Buffer<double> r, gram;  // [b, k, k]
+    Doubles logs;            // [b, k]
+    TangentQr qr;
 
     Shard(Backend& backend, const ProcessGrid& grid, bool has_current, const Bases& bases)
         : mine(grid.neurons_of(neurons)),
@@ -69,9 +72,25 @@ struct Shard {
           shape{my_sequences.size(), k, mine.size(), has_current},
           q(backend, rows_of(bases)),
           failure(backend, 2 * shape.b),
-          strain(backend, shape.b) {}
+          strain(backend, shape.b),
+          r(backend, b() * k * k),
+          gram(backend, b() * k * k),
+          logs(b() * k),
+          qr(backend, grid, shape),
+          backend_(backend),
+          grid_(grid) {}
     QrFindings findings() { return {failure.data(), strain.data()}; }
     Index b() const { return shape.b; }
+    void factorise(Index step, std::vector<Index>* independent = nullptr) {
+        qr.factorise_carefully(step, my_sequences.begin, q.data(), r.data(), logs.data(), findings(), independent);
+    }
+    // Q'Q over the ranks of the sequences.
+    Doubles whole_gram() {
+        backend_.gram(shape, q.data(), q.data(), gram.data());
+        Doubles sums = gram.to_host();
+        grid_.neurons().all_reduce_sum(sums.data(), Scalar::float64, static_cast<Index>(sums.size()));
+        return sums;
+    }
 
     Floats rows_of(const Bases& bases) const {
         Floats x;
@@ -82,22 +101,18 @@ struct Shard {
                         x.push_back(static_cast<float>(bases[s][(part * neurons + i) * k + j]));
         return x;
     }
+
+private:
+    Backend& backend_;
+    const ProcessGrid& grid_;
 };
 
 // Factorised bases, compared with A: R and ln R_jj with those of the reference, Q with that of the reference, Q R with
 // A, Q'Q with I.
 void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current, const Bases& a) {
     Shard q(backend, grid, has_current, a);
-    Buffer<double> r(backend, q.b() * k * k), gram(backend, q.b() * k * k);
-    Doubles logs(q.b() * k);
-    TangentQr qr(backend, grid, q.shape);
-    qr.factorise_carefully(1, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), q.findings());
-
-    backend.gram(q.shape, q.q.data(), q.q.data(), gram.data());
-    Doubles all_gram = gram.to_host();
-    grid.neurons().all_reduce_sum(all_gram.data(), Scalar::float64, static_cast<Index>(all_gram.size()));
-
-    const Doubles all_r = r.to_host();
+    q.factorise(1);
+    const Doubles all_gram = q.whole_gram(), all_r = q.r.to_host();
     const Index D = state_size(has_current);
     Bases expected_q, back;  // [D, k] each; `back` is Q R with the reference's Q and our R
     for (Index s = 0; s < sequences; ++s) {
@@ -117,7 +132,7 @@ void expect_factors(Backend& backend, const ProcessGrid& grid, bool has_current,
             }
         for (Index j = 0; j < k; ++j) {
             EXPECT_GT(all_r[at + j * k + j], 0.0);
-            EXPECT_NEAR(logs[at / k + j], std::log(factors.r[j * k + j]), 1e-5) << "ln R at " << j;
+            EXPECT_NEAR(q.logs[at / k + j], std::log(factors.r[j * k + j]), 1e-5) << "ln R at " << j;
         }
     }
     const Floats found_q = q.q.to_host(), rows = q.rows_of(a);
@@ -151,19 +166,17 @@ TEST_P(QrOnGrids, OneRound) {
             const Bases a = random_bases(true, condition);
             Shard once(backend, grid, true, a), careful(backend, grid, true, a);
             const Index b = once.b();
-            Buffer<double> r(backend, b * k * k), logs(backend, b * k), careful_r(backend, b * k * k);
-            Doubles careful_logs(b * k);
-            TangentQr qr(backend, grid, once.shape);
-            qr.factorise(9, once.q.data(), r.data(), logs.data(), once.findings());
-            qr.factorise_carefully(9, 0, careful.q.data(), careful_r.data(), careful_logs.data(), careful.findings());
+            Buffer<double> logs(backend, b * k);
+            once.qr.factorise(9, once.q.data(), once.r.data(), logs.data(), once.findings());
+            careful.factorise(9);
             std::vector<std::int32_t> expected(2 * b, 0);
             if (condition > 1e3)
                 for (Index s = 0; s < b; ++s) expected[2 * s] = 9;
             EXPECT_TRUE(all_equal(once.failure.to_host(), expected)) << "condition " << condition;
             if (condition > 1e3) continue;
             EXPECT_TRUE(all_equal(once.q.to_host(), careful.q.to_host()));
-            EXPECT_TRUE(all_equal(r.to_host(), careful_r.to_host()));
-            EXPECT_TRUE(all_equal(logs.to_host(), careful_logs));
+            EXPECT_TRUE(all_equal(once.r.to_host(), careful.r.to_host()));
+            EXPECT_TRUE(all_equal(logs.to_host(), careful.logs));
             EXPECT_TRUE(all_equal(once.strain.to_host(), careful.strain.to_host()));
         }
     });
@@ -176,10 +189,7 @@ TEST_P(QrOnGrids, AgreesWithHouseholder) {
         for (double condition : {1.0, 1e4, 1e7}) {
             const Bases a = random_bases(true, condition);
             Shard q(backend, grid, true, a);
-            Buffer<double> r(backend, q.b() * k * k);
-            Doubles logs(q.b() * k), expected(q.b() * k);
-            TangentQr(backend, grid, q.shape)
-                .factorise_carefully(1, 0, q.q.data(), r.data(), logs.data(), q.findings());
+            q.factorise(1);
             Floats whole;  // [b, k, D]
             for (Index s = q.my_sequences.begin; s < q.my_sequences.end; ++s)
                 for (Index j = 0; j < k; ++j)
@@ -188,7 +198,7 @@ TEST_P(QrOnGrids, AgreesWithHouseholder) {
             Buffer<double> whole_r(backend, q.b() * k * k), whole_logs(backend, q.b() * k);
             Buffer<std::int32_t> info(backend, q.b());
             backend.householder(q.b(), k, D, whole_.data(), whole_r.data(), whole_logs.data(), info.data());
-            EXPECT_TRUE(close_to(logs, whole_logs.to_host(), 1e-6)) << "condition " << condition;
+            EXPECT_TRUE(close_to(q.logs, whole_logs.to_host(), 1e-6)) << "condition " << condition;
         }
     });
 }
@@ -216,13 +226,10 @@ TEST_P(QrOnGrids, Adjoint) {
         }
         for_every_grid([&](const ProcessGrid& grid) {
             Shard q(backend, grid, has_current, a), adjoint(backend, grid, has_current, qb);
-            Buffer<double> r(backend, q.b() * k * k),
-                weight_(backend,
-                        Doubles(weight.begin() + q.my_sequences.begin * k, weight.begin() + q.my_sequences.end * k));
-            Doubles logs(q.b() * k);
-            TangentQr qr(backend, grid, q.shape);
-            qr.factorise_carefully(1, 0, q.q.data(), r.data(), logs.data(), q.findings());
-            qr.backward(q.q.data(), r.data(), weight_.data(), adjoint.q.data());
+            const Buffer<double> weight_(
+                backend, Doubles(weight.begin() + q.my_sequences.begin * k, weight.begin() + q.my_sequences.end * k));
+            q.factorise(1);
+            q.qr.backward(q.q.data(), q.r.data(), weight_.data(), adjoint.q.data());
             EXPECT_TRUE(close_to(adjoint.q.to_host(), widened(adjoint.rows_of(expected)), 1e-5));
         });
     }
@@ -257,12 +264,9 @@ TEST_P(QrOnGrids, LostRankNamesStepAndSequence) {
                 Bases a = random_bases(has_current, 3.0);
                 for (Index d = 0; d < state_size(has_current); ++d) c.plant(a[3].data() + d * k, d);
                 Shard q(backend, grid, has_current, a);
-                Buffer<double> r(backend, q.b() * k * k);
-                Doubles logs(q.b() * k);
-                TangentQr qr(backend, grid, q.shape);
                 std::string text;
                 try {
-                    qr.factorise_carefully(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), q.findings());
+                    q.factorise(12);
                 } catch (const Error& error) {
                     text = error.what();
                     EXPECT_EQ(error.code(), Exit::numerics);
@@ -308,17 +312,10 @@ TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
                     const Index D = state_size(has_current);
                     for (Index d = 0; d < D; ++d) c.plant(a[3].data() + d * k, d);
                     Shard q(backend, grid, has_current, a);
-                    Buffer<double> r(backend, q.b() * k * k), gram(backend, q.b() * k * k);
-                    Doubles logs(q.b() * k);
-                    TangentQr qr(backend, grid, q.shape);
                     std::vector<Index> independent(static_cast<std::size_t>(q.b()), k);
                     for (int call = 0; call < 2; ++call) {
-                        qr.factorise_carefully(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(),
-                                               q.findings(), &independent);
-                        backend.gram(q.shape, q.q.data(), q.q.data(), gram.data());
-                        Doubles all_gram = gram.to_host();
-                        grid.neurons().all_reduce_sum(all_gram.data(), Scalar::float64,
-                                                      static_cast<Index>(all_gram.size()));
+                        q.factorise(12, &independent);
+                        const Doubles all_gram = q.whole_gram();
                         for (Index s = 0; s < q.b(); ++s) {
                             const Index at = q.my_sequences.begin + s, left = at == 3 ? c.left : k;
                             EXPECT_EQ(independent[s], left) << "sequence " << at;
@@ -327,7 +324,7 @@ TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
                                 for (Index j = 0; j < left; ++j) leading[d * left + j] = a[at][d * k + j];
                             const Doubles expected = left ? reference::qr(D, left, leading).r : Doubles();
                             for (Index j = 0; j < k; ++j) {
-                                const double log = logs[s * k + j];
+                                const double log = q.logs[s * k + j];
                                 if (j < left)
                                     EXPECT_NEAR(log, call ? 0.0 : std::log(expected[j * left + j]), 1e-5)
                                         << "sequence " << at << ", vector " << j;
@@ -344,14 +341,10 @@ TEST_P(QrOnGrids, MeasurementsGoOnWithoutWhatIsLost) {
             Bases a = random_bases(true, 3.0);
             a[3][17 * k + 1] = value;
             Shard q(backend, grid, true, a);
-            Buffer<double> r(backend, q.b() * k * k);
-            Doubles logs(q.b() * k);
-            TangentQr qr(backend, grid, q.shape);
             std::vector<Index> independent(static_cast<std::size_t>(q.b()), k);
             bool thrown = false;
             try {
-                qr.factorise_carefully(12, q.my_sequences.begin, q.q.data(), r.data(), logs.data(), q.findings(),
-                                       &independent);
+                q.factorise(12, &independent);
             } catch (const Error& error) {
                 thrown = true;
                 EXPECT_EQ(error.code(), Exit::numerics);
