@@ -18,9 +18,8 @@ __global__ void neuron_step_kernel(NeuronModel model, NeuronVectors neurons, Ind
         const Index j = at % n;
         const float total = (input[at] + recurrent[at]) + neurons.bias[j];
         const float current = next_current(neurons.alpha[j], i[at], total);
-        const float v = leaky(neurons.beta[j], u[at], current);
         i_next[at] = current;
-        u_next[at] = after_reset(model.reset, v, spike(u[at], model.threshold), model.threshold);
+        u_next[at] = next_membrane(model, neurons.beta[j], u[at], current);
     }
 }
 
@@ -49,11 +48,12 @@ __global__ void neuron_step_backward_kernel(NeuronModel model, NeuronVectors neu
                                             const float* u_before, float* di, float* du, float* g) {
     for (Index at = first_element(); at < count; at += element_stride()) {
         const Index j = at % n;
-        const float dv = du[at] * reset_factor(model.reset, spike(u_before[at], model.threshold));
+        const float c = reset_factor(model.reset, spike(u_before[at], model.threshold));
+        const float dv = du[at] * factor_after(model.reset_delay, c);
         const float current = fmaf(1.0f - neurons.beta[j], dv, di[at]);
         g[at] = current;
         di[at] = neurons.alpha[j] * current;
-        du[at] = neurons.beta[j] * dv;
+        du[at] = neurons.beta[j] * (factor_before(model.reset_delay, c) * dv);
     }
 }
 
@@ -79,10 +79,11 @@ __global__ void time_constants_backward_kernel(NeuronModel model, NeuronVectors 
         const float beta = neurons.beta[j];
         T alpha_sum = d_alpha[j], beta_sum = d_beta[j];
         for (Index at = j; at < b * n; at += n) {
-            const float dv = du[at] * reset_factor(model.reset, spike(u_before[at], model.threshold));
+            const float c = reset_factor(model.reset, spike(u_before[at], model.threshold));
+            const float dv = du[at] * factor_after(model.reset_delay, c);
             const float g = fmaf(1.0f - beta, dv, di[at]);
             alpha_sum += static_cast<T>(g) * i_before[at];
-            beta_sum += static_cast<T>(dv) * (u_before[at] - i_now[at]);
+            beta_sum += static_cast<T>(dv) * (leaking_membrane(model, u_before[at]) - i_now[at]);
         }
         d_alpha[j] = alpha_sum;
         d_beta[j] = beta_sum;

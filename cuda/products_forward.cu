@@ -32,8 +32,7 @@ __global__ void neuron_step_to_spikes_kernel(const StepArrays a) {
         if (j < a.N && a.product) {
             const float total = (a.input[here] + a.product[here]) + a.neurons.bias[j];
             const float current = next_current(a.neurons.alpha[j], a.i[here], total);
-            const float before = a.u[here], v = leaky(a.neurons.beta[j], before, current);
-            u = after_reset(a.model.reset, v, spike(before, a.model.threshold), a.model.threshold);
+            u = next_membrane(a.model, a.neurons.beta[j], a.u[here], current);
             a.i_next[here] = current;
             a.u_next[here] = u;
         } else if (j < a.N) {

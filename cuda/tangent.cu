@@ -38,9 +38,9 @@ __global__ void tangent_step_kernel(NeuronModel model, JacobianReset reset, Neur
     for (Index row = blockIdx.y; row < shape.rows(); row += gridDim.y) {
         const Index at = row * shape.D() + j;
         const float wx_j = wx[row * n + j], current = shape.current ? fmaf(alpha, q[at], wx_j) : wx_j;
-        const float membrane = fmaf(beta, q[at + shape.membrane()], (1.0f - beta) * current);
+        const float c = jacobian_factor(model, reset, u[row / shape.k * n + j]);
         if (shape.current) p[at] = current;
-        p[at + shape.membrane()] = jacobian_factor(model, reset, u[row / shape.k * n + j]) * membrane;
+        p[at + shape.membrane()] = tangent_membrane(model.reset_delay, c, beta, q[at + shape.membrane()], current);
     }
 }
 
@@ -51,29 +51,31 @@ __global__ void tangent_step_backward_kernel(NeuronModel model, JacobianReset re
     const float beta = neurons.beta[j];
     for (Index row = blockIdx.y; row < shape.rows(); row += gridDim.y) {
         float* const at = a + row * shape.D() + j;
-        const float membrane = at[shape.membrane()] * jacobian_factor(model, reset, u[row / shape.k * n + j]);
+        const float c = jacobian_factor(model, reset, u[row / shape.k * n + j]);
+        const float membrane = at[shape.membrane()] * factor_after(model.reset_delay, c);
         at[shape.membrane()] = membrane;
         g[row * n + j] = fmaf(1.0f - beta, membrane, shape.current ? *at : 0.0f);
     }
 }
 
 // Rows are sequences here. One thread sums over the k vectors of a sequence, in order.
-__global__ void tangent_input_backward_kernel(NeuronModel model, NeuronVectors neurons, BasisShape shape,
-                                              const float* u, const float* q, const float* back, const float* g,
-                                              float* a, float* e) {
+__global__ void tangent_input_backward_kernel(NeuronModel model, JacobianReset reset, NeuronVectors neurons,
+                                              BasisShape shape, const float* u, const float* q, const float* back,
+                                              const float* g, float* a, float* e) {
     const Index j = first_element(), n = shape.n;
     if (j >= n) return;
     const float alpha = neurons.alpha[j], beta = neurons.beta[j];
     for (Index s = blockIdx.y; s < shape.b; s += gridDim.y) {
         const float v = u[s * n + j] - model.threshold;
         const float psi = surrogate_psi(model.surrogate, v, model.sharpness);
+        const float decay = beta * factor_before(model.reset_delay, jacobian_factor(model, reset, u[s * n + j]));
         float sum = 0.0f;
         for (Index row = s * shape.k; row < (s + 1) * shape.k; ++row) {
             const Index at = row * shape.D() + j, membrane = at + shape.membrane();
             const float back_j = back[row * n + j];
             sum = fmaf(back_j, q[membrane], sum);
             if (shape.current) a[at] = alpha * g[row * n + j];
-            a[membrane] = fmaf(beta, a[membrane], psi * back_j);
+            a[membrane] = fmaf(decay, a[membrane], psi * back_j);
         }
         const float slope = surrogate_derivative(model.surrogate, v, model.sharpness);
         e[s * n + j] = fmaf(slope, sum, e[s * n + j]);
@@ -84,7 +86,8 @@ __global__ void tangent_input_backward_kernel(NeuronModel model, NeuronVectors n
 constexpr int time_constant_warps = 16;
 
 template <class T>
-__global__ void tangent_time_constants_kernel(NeuronVectors neurons, BasisShape shape, const float* q, const float* wx,
+__global__ void tangent_time_constants_kernel(NeuronModel model, JacobianReset reset, NeuronVectors neurons,
+                                              BasisShape shape, const float* u, const float* q, const float* wx,
                                               const float* a, const float* g, T* d_alpha, T* d_beta) {
     double* partial = dynamic_shared<double>();  // [2][warps][32]
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
@@ -98,7 +101,9 @@ __global__ void tangent_time_constants_kernel(NeuronVectors neurons, BasisShape 
             const float before = shape.current ? q[at] : 0.0f;
             const float current = fmaf(alpha, before, wx[row * n + j]);
             alpha_sum += static_cast<double>(g[row * n + j]) * before;
-            beta_sum += static_cast<double>(a[membrane]) * (q[membrane] - current);
+            const float c = jacobian_factor(model, reset, u[row / shape.k * n + j]);
+            beta_sum +=
+                static_cast<double>(a[membrane]) * (factor_before(model.reset_delay, c) * q[membrane] - current);
         }
     }
     partial[threadIdx.x] = alpha_sum;
@@ -138,18 +143,18 @@ void CudaBackend::tangent_step_backward(const NeuronModel& model, JacobianReset 
                      .stream = stream_,
                      .shared = 2 * threads * sizeof(double)};
     if (d_alpha.type == Scalar::float32)
-        launch(how, tangent_time_constants_kernel<float>, neurons, shape, q, wx, a, g,
+        launch(how, tangent_time_constants_kernel<float>, model, reset, neurons, shape, u, q, wx, a, g,
                static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
     else
-        launch(how, tangent_time_constants_kernel<double>, neurons, shape, q, wx, a, g,
+        launch(how, tangent_time_constants_kernel<double>, model, reset, neurons, shape, u, q, wx, a, g,
                static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
 }
 
-void CudaBackend::tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons,
+void CudaBackend::tangent_input_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
                                          const BasisShape& shape, const float* u, const float* q, const float* back,
                                          const float* g, float* a, float* e) {
-    launch(over_rows(shape.b, shape.n, stream_), tangent_input_backward_kernel, model, neurons, shape, u, q, back, g, a,
-           e);
+    launch(over_rows(shape.b, shape.n, stream_), tangent_input_backward_kernel, model, reset, neurons, shape, u, q,
+           back, g, a, e);
 }
 
 }  // namespace spikefloss

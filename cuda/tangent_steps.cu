@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
                 float *q_i = space.basis + row * stride + j, *q_u = q_i + layout.membrane();
                 const float beta = space.beta[j];
                 const float current = layout.has_current ? fmaf(space.alpha[j], *q_i, wx[e]) : wx[e];
-                const float membrane = reset[j] * fmaf(beta, *q_u, (1.0f - beta) * current);
+                const float membrane = tangent_membrane(pass.model.reset_delay, reset[j], beta, *q_u, current);
                 if (layout.has_current) *q_i = current;
                 *q_u = membrane;
             }

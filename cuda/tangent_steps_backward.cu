@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
         for (int at = threadIdx.x; at < layout.rows() * columns; at += blockDim.x) {
             const int row = at / columns, j = at % columns;
             float *a_i = space.adjoint + row * stride + j, *a_u = a_i + layout.membrane();
-            const float membrane = *a_u * reset[j];
+            const float membrane = *a_u * factor_after(pass.model.reset_delay, reset[j]);
             const float g = fmaf(1.0f - space.beta[j], membrane, layout.has_current ? *a_i : 0.0f);
             *a_u = membrane;
             space.g[row * input_stride + j] = g;
@@ -167,7 +167,8 @@ __global__ void __launch_bounds__(tangent_block_threads)
                 const int j = column + e;
                 float *a_i = space.adjoint + row * stride + j, *a_u = a_i + layout.membrane();
                 if (layout.has_current) *a_i = space.alpha[j] * space.g[row * input_stride + j];
-                *a_u = fmaf(space.beta[j], *a_u, psi[j] * back[e]);
+                const float q = factor_before(pass.model.reset_delay, reset[j]);
+                *a_u = fmaf(space.beta[j], q * *a_u, psi[j] * back[e]);
                 if (j < N) chunk.back[out + row * N + j] = back[e];
             }
         });

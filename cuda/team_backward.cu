@@ -1,8 +1,8 @@
 // The backward pass of one rank that holds all neurons. One launch takes all steps. For t = steps..1:
 //
 //   du += (gradient from the readout, times psi if it reads spikes) + e[t]        (di, du): adjoints of i[t], u[t]
-//   dv  = du (1 - s[t-1]);   g = di + (1-beta) dv;   di = alpha g
-//   du  = beta dv + psi(u[t-1] - theta) (W' g)
+//   dv  = f du;   g = di + (1-beta) dv;   di = alpha g       (f, q: neuron/lif.hpp)
+//   du  = beta q dv + psi(u[t-1] - theta) (W' g)
 //
 // W [post, pre] stays in shared memory. Each block of a team (team_plan.hpp) holds the columns of some pre-synaptic
 // neurons. A thread owns one neuron of one sequence and keeps its adjoints in registers. Blocks exchange the adjoints g
@@ -164,10 +164,11 @@ __global__ void __launch_bounds__(most_threads, 1)
                     du *= factor;
                 }
             }
-            const float dv = du * reset_factor(a.call.model.reset, spike(u_before, theta));
+            const float c = reset_factor(a.call.model.reset, spike(u_before, theta));
+            const float dv = du * factor_after(a.call.model.reset_delay, c);
             const float g = fmaf(1.0f - beta, dv, di);
             di = alpha * g;
-            du = beta * dv;
+            du = beta * (factor_before(a.call.model.reset_delay, c) * dv);
             if (active) a.g[(t - 1) * step + row] = g;
             if (kind == TeamKind::block && slot < S && j < inner) g_all[slot * inner + j] = g;
             team.wait();

@@ -131,8 +131,7 @@ __global__ void __launch_bounds__(most_threads, 1)
             }
             const float total = (input + sum) + bias;
             i = next_current(alpha, i, total);
-            const float v = leaky(beta, u, i);
-            u = after_reset(call.model.reset, v, spike(u, theta), theta);
+            u = next_membrane(call.model, beta, u, i);
             input = next_input;
             if (active) {
                 call.u[(t + 1) * step + row] = u;

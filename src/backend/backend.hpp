@@ -69,7 +69,7 @@ struct TangentTimeConstants {
 };
 
 // The outputs of neuron_step_backward for alpha and beta: d_alpha[j] += sum over b of g i_before; d_beta[j] += sum over
-// b of dv (u_before - i_now). [1, n] sums.
+// b of dv (u_before - i_now); for reset_delay 0 with R(u_before). [1, n] sums.
 struct TimeConstantSums {
     const float *i_before, *i_now;  // [b, n]
     SumMatrix d_alpha, d_beta;

@@ -14,8 +14,7 @@ constexpr Index parallel_elements = 1 << 15;
 void CpuBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                              const float* input, const float* recurrent, const float* i, const float* u, float* i_next,
                              float* u_next) {
-    const float theta = model.threshold;
-    const Reset reset = model.reset;
+    const NeuronModel m = model;
 #pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
     for (Index s = 0; s < b; ++s) {
         const Index row = s * n;
@@ -23,9 +22,8 @@ void CpuBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neur
         for (Index j = 0; j < n; ++j) {
             const float total = (input[row + j] + recurrent[row + j]) + neurons.bias[j];
             const float current = next_current(neurons.alpha[j], i[row + j], total);
-            const float v = leaky(neurons.beta[j], u[row + j], current);
             i_next[row + j] = current;
-            u_next[row + j] = after_reset(reset, v, spike(u[row + j], theta), theta);
+            u_next[row + j] = next_membrane(m, neurons.beta[j], u[row + j], current);
         }
     }
 }
@@ -52,18 +50,19 @@ void CpuBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits
 void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                                       const float* u_before, float* di, float* du, float* g,
                                       const TimeConstantSums* time_constants) {
-    const float theta = model.threshold;
-    const Reset reset = model.reset;
+    const NeuronModel m = model;
+    // c of the neuron and sequence `at`.
+    const auto factor = [&](Index at) { return reset_factor(m.reset, spike(u_before[at], m.threshold)); };
     // Sequences in order, so that the sums do not depend on the number of threads.
     const auto add_time_constants = [&](auto* alpha_sum, auto* beta_sum) {
         using T = std::remove_pointer_t<decltype(alpha_sum)>;
         for (Index s = 0; s < b; ++s)
             for (Index j = 0; j < n; ++j) {
                 const Index at = s * n + j;
-                const float dv = du[at] * reset_factor(reset, spike(u_before[at], theta));
+                const float dv = du[at] * factor_after(m.reset_delay, factor(at));
                 const float current = fmaf(1.0f - neurons.beta[j], dv, di[at]);
                 alpha_sum[j] += static_cast<T>(current) * time_constants->i_before[at];
-                beta_sum[j] += static_cast<T>(dv) * (u_before[at] - time_constants->i_now[at]);
+                beta_sum[j] += static_cast<T>(dv) * (leaking_membrane(m, u_before[at]) - time_constants->i_now[at]);
             }
     };
     if (time_constants && time_constants->d_alpha.type == Scalar::float32)
@@ -77,11 +76,11 @@ void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVect
         const Index row = s * n;
 #pragma omp simd
         for (Index j = 0; j < n; ++j) {
-            const float dv = du[row + j] * reset_factor(reset, spike(u_before[row + j], theta));
+            const float c = factor(row + j), dv = du[row + j] * factor_after(m.reset_delay, c);
             const float current = fmaf(1.0f - neurons.beta[j], dv, di[row + j]);
             g[row + j] = current;
             di[row + j] = neurons.alpha[j] * current;
-            du[row + j] = neurons.beta[j] * dv;
+            du[row + j] = neurons.beta[j] * (factor_before(m.reset_delay, c) * dv);
         }
     }
 }

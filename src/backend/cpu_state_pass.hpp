@@ -33,15 +33,13 @@ inline void add_spikes(const SparseRows& spikes, Columns columns, const float* p
 
 inline void take_step(const NeuronModel& model, const NeuronVectors& neurons, Index N, const float* input,
                       const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) {
-    const float theta = model.threshold;
-    const Reset reset = model.reset;
+    const NeuronModel m = model;
 #pragma omp simd
     for (Index j = 0; j < N; ++j) {
         const float total = (input[j] + recurrent[j]) + neurons.bias[j];
         const float current = next_current(neurons.alpha[j], i[j], total);
-        const float v = leaky(neurons.beta[j], u[j], current);
         i_next[j] = current;
-        u_next[j] = after_reset(reset, v, spike(u[j], theta), theta);
+        u_next[j] = next_membrane(m, neurons.beta[j], u[j], current);
     }
 }
 
@@ -53,6 +51,7 @@ void take_step_back(CpuBackend& backend, const StatePlan& plan, const StateBackw
     const float theta = call.model.threshold, sharpness = call.model.sharpness;
     const NeuronVectors& neurons = call.neurons;
     const Reset reset = call.model.reset;
+    const int delay = call.model.reset_delay;
     const Index b = plan.b, N = plan.N, now = (t * b + s) * N, before = now - b * N;
     float *di = call.di + s * N, *du = call.du + s * N;
     if (from_readout && call.readout == Readout::membrane)
@@ -72,11 +71,11 @@ void take_step_back(CpuBackend& backend, const StatePlan& plan, const StateBackw
     }
 #pragma omp simd
     for (Index j = 0; j < N; ++j) {
-        const float dv = du[j] * reset_factor(reset, spike(call.u[before + j], theta));
+        const float c = reset_factor(reset, spike(call.u[before + j], theta)), dv = du[j] * factor_after(delay, c);
         const float current = fmaf(1.0f - neurons.beta[j], dv, di[j]);
         g[j] = current;
         di[j] = neurons.alpha[j] * current;
-        du[j] = neurons.beta[j] * dv;
+        du[j] = neurons.beta[j] * (factor_before(delay, c) * dv);
     }
 }
 

@@ -1,5 +1,5 @@
 // Propagation of tangents and its adjoint on the CPU backend. A tangent is a row of n neurons; only the factors
-// psi(u - theta) and (1 - s) depend on its sequence.
+// psi(u - theta) and the reset factor c depend on its sequence.
 #include "backend/cpu_backend.hpp"
 
 #include <vector>
@@ -9,7 +9,7 @@ namespace {
 
 constexpr Index parallel_elements = 1 << 15;
 
-// The factor (1 - s) of the tangent map for one membrane.
+// The factor c of the tangent map for one membrane.
 inline float factor(const NeuronModel& model, JacobianReset reset, float u) {
     return reset == JacobianReset::detached ? reset_factor(model.reset, spike(u, model.threshold)) : 1.0f;
 }
@@ -53,8 +53,8 @@ void CpuBackend::tangent_step(const NeuronModel& model, JacobianReset reset, con
         to += shape.membrane();
 #pragma omp simd
         for (Index j = 0; j < n; ++j) {
-            const float membrane = fmaf(neurons.beta[j], before[j], (1.0f - neurons.beta[j]) * current[j]);
-            to[j] = factor(model, reset, row_u[j]) * membrane;
+            const float c = factor(model, reset, row_u[j]);
+            to[j] = tangent_membrane(model.reset_delay, c, neurons.beta[j], before[j], current[j]);
         }
     }
 }
@@ -69,7 +69,7 @@ void CpuBackend::tangent_step_backward(const NeuronModel& model, JacobianReset r
         float* membrane = a + row * D + shape.membrane();
 #pragma omp simd
         for (Index j = 0; j < n; ++j) {
-            membrane[j] *= factor(model, reset, row_u[j]);
+            membrane[j] *= factor_after(model.reset_delay, factor(model, reset, row_u[j]));
             g[row * n + j] = fmaf(1.0f - neurons.beta[j], membrane[j], shape.current ? current[j] : 0.0f);
         }
     }
@@ -82,7 +82,9 @@ void CpuBackend::tangent_step_backward(const NeuronModel& model, JacobianReset r
                 const float before = shape.current ? *q : 0.0f;
                 const float current = fmaf(neurons.alpha[j], before, time_constants->wx[row * n + j]);
                 alpha_sum[j] += static_cast<T>(g[row * n + j]) * before;
-                beta_sum[j] += static_cast<T>(a[row * D + shape.membrane() + j]) * (q[shape.membrane()] - current);
+                const float c = factor(model, reset, u[row / shape.k * n + j]);
+                const float membrane = factor_before(model.reset_delay, c) * q[shape.membrane()];
+                beta_sum[j] += static_cast<T>(a[row * D + shape.membrane() + j]) * (membrane - current);
             }
     };
     const SumMatrix &d_alpha = time_constants->d_alpha, &d_beta = time_constants->d_beta;
@@ -92,17 +94,22 @@ void CpuBackend::tangent_step_backward(const NeuronModel& model, JacobianReset r
         add_to(static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
 }
 
-void CpuBackend::tangent_input_backward(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
-                                        const float* u, const float* q, const float* back, const float* g, float* a,
-                                        float* e) {
+void CpuBackend::tangent_input_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
+                                        const BasisShape& shape, const float* u, const float* q, const float* back,
+                                        const float* g, float* a, float* e) {
     const float theta = model.threshold, sharpness = model.sharpness;
     const Index n = shape.n, k = shape.k, D = shape.D();
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
 #pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
         for (Index s = 0; s < shape.b; ++s) {
-            std::vector<float> psi(static_cast<std::size_t>(n)), sum(static_cast<std::size_t>(n), 0.0f);
-            for (Index j = 0; j < n; ++j) psi[static_cast<std::size_t>(j)] = S::psi(u[s * n + j] - theta, sharpness);
+            const auto size = static_cast<std::size_t>(n);
+            std::vector<float> psi(size), decay(size), sum(size, 0.0f);
+            for (Index j = 0; j < n; ++j) {
+                const float u_j = u[s * n + j], c = factor(model, reset, u_j);
+                psi[static_cast<std::size_t>(j)] = S::psi(u_j - theta, sharpness);
+                decay[static_cast<std::size_t>(j)] = neurons.beta[j] * factor_before(model.reset_delay, c);
+            }
             for (Index row = s * k; row < (s + 1) * k; ++row) {
                 const float *back_row = back + row * n, *q_membrane = q + row * D + shape.membrane();
                 float *current = a + row * D, *membrane = current + shape.membrane();
@@ -110,7 +117,7 @@ void CpuBackend::tangent_input_backward(const NeuronModel& model, const NeuronVe
                 for (Index j = 0; j < n; ++j) {
                     const auto column = static_cast<std::size_t>(j);
                     sum[column] = fmaf(back_row[j], q_membrane[j], sum[column]);
-                    membrane[j] = fmaf(neurons.beta[j], membrane[j], psi[column] * back_row[j]);
+                    membrane[j] = fmaf(decay[column], membrane[j], psi[column] * back_row[j]);
                 }
                 if (!shape.current) continue;  // a branch inside the loop would prevent its vectorisation
 #pragma omp simd

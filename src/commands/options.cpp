@@ -64,7 +64,8 @@ TaskSettings task_settings(const Config& config) {
 InitialNetwork initial_settings(const Config& config, const Task& task) {
     const NetworkConfig& n = config.network;
     InitialNetwork initial;
-    initial.model.neuron = {static_cast<float>(n.threshold), n.reset, n.surrogate, static_cast<float>(n.sharpness)};
+    initial.model.neuron = {static_cast<float>(n.threshold), n.reset, static_cast<int>(n.reset_delay), n.surrogate,
+                            static_cast<float>(n.sharpness)};
     initial.model.readout = n.readout;
     initial.shape = {n.neurons, task.inputs(), task.outputs()};
     initial.init = n.init;

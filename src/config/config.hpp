@@ -31,6 +31,7 @@ struct NetworkConfig {
     double dt = 1.0;       // ms
     double threshold = 1.0;
     Reset reset = Reset::zero;
+    std::int64_t reset_delay = 1;  // steps
     Surrogate surrogate = Surrogate::fast_sigmoid;
     double sharpness = 5.0;
     Readout readout = Readout::membrane;

@@ -81,6 +81,11 @@ void add_network(Section s, NetworkConfig& c) {
           {-1e6, 1e6, least_float});
     s.add("reset", c.reset,
           "Effect of a spike on the membrane: zero sets it to 0, subtract subtracts the threshold, none leaves it.");
+    s.add(
+        "reset_delay", c.reset_delay,
+        "Steps from a spike to its reset. 1: the reset acts on the membrane of the next step, and on the input of that "
+        "step, too; 0: it acts at once, as in NIR, Norse, NEST and Brian2.",
+        {0, 1});
     s.add("surrogate", c.surrogate,
           "Shape of the surrogate derivative psi, which replaces the derivative of the spike function.");
     s.add("sharpness", c.sharpness,

@@ -78,8 +78,9 @@ void touch(const InputFile& file) {
                                  "spikes/units", "extra/speaker"})
             attempt([&] { file.touch(fmt::format("{}/{}", group, name), progress); });
     attempt([&] {
-        touch_attributes(file, "/network",
-                         {"format", "version", "threshold", "reset", "surrogate", "sharpness", "readout", "layout"});
+        touch_attributes(
+            file, "/network",
+            {"format", "version", "threshold", "reset", "reset_delay", "surrogate", "sharpness", "readout", "layout"});
     });
     attempt([&] { touch_attributes(file, "/sequences", {"layout"}); });
     for (const char* object : {"/", "/progress", "/optimiser/task", "/optimiser/floss"})

@@ -13,7 +13,8 @@ namespace spikefloss {
 namespace {
 
 constexpr const char* network_format = "spikefloss-network";
-constexpr std::int64_t network_version = 1;
+// 2 has what programs that know only version 1 would ignore: reset_delay = 0.
+constexpr std::int64_t plain_version = 1, network_version = 2;
 
 std::vector<Index> global_dims(const Segment& segment) {
     const bool is_matrix = segment.parameter == Parameter::w_in || segment.parameter == Parameter::w_rec ||
@@ -133,14 +134,21 @@ NetworkModel read_model(const InputFile& file) {
         file.fail(fmt::format("attribute format of /network is '{}' but must be '{}'", format, network_format),
                   "name a file with a network, or write that attribute as docs/files.md shows");
     const std::int64_t version = file.integer_attribute("/network", "version");
-    if (version != network_version)
-        file.fail(fmt::format("/network has version {} of its format; this program reads version {}", version,
-                              network_version),
+    if (version < plain_version || version > network_version)
+        file.fail(fmt::format("/network has version {} of its format; this program reads versions {} and {}", version,
+                              plain_version, network_version),
                   version > network_version ? "use a newer spikefloss" : "write the file again in the present format");
     const auto where = [&](const char* name) { return fmt::format("{}: attribute {} of /network", file.path(), name); };
     NetworkModel model;
     model.neuron.threshold = read_float(file, "threshold");
     model.neuron.reset = choice_from<Reset>(word_attribute(file, "/network", "reset"), where("reset"));
+    if (file.has_attribute("/network", "reset_delay")) {
+        const std::int64_t delay = file.integer_attribute("/network", "reset_delay");
+        if (delay != 0 && delay != 1)
+            file.fail(fmt::format("attribute reset_delay of /network is {} but must be 0 or 1", delay),
+                      "0: a spike resets its membrane at once; 1: in the next step");
+        model.neuron.reset_delay = static_cast<int>(delay);
+    }
     model.neuron.surrogate = choice_from<Surrogate>(word_attribute(file, "/network", "surrogate"), where("surrogate"));
     model.neuron.sharpness = read_float(file, "sharpness");
     if (!(model.neuron.sharpness > 0.0f))
@@ -298,9 +306,10 @@ std::vector<float> read_parameters(const InputFile& file, const std::string& gro
 void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork& network) {
     const NeuronModel& neuron = network.model.neuron;
     file.attribute("/network", "format", network_format);
-    file.attribute("/network", "version", network_version);
+    file.attribute("/network", "version", neuron.reset_delay == 0 ? network_version : plain_version);
     file.attribute("/network", "threshold", static_cast<double>(neuron.threshold));
     file.attribute("/network", "reset", std::string(name_of(neuron.reset)));
+    if (neuron.reset_delay == 0) file.attribute("/network", "reset_delay", std::int64_t{0});
     file.attribute("/network", "surrogate", std::string(name_of(neuron.surrogate)));
     file.attribute("/network", "sharpness", static_cast<double>(neuron.sharpness));
     file.attribute("/network", "readout", std::string(name_of(network.model.readout)));

@@ -76,8 +76,8 @@ void TangentLoop::steps_backward(const TangentBackwardCall& call) {
                                        call.d_alpha.data ? &also : nullptr);
         recurrence_.add_outer(rows, g_.data(), x, call.d_w_rec);
         recurrence_.apply_transposed(call.w_rec, rows, g_.data(), product_.data());
-        backend_.tangent_input_backward(call.model, call.neurons, shape_, u, q, product_.data(), g_.data(), call.a,
-                                        call.e + t * bn);
+        backend_.tangent_input_backward(call.model, call.reset, call.neurons, shape_, u, q, product_.data(), g_.data(),
+                                        call.a, call.e + t * bn);
     }
 }
 

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <ostream>
 #include <vector>
 
 namespace spikefloss::testing_support {
@@ -28,7 +29,17 @@ using Doubles = std::vector<double>;
 inline constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
 inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
                                               Surrogate::gaussian, Surrogate::triangle};
-inline constexpr std::array all_resets = {Reset::zero, Reset::subtract, Reset::none};
+// What a spike does to the membrane, and after how many steps.
+struct ResetRule {
+    Reset reset;
+    int delay;
+};
+inline constexpr std::array all_reset_rules = {ResetRule{Reset::zero, 1},     ResetRule{Reset::subtract, 1},
+                                               ResetRule{Reset::none, 1},     ResetRule{Reset::zero, 0},
+                                               ResetRule{Reset::subtract, 0}, ResetRule{Reset::none, 0}};
+inline std::ostream& operator<<(std::ostream& out, const ResetRule& rule) {
+    return out << "reset " << static_cast<int>(rule.reset) << " after " << rule.delay;
+}
 
 // Normal numbers times scale.
 inline Floats random_floats(Index count, std::uint64_t seed, double scale = 1.0) {
@@ -103,7 +114,16 @@ struct Neurons {
     }
 
     double spike(Index at) const { return u[at] > model.threshold ? 1.0 : 0.0; }
+    // c = dR/dv of the reset R, and its places in u[t+1] = f (beta q u[t] + ...).
     double reset_factor(Index at) const { return model.reset == Reset::zero ? 1.0 - spike(at) : 1.0; }
+    double f(double c) const { return model.reset_delay == 0 ? 1.0 : c; }
+    double q(double c) const { return model.reset_delay == 0 ? c : 1.0; }
+    double after_reset(Index at, double v) const {
+        if (model.reset == Reset::zero) return v * (1.0 - spike(at));
+        return model.reset == Reset::subtract ? v - model.threshold * spike(at) : v;
+    }
+    // The membrane that beta multiplies.
+    double leaking(Index at) const { return model.reset_delay == 0 ? after_reset(at, u[at]) : u[at]; }
     double psi(Index at) const {
         return reference::psi(to_reference(model.surrogate), double(u[at]) - model.threshold, model.sharpness);
     }

@@ -58,13 +58,16 @@ Floats sum(const Floats& a, const Floats& b, float factor = 1.0f) {
 // The whole step with its recurrence. The derivative of the spike is psi, as in the backward pass.
 TEST_P(Adjoints, StepOfTheState) {
     for (Index n : {1, 31, 67})
-        for (Reset reset : all_resets)
+        for (const auto& rule : all_reset_rules)
             for (Surrogate surrogate : all_surrogates) {
-                SCOPED_TRACE(testing::Message()
-                             << "n " << n << ", reset " << int(reset) << ", surrogate " << int(surrogate));
+                SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule << ", surrogate " << int(surrogate));
                 const Index b = 3, count = b * n;
-                const Neurons net = away_from_threshold(
-                    {.threshold = 0.7f, .reset = reset, .surrogate = surrogate, .sharpness = 2.0f}, b, n);
+                const Neurons net = away_from_threshold({.threshold = 0.7f,
+                                                         .reset = rule.reset,
+                                                         .reset_delay = rule.delay,
+                                                         .surrogate = surrogate,
+                                                         .sharpness = 2.0f},
+                                                        b, n);
                 const Floats input = random_floats(count, 1), i = random_floats(count, 2),
                              x_i = random_floats(count, 3), x_u = uniform_floats(count, 4, -0.4, 0.4),
                              x_input = random_floats(count, 5), y_i = random_floats(count, 6),
@@ -99,10 +102,11 @@ TEST_P(Adjoints, StepOfTheState) {
 // The step is linear in alpha, and in beta.
 TEST_P(Adjoints, TimeConstants) {
     for (Index n : {1, 31, 67})
-        for (Reset reset : all_resets) {
-            SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << int(reset));
+        for (const auto& rule : all_reset_rules) {
+            SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule);
             const Index b = 3, count = b * n;
-            const Neurons net = away_from_threshold({.threshold = 0.7f, .reset = reset}, b, n);
+            const Neurons net =
+                away_from_threshold({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n);
             const Floats input = random_floats(count, 1), zeros(count, 0.0f), i = random_floats(count, 2),
                          y_i = random_floats(count, 3), y_u = random_floats(count, 4),
                          x = uniform_floats(n, 5, -0.2, 0.2);
@@ -131,13 +135,13 @@ TEST_P(Adjoints, TimeConstants) {
 // tangent_input, W and tangent_step against tangent_step_backward, W' and tangent_input_backward.
 TEST_P(Adjoints, StepOfTheTangents) {
     for (Index n : {1, 33, 67})
-        for (Reset reset : all_resets)
+        for (const auto& rule : all_reset_rules)
             for (JacobianReset jacobian : {JacobianReset::detached, JacobianReset::ignored})
                 for (bool has_current : {false, true}) {
-                    SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << int(reset) << ", Jacobian "
-                                                    << int(jacobian) << ", current " << has_current);
+                    SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule << ", Jacobian " << int(jacobian)
+                                                    << ", current " << has_current);
                     const Index b = 3, k = 5, rows = b * k, count = rows * n;
-                    Neurons net({.threshold = 0.7f, .reset = reset}, b, n);
+                    Neurons net({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n);
                     if (!has_current) net.alpha.assign(net.alpha.size(), 0.0f);
                     const Floats w_host = random_floats(n * n, 9, 1.0 / std::sqrt(double(n)));
                     const BasisShape shape{b, k, n, has_current};
@@ -155,8 +159,8 @@ TEST_P(Adjoints, StepOfTheTangents) {
                     backend.tangent_step_backward(net.model, jacobian, constants, shape, u_.data(), a.data(), g.data(),
                                                   nullptr);
                     const Buffer<float> back = times(rows, n, g, w);
-                    backend.tangent_input_backward(net.model, constants, shape, u_.data(), q.data(), back.data(),
-                                                   g.data(), a.data(), e.data());
+                    backend.tangent_input_backward(net.model, jacobian, constants, shape, u_.data(), q.data(),
+                                                   back.data(), g.data(), a.data(), e.data());
                     const Floats jx = p.to_host();
                     expect_equal_products(dot(jx, y), dot(x, a.to_host()), norm(jx) * norm(y));
                 }

@@ -19,10 +19,10 @@ TEST(RaggedShapes, FewCoverEveryPair) {
 template <class Test>
 void for_every_reset(Test&& test) {
     for (const Shape& shape : ragged_shapes())
-        for (Reset reset : all_resets) {
+        for (const auto& rule : all_reset_rules) {
             if (shape.k != 7) continue;
-            SCOPED_TRACE(testing::Message() << shape << ", reset " << int(reset));
-            test(shape, Neurons({.threshold = 0.7f, .reset = reset}, shape.b, shape.n));
+            SCOPED_TRACE(testing::Message() << shape << ", reset " << rule);
+            test(shape, Neurons({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, shape.b, shape.n));
         }
 }
 
@@ -35,11 +35,8 @@ TEST_P(NeuronOperations, OneStep) {
         for (Index at = 0; at < count; ++at) {
             const Index j = at % shape.n;
             i_next[at] = double(net.alpha[j]) * i[at] + input[at] + recurrent[at] + net.bias[j];
-            const double v = net.beta[j] * double(net.u[at]) + (1.0 - net.beta[j]) * i_next[at];
-            if (net.model.reset == Reset::zero) u_next[at] = net.u[at] > net.model.threshold ? 0.0 : v;
-            if (net.model.reset == Reset::subtract)
-                u_next[at] = net.u[at] > net.model.threshold ? v - net.model.threshold : v;
-            if (net.model.reset == Reset::none) u_next[at] = v;
+            const double v = net.beta[j] * net.leaking(at) + (1.0 - net.beta[j]) * i_next[at];
+            u_next[at] = net.model.reset_delay == 0 ? v : net.after_reset(at, v);
         }
         const Constants constants(backend, net);
         const Buffer<float> input_(backend, input), recurrent_(backend, recurrent), i_(backend, i), u_(backend, net.u);
@@ -92,10 +89,10 @@ TEST_P(NeuronOperations, OneStepBackward) {
         Doubles g(count), di_before(count), du_before(count);
         for (Index at = 0; at < count; ++at) {
             const Index j = at % shape.n;
-            const double dv = du[at] * net.reset_factor(at);
+            const double c = net.reset_factor(at), dv = net.f(c) * du[at];
             g[at] = di[at] + (1.0 - net.beta[j]) * dv;
             di_before[at] = net.alpha[j] * g[at];
-            du_before[at] = net.beta[j] * dv;
+            du_before[at] = net.beta[j] * net.q(c) * dv;
         }
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u);
@@ -159,9 +156,9 @@ TEST_P(NeuronOperations, GradientsOfTheTimeConstants) {
         Doubles d_alpha = widened(alpha), d_beta = widened(beta);
         for (Index at = 0; at < count; ++at) {
             const Index j = at % shape.n;
-            const double dv = du[at] * net.reset_factor(at), g = di[at] + (1.0 - net.beta[j]) * dv;
+            const double dv = net.f(net.reset_factor(at)) * du[at], g = di[at] + (1.0 - net.beta[j]) * dv;
             d_alpha[j] += g * i_before[at];
-            d_beta[j] += dv * (double(net.u[at]) - i_now[at]);
+            d_beta[j] += dv * (net.leaking(at) - i_now[at]);
         }
         const Constants constants(backend, net);
         const Buffer<float> i_before_(backend, i_before), i_now_(backend, i_now), u_(backend, net.u);

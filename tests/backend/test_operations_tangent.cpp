@@ -36,12 +36,12 @@ struct TangentCase {
 template <class Test>
 void for_every_map(Test&& test) {
     for (const Shape& shape : ragged_shapes())
-        for (Reset reset : all_resets)
+        for (const auto& rule : all_reset_rules)
             for (bool has_current : {false, true})
                 for (JacobianReset jacobian : {JacobianReset::detached, JacobianReset::ignored}) {
-                    SCOPED_TRACE(testing::Message() << shape << ", reset " << int(reset) << ", current " << has_current
+                    SCOPED_TRACE(testing::Message() << shape << ", reset " << rule << ", current " << has_current
                                                     << ", Jacobian " << int(jacobian));
-                    Neurons net({.threshold = 0.7f, .reset = reset}, shape.b, shape.n);
+                    Neurons net({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, shape.b, shape.n);
                     if (!has_current) net.alpha.assign(net.alpha.size(), 0.0f);
                     test(shape, net, has_current, jacobian);
                 }
@@ -79,8 +79,8 @@ TEST_P(TangentOperations, OneStep) {
         for (Index at = 0; at < q.count(); ++at) {
             const Index j = at % shape.n;
             current[at] = net.alpha[j] * q.current_at(at) + wx[at];
-            membrane[at] = factor(net, jacobian, neuron_of(shape, at)) *
-                           (double(net.beta[j]) * q.membrane_at(at) + (1.0 - net.beta[j]) * current[at]);
+            const double c = factor(net, jacobian, neuron_of(shape, at));
+            membrane[at] = net.f(c) * (net.beta[j] * net.q(c) * q.membrane_at(at) + (1.0 - net.beta[j]) * current[at]);
         }
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u), wx_(backend, wx);
@@ -103,10 +103,11 @@ TEST_P(TangentOperations, OneStepBackward) {
         for (Index at = 0; at < a.count(); ++at) {
             const Index j = at % shape.n;
             current[at] = a.current_at(at);
-            membrane[at] = factor(net, jacobian, neuron_of(shape, at)) * a.membrane_at(at);
+            const double c = factor(net, jacobian, neuron_of(shape, at));
+            membrane[at] = net.f(c) * a.membrane_at(at);
             g[at] = current[at] + (1.0 - net.beta[j]) * membrane[at];
             d_alpha[j] += g[at] * q.current_at(at);
-            d_beta[j] += membrane[at] * (q.membrane_at(at) - (net.alpha[j] * q.current_at(at) + wx[at]));
+            d_beta[j] += membrane[at] * (net.q(c) * q.membrane_at(at) - (net.alpha[j] * q.current_at(at) + wx[at]));
         }
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u), wx_(backend, wx);
@@ -131,7 +132,8 @@ TEST_P(TangentOperations, InputBackward) {
             for (bool has_current : {false, true}) {
                 SCOPED_TRACE(testing::Message()
                              << shape << ", surrogate " << int(surrogate) << ", current " << has_current);
-                const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, shape.b, shape.n);
+                const Neurons net({.threshold = 0.7f, .reset_delay = 0, .surrogate = surrogate, .sharpness = 3.0f},
+                                  shape.b, shape.n);
                 TangentCase a(backend, shape, has_current, 91), q(backend, shape, has_current, 93);
                 const Floats back = random_floats(a.count(), 94), g = random_floats(a.count(), 95),
                              e = random_floats(shape.b * shape.n, 96);
@@ -139,14 +141,15 @@ TEST_P(TangentOperations, InputBackward) {
                 for (Index at = 0; at < a.count(); ++at) {
                     const Index j = at % shape.n, neuron = neuron_of(shape, at);
                     current[at] = double(net.alpha[j]) * g[at];
-                    membrane[at] = double(net.beta[j]) * a.membrane_at(at) + net.psi(neuron) * back[at];
+                    membrane[at] =
+                        net.beta[j] * net.reset_factor(neuron) * a.membrane_at(at) + net.psi(neuron) * back[at];
                     extra[neuron] += net.slope(neuron) * back[at] * q.membrane_at(at);
                 }
                 const Constants constants(backend, net);
                 const Buffer<float> u_(backend, net.u), back_(backend, back), g_(backend, g);
                 Buffer<float> e_(backend, e);
-                backend.tangent_input_backward(net.model, constants, a.shape, u_.data(), q.q_.data(), back_.data(),
-                                               g_.data(), a.q_.data(), e_.data());
+                backend.tangent_input_backward(net.model, JacobianReset::detached, constants, a.shape, u_.data(),
+                                               q.q_.data(), back_.data(), g_.data(), a.q_.data(), e_.data());
                 EXPECT_TRUE(close_to(a.q_.to_host(), a.joined(current, membrane), 1e-6));
                 EXPECT_TRUE(close_to(e_.to_host(), extra, 1e-5));
             }
@@ -162,8 +165,8 @@ TEST_P(TangentOperations, SurrogateSlopesDoNotOverflow) {
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u), ones(backend, Floats(10, 1.0f));
         Buffer<float> membrane(backend, 10), e(backend, 10);
-        backend.tangent_input_backward(net.model, constants, {1, 1, 10, false}, u_.data(), ones.data(), ones.data(),
-                                       ones.data(), membrane.data(), e.data());
+        backend.tangent_input_backward(net.model, JacobianReset::detached, constants, {1, 1, 10, false}, u_.data(),
+                                       ones.data(), ones.data(), ones.data(), membrane.data(), e.data());
         EXPECT_TRUE(close_to(e.to_host(), expected, 1e-5)) << "surrogate " << int(surrogate);
     }
 }

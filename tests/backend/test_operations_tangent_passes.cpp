@@ -11,31 +11,33 @@ struct PassCase {
     Index steps, qr_interval, b, k, N;
     bool has_current;
     Surrogate surrogate = Surrogate::fast_sigmoid;
-    Reset reset = Reset::zero;
+    ResetRule rule{Reset::zero, 1};
     JacobianReset jacobian = JacobianReset::detached;
 };
 
 std::ostream& operator<<(std::ostream& out, const PassCase& c) {
     return out << "steps " << c.steps << ", QR every " << c.qr_interval << ", b " << c.b << ", k " << c.k << ", N "
-               << c.N << ", current " << c.has_current << ", surrogate " << int(c.surrogate) << ", reset "
-               << int(c.reset) << ", Jacobian " << int(c.jacobian);
+               << c.N << ", current " << c.has_current << ", surrogate " << int(c.surrogate) << ", " << c.rule
+               << ", Jacobian " << int(c.jacobian);
 }
 
 // Neurons and vectors around the tiles of 8, from one vector to as many as there are states, every surrogate and reset.
 std::vector<PassCase> pass_cases() {
     using S = Surrogate;
     using J = JacobianReset;
-    return {{4, 1, 1, 1, 1, true, S::fast_sigmoid, Reset::none, J::ignored},
-            {6, 2, 3, 2, 5, true, S::arctan, Reset::zero, J::detached},
-            {4, 1, 2, 7, 8, true, S::sigmoid, Reset::subtract, J::detached},
-            {3, 1, 2, 8, 9, true, S::gaussian, Reset::zero, J::ignored},
-            {5, 5, 1, 9, 31, true, S::triangle, Reset::none, J::detached},
-            {4, 2, 2, 17, 33, true, S::fast_sigmoid, Reset::zero, J::detached},
-            {3, 1, 2, 5, 5, false, S::sigmoid, Reset::none, J::ignored},
-            {5, 5, 2, 3, 16, false, S::arctan, Reset::subtract, J::detached},
-            {4, 2, 1, 14, 7, true, S::fast_sigmoid, Reset::zero, J::ignored},
-            {2, 1, 1, 33, 33, false, S::gaussian, Reset::none, J::detached},
-            {2, 1, 1, 64, 40, true, S::fast_sigmoid, Reset::zero, J::ignored}};
+    return {{4, 1, 1, 1, 1, true, S::fast_sigmoid, {Reset::none, 1}, J::ignored},
+            {6, 2, 3, 2, 5, true, S::arctan, {Reset::zero, 1}, J::detached},
+            {4, 1, 2, 7, 8, true, S::sigmoid, {Reset::subtract, 0}, J::detached},
+            {3, 1, 2, 8, 9, true, S::gaussian, {Reset::zero, 0}, J::ignored},
+            {5, 5, 1, 9, 31, true, S::triangle, {Reset::none, 1}, J::detached},
+            {4, 2, 2, 17, 33, true, S::fast_sigmoid, {Reset::zero, 1}, J::detached},
+            {3, 1, 2, 12, 33, true, S::fast_sigmoid, {Reset::zero, 0}, J::detached},
+            {4, 2, 2, 4, 16, false, S::arctan, {Reset::zero, 0}, J::detached},
+            {3, 1, 2, 5, 5, false, S::sigmoid, {Reset::none, 1}, J::ignored},
+            {5, 5, 2, 3, 16, false, S::arctan, {Reset::subtract, 1}, J::detached},
+            {4, 2, 1, 14, 7, true, S::fast_sigmoid, {Reset::zero, 1}, J::ignored},
+            {2, 1, 1, 33, 33, false, S::gaussian, {Reset::none, 1}, J::detached},
+            {2, 1, 1, 64, 40, true, S::fast_sigmoid, {Reset::zero, 1}, J::ignored}};
 }
 
 // A network and bases of one case. The beta of every neuron is well above 0, so that no direction is lost.
@@ -46,8 +48,12 @@ struct Problem {
 
     explicit Problem(const PassCase& c_, std::uint64_t seed = 1)
         : c(c_),
-          net({.threshold = 1.0f, .reset = c.reset, .surrogate = c.surrogate, .sharpness = 0.3f}, c.steps * c.b, c.N,
-              seed),
+          net({.threshold = 1.0f,
+               .reset = c.rule.reset,
+               .reset_delay = c.rule.delay,
+               .surrogate = c.surrogate,
+               .sharpness = 0.3f},
+              c.steps * c.b, c.N, seed),
           w(random_floats(c.N * c.N, seed + 10, 1.5 / std::sqrt(static_cast<double>(c.N)))),
           q(random_floats(shape().size(), seed + 11)) {
         net.beta = uniform_floats(c.N, seed + 2, 0.3, 0.9);
@@ -224,7 +230,7 @@ TEST_P(TangentPasses, Forward) {
 
 // The numbers of steps before the call are in the findings, and in the names of recorded work.
 TEST_P(TangentPasses, CallsAfterTheFirstSteps) {
-    PassCase c{4, 2, 2, 3, 8, true, Surrogate::fast_sigmoid, Reset::none};
+    PassCase c{4, 2, 2, 3, 8, true, Surrogate::fast_sigmoid, {Reset::none, 1}};
     Problem p(c);
     std::fill_n(p.vector(1, 2), p.shape().D(), 0.0f);
     const OnBackend on(backend, p);
@@ -271,7 +277,7 @@ TEST_P(TangentPasses, Backward) {
 // reports the doubt.
 TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
     for (bool has_current : {true, false}) {
-        const PassCase c{2, 1, 2, 5, 12, has_current, Surrogate::fast_sigmoid, Reset::none};
+        const PassCase c{2, 1, 2, 5, 12, has_current, Surrogate::fast_sigmoid, {Reset::none, 1}};
         Problem p(c);
         for (Index j = 1; j < c.k; ++j)  // sequence 1: vectors closer and closer to the first
             for (Index i = 0; i < p.shape().D(); ++i)
@@ -338,7 +344,7 @@ TEST_P(TangentPasses, FailuresNameStepAndColumn) {
     for (bool has_current : {true, false})
         for (Index interval : {1, 3}) {
             SCOPED_TRACE(testing::Message() << "current " << has_current << ", QR every " << interval);
-            const PassCase c{6, interval, 3, 4, 10, has_current, Surrogate::triangle, Reset::none};
+            const PassCase c{6, interval, 3, 4, 10, has_current, Surrogate::triangle, {Reset::none, 1}};
             {
                 Problem p(c);  // a zero vector
                 std::fill_n(p.vector(1, 2), p.shape().D(), 0.0f);
@@ -357,7 +363,7 @@ TEST_P(TangentPasses, FailuresNameStepAndColumn) {
         }
     // Far above threshold at step 3 (of 0..5), the triangle is 0 and every membrane is reset, so all tangents
     // vanish.
-    PassCase c{6, 2, 2, 3, 9, false, Surrogate::triangle, Reset::zero};
+    PassCase c{6, 2, 2, 3, 9, false, Surrogate::triangle, {Reset::zero, 1}};
     Problem p(c);
     for (float& u : p.net.u) u = std::min(u, 0.9f);
     std::fill_n(p.net.u.begin() + (3 * c.b + 1) * c.N, c.N, 40.0f);
@@ -368,7 +374,7 @@ TEST_P(TangentPasses, FailuresNameStepAndColumn) {
 TEST_P(TangentPasses, TakeTheAuthorsSetting) {
     for (bool has_current : {true, false}) {
         const PassCase c{
-            2, 1, 1, 50, 64, has_current, Surrogate::fast_sigmoid, Reset::subtract, JacobianReset::ignored};
+            2, 1, 1, 50, 64, has_current, Surrogate::fast_sigmoid, {Reset::subtract, 1}, JacobianReset::ignored};
         const Problem p(c);
         const OnBackend on(backend, p);
         const auto passes = whole(p);

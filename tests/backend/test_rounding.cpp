@@ -85,8 +85,8 @@ void expect_same_on_every_shard(Operation&& operation) {
 }
 
 TEST_P(Rounding, StateStepOfAnyShard) {
-    for (Reset reset : all_resets) {
-        const Neurons net({.threshold = 0.7f, .reset = reset}, b, n);
+    for (const auto& rule : all_reset_rules) {
+        const Neurons net({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n);
         const Floats input = random_floats(b * n, 1), recurrent = random_floats(b * n, 2), i = random_floats(b * n, 3);
         const auto step = [&](BlockRange sequences, BlockRange neurons) {
             const Neurons mine = shard(net, sequences, neurons);
@@ -124,8 +124,8 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
                                  nullptr, du.data());
             const BasisShape shape{rows, k, columns, false};
             backend.tangent_input(mine.model, shape, u_.data(), q_.data(), x.data());
-            backend.tangent_input_backward(mine.model, constants, shape, u_.data(), q_.data(), k_back_.data(),
-                                           q_.data(), a.data(), e.data());
+            backend.tangent_input_backward(mine.model, JacobianReset::detached, constants, shape, u_.data(), q_.data(),
+                                           k_back_.data(), q_.data(), a.data(), e.data());
             return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
         };
         expect_same_on_every_shard(operations);

@@ -39,11 +39,11 @@ void for_every_case(NeuronModel model, Index steps, Change&& change, Test&& test
     for (const Index N : {1, 33, 67})
         for (const Index b : {1, 7})
             for (const Index M : {2, 9})
-                for (const Reset reset : all_resets)
+                for (const auto& rule : all_reset_rules)
                     for (const Readout readout : {Readout::membrane, Readout::spikes}) {
-                        SCOPED_TRACE(testing::Message() << "N " << N << ", b " << b << ", M " << M << ", reset "
-                                                        << int(reset) << ", readout " << int(readout));
-                        model.reset = reset;
+                        SCOPED_TRACE(testing::Message() << "N " << N << ", b " << b << ", M " << M << ", reset " << rule
+                                                        << ", readout " << int(readout));
+                        model.reset = rule.reset, model.reset_delay = rule.delay;
                         StateCase c({steps, b, N, M, 3}, model);
                         c.readout = readout, c.has_extra = true;
                         change(c);

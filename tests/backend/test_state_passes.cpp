@@ -33,7 +33,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, StatePassesTest, testing::ValuesIn(available_
 
 struct PassCase {
     Index steps, b, N, M;
-    Reset reset;
+    ResetRule rule;
     float threshold;
     int input;  // of the backward pass
 };
@@ -46,14 +46,16 @@ std::vector<PassCase> all_pass_cases() {
         for (Index b : {0, 1, 3, 6, 7, 13})
             for (Index N : {1, 31, 32, 33, 67})
                 for (Index M : {2, 9})
-                    for (Reset reset : all_resets)
+                    for (const auto& rule : all_reset_rules)
                         for (float threshold : {0.3f, 2.5f})
-                            for (int input : {0, 1, 2, 3}) cases.push_back({steps, b, N, M, reset, threshold, input});
+                            for (int input : {0, 1, 2, 3}) cases.push_back({steps, b, N, M, rule, threshold, input});
     return cases;
 }
 
 Factors factors_of(const PassCase& c) {
-    return {c.steps, c.b, c.N, c.M, static_cast<long long>(c.reset), std::lround(10.0f * c.threshold), c.input};
+    return {
+        c.steps, c.b, c.N, c.M, static_cast<long long>(c.rule.reset), c.rule.delay, std::lround(10.0f * c.threshold),
+        c.input};
 }
 
 TEST(PassCases, FewCoverEveryPair) {
@@ -65,7 +67,8 @@ TEST(PassCases, FewCoverEveryPair) {
 float limit_for(Index N) { return 0.9f * std::sqrt(2.0f * static_cast<float>(N)); }
 
 StateCase state_case(const PassCase& c) {
-    StateCase made({c.steps, c.b, c.N, c.M, 3}, {.threshold = c.threshold, .reset = c.reset, .sharpness = 2.0f});
+    StateCase made({c.steps, c.b, c.N, c.M, 3},
+                   {.threshold = c.threshold, .reset = c.rule.reset, .reset_delay = c.rule.delay, .sharpness = 2.0f});
     const bool has_dz[] = {true, true, false, false}, extra[] = {false, true, true, true},
                squares[] = {true, true, false, false}, cap[] = {false, true, true, false};
     made.has_dz = has_dz[c.input], made.has_extra = extra[c.input], made.squares = squares[c.input];
@@ -82,7 +85,7 @@ TEST_P(StatePassesTest, AreTheLoop) {
 #endif
     for (const PassCase& c : cases) {
         SCOPED_TRACE(testing::Message() << "steps " << c.steps << ", b " << c.b << ", N " << c.N << ", M " << c.M
-                                        << ", reset " << int(c.reset) << ", threshold " << c.threshold << ", input "
+                                        << ", reset " << c.rule << ", threshold " << c.threshold << ", input "
                                         << c.input);
         expect_as_the_loop(state_case(c), 4e-6);
         if (HasFailure()) return;

@@ -96,7 +96,7 @@ inline std::vector<float> formula_values(int salt, const ParameterLayout& layout
 
 inline HostNetwork example_network(NetworkShape shape, const ProcessGrid& grid, int salt = 1) {
     HostNetwork network;
-    network.model = {{0.75f, Reset::subtract, Surrogate::triangle, 3.5f}, Readout::spikes};
+    network.model = {{0.75f, Reset::subtract, 0, Surrogate::triangle, 3.5f}, Readout::spikes};
     network.layout = ParameterLayout(shape, grid.shape().neuron_shards, grid.neuron_shard());
     network.values = formula_values(salt, network.layout);
     return network;
@@ -108,6 +108,7 @@ inline void expect_equal(const HostNetwork& a, const HostNetwork& b) {
     EXPECT_EQ(a.model.neuron.threshold, b.model.neuron.threshold);
     EXPECT_EQ(a.model.neuron.sharpness, b.model.neuron.sharpness);
     EXPECT_EQ(a.model.neuron.reset, b.model.neuron.reset);
+    EXPECT_EQ(a.model.neuron.reset_delay, b.model.neuron.reset_delay);
     EXPECT_EQ(a.model.neuron.surrogate, b.model.neuron.surrogate);
     EXPECT_EQ(a.model.readout, b.model.readout);
 }

@@ -166,12 +166,13 @@ std::vector<KindCase> all_kinds() {
     std::vector<KindCase> cases;
     std::uint64_t count = 0;
     for (const auto surrogate : reference::all_surrogates)
-        for (const auto reset : reference::all_resets)
+        for (const auto& rule : reference::all_reset_rules)
             for (const auto jacobian_reset : {JacobianReset::detached, JacobianReset::ignored})
                 for (const Index interval : {1, 3}) {
                     reference::Example example{.neurons = 7, .steps = 13, .batch = 3, .exponents = 3};
                     example.surrogate = surrogate;
-                    example.reset = reset;
+                    example.reset = rule.reset;
+                    example.reset_delay = rule.delay;
                     example.seed = 1000 * ++count;
                     example.has_current = count % 3 != 0;
                     example.initial_state = count % 4 < 2;
@@ -187,6 +188,7 @@ Factors factors_of(const KindCase& c) {
     const auto& spectrum = c.choice.spectrum;
     return {static_cast<long long>(c.example.surrogate),
             static_cast<long long>(c.example.reset),
+            c.example.reset_delay,
             static_cast<long long>(spectrum.jacobian_reset),
             spectrum.qr_interval,
             spectrum.warmup,
@@ -208,8 +210,8 @@ TEST(FlossingReference, EveryKindOfNetwork) {
         std::vector<Way> ways;  // of this network
         for (; at < cases.size() && cases[at].example.seed == example.seed; ++at)
             ways.push_back(all_ways()[cases[at].way]);
-        SCOPED_TRACE(testing::Message() << reference::name_of(example.surrogate) << " "
-                                        << reference::name_of(example.reset) << " interval "
+        const reference::ResetRule rule{example.reset, example.reset_delay};
+        SCOPED_TRACE(testing::Message() << reference::name_of(example.surrogate) << " " << rule << " interval "
                                         << choice.spectrum.qr_interval << " seed " << example.seed);
         expect_as_reference(clear_case(example, &choice.spectrum), choice, 2e-4, ways);
     }

@@ -39,10 +39,11 @@ void expect_on_every_grid(const Case& c, FlossChoice choice) {
 
 TEST(FlossingGrids, EveryKindOfNetwork) {
     std::uint64_t count = 0;
-    for (const auto reset : reference::all_resets)
+    for (const auto& rule : reference::all_reset_rules)
         for (const auto jacobian_reset : {Reset::detached, Reset::ignored}) {
             reference::Example example{.neurons = 7, .steps = 10, .batch = 7, .exponents = 3};
-            example.reset = reset;
+            example.reset = rule.reset;
+            example.reset_delay = rule.delay;
             example.seed = 1000 * ++count;
             example.has_current = count % 3 != 0;
             example.initial_state = count % 2 == 0;
@@ -152,7 +153,7 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                                                   g.data(), nullptr);
                     recurrence.apply_transposed(network[Parameter::w_rec], b * k, g.data(), wx.data());
                     // The basis enters only e, which is not checked here.
-                    backend.tangent_input_backward(model, network.neurons(), shape, state.membrane(t), q.data(),
+                    backend.tangent_input_backward(model, reset, network.neurons(), shape, state.membrane(t), q.data(),
                                                    wx.data(), g.data(), a.data(), e.data());
                 }
                 const auto dot = [](const std::vector<float>& left, const std::vector<float>& right) {

@@ -77,13 +77,14 @@ INSTANTIATE_TEST_SUITE_P(Cases, StatePassGolden, testing::ValuesIn(golden_names(
 TEST(StatePassReference, EveryKindOfNetwork) {
     std::uint64_t count = 0;
     for (const auto surrogate : reference::all_surrogates)
-        for (const auto reset : reference::all_resets)
+        for (const auto& rule : reference::all_reset_rules)
             for (const auto readout : reference::all_readouts)
                 for (const auto loss :
                      {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
                     reference::Example example{.neurons = 7, .inputs = 3, .outputs = 2, .steps = 11, .batch = 3};
                     example.surrogate = surrogate;
-                    example.reset = reset;
+                    example.reset = rule.reset;
+                    example.reset_delay = rule.delay;
                     example.readout = readout;
                     example.loss = loss;
                     example.seed = 1000 * ++count;
@@ -91,8 +92,8 @@ TEST(StatePassReference, EveryKindOfNetwork) {
                     example.initial_state = count % 4 < 2;
                     // Not 1: the kink of the triangle would be at u = 0, where every membrane starts.
                     example.sharpness = count % 5 == 0 ? 5.0 : 0.8;
-                    SCOPED_TRACE(testing::Message() << reference::name_of(surrogate) << " " << reference::name_of(reset)
-                                                    << " " << reference::name_of(readout) << " " << count);
+                    SCOPED_TRACE(testing::Message() << reference::name_of(surrogate) << " " << rule << " "
+                                                    << reference::name_of(readout) << " " << count);
                     expect_as_reference(clear_case(example));
                 }
 }
@@ -100,8 +101,9 @@ TEST(StatePassReference, EveryKindOfNetwork) {
 // Few spikes, more neurons than one word of bits, more sequences than a thread processes together: the whole passes
 // then sum by spikes.
 TEST(StatePassReference, FewSpikes) {
-    for (const auto reset : reference::all_resets) {
-        reference::Example example{.neurons = 41, .steps = 9, .batch = 15, .reset = reset, .seed = 4000};
+    for (const auto& rule : reference::all_reset_rules) {
+        reference::Example example{
+            .neurons = 41, .steps = 9, .batch = 15, .reset = rule.reset, .reset_delay = rule.delay, .seed = 4000};
         reference::Network net = reference::random_network(example);
         net.threshold = 2.5;
         const reference::Sequences seq = reference::random_sequences(example);

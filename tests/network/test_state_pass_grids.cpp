@@ -53,10 +53,11 @@ void expect_on_every_grid(const Case& c, double limit = 0.0) {
 // 7 neurons and 7 sequences are not divisible by 2, 4 or 6.
 TEST(StatePassGrids, EveryKindOfNetwork) {
     std::uint64_t seed = 0;
-    for (const auto reset : reference::all_resets)
+    for (const auto& rule : reference::all_reset_rules)
         for (const auto readout : reference::all_readouts) {
             reference::Example example{.neurons = 7, .inputs = 3, .outputs = 2, .steps = 9, .batch = 7};
-            example.reset = reset;
+            example.reset = rule.reset;
+            example.reset_delay = rule.delay;
             example.readout = readout;
             example.loss =
                 seed % 2000 ? reference::LossKind::softmax_cross_entropy : reference::LossKind::binary_cross_entropy;

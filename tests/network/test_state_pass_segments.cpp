@@ -184,9 +184,14 @@ TEST(StatePassSegments, TakeLessMemory) {
 // first segment is held after the backward pass, and with every reset.
 TEST(StatePassSegments, FindWhatIsNotFinite) {
     if (!first_rank()) return;
-    for (const auto reset : reference::all_resets) {
-        const Case c =
-            clear_case({.neurons = 3, .inputs = 1, .steps = 16, .reset = reset, .initial_state = true, .seed = 8});
+    for (const auto& rule : reference::all_reset_rules) {
+        const Case c = clear_case({.neurons = 3,
+                                   .inputs = 1,
+                                   .steps = 16,
+                                   .reset = rule.reset,
+                                   .reset_delay = rule.delay,
+                                   .initial_state = true,
+                                   .seed = 8});
         for (const double infinity :
              {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()}) {
             Case early = c, late = c;

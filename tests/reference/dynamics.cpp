@@ -26,6 +26,9 @@ double after_reset(const Network& net, double v, double s) {
     return v;
 }
 
+// The membrane that beta multiplies.
+double leaking(const Network& net, double u, double s) { return net.reset_delay == 0 ? after_reset(net, u, s) : u; }
+
 }  // namespace
 
 Trajectory forward(const Network& net, const Sequences& seq, const ForwardOptions& options) {
@@ -56,8 +59,8 @@ Trajectory forward(const Network& net, const Sequences& seq, const ForwardOption
                 i_next[n] = net.alpha[n] * i[n] + net.bias[n];
                 for (Index m = 0; m < M; ++m) i_next[n] += net.w_in[n * M + m] * x[m];
                 for (Index j = 0; j < N; ++j) i_next[n] += net.w_rec[n * N + j] * s[j];
-                const double v = net.beta[n] * u[n] + (1.0 - net.beta[n]) * i_next[n];
-                u_next[n] = after_reset(net, v, s_reset[n]);
+                u_next[n] = net.beta[n] * leaking(net, u[n], s_reset[n]) + (1.0 - net.beta[n]) * i_next[n];
+                if (net.reset_delay == 1) u_next[n] = after_reset(net, u_next[n], s_reset[n]);
             }
             spike_row(net, options, tr.row(t + 1, b), tr);
             const double* z = net.readout == Readout::membrane ? u_next : &tr.spikes[tr.row(t + 1, b)];
@@ -137,18 +140,20 @@ Gradients backward(const Network& net, const Sequences& seq, const Trajectory& t
 
             // The neurons.
             for (Index n = 0; n < N; ++n) {
-                dv[n] = net.reset == Reset::zero ? du[n] * (1.0 - s_reset_before[n]) : du[n];
+                const double c = net.reset == Reset::zero ? 1.0 - s_reset_before[n] : 1.0;
+                dv[n] = net.reset_delay == 1 ? c * du[n] : du[n];
                 g[n] = di[n] + (1.0 - net.beta[n]) * dv[n];
                 for (Index m = 0; m < M; ++m) d.w_in[n * M + m] += g[n] * x_before[m];
                 for (Index j = 0; j < N; ++j) d.w_rec[n * N + j] += g[n] * s_before[j];
                 d.bias[n] += g[n];
                 d.alpha[n] += g[n] * i_before[n];
-                d.beta[n] += dv[n] * (u_before[n] - i[n]);
+                d.beta[n] += dv[n] * (leaking(net, u_before[n], s_reset_before[n]) - i[n]);
+                du[n] = net.beta[n] * (net.reset_delay == 0 ? c * dv[n] : dv[n]);
             }
             for (Index n = 0; n < N; ++n) {
                 double back = 0.0;  // W_rec' g
                 for (Index j = 0; j < N; ++j) back += net.w_rec[j * N + n] * g[j];
-                du[n] = net.beta[n] * dv[n] + psi_of(u_before[n]) * back;
+                du[n] += psi_of(u_before[n]) * back;
                 di[n] = net.alpha[n] * g[n];
             }
         }

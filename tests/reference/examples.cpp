@@ -49,6 +49,7 @@ Network random_network(const Example& example) {
     net.inputs = M;
     net.outputs = O;
     net.reset = example.reset;
+    net.reset_delay = example.reset_delay;
     net.surrogate = example.surrogate;
     net.readout = example.readout;
     net.sharpness = example.sharpness;

@@ -8,6 +8,7 @@ namespace spikefloss::reference {
 struct Example {
     Index neurons = 5, inputs = 3, outputs = 2, steps = 12, batch = 2, exponents = 3;
     Reset reset = Reset::zero;
+    int reset_delay = 1;
     Surrogate surrogate = Surrogate::fast_sigmoid;
     Readout readout = Readout::membrane;
     LossKind loss = LossKind::binary_cross_entropy;

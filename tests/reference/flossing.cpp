@@ -31,7 +31,8 @@ void tangent_step_backward(const Network& net, JacobianReset jacobian_reset, con
         for (Index n = 0; n < N; ++n) {
             const double q_i = has_current ? q[n * k + j] : 0.0;
             const double a_i = has_current ? a[n * k + j] : 0.0;
-            a_u[n] = a[(membrane + n) * k + j] * tangent_reset_factor(net, jacobian_reset, reset_spikes[n]);
+            const auto [f, q_factor] = tangent_reset_factors(net, jacobian_reset, reset_spikes[n]);
+            a_u[n] = f * a[(membrane + n) * k + j];
             g[n] = a_i + (1.0 - net.beta[n]) * a_u[n];
             double p_i = net.alpha[n] * q_i;
             for (Index l = 0; l < N; ++l) {
@@ -40,7 +41,8 @@ void tangent_step_backward(const Network& net, JacobianReset jacobian_reset, con
                 p_i += net.w_rec[n * N + l] * through;
             }
             direct.alpha[n] += g[n] * q_i;
-            direct.beta[n] += a_u[n] * (q[(membrane + n) * k + j] - p_i);
+            direct.beta[n] += a_u[n] * (q_factor * q[(membrane + n) * k + j] - p_i);
+            a_u[n] *= q_factor;
         }
         for (Index n = 0; n < N; ++n) {
             double back = 0.0;  // W_rec' G

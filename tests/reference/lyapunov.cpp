@@ -54,8 +54,9 @@ std::vector<double> qr_backward(Index D, Index k, const QR& f, const std::vector
     return ab;
 }
 
-double tangent_reset_factor(const Network& net, JacobianReset jacobian_reset, double reset_spike) {
-    return net.reset == Reset::zero && jacobian_reset == JacobianReset::detached ? 1.0 - reset_spike : 1.0;
+ResetFactors tangent_reset_factors(const Network& net, JacobianReset jacobian_reset, double reset_spike) {
+    const double c = net.reset == Reset::zero && jacobian_reset == JacobianReset::detached ? 1.0 - reset_spike : 1.0;
+    return net.reset_delay == 0 ? ResetFactors{1.0, c} : ResetFactors{c, 1.0};
 }
 
 std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_reset, const double* u,
@@ -65,14 +66,15 @@ std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_rese
     const Index membrane = has_current ? N : 0;  // first row of Q_u
     std::vector<double> p(q.size());
     for (Index n = 0; n < N; ++n) {
-        const double factor = tangent_reset_factor(net, jacobian_reset, reset_spikes[n]);
+        const auto [f, q_factor] = tangent_reset_factors(net, jacobian_reset, reset_spikes[n]);
         for (Index j = 0; j < k; ++j) {
             double p_i = has_current ? net.alpha[n] * q[n * k + j] : 0.0;
             for (Index l = 0; l < N; ++l)
                 p_i += net.w_rec[n * N + l] * psi(net.surrogate, u[l] - net.threshold, net.sharpness) *
                        q[(membrane + l) * k + j];
             if (has_current) p[n * k + j] = p_i;
-            p[(membrane + n) * k + j] = factor * (net.beta[n] * q[(membrane + n) * k + j] + (1.0 - net.beta[n]) * p_i);
+            const double q_u = q_factor * q[(membrane + n) * k + j];
+            p[(membrane + n) * k + j] = f * (net.beta[n] * q_u + (1.0 - net.beta[n]) * p_i);
         }
     }
     return p;

@@ -28,8 +28,11 @@ struct SpectrumOptions {
     JacobianReset jacobian_reset = JacobianReset::detached;
 };
 
-// The factor of a derivative at the reset of neuron n: 1 - s for reset zero, unless ignored.
-double tangent_reset_factor(const Network& net, JacobianReset jacobian_reset, double reset_spike);
+// P_u = f (beta q Q_u + (1-beta) P_i). One of the two is c, 1 - s for reset zero unless ignored: q for reset_delay 0.
+struct ResetFactors {
+    double f, q;
+};
+ResetFactors tangent_reset_factors(const Network& net, JacobianReset jacobian_reset, double reset_spike);
 
 // P = J[t] Q for one sequence: u and reset_spikes are the N values at step t, q is [D, k].
 std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_reset, const double* u,

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <ostream>
 #include <vector>
 
 namespace spikefloss::reference {
@@ -19,6 +20,17 @@ enum class Readout { membrane, spikes };
 enum class LossKind { binary_cross_entropy, softmax_cross_entropy };
 
 inline constexpr std::array all_resets = {Reset::zero, Reset::subtract, Reset::none};
+// What a spike does to the membrane, and after how many steps.
+struct ResetRule {
+    Reset reset;
+    int delay;
+};
+inline constexpr std::array all_reset_rules = {ResetRule{Reset::zero, 1},     ResetRule{Reset::subtract, 1},
+                                               ResetRule{Reset::none, 1},     ResetRule{Reset::zero, 0},
+                                               ResetRule{Reset::subtract, 0}, ResetRule{Reset::none, 0}};
+inline std::ostream& operator<<(std::ostream& out, const ResetRule& rule) {
+    return out << "reset " << static_cast<int>(rule.reset) << " after " << rule.delay;
+}
 inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
                                               Surrogate::gaussian, Surrogate::triangle};
 inline constexpr std::array all_readouts = {Readout::membrane, Readout::spikes};
@@ -64,6 +76,7 @@ struct Network : Parameters {
     Index neurons = 0, inputs = 0, outputs = 0;  // N, M, O
     double threshold = 1.0;                      // theta
     Reset reset = Reset::zero;
+    int reset_delay = 1;
     Surrogate surrogate = Surrogate::fast_sigmoid;
     double sharpness = 5.0;  // g
     Readout readout = Readout::membrane;

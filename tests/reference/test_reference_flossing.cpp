@@ -54,20 +54,20 @@ void check(const Example& example, const SpectrumOptions& options) {
 }
 
 TEST_P(ReferenceFlossing, GradientsAreTheTrueGradientsOfTheSmoothNetwork) {
-    for (Reset reset : all_resets)
+    for (const auto& rule : all_reset_rules)
         for (bool has_current : {true, false})
             for (Index qr_interval : {1, 3})
                 for (JacobianReset jacobian_reset : {JacobianReset::detached, JacobianReset::ignored}) {
                     SCOPED_TRACE(testing::Message()
-                                 << name_of(reset) << ", " << (has_current ? "D = 2N" : "D = N") << ", QR every "
-                                 << qr_interval << ", reset "
-                                 << (jacobian_reset == JacobianReset::ignored ? "ignored" : "detached"));
+                                 << rule << ", " << (has_current ? "D = 2N" : "D = N") << ", QR every " << qr_interval
+                                 << ", reset " << (jacobian_reset == JacobianReset::ignored ? "ignored" : "detached"));
                     Example example;
                     example.neurons = 6;
                     example.steps = 11;  // the last two steps belong to no QR of interval 3
                     example.surrogate = GetParam();
                     example.sharpness = 0.8;
-                    example.reset = reset;
+                    example.reset = rule.reset;
+                    example.reset_delay = rule.delay;
                     example.has_current = has_current;
                     example.initial_state = true;
                     check(example, {.qr_interval = qr_interval, .warmup = 2, .jacobian_reset = jacobian_reset});

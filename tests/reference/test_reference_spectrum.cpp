@@ -72,12 +72,13 @@ TEST(ReferenceQR, AdjointIsTheTrueGradient) {
 // The product of the tangent maps over all steps is the derivative of the last state with respect to the first.
 TEST(ReferenceTangent, IsTheDerivativeOfTheSmoothTrajectory) {
     for (Surrogate surrogate : all_surrogates)
-        for (Reset reset : all_resets)
+        for (const auto& rule : all_reset_rules)
             for (bool has_current : {true, false}) {
                 Example example;
                 example.surrogate = surrogate;
                 example.sharpness = 0.8;
-                example.reset = reset;
+                example.reset = rule.reset;
+                example.reset_delay = rule.delay;
                 example.has_current = has_current;
                 example.initial_state = true;
                 example.batch = 1;
@@ -103,7 +104,7 @@ TEST(ReferenceTangent, IsTheDerivativeOfTheSmoothTrajectory) {
                 std::vector<double> difference = shifted(1e-5), backwards = shifted(-1e-5);
                 for (Index d = 0; d < D; ++d) difference[d] = (difference[d] - backwards[d]) / 2e-5;
                 EXPECT_TRUE(near_in_norm(tangent, difference, 1e-7))
-                    << name_of(surrogate) << " " << name_of(reset) << " D = " << D;
+                    << name_of(surrogate) << " " << rule << " D = " << D;
             }
 }
 
@@ -167,10 +168,11 @@ std::vector<double> step_jacobian(const Network& net, const double* u, const dou
 }
 
 TEST(ReferenceSpectrum, SumsToTheMeanLogDeterminant) {
-    for (Reset reset : all_resets)
+    for (const auto& rule : all_reset_rules)
         for (bool has_current : {true, false}) {
             Example example;
-            example.reset = reset;
+            example.reset = rule.reset;
+            example.reset_delay = rule.delay;
             example.has_current = has_current;
             example.exponents = has_current ? 10 : 5;
             example.steps = 40;
@@ -179,7 +181,7 @@ TEST(ReferenceSpectrum, SumsToTheMeanLogDeterminant) {
             const Trajectory tr = forward(net, seq);
             // A neuron that was reset to zero makes the Jacobian singular unless the reset is left out of it.
             SpectrumOptions options{.qr_interval = 2, .warmup = 4};
-            if (reset == Reset::zero) options.jacobian_reset = JacobianReset::ignored;
+            if (rule.reset == Reset::zero) options.jacobian_reset = JacobianReset::ignored;
             const Spectrum s = spectrum(net, seq, tr, options);
             double expected = 0.0;
             const std::vector<double> ones(net.neurons, 1.0);
@@ -189,7 +191,7 @@ TEST(ReferenceSpectrum, SumsToTheMeanLogDeterminant) {
                         log_abs_det(step_jacobian(net, &tr.membrane[tr.row(t, b)], ones.data()), net.state_size()) /
                         static_cast<double>(36 * seq.batch);
             EXPECT_NEAR(std::accumulate(s.lambda.begin(), s.lambda.end(), 0.0), expected, 1e-11)
-                << name_of(reset) << " D = " << net.state_size();
+                << rule << " D = " << net.state_size();
         }
 }
 

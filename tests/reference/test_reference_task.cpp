@@ -17,17 +17,18 @@ protected:
     // Calls work(example) for every reset, readout, loss and state size.
     template <class Work>
     void for_each_variant(Work&& work) {
-        for (Reset reset : all_resets)
+        for (const auto& rule : all_reset_rules)
             for (Readout readout : all_readouts)
                 for (LossKind loss : {LossKind::binary_cross_entropy, LossKind::softmax_cross_entropy})
                     for (bool has_current : {true, false}) {
                         SCOPED_TRACE(testing::Message()
-                                     << name_of(reset) << ", readout " << name_of(readout) << ", loss "
-                                     << static_cast<int>(loss) << ", " << (has_current ? "D = 2N" : "D = N"));
+                                     << rule << ", readout " << name_of(readout) << ", loss " << static_cast<int>(loss)
+                                     << ", " << (has_current ? "D = 2N" : "D = N"));
                         Example example;
                         example.surrogate = GetParam();
                         example.sharpness = 0.8;
-                        example.reset = reset;
+                        example.reset = rule.reset;
+                        example.reset_delay = rule.delay;
                         example.readout = readout;
                         example.loss = loss;
                         example.has_current = has_current;

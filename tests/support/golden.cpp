@@ -39,6 +39,10 @@ public:
                H5Lexists(file_, (group + "/" + name).c_str(), H5P_DEFAULT) > 0;
     }
 
+    bool has_attribute(const char* group, const char* name) const {
+        return H5Aexists_by_name(file_, group, name, H5P_DEFAULT) > 0;
+    }
+
     // The dataset's values converted to double, and its shape.
     std::vector<double> read(const std::string& name, std::vector<Index>* shape = nullptr) const {
         const std::string what = path_ + ":" + name;
@@ -123,6 +127,8 @@ reference::Network read_network(const File& file) {
     net.threshold = file.number("/network", "threshold");
     net.sharpness = file.number("/network", "sharpness");
     net.reset = choice(reference::all_resets, file.text("/network", "reset"));
+    if (file.has_attribute("/network", "reset_delay"))
+        net.reset_delay = static_cast<int>(file.number("/network", "reset_delay"));
     net.surrogate = choice(reference::all_surrogates, file.text("/network", "surrogate"));
     net.readout = choice(reference::all_readouts, file.text("/network", "readout"));
     reference::check_shapes(net);

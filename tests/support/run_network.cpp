@@ -22,6 +22,7 @@ NeuronModel neuron_model(const reference::Network& net) {
     NeuronModel model;
     model.threshold = static_cast<float>(net.threshold);
     model.sharpness = static_cast<float>(net.sharpness);
+    model.reset_delay = net.reset_delay;
     switch (net.reset) {
         case reference::Reset::zero: model.reset = Reset::zero; break;
         case reference::Reset::subtract: model.reset = Reset::subtract; break;
