@@ -58,6 +58,7 @@ int info(const ProcessGrid& everyone, const InfoCommand& command) {
     const std::string devices = session.devices_text();
     std::string plan;
     if (!config.network.file.empty()) require_readable(config.network.file, session.grid);
+    for (const std::string& path : hdf5_files(config.task)) require_readable(path, session.grid);
     session.grid.agree([&] {
         if (!command.plan.empty() && everyone.rank() == 0)
             plan = plan_of(session, config, grid, there ? session.memory_share() : 0);

@@ -123,6 +123,7 @@ void check_network(const Config& config, const Task& task, const NetworkShape& s
                         config.network.file, shape.inputs, shape.outputs, name_of(config.task.name), task.inputs(),
                         task.outputs()),
             "choose a network file and a task that fit each other");
+    check_lengths(config, task.steps());
     require(!config.train.keep_best || task.dataset_size(Purpose::validation) > 0, Exit::usage,
             fmt::format("train.keep_best = true, but task {} has no validation data", name_of(config.task.name)),
             "hold some back with task.validation, or leave train.keep_best out");

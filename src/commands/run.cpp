@@ -67,6 +67,7 @@ void Run::after(const StepReport& report) {
     const auto now = Clock::now();
     p.seconds += std::chrono::duration<double>(now - last_unit_).count();
     p.flossing_seconds += report.flossing_seconds;
+    data_seconds_ += report.data_seconds;
     last_unit_ = now;
     flossing_in_a_row_ = report.flossing ? flossing_in_a_row_ + 1 : 0;
     MetricsEntry entry{report, p.floss_steps, p.running_accuracy, p.seconds, p.flossing_seconds};
@@ -85,14 +86,16 @@ void Run::after(const StepReport& report) {
     }
     if (last) entry.test = test().test;
     if (evaluates || due(config_.train.report_every, count)) {
-        entry.sequences_per_second =
-            static_cast<double>(sequences_) / std::chrono::duration<double>(now - last_report_).count();
+        const double elapsed = std::chrono::duration<double>(now - last_report_).count();
+        entry.sequences_per_second = static_cast<double>(sequences_) / elapsed;
+        entry.data_seconds_share = data_seconds_ / elapsed;
         grid_.agree([&] {
             if (metrics_) metrics_->write(metrics_line(entry));
             if (events_) events_->add_line(metrics_line(entry));
         });
         display_.report(entry);
         sequences_ = 0;
+        data_seconds_ = 0.0;
         last_report_ = Clock::now();
     }
     if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(&report.norms);

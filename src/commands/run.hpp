@@ -65,7 +65,8 @@ private:
     std::optional<JsonLines> metrics_, diagnostics_;
     std::optional<EventFile> events_;
     Clock::time_point last_report_, last_unit_;
-    Index sequences_ = 0;
+    Index sequences_ = 0;        // since the last record
+    double data_seconds_ = 0.0;  // since then, until batches were there
     std::int64_t flossing_in_a_row_ = 0;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
     std::int64_t saved_best_ = -1;       // progress.best_step of the newest checkpoint

@@ -245,17 +245,21 @@ void check_config(const Config& config) {
     const std::int64_t steps = task_steps({config.task, config.network.dt});
     check_decays(config.network);
     check_train(config);
-    check_flossing(config, steps);
-    const DiagnosticsConfig& d = config.diagnostics;
-    // The adaptive schedule measures with the settings of the diagnostics.
-    const bool measured = d.every > 0 || contains(config.flossing.schedule, FlossingTime::adaptive);
-    if (measured) check_exponents("diagnostics", d.exponents, d.warmup, d.qr_interval, steps, config.network);
+    check_lengths(config, steps);
     if (!is_grid(config.parallel.grid)) {
         contradiction(fmt::format("parallel.grid = \"{}\" is not a process grid", config.parallel.grid),
                       "write PxQ, for example 2x4 for 2 groups of neurons times 4 of sequences, or auto");
     }
     check_comm(config.parallel.backend, config.parallel.comm);
     check_serve(config.serve);
+}
+
+void check_lengths(const Config& config, std::int64_t steps) {
+    check_flossing(config, steps);
+    const DiagnosticsConfig& d = config.diagnostics;
+    // The adaptive schedule measures with the settings of the diagnostics.
+    const bool measured = d.every > 0 || contains(config.flossing.schedule, FlossingTime::adaptive);
+    if (measured) check_exponents("diagnostics", d.exponents, d.warmup, d.qr_interval, steps, config.network);
 }
 
 void check_comm(BackendKind backend, CommKind comm) {

@@ -165,8 +165,8 @@ void add_task(Section s, TaskConfig& c) {
     s.add("test_share", c.test_share, "sequences: share of task.file that is held out for the test, likewise.",
           {0, below(1)});
     s.add("group_by", c.group_by,
-          "sequences: dataset of task.file with a whole number for each sequence, such as extra/speaker; no group is "
-          "divided between training, validation and test.");
+          "sequences: dataset of task.file with a whole number for each sequence, such as extra/speaker, or name[c] "
+          "for column c of a table; no group is divided between training, validation and test.");
     s.add("validation_groups", c.validation_groups, "sequences: groups that are held out for validation.");
     s.add("test_groups", c.test_groups, "sequences: groups that are held out for the test.");
     s.add("longest", c.longest,

@@ -63,6 +63,8 @@ void set_key_text(const std::string& path, const std::string& text, const std::s
 // Throws Error(Exit::usage). It does not read networks and pictures: N and D are checked only without network.file, and
 // pictures are assumed to be 28 x 28. check_grid checks contradictions with the numbers of shards.
 void check_config(const Config& config);
+// The part of it that depends on the number of steps of a sequence, which check_config may not know.
+void check_lengths(const Config& config, std::int64_t steps);
 // The contradictions that check_config would find if sections that are off (flossing, diagnostics, serve) were on, one
 // sentence each. Keys at their defaults are not reported. D is unknown with network.file; the second form takes it.
 std::vector<std::string> config_warnings(const Config& config);

@@ -171,6 +171,7 @@ std::string metrics_line(const MetricsEntry& entry) {
     json["seconds"] = entry.seconds;
     json["flossing_seconds"] = entry.flossing_seconds;
     json["sequences_per_second"] = entry.sequences_per_second;
+    json["data_seconds_share"] = entry.data_seconds_share;
     return json.dump();
 }
 

@@ -71,6 +71,7 @@ struct MetricsEntry {
     double seconds = 0.0;               // of the run
     double flossing_seconds = 0.0;      // of these, in flossing
     double sequences_per_second = 0.0;  // since the last report
+    double data_seconds_share = 0.0;    // of the time since then, until batches were there
     std::optional<Outcome> test = {}, validation = {};
     std::int64_t best_step = -1;  // of the network that is best on validation data so far, if it is kept
 };

@@ -38,6 +38,7 @@ constexpr Field metrics_fields[] = {
     {"seconds", Type::number},
     {"flossing_seconds", Type::number, Need::never},
     {"sequences_per_second", Type::number, Need::never},
+    {"data_seconds_share", Type::number, Need::never},
 };
 
 constexpr Field diagnostics_fields[] = {

@@ -28,7 +28,8 @@ public:
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        next_ = std::async(std::launch::async, [make, step] { return make(step + 1); });
+        // Without a free thread the batch is made when it is taken.
+        next_ = std::async(std::launch::async | std::launch::deferred, [make, step] { return make(step + 1); });
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
         return batch;
     }

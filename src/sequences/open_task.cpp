@@ -13,11 +13,17 @@ std::unique_ptr<Task> open_task(const TaskSettings& settings) {
 std::unique_ptr<Task> open_task(const TaskSettings& settings, const ProcessGrid& grid) {
     std::unique_ptr<Task> task;
     grid.agree([&] { task_steps(settings); });
-    if (settings.name == TaskKind::sequences)
-        for (const std::string& path : {settings.file, settings.validation_file, settings.test_file})
-            if (!path.empty()) require_readable(path, grid);
+    for (const std::string& path : hdf5_files(settings)) require_readable(path, grid);
     grid.agree([&] { task = open_task(settings); });
     return task;
+}
+
+std::vector<std::string> hdf5_files(const TaskConfig& task) {
+    std::vector<std::string> files;
+    if (task.name == TaskKind::sequences)
+        for (const std::string& path : {task.file, task.validation_file, task.test_file})
+            if (!path.empty()) files.push_back(path);
+    return files;
 }
 
 DataPlace data_place(const TaskConfig& task) {

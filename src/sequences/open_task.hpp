@@ -21,6 +21,9 @@ struct DataPlace {
 };
 DataPlace data_place(const TaskConfig& task);
 
+// The HDF5 files of a task.
+std::vector<std::string> hdf5_files(const TaskConfig& task);
+
 std::unique_ptr<Task> make_sequences(const TaskSettings& settings);  // sequences.cpp
 
 }  // namespace spikefloss

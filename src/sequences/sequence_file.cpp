@@ -5,9 +5,7 @@
 #include "core/error.hpp"
 
 #include <algorithm>
-#include <functional>
-#include <limits>
-#include <numeric>
+#include <cstdlib>
 
 namespace spikefloss {
 namespace {
@@ -53,13 +51,26 @@ void SequenceFile::require_count(const std::string& name, const std::vector<Inde
                     layouts);
 }
 
-std::vector<std::int64_t> SequenceFile::groups(const std::string& name) const {
+std::vector<std::int64_t> SequenceFile::groups(const std::string& text) const {
     const std::unique_lock lock(hdf5_mutex());
-    if (!file_->has(name))
-        file_->fail(fmt::format("the dataset {} of task.group_by is missing", name),
-                    "name the dataset with the group of each sequence, such as extra/speaker");
-    require_count(name, file_->shape(name));
-    return file_->read<std::int64_t>(name);
+    const std::size_t bracket = text.find('[');
+    const std::string name = text.substr(0, bracket);
+    const char* const advice =
+        "name the dataset with the group of each sequence, such as extra/speaker; or a column "
+        "of a table of them, such as groups[0]";
+    if (!file_->has(name)) file_->fail(fmt::format("the dataset {} of task.group_by is missing", name), advice);
+    const std::vector<Index> shape = file_->shape(name);
+    if (bracket == std::string::npos) {
+        require_count(name, shape);
+        return file_->read<std::int64_t>(name);
+    }
+    char* end = nullptr;
+    const Index column = std::strtol(text.c_str() + bracket + 1, &end, 10);
+    if (std::string(end) != "]" || shape.size() != 2 || shape[0] != count() || column < 0 || column >= shape[1])
+        file_->fail(fmt::format("task.group_by = \"{}\" is no column of {}, which has shape {}; there are {} sequences",
+                                text, name, shape_text(shape), count()),
+                    advice);
+    return file_->read<std::int64_t>(name, {0, column}, {count(), 1});
 }
 
 // ---- a dense x ----

@@ -27,8 +27,8 @@ public:
     // The number of steps of sequence i itself.
     Index length(Index i) const { return lengths_[static_cast<std::size_t>(i)]; }
     std::int32_t label(Index i) const { return labels_[static_cast<std::size_t>(i)]; }
-    // The dataset `name` of one whole number for each sequence.
-    std::vector<std::int64_t> groups(const std::string& name) const;
+    // The dataset "name" of one whole number for each sequence, or column c of "name[c]".
+    std::vector<std::int64_t> groups(const std::string& text) const;
     std::uint64_t digest() const { return digest_; }
     const std::vector<std::string>& remarks() const { return remarks_; }
 

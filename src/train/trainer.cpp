@@ -67,6 +67,13 @@ bool Trainer::flossing_due() {
 }
 
 StepReport Trainer::advance() {
+    waited_ = 0.0;
+    StepReport report = work();
+    report.data_seconds = waited_;
+    return report;
+}
+
+StepReport Trainer::work() {
     const Clock::time_point began = Clock::now();
     const bool flossing = flossing_due();
     const double deciding = seconds_since(began);
@@ -86,10 +93,18 @@ StepReport Trainer::advance() {
     return report;
 }
 
+// The batch, and the time until it is there.
+Batch Trainer::taken(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) {
+    const Clock::time_point began = Clock::now();
+    Batch result = task_.sample(purpose, step, batch, sequences);
+    waited_ += seconds_since(began);
+    return result;
+}
+
 // Runs the flossing pass on the next flossing batch. No other pass adds to the gradient after it.
 PenaltyValue Trainer::add_penalty(const Penalty& penalty, SumBuffer& gradient) {
     const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
-    const Batch batch = task_.sample(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
+    const Batch batch = taken(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
     // The first `horizon` steps of every sequence: time is the slowest index.
     if (floss_x_.size()) backend_.copy_in(floss_x_.data(), batch.x.data(), floss_x_.bytes());
     PenaltyValue value = flossing_->run(network_, floss_x_.data(), penalty, gradient,
@@ -128,7 +143,7 @@ float Trainer::adjoint_limit(double terms) const {
 
 StepReport Trainer::train_step() {
     StepReport report;
-    loss_.load(task_.sample(Purpose::train, progress_.step, options_.batch, mine_));
+    loss_.load(taken(Purpose::train, progress_.step, options_.batch, mine_));
     pass_.forward(network_, loss_.x());
     report.outcome = loss_.evaluate(pass_.tape().readout.data());
     const bool joint = schedule_.joint(progress_);

@@ -46,6 +46,7 @@ struct StepReport {
     std::optional<PenaltyValue> penalty;  // of a flossing step, or of a training step with the penalty
     double rate = 0.0;                    // spikes per neuron and step
     double flossing_seconds = 0.0;        // of this unit, in flossing and in the measurement that decided on it
+    double data_seconds = 0.0;            // of this unit, until its batches were there
 };
 
 struct Diagnosis {
@@ -97,6 +98,8 @@ public:
     Progress& progress() { return progress_; }
 
 private:
+    StepReport work();
+    Batch taken(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences);
     StepReport floss_step(const Penalty& penalty);
     StepReport train_step();
     PenaltyValue add_penalty(const Penalty& penalty, SumBuffer& gradient);
@@ -119,6 +122,7 @@ private:
     Gradient gradient_;  // of training and of flossing steps
     Optimiser optimiser_, floss_optimiser_;
     BlockRange mine_;
+    double waited_ = 0.0;  // for batches, in the present unit of work
     StatePass pass_;
     LossPass loss_;
     mutable Buffer<double> square_;           // [1]

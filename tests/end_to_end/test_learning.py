@@ -66,7 +66,7 @@ class LearningTest(program.ProgramTest):
                     "flossing.adaptive_steps=3", "train.steps=20", "train.report_every=1", *settings]
             self.succeed(*train(self.folder / name, *(word for pair in sets for word in ("--set", pair))))
             lines = program.read_lines(self.folder / name / "metrics.jsonl")
-            timed = ("seconds", "flossing_seconds", "sequences_per_second")
+            timed = ("seconds", "flossing_seconds", "sequences_per_second", "data_seconds_share")
             return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 
         band = ["flossing.target=0", "flossing.adaptive_band=-0.1,0.05"]
@@ -83,7 +83,7 @@ class LearningTest(program.ProgramTest):
         for line in metrics:
             self.assertEqual(line["kind"], "training")
             for key in ("loss", "accuracy", "running_accuracy", "gradient_norm", "rate", "seconds",
-                        "flossing_seconds", "sequences_per_second"):
+                        "flossing_seconds", "sequences_per_second", "data_seconds_share"):
                 self.assertTrue(math.isfinite(line[key]), key)
             parts = [line["gradient_norms"][name] for name in program.PARAMETERS]
             self.assertAlmostEqual(line["gradient_norm"], math.hypot(*parts), delta=1e-5 * line["gradient_norm"])

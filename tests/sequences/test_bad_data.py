@@ -69,6 +69,75 @@ class BadDataTest(program.ProgramTest):
         (self.folder / "cut.h5.gz").write_bytes(whole[:len(whole) // 2])
         self.refuse(self.folder / "cut.h5.gz", ["it breaks off"])
 
+    def test_arrays(self):
+        good = dict(x=np.zeros((4, 3, 2), np.float32), labels=LABELS)
+        nan = good["x"].copy()
+        nan[2, 1, 1] = np.nan
+        cases = {
+            "flat": (dict(x=np.zeros((4, 3))), ["/x has shape [4, 3]", "[samples, T, M]"]),
+            "none": (dict(x=np.zeros((0, 3, 2)), labels=[]), ["all above 0"]),
+            "nan": (dict(x=nan), ["/x[2, 1, 1] is not a number"]),
+            "text": (dict(x=np.full((4, 3, 2), b"a")), ["/x holds text"]),
+            "labels": (dict(labels=[0, 1]), ["/labels has shape [2]"]),
+            "fraction": (dict(labels=[0, 1, 0.5, 1]), ["/labels[2] is 0.5"]),
+            "no_labels": (dict(labels=None), ["neither /labels nor /target"]),
+            "both": (dict(target=np.zeros((4, 3, 1))), ["both /labels and /target"]),
+            "target": (dict(labels=None, target=np.zeros((4, 2, 1))), ["/target has shape [4, 2, 1]", "[4, 3, O]"]),
+            "length": (dict(length=[1, 2, 3, 4]), ["/length[3] is 4", "1 to 3"]),
+            "mask": (dict(mask=np.ones((3, 4))), ["/mask has shape [3, 4]"]),
+            "mask_value": (dict(mask=[0, 1, 2]), ["/mask has the value 2"]),
+        }
+        for name, (change, fragments) in cases.items():
+            with self.subTest(name):
+                path = self.folder / f"{name}.h5"
+                with h5py.File(path, "w") as file:
+                    for key, values in {**good, **change}.items():
+                        if values is not None:
+                            file[key] = values
+                self.refuse(path, fragments)
+        # What is read during training is checked when it is read.
+        self.refuse(self.folder / "nan.h5", ["/x[2, 1, 1] is not a number"], "task.memory=0")
+
+    def test_two_files(self):
+        def write(name, **data):
+            with h5py.File(self.folder / name, "w") as file:
+                for key, values in data.items():
+                    file[key] = values
+            return self.folder / name
+
+        first = write("first.h5", x=np.zeros((4, 3, 2)), labels=LABELS)
+        events = self.folder / "events.h5"
+        write_events(events, TIMES, UNITS, LABELS)
+        for name, other, fragments in (
+                ("kind", events, ["has events, but", "has a dense x"]),
+                ("inputs", write("inputs.h5", x=np.zeros((4, 3, 1)), labels=LABELS), ["has 1 inputs"]),
+                ("classes", write("classes.h5", x=np.zeros((4, 3, 2)), labels=[0, 1, 2, 1]),
+                 ["has labels up to 2, but the classes of", "are 0 to 1"]),
+                ("target", write("target.h5", x=np.zeros((4, 3, 2)), target=np.zeros((4, 3, 2))),
+                 ["has labels, the other a target"])):
+            with self.subTest(name):
+                result = run("test", 0, 1, f"task.file={first}", f"task.test_file={other}")
+                self.assertEqual(result.returncode, program.BAD_FILE)
+                for fragment in fragments:
+                    self.assertIn(fragment, result.stderr.decode())
+        result = run("test", 0, 1, f"task.file={first}", f"task.test_file={first}", "task.augment_stretch=0.1")
+        self.assertIn("task.augment_stretch = 0.1 needs events", result.stderr.decode())
+
+    def test_a_resumed_run_refuses_other_data(self):
+        data, moved = self.folder / "data.h5", self.folder / "moved.h5"
+        write_events(data, TIMES, UNITS, LABELS)
+        config = self.config(program.SMALL_CONFIG[:program.SMALL_CONFIG.index("[task]")] +
+                             f'[task]\nname = "sequences"\nfile = "{data}"\ntest_share = 0.5\n'
+                             "[train]\nbatch = 2\nsteps = 2\n[checkpoint]\nevery = 1\n")
+        directory = self.folder / "run"
+        self.succeed("train", config, "--run-dir", directory)
+        data.rename(moved)
+        more = ("--run-dir", directory, "--resume", "--set", "train.steps=3", "--set", f"task.file={moved}")
+        self.succeed("train", config, *more)
+        write_events(moved, TIMES, UNITS, LABELS[::-1])
+        self.fail_with(program.USAGE, ["task.file = ", "holds other data than the run began with"], "train", config,
+                       *more)
+
     def test_remarks(self):
         write_events(self.folder / "a.h5", TIMES + [[]], UNITS + [[]], LABELS + [2])
         batch = batch_of("test", 0, 5, f"task.file={self.folder / 'a.h5'}", f"task.test_file={self.folder / 'a.h5'}",

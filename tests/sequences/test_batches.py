@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 import program
-from batches import batch_of, permuted
+from batches import AUGMENTATION, batch_of, permuted, run, words, write_events
 
 WORDS = program.DATA / "spoken_words" / "spoken_words.h5.gz"
 
@@ -73,6 +73,136 @@ class EventsTest(unittest.TestCase):
                 self.assertTrue(np.array_equal(part.x, batch.x[:, 3:7]))
 
 
+    def test_augmentation(self):
+        """Shift, stretch and drop of a training sequence, from the random numbers of (seed, position)."""
+        with words_file() as file:
+            times, units = file["spikes/times"][:], file["spikes/units"][:]
+        changes = ("task.longest=1000", "task.channels_per_input=5", "task.augment_shift=20",
+                   "task.augment_stretch=0.2", "task.augment_drop=0.3")
+        batch = batch_of("train", 3, 10, *self.settings, *changes)
+        for j in range(10):
+            p = 30 + j
+            i = permuted(1, "train", p // 24, 24, p % 24)
+            shift, stretch = words(1, AUGMENTATION, p, 0, 0, 0)[:2]
+            shift, stretch = (shift * 41 >> 32) - 20, 1 + 0.2 * (2 * ((stretch + 0.5) / 2 ** 32) - 1)
+            kept = np.array([(words(1, AUGMENTATION, p, 0, e // 4, 1)[e % 4] + 0.5) / 2 ** 32 >= 0.3
+                             for e in range(len(times[i]))])
+            steps = (times[i].astype(float) * 100 * (1 + 2.0 ** -23)).astype(np.float32)
+            t, c = np.floor(steps.astype(float) * stretch).astype(int), units[i].astype(int) + shift
+            kept &= (t < 100) & (c >= 0) & (c < 700)
+            x = np.zeros((100, 140), np.float32)
+            np.add.at(x, (t[kept], c[kept] // 5), 1)
+            self.assertTrue(np.array_equal(batch.x[:, j], x), j)
+        # Only training is augmented.
+        for purpose in ("test", "diagnose"):
+            plain, changed = (batch_of(purpose, 0, 5, *self.settings, *more) for more in (changes[:2], changes))
+            self.assertTrue(np.array_equal(plain.x, changed.x))
+
+
+class FilesTest(program.ProgramTest):
+    def settings(self, path, *more):
+        return (f"task.file={path}", f"task.test_file={path}", *more)
+
+    def test_times_at_the_beginning_of_a_step(self):
+        """A time that float32 rounds to just below a step belongs to this step, in any unit and type."""
+        steps = np.arange(1400)
+        for kind, unit, factor in ((np.float32, "s", 1e-3), (np.float64, "s", 1e-3), (np.float32, "ms", 1.0),
+                                   (np.int32, "us", 1000)):
+            with self.subTest(f"{kind.__name__} {unit}"):
+                path = self.folder / "steps.h5"
+                write_events(path, [steps * factor] * 2, [steps % 3] * 2, [0, 1], time_type=kind)
+                batch = batch_of("test", 0, 2, *self.settings(path, f"task.time_unit={unit}"))
+                self.assertTrue(np.array_equal(batch.x[:, 0], np.arange(3) == (steps % 3)[:, None]))
+
+    def test_arrays(self):
+        """Both orders of axes, every kind of number, lengths, masks, targets; in memory and from the file."""
+        rng = np.random.default_rng(1)
+        n, T, M, O = 7, 9, 5, 2
+        length, each = rng.integers(1, T + 1, n), rng.integers(0, 2, (n, T))
+        target = rng.normal(size=(n, T, O)).astype(np.float32) ** 2 / 100
+        inside = np.arange(T) < length[:, None]
+        for kind in (np.float16, np.float64, np.uint8, np.int64, bool):
+            x = (rng.normal(size=(n, T, M)) * 5).astype(kind)
+            for memory in (1, 0):
+                for group, turn in (("/", lambda a: a), ("/sequences/", lambda a: np.moveaxis(a, 0, 1))):
+                    path = self.folder / f"{group.strip('/')}x.h5"
+                    with h5py.File(path, "w") as file:
+                        file.create_dataset(group + "x", data=turn(x), compression="gzip", shuffle=True)
+                        file[group + "length"], file[group + "mask"] = length, turn(each)
+                        file[group + "target"] = turn(target)
+                    batch = batch_of("test", 0, n, *self.settings(path, f"task.memory={memory}"))
+                    self.assertTrue(np.array_equal(batch.x, np.moveaxis(inside[..., None] * x.astype(np.float32), 0, 1)))
+                    self.assertTrue(np.array_equal(batch.mask, (inside & (each == 1)).T))
+                    self.assertTrue(np.array_equal(batch.target, np.moveaxis(inside[..., None] * target, 0, 1)))
+                    self.assertEqual(batch.outputs, O)
+        # Grouped, shifted and cut, with labels and one mask for all.
+        x = rng.integers(0, 9, (n, T, M))
+        mask = np.arange(T) > 2
+        with h5py.File(path, "w") as file:
+            file["x"], file["labels"], file["mask"] = x, np.arange(n) % 3, mask
+        batch = batch_of("test", 0, n, *self.settings(path, "task.channels_per_input=2", "task.longest=6"))
+        pairs = np.pad(x, ((0, 0), (0, 0), (0, 1))).reshape(n, T, 3, 2).sum(3)[:, :6]
+        self.assertTrue(np.array_equal(batch.x, np.moveaxis(pairs, 0, 1)))
+        self.assertTrue(np.array_equal(batch.mask, np.repeat(mask[:6, None], n, 1)))
+        self.assertTrue(np.array_equal(batch.label, np.arange(n) % 3))
+        batch = batch_of("train", 0, n, *self.settings(path, "task.augment_shift=2"))
+        for j in range(n):
+            shift = (words(1, AUGMENTATION, j, 0, 0, 0)[0] * 5 >> 32) - 2
+            wanted = np.zeros((T, M))
+            for c in range(M):
+                if 0 <= c + shift < M:
+                    wanted[:, c + shift] = x[permuted(1, "train", 0, n, j), :, c]
+            self.assertTrue(np.array_equal(batch.x[:, j], wanted), (j, shift))
+
+    def test_parts(self):
+        """What is held out, by sequence and by group; the parts are disjoint and complete."""
+        n = 40
+        path = self.folder / "parts.h5"
+        write_events(path, [[0.001 * (i + 1)] for i in range(n)], [[i] for i in range(n)], np.arange(n) % 2,
+                     extra__speaker=np.arange(n) // 4, table=np.stack([np.arange(n) % 2, np.arange(n) % 5], 1))
+
+        def members(purpose, *settings):
+            batch = batch_of(purpose, 0, n, f"task.file={path}", *settings)
+            return set(np.argmax(batch.x.sum(0), 1)[:batch.size].tolist()) if batch.size else set(), batch.size
+
+        for settings, sizes in (
+                (("task.test_share=0.25",), (30, 10)),
+                (("task.test_share=0.25", "task.validation_share=0.1"), (26, 10, 4)),
+                (("task.test_share=0.2", "task.validation_share=0.01", "task.group_by=extra/speaker"), (28, 8, 4)),
+                (("task.test_groups=[0, 9]", "task.validation_groups=[4]", "task.group_by=extra/speaker"), (28, 8, 4)),
+                (("task.test_groups=[3]", "task.group_by=table[1]"), (32, 8))):
+            with self.subTest(settings):
+                found = [members(purpose, *settings) for purpose in ("train", "test", "validation")[:len(sizes)]]
+                self.assertEqual(tuple(size for _, size in found), sizes)
+                self.assertEqual([len(numbers) for numbers, _ in found], list(sizes))
+                self.assertEqual(set().union(*(numbers for numbers, _ in found)), set(range(n)))
+                # The same for every seed.
+                again = [members(purpose, *settings, "run.seed=7")[0] for purpose in ("train", "test")]
+                self.assertEqual(again, [numbers for numbers, _ in found[:2]])
+                if "extra/speaker" in settings[-1]:
+                    speakers = [{number // 4 for number in numbers} for numbers, _ in found]
+                    self.assertEqual(sum(map(len, speakers)), 10)
+        self.assertEqual(members("test", "task.test_groups=[0, 9]", "task.group_by=extra/speaker")[0],
+                         {0, 1, 2, 3, 36, 37, 38, 39})
+        for settings, fragments in (
+                ((), ["there are no test data"]),
+                (("task.test_share=0.6", "task.validation_share=0.5"), ["leave nothing for training"]),
+                (("task.test_share=0.99",), ["nothing is left for training of the 40 sequences"]),
+                (("task.test_groups=[1]",), ["task.group_by is empty"]),
+                (("task.test_groups=[1, 99]", "task.group_by=extra/speaker"), ["names group 99", "0, 1, 2"]),
+                (("task.test_groups=[1]", "task.validation_groups=[1]", "task.group_by=extra/speaker"),
+                 ["group 1 is held out both"]),
+                (("task.test_groups=[1]", "task.group_by=extra/age"), ["extra/age of task.group_by is missing"]),
+                (("task.test_groups=[1]", "task.group_by=table[2]"), ["no column of table"]),
+                (("task.test_share=0.1", f"task.test_file={path}"), ["task.test_file is set, but"]),
+                (("task.test_share=0.1", "task.test_groups=[1]", "task.group_by=table"), ["are both set"])):
+            with self.subTest(settings):
+                result = run("test", 0, 1, f"task.file={path}", *settings)
+                self.assertEqual(result.returncode, program.USAGE, result)
+                for fragment in fragments:
+                    self.assertIn(fragment, result.stderr.decode())
+
+
 class LearningTest(program.ProgramTest):
     def test_words_are_learnt(self):
         config = self.config(f"""\
@@ -102,9 +232,10 @@ every = 100
         self.succeed("train", config, "--run-dir", run, "--threads", 1)
         records = program.read_lines(run / "metrics.jsonl")
         self.assertGreater(records[-1]["running_accuracy"], 0.9)
+        self.assertTrue(all(0 <= record["data_seconds_share"] < 1 for record in records))
         # Another grid trains on the same sequences.
-        self.succeed("train", config, "--run-dir", self.folder / "grid", "--grid", "2x2", "--threads", 1,
-                     "--set", "train.steps=2", ranks=4)
+        self.succeed("train", config, "--run-dir", self.folder / "grid", "--grid", "1x2", "--threads", 1,
+                     "--set", "train.steps=2", ranks=2)
         again = program.read_lines(self.folder / "grid" / "metrics.jsonl")
         for mine, theirs in zip(again, records):
             self.assertAlmostEqual(mine["loss"], theirs["loss"], delta=1e-4)
