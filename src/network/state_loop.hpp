@@ -3,13 +3,13 @@
 // loop is recorded and replayed. It is thousands of small operations.
 //
 //   i[t+1] = alpha i[t] + W_in x[t] + W_rec s[t] + b,   s[t] = H(u[t] - theta)
-//   u[t+1] = reset(beta u[t] + (1-beta) i[t+1]),        y[t] = W_out z[t+1],   z = u or s
+//   u[t+1] = next_membrane(u[t], i[t+1]) of neuron/lif.hpp,   y[t] = W_out z[t+1],   z = u or s
 //
 // Backwards for t = steps..1, with (di, du) the adjoints of i[t], u[t]:
 //   du  += W_out' dz (times psi if the readout reads spikes) + e[t]
-//   dv   = du (1 - s[t-1]);  g = di + (1-beta) dv
+//   dv   = f du;  g = di + (1-beta) dv                    (f, q of the reset)
 //   dW_in += g x[t-1]';  dW_rec += g s[t-1]';  db += g
-//   du   = beta dv + psi(u[t-1] - theta) (W_rec' g);  di = alpha g
+//   du   = beta q dv + psi(u[t-1] - theta) (W_rec' g);  di = alpha g
 #pragma once
 
 #include "backend/recorded_calls.hpp"

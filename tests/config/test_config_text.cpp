@@ -236,6 +236,7 @@ TEST(ConfigDocs, ReferenceNamesEveryKey) {
     }
     EXPECT_HAS(text, "| `tau_syn_spread` | float | `0.0` | from 0 to below 1 |");
     EXPECT_HAS(text, "| `reset` | string | `\"zero\"` | zero, subtract, none |");
+    EXPECT_HAS(text, "| `reset_delay` | integer | `1` | from 0 to 1 |");
     EXPECT_HAS(text, "| `dt` | float | `1.0` | from above 0 to 1e6 |");
 }
 

@@ -9,9 +9,10 @@ import numpy as np
 import program
 
 CASES = sorted(program.DATA.glob("*.h5"))
-# The tests of the library use all cases. Through the command line the quick set uses one case of each reset and one
-# with different time constants.
-FEW = [program.DATA / f"{name}.h5" for name in ("lif_zero_reset", "lif_subtract_reset", "heterogeneous_time_constants")]
+# The tests of the library use all cases. Through the command line the quick set uses one case of each reset, one
+# with different time constants, and one whose reset acts at once.
+FEW = [program.DATA / f"{name}.h5" for name in ("lif_zero_reset", "lif_subtract_reset", "heterogeneous_time_constants",
+                                                "immediate_zero_reset")]
 ALONE = (None, "1x1")
 
 
@@ -56,7 +57,7 @@ class GoldenTest(program.ProgramTest):
                     self.assertLess(norms, 1e-3)
 
     def each_case(self, ranks, grid, sums, cases=CASES):
-        self.assertEqual(len(CASES), 10)
+        self.assertEqual(len(CASES), 15)
         for case in cases:
             with self.subTest(case=case.name, grid=grid, sums=sums):
                 self.check_spectrum(case, ranks, grid, sums)

@@ -127,8 +127,15 @@ TEST_F(BadFiles, MissingThings) {
 TEST_F(BadFiles, FormatAndVersion) {
     expect_contains(network_fault([](Editor& f) { f.string("/network", "format", "other"); }),
                     "format of /network is 'other' but must be 'spikefloss-network'");
-    expect_contains(network_fault([](Editor& f) { f.number("/network", "version", 2, H5T_STD_I64LE); }),
-                    "version 2 of its format; this program reads version 1");
+    expect_contains(network_fault([](Editor& f) { f.number("/network", "version", 3, H5T_STD_I64LE); }),
+                    "version 3 of its format; this program reads versions 1 and 2");
+    expect_contains(network_fault([](Editor& f) { f.number("/network", "version", 0, H5T_STD_I64LE); }),
+                    "write the file again");
+    for (const int delay : {-1, 2})
+        expect_contains(network_fault([&](Editor& f) { f.number("/network", "reset_delay", delay, H5T_STD_I64LE); }),
+                        fmt::format("attribute reset_delay of /network is {} but must be 0 or 1", delay));
+    expect_contains(network_fault([](Editor& f) { f.number("/network", "reset_delay", 0.5); }),
+                    "must be a whole number");
     expect_contains(network_fault([](Editor& f) { f.number("/network", "version", 1.5); }), "must be a whole number");
     expect_contains(network_fault([](Editor& f) { f.string("/network", "version", "1"); }), "must be a number");
 }
@@ -365,6 +372,15 @@ TEST_F(BadFiles, EveryFormOfAttributeIsTaken) {
     EXPECT_EQ(net.model.neuron.threshold, 2.0f);
     EXPECT_EQ(net.model.neuron.sharpness, 0.5f);
     network([](Editor& f) { f.number("/network", "version", 1.0); });
+    EXPECT_EQ(net.model.neuron.reset_delay, 1);
+    for (const int version : {1, 2})  // version 1 without the attribute is tested everywhere
+        for (const int delay : {0, 1}) {
+            const HostNetwork delayed = network([&](Editor& f) {
+                f.number("/network", "version", version, H5T_STD_I64LE);
+                f.number("/network", "reset_delay", delay, H5T_STD_I8LE);
+            });
+            EXPECT_EQ(delayed.model.neuron.reset_delay, delay);
+        }
     edit([](Editor& f) { f.boolean("/network", "flag", 1); });
     EXPECT_EQ(InputFile(path).integer_attribute("/network", "flag"), 1);
 }

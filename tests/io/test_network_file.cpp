@@ -30,6 +30,8 @@ TEST(GoldenFiles, AttributesAreRead) {
     EXPECT_EQ(binary.layout.shape(), (NetworkShape{40, 1, 1}));
     const HostNetwork subtract = read_network(golden("lif_subtract_reset"), 1, 0);
     EXPECT_EQ(subtract.model.neuron.reset, Reset::subtract);
+    EXPECT_EQ(subtract.model.neuron.reset_delay, 1);
+    EXPECT_EQ(read_network(golden("immediate_zero_reset"), 1, 0).model.neuron.reset_delay, 0);
 }
 
 TEST(GoldenFiles, EveryShardHoldsItsPartOfTheParameters) {
@@ -106,18 +108,26 @@ TEST(GoldenFiles, WithoutCurrentTheBasesAreTheMembranes) {
 TEST(NetworkFile, AnyGridReadsWhatAnyOtherWrote) {
     const Folder folder;
     for (NetworkShape shape : {NetworkShape{13, 3, 2}, NetworkShape{6, 1, 1}}) {
+        const int delay = shape.neurons == 6 ? 0 : 1;
+        const auto example = [&](const ProcessGrid& grid) {
+            HostNetwork network = example_network(shape, grid);
+            network.model.neuron.reset_delay = delay;
+            return network;
+        };
         for (GridShape writer : all_grids()) {
             const ProcessGrid grid(MPI_COMM_WORLD, writer);
             const std::string path = folder / text(writer) + ".h5";
             OutputFile file(grid, path);
-            write_network(file, grid, example_network(shape, grid));
+            write_network(file, grid, example(grid));
             file.finish();
             EXPECT_EQ(checksum_fault(path, grid), "");
+            // Version 1 as before, where the attribute is not needed.
+            EXPECT_EQ(InputFile(path).integer_attribute("/network", "version"), delay == 0 ? 2 : 1);
+            EXPECT_EQ(InputFile(path).has_attribute("/network", "reset_delay"), delay == 0);
             for (GridShape reader : all_grids()) {
                 SCOPED_TRACE(text(writer) + " -> " + text(reader));
                 const ProcessGrid other(MPI_COMM_WORLD, reader);
-                expect_equal(read_network(path, reader.neuron_shards, other.neuron_shard()),
-                             example_network(shape, other));
+                expect_equal(read_network(path, reader.neuron_shards, other.neuron_shard()), example(other));
             }
             MPI_Barrier(MPI_COMM_WORLD);
         }
