@@ -3,8 +3,10 @@
 
 #include "tasks/task.hpp"
 
+#include <atomic>
 #include <csignal>
 #include <future>
+#include <memory>
 #include <tuple>
 
 namespace spikefloss {
@@ -18,24 +20,29 @@ public:
     // thrown when its batch is taken.
     template <class Make>
     Batch take(const Key& key, const Make& make) {
-        const bool known = next_.valid() && key_ == key;
-        if (next_.valid() && !known) next_.wait();
         const std::int64_t step = std::get<0>(key);
+        // On a busy machine the thread may not have begun. Then it leaves the batch to this one.
+        const bool begun = next_.valid() && begun_->exchange(true);
+        const bool known = begun && key_ == key;
+        if (begun && !known) next_.wait();
         Batch batch = known ? next_.get() : make(step);
         key_ = key;
         std::get<0>(key_) = step + 1;
+        begun_ = std::make_shared<std::atomic<bool>>(false);
         // Signals are for the thread that trains.
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         // Without a free thread the batch is made when it is taken.
-        next_ = std::async(std::launch::async | std::launch::deferred, [make, step] { return make(step + 1); });
+        next_ = std::async(std::launch::async | std::launch::deferred,
+                           [make, step, begun = begun_] { return begun->exchange(true) ? Batch() : make(step + 1); });
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
         return batch;
     }
 
 private:
     Key key_;
+    std::shared_ptr<std::atomic<bool>> begun_;  // whether a thread makes the batch of next_
     std::future<Batch> next_;
 };
 

@@ -11,8 +11,9 @@ namespace spikefloss {
 namespace {
 
 const char* const layouts = "docs/data.md shows the layouts, and how to write them with h5py";
-constexpr Index block_numbers = Index{1} << 24;  // that are read from a file at once
-constexpr Index sampled = 64;                    // sequences in the digest of a dense x that stays in the file
+constexpr Index block_numbers = Index{1} << 24;                                 // that are read from a file at once
+constexpr std::size_t chunk_bytes = std::size_t{1} << 28, chunk_slots = 10007;  // of chunks that stay in memory
+constexpr Index sampled = 64;  // sequences in the digest of a dense x that stays in the file
 
 }  // namespace
 
@@ -84,7 +85,7 @@ void SequenceFile::read_dense(const TaskSettings& settings) {
         file_->fail(fmt::format("{} has shape {} but must be {}, all above 0", name, shape_text(shape), letters),
                     layouts);
     const Index steps = shape[time_first_ ? 0 : 1];
-    x_ = {name, shape[2], {}};
+    x_ = {name, shape[2]};
     channels_ = shape[2];
     lengths_.assign(static_cast<std::size_t>(shape[time_first_ ? 1 : 0]), steps);
     read_lengths(steps);
@@ -96,7 +97,7 @@ void SequenceFile::read_dense(const TaskSettings& settings) {
             file_->fail(fmt::format("{} has shape {} but must be [{}, {}, O], because {} has shape {}", target,
                                     shape_text(found), shape[0], shape[1], name, shape_text(shape)),
                         layouts);
-        target_ = {target, found[2], {}};
+        target_ = {target, found[2]};
         outputs_ = found[2];
     }
     begin_.assign(1, 0);
@@ -110,6 +111,9 @@ void SequenceFile::read_dense(const TaskSettings& settings) {
             keep(*rows, steps);
             digest.add(rows->values.data(), rows->values.size() * sizeof(float));
         } else {
+            const Hdf5Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
+            H5Pset_chunk_cache(access, chunk_slots, chunk_bytes, H5D_CHUNK_CACHE_W0_DEFAULT);
+            rows->open = Hdf5Handle(H5Dopen2(file_->id(), rows->name.c_str(), access), H5Dclose);
             std::vector<float> values;
             for (Index k = 0; k < std::min(sampled, count()); ++k) {
                 const Index i = k * count() / std::min(sampled, count());

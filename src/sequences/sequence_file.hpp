@@ -50,7 +50,9 @@ private:
     struct Rows {
         std::string name;
         Index columns = 0;
-        std::vector<float> values;  // of all steps below the length of each sequence, empty if they stay in the file
+        std::vector<float> values =
+            {};                // of all steps below the length of each sequence, or none if they stay in the file
+        Hdf5Handle open = {};  // then the dataset, so that the library keeps chunks between reads
     };
 
     bool has(const std::string& name) const { return file_->has(group_ + name); }

@@ -300,14 +300,14 @@ private:
     template <class Place>
     Index add_events(const SequenceFile& file, Index i, const Augmentation& a, const Place& place) const {
         const SequenceFile::Events e = file.events(i);
-        const Index group = s_.channels_per_input;
+        const auto group = static_cast<std::uint32_t>(s_.channels_per_input);
         Index length = 1;
         for (Index k = 0; k < e.count; ++k) {
             const auto t = static_cast<Index>(static_cast<double>(e.time[k]) * a.stretch);
             const Index channel = e.channel[k] + a.shift;
             length = std::max(length, t + 1);
             if (t >= steps_ || e.channel[k] >= channels_ || channel < 0 || channel >= channels_ || a.drops(k)) continue;
-            place(t, channel / group) += 1.0f;
+            place(t, static_cast<std::uint32_t>(channel) / group) += 1.0f;
         }
         return std::min(length, steps_);
     }
@@ -316,11 +316,14 @@ private:
     template <class Place>
     Index add_rows(const SequenceFile& file, Index i, const Augmentation& a, std::vector<float>& rows,
                    const Place& place) const {
-        const Index steps = std::min(steps_, file.length(i)), C = channels_, group = s_.channels_per_input;
+        const Index steps = std::min(steps_, file.length(i)), C = channels_;
+        const auto group = static_cast<std::uint32_t>(s_.channels_per_input);
         file.read_x(i, steps, rows);
         for (Index t = 0; t < steps; ++t)
             for (Index c = std::max<Index>(0, -a.shift); c < std::min(C, C - a.shift); ++c)
-                if (!a.drops(t * C + c)) place(t, (c + a.shift) / group) += rows[static_cast<std::size_t>(t * C + c)];
+                if (!a.drops(t * C + c))
+                    place(t, static_cast<std::uint32_t>(c + a.shift) / group) +=
+                        rows[static_cast<std::size_t>(t * C + c)];
         return steps;
     }
 
