@@ -1,6 +1,9 @@
 """The batches of the task `sequences` equal those of NumPy, exactly; and a network learns from such a file."""
 import gzip
 import io
+import re
+import subprocess
+import sys
 import unittest
 
 import h5py
@@ -201,6 +204,20 @@ class FilesTest(program.ProgramTest):
                 self.assertEqual(result.returncode, program.USAGE, result)
                 for fragment in fragments:
                     self.assertIn(fragment, result.stderr.decode())
+
+
+class PageTest(program.ProgramTest):
+    def test_examples(self):
+        """The Python examples and the config of docs/data.md, unchanged: they can be trained on."""
+        page = (program.SOURCE / "docs" / "data.md").read_text()
+        examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        config = self.config(re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1], "mine.toml")
+        self.assertEqual(len(examples), 2)
+        for example, name in zip(examples, ("train.h5", "train_x.h5")):
+            subprocess.run([sys.executable, "-c", example], cwd=self.folder, check=True, timeout=60)
+            result = self.succeed("train", config, "--check", "--set", f"task.file={name}", "--set",
+                                  f"task.test_file={name}", cwd=self.folder)
+            self.assertIn("4 outputs, 100 steps a sequence", result.out + result.err)
 
 
 class LearningTest(program.ProgramTest):
