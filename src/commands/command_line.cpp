@@ -89,12 +89,48 @@ void add_overwrite(CLI::App& command, bool& overwrite, const char* kind) {
     command.add_flag("--overwrite", overwrite, fmt::format("replace the file even if it is not {}", kind));
 }
 
-void add_file_options(CLI::App& command, FileCommand& file) {
-    add_parallel_options(command, file.parallel);
-    command.add_option("--network", file.network, "HDF5 file with /network (docs/files.md)")->required();
-    command.add_option("--input", file.input, "HDF5 file with /sequences; may be the same file")->required();
+// What a NIR file does not say.
+void add_nir_options(CLI::App& command, NirRules& nir) {
+    add_keyed(command, "--dt", nir.dt, "network.nir_dt",
+              "of a NIR file (docs/nir.md): its time step, in the unit of its time constants (default 1e-4)");
+    add_keyed(command, "--reset", nir.reset, "network.nir_reset", "of a NIR file: zero (default) or subtract");
+    add_keyed(command, "--integration", nir.integration, "network.nir_integration",
+              "of a NIR file: decays of euler (default) or exponential");
+    add_keyed(command, "--order", nir.order, "network.nir_order",
+              "of a NIR file: the current that reaches the membrane is the new (default) or the old one");
+    add_keyed(command, "--surrogate", nir.surrogate, "network.surrogate",
+              "of a NIR file: surrogate derivative (default fast_sigmoid)");
+    add_keyed(command, "--sharpness", nir.sharpness, "network.sharpness",
+              "of a NIR file: sharpness of the surrogate derivative (default 5)");
+    command
+        .add_option("--count-steps", nir.count_steps,
+                    "of a NIR file: steps T that count for the loss; the readout is taken times T, so that its mean "
+                    "over them is a sum (spike counts)")
+        ->check(whole_number(1));
+}
+
+// The files of a network and its sequences.
+void add_input_options(CLI::App& command, FileCommand& file) {
+    command.add_option("--network", file.network, "HDF5 file with /network (docs/files.md), or a NIR file (NAME.nir)");
+    command.add_option("--input", file.input, "HDF5 file with /sequences; may be the same file");
     command.add_flag("--transposed", file.transposed,
                      "the axes of all arrays are reversed, as Julia, MATLAB and R write them (docs/files.md)");
+    add_nir_options(command, file.nir);
+}
+
+// For the commands that compare a readout with targets.
+void add_pad(CLI::App& command, FileCommand& file) {
+    command
+        .add_option("--pad", file.pad,
+                    "empty steps to append to the input; mask and targets move by as many (default: by how much a "
+                    "network from a NIR file is late, unless the mask leaves out as many first steps)")
+        ->check(whole_number(0));
+}
+
+void add_file_options(CLI::App& command, FileCommand& file) {
+    add_parallel_options(command, file.parallel);
+    add_input_options(command, file);
+    for (const char* option : {"--network", "--input"}) command.get_option(option)->required();
     command.add_option("--output", file.output, "HDF5 file to write")->required();
     add_overwrite(command, file.overwrite, "a result of this command");
     add_keyed(command, "--exponents", file.exponents, "flossing.exponents",
@@ -182,10 +218,12 @@ int run_command_line(int argc, char** argv) {
     train_app.add_flag("--check", train_command.check, "check the config and stop");
 
     EvalCommand eval_command;
-    CLI::App& eval_app = *app.add_subcommand("eval", "loss and accuracy of a checkpoint on fresh or held-out data");
+    FileCommand file_command;
+    CLI::App& eval_app = *app.add_subcommand(
+        "eval", "loss and accuracy of a checkpoint on fresh or held-out data, or of a network file on sequences");
     add_parallel_options(eval_app, eval_command.parallel);
-    eval_app.add_option("checkpoint", eval_command.checkpoint, "checkpoint file, or a run directory (its newest)")
-        ->required();
+    CLI::Option& checkpoint =
+        *eval_app.add_option("checkpoint", eval_command.checkpoint, "checkpoint file, or a run directory (its newest)");
     add_keyed(eval_app, "--batches", eval_command.batches, "train.test_batches",
               "number of batches of train.batch sequences (default: train.test_batches of fresh data, or the whole "
               "held-out set)");
@@ -198,6 +236,19 @@ int run_command_line(int argc, char** argv) {
             "section.key=value; only keys that a resumed run may change, such as task.images if the data have moved")
         ->take_all()
         ->allow_extra_args(false);
+    add_input_options(eval_app, file_command);
+    add_pad(eval_app, file_command);
+    CLI::Option &of_network = *eval_app.get_option("--network"), &of_input = *eval_app.get_option("--input");
+    of_network.needs(&of_input);
+    of_input.needs(&of_network);
+    eval_app.add_option("--output", file_command.output,
+                        "with --network: HDF5 file to write, with all spikes and readouts");
+    add_overwrite(eval_app, file_command.overwrite, "a result of this command");
+    for (const char* option : {"checkpoint", "--batches", "--best", "--validation", "--set"})
+        eval_app.get_option(option)->excludes(&of_network);
+    for (const char* option : {"--transposed", "--dt", "--reset", "--integration", "--order", "--surrogate",
+                               "--sharpness", "--count-steps", "--pad", "--output", "--overwrite"})
+        eval_app.get_option(option)->needs(&of_network);
 
     InfoCommand info_command;
     CLI::App& info_app = *app.add_subcommand("info", "version, build, dependencies, devices, ranks and grid");
@@ -240,13 +291,13 @@ int run_command_line(int argc, char** argv) {
     collect_app.add_option("-o,--output", collect_command.output, "file to write (default DIR/table.csv)");
     add_overwrite(collect_app, collect_command.overwrite, "a table of a sweep");
 
-    FileCommand file_command;
     CLI::App& spectrum_app = *app.add_subcommand("spectrum", "surrogate Lyapunov spectrum of a network file");
     add_file_options(spectrum_app, file_command);
 
     CLI::App& gradients_app =
         *app.add_subcommand("gradients", "gradient of the task loss or of the flossing penalty of a network file");
     add_file_options(gradients_app, file_command);
+    add_pad(gradients_app, file_command);
     gradients_app.add_option("--penalty", file_command.penalty, "task or floss")
         ->check(CLI::IsMember({"task", "floss"}))
         ->required();
@@ -254,6 +305,16 @@ int run_command_line(int argc, char** argv) {
         "--target", [&](const std::string& text) { file_command.target = targets_of(text); },
         "floss: target exponents per step, one or one for each, with commas between");
     gradients_app.add_flag("--direct", file_command.direct, "floss: leave out the gradient through the trajectory");
+
+    ConvertCommand convert_command;
+    CLI::App& convert_app = *app.add_subcommand("convert", "a network from a NIR file to HDF5, or the inverse");
+    convert_app
+        .add_option("in", convert_command.input, "NAME.nir, or an HDF5 file with /network, such as a checkpoint")
+        ->required();
+    convert_app.add_option("out", convert_command.output, "file to write: NAME.nir if the other is not, else HDF5")
+        ->required();
+    add_nir_options(convert_app, convert_command.nir);
+    add_overwrite(convert_app, convert_command.overwrite, "a network that this command wrote");
 
     CLI::App& version_app = *app.add_subcommand("version", "version and commit on one line, as --version");
     if (argc == 2 && std::string_view(argv[1]) == "--bash-completion") {  // for the installation: not in --help
@@ -273,6 +334,9 @@ int run_command_line(int argc, char** argv) {
         } catch (const CLI::ParseError& fault) {
             throw Error(Exit::usage, fault.what(), "see spikefloss --help, or spikefloss COMMAND --help");
         }
+        require(!eval_app.parsed() || checkpoint.count() + of_network.count() > 0, Exit::usage,
+                "eval needs a checkpoint, or --network and --input",
+                "spikefloss eval RUN_DIR, or spikefloss eval --network FILE --input SEQUENCES.h5");
     });
     if (shown) return printed(everyone, [] { return 0; });
     if (version_app.parsed())
@@ -284,7 +348,11 @@ int run_command_line(int argc, char** argv) {
     if (train_app.parsed()) return train(everyone, train_command);
     if (sweep_command.run) return sweep(everyone, sweep_command);
     return printed(everyone, [&] {
-        if (eval_app.parsed()) return evaluate(everyone, eval_command);
+        if (eval_app.parsed()) {
+            file_command.parallel = eval_command.parallel;
+            return of_network.count() > 0 ? evaluate_file(everyone, file_command) : evaluate(everyone, eval_command);
+        }
+        if (convert_app.parsed()) return convert(everyone, convert_command);
         if (info_app.parsed()) return info(everyone, info_command);
         if (report_app.parsed()) return report(everyone, report_command);
         if (sweep_app.parsed()) return sweep(everyone, sweep_command);

@@ -4,6 +4,7 @@
 
 #include "core/choices.hpp"
 #include "core/error.hpp"
+#include "io/nir_network.hpp"
 #include "parallel/process_grid.hpp"
 
 #include <cstdint>
@@ -41,6 +42,12 @@ struct EvalCommand {
     bool validation = false;               // on validation data, not on test data
 };
 
+struct ConvertCommand {
+    std::string input, output;
+    NirRules nir;
+    bool overwrite = false;  // any file, not only a network that this command wrote
+};
+
 struct InfoCommand {
     ParallelChoice parallel;
     std::string plan;                      // a config; "": print no plan
@@ -65,13 +72,15 @@ struct CollectCommand {
     bool overwrite = false;         // any file, not only a table
 };
 
-// spectrum and gradients
+// spectrum, gradients and eval --network
 struct FileCommand {
     ParallelChoice parallel;
     std::string network, input, output;
-    bool overwrite = false;      // any file, not only a result of the same command
-    bool transposed = false;     // the axes of all arrays are reversed
-    std::int64_t exponents = 0;  // 0: as many as q0 has columns, else min(16, D)
+    bool overwrite = false;           // any file, not only a result of the same command
+    bool transposed = false;          // the axes of all arrays are reversed
+    NirRules nir;                     // of a NIR network
+    std::optional<std::int64_t> pad;  // empty steps to append; none: the delay of the network
+    std::int64_t exponents = 0;       // 0: as many as q0 has columns, else min(16, D)
     std::int64_t warmup = 0, qr_interval = 0;
     JacobianReset jacobian_reset = JacobianReset::detached;
     std::int64_t seed = 1;
@@ -91,6 +100,8 @@ int sweep(const ProcessGrid& everyone, const SweepCommand& command);
 int collect(const ProcessGrid& everyone, const CollectCommand& command);
 int spectrum(const ProcessGrid& everyone, const FileCommand& command);
 int gradients(const ProcessGrid& everyone, const FileCommand& command);
+int evaluate_file(const ProcessGrid& everyone, const FileCommand& command);
+int convert(const ProcessGrid& everyone, const ConvertCommand& command);
 
 // Parses the command line and runs the command it names. Throws Error; usage errors have Exit::usage.
 int run_command_line(int argc, char** argv);

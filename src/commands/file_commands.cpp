@@ -1,9 +1,5 @@
 // `spectrum` and `gradients`: measurements of any network given as a file, on sequences given as a file.
-#include "commands/session.hpp"
-#include "core/whole_file.hpp"
-#include "io/file_probe.hpp"
-#include "io/hdf5_checksum.hpp"
-#include "io/network_file.hpp"
+#include "commands/file_inputs.hpp"
 #include "lyapunov/flossing_pass.hpp"
 #include "train/gradient.hpp"
 #include "train/loss.hpp"
@@ -14,30 +10,6 @@
 
 namespace spikefloss {
 namespace {
-
-// A network and sequences, as read by one rank.
-struct Inputs {
-    Network network;
-    SequencesFile sequences;
-    BlockRange mine;  // the sequences of this rank
-};
-
-Inputs read_inputs(const FileCommand& command, const Session& session) {
-    const ProcessGrid& grid = session.grid;
-    HostNetwork host;
-    require_readable(command.network, grid);
-    if (command.input != command.network) require_readable(command.input, grid);
-    grid.agree([&] {
-        host = read_network(command.network, grid.shape().neuron_shards, grid.neuron_shard(), command.transposed);
-    });
-    Inputs in{Network(*session.backend, grid, host), {}, {}};
-    grid.agree([&] {
-        in.sequences =
-            read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid, command.transposed);
-    });
-    in.mine = grid.sequences_of(in.sequences.total);
-    return in;
-}
 
 // Checked before anything is allocated or drawn.
 TangentOptions tangent_options(const FileCommand& command, const Inputs& in) {
@@ -61,24 +33,6 @@ std::vector<float> starting_bases(const FileCommand& command, const Session& ses
                         layout.neurons(), in.mine);
 }
 
-// Throws if a membrane is not finite. The error names the first such step and the sequences and neurons of the rank.
-void require_finite_states(const Session& session, const Inputs& in, const StatePass& state) {
-    const Index elements = in.mine.size() * in.network.n();
-    Buffer<double> squares(*session.backend, state.steps() + 1);
-    session.backend->row_sum_squares(state.steps() + 1, elements, state.membrane(0), nullptr, squares.data());
-    const std::vector<double> of_step = squares.to_host();
-    Index first = 0;  // the first step whose membranes are not finite; 0: none
-    for (Index t = state.steps(); t > 0; --t)
-        if (!std::isfinite(of_step[static_cast<std::size_t>(t)])) first = t;
-    session.grid.agree([&] {
-        require(first == 0, Exit::numerics,
-                fmt::format("the membranes are not finite from step {} on (sequences {} to {}, neurons {} to {})",
-                            first, in.mine.begin, in.mine.end - 1, in.network.layout.neurons().begin,
-                            in.network.layout.neurons().end - 1),
-                "the network blows up: look for very large weights, biases or inputs in the files");
-    });
-}
-
 void require_finite_gradients(const Session& session, double loss, const GradientNorms& norms) {
     std::string names;
     for (Parameter p : all_parameters)
@@ -96,18 +50,6 @@ void require_finite_gradients(const Session& session, double loss, const Gradien
 // The attribute format of "/" of the results.
 constexpr const char* spectrum_format = "spikefloss-spectrum";
 constexpr const char* gradients_format = "spikefloss-gradients";
-
-void require_output(const ProcessGrid& everyone, const FileCommand& command, const char* format, const char* kind) {
-    everyone.agree([&] {
-        if (everyone.rank() != 0) return;
-        require_may_write({"--output",
-                           command.output,
-                           kind,
-                           {command.network, command.input},
-                           [&](const std::string& path) { return is_whole_file_of(format, path); },
-                           command.overwrite});
-    });
-}
 
 void write_scalar(OutputFile& file, const ProcessGrid& grid, const std::string& name, double value) {
     std::vector<Block<double>> block;
@@ -214,7 +156,8 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
     const Session session(everyone, command.parallel, command.sums);
     const ProcessGrid& grid = session.grid;
     Backend& backend = *session.backend;
-    const Inputs in = read_inputs(command, session);
+    Inputs in = read_inputs(command, session);
+    if (command.penalty == "task") append_steps(in, command, grid);
     const Batch& batch = in.sequences.batch;
     const NetworkShape shape = in.network.layout.shape();
     const Index T = batch.steps, b = in.mine.size(), B = in.sequences.total;

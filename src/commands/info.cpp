@@ -3,7 +3,7 @@
 #include "commands/options.hpp"
 #include "io/build_text.hpp"
 #include "io/file_probe.hpp"
-#include "io/network_file.hpp"
+#include "io/nir_network.hpp"
 #include "sequences/open_task.hpp"
 
 #include <cblas.h>
@@ -23,7 +23,8 @@ std::string plan_of(const Session& session, const Config& config, GridShape grid
     NetworkShape shape = {config.network.neurons, task->inputs(), task->outputs()};
     bool has_current = initial_settings(config, *task).has_current();
     if (!config.network.file.empty()) {
-        const HostNetwork network = read_network(config.network.file, 1, 0, config.network.transposed);
+        const HostNetwork network =
+            load_network(config.network.file, nir_rules(config), 1, 0, config.network.transposed);
         shape = network.layout.shape();
         has_current = network.has_current();
         check_network(config, *task, shape, state_size(shape.neurons, has_current));

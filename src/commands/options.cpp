@@ -84,6 +84,11 @@ InitialNetwork initial_settings(const Config& config, const Task& task) {
     return initial;
 }
 
+NirRules nir_rules(const Config& config) {
+    if (!is_nir(config.network.file)) return {config.network.nir, {}, 0.0, 0};
+    return {config.network.nir, config.network.surrogate, config.network.sharpness, 0};
+}
+
 TrainerOptions trainer_options(const Config& config, const Task& task) {
     TrainerOptions options;
     options.seed = static_cast<std::uint64_t>(config.run.seed);

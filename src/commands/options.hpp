@@ -12,6 +12,8 @@ namespace spikefloss {
 TaskSettings task_settings(const Config& config);
 // The task sets the numbers of inputs and outputs; the config sets the number of neurons.
 InitialNetwork initial_settings(const Config& config, const Task& task);
+// How to step network.file if it is a NIR file.
+NirRules nir_rules(const Config& config);
 TrainerOptions trainer_options(const Config& config, const Task& task);
 
 // Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config, or if

@@ -11,7 +11,7 @@
 #include "io/checkpoint.hpp"
 #include "io/file_probe.hpp"
 #include "io/hdf5_checksum.hpp"
-#include "io/network_file.hpp"
+#include "io/nir_network.hpp"
 #include "io/progress.hpp"
 #include "sequences/open_task.hpp"
 #include "watching/serve_token.hpp"
@@ -125,10 +125,11 @@ TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const T
     TrainingState state;
     if (!config.network.file.empty()) require_readable(config.network.file, grid);
     grid.agree([&] {
-        state.network = config.network.file.empty()
-                            ? initial_network(initial_settings(config, task),
-                                              static_cast<std::uint64_t>(config.run.seed), shards, shard)
-                            : read_network(config.network.file, shards, shard, config.network.transposed);
+        state.network =
+            config.network.file.empty()
+                ? initial_network(initial_settings(config, task), static_cast<std::uint64_t>(config.run.seed), shards,
+                                  shard)
+                : load_network(config.network.file, nir_rules(config), shards, shard, config.network.transposed);
     });
     origin.network = digest_of_network(grid, config.network.file);
     return state;
@@ -268,6 +269,12 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     for (const std::string& warning : config_warnings(config, shape.neurons, D > shape.neurons))
         warnings.push_back(warning);
     for (const std::string& remark : task->remarks()) warnings.push_back(remark);
+    if (start && !begun)
+        if (const Index late = nir_origin(start->network, config.network.file).delay; late > 0)
+            warnings.push_back(
+                fmt::format("the readout of network.file = \"{}\" is {} step{} later than that of its "
+                            "NIR graph; the data must allow for it",
+                            config.network.file, late, late == 1 ? "" : "s"));
     if (command.check) {
         for (const std::string& warning : warnings) display.say("warning: " + warning);
         display.say(fmt::format("{} is fine: {}: {}", command.config, name_of(config.task.name),

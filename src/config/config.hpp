@@ -19,8 +19,17 @@ struct RunConfig {
     std::vector<StopSignal> stop_signals = {StopSignal::usr1, StopSignal::term, StopSignal::hup};
 };
 
+// How to step a NIR file, where it does not say.
+struct NirConfig {
+    double dt = 0.0;  // in the unit of its time constants; 0: what its metadata say, else 1e-4
+    NirReset reset = NirReset::automatic;
+    NirIntegration integration = NirIntegration::automatic;
+    NirOrder order = NirOrder::automatic;
+};
+
 struct NetworkConfig {
     std::string file = "";    // start from this network file; the other keys then only describe it
+    NirConfig nir;            // of network.file
     bool transposed = false;  // its arrays have their axes reversed
     std::int64_t neurons = 80;
     double tau_syn = 5.0;         // ms; 0: delta synapse (alpha = 0)

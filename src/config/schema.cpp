@@ -55,8 +55,19 @@ void add_run(Section s, RunConfig& c) {
 
 void add_network(Section s, NetworkConfig& c) {
     s.add("file", c.file,
-          "HDF5 file with a /network to start from; the other keys of this section then only describe it. Empty: a "
-          "random network.");
+          "HDF5 file with a /network to start from, or a NIR file (NAME.nir); the other keys of this section then only "
+          "describe it. Empty: a random network.");
+    s.add("nir_dt", c.nir.dt,
+          "Time step of a NIR network.file, in the unit of its time constants; 0: what its metadata say, else 1e-4.",
+          {0, 1e9});
+    s.add("nir_reset", c.nir.reset,
+          "Reset of a NIR network.file, which acts at once. auto: what its metadata say, else zero.");
+    s.add("nir_integration", c.nir.integration,
+          "Decay of a NIR network.file in a step: euler is 1 - dt/tau, exponential is exp(-dt/tau). auto: what its "
+          "metadata say, else euler.");
+    s.add("nir_order", c.nir.order,
+          "Whether the new or the old current of a step reaches the membrane in a NIR network.file. auto: what its "
+          "metadata say, else new. Of old, only networks without currents have an exact form.");
     s.add("transposed", c.transposed,
           "The arrays of network.file have their axes reversed, as Julia, MATLAB and R write them; the attribute "
           "layout = column_major of /network has the same effect.");

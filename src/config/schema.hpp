@@ -14,10 +14,10 @@ namespace spikefloss {
 // A reference to one value of a Config.
 using ConfigValue =
     std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*, std::vector<double>*,
-                 Precision*, Sums*, Reset*, Surrogate*, Readout*, WeightInit*, TaskKind*, BitCoding*, PictureOrder*,
-                 OptimiserKind*, RateSchedule*, TapeKind*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*,
-                 PassKind*, TimeUnit*, LossSteps*, std::vector<StopSignal>*, std::vector<Parameter>*,
-                 std::vector<FlossingTime>*>;
+                 Precision*, Sums*, Reset*, NirReset*, NirIntegration*, NirOrder*, Surrogate*, Readout*, WeightInit*,
+                 TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, JacobianReset*,
+                 AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TimeUnit*, LossSteps*, std::vector<StopSignal>*,
+                 std::vector<Parameter>*, std::vector<FlossingTime>*>;
 
 struct Key {
     std::string section, name;

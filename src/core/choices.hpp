@@ -168,6 +168,25 @@ inline constexpr Named<StopSignal> choices<StopSignal>[] = {{StopSignal::usr1, "
                                                             {StopSignal::hup, "HUP"},
                                                             {StopSignal::xcpu, "XCPU"}};
 
+// The rules of a network that a NIR file does not say. automatic: what its metadata say, else the first after it.
+enum class NirReset { automatic, zero, subtract };
+template <>
+inline constexpr Named<NirReset> choices<NirReset>[] = {
+    {NirReset::automatic, "auto"}, {NirReset::zero, "zero"}, {NirReset::subtract, "subtract"}};
+
+// The decay in a step: euler 1 - dt/tau, exponential exp(-dt/tau).
+enum class NirIntegration { automatic, euler, exponential };
+template <>
+inline constexpr Named<NirIntegration> choices<NirIntegration>[] = {{NirIntegration::automatic, "auto"},
+                                                                    {NirIntegration::euler, "euler"},
+                                                                    {NirIntegration::exponential, "exponential"}};
+
+// Whether the current that reaches the membrane in a step is the one after that step or before it.
+enum class NirOrder { automatic, fresh, old };
+template <>
+inline constexpr Named<NirOrder> choices<NirOrder>[] = {
+    {NirOrder::automatic, "auto"}, {NirOrder::fresh, "new"}, {NirOrder::old, "old"}};
+
 // An enum with a table.
 template <class Choice>
 concept HasNames = std::size(choices<Choice>)

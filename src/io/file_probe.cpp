@@ -3,6 +3,7 @@
 #include "core/error.hpp"
 #include "io/hdf5_checksum.hpp"
 #include "io/hdf5_file.hpp"
+#include "io/nir_graph.hpp"
 #include "network/parameters.hpp"
 
 #include <fcntl.h>
@@ -78,11 +79,14 @@ void touch(const InputFile& file) {
                                  "spikes/units", "extra/speaker"})
             attempt([&] { file.touch(fmt::format("{}/{}", group, name), progress); });
     attempt([&] {
-        touch_attributes(
-            file, "/network",
-            {"format", "version", "threshold", "reset", "reset_delay", "surrogate", "sharpness", "readout", "layout"});
+        touch_attributes(file, "/network",
+                         {"format", "version", "threshold", "reset", "reset_delay", "surrogate", "sharpness", "readout",
+                          "layout", "nir"});
     });
     attempt([&] { touch_attributes(file, "/sequences", {"layout"}); });
+    attempt([&] {
+        if (file.has("/node")) read_nir(file.path());
+    });
     for (const char* object : {"/", "/progress", "/optimiser/task", "/optimiser/floss"})
         attempt([&] { touch_attributes(file, object, {}); });
 }

@@ -39,7 +39,8 @@ std::uint64_t hash(std::uint64_t seed, const void* data, std::size_t size) {
 // Elements of one contiguous run of a row-major array, the first having the linear index `first`.
 template <class T>
 std::uint64_t run_checksum(const T* data, Index count, Index first) {
-    using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    using Bits = std::conditional_t<sizeof(T) == 1, std::uint8_t,
+                                    std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
     std::uint64_t sum = 0;
     for (Index i = 0; i < count; ++i)
         sum += mix(std::bit_cast<Bits>(data[i]) + static_cast<std::uint64_t>(1 + first + i) * 0x9E3779B97F4A7C15u);
@@ -160,6 +161,7 @@ std::uint64_t share_checksum(const InputFile& file, const std::string& name, con
     if (is_float)
         return is_short ? share_checksum<float>(file, name, dims, grid)
                         : share_checksum<double>(file, name, dims, grid);
+    if (H5Tget_size(type) == 1) return share_checksum<std::uint8_t>(file, name, dims, grid);
     return is_short ? share_checksum<std::int32_t>(file, name, dims, grid)
                     : share_checksum<std::int64_t>(file, name, dims, grid);
 }
@@ -202,6 +204,7 @@ template std::uint64_t block_checksum(const std::vector<Index>&, const Block<flo
 template std::uint64_t block_checksum(const std::vector<Index>&, const Block<double>&);
 template std::uint64_t block_checksum(const std::vector<Index>&, const Block<std::int32_t>&);
 template std::uint64_t block_checksum(const std::vector<Index>&, const Block<std::int64_t>&);
+template std::uint64_t block_checksum(const std::vector<Index>&, const Block<std::uint8_t>&);
 
 std::uint64_t attribute_checksum(const std::string& object, const std::string& name, const AttributeValue& value) {
     std::uint64_t sum = hash(0xCBF29CE484222325u, object.data(), object.size());

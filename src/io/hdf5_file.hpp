@@ -77,6 +77,12 @@ public:
     bool holds_whole_numbers(const std::string& name) const;
     // The lists [first, first + count) of such a dataset.
     void read_lists(const std::string& name, Index first, Index count, std::vector<std::vector<double>>& lists) const;
+    // The names in a group, in their order; and a dataset of texts, row-major.
+    std::vector<std::string> members(const std::string& group) const;
+    std::vector<std::string> texts(const std::string& name) const;
+    // Whether there is a dataset of this kind.
+    bool holds_text(const std::string& name) const;
+    bool holds_numbers(const std::string& name) const;
 
     // Reads the dataset in blocks and discards it. If it is contiguous, reads only the first and the last block,
     // because only the numbers differ in between; of a large one with chunks, some blocks. progress() is called after
@@ -101,6 +107,7 @@ private:
     // The path of an object by hard links alone, "" if there is none.
     std::string resolved(const std::string& name, int links = 0) const;
     Hdf5Handle open_dataset(const std::string& name) const;
+    H5T_class_t class_of(const std::string& name) const;
     std::vector<Index> stored_shape(const std::string& name) const;
     Hdf5Handle open_attribute(const std::string& object, const std::string& name) const;
 
@@ -122,6 +129,9 @@ struct Block {
 // earlier file at `path` is unchanged. Without finish() no file is left either.
 class OutputFile {
 public:
+    // Upper bound of the bytes that the library adds to the data of an object (with the groups on its path).
+    static constexpr Index object_overhead = 16 << 10;
+
     OutputFile(const ProcessGrid& grid, const std::string& path);
     ~OutputFile();
     OutputFile(const OutputFile&) = delete;
@@ -129,11 +139,13 @@ public:
 
     // An attribute of an object; a group is created if there is no such object yet. "/" is the file itself.
     void attribute(const std::string& object, const std::string& name, const AttributeValue& value);
-    // A dataset of T = float, double, int32 or int64 with these dimensions (none: a scalar). The blocks of all ranks
-    // together must cover it exactly once: for replicated data one rank passes the block and the others none. Missing
-    // groups on its path are created.
+    // A dataset of T = float, double, int32, int64 or uint8 with these dimensions (none: a scalar). The blocks of all
+    // ranks together must cover it exactly once: for replicated data one rank passes the block and the others none.
+    // Missing groups on its path are created.
     template <class T>
     void dataset(const std::string& name, const std::vector<Index>& dims, const std::vector<Block<T>>& blocks);
+    // A dataset of texts, row-major. On one rank: parallel HDF5 cannot write texts.
+    void texts(const std::string& name, const std::vector<Index>& dims, const std::vector<std::string>& values);
     void finish();
 
 private:

@@ -22,9 +22,9 @@
 namespace spikefloss {
 namespace {
 
-// Upper bounds of the bytes that the library adds to the data: for the file, for an object (with the groups on its
-// path), and for an attribute beside its value. complete() checks them.
-constexpr Index file_overhead = 16 << 10, object_overhead = 16 << 10, attribute_overhead = 2 << 10;
+// Upper bounds of the bytes that the library adds to the data: for the file, and for an attribute beside its value.
+// complete() checks them.
+constexpr Index file_overhead = 16 << 10, attribute_overhead = 2 << 10;
 
 // MPI-IO counts bytes with int: longer blocks are written in pieces.
 constexpr Index piece_bytes = Index(1) << 28;
@@ -48,6 +48,10 @@ hid_t file_type<std::int32_t>() {
 template <>
 hid_t file_type<std::int64_t>() {
     return H5T_STD_I64LE;
+}
+template <>
+hid_t file_type<std::uint8_t>() {
+    return H5T_STD_U8LE;
 }
 
 Index elements(const std::vector<Index>& count) {
@@ -280,6 +284,8 @@ template void OutputFile::dataset(const std::string&, const std::vector<Index>&,
                                   const std::vector<Block<std::int32_t>>&);
 template void OutputFile::dataset(const std::string&, const std::vector<Index>&,
                                   const std::vector<Block<std::int64_t>>&);
+template void OutputFile::dataset(const std::string&, const std::vector<Index>&,
+                                  const std::vector<Block<std::uint8_t>>&);
 
 void OutputFile::finish() {
     attribute("/", checksum_name, static_cast<std::int64_t>(attributes_));

@@ -128,7 +128,9 @@ float read_float(const InputFile& file, const char* name) {
 
 NetworkModel read_model(const InputFile& file) {
     if (!file.has("/network"))
-        file.fail("group /network is missing", "docs/files.md shows how to write a network file from Python");
+        file.fail("group /network is missing", file.has("/node")
+                                                   ? "this is a NIR file: give it a name that ends in .nir"
+                                                   : "docs/files.md shows how to write a network file from Python");
     const std::string format = word_attribute(file, "/network", "format");
     if (format != network_format)
         file.fail(fmt::format("attribute format of /network is '{}' but must be '{}'", format, network_format),
@@ -274,17 +276,22 @@ HostNetwork read_network(const std::string& path, Index neuron_shards, Index neu
     choose_order(file, "/network", transposed);
     const NetworkShape shape = read_shape(file);
     require_parameter_shapes(file, shape);
-    require(
-        neuron_shards <= shape.neurons, Exit::usage,
-        fmt::format("{}: the network has {} neurons, too few for {} neuron shards", path, shape.neurons, neuron_shards),
-        "choose a grid PxQ with a smaller P (--grid)");
+    require_shards(path, shape, neuron_shards);
     network.layout = ParameterLayout(shape, neuron_shards, neuron_shard);
     file.require_room("/network/w_rec", {network.layout.neurons().size(), shape.neurons}, sizeof(float));
     network.values = read_parameters(file, "/network", network.layout);
     require_decay(file, network, Parameter::alpha, "alpha = exp(-dt/tau_syn); 0 is a synapse without memory");
     require_decay(file, network, Parameter::beta, "beta = exp(-dt/tau_mem); 0 is a neuron without memory");
     require_decay(file, network, Parameter::kappa, "kappa = exp(-dt/tau_out); 0 is a readout without memory");
+    if (file.has_attribute("/network", "nir")) network.nir = file.string_attribute("/network", "nir");
     return network;
+}
+
+void require_shards(const std::string& path, const NetworkShape& shape, Index neuron_shards) {
+    require(
+        neuron_shards <= shape.neurons, Exit::usage,
+        fmt::format("{}: the network has {} neurons, too few for {} neuron shards", path, shape.neurons, neuron_shards),
+        "choose a grid PxQ with a smaller P (--grid)");
 }
 
 std::vector<float> read_parameters(const InputFile& file, const std::string& group, const ParameterLayout& layout) {
@@ -313,6 +320,7 @@ void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork&
     file.attribute("/network", "surrogate", std::string(name_of(neuron.surrogate)));
     file.attribute("/network", "sharpness", static_cast<double>(neuron.sharpness));
     file.attribute("/network", "readout", std::string(name_of(network.model.readout)));
+    if (!network.nir.empty()) file.attribute("/network", "nir", network.nir);
     write_parameters(file, grid, "/network", network.layout, network.values);
 }
 

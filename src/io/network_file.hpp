@@ -17,6 +17,9 @@ namespace spikefloss {
 // Error(Exit::usage) if there are more neuron shards than neurons. No communication.
 HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard, bool transposed = false);
 
+// Error(Exit::usage) if there are more neuron shards than neurons.
+void require_shards(const std::string& path, const NetworkShape& shape, Index neuron_shards);
+
 // Writes the group /network. Collective.
 void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork& network);
 

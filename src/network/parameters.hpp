@@ -15,6 +15,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace spikefloss {
@@ -75,6 +76,7 @@ struct HostNetwork {
     ParameterLayout layout;
     std::vector<float> values;    // [layout.size()]; empty in a plan, where only sizes count
     bool planned_current = true;  // of a plan: whether any alpha is not 0
+    std::string nir = {};         // of a network that was a NIR graph: io/nir_network.hpp
 
     // Whether any alpha of this rank's neurons is not 0.
     bool has_current() const;
