@@ -42,6 +42,7 @@ public:
     void copy(void* destination, const void* source, std::size_t bytes) override;
     void zero(void* data, std::size_t bytes) override;
     void synchronize() override;
+    void* replace(void* data, std::size_t bytes) override;
     std::unique_ptr<Recording> recording() override { return std::make_unique<GraphRecording>(stream_, recordings_); }
     // Destroys all graphs that work on the stream was recorded in. They are recorded again when they are next run.
     void drop_graphs() noexcept;
@@ -60,14 +61,6 @@ public:
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 
 private:
-    // Scratch array number `which`, of at least `count` elements. It is kept between calls and grows only for a larger
-    // `count`. Its earlier contents are lost.
-    template <class T>
-    T* scratch(int which, Index count) {
-        return static_cast<T*>(scratch_bytes(which, static_cast<std::size_t>(count) * sizeof(T)));
-    }
-    void* scratch_bytes(int which, std::size_t bytes);
-
     // ---- products.cu ----
     // A factor of a product: [rows, cols] of x, from row `first` on.
     struct Factor {
@@ -76,7 +69,9 @@ private:
         bool turned;  // the transpose is multiplied
     };
     template <class T>
-    Matrix<const T> dense(const Factor& factor, int which);
+    static Index room(const Factor& factor);
+    template <class T>
+    Matrix<const T> dense(const Factor& factor, T* to);
     void product(const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
     void add_outer_parts(Matrix<const float> y, const Activity& spikes, SumMatrix gradient);
     void wait();
@@ -100,12 +95,7 @@ private:
         cudaEvent_t copied = nullptr;  // the last copy from it
     };
     Staging staging_[2];
-    // Any operation may use scratch arrays 0 to 7. Products and sums use those below, so that an operation can call
-    // them while it uses its own.
-    static constexpr int blas_scratch = 8, a_scratch = 9, b_scratch = 10, wide_out_scratch = 11, sum_scratch = 12;
-    static constexpr int scratches = 13;
-    void* scratch_[scratches] = {};
-    std::size_t scratch_size_[scratches] = {};
+    void* blas_workspace_ = nullptr;
     char *arena_ = nullptr, *arena_end_ = nullptr, *arena_next_ = nullptr;
 };
 

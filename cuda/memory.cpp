@@ -60,7 +60,8 @@ CudaBackend::CudaBackend(const Device& device, Sums sums, Precision precision)
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     check(cublasCreate(&blas_), "cublasCreate");
     check(cublasSetStream(blas_, stream_), "cublasSetStream");
-    check(cublasSetWorkspace(blas_, scratch<char>(blas_scratch, blas_workspace), blas_workspace), "cublasSetWorkspace");
+    check(cublasSetWorkspace(blas_, blas_workspace_ = device_memory(blas_workspace), blas_workspace),
+          "cublasSetWorkspace");
     check(cusolverDnCreate(&solver_), "cusolverDnCreate");
     check(cusolverDnSetStream(solver_, stream_), "cusolverDnSetStream");
 }
@@ -70,8 +71,7 @@ CudaBackend::~CudaBackend() {
     tell(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     cusolverDnDestroy(solver_);
     cublasDestroy(blas_);
-    for (void* memory : scratch_) tell(cudaFree(memory), "cudaFree");
-    tell(cudaFree(arena_), "cudaFree");
+    for (void* memory : {blas_workspace_, scratch_, static_cast<void*>(arena_)}) tell(cudaFree(memory), "cudaFree");
     for (const Staging& staging : staging_) {
         if (staging.copied) tell(cudaEventDestroy(staging.copied), "cudaEventDestroy");
         tell(cudaFreeHost(staging.memory), "cudaFreeHost");
@@ -186,17 +186,12 @@ void CudaBackend::drop_graphs() noexcept {
     for (GraphRecording* recording : recordings_) recording->drop();
 }
 
-void* CudaBackend::scratch_bytes(int which, std::size_t bytes) {
-    if (bytes > scratch_size_[which]) {
-        wait();  // queued operations may still use the smaller array
-        drop_graphs();
-        check(cudaFree(scratch_[which]), "cudaFree");
-        scratch_[which] = nullptr;
-        scratch_size_[which] = 0;
-        scratch_[which] = device_memory(bytes);
-        scratch_size_[which] = bytes;
-    }
-    return scratch_[which];
+// Not from the arena, which is full of the run's arrays and is freed as a whole.
+void* CudaBackend::replace(void* data, std::size_t bytes) {
+    wait();  // queued operations may still use the old array
+    drop_graphs();
+    check(cudaFree(data), "cudaFree");
+    return device_memory(bytes);
 }
 
 }  // namespace spikefloss

@@ -54,6 +54,9 @@ int size(Index n) {
 }
 int leading(Index stride) { return stride > 0 ? size(stride) : 1; }
 
+// A number of elements that keeps what follows at a multiple of 256 bytes.
+Index aligned(Index count) { return (count + 127) / 128 * 128; }
+
 cublasComputeType_t compute_type(Precision precision) {
     switch (precision) {
         case Precision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
@@ -73,13 +76,18 @@ Matrix<const float> rows_of(Matrix<const float> y, Index first, Index rows) {
 
 }  // namespace
 
-// The factor as a matrix of T; expanded or widened to scratch array `which` unless it is one.
+// Elements of scratch for the factor as a matrix of T: 0 if it is one. Arrays begin at multiples of 256 bytes.
 template <class T>
-Matrix<const T> CudaBackend::dense(const Factor& factor, int which) {
+Index CudaBackend::room(const Factor& factor) {
+    return std::is_same_v<T, float> && !factor.x.bits ? 0 : aligned(factor.rows * factor.cols);
+}
+
+// The factor as a matrix of T; expanded or widened, in `to`, unless it is one.
+template <class T>
+Matrix<const T> CudaBackend::dense(const Factor& factor, T* to) {
     const auto& [x, first, rows, cols, turned] = factor;
     if constexpr (std::is_same_v<T, float>)
         if (!x.bits) return {x.values + x.before(first), rows, cols, x.stride};
-    T* const to = scratch<T>(which, rows * cols);
     launch({grid_for(rows * cols, block), block, stream_}, expand_kernel<T>, x, first, rows, cols, 1, to);
     return {to, rows, cols};
 }
@@ -90,7 +98,7 @@ void CudaBackend::product(const Factor& a, const Factor& b, SumMatrix out, bool 
     if (m == 0 || n == 0) return;
     const Launch elements{grid_for(m * n, block), block, stream_};
     if (inner == 0) {
-        if (accumulate) return;
+        if (accumulate || counting()) return;
         if (out.type == Scalar::float32)
             return launch(elements, clear_kernel<float>, m, n, out.stride, static_cast<float*>(out.data));
         return launch(elements, clear_kernel<double>, m, n, out.stride, static_cast<double*>(out.data));
@@ -98,7 +106,9 @@ void CudaBackend::product(const Factor& a, const Factor& b, SumMatrix out, bool 
     const auto flag = [](const Factor& factor) { return factor.turned ? CUBLAS_OP_T : CUBLAS_OP_N; };
     const bool round = out.type == Scalar::float32 && sums_ == Sums::float64;
     if (out.type == Scalar::float32 && !round) {
-        const auto x = dense<float>(a, a_scratch), y = dense<float>(b, b_scratch);
+        float* const memory = scratch<float>(room<float>(a) + room<float>(b));
+        if (counting()) return;
+        const auto x = dense<float>(a, memory), y = dense<float>(b, memory + room<float>(a));
         const float one = 1.0f, beta = accumulate ? 1.0f : 0.0f;
         check(cublasGemmEx(blas_, flag(b), flag(a), size(n), size(m), size(inner), &one, y.data, CUDA_R_32F,
                            leading(y.stride), x.data, CUDA_R_32F, leading(x.stride), &beta, out.data, CUDA_R_32F,
@@ -106,8 +116,11 @@ void CudaBackend::product(const Factor& a, const Factor& b, SumMatrix out, bool 
               "cublasGemmEx");
         return;
     }
-    const auto x = dense<double>(a, a_scratch), y = dense<double>(b, b_scratch);
-    double* const sum = round ? scratch<double>(wide_out_scratch, m * n) : static_cast<double*>(out.data);
+    const Index factors = room<double>(a) + room<double>(b);
+    double* const memory = scratch<double>(factors + (round ? m * n : 0));
+    if (counting()) return;
+    const auto x = dense<double>(a, memory), y = dense<double>(b, memory + room<double>(a));
+    double* const sum = round ? memory + factors : static_cast<double*>(out.data);
     const double one = 1.0, beta = accumulate && !round ? 1.0 : 0.0;
     check(cublasDgemm(blas_, flag(b), flag(a), size(n), size(m), size(inner), &one, y.data, leading(y.stride), x.data,
                       leading(x.stride), &beta, sum, leading(round ? n : out.stride)),
@@ -148,8 +161,10 @@ void CudaBackend::add_outer_parts(Matrix<const float> y, const Activity& spikes,
     const Index most_rows = std::max<Index>(1, std::min(longest_sum, most_parts / (n + m)) / parts / 8 * 8);
     const Index pieces = (y.rows + most_rows - 1) / most_rows;
     const Index at_once = std::min(y.rows, ((y.rows + pieces - 1) / std::max<Index>(1, pieces) + 7) / 8 * 8);
-    auto* y_parts = scratch<__nv_bfloat16>(a_scratch, parts * at_once * n);  // [parts, rows, n]
-    auto* s = scratch<__nv_bfloat16>(b_scratch, parts * at_once * m);        // [parts, rows, m]
+    const Index y_size = aligned(parts * at_once * n);
+    auto* const y_parts = scratch<__nv_bfloat16>(y_size + parts * at_once * m);  // [parts, rows, n]
+    if (counting()) return;
+    auto* const s = y_parts + y_size;  // [parts, rows, m]
     for (Index first = 0; first < y.rows; first += at_once) {
         const Index rows = std::min(at_once, y.rows - first);
         split(stream_, rows_of(y, first, rows), parts, n, rows * n, y_parts);

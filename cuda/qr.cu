@@ -4,6 +4,8 @@
 #include "kernel.cuh"
 #include "tangent_steps_cholesky.cuh"
 
+#include <algorithm>
+
 namespace spikefloss {
 namespace {
 
@@ -162,12 +164,13 @@ Launch for_each_sequence(Index b, cudaStream_t stream, std::size_t shared = 0) {
 
 void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g) {
     const Index b = shape.b, k = shape.k, D = shape.D(), size = shape.size();
+    double* const wide_x = scratch<double>(x == y ? size : 2 * size);
+    if (counting()) return;
     if (size == 0) {  // cuBLAS rejects it
         if (b * k > 0) zero(g, static_cast<std::size_t>(b * k * k) * sizeof(double));
         return;
     }
-    double* wide_x = scratch<double>(4, size);
-    double* wide_y = x == y ? wide_x : scratch<double>(5, size);
+    double* const wide_y = x == y ? wide_x : wide_x + size;
     launch(over(size, stream_), widen_kernel, size, x, wide_x);
     if (x != y) launch(over(size, stream_), widen_kernel, size, y, wide_y);
     const double one = 1.0, none = 0.0;
@@ -180,14 +183,15 @@ void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, 
 void CudaBackend::cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
                            const QrFindings& findings) {
     if (b * k == 0) return;
-    int* column = scratch<int>(7, b);
+    double** const matrices = scratch<double*>(2 * b);
+    if (counting()) return;
+    int* const column = reinterpret_cast<int*>(matrices + b);
     if (k <= most_block_vectors) {
         const BasisLayout layout({b, k, 1, false});
         launch({dim3(static_cast<unsigned>(b)), dim3(threads), stream_,
                 static_cast<std::size_t>(FactorSpace::bytes(layout))},
                factor_kernel, layout, g, column);
     } else {
-        double** matrices = scratch<double*>(6, b);
         launch(over(b, stream_), pointers_kernel, b, g, k * k, matrices, nullptr, Index(0), nullptr);
         check(cusolverDnDpotrfBatched(solver_, CUBLAS_FILL_MODE_LOWER, static_cast<int>(k), matrices,
                                       static_cast<int>(k), column, static_cast<int>(b)),
@@ -199,8 +203,9 @@ void CudaBackend::cholesky(Index b, Index k, const QrRound& round, double* g, do
 
 void CudaBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* x) {
     if (b * k * D == 0) return;
-    double* wide = scratch<double>(4, b * k * D);
-    double** matrices = scratch<double*>(6, 2 * b);
+    double* const wide = scratch<double>(b * k * D + 2 * b);
+    if (counting()) return;
+    double** const matrices = reinterpret_cast<double**>(wide + b * k * D);
     launch(over(b * k * D, stream_), widen_kernel, b * k * D, x, wide);
     launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide, k * D, matrices + b);
     const double one = 1.0;
@@ -214,16 +219,17 @@ void CudaBackend::divide_by_r(Index b, Index k, Index D, const double* r, float*
 void CudaBackend::householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) {
     if (b * k == 0) return;
     const int rows = static_cast<int>(D), cols = static_cast<int>(k);
-    double* a = scratch<double>(4, b * k * D);
-    double* tau = scratch<double>(5, 2 * b * k);
-    int* lapack_info = scratch<int>(6, 2 * b);  // of geqrf, then of orgqr, which fails only on a wrong argument
+    int factor_size = 0, basis_size = 0;  // cuSOLVER tells the size of its work space
+    check(cusolverDnDgeqrf_bufferSize(solver_, rows, cols, nullptr, rows, &factor_size), "cusolverDnDgeqrf_bufferSize");
+    check(cusolverDnDorgqr_bufferSize(solver_, rows, cols, cols, nullptr, rows, nullptr, &basis_size),
+          "cusolverDnDorgqr_bufferSize");
+    double* const a = scratch<double>(b * k * D + 2 * b * k + b + std::max(factor_size, basis_size));
+    if (counting()) return;
+    double *const tau = a + b * k * D, *const work = tau + 2 * b * k + b;
+    int* const lapack_info = reinterpret_cast<int*>(tau + 2 * b * k);  // of geqrf, then of orgqr, which fails only on a
+                                                                       // wrong argument
     launch(over(b * k * D, stream_), widen_kernel, b * k * D, x, a);
     launch(for_each_sequence(b, stream_, sizeof(std::int32_t)), first_not_finite_kernel, k, D, a, info);
-    int factor_size = 0, basis_size = 0;
-    check(cusolverDnDgeqrf_bufferSize(solver_, rows, cols, a, rows, &factor_size), "cusolverDnDgeqrf_bufferSize");
-    check(cusolverDnDorgqr_bufferSize(solver_, rows, cols, cols, a, rows, tau, &basis_size),
-          "cusolverDnDorgqr_bufferSize");
-    double* work = scratch<double>(7, factor_size > basis_size ? factor_size : basis_size);
     for (Index s = 0; s < b; ++s)
         check(
             cusolverDnDgeqrf(solver_, rows, cols, a + s * k * D, rows, tau + s * k, work, factor_size, lapack_info + s),
@@ -240,11 +246,12 @@ void CudaBackend::householder(Index b, Index k, Index D, float* x, double* r, do
 
 void CudaBackend::qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,
                               double* qbq, float* qb) {
+    double* const wide_q = scratch<double>(2 * b * k * D + 2 * b);
+    if (counting()) return;
     launch(over(b * k * k, stream_), qr_backward_small_kernel, b, k, r, weight, qbq);
     if (b * k * D == 0) return;
-    double* wide_q = scratch<double>(4, b * k * D);
-    double* wide_qb = scratch<double>(5, b * k * D);
-    double** matrices = scratch<double*>(6, 2 * b);
+    double* const wide_qb = wide_q + b * k * D;
+    double** const matrices = reinterpret_cast<double**>(wide_qb + b * k * D);
     launch(over(b * k * D, stream_), widen_kernel, b * k * D, q, wide_q);
     launch(over(b * k * D, stream_), widen_kernel, b * k * D, qb, wide_qb);
     launch(over(b, stream_), pointers_kernel, b, const_cast<double*>(r), k * k, matrices, wide_qb, k * D, matrices + b);

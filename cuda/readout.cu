@@ -152,7 +152,8 @@ void CudaBackend::readout_filter(Index T, Index b, Index O, const float* kappa, 
 
 void CudaBackend::readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y,
                                           const float* dy, float* dz, SumMatrix d_kappa) {
-    double* parts = scratch<double>(sum_scratch, b * O);
+    double* const parts = scratch<double>(b * O);
+    if (counting()) return;
     launch({grid_for(b * O, block), block, stream_}, readout_filter_backward_kernel, T, b, O, kappa, y, dy, dz, parts);
     const Launch how{grid_for(O, block), block, stream_};
     if (d_kappa.type == Scalar::float32)
@@ -164,7 +165,8 @@ void CudaBackend::readout_filter_backward(Index T, Index b, Index O, const float
 void CudaBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target,
                                        const float* mask, float weight, float* dy, double* result) {
     const Index blocks = std::min(most_losses, (T * b * O + loss_block - 1) / loss_block);
-    double* partial = scratch<double>(sum_scratch, 2 * blocks);
+    double* const partial = scratch<double>(2 * blocks);
+    if (counting()) return;
     launch({dim3(static_cast<unsigned>(blocks)), loss_block, stream_, 33 * sizeof(double)}, binary_cross_entropy_kernel,
            T * b, O, y, target, mask, weight, dy, partial);
     launch({dim3(1), dim3(2), stream_}, add_losses_kernel, blocks, partial, result);
@@ -172,7 +174,8 @@ void CudaBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y
 
 void CudaBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
                                         const float* mask, float weight, float* dy, double* result) {
-    double* memory = scratch<double>(sum_scratch, b * O + 2 * b);
+    double* const memory = scratch<double>(b * O + 2 * b);
+    if (counting()) return;
     double* partial = memory + b * O;
     launch({grid_for(b, 1), 128, stream_, sizeof(double)}, softmax_cross_entropy_kernel, T, b, O, y, label, mask,
            weight, dy, memory, partial);

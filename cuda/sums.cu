@@ -79,7 +79,8 @@ dim3 grid_of_rows(Index rows) { return grid_for(rows, 1); }
 
 void CudaBackend::add_column_sums(Matrix<const float> a, SumMatrix c) {
     const Index parts = std::clamp<Index>(a.rows / least_rows, 1, most_parts);
-    double* partial = scratch<double>(sum_scratch, parts * a.cols);
+    double* const partial = scratch<double>(parts * a.cols);
+    if (counting()) return;
     launch({grid_for(parts * a.cols, block), block, stream_}, column_sums_kernel, a.data, a.rows, a.cols, a.stride,
            parts, partial);
     const Launch how{grid_for(a.cols, 64), 64, stream_};
@@ -102,7 +103,8 @@ void CudaBackend::sum_squares(const float* x, Index count, double* sum) {
     reduce_squares(nullptr, bytes, x, count, nullptr, stream_);
     // The sum of this call, followed by the temporary memory of CUB.
     constexpr std::size_t aligned = 256;
-    auto* memory = scratch<unsigned char>(sum_scratch, static_cast<Index>(aligned + bytes));
+    auto* memory = scratch<unsigned char>(static_cast<Index>(aligned + bytes));
+    if (counting()) return;
     auto* total = reinterpret_cast<double*>(memory);
     reduce_squares(memory + aligned, bytes, x, count, total, stream_);
     launch({dim3(1), dim3(1), stream_}, add_one_kernel, total, sum);

@@ -122,6 +122,7 @@ __global__ void tangent_time_constants_kernel(NeuronModel model, JacobianReset r
 
 void CudaBackend::tangent_input(const NeuronModel& model, const BasisShape& shape, const float* u, const float* q,
                                 float* x) {
+    if (counting()) return;
     launch(over_rows(shape.rows(), shape.n, stream_), tangent_input_kernel, model, shape, u, q, x);
 }
 
@@ -153,6 +154,7 @@ void CudaBackend::tangent_step_backward(const NeuronModel& model, JacobianReset 
 void CudaBackend::tangent_input_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
                                          const BasisShape& shape, const float* u, const float* q, const float* back,
                                          const float* g, float* a, float* e) {
+    if (counting()) return;
     launch(over_rows(shape.b, shape.n, stream_), tangent_input_backward_kernel, model, reset, neurons, shape, u, q,
            back, g, a, e);
 }

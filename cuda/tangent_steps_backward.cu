@@ -222,10 +222,12 @@ void BlockTangentBackward::run(const TangentBackwardCall& call) {
                      .shared = static_cast<std::size_t>(Workspace::bytes(layout))};
     for (Index end = call.steps; end > 0; end -= chunk_) {
         const Index begin = std::max<Index>(0, end - chunk_), rows = (end - begin) * shape_.rows();
-        launch(how, tangent_steps_backward_kernel, layout, call, Chunk{begin, end, g_.data(), back_.data()});
-        launch({grid_for((end - begin) * b * N, 128), dim3(128), backend_.stream()}, tangent_inputs_kernel, call.model,
-               shape_, (end - begin) * b * N, call.u + begin * b * N, call.q + begin * call.q_stride, call.q_stride,
-               back_.data(), call.e + begin * b * N);
+        if (!backend_.counting()) {
+            launch(how, tangent_steps_backward_kernel, layout, call, Chunk{begin, end, g_.data(), back_.data()});
+            launch({grid_for((end - begin) * b * N, 128), dim3(128), backend_.stream()}, tangent_inputs_kernel,
+                   call.model, shape_, (end - begin) * b * N, call.u + begin * b * N, call.q + begin * call.q_stride,
+                   call.q_stride, back_.data(), call.e + begin * b * N);
+        }
         backend_.add_outer({g_.data(), rows, N}, {.values = back_.data(), .stride = N}, call.d_w_rec);
     }
 }

@@ -252,8 +252,17 @@ public:
           counters_(memory, team_.teams * counter_stride) {}
 
     void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
-        const Index b = plan_.b, N = plan_.N;
         readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
+        if (!backend_.counting()) take_steps(call);
+        backend_.add_outer({adjoint_.data(), call.steps * plan_.b, plan_.N}, spikes_from(plan_, call.bits, 0),
+                           call.d_w_rec);
+        if (recurrent_done) recurrent_done();
+        inputs_backward(backend_, plan_, call, adjoint_.data());
+    }
+
+private:
+    void take_steps(const StateBackwardCall& call) {
+        const Index b = plan_.b, N = plan_.N;
         if (team_.kind == TeamKind::grid) counters_.zero();
         const BackwardArrays arrays{call, b, static_cast<int>(N), adjoint_.data(),
                                     call.squares || call.adjoint_limit ? partial_.data() : nullptr};
@@ -266,12 +275,8 @@ public:
                    add_partial_squares_kernel, rows, words_, static_cast<const double*>(partial_.data() + b * words_),
                    call.squares + b);
         }
-        backend_.add_outer({adjoint_.data(), call.steps * b, N}, spikes_from(plan_, call.bits, 0), call.d_w_rec);
-        if (recurrent_done) recurrent_done();
-        inputs_backward(backend_, plan_, call, adjoint_.data());
     }
 
-private:
     CudaBackend& backend_;
     StatePlan plan_;
     TeamPlan team_;

@@ -176,14 +176,18 @@ public:
 
     void run(const StateForwardCall& call) override {
         project_inputs(backend_, plan_, call, input_.data());
-        if (team_.kind == TeamKind::grid) counters_.zero();
-        const ForwardArrays arrays{call, plan_.b, static_cast<int>(plan_.N), input_.data()};
-        launch(launch_of(team_, backend_.stream()), forward_steps_kernel, arrays, team_.columns, team_.sequences,
-               team_.size, team_.kind, counters_.data());
+        if (!backend_.counting()) take_steps(call);
         project_readout(backend_, plan_, call, spikes_from(plan_, call.bits, 1));
     }
 
 private:
+    void take_steps(const StateForwardCall& call) {
+        if (team_.kind == TeamKind::grid) counters_.zero();
+        const ForwardArrays arrays{call, plan_.b, static_cast<int>(plan_.N), input_.data()};
+        launch(launch_of(team_, backend_.stream()), forward_steps_kernel, arrays, team_.columns, team_.sequences,
+               team_.size, team_.kind, counters_.data());
+    }
+
     CudaBackend& backend_;
     StatePlan plan_;
     TeamPlan team_;

@@ -1,4 +1,4 @@
-// Parts of one allocation, for the scratch of passes over time.
+// Parts of one allocation, for the scratch of an operation or a pass.
 #pragma once
 
 #include "core/view.hpp"
@@ -13,8 +13,12 @@ public:
     template <class T>
     T* take(Index count) {
         T* at = reinterpret_cast<T*>(next_);  // NOLINT(performance-no-int-to-ptr): it is rounded up
-        next_ += (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
+        next_ += static_cast<std::uintptr_t>(bytes<T>(count));
         return at;
+    }
+    template <class T>
+    static Index bytes(Index count) {
+        return (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
     }
     explicit Arena(void* begin) : next_((reinterpret_cast<std::uintptr_t>(begin) + 63) / 64 * 64) {}
 

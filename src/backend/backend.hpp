@@ -6,17 +6,19 @@
 // otherwise. Operations are queued in order. Only copy_out and operations that return a value wait for the queue.
 #pragma once
 
-#include "backend/memory.hpp"
+#include "backend/pass_memory.hpp"
 #include "backend/update.hpp"
 #include "core/view.hpp"
 #include "neuron/lif.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace spikefloss {
 
@@ -126,19 +128,58 @@ public:
     // at least 1.
     virtual Index chunk_rows(Index n) const = 0;
 
+    // ---- scratch of operations: one array, which grows to the largest that an operation asks for
+    // ---------------------- The most bytes that the operations in `work` ask for. They compute nothing.
+    std::size_t scratch_of(const std::function<void()>& work) {
+        std::size_t most = 0;
+        counted_ = &most;
+        work();
+        counted_ = nullptr;
+        return most;
+    }
+    // Whether scratch is only counted: an operation then returns after it has asked. So does a whole pass after the
+    // operations that it calls have asked.
+    bool counting() const { return counted_ != nullptr; }
+    std::size_t scratch_bytes() const { return scratch_bytes_; }
+    void reserve_scratch(std::size_t bytes) { scratch<char>(static_cast<Index>(bytes)); }
+
     // A new recording; null where replaying saves nothing (CPU).
     virtual std::unique_ptr<Recording> recording() { return nullptr; }
 
     // ---- whole passes: many steps in one call, when one rank holds all N neurons ------------------------------------
     // The passes of the state (state_passes.hpp); a null object where the loop over step operations runs instead. Both
-    // give the same result. The objects allocate their scratch from `memory`.
+    // give the same result. The objects allocate their scratch from `memory`: in a run, pass_memory().
     virtual StatePasses state_passes(const StatePlan& plan, Memory& memory) = 0;
     // The whole tangent passes for this plan, with scratch from `memory`.
     virtual TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) = 0;
+    PassMemory& pass_memory() { return pass_memory_; }
 
     // All operations.
 #define SPIKEFLOSS_OPERATION(name, ...) virtual void name(__VA_ARGS__) = 0
 #include "backend/operations.inc"
+
+protected:
+    // Scratch of an operation, which asks once, at its beginning. It is lost when another operation asks.
+    template <class T>
+    T* scratch(Index count) {
+        const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+        if (counted_) {
+            *counted_ = std::max(*counted_, bytes);
+            return nullptr;
+        }
+        if (bytes > scratch_bytes_) {
+            scratch_bytes_ = 0;
+            scratch_ = replace(std::exchange(scratch_, nullptr), bytes);
+            scratch_bytes_ = bytes;
+        }
+        return static_cast<T*>(scratch_);
+    }
+    void* scratch_ = nullptr;  // a backend frees it in its destructor
+
+private:
+    std::size_t scratch_bytes_ = 0;
+    std::size_t* counted_ = nullptr;
+    PassMemory pass_memory_{*this};
 };
 
 }  // namespace spikefloss

@@ -1,5 +1,6 @@
-// A Backend that holds no memory and computes nothing; it only counts the bytes of allocations. If the objects of a run
-// are made on it, they give the memory that a real backend needs. If they run one step, it gives the data that is sent.
+// A Backend that holds no memory and computes nothing; it only counts bytes. If the objects of a run are made on it,
+// they give the memory that a real backend needs. If they run one step, it gives the scratch of the operations, and the
+// data that is sent.
 #pragma once
 
 #include "backend/state_passes.hpp"
@@ -13,11 +14,17 @@ namespace spikefloss {
 
 class CountingBackend final : public Backend {
 public:
-    // Sums and chunks as those of `like`.
-    explicit CountingBackend(Backend& like) : like_(like) {}
+    // What copy_out gives: results whose bytes are all 0 or 1, which pass all checks of a step. With 1 a QR is taken a
+    // second time, carefully, and by Householder.
+    enum class Results : char { zeros = 0, ones = 1 };
+
+    // Sums, chunks, passes and scratch as those of `like`.
+    explicit CountingBackend(Backend& like, Results results = Results::zeros) : like_(like), results_(results) {}
 
     // The bytes allocated until now. Each array is a multiple of 256 bytes, as on a GPU.
     std::size_t bytes() const { return bytes_; }
+    // The largest scratch of an operation until now.
+    std::size_t scratch() const { return scratch_; }
 
     std::string name() const override { return "counting"; }
     Sums sums() const override { return like_.sums(); }
@@ -34,46 +41,57 @@ public:
     void synchronize() override {}
     std::size_t free_memory() const override { return std::numeric_limits<std::size_t>::max(); }
 
-    // Every result is 0, which passes all checks of a step.
     void copy_out(void* host, const void*, std::size_t bytes) override {
-        if (bytes) std::memset(host, 0, bytes);
+        if (bytes) std::memset(host, static_cast<int>(results_), bytes);
     }
-    // All operations: nothing is computed.
+    // All operations: nothing is computed, scratch is counted.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #define SPIKEFLOSS_OPERATION(name, ...) \
     void name(__VA_ARGS__) override {}
+#define SPIKEFLOSS_SCRATCH_OPERATION(name, arguments, ...) \
+    void name(__VA_ARGS__) override {                      \
+        count_scratch([&] { like_.name arguments; });              \
+    }
 #include "backend/operations.inc"
 #pragma GCC diagnostic pop
 
-    // The choice of `like`. The passes take their scratch here and do nothing.
+    // The choice of `like`. The passes have their scratch here; when they run, the scratch of their operations is
+    // counted.
     StatePasses state_passes(const StatePlan& plan, Memory& memory) override {
         StatePasses passes = like_.state_passes(plan, memory);
-        silence<const StateForwardCall&>(passes.forward.pass);
-        silence<const StateBackwardCall&, const std::function<void()>&>(passes.backward.pass);
+        only_count<const StateForwardCall&>(passes.forward.pass);
+        only_count<const StateBackwardCall&, const std::function<void()>&>(passes.backward.pass);
         return passes;
     }
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override {
         TangentPasses passes = like_.tangent_passes(plan, memory);
-        silence<const TangentForwardCall&>(passes.forward.pass);
-        silence<const TangentBackwardCall&>(passes.backward.pass);
+        only_count<const TangentForwardCall&>(passes.forward.pass);
+        only_count<const TangentBackwardCall&>(passes.backward.pass);
         return passes;
     }
 
 private:
-    // The pass keeps its scratch and computes nothing.
+    template <class Work>
+    void count_scratch(Work&& work) {
+        scratch_ = std::max(scratch_, like_.scratch_of(work));
+    }
     template <class... Arguments, class Pass>
-    static void silence(std::unique_ptr<Pass>& pass) {
-        struct Silent final : Pass {
-            explicit Silent(std::unique_ptr<Pass> of) : kept(std::move(of)) {}
-            void run(Arguments...) override {}
+    void only_count(std::unique_ptr<Pass>& pass) {
+        struct Counted final : Pass {
+            Counted(CountingBackend& by, std::unique_ptr<Pass> of) : backend(by), kept(std::move(of)) {}
+            void run(Arguments... arguments) override {
+                backend.count_scratch([&] { kept->run(arguments...); });
+            }
+            CountingBackend& backend;
             std::unique_ptr<Pass> kept;
         };
-        if (pass) pass = std::make_unique<Silent>(std::move(pass));
+        if (pass) pass = std::make_unique<Counted>(*this, std::move(pass));
     }
 
     Backend& like_;
-    std::size_t bytes_ = 0;
+    Results results_;
+    std::size_t bytes_ = 0, scratch_ = 0;
 };
 
 }  // namespace spikefloss

@@ -6,7 +6,6 @@
 #include "backend/cpu_sparse.hpp"
 
 #include <algorithm>
-#include <vector>
 
 namespace spikefloss {
 
@@ -14,6 +13,7 @@ class CpuBackend : public Backend {
 public:
     // threads: OpenMP threads of this process, >= 1.
     CpuBackend(int threads, Sums sums);
+    ~CpuBackend() override;
 
     std::string name() const override { return "cpu"; }
     Sums sums() const override { return sums_; }
@@ -37,8 +37,8 @@ public:
     StatePasses state_passes(const StatePlan& plan, Memory& memory) override;
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 
-    // cpu_sparse.cpp: add_outer by lists of the entries of x. Returns false if it takes less time by BLAS.
-    bool add_outer_listed(Matrix<const float> y, const Activity& x, Matrix<float> gradient);
+    // `lists`: by lists of the entries of x, unless that takes longer.
+    void add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient, bool lists);
 
 private:
     // cpu_products.cpp
@@ -48,23 +48,13 @@ private:
         bool turned;  // the transpose of [rows, cols] is multiplied
     };
     template <class T>
-    Matrix<const T> dense(const Factor& factor, int which);
-    void product(const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
-    // cpu_sparse.cpp
-    struct SparseParts {
-        SparseRows part[8];
-        Index count;
-    };
-    bool list_parts(const Activity& x, Index rows, Index cols, SparseParts& parts);
-    bool list_blocks(const Activity& bits, Index rows, Index cols, SparseRows& list);
-    bool project_listed(const Weights& w, const Activity& x, Matrix<float> out);
-
-    // Scratch of at least `count` doubles, kept between calls so that no step allocates.
-    double* scratch(int which, Index count);
+    Matrix<const T> dense(const Factor& factor, Arena& arena);
+    // `lists`: room for those that are tried first, or null.
+    Arena product_scratch(const Factor& a, const Factor& b, SumMatrix out, const ListRoom* lists);
+    void product(Arena arena, const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
 
     int threads_;
     Sums sums_;
-    std::vector<double> scratch_[6];
 };
 
 }  // namespace spikefloss

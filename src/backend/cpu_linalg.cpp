@@ -18,7 +18,8 @@ double squares_of(const float* x, Index count) {
 
 void CpuBackend::add_column_sums(Matrix<const float> a, SumMatrix c) {
     // Always in double: there are steps times sequences rows, so many that float would lose digits.
-    double* total = scratch(0, a.cols);
+    double* const total = scratch<double>(a.cols);
+    if (counting()) return;
     std::fill_n(total, a.cols, 0.0);
     for (Index i = 0; i < a.rows; ++i)
 #pragma omp simd
@@ -40,7 +41,9 @@ void CpuBackend::round_sums(const void* in, float* out, Index count) {
         for (Index i = 0; i < count; ++i) out[i] = static_cast<float>(static_cast<const double*>(in)[i]);
 }
 
-void CpuBackend::sum_squares(const float* x, Index count, double* sum) { *sum += squares_of(x, count); }
+void CpuBackend::sum_squares(const float* x, Index count, double* sum) {
+    if (!counting()) *sum += squares_of(x, count);
+}
 
 void CpuBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) {
     for (Index r = 0; r < rows; ++r) out[r] = squares_of(a + r * n, n) + (b ? squares_of(b + r * n, n) : 0.0);

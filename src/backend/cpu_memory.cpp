@@ -31,6 +31,10 @@ CpuBackend::CpuBackend(int threads, Sums sums) : threads_(threads), sums_(sums) 
     keep_blas_on_one_thread();
 }
 
+CpuBackend::~CpuBackend() {
+    if (scratch_) CpuBackend::deallocate(scratch_);
+}
+
 // Layout: guard (its first 8 bytes hold the size) | data | guard.
 void* CpuBackend::allocate(std::size_t bytes) {
     const std::size_t padded = (bytes + 63) / 64 * 64;
@@ -64,14 +68,6 @@ void CpuBackend::copy(void* destination, const void* source, std::size_t bytes) 
 
 void CpuBackend::zero(void* data, std::size_t bytes) {
     if (bytes) std::memset(data, 0, bytes);
-}
-
-double* CpuBackend::scratch(int which, Index count) {
-    auto& memory = scratch_[which];
-    constexpr Index line = 64 / sizeof(double);  // of cache: a vector across two lines is loaded at half the rate
-    if (static_cast<Index>(memory.size()) < count + line) memory.resize(static_cast<std::size_t>(count + line));
-    const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
-    return memory.data() + (64 - address % 64) % 64 / sizeof(double);
 }
 
 // The memory that Linux gives without swapping, but at most what the limits of a job or a container leave.

@@ -321,6 +321,7 @@ public:
           of_threads_(memory, backend.threads() * own()) {}
 
     void run(const StateForwardCall& call) override {
+        if (backend_.counting()) return;
         pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), rows_.data());
         pack_transposed_rows(call.w_in, shape_.N, shape_.M, shape_.width, w_in_.data());
         const Index parts = shape_.parts, threads = std::max<Index>(1, std::min<Index>(backend_.threads(), parts));
@@ -375,7 +376,7 @@ public:
                                backend.threads() * BackwardScratch::bytes(shape_) + 64) {}
 
     void run(const StateBackwardCall& call, const std::function<void()>& /*recurrent_done*/) override {
-        if (shape_.b == 0) return;
+        if (shape_.b == 0 || backend_.counting()) return;
         Arena arena(scratch_.data());
         pack_panels(call.w_rec, shape_.N, false, panels_.data());
         pack_rows_padded(call.w_out, shape_.O, shape_.N, shape_.width, w_out_.data());

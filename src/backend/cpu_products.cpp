@@ -61,16 +61,24 @@ void split_product(int threads, Matrix<const T> a, bool turned_a, Matrix<const T
     }
 }
 
+// Scratch for a factor [rows, cols] as a matrix of T: 0 if it is one.
+template <class T>
+Index dense_bytes(const Activity& x, Index rows, Index cols) {
+    return std::is_same_v<T, float> && !x.bits ? 0 : Arena::bytes<T>(rows * cols);
+}
+
 }  // namespace
 
-// The factor as a matrix of T; expanded or widened to scratch array `which` unless it is one.
+// The factor as a matrix of T; expanded or widened, in `arena`, unless it is one.
 template <class T>
-Matrix<const T> CpuBackend::dense(const Factor& factor, int which) {
+Matrix<const T> CpuBackend::dense(const Factor& factor, Arena& arena) {
     const Activity& x = factor.x;
     const Index rows = factor.rows, cols = factor.cols;
-    if constexpr (std::is_same_v<T, float>)
-        if (!x.bits) return {x.values, rows, cols, x.stride};
-    T* const to = reinterpret_cast<T*>(scratch(which, rows * cols * static_cast<Index>(sizeof(T)) / 8 + 1));
+    if (dense_bytes<T>(x, rows, cols) == 0) {
+        if constexpr (std::is_same_v<T, float>) return {x.values, rows, cols, x.stride};
+        return {nullptr, rows, cols};
+    }
+    T* const to = arena.take<T>(rows * cols);
     const auto expand = [&](Index r) {
         const std::uint32_t* const words = x.bits + x.before(r);
         for (Index j = 0; j < cols; ++j) to[r * cols + j] = static_cast<T>((words[j >> 5] >> (j & 31)) & 1u);
@@ -86,13 +94,25 @@ Matrix<const T> CpuBackend::dense(const Factor& factor, int which) {
     return {to, rows, cols};
 }
 
+Arena CpuBackend::product_scratch(const Factor& a, const Factor& b, SumMatrix out, const ListRoom* lists) {
+    const auto bytes = [&]<class T>(T) {
+        return dense_bytes<T>(a.x, a.rows, a.cols) + dense_bytes<T>(b.x, b.rows, b.cols);
+    };
+    const Index sum = out.type == Scalar::float32 ? Arena::bytes<double>(out.rows * out.cols) : 0;
+    return Arena(
+        scratch<char>(std::max(sums_ == Sums::float32 ? bytes(0.0f) : bytes(0.0) + sum, lists ? lists->bytes() : 0)));
+}
+
 // out (+)= A B.
-void CpuBackend::product(const Factor& a, const Factor& b, SumMatrix out, bool accumulate) {
-    const bool round = out.type == Scalar::float32 && sums_ == Sums::float64;
-    if (out.type == Scalar::float32 && !round)
-        return split_product(threads_, dense<float>(a, 0), a.turned, dense<float>(b, 1), b.turned, out, accumulate);
-    double* const sum = round ? scratch(2, out.rows * out.cols) : nullptr;
-    split_product(threads_, dense<double>(a, 0), a.turned, dense<double>(b, 1), b.turned,
+void CpuBackend::product(Arena arena, const Factor& a, const Factor& b, SumMatrix out, bool accumulate) {
+    if (sums_ == Sums::float32) {
+        const auto x = dense<float>(a, arena), y = dense<float>(b, arena);
+        return split_product(threads_, x, a.turned, y, b.turned, out, accumulate);
+    }
+    const auto x = dense<double>(a, arena), y = dense<double>(b, arena);
+    const bool round = out.type == Scalar::float32;
+    double* const sum = round ? arena.take<double>(out.rows * out.cols) : nullptr;
+    split_product(threads_, x, a.turned, y, b.turned,
                   round ? SumMatrix{sum, Scalar::float64, out.rows, out.cols, out.cols} : out, accumulate && !round);
     for (Index i = 0; round && i < out.rows; ++i)
         for (Index j = 0; j < out.cols; ++j) {
@@ -102,24 +122,35 @@ void CpuBackend::product(const Factor& a, const Factor& b, SumMatrix out, bool a
 }
 
 void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) {
-    if (sums_ == Sums::float32 && !accumulate &&
-        project_listed(w, x, {static_cast<float*>(out.data), out.rows, out.cols, out.stride}))
-        return;
-    product({x, out.rows, w.cols, false}, {{.values = w.values, .stride = w.stride}, w.rows, w.cols, true}, out,
-            accumulate);
+    const Factor a{x, out.rows, w.cols, false}, b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, true};
+    const bool listed = sums_ == Sums::float32 && !accumulate && (x.bits || x.sparse) && w.rows >= least_columns;
+    ListRoom lists(x, out.rows, w.cols, true, panels_size(w.cols, w.rows));
+    const Arena arena = product_scratch(a, b, out, listed ? &lists : nullptr);
+    if (counting()) return;
+    const Matrix<float> to(static_cast<float*>(out.data), out.rows, out.cols, out.stride);
+    if (!listed || !project_listed(threads_, lists, arena, w, to)) product(arena, a, b, out, accumulate);
 }
 
 void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
-    product({{.values = y.data, .stride = y.stride}, y.rows, y.cols, false},
-            {{.values = w.values, .stride = w.stride}, w.rows, w.cols, false}, out, accumulate);
+    const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, false},
+        b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, false};
+    const Arena arena = product_scratch(a, b, out, nullptr);
+    if (!counting()) product(arena, a, b, out, accumulate);
 }
 
 void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) {
-    const Matrix<float> listed(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
-    const bool large = y.cols >= least_columns && y.rows >= (x.bits ? least_spike_rows : least_rows);
-    if (sums_ == Sums::float32 && large && add_outer_listed(y, x, listed)) return;
-    product({{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, {x, y.rows, gradient.cols, false}, gradient,
-            true);
+    add_outer(y, x, gradient, y.cols >= least_columns && y.rows >= (x.bits ? least_spike_rows : least_rows));
+}
+
+// lists: try them first.
+void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient, bool lists) {
+    const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, b{x, y.rows, gradient.cols, false};
+    const bool listed = lists && sums_ == Sums::float32 && (x.bits || x.sparse);
+    ListRoom room(x, y.rows, gradient.cols, !x.bits, scatter_workspace(threads_, gradient.cols));
+    const Arena arena = product_scratch(a, b, gradient, listed ? &room : nullptr);
+    if (counting()) return;
+    const Matrix<float> to(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
+    if (!listed || !add_outer_listed(threads_, room, arena, y, to)) product(arena, a, b, gradient, true);
 }
 
 }  // namespace spikefloss

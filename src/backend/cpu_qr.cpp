@@ -32,8 +32,9 @@ void rounded(const double* from, float* to, Index count) {
 // The products of the membrane parts before those of the current parts: results depend on this order.
 void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g) {
     const Index k = shape.k, D = shape.D(), size = k * D;
-    double* wide_x = scratch(0, shape.size());
-    double* wide_y = x == y ? wide_x : scratch(1, shape.size());
+    double* const wide_x = scratch<double>(x == y ? shape.size() : 2 * shape.size());
+    if (counting()) return;
+    double* const wide_y = x == y ? wide_x : wide_x + shape.size();
     const int k_ = static_cast<int>(k), n_ = static_cast<int>(shape.n), D_ = static_cast<int>(D);
 #pragma omp parallel for num_threads(threads_) if (shape.b > 1)
     for (Index s = 0; s < shape.b; ++s) {
@@ -50,6 +51,7 @@ void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, d
 
 void CpuBackend::cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
                           const QrFindings& findings) {
+    if (counting()) return;
     const int k_ = static_cast<int>(k);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
@@ -83,7 +85,8 @@ void CpuBackend::cholesky(Index b, Index k, const QrRound& round, double* g, dou
 
 void CpuBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* x) {
     if (D == 0) return;  // BLAS rejects it
-    double* wide = scratch(0, b * k * D);
+    double* const wide = scratch<double>(b * k * D);
+    if (counting()) return;
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
         double* x_s = widened(wide + s * k * D, x + s * k * D, k * D);
@@ -94,8 +97,9 @@ void CpuBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* 
 }
 
 void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) {
-    double* a = scratch(0, k * D);
-    double* tau = scratch(1, k);
+    double* const a = scratch<double>(k * D + k);
+    if (counting()) return;
+    double* const tau = a + k * D;
     for (Index s = 0; s < b; ++s) {
         widened(a, x + s * k * D, k * D);
         const int rows = static_cast<int>(D), cols = static_cast<int>(k);
@@ -125,8 +129,9 @@ void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, dou
 
 void CpuBackend::qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,
                              double* qbq, float* qb) {
-    double* wide_q = scratch(0, b * k * D);
-    double* wide_qb = scratch(1, b * k * D);
+    double* const wide_q = scratch<double>(2 * b * k * D);
+    if (counting()) return;
+    double* const wide_qb = wide_q + b * k * D;
     const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 namespace spikefloss {
 
@@ -21,9 +20,9 @@ void CpuBackend::readout_filter(Index T, Index b, Index O, const float* kappa, c
 void CpuBackend::readout_filter_backward(Index T, Index b, Index O, const float* kappa, const float* y, const float* dy,
                                          float* dz, SumMatrix d_kappa) {
     const Index row = b * O;
-    double* d_kappas = scratch(0, row);  // of every sequence
-    float* dr = reinterpret_cast<float*>(scratch(1, (3 * row + 1) / 2));
-    float *kappas = dr + row, *nothing = kappas + row;
+    double* const d_kappas = scratch<double>(row + (3 * row + 1) / 2);  // of every sequence
+    if (counting()) return;
+    float *const dr = reinterpret_cast<float*>(d_kappas + row), *kappas = dr + row, *nothing = kappas + row;
     std::fill_n(d_kappas, row, 0.0);
     std::fill_n(dr, row, 0.0f);
     std::fill_n(nothing, row, 0.0f);
@@ -49,6 +48,7 @@ void CpuBackend::readout_filter_backward(Index T, Index b, Index O, const float*
 
 void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
                                       float weight, float* dy, double* result) {
+    if (counting()) return;
     double loss = 0.0, correct = 0.0;
     for (Index row = 0; row < T * b; ++row)
         for (Index i = row * O; i < (row + 1) * O; ++i) {
@@ -69,24 +69,25 @@ void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y,
 
 void CpuBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
                                        const float* mask, float weight, float* dy, double* result) {
+    double* const logit = scratch<double>(O);
+    if (counting()) return;
     result[0] = result[1] = 0.0;
-    std::vector<double> logit(static_cast<std::size_t>(O));
     for (Index s = 0; s < b; ++s) {
-        std::fill(logit.begin(), logit.end(), 0.0);
+        std::fill_n(logit, O, 0.0);
         double steps = 0.0;
         for (Index row = s; row < T * b; row += b) {
             steps += mask[row];
-            for (Index o = 0; o < O; ++o) logit[static_cast<std::size_t>(o)] += mask[row] * y[row * O + o];
+            for (Index o = 0; o < O; ++o) logit[o] += mask[row] * y[row * O + o];
         }
-        for (double& x : logit) x /= steps;
-        const auto largest = std::max_element(logit.begin(), logit.end());
+        for (Index o = 0; o < O; ++o) logit[o] /= steps;
+        const double* const largest = std::max_element(logit, logit + O);
         double sum = 0.0;
-        for (double x : logit) sum += std::exp(x - *largest);
+        for (Index o = 0; o < O; ++o) sum += std::exp(logit[o] - *largest);
         const double log_sum = *largest + std::log(sum);
-        result[0] += log_sum - logit[static_cast<std::size_t>(label[s])];
-        result[1] += largest - logit.begin() == label[s];
+        result[0] += log_sum - logit[label[s]];
+        result[1] += largest - logit == label[s];
         for (Index o = 0; o < O; ++o) {
-            const double share = std::exp(logit[static_cast<std::size_t>(o)] - log_sum) - (o == label[s] ? 1.0 : 0.0);
+            const double share = std::exp(logit[o] - log_sum) - (o == label[s] ? 1.0 : 0.0);
             for (Index row = s; row < T * b; row += b)
                 dy[row * O + o] = weight * static_cast<float>(share * mask[row] / steps);
         }

@@ -30,6 +30,12 @@ public:
 
     void run(const StateForwardCall& call) override {
         project_inputs(backend_, plan_, call, input_.data());
+        if (!backend_.counting()) take_steps(call);
+        project_readout(backend_, plan_, call, spikes_from(plan_, call.bits, 1));
+    }
+
+private:
+    void take_steps(const StateForwardCall& call) {
         pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, rows_.data());
         const Index b = plan_.b, parts = std::min<Index>(backend_.threads(), b);
 #pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
@@ -38,10 +44,7 @@ public:
             for (Index first = b * part / parts; first < end; first += largest_group)
                 run_group(call, part, first, std::min(largest_group, end - first));
         }
-        project_readout(backend_, plan_, call, spikes_from(plan_, call.bits, 1));
     }
-
-private:
     // Sequences [first, first + group) through all steps, by thread `part`.
     void run_group(const StateForwardCall& call, Index part, Index first, Index group) {
         const Index b = plan_.b, N = plan_.N, words = spike_words(N), panels = panels_of(width_);
@@ -90,8 +93,18 @@ public:
           adjoint_(memory, plan.steps * plan.b * plan.N) {}
 
     void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
-        const Index b = plan_.b, N = plan_.N, parts = std::min<Index>(backend_.threads(), b);
         readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
+        if (!backend_.counting()) take_steps(call);
+        // Lists first, also where N is small.
+        backend_.add_outer({adjoint_.data(), call.steps * plan_.b, plan_.N}, spikes_from(plan_, call.bits, 0),
+                           call.d_w_rec, true);
+        if (recurrent_done) recurrent_done();
+        inputs_backward(backend_, plan_, call, adjoint_.data());
+    }
+
+private:
+    void take_steps(const StateBackwardCall& call) {
+        const Index b = plan_.b, N = plan_.N, parts = std::min<Index>(backend_.threads(), b);
         pack_panels(call.w_rec, N, false, panels_.data());
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
 #pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
@@ -102,16 +115,7 @@ public:
                     run_group<decltype(surrogate)>(call, back, first, std::min(largest_group, end - first));
             }
         });
-        const Matrix<const float> g(adjoint_.data(), call.steps * b, N);
-        const Matrix<float> dw(static_cast<float*>(call.d_w_rec.data), N, N, call.d_w_rec.stride);
-        const Activity spikes = spikes_from(plan_, call.bits, 0);
-        // Lists first, also where N is small.
-        if (!backend_.add_outer_listed(g, spikes, dw)) backend_.add_outer(g, spikes, dw);
-        if (recurrent_done) recurrent_done();
-        inputs_backward(backend_, plan_, call, adjoint_.data());
     }
-
-private:
     // Sequences [first, first + group) through all steps.
     template <class S>
     void run_group(const StateBackwardCall& call, float* back, Index first, Index group) {

@@ -134,68 +134,83 @@ void scatter_rows(int threads, const SparseRows* x, Index parts, Matrix<const fl
     }
 }
 
-// Lists all entries of x [rows, cols] as one block, in parts of its rows. Returns false if they are not few.
-bool CpuBackend::list_parts(const Activity& x, Index rows, Index cols, SparseParts& parts) {
-    if (rows < least_rows || cols < lane_size || cols > 65536) return false;
-    parts.count = std::clamp<Index>(rows / least_rows, 1, most_parts);
-    const auto begin = [&](Index part) { return rows * part / parts.count; };
-    const auto room = [&](Index of) { return static_cast<Index>(dense_rate * static_cast<double>(of * cols)) + cols; };
-    const Index most = room(rows / parts.count + 1) + 1;  // entries of a part
-    auto* ends = reinterpret_cast<std::uint32_t*>(scratch(3, (rows + parts.count) / 2 + 1));
-    auto* values = reinterpret_cast<float*>(scratch(4, parts.count * most * 3 / 4 + 1));
-    auto* indices = reinterpret_cast<std::uint16_t*>(values + parts.count * most);
-    std::atomic<bool> sparse = true;
-#pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(static)
-    for (Index part = 0; part < parts.count; ++part) {
-        const Index first = begin(part), size = begin(part + 1) - first;
-        SparseRows& list = parts.part[part];
-        list = {size, cols, (cols + 31) / 32 * 32, room(size), ends + first + part, indices + part * most, nullptr};
-        if (!x.bits) list.value = values + part * most;
-        if (!list_entries(x, first, list)) sparse = false;
+ListRoom::ListRoom(const Activity& x, Index rows, Index cols, bool in_parts, Index floats)
+    : x_(x),
+      rows_(rows),
+      in_parts_(in_parts),
+      floats_(floats),
+      count_(!in_parts ? 1
+             : rows < least_rows || cols < lane_size || cols > 65536
+                 ? 0
+                 : std::clamp<Index>(rows / least_rows, 1, most_parts)) {
+    for (Index part = 0; part < count_; ++part) {
+        SparseRows& list = part_[part];
+        list.rows = rows * (part + 1) / count_ - rows * part / count_;
+        list.columns = cols;
+        list.block = in_parts ? (cols + 31) / 32 * 32 : spike_block;
+        list.capacity = in_parts ? static_cast<Index>(dense_rate * static_cast<double>(list.rows * cols)) + cols
+                                 : list.rows * spike_block;
     }
+}
+
+Index ListRoom::bytes() const {
+    Index bytes = count_ > 0 ? Arena::bytes<float>(floats_) : 0;
+    for (const SparseRows& list : parts())
+        bytes += Arena::bytes<std::uint32_t>(list.blocks() * (list.rows + 1)) +
+                 Arena::bytes<std::uint16_t>(list.blocks() * list.capacity) +
+                 (x_.bits ? 0 : Arena::bytes<float>(list.capacity));
+    return bytes;
+}
+
+bool ListRoom::list(int threads, Arena arena) {
+    if (count_ == 0) return false;
+    panels_ = arena.take<float>(floats_);
+    for (Index part = 0; part < count_; ++part) {
+        SparseRows& list = part_[part];
+        list.ends = arena.take<std::uint32_t>(list.blocks() * (list.rows + 1));
+        list.index = arena.take<std::uint16_t>(list.blocks() * list.capacity);
+        if (!x_.bits) list.value = arena.take<float>(list.capacity);
+    }
+    return in_parts_ ? list_parts(threads) : list_blocks(threads);
+}
+
+bool ListRoom::list_parts(int threads) {
+    std::atomic<bool> sparse = true;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (Index part = 0; part < count_; ++part)
+        if (!list_entries(x_, rows_ * part / count_, part_[part])) sparse = false;
     return sparse;
 }
 
-// Lists spikes in blocks of spike_block columns. Returns false if they are not few.
-bool CpuBackend::list_blocks(const Activity& bits, Index rows, Index cols, SparseRows& list) {
+bool ListRoom::list_blocks(int threads) {
+    const SparseRows& list = part_[0];
     Index spikes = 0;
-    for (Index r = 0; r < rows; ++r)
-        for (const std::uint32_t *word = bits.bits + bits.before(r), *end = word + spike_words(cols); word < end;
+    for (Index r = 0; r < list.rows; ++r)
+        for (const std::uint32_t *word = x_.bits + x_.before(r), *end = word + spike_words(list.columns); word < end;
              ++word)
             spikes += std::popcount(*word);
-    if (static_cast<double>(spikes) > dense_rate * static_cast<double>(rows * cols)) return false;
-    list = {rows, cols, spike_block, rows * spike_block, nullptr, nullptr, nullptr};
-    list.ends = reinterpret_cast<std::uint32_t*>(scratch(3, list.blocks() * (rows + 1) / 2 + 1));
-    list.index = reinterpret_cast<std::uint16_t*>(scratch(4, list.blocks() * list.capacity / 4 + 1));
-#pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(dynamic)
-    for (Index c = 0; c < list.blocks(); ++c) list_spikes(list, c, bits);
+    if (static_cast<double>(spikes) > dense_rate * static_cast<double>(list.rows * list.columns)) return false;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+    for (Index c = 0; c < list.blocks(); ++c) list_spikes(list, c, x_);
     return true;
 }
 
-// out = x W'. Returns false if it takes less time by BLAS.
-bool CpuBackend::project_listed(const Weights& w, const Activity& x, Matrix<float> out) {
-    SparseParts parts;
-    if (!(x.bits || x.sparse) || w.rows < least_columns || !list_parts(x, out.rows, w.cols, parts)) return false;
-    float* panels = reinterpret_cast<float*>(scratch(5, panels_size(w.cols, w.rows) / 2 + 1));
-    pack_transposed(threads_, {w.values, w.rows, w.cols, w.stride}, panels);
-#pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(static)
-    for (Index part = 0; part < parts.count; ++part) {
-        const Index first = out.rows * part / parts.count;
-        gather_rows(parts.part[part], panels, w.rows,
-                    {out.data + first * out.stride, parts.part[part].rows, w.rows, out.stride});
+bool project_listed(int threads, ListRoom& room, Arena arena, const Weights& w, Matrix<float> out) {
+    if (!room.list(threads, arena)) return false;
+    pack_transposed(threads, {w.values, w.rows, w.cols, w.stride}, room.panels());
+    const auto parts = static_cast<Index>(room.parts().size());
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (Index part = 0; part < parts; ++part) {
+        const SparseRows& list = room.parts()[static_cast<std::size_t>(part)];
+        gather_rows(list, room.panels(), w.rows,
+                    {out.data + out.rows * part / parts * out.stride, list.rows, w.rows, out.stride});
     }
     return true;
 }
 
-// gradient += y' x. Returns false if it takes less time by BLAS.
-bool CpuBackend::add_outer_listed(Matrix<const float> y, const Activity& x, Matrix<float> gradient) {
-    SparseParts parts;
-    parts.count = 1;
-    if (x.bits ? !list_blocks(x, y.rows, gradient.cols, parts.part[0])
-               : !x.sparse || !list_parts(x, y.rows, gradient.cols, parts))
-        return false;
-    float* workspace = reinterpret_cast<float*>(scratch(5, scatter_workspace(threads_, gradient.cols) / 2 + 1));
-    scatter_rows(threads_, parts.part, parts.count, y, workspace, gradient);
+bool add_outer_listed(int threads, ListRoom& room, Arena arena, Matrix<const float> y, Matrix<float> gradient) {
+    if (!room.list(threads, arena)) return false;
+    scatter_rows(threads, room.parts().data(), static_cast<Index>(room.parts().size()), y, room.panels(), gradient);
     return true;
 }
 

@@ -5,12 +5,14 @@
 // the order of j (gather) or r (scatter), on any number of threads.
 #pragma once
 
+#include "backend/arena.hpp"
 #include "backend/backend.hpp"
 #include "backend/cpu_product.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 namespace spikefloss {
@@ -145,5 +147,33 @@ void gather_rows(const SparseRows& x, const float* panels, Index n, Matrix<float
 void scatter_rows(int threads, const SparseRows* x, Index parts, Matrix<const float> g, float* workspace,
                   Matrix<float> sum);
 Index scatter_workspace(int threads, Index m);  // floats
+
+// Room for lists of the entries of x [rows, cols], and for panels of floats.
+class ListRoom {
+public:
+    // Lists of spikes in blocks of spike_block columns; or, in_parts, of all entries as one block, in parts of the
+    // rows.
+    ListRoom(const Activity& x, Index rows, Index cols, bool in_parts, Index floats);
+    Index bytes() const;
+    // Lists the entries, in `arena`. Returns false if they are not few.
+    bool list(int threads, Arena arena);
+
+    std::span<const SparseRows> parts() const { return {part_, static_cast<std::size_t>(count_)}; }
+    float* panels() const { return panels_; }
+
+private:
+    bool list_blocks(int threads);
+    bool list_parts(int threads);
+    Activity x_;
+    Index rows_;
+    bool in_parts_;
+    Index floats_, count_;
+    SparseRows part_[8];
+    float* panels_ = nullptr;
+};
+
+// out = x W'. Returns false if it takes less time by BLAS. The next: gradient += y' x.
+bool project_listed(int threads, ListRoom& room, Arena arena, const Weights& w, Matrix<float> out);
+bool add_outer_listed(int threads, ListRoom& room, Arena arena, Matrix<const float> y, Matrix<float> gradient);
 
 }  // namespace spikefloss

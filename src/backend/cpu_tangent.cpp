@@ -2,7 +2,7 @@
 // psi(u - theta) and the reset factor c depend on its sequence.
 #include "backend/cpu_backend.hpp"
 
-#include <vector>
+#include <algorithm>
 
 namespace spikefloss {
 namespace {
@@ -20,7 +20,8 @@ void CpuBackend::tangent_input(const NeuronModel& model, const BasisShape& shape
                                float* x) {
     const float theta = model.threshold, g = model.sharpness;
     const Index n = shape.n, D = shape.D();
-    float* psi = reinterpret_cast<float*>(scratch(0, shape.b * n));
+    float* const psi = scratch<float>(shape.b * n);
+    if (counting()) return;
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
 #pragma omp simd
@@ -99,25 +100,26 @@ void CpuBackend::tangent_input_backward(const NeuronModel& model, JacobianReset 
                                         const float* g, float* a, float* e) {
     const float theta = model.threshold, sharpness = model.sharpness;
     const Index n = shape.n, k = shape.k, D = shape.D();
+    float* const rows = scratch<float>(shape.b * 3 * n);
+    if (counting()) return;
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
 #pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
         for (Index s = 0; s < shape.b; ++s) {
-            const auto size = static_cast<std::size_t>(n);
-            std::vector<float> psi(size), decay(size), sum(size, 0.0f);
+            float *const psi = rows + s * 3 * n, *const decay = psi + n, *const sum = decay + n;
             for (Index j = 0; j < n; ++j) {
                 const float u_j = u[s * n + j], c = factor(model, reset, u_j);
-                psi[static_cast<std::size_t>(j)] = S::psi(u_j - theta, sharpness);
-                decay[static_cast<std::size_t>(j)] = neurons.beta[j] * factor_before(model.reset_delay, c);
+                psi[j] = S::psi(u_j - theta, sharpness);
+                decay[j] = neurons.beta[j] * factor_before(model.reset_delay, c);
             }
+            std::fill_n(sum, n, 0.0f);
             for (Index row = s * k; row < (s + 1) * k; ++row) {
                 const float *back_row = back + row * n, *q_membrane = q + row * D + shape.membrane();
                 float *current = a + row * D, *membrane = current + shape.membrane();
 #pragma omp simd
                 for (Index j = 0; j < n; ++j) {
-                    const auto column = static_cast<std::size_t>(j);
-                    sum[column] = fmaf(back_row[j], q_membrane[j], sum[column]);
-                    membrane[j] = fmaf(decay[column], membrane[j], psi[column] * back_row[j]);
+                    sum[j] = fmaf(back_row[j], q_membrane[j], sum[j]);
+                    membrane[j] = fmaf(decay[j], membrane[j], psi[j] * back_row[j]);
                 }
                 if (!shape.current) continue;  // a branch inside the loop would prevent its vectorisation
 #pragma omp simd
@@ -125,7 +127,7 @@ void CpuBackend::tangent_input_backward(const NeuronModel& model, JacobianReset 
             }
             for (Index j = 0; j < n; ++j) {
                 const float slope = S::derivative(u[s * n + j] - theta, sharpness);
-                e[s * n + j] = fmaf(slope, sum[static_cast<std::size_t>(j)], e[s * n + j]);
+                e[s * n + j] = fmaf(slope, sum[j], e[s * n + j]);
             }
         }
     });

@@ -178,23 +178,26 @@ private:
 }  // namespace
 
 CpuTangentForward::CpuTangentForward(CpuBackend& backend, const TangentPlan& plan, Memory& memory)
-    : shape_(plan.basis),
+    : backend_(backend),
+      shape_(plan.basis),
       b_(plan.basis.b),
-      threads_(backend.threads()),
-      scratch_(memory,
-               (4 * shape_.N * shape_.width + threads_ * (Shared::bytes(shape_) + Private::bytes(shape_))) / 8 + 16) {}
+      scratch_(
+          memory,
+          (4 * shape_.N * shape_.width + backend_.threads() * (Shared::bytes(shape_) + Private::bytes(shape_))) / 8 +
+              16) {}
 
 void CpuTangentForward::run(const TangentForwardCall& call) {
+    if (backend_.counting()) return;
     Arena arena(scratch_.data());
     float* panels = arena.take<float>(shape_.N * shape_.width);
     pack_panels(call.w_rec, shape_.N, true, panels);
     std::vector<Shared> shared;
     std::vector<Private> own;
-    for (int thread = 0; thread < threads_; ++thread) {
+    for (int thread = 0; thread < backend_.threads(); ++thread) {
         shared.emplace_back(arena, shape_);
         own.emplace_back(arena, shape_, call.neurons);
     }
-    for_every_team(tangent_threads(shape_, threads_, b_), b_, [&](Index s, const Member& member) {
+    for_every_team(tangent_threads(shape_, backend_.threads(), b_), b_, [&](Index s, const Member& member) {
         ForwardPass(shape_, panels, call, b_, s, member, shared[static_cast<std::size_t>(member.workspace)],
                     own[static_cast<std::size_t>(member.thread)])
             .run();

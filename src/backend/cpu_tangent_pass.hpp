@@ -87,9 +87,9 @@ public:
     void run(const TangentForwardCall& call) override;
 
 private:
+    CpuBackend& backend_;
     PaddedBasis shape_;
     Index b_;
-    int threads_;
     Buffer<double> scratch_;
 };
 
@@ -99,9 +99,9 @@ public:
     void run(const TangentBackwardCall& call) override;
 
 private:
+    CpuBackend& backend_;
     PaddedBasis shape_;
     Index b_;
-    int threads_;
     Buffer<double> scratch_;
 };
 

@@ -192,15 +192,16 @@ private:
 }  // namespace
 
 CpuTangentBackward::CpuTangentBackward(CpuBackend& backend, const TangentPlan& plan, Memory& memory)
-    : shape_(plan.basis),
+    : backend_(backend),
+      shape_(plan.basis),
       b_(plan.basis.b),
-      threads_(backend.threads()),
       scratch_(memory, (4 * (std::min(b_, most_parts) + 1) * shape_.N * shape_.width +
-                        threads_ * (Shared::bytes(shape_) + Private::bytes(shape_))) /
+                        backend_.threads() * (Shared::bytes(shape_) + Private::bytes(shape_))) /
                                8 +
                            16) {}
 
 void CpuTangentBackward::run(const TangentBackwardCall& call) {
+    if (backend_.counting()) return;
     const Index N = shape_.N, parts = std::min(b_, most_parts), size = N * shape_.width;
     Arena arena(scratch_.data());
     float* panels = arena.take<float>(size);
@@ -209,11 +210,11 @@ void CpuTangentBackward::run(const TangentBackwardCall& call) {
     std::fill_n(gradients, parts * size, 0.0f);
     std::vector<Shared> shared;
     std::vector<Private> own;
-    for (int thread = 0; thread < threads_; ++thread) {
+    for (int thread = 0; thread < backend_.threads(); ++thread) {
         shared.emplace_back(arena, shape_);
         own.emplace_back(arena, shape_, call.neurons);
     }
-    for_every_team(tangent_threads(shape_, threads_, parts), parts, [&](Index part, const Member& member) {
+    for_every_team(tangent_threads(shape_, backend_.threads(), parts), parts, [&](Index part, const Member& member) {
         for (Index s = b_ * part / parts; s < b_ * (part + 1) / parts; ++s)
             BackwardPass(shape_, panels, call, b_, s, member, shared[static_cast<std::size_t>(member.workspace)],
                          own[static_cast<std::size_t>(member.thread)], gradients + part * size)

@@ -38,9 +38,11 @@ Chosen<Pass> choose(const Candidate<Pass, Plan, Of> (&candidates)[count], Of& ba
                     Memory& memory) {
     std::string limits;  // of the candidates that do not fit
     for (const auto& [name, limit, fits, make] : candidates) {
-        if (fits(backend, plan))
+        if (fits(backend, plan)) {
+            memory.begin_pass();
             return {make(backend, plan, memory), std::string(name),
                     "one rank holds all neurons; " + limits + "taken " + std::string(limit)};
+        }
         limits += std::string(name) + " is taken " + std::string(limit) + "; ";
     }
     return {.why = limits.substr(0, limits.size() - 2)};

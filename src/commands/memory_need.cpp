@@ -46,9 +46,44 @@ Communicators counting_communicators(GridShape shape, int rank, TrafficNeed& sen
             std::make_unique<CountingCommunicator>(rank / P, Q, sent.batch)};
 }
 
+// Takes a training step, a flossing step and a record of diagnostics, those that the run has.
+std::vector<TrafficNeed> traced_units(CountingBackend& counting, GridShape shape, int rank, const Workload& workload) {
+    TrafficNeed sent;
+    const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, sent));
+    TrainerOptions options = trainer_options(workload.config, workload.task);
+    // At most: a QR after every step, where the interval is chosen during the pass.
+    for (Index* interval : {&options.flossing.tangent.qr_interval, &options.diagnostics.qr_interval})
+        *interval = std::max<Index>(1, *interval);
+    // Counts from zero, so the traffic of making the objects is left out.
+    const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {
+        Trainer trainer(counting, grid, workload.task, chosen, blank_state(grid, workload));
+        sent.neurons = sent.batch = {};
+        work(trainer);
+        return TrafficNeed{name, sent.neurons, sent.batch};
+    };
+    const auto advance = [](Trainer& trainer) { trainer.advance(); };
+    std::vector<TrafficNeed> needs = {count("a training step", without_flossing(options), advance)};
+    TrainerOptions flossing = options;
+    if (options.floss_schedule.joint_weight > 0.0) {
+        flossing.floss_schedule = {};
+        flossing.floss_schedule.every = 1, flossing.floss_schedule.joint_weight = 1.0;
+        needs.push_back(count("with the penalty in it", flossing, advance));
+    } else if (!workload.config.flossing.schedule.empty()) {
+        flossing.floss_schedule = {};
+        flossing.floss_schedule.before = 1;
+        needs.push_back(count("a flossing step", flossing, advance));
+    }
+    if (measures(workload.config))
+        needs.push_back(
+            count("a record of diagnostics", without_flossing(options), [](Trainer& trainer) { trainer.diagnose(); }));
+    return needs;
+}
+
 }  // namespace
 
-MemoryNeed memory_need(Backend& backend, const ProcessGrid& grid, const Workload& workload) {
+MemoryNeed memory_need(Backend& backend, GridShape shape, int rank, const Workload& workload) {
+    TrafficNeed none;
+    const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, none));
     const TrainerOptions options = trainer_options(workload.config, workload.task);
 
     CountingBackend weights(backend), optimisers(backend);
@@ -82,42 +117,17 @@ MemoryNeed memory_need(Backend& backend, const ProcessGrid& grid, const Workload
         {"diagnostics", whole.bytes() - with_flossing, "fewer diagnostics.exponents, or a smaller diagnostics.batch"}};
     need.passes = flossing.passes();
     need.arrays = whole.bytes();
-    // Work space of the libraries, and operands that operations rearrange.
-    const bool on_gpu = backend.name() == "cuda";
-    need.scratch = need.arrays / (on_gpu ? 10 : 20) + (std::size_t{on_gpu ? 96u : 16u} << 20);
+    // With one neuron shard, every QR is also taken carefully, which needs more.
+    using Results = CountingBackend::Results;
+    CountingBackend scratch(backend, shape.neuron_shards == 1 ? Results::ones : Results::zeros);
+    traced_units(scratch, shape, rank, workload);
+    need.scratch = scratch.scratch();
     return need;
 }
 
 std::vector<TrafficNeed> traffic_need(Backend& backend, GridShape shape, int rank, const Workload& workload) {
-    TrafficNeed sent;
-    const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, sent));
     CountingBackend counting(backend);
-    TrainerOptions options = trainer_options(workload.config, workload.task);
-    // At most: a QR after every step, where the interval is chosen during the pass.
-    for (Index* interval : {&options.flossing.tangent.qr_interval, &options.diagnostics.qr_interval})
-        *interval = std::max<Index>(1, *interval);
-    // Counts from zero, so the traffic of making the objects is left out.
-    const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {
-        Trainer trainer(counting, grid, workload.task, chosen, blank_state(grid, workload));
-        sent.neurons = sent.batch = {};
-        work(trainer);
-        return TrafficNeed{name, sent.neurons, sent.batch};
-    };
-    const auto advance = [](Trainer& trainer) { trainer.advance(); };
-    std::vector<TrafficNeed> needs = {count("a training step", without_flossing(options), advance)};
-    TrainerOptions flossing = options;
-    if (options.floss_schedule.joint_weight > 0.0) {
-        flossing.floss_schedule = {};
-        flossing.floss_schedule.every = 1, flossing.floss_schedule.joint_weight = 1.0;
-        needs.push_back(count("with the penalty in it", flossing, advance));
-    } else if (!workload.config.flossing.schedule.empty()) {
-        flossing.floss_schedule = {};
-        flossing.floss_schedule.before = 1;
-        needs.push_back(count("a flossing step", flossing, advance));
-    }
-    if (measures(workload.config))
-        needs.push_back(count("a record of diagnostics", options, [](Trainer& trainer) { trainer.diagnose(); }));
-    return needs;
+    return traced_units(counting, shape, rank, workload);
 }
 
 std::string passes_text(const MemoryNeed& need) {
@@ -136,22 +146,20 @@ std::string memory_line(const MemoryNeed& need) {
     std::string text;
     for (const MemoryNeed::Part& part : need.parts)
         if (part.bytes) text += fmt::format("{} {}, ", part.name, size_text(part.bytes));
-    return fmt::format("memory of a rank: {} of {} free: {}scratch about {}", size_text(need.total()),
-                       size_text(need.free), text, size_text(need.scratch));
+    return fmt::format("memory of a rank: {} of {} free: {}scratch {}", size_text(need.total()), size_text(need.free),
+                       text, size_text(need.scratch));
 }
 
 std::string plan_text(Backend& backend, GridShape shape, const Workload& workload, std::size_t free) {
     const int P = shape.neuron_shards, Q = shape.batch_shards, last = P * Q - 1;
-    TrafficNeed none;
-    const ProcessGrid grid(shape, last, counting_communicators(shape, last, none));
-    MemoryNeed need = memory_need(backend, grid, workload);
+    MemoryNeed need = memory_need(backend, shape, last, workload);
     need.free = free;
     std::string text = fmt::format("  memory, in bytes\n");
     const auto line = [&](const std::string& name, std::size_t bytes) {
         text += fmt::format("    {:26} {:>15} {:>12}\n", name, bytes, size_text(bytes));
     };
     for (const MemoryNeed::Part& part : need.parts) line(part.name, part.bytes);
-    line("scratch, about", need.scratch);
+    line("scratch of operations", need.scratch);
     line("in all", need.total());
     if (free) {
         line("free for this rank", free);

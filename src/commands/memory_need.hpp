@@ -21,7 +21,7 @@ struct MemoryNeed {
     std::vector<Part> parts;
     std::vector<std::pair<std::string, std::string>> passes;  // Trainer::passes of that run
     std::size_t arrays = 0;                                   // what the run allocates at its start
-    std::size_t scratch = 0;                                  // an estimate of what operations need besides
+    std::size_t scratch = 0;                                  // the most that an operation needs besides
     std::size_t free = 0;                                     // this rank's share of what is free
     std::size_t total() const { return arrays + scratch; }
     bool fits() const { return total() <= free; }
@@ -35,8 +35,9 @@ struct Workload {
     bool has_current;  // whether any alpha is not 0
 };
 
-// Counts by making the objects of the run on `backend` without their memory. The caller sets `free`. Collective.
-MemoryNeed memory_need(Backend& backend, const ProcessGrid& grid, const Workload& workload);
+// Counts by making the objects of a rank's run on `backend` without their memory, and by taking its steps without
+// computing. The grid need not exist. The caller sets `free`.
+MemoryNeed memory_need(Backend& backend, GridShape grid, int rank, const Workload& workload);
 
 // The data that a unit of work passes to the collectives among the neuron shards and among the batch shards. A few
 // numbers over all ranks (losses, norms) are not included.

@@ -281,7 +281,7 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
                                 sizes_text(config, *task, shape)));
         return 0;
     }
-    MemoryNeed need = memory_need(*session.backend, grid, {config, *task, shape, D > shape.neurons});
+    MemoryNeed need = memory_need(*session.backend, grid.shape(), grid.rank(), {config, *task, shape, D > shape.neurons});
     need.free = session.memory_share();
     require_memory(session, need);
     if (!start) start = fresh_state(grid, config, *task, origin);
@@ -304,6 +304,7 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     std::optional<Run> run;
     try {
         session.backend->reserve(need.arrays);
+        session.backend->reserve_scratch(need.scratch);
         trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
         run.emplace(grid, config, *trainer, display, server ? &*server : nullptr, begun, origin);
         return train_to_the_end(grid, config, *trainer, *run, display);

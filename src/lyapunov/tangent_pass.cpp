@@ -12,7 +12,7 @@ TangentPasses passes_for(Backend& backend, const ProcessGrid& grid, bool allowed
     const char* const why = !allowed                         ? "whole passes are switched off"
                             : grid.shape().neuron_shards > 1 ? "several ranks hold the neurons"
                                                              : nullptr;
-    if (!why) return backend.tangent_passes(plan, backend);
+    if (!why) return backend.tangent_passes(plan, backend.pass_memory());
     TangentPasses none;
     none.forward.why = none.backward.why = why;
     return none;

@@ -23,7 +23,7 @@ Index segment_length(TapeKind kind, Index T, Index chunk) {
 
 StatePasses choose_passes(Backend& backend, const ProcessGrid& grid, const StatePlan& plan, bool allowed) {
     const bool one_shard = grid.shape().neuron_shards == 1;
-    if (allowed && one_shard) return backend.state_passes(plan, backend);
+    if (allowed && one_shard) return backend.state_passes(plan, backend.pass_memory());
     const char* why = allowed ? "several ranks hold the neurons" : "whole passes are switched off";
     return {{.why = why}, {.why = why}};
 }

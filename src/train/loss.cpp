@@ -57,6 +57,7 @@ Outcome LossPass::evaluate(const float* y) {
     auto all = static_cast<double>(terms_);
     grid_.control().all_reduce_sum(&all, Scalar::float64, 1);
     all /= grid_.shape().neuron_shards;
+    if (grid_.control().size() < grid_.ranks()) all = std::max(all, 1.0);  // the plan of a rank without terms
     require(all > 0.0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
             "set the mask to 1 where the answer is expected");
     const auto weight = static_cast<float>(1.0 / all);
