@@ -255,17 +255,17 @@ std::vector<Operation> operations() {
          },
          tbo(3),
          {}},
-        {"binary_cross_entropy",
+        {"element_loss",
          [](Arrays& a) {
-             a.backend.binary_cross_entropy(a.T, a.b, a.O, a.y.data(), a.target.data(), a.mask.data(), 1.0f,
-                                            a.dy.data(), a.result.data());
+             a.backend.element_loss(LossKind::binary_cross_entropy, a.T, a.b, a.O, a.y.data(), a.target.data(),
+                                    a.mask.data(), 1.0f, a.dy.data(), a.result.data());
          },
          tbo(3),
          {}},
         {"softmax_cross_entropy",
          [](Arrays& a) {
-             a.backend.softmax_cross_entropy(a.T, a.b, a.O, a.y.data(), a.label.data(), a.mask.data(), 1.0f,
-                                             a.dy.data(), a.result.data());
+             a.backend.softmax_cross_entropy(LossKind::cross_entropy_mean, a.T, a.b, a.O, a.y.data(), a.label.data(),
+                                             a.mask.data(), 1.0f, a.dy.data(), a.result.data());
          },
          tbo(2),
          {}},

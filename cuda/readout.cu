@@ -12,7 +12,7 @@ namespace {
 constexpr int block = 64;  // few threads, so that they spread over the multiprocessors
 constexpr int ahead = 8;   // steps whose inputs a thread loads at once, before it computes them
 constexpr int loss_block = 256;
-constexpr Index most_losses = 1024;  // blocks of binary_cross_entropy_kernel
+constexpr Index most_losses = 1024;  // blocks of element_loss_kernel
 
 __global__ void readout_filter_kernel(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
                                       float* y) {
@@ -76,12 +76,18 @@ __global__ void add_sequences_kernel(Index b, Index O, const double* parts, T* s
 }
 
 // partial[block] = loss and number of correct signs over the block's elements.
-__global__ void binary_cross_entropy_kernel(Index rows, Index O, const float* y, const float* target, const float* mask,
-                                            float weight, float* dy, double* partial) {
+__global__ void element_loss_kernel(LossKind kind, Index rows, Index O, const float* y, const float* target,
+                                    const float* mask, float weight, float* dy, double* partial) {
     double loss = 0.0, correct = 0.0;
     for (Index i = first_element(); i < rows * O; i += element_stride()) {
         if (mask[i / O] == 0.0f) {
             dy[i] = 0.0f;
+            continue;
+        }
+        if (kind == LossKind::mean_squared_error) {
+            const double error = static_cast<double>(y[i]) - target[i];
+            loss += error * error;
+            dy[i] = weight * static_cast<float>(2.0 * error);
             continue;
         }
         // log(1 + exp(-|y|)) + max(y, 0) - y target: no overflow for any logit.
@@ -108,19 +114,35 @@ __global__ void add_losses_kernel(Index count, const double* partial, double* re
     result[threadIdx.x] = sum;
 }
 
-// One block per sequence. logit [b, O] is scratch. partial [b, 2]: the loss, and 1 if the largest logit is the label's.
-__global__ void softmax_cross_entropy_kernel(Index T, Index b, Index O, const float* y, const std::int32_t* label,
-                                             const float* mask, float weight, float* dy, double* logit,
-                                             double* partial) {
+// Whether the maximum moves from `best` to `y`; once it is not a number it stays so.
+__device__ bool is_larger(double y, double best) { return !(y <= best) && best == best; }
+
+// One block per sequence. logit and chosen [b, O] are scratch: a logit is a sum of y over the steps with mask 1,
+// divided by `steps`, or the y of one chosen step. partial [b, 2]: the loss, and 1 if the largest logit is the label's.
+__global__ void softmax_cross_entropy_kernel(LossKind kind, Index T, Index b, Index O, const float* y,
+                                             const std::int32_t* label, const float* mask, float weight, float* dy,
+                                             double* logit, Index* chosen, double* partial) {
+    const bool sums = kind == LossKind::cross_entropy_mean || kind == LossKind::cross_entropy_sum;
     double* log_sum = dynamic_shared<double>();
     for (Index s = blockIdx.x; s < b; s += gridDim.x) {
         double* mine = logit + s * O;
         double steps = 0.0;
         for (Index t = 0; t < T; ++t) steps += mask[t * b + s];
+        if (kind == LossKind::cross_entropy_sum) steps = 1.0;
         for (Index o = threadIdx.x; o < O; o += blockDim.x) {
             double sum = 0.0;
-            for (Index t = 0; t < T; ++t) sum += mask[t * b + s] * y[(t * b + s) * O + o];
-            mine[o] = sum / steps;
+            Index at = -1;
+            for (Index t = 0; t < T; ++t) {
+                const float marked = mask[t * b + s], here = y[(t * b + s) * O + o];
+                if (sums) {
+                    sum += marked * here;
+                } else if (marked != 0.0f && (at < 0 || kind == LossKind::cross_entropy_last || is_larger(here, sum))) {
+                    sum = here;
+                    at = t;
+                }
+            }
+            mine[o] = sums ? sum / steps : sum;
+            chosen[s * O + o] = at;
         }
         __syncthreads();
         if (threadIdx.x == 0) {
@@ -137,7 +159,8 @@ __global__ void softmax_cross_entropy_kernel(Index T, Index b, Index O, const fl
         for (Index at = threadIdx.x; at < T * O; at += blockDim.x) {
             const Index t = at / O, o = at % O;
             const double share = exp(mine[o] - *log_sum) - (o == label[s] ? 1.0 : 0.0);
-            dy[(t * b + s) * O + o] = weight * static_cast<float>(share * mask[t * b + s] / steps);
+            const double part = sums ? share * mask[t * b + s] / steps : (t == chosen[s * O + o] ? share : 0.0);
+            dy[(t * b + s) * O + o] = weight * static_cast<float>(part);
         }
         __syncthreads();
     }
@@ -162,23 +185,26 @@ void CudaBackend::readout_filter_backward(Index T, Index b, Index O, const float
         launch(how, add_sequences_kernel<double>, b, O, parts, static_cast<double*>(d_kappa.data));
 }
 
-void CudaBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target,
-                                       const float* mask, float weight, float* dy, double* result) {
+void CudaBackend::element_loss(LossKind kind, Index T, Index b, Index O, const float* y, const float* target,
+                               const float* mask, float weight, float* dy, double* result) {
     const Index blocks = std::min(most_losses, (T * b * O + loss_block - 1) / loss_block);
     double* const partial = scratch<double>(2 * blocks);
     if (counting()) return;
-    launch({dim3(static_cast<unsigned>(blocks)), loss_block, stream_, 33 * sizeof(double)}, binary_cross_entropy_kernel,
+    launch({dim3(static_cast<unsigned>(blocks)), loss_block, stream_, 33 * sizeof(double)}, element_loss_kernel, kind,
            T * b, O, y, target, mask, weight, dy, partial);
     launch({dim3(1), dim3(2), stream_}, add_losses_kernel, blocks, partial, result);
 }
 
-void CudaBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
-                                        const float* mask, float weight, float* dy, double* result) {
-    double* const memory = scratch<double>(b * O + 2 * b);
+void CudaBackend::softmax_cross_entropy(LossKind kind, Index T, Index b, Index O, const float* y,
+                                        const std::int32_t* label, const float* mask, float weight, float* dy,
+                                        double* result) {
+    static_assert(sizeof(Index) == sizeof(double));
+    double* const memory = scratch<double>(2 * b * O + 2 * b);
     if (counting()) return;
     double* partial = memory + b * O;
-    launch({grid_for(b, 1), 128, stream_, sizeof(double)}, softmax_cross_entropy_kernel, T, b, O, y, label, mask,
-           weight, dy, memory, partial);
+    auto* chosen = reinterpret_cast<Index*>(partial + 2 * b);
+    launch({grid_for(b, 1), 128, stream_, sizeof(double)}, softmax_cross_entropy_kernel, kind, T, b, O, y, label, mask,
+           weight, dy, memory, chosen, partial);
     launch({dim3(1), dim3(2), stream_}, add_losses_kernel, b, partial, result);
 }
 

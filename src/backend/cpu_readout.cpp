@@ -5,6 +5,12 @@
 #include <cmath>
 
 namespace spikefloss {
+namespace {
+
+// Whether the maximum moves from `best` to `y`; once it is not a number it stays so.
+bool is_larger(double y, double best) { return !(y <= best) && best == best; }
+
+}  // namespace
 
 void CpuBackend::readout_filter(Index T, Index b, Index O, const float* kappa, const float* bias, const float* z,
                                 float* y) {
@@ -46,14 +52,20 @@ void CpuBackend::readout_filter_backward(Index T, Index b, Index O, const float*
     }
 }
 
-void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y, const float* target, const float* mask,
-                                      float weight, float* dy, double* result) {
+void CpuBackend::element_loss(LossKind kind, Index T, Index b, Index O, const float* y, const float* target,
+                              const float* mask, float weight, float* dy, double* result) {
     if (counting()) return;
     double loss = 0.0, correct = 0.0;
     for (Index row = 0; row < T * b; ++row)
         for (Index i = row * O; i < (row + 1) * O; ++i) {
             if (mask[row] == 0.0f) {
                 dy[i] = 0.0f;
+                continue;
+            }
+            if (kind == LossKind::mean_squared_error) {
+                const double error = static_cast<double>(y[i]) - target[i];
+                loss += error * error;
+                dy[i] = weight * static_cast<float>(2.0 * error);
                 continue;
             }
             // log(1 + exp(-|y|)) + max(y, 0) - y target: no overflow for any logit.
@@ -67,19 +79,35 @@ void CpuBackend::binary_cross_entropy(Index T, Index b, Index O, const float* y,
     result[1] = correct;
 }
 
-void CpuBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y, const std::int32_t* label,
-                                       const float* mask, float weight, float* dy, double* result) {
-    double* const logit = scratch<double>(O);
+void CpuBackend::softmax_cross_entropy(LossKind kind, Index T, Index b, Index O, const float* y,
+                                       const std::int32_t* label, const float* mask, float weight, float* dy,
+                                       double* result) {
+    // A logit is a sum of y over the steps with mask 1, divided by `steps`, or the y of one chosen row.
+    static_assert(sizeof(Index) == sizeof(double));
+    double* const logit = scratch<double>(2 * O);
     if (counting()) return;
+    auto* const chosen = reinterpret_cast<Index*>(logit + O);
+    const bool sums = kind == LossKind::cross_entropy_mean || kind == LossKind::cross_entropy_sum;
     result[0] = result[1] = 0.0;
     for (Index s = 0; s < b; ++s) {
         std::fill_n(logit, O, 0.0);
         double steps = 0.0;
         for (Index row = s; row < T * b; row += b) {
+            if (!sums && mask[row] == 0.0f) continue;
+            for (Index o = 0; o < O; ++o) {
+                double& best = logit[o];
+                const float here = y[row * O + o];
+                if (sums) {
+                    best += mask[row] * here;
+                } else if (steps == 0.0 || kind == LossKind::cross_entropy_last || is_larger(here, best)) {
+                    best = here;
+                    chosen[o] = row;
+                }
+            }
             steps += mask[row];
-            for (Index o = 0; o < O; ++o) logit[o] += mask[row] * y[row * O + o];
         }
-        for (Index o = 0; o < O; ++o) logit[o] /= steps;
+        if (kind == LossKind::cross_entropy_sum) steps = 1.0;
+        for (Index o = 0; sums && o < O; ++o) logit[o] /= steps;
         const double* const largest = std::max_element(logit, logit + O);
         double sum = 0.0;
         for (Index o = 0; o < O; ++o) sum += std::exp(logit[o] - *largest);
@@ -88,8 +116,10 @@ void CpuBackend::softmax_cross_entropy(Index T, Index b, Index O, const float* y
         result[1] += largest - logit == label[s];
         for (Index o = 0; o < O; ++o) {
             const double share = std::exp(logit[o] - log_sum) - (o == label[s] ? 1.0 : 0.0);
-            for (Index row = s; row < T * b; row += b)
-                dy[row * O + o] = weight * static_cast<float>(share * mask[row] / steps);
+            for (Index row = s; row < T * b; row += b) {
+                const double part = sums ? share * mask[row] / steps : (row == chosen[o] ? share : 0.0);
+                dy[row * O + o] = weight * static_cast<float>(part);
+            }
         }
     }
 }

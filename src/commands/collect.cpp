@@ -77,8 +77,9 @@ void read_metrics(const std::string& path, const SweepSuccess& success, Row& row
         for (const auto& [l, a] : last) losses += l, accuracies += a;
         const auto count = static_cast<double>(last.size());
         row.loss = losses / count;
-        row.accuracy = accuracies / count;
-        row.at_threshold = success.accuracy > 0.0 && static_cast<std::int64_t>(last.size()) == success.reports &&
+        if (line.contains("accuracy")) row.accuracy = accuracies / count;
+        row.at_threshold = row.accuracy && success.accuracy > 0.0 &&
+                           static_cast<std::int64_t>(last.size()) == success.reports &&
                            *row.accuracy >= success.accuracy;
         if (row.at_threshold && !row.steps_to_success) row.steps_to_success = row.steps;
     }
@@ -94,7 +95,7 @@ Row row_of(const Sweep& sweep, const SweepPoint& point, const std::string& direc
         const RunOutcome& outcome = *row.status.outcome;
         row.steps = outcome.step;
         row.seconds = outcome.seconds;
-        if (outcome.test) row.test_accuracy = outcome.test->accuracy;
+        if (outcome.test && !std::isnan(outcome.test->accuracy)) row.test_accuracy = outcome.test->accuracy;
         row.missing = missing_records(directory, outcome);
     }
     return row;

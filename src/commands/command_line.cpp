@@ -301,6 +301,8 @@ int run_command_line(int argc, char** argv) {
     gradients_app.add_option("--penalty", file_command.penalty, "task or floss")
         ->check(CLI::IsMember({"task", "floss"}))
         ->required();
+    add_keyed(gradients_app, "--loss", file_command.loss, "train.loss",
+              "task: as train.loss (default auto: cross_entropy_mean of label, binary_cross_entropy of target)");
     gradients_app.add_option_function<std::string>(
         "--target", [&](const std::string& text) { file_command.target = targets_of(text); },
         "floss: target exponents per step, one or one for each, with commas between");

@@ -87,6 +87,7 @@ struct FileCommand {
     Sums sums = Sums::float64;
     // gradients only
     std::string penalty = "task";  // task | floss
+    LossKind loss = LossKind::automatic;
     std::vector<double> target = {0.0};
     bool direct = false;  // floss: without the gradient through the trajectory
 };

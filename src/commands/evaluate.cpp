@@ -6,6 +6,7 @@
 #include "sequences/open_task.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -101,8 +102,9 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     const Outcome outcome = trainer.evaluate(purpose);
     const char* kind = command.validation ? "validation" : held_out > 0 ? "held-out" : "fresh";
     if (grid.rank() == 0)
-        fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}, accuracy {:.2f} %\n", path, step,
-                   name_of(config.task.name), sequences, kind, outcome.loss, 100.0 * outcome.accuracy);
+        fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}{}\n", path, step, name_of(config.task.name),
+                   sequences, kind, outcome.loss,
+                   std::isnan(outcome.accuracy) ? "" : fmt::format(", accuracy {:.2f} %", 100.0 * outcome.accuracy));
     return 0;
 }
 

@@ -23,7 +23,8 @@ Inputs read_inputs(const FileCommand& command, const Session& session) {
     Inputs in{Network(*session.backend, grid, host), {}, {}, std::move(origin)};
     grid.agree([&] {
         in.sequences =
-            read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid, command.transposed);
+            read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid, command.transposed,
+                           command.loss);
     });
     in.mine = grid.sequences_of(in.sequences.total);
     return in;

@@ -93,6 +93,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     TrainerOptions options;
     options.seed = static_cast<std::uint64_t>(config.run.seed);
     options.batch = config.train.batch;
+    options.loss = config.train.loss;
     options.adjoint_cap = config.train.adjoint_cap;
     options.tape = config.train.tape;
     options.whole_passes = config.parallel.passes == PassKind::automatic;
@@ -132,6 +133,11 @@ void check_network(const Config& config, const Task& task, const NetworkShape& s
     require(!config.train.keep_best || task.dataset_size(Purpose::validation) > 0, Exit::usage,
             fmt::format("train.keep_best = true, but task {} has no validation data", name_of(config.task.name)),
             "hold some back with task.validation, or leave train.keep_best out");
+    const LossKind loss = chosen_loss(config.train.loss, task.loss(), "train.loss =");
+    for (const auto& [key, value] : {std::pair("train.stop_accuracy", config.train.stop_accuracy),
+                                     std::pair("flossing.stop_accuracy", config.flossing.stop_accuracy)})
+        require(value == 0.0 || has_accuracy(loss), Exit::usage,
+                fmt::format("{} = {}, but the loss {} has no accuracy", key, value, name_of(loss)), "leave it out");
     const bool flosses = !config.flossing.schedule.empty();
     require(!flosses || config.flossing.exponents <= state_size, Exit::usage,
             fmt::format("flossing.exponents = {} is more than the {} dimensions of the network's state",

@@ -17,7 +17,9 @@ namespace {
 constexpr Index most_shown = 256;
 
 bool better(const Outcome& now, const Progress& best) {
-    return std::isfinite(now.loss) && (best.best_step < 0 || now.accuracy > best.best_accuracy);
+    return std::isfinite(now.loss) &&
+           (best.best_step < 0 ||
+            (std::isnan(now.accuracy) ? now.loss < best.best_loss : now.accuracy > best.best_accuracy));
 }
 
 bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
@@ -121,7 +123,9 @@ const FinalTest& Run::test() {
         require_whole_checkpoint(path, grid_);
         HostNetwork best;
         grid_.agree([&] { best = read_network(path, grid_.shape().neuron_shards, grid_.neuron_shard()); });
-        test_ = {trainer_.evaluate(Purpose::test, best), Outcome{p.best_loss, p.best_accuracy}, p.best_step};
+        const Outcome outcome = trainer_.evaluate(Purpose::test, best);
+        const double accuracy = std::isnan(outcome.accuracy) ? outcome.accuracy : p.best_accuracy;
+        test_ = {outcome, Outcome{p.best_loss, accuracy}, p.best_step};
     } else {
         test_ = {trainer_.evaluate(Purpose::test), validation_, p.step};
     }
@@ -133,7 +137,7 @@ void Run::keep_if_best(const Outcome& validation) {
     Progress& p = trainer_.progress();
     if (!better(validation, p)) return;
     p.best_step = p.step;
-    p.best_accuracy = validation.accuracy;
+    p.best_accuracy = std::isnan(validation.accuracy) ? 0.0 : validation.accuracy;
     p.best_loss = validation.loss;
     const Watchdog::Blocking blocking(grid_.watchdog().get(), "writing the best checkpoint");
     write_best_checkpoint(grid_, config_.run.directory, state_to_save(), sync(), saved_best_);

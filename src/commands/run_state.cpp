@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -69,11 +70,11 @@ void write_outcome(const std::string& directory, const RunOutcome& outcome) {
         json["seconds"] = outcome.seconds;
         if (outcome.test) {
             json["test_loss"] = outcome.test->loss;
-            json["test_accuracy"] = outcome.test->accuracy;
+            if (!std::isnan(outcome.test->accuracy)) json["test_accuracy"] = outcome.test->accuracy;
         }
         if (outcome.validation) {
             json["validation_loss"] = outcome.validation->loss;
-            json["validation_accuracy"] = outcome.validation->accuracy;
+            if (!std::isnan(outcome.validation->accuracy)) json["validation_accuracy"] = outcome.validation->accuracy;
         }
         if (outcome.best_step >= 0) json["best_step"] = outcome.best_step;
         if (outcome.metrics) json["metrics_records"] = *outcome.metrics;
@@ -117,8 +118,8 @@ std::optional<RunOutcome> read_outcome(const std::string& directory) {
         if (json.contains("metrics_records")) outcome.metrics = json["metrics_records"].get<std::int64_t>();
         if (json.contains("diagnostics_records")) outcome.diagnostics = json["diagnostics_records"].get<std::int64_t>();
         // A loss that is not finite is null.
-        if (json.contains("test_loss") && json["test_loss"].is_number() && json["test_accuracy"].is_number())
-            outcome.test = Outcome{json["test_loss"], json["test_accuracy"]};
+        if (json.contains("test_loss") && json["test_loss"].is_number())
+            outcome.test = Outcome{json["test_loss"], json.value("test_accuracy", std::nan(""))};
         return outcome;
     } catch (const std::exception&) {
         return std::nullopt;

@@ -17,6 +17,7 @@
 #include "watching/serve_token.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
@@ -209,12 +210,12 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
                                                  end.validation, progress.best_step, origin.metrics, origin.diagnostics,
                                                  config.train.steps, config.train.stop_accuracy});
     });
-    std::string text = fmt::format(
-        "done: {}, {}, {:.1f} s; test loss {:.4f}, test accuracy {:.2f} %", counted(progress.step, "training step"),
-        counted(progress.floss_steps, "flossing step"), progress.seconds, end.test.loss, 100.0 * end.test.accuracy);
+    std::string text = fmt::format("done: {}, {}, {:.1f} s; test loss {:.4f}", counted(progress.step, "training step"),
+                                   counted(progress.floss_steps, "flossing step"), progress.seconds, end.test.loss);
+    if (!std::isnan(end.test.accuracy)) text += ", " + score_text("test", end.test);
     if (progress.best_step >= 0)
-        text += fmt::format(" with the network of step {}, chosen by its validation accuracy of {:.2f} %", end.step,
-                            100.0 * end.validation->accuracy);
+        text += fmt::format(" with the network of step {}, chosen by its {}", end.step,
+                            score_text("validation", *end.validation));
     display.say(text);
     return 0;
 }

@@ -75,6 +75,7 @@ struct TrainConfig : OptimiserConfig {
     RateSchedule schedule = RateSchedule::constant;
     std::int64_t schedule_steps = 0;  // step: steps between reductions; cosine: length, 0: train.steps
     double schedule_factor = 0.1;     // step: multiply by; cosine: final fraction
+    LossKind loss = LossKind::automatic;
     double adjoint_cap = 0.0;
     TapeKind tape = TapeKind::full;
     std::int64_t report_every = 10;  // steps between entries of metrics.jsonl

@@ -233,6 +233,12 @@ void add_optimiser(Section& s, OptimiserConfig& c) {
 void add_train(Section s, TrainConfig& c) {
     s.add("batch", c.batch, "Number of sequences per training step, over all ranks (B).", {1, many});
     s.add("steps", c.steps, "Number of training steps (weight updates on the task).", {0, many});
+    s.add(
+        "loss", c.loss,
+        "Loss of the task. With labels: softmax cross-entropy whose logits are the mean of the readout over the steps "
+        "that count, its maximum, its sum, or its value at the last of these steps. With targets: binary "
+        "cross-entropy of 0 and 1, or mean squared error. auto: cross_entropy_mean with labels, binary_cross_entropy "
+        "for targets that are bits, mean_squared_error for other targets.");
     add_optimiser(s, c);
     s.add("schedule", c.schedule,
           "Course of the learning rate: constant; cosine, falling to schedule_factor; step, multiplied by "

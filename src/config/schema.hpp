@@ -15,9 +15,9 @@ namespace spikefloss {
 using ConfigValue =
     std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*, std::vector<double>*,
                  Precision*, Sums*, Reset*, NirReset*, NirIntegration*, NirOrder*, Surrogate*, Readout*, WeightInit*,
-                 TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, JacobianReset*,
-                 AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TimeUnit*, LossSteps*, std::vector<StopSignal>*,
-                 std::vector<Parameter>*, std::vector<FlossingTime>*>;
+                 TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, LossKind*,
+                 JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TimeUnit*, LossSteps*,
+                 std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
 
 struct Key {
     std::string section, name;

@@ -311,6 +311,10 @@ void check_points(const Sweep& sweep, const std::string& path) {
             const Config config = config_of(sweep, point);
             check_config(config);
             const std::int64_t reports = report_count(config.train);
+            require(sweep.success.accuracy == 0.0 || has_accuracy(config.train.loss), Exit::usage,
+                    fmt::format("success.accuracy = {}, but train.loss = {} has no accuracy", sweep.success.accuracy,
+                                name_of(config.train.loss)),
+                    "leave success out");
             require(sweep.success.accuracy == 0.0 || sweep.success.reports <= reports, Exit::usage,
                     fmt::format("success.reports = {} is more than the {} reports of the run (train.steps = {}, "
                                 "train.report_every = {})",

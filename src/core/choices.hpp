@@ -100,6 +100,33 @@ enum class LossSteps { own, all };
 template <>
 inline constexpr Named<LossSteps> choices<LossSteps>[] = {{LossSteps::own, "own"}, {LossSteps::all, "all"}};
 
+// The loss of a readout y [T, b, O]. cross_entropy_*: softmax cross-entropy against labels [b]; the logits are the mean
+// of y over the steps with mask 1, its largest value, its sum, or its value at the last of these steps. The others are
+// means over the elements of y, against targets [T, b, O]. automatic: what the data mean.
+enum class LossKind {
+    automatic,
+    cross_entropy_mean,
+    cross_entropy_max,
+    cross_entropy_sum,
+    cross_entropy_last,
+    binary_cross_entropy,
+    mean_squared_error
+};
+template <>
+inline constexpr Named<LossKind> choices<LossKind>[] = {{LossKind::automatic, "auto"},
+                                                        {LossKind::cross_entropy_mean, "cross_entropy_mean"},
+                                                        {LossKind::cross_entropy_max, "cross_entropy_max"},
+                                                        {LossKind::cross_entropy_sum, "cross_entropy_sum"},
+                                                        {LossKind::cross_entropy_last, "cross_entropy_last"},
+                                                        {LossKind::binary_cross_entropy, "binary_cross_entropy"},
+                                                        {LossKind::mean_squared_error, "mean_squared_error"}};
+constexpr bool takes_labels(LossKind kind) {
+    return kind == LossKind::cross_entropy_mean || kind == LossKind::cross_entropy_max ||
+           kind == LossKind::cross_entropy_sum || kind == LossKind::cross_entropy_last;
+}
+// Whether an answer is right or wrong.
+constexpr bool has_accuracy(LossKind kind) { return kind != LossKind::mean_squared_error; }
+
 enum class OptimiserKind { adam, adamw, sgd };
 template <>
 inline constexpr Named<OptimiserKind> choices<OptimiserKind>[] = {

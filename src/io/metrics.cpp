@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -24,6 +25,11 @@ Json norms_of(const GradientNorms& norms) {
     Json json = Json::object();
     for (Parameter p : all_parameters) json[std::string(name_of(p))] = norms.parameter[static_cast<std::size_t>(p)];
     return json;
+}
+
+// A loss without right and wrong answers has none.
+void add_accuracy(Json& json, const char* name, double accuracy) {
+    if (!std::isnan(accuracy)) json[name] = accuracy;
 }
 
 std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
@@ -141,6 +147,11 @@ void JsonLines::sync() {
             "free space on the disk and continue with --resume");
 }
 
+std::string score_text(const char* data, const Outcome& outcome) {
+    if (std::isnan(outcome.accuracy)) return fmt::format("{} loss {:.4f}", data, outcome.loss);
+    return fmt::format("{} accuracy {:.2f} %", data, 100.0 * outcome.accuracy);
+}
+
 std::string metrics_line(const MetricsEntry& entry) {
     const StepReport& report = entry.report;
     Json json;
@@ -149,8 +160,8 @@ std::string metrics_line(const MetricsEntry& entry) {
     json["kind"] = report.flossing ? "flossing" : "training";
     if (!report.flossing) {
         json["loss"] = report.outcome.loss;
-        json["accuracy"] = report.outcome.accuracy;
-        json["running_accuracy"] = entry.running_accuracy;
+        add_accuracy(json, "accuracy", report.outcome.accuracy);
+        if (json.contains("accuracy")) json["running_accuracy"] = entry.running_accuracy;
     }
     json["gradient_norm"] = report.norms.global;
     json["gradient_norms"] = norms_of(report.norms);
@@ -161,12 +172,12 @@ std::string metrics_line(const MetricsEntry& entry) {
     json["rate"] = report.rate;
     if (entry.validation) {
         json["validation_loss"] = entry.validation->loss;
-        json["validation_accuracy"] = entry.validation->accuracy;
+        add_accuracy(json, "validation_accuracy", entry.validation->accuracy);
     }
     if (entry.best_step >= 0) json["best_step"] = entry.best_step;
     if (entry.test) {
         json["test_loss"] = entry.test->loss;
-        json["test_accuracy"] = entry.test->accuracy;
+        add_accuracy(json, "test_accuracy", entry.test->accuracy);
     }
     json["seconds"] = entry.seconds;
     json["flossing_seconds"] = entry.flossing_seconds;
@@ -189,7 +200,7 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
     json["state_gradient_norm_by_lag"] = by_lag;
     json["rate"] = diagnosis.rate;
     json["loss"] = diagnosis.outcome.loss;
-    json["accuracy"] = diagnosis.outcome.accuracy;
+    add_accuracy(json, "accuracy", diagnosis.outcome.accuracy);
     if (norms) json["gradient_norms"] = norms_of(*norms);
     return json.dump();
 }

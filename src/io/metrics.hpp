@@ -76,6 +76,8 @@ struct MetricsEntry {
     std::int64_t best_step = -1;  // of the network that is best on validation data so far, if it is kept
 };
 
+// "test accuracy 93.25 %", or the loss if it has no accuracy. data: "test".
+std::string score_text(const char* data, const Outcome& outcome);
 std::string metrics_line(const MetricsEntry& entry);
 // norms: those of the training step before; null at the start of a run.
 std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const Diagnosis& diagnosis,

@@ -232,7 +232,7 @@ void read_mask(const InputFile& file, Index total, BlockRange mine, Batch& batch
     }
 }
 
-void read_targets(const InputFile& file, Index outputs, BlockRange mine, SequencesFile& sequences) {
+void read_targets(const InputFile& file, Index outputs, BlockRange mine, LossKind loss, SequencesFile& sequences) {
     Batch& batch = sequences.batch;
     const bool has_target = file.has("/sequences/target"), has_label = file.has("/sequences/label");
     if (has_target && has_label)
@@ -240,21 +240,21 @@ void read_targets(const InputFile& file, Index outputs, BlockRange mine, Sequenc
                   "keep only the one for the loss that you need (docs/files.md)");
     sequences.has_targets = has_target || has_label;
     if (has_target) {
-        batch.loss = LossKind::binary_cross_entropy;
+        batch.loss = chosen_loss(loss, LossKind::binary_cross_entropy, "the loss");
         file.require_shape("/sequences/target", {batch.steps, sequences.total, outputs}, "[T, B, O]",
                            fmt::format("/sequences/x says T = {}, B = {} and the network has O = {}", batch.steps,
                                        sequences.total, outputs));
         batch.target = file.read<float>("/sequences/target", {0, mine.begin, 0}, {batch.steps, mine.size(), outputs});
         for (std::size_t i = 0; i < batch.target.size(); ++i)
-            if (!(batch.target[i] >= 0.0f && batch.target[i] <= 1.0f)) {
+            if (batch.loss == LossKind::binary_cross_entropy && !(batch.target[i] >= 0.0f && batch.target[i] <= 1.0f)) {
                 const Index at = static_cast<Index>(i), b = mine.size();
                 file.fail(fmt::format("/sequences/target[{}, {}, {}] is {} but must be between 0 and 1",
                                       at / (b * outputs), mine.begin + at / outputs % b, at % outputs, batch.target[i]),
-                          "targets are the bits 0 and 1");
+                          "targets are the bits 0 and 1; for others use --loss mean_squared_error");
             }
     }
     if (has_label) {
-        batch.loss = LossKind::softmax_cross_entropy;
+        batch.loss = chosen_loss(loss, LossKind::cross_entropy_mean, "the loss");
         file.require_shape("/sequences/label", {sequences.total}, "[B]",
                            fmt::format("/sequences/x says B = {}", sequences.total));
         const auto labels = file.read<std::int64_t>("/sequences/label", {mine.begin}, {mine.size()});
@@ -343,7 +343,7 @@ void write_parameters(OutputFile& file, const ProcessGrid& grid, const std::stri
 }
 
 SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
-                             const ProcessGrid& grid, bool transposed) {
+                             const ProcessGrid& grid, bool transposed, LossKind loss) {
     InputFile file(path);
     choose_order(file, "/sequences", transposed);
     const std::vector<Index> dims = file.shape("/sequences/x", 3);
@@ -373,7 +373,7 @@ SequencesFile read_sequences(const std::string& path, const NetworkShape& shape,
     batch.outputs = shape.outputs;
     batch.x = file.read<float>("/sequences/x", {0, mine.begin, 0}, {batch.steps, mine.size(), batch.inputs});
     read_mask(file, sequences.total, mine, batch);
-    read_targets(file, shape.outputs, mine, sequences);
+    read_targets(file, shape.outputs, mine, loss, sequences);
     if (file.has("/sequences/q0")) read_bases(file, shape.neurons, has_current, grid, sequences);
     return sequences;
 }

@@ -40,8 +40,9 @@ struct SequencesFile {
 };
 
 // This rank's part of /sequences for a network of this shape. has_current: D = 2N, otherwise D = N. No communication.
+// loss: of the batch; automatic: cross_entropy_mean with labels, else binary_cross_entropy, whose targets are 0 to 1.
 // Errors as in read_network; Error(Exit::usage) if there are more batch shards than sequences.
 SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
-                             const ProcessGrid& grid, bool transposed = false);
+                             const ProcessGrid& grid, bool transposed = false, LossKind loss = LossKind::automatic);
 
 }  // namespace spikefloss

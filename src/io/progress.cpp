@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -82,7 +83,8 @@ std::string ProgressDisplay::summary(const MetricsEntry& entry) const {
         text = fmt::format("flossing step {}", entry.floss_step);
     else
         text = fmt::format("step {}/{}", entry.report.step, total_);
-    if (loss_) text += fmt::format("  loss {}  accuracy {:.1f} %", loss_text(*loss_), 100.0 * *accuracy_);
+    if (loss_) text += fmt::format("  loss {}", loss_text(*loss_));
+    if (accuracy_) text += fmt::format("  accuracy {:.1f} %", 100.0 * *accuracy_);
     if (exponent_) text += fmt::format("  lambda_1 {:+.4f}", *exponent_);
     return text;
 }
@@ -91,7 +93,7 @@ void ProgressDisplay::update(const MetricsEntry& entry) {
     if (entry.report.penalty) exponent_ = entry.report.penalty->spectrum.exponents[0];
     if (!entry.report.flossing) {
         loss_ = entry.report.outcome.loss;
-        accuracy_ = entry.running_accuracy;
+        if (!std::isnan(entry.report.outcome.accuracy)) accuracy_ = entry.running_accuracy;
     }
     if (!terminal_) return;
     const auto now = std::chrono::steady_clock::now();
@@ -117,8 +119,8 @@ void ProgressDisplay::report(const MetricsEntry& entry) {
     std::string line = summary(entry);
     line += fmt::format("  |g| {:.3g}  rate {:.3f}  {:.0f} seq/s", entry.report.norms.global, entry.report.rate,
                         entry.sequences_per_second);
-    if (entry.validation) line += fmt::format("  validation accuracy {:.2f} %", 100.0 * entry.validation->accuracy);
-    if (entry.test) line += fmt::format("  test accuracy {:.2f} %", 100.0 * entry.test->accuracy);
+    if (entry.validation) line += "  " + score_text("validation", *entry.validation);
+    if (entry.test) line += "  " + score_text("test", *entry.test);
     note(line);
     if (terminal_) return;
     std::puts(line.c_str());

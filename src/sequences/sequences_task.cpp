@@ -139,7 +139,7 @@ public:
     Index inputs() const override { return inputs_; }
     Index outputs() const override { return outputs_; }
     LossKind loss() const override {
-        return train_.file->has_labels() ? LossKind::softmax_cross_entropy : LossKind::binary_cross_entropy;
+        return train_.file->has_labels() ? LossKind::cross_entropy_mean : LossKind::mean_squared_error;
     }
     Index dataset_size(Purpose purpose) const override { return part(purpose).size(); }
     std::vector<std::string> remarks() const override { return remarks_; }

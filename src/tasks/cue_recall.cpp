@@ -46,7 +46,7 @@ public:
     Index steps() const override { return steps_; }
     Index inputs() const override { return settings_.inputs; }
     Index outputs() const override { return outputs_; }
-    LossKind loss() const override { return LossKind::softmax_cross_entropy; }
+    LossKind loss() const override { return LossKind::cross_entropy_mean; }
 
     Batch sample(Purpose purpose, std::int64_t step, Index, BlockRange sequences) const override {
         const Index T = steps(), b = sequences.size(), M = inputs(), population = M / settings_.classes;

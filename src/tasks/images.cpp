@@ -63,7 +63,7 @@ public:
     Index steps() const override { return steps_; }
     Index inputs() const override { return inputs_; }
     Index outputs() const override { return outputs_; }
-    LossKind loss() const override { return LossKind::softmax_cross_entropy; }
+    LossKind loss() const override { return LossKind::cross_entropy_mean; }
     Index dataset_size(Purpose purpose) const override {
         if (purpose == Purpose::test) return test_.count();
         return purpose == Purpose::validation ? train_.count() - training_pictures_ : training_pictures_;

@@ -33,11 +33,21 @@ const Entry& entry_of(TaskKind name) {
 }  // namespace
 
 Index Batch::terms(Index counted) const {
-    if (loss == LossKind::softmax_cross_entropy) return counted;
+    if (takes_labels(loss)) return counted;
     Index marked = 0;
     for (Index t = 0; t < steps; ++t)
         for (Index s = 0; s < counted; ++s) marked += mask[static_cast<std::size_t>(t * sequences + s)] != 0.0f;
     return marked * outputs;
+}
+
+LossKind chosen_loss(LossKind wanted, LossKind own, const std::string& where) {
+    if (wanted == LossKind::automatic) return own;
+    require(takes_labels(wanted) == takes_labels(own), Exit::usage,
+            fmt::format("{} {} needs {}, but the data have {}", where, name_of(wanted),
+                        takes_labels(wanted) ? "labels" : "targets", takes_labels(own) ? "labels" : "targets"),
+            takes_labels(own) ? "choose auto or a cross_entropy loss"
+                              : "choose auto, binary_cross_entropy or mean_squared_error");
+    return wanted;
 }
 
 Index task_steps(const TaskSettings& settings) { return entry_of(settings.name).steps(settings); }

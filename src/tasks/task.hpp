@@ -13,20 +13,22 @@
 
 namespace spikefloss {
 
-enum class LossKind { binary_cross_entropy, softmax_cross_entropy };
-
 // A batch of sequences of one rank, in host memory.
 struct Batch {
     Index steps = 0, sequences = 0, inputs = 0, outputs = 0;  // T, b, M, O
     LossKind loss = LossKind::binary_cross_entropy;
     std::vector<float> x;             // [T, b, M]
     std::vector<float> mask;          // [T, b], 1 where the loss counts, else 0
-    std::vector<float> target;        // [T, b, O] of 0 or 1, for binary cross-entropy
-    std::vector<std::int32_t> label;  // [b], for softmax cross-entropy
+    std::vector<float> target;        // [T, b, O], of 0 or 1 for binary cross-entropy
+    std::vector<std::int32_t> label;  // [b], for a loss that takes labels
 
     // The number of loss terms of the first `counted` sequences: (steps with mask 1) O, or one of each sequence.
     Index terms(Index counted) const;
 };
+
+// The loss that is computed: `wanted`, or what the data mean (own) if that is automatic. Throws Error(Exit::usage) if
+// the data have labels and the loss takes targets, or the reverse. `where` names the choice in the message.
+LossKind chosen_loss(LossKind wanted, LossKind own, const std::string& where);
 
 // The data that a sample is drawn from. They share no random numbers. `test` and `validation` share no sample with each
 // other or with the rest.
@@ -38,7 +40,7 @@ public:
     virtual Index steps() const = 0;    // T
     virtual Index inputs() const = 0;   // M
     virtual Index outputs() const = 0;  // O
-    virtual LossKind loss() const = 0;
+    virtual LossKind loss() const = 0;  // what `auto` means
     // Number of distinct sequences: 0 for generated tasks (every one is fresh), and for validation if there is none.
     virtual Index dataset_size(Purpose) const { return 0; }
     // Digest of the content of the data that were read, not of their path; "" for generated tasks.

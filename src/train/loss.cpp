@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace spikefloss {
 
@@ -16,20 +17,39 @@ LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, 
       kind_(kind),
       x_(backend, T * b * M),
       mask_(backend, T * b),
-      target_(backend, kind == LossKind::binary_cross_entropy ? T * b * O : 0),
+      target_(backend, takes_labels(kind) ? 0 : T * b * O),
       dy_(backend, T * b * O),
-      label_(backend, kind == LossKind::softmax_cross_entropy ? b : 0),
+      label_(backend, takes_labels(kind) ? b : 0),
       result_(backend, 2) {}
 
 void LossPass::load(const Batch& batch, Index counted) {
-    SPIKEFLOSS_ASSERT(batch.steps == T_ && batch.sequences == b_ && batch.loss == kind_);
+    SPIKEFLOSS_ASSERT(batch.steps == T_ && batch.sequences == b_ && takes_labels(batch.loss) == takes_labels(kind_));
     SPIKEFLOSS_ASSERT(counted >= 0 && counted <= b_);
     counted_ = counted;
     terms_ = batch.terms(counted);
+    unfit_ = count_unfit(batch);
     x_.copy_in(batch.x.data());
     mask_.copy_in(counted == b_ ? batch.mask.data() : counted_of(batch.mask, 1).data());
-    if (kind_ == LossKind::softmax_cross_entropy) return label_.copy_in(batch.label.data());
+    if (takes_labels(kind_)) return label_.copy_in(batch.label.data());
     target_.copy_in(counted == b_ ? batch.target.data() : counted_of(batch.target, O_).data());
+}
+
+// What the loss cannot take.
+Index LossPass::count_unfit(const Batch& batch) const {
+    Index unfit = 0;
+    const auto marked = [&](Index t, Index s) { return batch.mask[static_cast<std::size_t>(t * b_ + s)] != 0.0f; };
+    for (Index s = 0; takes_labels(kind_) && s < counted_; ++s) {
+        Index t = 0;
+        while (t < T_ && !marked(t, s)) ++t;
+        unfit += t == T_;
+    }
+    if (kind_ != LossKind::binary_cross_entropy || batch.loss == kind_) return unfit;
+    for (Index t = 0; t < T_; ++t)
+        for (Index at = t * b_ * O_; at < (t * b_ + counted_) * O_; ++at) {
+            const float target = batch.target[static_cast<std::size_t>(at)];
+            unfit += marked(t, at / O_ % b_) && !(target >= 0.0f && target <= 1.0f);
+        }
+    return unfit;
 }
 
 // Of an array [T, b, row], the sequences that count, [T, counted, row]. The rest of the result is unused.
@@ -53,24 +73,31 @@ const float* LossPass::counted_of(const float* y) {
 Outcome LossPass::evaluate(const float* y) {
     // The neuron shards of a batch shard hold the same readout; only the first contributes.
     const bool contributes = grid_.neuron_shard() == 0;
-    // Each counts the terms, because a plan has only one rank, which may be any.
-    auto all = static_cast<double>(terms_);
-    grid_.control().all_reduce_sum(&all, Scalar::float64, 1);
-    all /= grid_.shape().neuron_shards;
+    // Each counts, because a plan has only one rank, which may be any.
+    double counts[2] = {static_cast<double>(terms_), static_cast<double>(unfit_)};
+    grid_.control().all_reduce_sum(counts, Scalar::float64, 2);
+    double all = counts[0] / grid_.shape().neuron_shards;
     if (grid_.control().size() < grid_.ranks()) all = std::max(all, 1.0);  // the plan of a rank without terms
+    const double unfit = counts[1] / grid_.shape().neuron_shards;
+    require(unfit == 0.0, Exit::usage,
+            takes_labels(kind_) ? fmt::format("no step counts for the loss in {} sequences of a batch", unfit)
+                                : fmt::format("{} targets of a batch are not between 0 and 1", unfit),
+            takes_labels(kind_) ? "set the mask to 1 where the answer is expected"
+                                : "choose mean_squared_error, or targets of 0 and 1");
     require(all > 0.0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
             "set the mask to 1 where the answer is expected");
     const auto weight = static_cast<float>(1.0 / all);
-    if (kind_ == LossKind::binary_cross_entropy)
-        backend_.binary_cross_entropy(T_, counted_, O_, counted_of(y), target_.data(), mask_.data(), weight, dy_.data(),
-                                      result_.data());
+    if (!takes_labels(kind_))
+        backend_.element_loss(kind_, T_, counted_, O_, counted_of(y), target_.data(), mask_.data(), weight, dy_.data(),
+                              result_.data());
     else
-        backend_.softmax_cross_entropy(T_, counted_, O_, counted_of(y), label_.data(), mask_.data(), weight, dy_.data(),
-                                       result_.data());
+        backend_.softmax_cross_entropy(kind_, T_, counted_, O_, counted_of(y), label_.data(), mask_.data(), weight,
+                                       dy_.data(), result_.data());
     std::vector<double> sums = result_.to_host();
     if (!contributes) sums.assign(2, 0.0);
     grid_.control().all_reduce_sum(sums.data(), Scalar::float64, 2);
-    return {sums[0] / all, sums[1] / all, std::llround(sums[1]), all};
+    const double accuracy = has_accuracy(kind_) ? sums[1] / all : std::numeric_limits<double>::quiet_NaN();
+    return {sums[0] / all, accuracy, std::llround(sums[1]), all};
 }
 
 }  // namespace spikefloss

@@ -9,7 +9,7 @@ namespace spikefloss {
 
 struct Outcome {
     double loss = 0.0;       // mean over the loss terms of all sequences
-    double accuracy = 0.0;   // share of correct answers among them
+    double accuracy = 0.0;   // share of correct answers among them; NaN for a loss without right and wrong answers
     std::int64_t right = 0;  // number of correct answers
     double terms = 0.0;      // number of loss terms
 };
@@ -35,11 +35,13 @@ private:
     const ProcessGrid& grid_;
     std::vector<float> counted_of(const std::vector<float>& host, Index row) const;
     const float* counted_of(const float* y);
+    Index count_unfit(const Batch& batch) const;
 
     Index T_, b_, O_;
     LossKind kind_;
     Index counted_ = 0;        // of the b sequences loaded
     Index terms_ = 0;          // of these
+    Index unfit_ = 0;          // of these: sequences without a step that counts, or targets outside 0 to 1
     Buffer<float> counted_y_;  // [T, counted, O], if not all count
     Buffer<float> x_, mask_, target_, dy_;
     Buffer<std::int32_t> label_;

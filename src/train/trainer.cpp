@@ -44,7 +44,7 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
             {.time_constants = trains_time_constants(optimiser_),
              .tape = options_.tape,
              .whole_passes = options_.whole_passes}),
-      loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), task.loss()),
+      loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), kind()),
       square_(backend, 1) {
     if (!start.task.first.empty()) optimiser_.restore(start.task);
     if (!start.floss.first.empty()) floss_optimiser_.restore(start.floss);
@@ -165,7 +165,8 @@ StepReport Trainer::train_step() {
     ++progress_.step;
     // The first value starts the running means; later ones enter with a weight of 0.05.
     const double keep = progress_.step == 1 ? 0.0 : 0.95;
-    progress_.running_accuracy = keep * progress_.running_accuracy + (1.0 - keep) * report.outcome.accuracy;
+    if (has_accuracy(kind()))
+        progress_.running_accuracy = keep * progress_.running_accuracy + (1.0 - keep) * report.outcome.accuracy;
     progress_.running_loss = keep * progress_.running_loss + (1.0 - keep) * report.outcome.loss;
     report.step = progress_.step;
     return report;
@@ -220,7 +221,7 @@ Outcome Trainer::evaluate(Purpose purpose) {
     }
     for (const Outcome& part : parts) sum.loss += part.loss / (sum.terms / part.terms);
     // Counts are integers, so the accuracy does not depend on the division into batches.
-    sum.accuracy = static_cast<double>(sum.right) / sum.terms;
+    sum.accuracy = has_accuracy(kind()) ? static_cast<double>(sum.right) / sum.terms : parts.back().accuracy;
     return sum;
 }
 
@@ -240,7 +241,7 @@ Trainer::Measurement& Trainer::measurement() {
                                      options_.whole_passes};
         measurement_ = std::unique_ptr<Measurement>(new Measurement{
             StatePass(backend_, grid_, network_.layout.shape(), T, b, {.whole_passes = options_.whole_passes}),
-            LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), task_.loss()),
+            LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), kind()),
             TangentPass(backend_, grid_, network_, tangent, T, b, false), SumBuffer(backend_, network_.layout.size())});
     }
     return *measurement_;

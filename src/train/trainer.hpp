@@ -21,7 +21,8 @@ struct DiagnosticsOptions {
 
 struct TrainerOptions {
     std::uint64_t seed = 1;
-    Index batch = 16;                // B
+    Index batch = 16;  // B
+    LossKind loss = LossKind::automatic;
     double adjoint_cap = 0.0;        // in units of one readout injection; 0: off
     TapeKind tape = TapeKind::full;  // of the task's training pass
     bool whole_passes = true;        // of states and tangents; false: always the loop over steps
@@ -103,6 +104,7 @@ private:
     StepReport floss_step(const Penalty& penalty);
     StepReport train_step();
     PenaltyValue add_penalty(const Penalty& penalty, SumBuffer& gradient);
+    LossKind kind() const { return options_.loss == LossKind::automatic ? task_.loss() : options_.loss; }
     float adjoint_limit(double terms) const;
     double measure_adaptive();
     // The parts of a diagnosis. The last two need the first.

@@ -92,65 +92,50 @@ Floats logits(Index count) {
 
 constexpr float weight = 0.37f;
 
-TEST_P(ReadoutOperations, BinaryCrossEntropy) {
-    for (const Steps& s : all_steps())
-        for (const Floats& mask : masks(s)) {
-            SCOPED_TRACE(testing::Message() << s);
-            const Index count = s.T * s.b * s.O;
-            const Floats y = logits(count);
-            Floats target(count);
-            for (Index at = 0; at < count; ++at) target[at] = static_cast<float>(at / 2 % 2);
-            Doubles dy(count), result(2);
-            if (count > 0) {
-                reference::Sequences seq;
-                seq.steps = s.T;
-                seq.batch = s.b;
-                seq.mask = widened(mask);
-                seq.target = widened(target);
-                const reference::Loss loss = reference::binary_cross_entropy(seq, widened(y));
-                const double terms = static_cast<double>(loss.terms);
-                result = {loss.value * terms, loss.accuracy * terms};
-                for (Index at = 0; at < count; ++at) dy[at] = weight * terms * loss.gradient[at];
+// Result and dy of both operations, and what the reference gives.
+TEST_P(ReadoutOperations, EveryLoss) {
+    for (const reference::LossKind kind : reference::all_losses) {
+        const auto own = find_choice<LossKind>(reference::name_of(kind)).value();
+        for (const Steps& s : all_steps())
+            for (const Floats& mask : masks(s)) {
+                SCOPED_TRACE(testing::Message() << reference::name_of(kind) << ", " << s);
+                const Index count = s.T * s.b * s.O;
+                // Sums of logits that are too large for exp are tested by the other kinds.
+                const bool plain = kind == reference::LossKind::cross_entropy_sum;
+                const Floats y = plain ? random_floats(count, 61, 2.0) : logits(count);
+                const bool labels = reference::takes_labels(kind);
+                Floats target(count);
+                for (Index at = 0; at < count; ++at) target[at] = static_cast<float>(at / 2 % 2);
+                std::vector<std::int32_t> label(s.b);
+                for (Index i = 0; i < s.b; ++i) label[i] = static_cast<std::int32_t>(i % s.O);
+                Doubles dy(count), result(2);
+                if (count > 0) {
+                    reference::Sequences seq;
+                    seq.steps = s.T;
+                    seq.batch = s.b;
+                    seq.mask = widened(mask);
+                    seq.target = widened(target);
+                    seq.label.assign(label.begin(), label.end());
+                    seq.loss = kind;
+                    const reference::Loss loss = reference::task_loss(seq, widened(y));
+                    const double terms = static_cast<double>(loss.terms);
+                    result = {loss.value * terms, loss.accuracy * terms};
+                    for (Index at = 0; at < count; ++at) dy[at] = weight * terms * loss.gradient[at];
+                }
+                const Buffer<float> y_(backend, y), target_(backend, target), mask_(backend, mask);
+                const Buffer<std::int32_t> label_(backend, label);
+                Buffer<float> dy_(backend, Floats(count, nan_value));
+                Buffer<double> result_(backend, Doubles(2, -1.0));
+                if (labels)
+                    backend.softmax_cross_entropy(own, s.T, s.b, s.O, y_.data(), label_.data(), mask_.data(), weight,
+                                                  dy_.data(), result_.data());
+                else
+                    backend.element_loss(own, s.T, s.b, s.O, y_.data(), target_.data(), mask_.data(), weight,
+                                         dy_.data(), result_.data());
+                EXPECT_TRUE(close_to(result_.to_host(), result, 1e-11));
+                EXPECT_TRUE(close_to(dy_.to_host(), dy, 1e-7));
             }
-            const Buffer<float> y_(backend, y), target_(backend, target), mask_(backend, mask);
-            Buffer<float> dy_(backend, Floats(count, nan_value));
-            Buffer<double> result_(backend, Doubles(2, -1.0));
-            backend.binary_cross_entropy(s.T, s.b, s.O, y_.data(), target_.data(), mask_.data(), weight, dy_.data(),
-                                         result_.data());
-            EXPECT_TRUE(close_to(result_.to_host(), result, 1e-11));
-            EXPECT_TRUE(close_to(dy_.to_host(), dy, 1e-7));
-        }
-}
-
-TEST_P(ReadoutOperations, SoftmaxCrossEntropy) {
-    for (const Steps& s : all_steps())
-        for (const Floats& mask : masks(s)) {
-            SCOPED_TRACE(testing::Message() << s);
-            const Index count = s.T * s.b * s.O;
-            const Floats y = logits(count);
-            std::vector<std::int32_t> label(s.b);
-            for (Index i = 0; i < s.b; ++i) label[i] = static_cast<std::int32_t>(i % s.O);
-            Doubles dy(count), result(2);
-            if (count > 0) {
-                reference::Sequences seq;
-                seq.steps = s.T;
-                seq.batch = s.b;
-                seq.mask = widened(mask);
-                seq.label.assign(label.begin(), label.end());
-                const reference::Loss loss = reference::softmax_cross_entropy(seq, widened(y));
-                const double terms = static_cast<double>(s.b);
-                result = {loss.value * terms, loss.accuracy * terms};
-                for (Index at = 0; at < count; ++at) dy[at] = weight * terms * loss.gradient[at];
-            }
-            const Buffer<float> y_(backend, y), mask_(backend, mask);
-            const Buffer<std::int32_t> label_(backend, label);
-            Buffer<float> dy_(backend, Floats(count, nan_value));
-            Buffer<double> result_(backend, Doubles(2, -1.0));
-            backend.softmax_cross_entropy(s.T, s.b, s.O, y_.data(), label_.data(), mask_.data(), weight, dy_.data(),
-                                          result_.data());
-            EXPECT_TRUE(close_to(result_.to_host(), result, 1e-11));
-            EXPECT_TRUE(close_to(dy_.to_host(), dy, 1e-7));
-        }
+    }
 }
 
 // By this the trainer detects that the network has diverged.
@@ -163,10 +148,16 @@ TEST_P(ReadoutOperations, LossOfNonFiniteLogitsIsNotFinite) {
         const Buffer<float> y_(backend, y);
         Buffer<float> dy(backend, 2);
         Buffer<double> result(backend, 2);
-        backend.binary_cross_entropy(1, 1, 2, y_.data(), target.data(), mask.data(), 1.0f, dy.data(), result.data());
-        EXPECT_FALSE(std::isfinite(result.to_host()[0]));
-        backend.softmax_cross_entropy(1, 1, 2, y_.data(), label.data(), mask.data(), 1.0f, dy.data(), result.data());
-        EXPECT_FALSE(std::isfinite(result.to_host()[0]));
+        for (const reference::LossKind kind : reference::all_losses) {
+            const auto own = find_choice<LossKind>(reference::name_of(kind)).value();
+            if (reference::takes_labels(kind))
+                backend.softmax_cross_entropy(own, 1, 1, 2, y_.data(), label.data(), mask.data(), 1.0f, dy.data(),
+                                              result.data());
+            else
+                backend.element_loss(own, 1, 1, 2, y_.data(), target.data(), mask.data(), 1.0f, dy.data(),
+                                     result.data());
+            EXPECT_FALSE(std::isfinite(result.to_host()[0])) << reference::name_of(kind);
+        }
     }
 }
 

@@ -343,7 +343,7 @@ TEST_F(BadFiles, EveryTypeNumpyWritesIsTaken) {
         EXPECT_EQ(seq.batch.x.back(), 1.0f);
         const SequencesFile labels = sequences([&](Editor& f) { use_labels(f, {0, 1, 0, 0, 1, 1}, type); });
         EXPECT_EQ(labels.batch.label, (std::vector<std::int32_t>{0, 1, 0, 0, 1, 1}));
-        EXPECT_EQ(labels.batch.loss, LossKind::softmax_cross_entropy);
+        EXPECT_EQ(labels.batch.loss, LossKind::cross_entropy_mean);
     }
     const SequencesFile seq = sequences([&](Editor& f) { f.bools("/sequences/mask", {T}, {0, 0, 1, 1, 1}); });
     EXPECT_EQ(seq.batch.mask.size(), static_cast<std::size_t>(T * B));

@@ -80,7 +80,7 @@ TEST(StatePassReference, EveryKindOfNetwork) {
         for (const auto& rule : reference::all_reset_rules)
             for (const auto readout : reference::all_readouts)
                 for (const auto loss :
-                     {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
+                     {reference::LossKind::binary_cross_entropy, reference::LossKind::cross_entropy_mean}) {
                     reference::Example example{.neurons = 7, .inputs = 3, .outputs = 2, .steps = 11, .batch = 3};
                     example.surrogate = surrogate;
                     example.reset = rule.reset;

@@ -59,8 +59,8 @@ TEST(StatePassGrids, EveryKindOfNetwork) {
             example.reset = rule.reset;
             example.reset_delay = rule.delay;
             example.readout = readout;
-            example.loss =
-                seed % 2000 ? reference::LossKind::softmax_cross_entropy : reference::LossKind::binary_cross_entropy;
+            example.loss = reference::all_losses[seed / 1000];
+            example.own_lengths = seed % 2000 != 0;
             example.has_current = seed % 3000 != 0;
             example.initial_state = true;
             example.seed = seed += 1000;

@@ -36,12 +36,10 @@ struct Loss {
     Index terms = 0;               // number of averaged elements: masked (step, sequence, output), or sequences
     std::vector<double> gradient;  // [T, B, O] dL/dy
 };
-// Binary cross-entropy with logits, mean over the elements with mask 1. Correct: the logit has the right sign.
-Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
-// Softmax cross-entropy of each sequence's mean of y over its steps with mask 1, mean over sequences. Correct: the
+// The loss seq.loss. binary_cross_entropy (of logits) and mean_squared_error: the mean over the elements with mask 1.
+// Correct: the logit has the right sign. cross_entropy_*: softmax cross-entropy, mean over sequences, of each
+// sequence's mean of y over its steps with mask 1, largest y (the first one of equal y), sum, or last y. Correct: the
 // largest logit (the first one of equal logits) is the label.
-Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& readout);
-// The loss of these sequences: the first with a target, the second with labels.
 Loss task_loss(const Sequences& seq, const std::vector<double>& readout);
 
 struct BackwardOptions {

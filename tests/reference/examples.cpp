@@ -77,9 +77,11 @@ Sequences random_sequences(const Example& example) {
     seq.x = draw.gaussians(seq.steps * seq.batch * example.inputs, 1.0);
     seq.mask.assign(seq.steps * seq.batch, 1.0);
     std::fill_n(seq.mask.begin(), seq.steps / 4 * seq.batch, 0.0);
-    if (example.loss == LossKind::binary_cross_entropy) {
+    seq.loss = example.loss;
+    if (!takes_labels(example.loss)) {
         seq.target = draw.uniforms(seq.steps * seq.batch * example.outputs, 0.0, 1.0);
-        for (double& value : seq.target) value = value < 0.5 ? 0.0 : 1.0;
+        for (double& value : seq.target)
+            value = example.loss == LossKind::mean_squared_error ? 3.0 * value - 1.0 : value < 0.5 ? 0.0 : 1.0;
     } else {
         for (Index b = 0; b < seq.batch; ++b)
             seq.label.push_back(static_cast<int>(draw.uniform(0.0, static_cast<double>(example.outputs))));

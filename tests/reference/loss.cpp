@@ -1,4 +1,4 @@
-// The two losses of dynamics.hpp with their gradients, written so that large logits do not overflow.
+// The losses of dynamics.hpp with their gradients, written so that large logits do not overflow.
 #include "reference/dynamics.hpp"
 
 #include <algorithm>
@@ -23,9 +23,7 @@ std::vector<double> masked_steps(const Sequences& seq) {
     return count;
 }
 
-}  // namespace
-
-Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& readout) {
+Loss element_loss(const Sequences& seq, const std::vector<double>& readout) {
     const Index rows = seq.steps * seq.batch, O = static_cast<Index>(readout.size()) / rows;
     if (seq.target.size() != readout.size()) throw std::invalid_argument("loss: target is not [T, B, O]");
     Loss loss;
@@ -37,6 +35,11 @@ Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& reado
         if (seq.mask[row] == 0.0) continue;
         for (Index j = row * O; j < (row + 1) * O; ++j) {
             const double y = readout[j], c = seq.target[j];
+            if (seq.loss == LossKind::mean_squared_error) {
+                loss.value += (y - c) * (y - c) / terms;
+                loss.gradient[j] = 2.0 * (y - c) / terms;
+                continue;
+            }
             // -c ln p - (1-c) ln (1-p) with p = 1/(1+exp(-y)), written so that exp cannot overflow.
             loss.value += (std::max(y, 0.0) - c * y + std::log1p(std::exp(-std::abs(y)))) / terms;
             const double p = y >= 0.0 ? 1.0 / (1.0 + std::exp(-y)) : std::exp(y) / (1.0 + std::exp(y));
@@ -45,6 +48,22 @@ Loss binary_cross_entropy(const Sequences& seq, const std::vector<double>& reado
         }
     }
     return loss;
+}
+
+// share[t] = d(logit)/d(y[t]) for y[t] [T] of one sequence and output, of the logit of this kind.
+std::vector<double> logit_shares(LossKind kind, const std::vector<double>& y, const std::vector<double>& mask) {
+    std::vector<double> share(y.size(), 0.0);
+    double steps = 0.0;
+    for (double m : mask) steps += m;
+    Index best = -1;
+    for (Index t = 0; t < static_cast<Index>(y.size()); ++t) {
+        if (mask[t] == 0.0) continue;
+        if (kind == LossKind::cross_entropy_mean) share[t] = 1.0 / steps;
+        if (kind == LossKind::cross_entropy_sum) share[t] = 1.0;
+        if (best < 0 || kind == LossKind::cross_entropy_last || y[t] > y[best]) best = t;
+    }
+    if (kind == LossKind::cross_entropy_max || kind == LossKind::cross_entropy_last) share[best] = 1.0;
+    return share;
 }
 
 Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& readout) {
@@ -58,8 +77,13 @@ Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& read
     for (Index b = 0; b < B; ++b) {
         if (steps[b] == 0.0) throw std::invalid_argument("loss: no step of a sequence has mask 1");
         std::vector<double> logit(O, 0.0);
-        for (Index t = 0; t < T; ++t)
-            for (Index o = 0; o < O; ++o) logit[o] += seq.mask[t * B + b] * readout[(t * B + b) * O + o] / steps[b];
+        std::vector<std::vector<double>> shares;  // [O][T]
+        for (Index o = 0; o < O; ++o) {
+            std::vector<double> y(T), mask(T);
+            for (Index t = 0; t < T; ++t) y[t] = readout[(t * B + b) * O + o], mask[t] = seq.mask[t * B + b];
+            shares.push_back(logit_shares(seq.loss, y, mask));
+            for (Index t = 0; t < T; ++t) logit[o] += shares[o][t] * y[t];
+        }
         Index largest = 0;
         for (Index o = 1; o < O; ++o)
             if (logit[o] > logit[largest]) largest = o;
@@ -72,17 +96,16 @@ Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& read
         for (Index t = 0; t < T; ++t)
             for (Index o = 0; o < O; ++o) {
                 const double p = std::exp(logit[o] - logit[largest]) / total;
-                loss.gradient[(t * B + b) * O + o] =
-                    (p - (o == label ? 1.0 : 0.0)) / sequences * seq.mask[t * B + b] / steps[b];
+                loss.gradient[(t * B + b) * O + o] = (p - (o == label ? 1.0 : 0.0)) / sequences * shares[o][t];
             }
     }
     return loss;
 }
 
+}  // namespace
+
 Loss task_loss(const Sequences& seq, const std::vector<double>& readout) {
-    if (seq.target.empty() == seq.label.empty())
-        throw std::invalid_argument("loss: the sequences need either a target or labels");
-    return seq.label.empty() ? binary_cross_entropy(seq, readout) : softmax_cross_entropy(seq, readout);
+    return takes_labels(seq.loss) ? softmax_cross_entropy(seq, readout) : element_loss(seq, readout);
 }
 
 }  // namespace spikefloss::reference

@@ -35,6 +35,18 @@ const char* name_of(Readout readout) {
     throw std::invalid_argument("no such readout");
 }
 
+const char* name_of(LossKind loss) {
+    switch (loss) {
+        case LossKind::binary_cross_entropy: return "binary_cross_entropy";
+        case LossKind::mean_squared_error: return "mean_squared_error";
+        case LossKind::cross_entropy_mean: return "cross_entropy_mean";
+        case LossKind::cross_entropy_max: return "cross_entropy_max";
+        case LossKind::cross_entropy_sum: return "cross_entropy_sum";
+        case LossKind::cross_entropy_last: return "cross_entropy_last";
+    }
+    throw std::invalid_argument("no such loss");
+}
+
 bool Network::has_current() const {
     return std::any_of(alpha.begin(), alpha.end(), [](double a) { return a != 0.0; });
 }

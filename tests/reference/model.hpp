@@ -17,7 +17,14 @@ using Index = std::int64_t;
 enum class Reset { zero, subtract, none };
 enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
 enum class Readout { membrane, spikes };
-enum class LossKind { binary_cross_entropy, softmax_cross_entropy };
+enum class LossKind {
+    binary_cross_entropy,
+    mean_squared_error,
+    cross_entropy_mean,
+    cross_entropy_max,
+    cross_entropy_sum,
+    cross_entropy_last
+};
 
 inline constexpr std::array all_resets = {Reset::zero, Reset::subtract, Reset::none};
 // What a spike does to the membrane, and after how many steps.
@@ -34,11 +41,17 @@ inline std::ostream& operator<<(std::ostream& out, const ResetRule& rule) {
 inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
                                               Surrogate::gaussian, Surrogate::triangle};
 inline constexpr std::array all_readouts = {Readout::membrane, Readout::spikes};
+inline constexpr std::array all_losses = {LossKind::binary_cross_entropy, LossKind::mean_squared_error,
+                                          LossKind::cross_entropy_mean,   LossKind::cross_entropy_max,
+                                          LossKind::cross_entropy_sum,    LossKind::cross_entropy_last};
+// The others are means over the elements of targets.
+inline bool takes_labels(LossKind loss) { return loss >= LossKind::cross_entropy_mean; }
 
 // Their names in files.
 const char* name_of(Reset reset);
 const char* name_of(Surrogate surrogate);
 const char* name_of(Readout readout);
+const char* name_of(LossKind loss);
 
 // Everything that can be trained, or a gradient with respect to it.
 struct Parameters {
@@ -98,10 +111,11 @@ struct Sequences {
     Index steps = 0, batch = 0;  // T, B
     std::vector<double> x;       // [T, B, M]
     std::vector<double> mask;    // [T, B], 1 where the readout counts
-    std::vector<double> target;  // [T, B, O] of 0 and 1, for the binary cross-entropy; or
-    std::vector<int> label;      // [B], for the softmax cross-entropy
-    std::vector<double> q0;      // [B, D, k] starting bases; may be empty
-    Index exponents = 0;         // k of q0
+    std::vector<double> target;  // [T, B, O], of 0 and 1 for the binary cross-entropy; or
+    std::vector<int> label;      // [B], for a loss that takes labels
+    LossKind loss = LossKind::binary_cross_entropy;
+    std::vector<double> q0;  // [B, D, k] starting bases; may be empty
+    Index exponents = 0;     // k of q0
 };
 
 }  // namespace spikefloss::reference

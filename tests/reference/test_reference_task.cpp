@@ -19,10 +19,10 @@ protected:
     void for_each_variant(Work&& work) {
         for (const auto& rule : all_reset_rules)
             for (Readout readout : all_readouts)
-                for (LossKind loss : {LossKind::binary_cross_entropy, LossKind::softmax_cross_entropy})
+                for (LossKind loss : {LossKind::binary_cross_entropy, LossKind::cross_entropy_mean})
                     for (bool has_current : {true, false}) {
                         SCOPED_TRACE(testing::Message()
-                                     << rule << ", readout " << name_of(readout) << ", loss " << static_cast<int>(loss)
+                                     << rule << ", readout " << name_of(readout) << ", loss " << name_of(loss)
                                      << ", " << (has_current ? "D = 2N" : "D = N"));
                         Example example;
                         example.surrogate = GetParam();
@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(Surrogates, ReferenceTask, testing::ValuesIn(all_surrog
                          [](const auto& test) { return name_of(test.param); });
 
 TEST(ReferenceLoss, GradientsAreTheDerivatives) {
-    for (LossKind kind : {LossKind::binary_cross_entropy, LossKind::softmax_cross_entropy}) {
+    for (LossKind kind : all_losses) {
         Example example;
         example.outputs = 3;
         example.own_lengths = true;
@@ -97,28 +97,62 @@ TEST(ReferenceLoss, BinaryCrossEntropyByHand) {
     seq.batch = 1;
     seq.mask = {0.0, 1.0, 1.0};
     seq.target = {1.0, 1.0, 0.0, 0.0, 1.0, 1.0};  // [3, 1, 2]
-    const Loss loss = binary_cross_entropy(seq, {5.0, 5.0, 0.0, 1000.0, -1000.0, std::log(3.0)});
+    const Loss loss = task_loss(seq, {5.0, 5.0, 0.0, 1000.0, -1000.0, std::log(3.0)});
     EXPECT_EQ(loss.terms, 4);
     EXPECT_NEAR(loss.value, (std::log(2.0) + 1000.0 + 1000.0 - std::log(0.75)) / 4.0, 1e-12);
     EXPECT_DOUBLE_EQ(loss.accuracy, 0.5);  // logit 0 means 0
     EXPECT_TRUE(all_near(loss.gradient, std::vector<double>{0.0, 0.0, 0.125, 0.25, -0.25, -0.0625}, 1e-12));
 }
 
-TEST(ReferenceLoss, SoftmaxCrossEntropyByHand) {
+TEST(ReferenceLoss, MeanSquaredErrorByHand) {
+    Sequences seq;
+    seq.steps = 2;
+    seq.batch = 2;
+    seq.mask = {1.0, 1.0, 0.0, 1.0};
+    seq.target = {1.0, 2.0, 0.5, -1.0};  // [2, 2, 1]
+    seq.loss = LossKind::mean_squared_error;
+    const Loss loss = task_loss(seq, {3.0, 2.5, 100.0, -4.0});
+    EXPECT_EQ(loss.terms, 3);
+    EXPECT_NEAR(loss.value, (4.0 + 0.25 + 9.0) / 3.0, 1e-12);
+    EXPECT_TRUE(all_near(loss.gradient, std::vector<double>{4.0 / 3.0, 1.0 / 3.0, 0.0, -2.0}, 1e-12));
+}
+
+// Two sequences with two and one steps that count, and two outputs. The difference of the two logits is d; the losses
+// are ln(1 + exp(-d)) with label 0 and ln(1 + exp(d)) with label 1, and p = 1 / (1 + exp(-d)).
+TEST(ReferenceLoss, CrossEntropiesByHand) {
     Sequences seq;
     seq.steps = 3;
     seq.batch = 2;
-    seq.mask = {0.0, 0.0, 1.0, 1.0, 1.0, 1.0};
+    seq.mask = {0.0, 0.0, 1.0, 1.0, 1.0, 0.0};
     seq.label = {0, 1};
-    // [3, 2, 2]; the masked means are (ln 3, 0) and (2000, 0).
-    const Loss loss =
-        softmax_cross_entropy(seq, {9.0, 9.0, 9.0, 9.0, 2.0 * std::log(3.0), 1.0, 4000.0, 0.0, 0.0, -1.0, 0.0, 0.0});
-    EXPECT_EQ(loss.terms, 2);
-    EXPECT_NEAR(loss.value, (-std::log(0.75) + 2000.0) / 2.0, 1e-12);
-    EXPECT_DOUBLE_EQ(loss.accuracy, 0.5);
-    EXPECT_TRUE(all_near(
-        loss.gradient,
-        std::vector<double>{0.0, 0.0, 0.0, 0.0, -0.0625, 0.0625, 0.25, -0.25, -0.0625, 0.0625, 0.25, -0.25}, 1e-12));
+    const double l = std::log(3.0);
+    //                            t = 0, nothing counts    t = 1                    t = 2: only the first sequence
+    const std::vector<double> y = {9.0, 9.0, 9.0, 9.0, 2.0 * l, l, 2000.0, 0.0, 0.0, l, 5e3, 0.0};
+    struct Expected {
+        LossKind kind;
+        double difference;                 // of the logits of the first sequence
+        std::vector<double> first, other;  // d(logit 0)/dy, d(logit 1)/dy of the first sequence, at t = 1, 2
+    };
+    for (const auto& [kind, d, first, other] :
+         {Expected{LossKind::cross_entropy_mean, 0.0, {0.5, 0.5}, {0.5, 0.5}},
+          Expected{LossKind::cross_entropy_max, l, {1.0, 0.0}, {1.0, 0.0}},  // the first of two equal y
+          Expected{LossKind::cross_entropy_sum, 0.0, {1.0, 1.0}, {1.0, 1.0}},
+          Expected{LossKind::cross_entropy_last, -l, {0.0, 1.0}, {0.0, 1.0}}}) {
+        SCOPED_TRACE(name_of(kind));
+        seq.loss = kind;
+        const Loss loss = task_loss(seq, y);
+        const double p = 1.0 / (1.0 + std::exp(-d));
+        EXPECT_EQ(loss.terms, 2);
+        EXPECT_NEAR(loss.value, (-std::log(p) + 2000.0) / 2.0, 1e-12);
+        EXPECT_DOUBLE_EQ(loss.accuracy, d >= 0.0 ? 0.5 : 0.0);
+        std::vector<double> expected(12, 0.0);
+        for (std::size_t t : {1, 2}) {
+            expected[4 * t] = (p - 1.0) / 2.0 * first[t - 1];
+            expected[4 * t + 1] = (1.0 - p) / 2.0 * other[t - 1];
+        }
+        expected[6] = 0.5, expected[7] = -0.5;
+        EXPECT_TRUE(all_near(loss.gradient, expected, 1e-12));
+    }
 }
 
 // One neuron without recurrence or reset: after the only injection, at the last step, the adjoint of u decays by beta.

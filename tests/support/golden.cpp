@@ -147,6 +147,7 @@ reference::Sequences read_sequences(const File& file, const reference::Network& 
     if (static_cast<Index>(seq.mask.size()) != seq.steps * seq.batch) throw std::runtime_error("golden: shape of mask");
     if (file.has("/sequences", "target"))
         seq.target = file.read("/sequences/target", {seq.steps, seq.batch, net.outputs});
+    if (file.has("/sequences", "label")) seq.loss = reference::LossKind::cross_entropy_mean;
     if (file.has("/sequences", "label"))
         for (double label : file.read("/sequences/label", {seq.batch})) seq.label.push_back(static_cast<int>(label));
     if (file.has("/sequences", "q0")) {
@@ -171,7 +172,7 @@ GoldenExpectation read_expectation(const File& file) {
     if ((kind != "bce" && kind != "ce") || (reset != "detached" && reset != "ignored"))
         throw std::runtime_error("golden: unknown loss_kind or jacobian_reset");
     expect.loss_kind =
-        kind == "bce" ? reference::LossKind::binary_cross_entropy : reference::LossKind::softmax_cross_entropy;
+        kind == "bce" ? reference::LossKind::binary_cross_entropy : reference::LossKind::cross_entropy_mean;
     expect.spectrum.jacobian_reset =
         reset == "detached" ? reference::JacobianReset::detached : reference::JacobianReset::ignored;
     expect.spectrum.warmup = static_cast<Index>(file.number("/expect", "warmup"));

@@ -101,7 +101,7 @@ Batch host_batch(const reference::Network& net, const reference::Sequences& seq,
     batch.sequences = sequences.size();
     batch.inputs = net.inputs;
     batch.outputs = net.outputs;
-    batch.loss = seq.target.empty() ? LossKind::softmax_cross_entropy : LossKind::binary_cross_entropy;
+    batch.loss = find_choice<LossKind>(reference::name_of(seq.loss)).value();
     const auto take = [&](const std::vector<double>& from, Index m, std::vector<float>& to) {
         for (Index t = 0; t < seq.steps; ++t)
             to.insert(to.end(), from.begin() + (t * seq.batch + sequences.begin) * m,

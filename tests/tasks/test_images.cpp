@@ -110,7 +110,7 @@ TEST_F(ImagesTask, ShapesAndMaskOfBothOrders) {
         EXPECT_EQ(task->dataset_size(Purpose::test), tests);
         const Batch batch = whole_batch(*task, Purpose::train, 0, 4);
         expect_shapes(*task, batch, 4);
-        EXPECT_EQ(batch.loss, LossKind::softmax_cross_entropy);
+        EXPECT_EQ(batch.loss, LossKind::cross_entropy_mean);
         EXPECT_EQ(batch.terms(3), 3);
         for (Index at = 0; at < T * 4; ++at) EXPECT_EQ(batch.mask[at], at >= (T - T / 4) * 4 ? 1.0f : 0.0f);
         for (Index j = 0; j < 4; ++j) picture_of(*task, batch, j, false);
@@ -149,8 +149,7 @@ TEST_F(ImagesTask, TestAndValidationPicturesComeInFileOrder) {
     EXPECT_EQ(make_task(settings())->dataset_size(Purpose::validation), 0);
     for (Index step = 0; step < 4; ++step) {
         const Batch batch = whole_batch(*task, Purpose::validation, step, 2);
-        for (Index j = 0; j < 2; ++j)
-            EXPECT_EQ(picture_of(*task, batch, j, false), training - 3 + (step * 2 + j) % 3);
+        for (Index j = 0; j < 2; ++j) EXPECT_EQ(picture_of(*task, batch, j, false), training - 3 + (step * 2 + j) % 3);
     }
     for (Index step = 0; step < 4; ++step) {
         const Batch batch = whole_batch(*task, Purpose::test, step, 4);

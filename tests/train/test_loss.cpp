@@ -1,4 +1,4 @@
-// The two losses over the batch shards of every grid: value, accuracy and gradient, with logits of any size.
+// The losses over the batch shards of every grid: value, accuracy and gradient, with logits of any size.
 #include "train/loss.hpp"
 
 #include "backend/cpu_backend.hpp"
@@ -30,7 +30,7 @@ Logits logits(reference::LossKind kind) {
 }
 
 TEST(LossPass, IsTheReferenceOnEveryGrid) {
-    for (const auto kind : {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
+    for (const auto kind : reference::all_losses) {
         const Logits l = logits(kind);
         const reference::Loss expected = reference::task_loss(l.seq, l.y);
         on_every_grid([&](const ProcessGrid& grid) {
@@ -58,7 +58,7 @@ TEST(LossPass, IsTheReferenceOnEveryGrid) {
 
 // Only the first `all` of 7 sequences count, as if the others did not exist.
 TEST(LossPass, SequencesThatFillABatchUpDoNotCount) {
-    for (const auto kind : {reference::LossKind::binary_cross_entropy, reference::LossKind::softmax_cross_entropy}) {
+    for (const auto kind : {reference::LossKind::binary_cross_entropy, reference::LossKind::cross_entropy_mean}) {
         const Logits l = logits(kind);
         const auto readout = [&](BlockRange range) {
             std::vector<float> y;
