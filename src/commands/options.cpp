@@ -94,6 +94,8 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.seed = static_cast<std::uint64_t>(config.run.seed);
     options.batch = config.train.batch;
     options.loss = config.train.loss;
+    options.rate = {config.train.rate_l1, config.train.rate_l2, config.train.rate_bound, config.train.rate_lower,
+                    config.train.rate_upper};
     options.adjoint_cap = config.train.adjoint_cap;
     options.tape = config.train.tape;
     options.whole_passes = config.parallel.passes == PassKind::automatic;

@@ -87,6 +87,17 @@ void check_train(const Config& config) {
         contradiction("train.schedule = \"step\" needs train.schedule_steps > 0",
                       "set the number of training steps after which the learning rate falls");
     }
+    const bool bounds = train.rate_lower > 0.0 || train.rate_upper < 1.0;
+    if (bounds != (train.rate_bound > 0.0)) {
+        contradiction(fmt::format("train.rate_bound = {}, but train.rate_lower = {} and train.rate_upper = {}",
+                                  train.rate_bound, train.rate_lower, train.rate_upper),
+                      "set a weight above 0 and at least one bound, or none of them");
+    }
+    if (train.rate_lower > train.rate_upper) {
+        contradiction(
+            fmt::format("train.rate_lower = {} is above train.rate_upper = {}", train.rate_lower, train.rate_upper),
+            "exchange them");
+    }
     if (train.keep_best && train.test_every == 0) {
         contradiction("train.keep_best = true, but train.test_every = 0: nothing is evaluated before the end",
                       "set the number of training steps between evaluations");

@@ -76,6 +76,11 @@ struct TrainConfig : OptimiserConfig {
     std::int64_t schedule_steps = 0;  // step: steps between reductions; cosine: length, 0: train.steps
     double schedule_factor = 0.1;     // step: multiply by; cosine: final fraction
     LossKind loss = LossKind::automatic;
+    double rate_l1 = 0.0;     // weight of the mean spike count
+    double rate_l2 = 0.0;     // weight of its mean square
+    double rate_bound = 0.0;  // weight of the distance of a neuron's rate from its bounds
+    double rate_lower = 0.0;  // spikes per step
+    double rate_upper = 1.0;
     double adjoint_cap = 0.0;
     TapeKind tape = TapeKind::full;
     std::int64_t report_every = 10;  // steps between entries of metrics.jsonl

@@ -248,6 +248,21 @@ void add_train(Section s, TrainConfig& c) {
           {0, many});
     s.add("schedule_factor", c.schedule_factor,
           "step: factor of each reduction; cosine: final fraction of the learning rate.", {0, 1});
+    s.add("rate_l1", c.rate_l1,
+          "Penalty on firing: weight of the spike count of a neuron in a sequence, mean over neurons and sequences; 0: "
+          "off (docs/equations.md).",
+          {0, 1e30, 1e-30});
+    s.add("rate_l2", c.rate_l2,
+          "Penalty on firing: weight of the square of a neuron's spike count in a sequence (mean over sequences), mean "
+          "over neurons; 0: off.",
+          {0, 1e30, 1e-30});
+    s.add(
+        "rate_bound", c.rate_bound,
+        "Penalty on firing: weight of the distance of a neuron's rate (spikes per step, mean over sequences and time) "
+        "from the range rate_lower to rate_upper, mean over neurons; 0: off.",
+        {0, 1e30, 1e-30});
+    s.add("rate_lower", c.rate_lower, "Lower end of the range of rate_bound, in spikes per step.", {0, 1});
+    s.add("rate_upper", c.rate_upper, "Upper end of the range of rate_bound, in spikes per step.", {0, 1});
     s.add("adjoint_cap", c.adjoint_cap,
           "Largest norm of dL/dstate of a sequence at any step, in units of one readout injection (half the norm of "
           "W_out / number of loss terms), so that an exploding mode does not dominate the others; 0: off.",

@@ -170,6 +170,7 @@ std::string metrics_line(const MetricsEntry& entry) {
         json["exponents"] = report.penalty->spectrum.exponents;
     }
     json["rate"] = report.rate;
+    if (report.rate_penalty) json["rate_penalty"] = *report.rate_penalty;
     if (entry.validation) {
         json["validation_loss"] = entry.validation->loss;
         add_accuracy(json, "validation_accuracy", entry.validation->accuracy);

@@ -30,6 +30,7 @@ constexpr Field metrics_fields[] = {
     {"floss_loss", Type::number, Need::never},
     {"exponents", Type::numbers, Need::never},
     {"rate", Type::number, Need::never},
+    {"rate_penalty", Type::number, Need::never},
     {"validation_loss", Type::number, Need::never},
     {"validation_accuracy", Type::number, Need::never},
     {"best_step", Type::count, Need::never},

@@ -53,6 +53,8 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape sha
       dz_(backend, T * b * shape.outputs),
       di_(backend, b * n_),
       du_(backend, b * n_),
+      spread_(backend, options.spike_adjoint ? chunk_ * b * n_ : 0),
+      extra_(backend, options.spike_adjoint ? (chunk_ + 1) * b * n_ : 0),
       limit_(backend, 1),
       squares_(backend, (T + 1) * b),
       sum_(backend, 1) {
@@ -63,7 +65,7 @@ std::size_t StatePass::bytes() const {
     return tape_.membrane.bytes() + tape_.current.bytes() + tape_.spikes.bytes() + tape_.readout.bytes() +
            starts_.bytes() + end_.bytes() +
            static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) + dz_.bytes() +
-           squares_.bytes();
+           squares_.bytes() + spread_.bytes() + extra_.bytes();
 }
 
 // ---- segments -------------------------------------------------------------------------------------------------------
@@ -158,6 +160,8 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
     if (options.dy) filter_backward(network, options.dy, gradient);
     squares_complete_ = options.adjoint_limit > 0.0f;  // except at t = 0, which has no readout and no cap
     if (options.adjoint_limit > 0.0f) limit_.copy_in(&options.adjoint_limit);
+    SPIKEFLOSS_ASSERT(!options.spike_adjoint || (options_.spike_adjoint && !options.extra));
+    if (options.spike_adjoint) backend_.repeat_row(chunk_ * b_, n_, options.spike_adjoint, spread_.data());
     di_.zero();
     du_.zero();
     for (Index k = segments_ - 1; k >= 0; --k) {
@@ -198,6 +202,16 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
     }
 }
 
+// e of a chunk: e[t] = psi(u[t] - theta) dL/ds for the spike adjoint, t = first + 1..first + steps.
+const float* StatePass::extra_of(const Network& network, const BackwardOptions& options, Index first, Index steps) {
+    const Index size = b_ * n_;
+    if (!options.spike_adjoint) return options.extra ? options.extra + first * size : nullptr;
+    extra_.zero();
+    backend_.add_adjoints(network.model.neuron, network.model.readout, steps * b_, n_, membrane(first + 1),
+                          spread_.data(), nullptr, nullptr, extra_.data() + size);
+    return extra_.data();
+}
+
 StateBackwardCall StatePass::backward_call(const Network& network, const float* x, const BackwardOptions& options,
                                            Index first, Index steps, SumBuffer& gradient) {
     const Index M = shape_.inputs, O = shape_.outputs;
@@ -214,7 +228,7 @@ StateBackwardCall StatePass::backward_call(const Network& network, const float* 
             .u = membrane(first),
             .bits = tape_.spikes.bits(first),
             .dz = options.dy ? dz_.data() + first * b_ * O : nullptr,
-            .extra = options.extra ? options.extra + first * b_ * n_ : nullptr,
+            .extra = extra_of(network, options, first, steps),
             .squares = options.state_norms ? squares_.data() + first * b_ : nullptr,
             .adjoint_limit = options.adjoint_limit > 0.0f ? limit_.data() : nullptr,
             .di = di_.data(),

@@ -24,7 +24,8 @@ struct StateOptions {
     bool keep_current = false;    // hold the currents of every step whose membranes are held
     bool time_constants = false;  // the backward pass also gives the gradients of alpha and beta; keeps the currents
     TapeKind tape = TapeKind::full;
-    bool whole_passes = true;  // false: always the loop over steps
+    bool spike_adjoint = false;  // the backward pass takes one
+    bool whole_passes = true;    // false: always the loop over steps
 };
 
 // The results of a forward pass, for the backward pass and for measurements. S steps are held: T in the full tape,
@@ -39,8 +40,11 @@ struct Tape {
 struct BackwardOptions {
     const float* dy = nullptr;     // dL/dy [T, b, O]; null: no task loss
     const float* extra = nullptr;  // e [T+1, b, n], added to dL/du[t]; null: none
-    float adjoint_limit = 0.0f;    // a sequence's adjoint (di, du) is scaled down to this norm; 0: off
-    bool state_norms = false;      // record state_gradient_norm
+    // dL/ds[t] [n], the same for t = 1..T and all sequences, times psi(u[t] - theta) added to dL/du[t]; null: none.
+    // Needs StateOptions::spike_adjoint, and no extra.
+    const float* spike_adjoint = nullptr;
+    float adjoint_limit = 0.0f;  // a sequence's adjoint (di, du) is scaled down to this norm; 0: off
+    bool state_norms = false;    // record state_gradient_norm
     // Called, while the pass still runs, as soon as this rank's contribution to the gradients of these parameters is
     // complete. From then until the pass returns no rank makes a collective call on the grid's communicators. Optional.
     std::function<void(std::initializer_list<Parameter>)> complete = nullptr;
@@ -89,6 +93,7 @@ private:
     void finish_readout(const Network& network);
     void filter_backward(const Network& network, const float* dy, SumBuffer& gradient);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
+    const float* extra_of(const Network& network, const BackwardOptions& options, Index first, Index steps);
     StateBackwardCall backward_call(const Network& network, const float* x, const BackwardOptions& options, Index first,
                                     Index steps, SumBuffer& gradient);
     // Where step t is in the tape of the segment held.
@@ -117,6 +122,8 @@ private:
     SumBuffer readout_sums_;  // [T, b, O]
     Buffer<float> dz_;        // [T, b, O]
     Buffer<float> di_, du_;   // [b, n]
+    Buffer<float> spread_;    // [chunk b, n] the spike adjoint, if there is one
+    Buffer<float> extra_;     // [chunk + 1, b, n] its part of dL/du
     Buffer<float> limit_;     // [1] of the adjoint cap
     Buffer<double> squares_;  // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;

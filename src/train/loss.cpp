@@ -70,6 +70,17 @@ const float* LossPass::counted_of(const float* y) {
     return counted_y_.data();
 }
 
+// Throws for a batch with `unfit` sequences or targets that the loss cannot take, or without any step that counts.
+void LossPass::refuse(double unfit) const {
+    require(unfit == 0.0, Exit::usage,
+            takes_labels(kind_) ? fmt::format("no step counts for the loss in {} sequences of a batch", unfit)
+                                : fmt::format("{} targets of a batch are not between 0 and 1", unfit),
+            takes_labels(kind_) ? "set the mask to 1 where the answer is expected"
+                                : "choose mean_squared_error, or targets of 0 and 1");
+    throw Error(Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
+                "set the mask to 1 where the answer is expected");
+}
+
 Outcome LossPass::evaluate(const float* y) {
     // The neuron shards of a batch shard hold the same readout; only the first contributes.
     const bool contributes = grid_.neuron_shard() == 0;
@@ -79,13 +90,7 @@ Outcome LossPass::evaluate(const float* y) {
     double all = counts[0] / grid_.shape().neuron_shards;
     if (grid_.control().size() < grid_.ranks()) all = std::max(all, 1.0);  // the plan of a rank without terms
     const double unfit = counts[1] / grid_.shape().neuron_shards;
-    require(unfit == 0.0, Exit::usage,
-            takes_labels(kind_) ? fmt::format("no step counts for the loss in {} sequences of a batch", unfit)
-                                : fmt::format("{} targets of a batch are not between 0 and 1", unfit),
-            takes_labels(kind_) ? "set the mask to 1 where the answer is expected"
-                                : "choose mean_squared_error, or targets of 0 and 1");
-    require(all > 0.0, Exit::usage, "no step of the sequences counts for the loss: the mask is 0 throughout",
-            "set the mask to 1 where the answer is expected");
+    if (unfit > 0.0 || all == 0.0) grid_.agree([&] { refuse(unfit); });
     const auto weight = static_cast<float>(1.0 / all);
     if (!takes_labels(kind_))
         backend_.element_loss(kind_, T_, counted_, O_, counted_of(y), target_.data(), mask_.data(), weight, dy_.data(),

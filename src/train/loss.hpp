@@ -36,6 +36,7 @@ private:
     std::vector<float> counted_of(const std::vector<float>& host, Index row) const;
     const float* counted_of(const float* y);
     Index count_unfit(const Batch& batch) const;
+    [[noreturn]] void refuse(double unfit) const;
 
     Index T_, b_, O_;
     LossKind kind_;

@@ -43,9 +43,13 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
       pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(),
             {.time_constants = trains_time_constants(optimiser_),
              .tape = options_.tape,
+             .spike_adjoint = options_.rate.active(),
              .whole_passes = options_.whole_passes}),
       loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), kind()),
       square_(backend, 1) {
+    if (options_.rate.active())
+        rate_penalty_.emplace(backend, grid, options_.rate, network_.layout.shape().neurons, task.steps(), mine_.size(),
+                              options_.batch);
     if (!start.task.first.empty()) optimiser_.restore(start.task);
     if (!start.floss.first.empty()) floss_optimiser_.restore(start.floss);
     if (schedule_.enabled()) {
@@ -146,8 +150,10 @@ StepReport Trainer::train_step() {
     loss_.load(taken(Purpose::train, progress_.step, options_.batch, mine_));
     pass_.forward(network_, loss_.x());
     report.outcome = loss_.evaluate(pass_.tape().readout.data());
+    if (rate_penalty_) report.rate_penalty = rate_penalty_->evaluate(pass_.tape().spikes);
     const bool joint = schedule_.joint(progress_);
     BackwardOptions options{.dy = loss_.dy(), .adjoint_limit = adjoint_limit(report.outcome.terms)};
+    if (rate_penalty_) options.spike_adjoint = rate_penalty_->spike_adjoint();
     if (!joint) options.complete = [this](auto parameters) { gradient_.complete(parameters); };
     SumBuffer& gradient = gradient_.start();
     pass_.backward(network_, loss_.x(), options, gradient);

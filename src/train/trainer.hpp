@@ -6,6 +6,7 @@
 #include "train/flossing_schedule.hpp"
 #include "train/loss.hpp"
 #include "train/optimiser.hpp"
+#include "train/rate_penalty.hpp"
 
 #include <memory>
 #include <optional>
@@ -23,6 +24,7 @@ struct TrainerOptions {
     std::uint64_t seed = 1;
     Index batch = 16;  // B
     LossKind loss = LossKind::automatic;
+    RateOptions rate;                // penalty on firing, added to the loss of a training step
     double adjoint_cap = 0.0;        // in units of one readout injection; 0: off
     TapeKind tape = TapeKind::full;  // of the task's training pass
     bool whole_passes = true;        // of states and tangents; false: always the loop over steps
@@ -45,6 +47,7 @@ struct StepReport {
     Outcome outcome;        // of a training step
     GradientNorms norms;
     std::optional<PenaltyValue> penalty;  // of a flossing step, or of a training step with the penalty
+    std::optional<double> rate_penalty;   // of a training step, if there is one
     double rate = 0.0;                    // spikes per neuron and step
     double flossing_seconds = 0.0;        // of this unit, in flossing and in the measurement that decided on it
     double data_seconds = 0.0;            // of this unit, until its batches were there
@@ -127,6 +130,7 @@ private:
     double waited_ = 0.0;  // for batches, in the present unit of work
     StatePass pass_;
     LossPass loss_;
+    std::optional<RatePenalty> rate_penalty_;
     mutable Buffer<double> square_;           // [1]
     std::unique_ptr<FlossingPass> flossing_;  // only when flossing is on
     Buffer<float> floss_x_;

@@ -42,6 +42,19 @@ struct Loss {
 // largest logit (the first one of equal logits) is the label.
 Loss task_loss(const Sequences& seq, const std::vector<double>& readout);
 
+// The penalty on firing. With C_j the mean over sequences of the number of spikes of neuron j in steps 1..T, and its
+// rate r_j = C_j / T: the mean over neurons of l1 C_j + l2 C_j^2 + bound (max(0, lower - r_j) + max(0, r_j - upper)).
+struct RateWeights {
+    double l1 = 0.0, l2 = 0.0, bound = 0.0, lower = 0.0, upper = 1.0;
+};
+struct RatePenalty {
+    double value = 0.0;
+    std::vector<double> rate;   // [N] r_j
+    std::vector<double> extra;  // [T+1, B, N], psi(u[t] - theta) dR/ds[t], 0 at t = 0
+};
+RatePenalty rate_penalty(const Network& net, const Sequences& seq, const Trajectory& trajectory,
+                         const RateWeights& weights);
+
 struct BackwardOptions {
     // [T+1, B, N], added to du at each t (the penalty's terms e[t]); null for none.
     const std::vector<double>* extra = nullptr;

@@ -1,6 +1,8 @@
 // The losses of dynamics.hpp with their gradients, written so that large logits do not overflow.
 #include "reference/dynamics.hpp"
 
+#include "reference/surrogate.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -106,6 +108,32 @@ Loss softmax_cross_entropy(const Sequences& seq, const std::vector<double>& read
 
 Loss task_loss(const Sequences& seq, const std::vector<double>& readout) {
     return takes_labels(seq.loss) ? softmax_cross_entropy(seq, readout) : element_loss(seq, readout);
+}
+
+RatePenalty rate_penalty(const Network& net, const Sequences& seq, const Trajectory& trajectory,
+                         const RateWeights& weights) {
+    const Index T = seq.steps, B = seq.batch, N = net.neurons;
+    RatePenalty penalty;
+    penalty.extra.assign((T + 1) * B * N, 0.0);
+    for (Index j = 0; j < N; ++j) {
+        double spikes = 0.0;
+        for (Index t = 1; t <= T; ++t)
+            for (Index b = 0; b < B; ++b) spikes += trajectory.spikes[trajectory.row(t, b) + j];
+        const double count = spikes / static_cast<double>(B), rate = count / static_cast<double>(T);
+        penalty.rate.push_back(rate);
+        double value = weights.l1 * count + weights.l2 * count * count;
+        double slope = weights.l1 + 2.0 * weights.l2 * count;  // d(value)/d(count)
+        if (rate < weights.lower) value += weights.bound * (weights.lower - rate), slope -= weights.bound / T;
+        if (rate > weights.upper) value += weights.bound * (rate - weights.upper), slope += weights.bound / T;
+        penalty.value += value / static_cast<double>(N);
+        for (Index t = 1; t <= T; ++t)
+            for (Index b = 0; b < B; ++b) {
+                const Index at = trajectory.row(t, b) + j;
+                penalty.extra[at] = psi(net.surrogate, trajectory.membrane[at] - net.threshold, net.sharpness) * slope /
+                                    static_cast<double>(B * N);
+            }
+    }
+    return penalty;
 }
 
 }  // namespace spikefloss::reference

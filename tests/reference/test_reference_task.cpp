@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace spikefloss::reference {
@@ -21,9 +22,8 @@ protected:
             for (Readout readout : all_readouts)
                 for (LossKind loss : {LossKind::binary_cross_entropy, LossKind::cross_entropy_mean})
                     for (bool has_current : {true, false}) {
-                        SCOPED_TRACE(testing::Message()
-                                     << rule << ", readout " << name_of(readout) << ", loss " << name_of(loss)
-                                     << ", " << (has_current ? "D = 2N" : "D = N"));
+                        SCOPED_TRACE(testing::Message() << rule << ", readout " << name_of(readout) << ", loss "
+                                                        << name_of(loss) << ", " << (has_current ? "D = 2N" : "D = N"));
                         Example example;
                         example.surrogate = GetParam();
                         example.sharpness = 0.8;
@@ -68,6 +68,28 @@ TEST_P(ReferenceTask, ExtraTermIsTheGradientOfALossOnMembranes) {
                 for (std::size_t j = 0; j < weights.size(); ++j) total += weights[j] * tr.membrane[j];
                 return total;
             });
+            EXPECT_TRUE(near_in_norm(gradients.*values, expected, 1e-7)) << name;
+        }
+    });
+}
+
+// The bounds lie on both sides of the rates of the smooth spikes.
+TEST_P(ReferenceTask, RatePenaltyHasTheGradientOfTheSmoothNetwork) {
+    constexpr RateWeights weights{.l1 = 0.7, .l2 = 0.1, .bound = 9.0, .lower = 0.4, .upper = 0.5};
+    for_each_variant([&](const Example& example) {
+        const SmoothCase c = find_smooth_case(example, [&](const SmoothCase& found) {
+            const RatePenalty at = rate_penalty(found.net, found.seq, found.trajectory, weights);
+            return std::none_of(at.rate.begin(), at.rate.end(), [&](double r) {
+                const double distance = std::min(std::abs(r - weights.lower), std::abs(r - weights.upper));
+                return distance < 30.0 * difference_step;
+            });
+        });
+        const RatePenalty penalty = rate_penalty(c.net, c.seq, c.trajectory, weights);
+        const Gradients gradients = backward(c.net, c.seq, c.trajectory, {}, {.extra = &penalty.extra});
+        Network net = c.net;
+        for (const auto& [name, values] : all_parameters) {
+            const auto expected =
+                finite_differences(net.*values, [&] { return rate_penalty(net, c.seq, c.run(net), weights).value; });
             EXPECT_TRUE(near_in_norm(gradients.*values, expected, 1e-7)) << name;
         }
     });
