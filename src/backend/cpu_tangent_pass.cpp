@@ -85,7 +85,6 @@ private:
         StepFactors& f = own_.factors;
         f.set(pass_.model, pass_.reset, shape_.N, u);
         float* const membranes = shared_.q + shape_.membrane();
-        const int delay = pass_.model.reset_delay;
         for (Index row = rows_.begin; row < rows_.end; ++row)
 #pragma omp simd
             for (Index j = 0; j < width; ++j) shared_.x[row * width + j] = f.psi[j] * membranes[row * stride + j];
@@ -99,7 +98,7 @@ private:
                 for (Index j = 0; j < width; ++j) current[j] = wx[j] = fmaf(f.alpha[j], current[j], wx[j]);
 #pragma omp simd
             for (Index j = 0; j < width; ++j)
-                membrane[j] = tangent_membrane(delay, f.reset[j], f.beta[j], membrane[j], wx[j]);
+                membrane[j] = f.reset[j] * fmaf(f.decay[j], membrane[j], f.leak[j] * wx[j]);
         }
     }
 

@@ -36,21 +36,22 @@ inline int tangent_threads(const PaddedBasis& shape, int threads, Index b) {
 
 // The factors of the tangent map at one step, for the neurons of one sequence, padded with zeros.
 struct StepFactors {
-    float *psi, *reset, *alpha, *beta;  // [width]
+    float *psi, *reset, *alpha, *decay, *leak;  // [width]: f; beta q; 1 - beta
+    const float* beta;
 
     StepFactors(Arena& arena, const PaddedBasis& shape, const NeuronVectors& neurons)
         : psi(arena.take<float>(shape.width)),
           reset(arena.take<float>(shape.width)),
           alpha(arena.take<float>(shape.width)),
-          beta(arena.take<float>(shape.width)) {
-        std::fill_n(psi, shape.width, 0.0f);
-        std::fill_n(reset, shape.width, 0.0f);
-        std::fill_n(alpha, shape.width, 0.0f);
-        std::fill_n(beta, shape.width, 0.0f);
+          decay(arena.take<float>(shape.width)),
+          leak(arena.take<float>(shape.width)),
+          beta(neurons.beta) {
+        for (float* factor : {psi, reset, alpha, decay, leak}) std::fill_n(factor, shape.width, 0.0f);
         std::copy_n(neurons.alpha, shape.N, alpha);
-        std::copy_n(neurons.beta, shape.N, beta);
+        std::copy_n(beta, shape.N, decay);
+        for (Index j = 0; j < shape.N; ++j) leak[j] = 1.0f - beta[j];
     }
-    static Index floats(const PaddedBasis& shape) { return 4 * (shape.width + tile); }
+    static Index floats(const PaddedBasis& shape) { return 5 * (shape.width + tile); }
 
     void set(const NeuronModel& model, JacobianReset jacobian_reset, Index N, const float* u) {
         with_surrogate(model.surrogate, [&](auto surrogate) {
@@ -59,8 +60,11 @@ struct StepFactors {
             for (Index j = 0; j < N; ++j) psi[j] = S::psi(u[j] - model.threshold, model.sharpness);
         });
         const Reset kind = jacobian_reset == JacobianReset::detached ? model.reset : Reset::none;
+        const auto c = [&](Index j) { return reset_factor(kind, spike(u[j], model.threshold)); };
 #pragma omp simd
-        for (Index j = 0; j < N; ++j) reset[j] = reset_factor(kind, spike(u[j], model.threshold));
+        for (Index j = 0; j < N; ++j) reset[j] = factor_after(model.reset_delay, c(j));
+        if (model.reset_delay == 0)
+            for (Index j = 0; j < N; ++j) decay[j] = beta[j] * factor_before(model.reset_delay, c(j));
     }
 };
 

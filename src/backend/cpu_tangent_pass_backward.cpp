@@ -132,7 +132,6 @@ private:
     void step_rows(const float* q, float* x, float* g, float* back) {
         const Index width = shape_.width, N = shape_.N;
         const StepFactors& f = own_.factors;
-        const int delay = pass_.model.reset_delay;
         for (Index row = rows_.begin; row < rows_.end; ++row) {
             float *current = shared_.a + row * shape_.stride, *membrane = current + shape_.membrane();
 #pragma omp simd
@@ -140,13 +139,13 @@ private:
             std::fill(x + row * width + N, x + (row + 1) * width, 0.0f);
 #pragma omp simd
             for (Index j = 0; j < width; ++j) {
-                membrane[j] *= factor_after(delay, f.reset[j]);
-                g[row * width + j] = (1.0f - f.beta[j]) * membrane[j];
+                membrane[j] *= f.reset[j];
+                g[row * width + j] = f.leak[j] * membrane[j];
             }
             if (shape_.current())
 #pragma omp simd
                 for (Index j = 0; j < width; ++j) {
-                    const float sum = fmaf(1.0f - f.beta[j], membrane[j], current[j]);
+                    const float sum = fmaf(f.leak[j], membrane[j], current[j]);
                     g[row * width + j] = sum;
                     current[j] = f.alpha[j] * sum;
                 }
@@ -157,8 +156,7 @@ private:
             float* membrane = shared_.a + row * shape_.stride + shape_.membrane();
 #pragma omp simd
             for (Index j = 0; j < width; ++j)
-                membrane[j] =
-                    fmaf(f.beta[j], factor_before(delay, f.reset[j]) * membrane[j], f.psi[j] * back[row * width + j]);
+                membrane[j] = fmaf(f.decay[j], membrane[j], f.psi[j] * back[row * width + j]);
         }
     }
 

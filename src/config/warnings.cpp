@@ -128,6 +128,7 @@ std::vector<std::string> config_warnings(const Config& config) {
     one_more.flossing.exponents += 1;
     one_more.flossing.target = {0.0};
     if (!schedule.empty() && config.network.file.empty() && config.network.reset == Reset::zero &&
+        (config.network.reset_delay == 1 || config.network.tau_syn > 0.0) &&
         config.flossing.jacobian_reset == JacobianReset::detached &&
         problem_of(one_more).find("flossing.exponents") == 0)
         warnings.push_back(fmt::format(

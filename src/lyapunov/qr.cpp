@@ -67,7 +67,7 @@ void TangentQr::factorise(Index step, float* a, double* r, double* log_r, const 
 }
 
 void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, double* r, double* log_r,
-                                    const QrFindings& findings, std::vector<Index>* independent) {
+                                    const QrFindings& findings, std::vector<Index>* independent, double least) {
     const auto matrix_bytes = static_cast<std::size_t>(b_ * k_ * k_) * sizeof(double);
     // The number of vectors of a sequence that count.
     const auto counted = [&](Index s) { return independent ? (*independent)[static_cast<std::size_t>(s)] : k_; };
@@ -88,6 +88,23 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
         }
         return any;
     };
+    // Loses the first vector of each sequence of which less than `least` is left.
+    const auto any_faint = [&] {
+        if (!(least > 0.0)) return false;
+        std::vector<double> factor(static_cast<std::size_t>(b_ * k_ * k_));
+        if (b_ > 0) backend_.copy_out(factor.data(), r, matrix_bytes);
+        bool any = false;
+        for (Index s = 0; s < b_; ++s)
+            for (Index j = 0; j < counted(s); ++j) {
+                const double* column = factor.data() + s * k_ * k_ + j;
+                double square = 0.0;
+                for (Index i = 0; i <= j; ++i) square += column[i * k_] * column[i * k_];
+                if (column[j * k_] >= least * std::sqrt(square)) continue;
+                lose(s, j + 1);  // counted(s) becomes j
+                any = true;
+            }
+        return any;
+    };
     std::vector<double> logs;
     for (int round = 0; round < 2;) {
         gram(a, a);
@@ -105,10 +122,12 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
             }
             backend_.householder(b_, k_, shape_.D(), a, r, log_r_.data(), info_.data());
             any_lost(info_.to_host(), 1);
+            any_faint();
             for (Index s = 0; s < b_; ++s) drop(a, s, counted(s));
             logs = log_r_.to_host();
             break;
         }
+        if (round == 0 && any_faint()) continue;
         backend_.divide_by_r(b_, k_, shape_.D(), gram_.data(), a);
         logs = log_r_.to_host();
         bool again = false;

@@ -26,9 +26,10 @@ public:
     // `independent` is null, throws Error(Exit::numerics), which names `step` and the sequence (counted from
     // first_sequence). A measurement gives independent [b], k for each sequence at the start. Then this vector and all
     // later ones become 0 and stay 0, independent[s] becomes the number of vectors before it, and ln R_jj of the others
-    // is -infinite. Vectors that are not finite are always an error.
+    // is -infinite. Vectors that are not finite are always an error. A vector is also a combination of earlier ones
+    // if less than the fraction `least` of it is left; 0: if nothing is left but rounding in double.
     void factorise_carefully(Index step, Index first_sequence, float* a, double* r, double* log_r,
-                             const QrFindings& findings, std::vector<Index>* independent = nullptr);
+                             const QrFindings& findings, std::vector<Index>* independent = nullptr, double least = 0.0);
 
     // The adjoint: with qb = dL/dQ, q = Q and weight[b, j] = dL/d(ln R_jj), qb becomes dL/dA:
     //   M = R Rb' - Qb' Q,  C = tril(M) + tril(M, -1)',  Ab = (Qb + Q C) R^-T.

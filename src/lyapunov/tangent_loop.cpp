@@ -43,11 +43,11 @@ void TangentLoop::forward(const TangentForwardCall& call) {
 }
 
 std::vector<double> TangentLoop::forward_carefully(const TangentForwardCall& call, Index first_sequence,
-                                                   std::vector<Index>* independent) {
+                                                   std::vector<Index>* independent, double least) {
     std::vector<double> logs(static_cast<std::size_t>(call.steps / call.qr_interval * shape_.rows()));
     steps_forward(call, [&](Index step, float* a, double* r, Index qr) {
         qr_.factorise_carefully(step, first_sequence, a, r, logs.data() + qr * shape_.rows(), call.findings,
-                                independent);
+                                independent, least);
     });
     return logs;
 }

@@ -23,7 +23,7 @@ public:
     void forward(const TangentForwardCall& call);
     // As TangentQr::factorise_carefully. call.log_r is not used; returns ln R_jj [QRs, b, k].
     std::vector<double> forward_carefully(const TangentForwardCall& call, Index first_sequence,
-                                          std::vector<Index>* independent);
+                                          std::vector<Index>* independent, double least = 0.0);
     void backward(const TangentBackwardCall& call);
 
 private:

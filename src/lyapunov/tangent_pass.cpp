@@ -58,6 +58,10 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     SPIKEFLOSS_ASSERT(static_cast<Index>(q0.size()) == shape_.size());
     if (!q0.empty()) backend_.copy_in(q_.data(), q0.data(), q0.size() * sizeof(float));
     independent_.assign(static_cast<std::size_t>(shape_.b), shape_.k);
+    least_ = 0.0;
+    // Where only some of the vectors are measured, a reset takes none of them away.
+    if (resets_lose(network) && shape_.k > network.state_size() - network.layout.shape().neurons)
+        grid_.agree([&] { remove_lost(network, state, first_sequence); });
     segments_.clear(), counted_.clear(), log_r_.clear(), fault_.reset();
     QrSchedule schedule(last_, options_.warmup, options_.qr_interval);
     Index qrs = 0;
@@ -102,6 +106,42 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     });
 }
 
+// Whether the Jacobian of a step with spikes is singular.
+bool TangentPass::resets_lose(const Network& network) const {
+    const NeuronModel& model = network.model.neuron;
+    return model.reset == Reset::zero && options_.reset == JacobianReset::detached &&
+           (model.reset_delay == 1 || shape_.current);
+}
+
+// Of the rows of the Jacobian of a step, a reset to 0 makes some dependent, those of the neurons that spike:
+//   reset_delay 1   P_u = 0; in the next step P_u = (1-beta) P_i, since Q_u = 0
+//   reset_delay 0   P_u = (1-beta) P_i, if the state has currents
+// So at most D minus their largest number are independent. More are lost if W_rec has zeros, as between layers. In
+// floats only rounding is left of these: of a vector about 2^-24, times its amplification by the other vectors.
+void TangentPass::remove_lost(const Network& network, const StatePass& state, Index first_sequence) {
+    const bool late = network.model.neuron.reset_delay == 1;
+    const std::vector<Index> most = state.tape().spikes.most(last_, late && shape_.current);
+    bool singular = !late;
+    for (Index s = 0; s < shape_.b; ++s) {
+        const Index finite = network.state_size() - most[static_cast<std::size_t>(s)];
+        if (finite >= shape_.k) continue;
+        singular = true;
+        if (keep_)
+            throw Error(
+                Exit::numerics,
+                fmt::format("at most {} of the {} exponents of sequence {} are finite: spikes reset membranes to "
+                            "0 and so take directions of the state away",
+                            finite, shape_.k, first_sequence + s),
+                fmt::format("the rest is -infinite, and flossing cannot change this: use {} exponents or fewer, "
+                            "another network.reset, or jacobian_reset = \"ignored\"",
+                            finite));
+        independent_[static_cast<std::size_t>(s)] = finite;
+        backend_.zero(q_.data() + (s * shape_.k + finite) * shape_.D(),
+                      static_cast<std::size_t>((shape_.k - finite) * shape_.D()) * sizeof(float));
+    }
+    if (singular && options_.qr_interval <= 1) least_ = 0x1p-14;
+}
+
 // Takes the steps of a segment, carefully if one round per QR does not suffice. logs becomes ln R_jj [QRs, b, k].
 TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index first_sequence, std::vector<double>& logs) {
     Report report;
@@ -110,7 +150,11 @@ TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index firs
         for (const double s : strain) report.strain = std::max(report.strain, s);
     };
     const bool whole = passes_.forward.pass != nullptr;
-    const bool lost = std::any_of(independent_.begin(), independent_.end(), [&](Index m) { return m < shape_.k; });
+    const auto lost_some = [&] {
+        return least_ > 0.0 ||
+               std::any_of(independent_.begin(), independent_.end(), [&](Index m) { return m < shape_.k; });
+    };
+    const bool lost = lost_some();
     strain_.zero();
     const bool final = options_.qr_interval > 0 || call.qr_interval == 1;  // no shorter interval would be tried
     if (!lost && !(careful_ && !whole && final)) {
@@ -132,7 +176,8 @@ TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index firs
         if (!keep_) backend_.copy(q_.data(), start_.data(), start_.bytes());
     }
     try {
-        logs = loop_.forward_carefully(call, first_sequence, keep_ ? nullptr : &independent_);
+        logs = loop_.forward_carefully(call, first_sequence, keep_ ? nullptr : &independent_,
+                                       call.qr_interval == 1 ? least_ : 0.0);
         look();
     } catch (const Error& error) {
         // All shards of a sequence fail together, but ranks with other sequences do not fail.
@@ -140,7 +185,7 @@ TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index firs
         fault_ = error;
         report.broken = true;
     }
-    report.lost = std::any_of(independent_.begin(), independent_.end(), [&](Index m) { return m < shape_.k; });
+    report.lost = lost_some();
     return report;
 }
 

@@ -1,7 +1,7 @@
 // The tangent dynamics through time: forwards with a QR every few steps, backwards the adjoint of both.
 //
 //   P_i = alpha Q_i + W_rec (psi(u[t] - theta) * Q_u)
-//   P_u = (1 - s[t]) (beta Q_u + (1-beta) P_i)
+//   P_u = f (beta q Q_u + (1-beta) P_i)
 //   after some steps (qr_schedule.hpp): [P_i; P_u] = Q R, and after the warm-up ln R_jj is added to exponent j.
 //
 // The whole pass of the backend takes the steps, or the loop (tangent_loop.hpp). If a QR leaves doubt or fails, the
@@ -29,8 +29,8 @@ struct TangentOptions {
 class TangentPass {
 public:
     // T steps, b sequences of this rank. keep: hold the bases of all steps, which a backward pass needs. Without keep
-    // the pass is a measurement: if a basis loses rank, the exponents of the lost vector and of all later ones are
-    // -infinite. With keep this is an error.
+    // the pass is a measurement: the exponents of directions that resets take away are -infinite; if a basis loses rank
+    // otherwise, so are those of the lost vector and of all later ones. With keep this is an error.
     TangentPass(Backend& backend, const ProcessGrid& grid, const Network& network, TangentOptions options, Index T,
                 Index b, bool keep);
 
@@ -68,6 +68,10 @@ private:
         double strain = 0.0;
         bool failed = false, lost = false, broken = false;  // broken: an error ends the pass
     };
+    bool resets_lose(const Network& network) const;
+    // Removes the vectors whose exponents are -infinite because of resets from the basis before step 0, or throws if
+    // there are any and the pass keeps its bases.
+    void remove_lost(const Network& network, const StatePass& state, Index first_sequence);
     Report take(const TangentForwardCall& call, Index first_sequence, std::vector<double>& logs);
     Report agree(const Report& mine) const;
     float* basis(Index t) { return q_.data() + (keep_ ? t * shape_.size() : 0); }  // Q before step t (t = 0..T)
@@ -93,6 +97,7 @@ private:
     std::vector<QrSegment> segments_;    // of the last forward pass
     std::vector<std::int64_t> counted_;  // steps
     std::vector<double> log_r_;          // [counted, b, k]
+    double least_ = 0.0;                 // of a vector, for it to count (TangentQr::factorise_carefully)
     std::vector<Index> independent_;     // [b], the number of vectors that are not lost; for a measurement
     std::optional<Error> fault_;         // of the forward pass
 };

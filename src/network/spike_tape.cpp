@@ -1,5 +1,8 @@
 #include "network/spike_tape.hpp"
 
+#include <algorithm>
+#include <bit>
+
 namespace spikefloss {
 
 SpikeTape::SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b)
@@ -44,6 +47,21 @@ double SpikeTape::rate() const {
     double counts[2] = {count_.to_host()[0], static_cast<double>(T_ * b_ * n)};
     grid_.control().all_reduce_sum(counts, Scalar::float64, 2);
     return counts[1] > 0.0 ? counts[0] / counts[1] : 0.0;
+}
+
+std::vector<Index> SpikeTape::most(Index steps, bool pairs) const {
+    const std::vector<std::uint32_t> words = bits_.to_host();
+    std::vector<Index> most(static_cast<std::size_t>(b_), 0), count(most);
+    for (Index t = 0; t < steps; ++t) {
+        std::fill(count.begin(), count.end(), 0);
+        const std::uint32_t* at = words.data() + t * words_;
+        for (Index p = 0; p < shards(); ++p)
+            for (Index& of_sequence : count)
+                for (Index w = 0; w < spike_words(neurons_of(p)); ++w, ++at)
+                    of_sequence += std::popcount(*at | (pairs && t > 0 ? *(at - words_) : 0u));
+        for (std::size_t s = 0; s < most.size(); ++s) most[s] = std::max(most[s], count[s]);
+    }
+    return most;
 }
 
 std::vector<unsigned char> SpikeTape::raster(BlockRange sequences, std::span<const Index> neurons) const {

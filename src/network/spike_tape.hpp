@@ -31,6 +31,9 @@ public:
     double rate() const;
     // Which of these neurons, ascending, fire in these sequences of this rank, on the host: [T+1][sequences][neurons].
     std::vector<unsigned char> raster(BlockRange sequences, std::span<const Index> neurons) const;
+    // The most neurons that fire in one of the first `steps` steps, of each sequence of this rank. pairs: that fire in
+    // the step or in the one before.
+    std::vector<Index> most(Index steps, bool pairs) const;
     std::size_t bytes() const { return bits_.bytes(); }
 
 private:

@@ -237,6 +237,8 @@ TEST(ConfigChecks, SectionsThatAreOff) {
     EXPECT_HAS(warnings(all), "flossing.exponents = 160 covers all directions");
     for (const char* other : {"network.reset=subtract", "flossing.jacobian_reset=ignored", "flossing.exponents=159"})
         EXPECT_EQ(warnings({all[0], all[1], other}), "") << other;
+    EXPECT_HAS(warnings({all[0], all[1], "network.reset_delay=0"}), "flossing.exponents = 160 covers all directions");
+    EXPECT_EQ(warnings({all[0], "flossing.exponents=80", "network.tau_syn=0", "network.reset_delay=0"}), "");
     // After the file of the network is read.
     EXPECT_HAS(warnings({"network.file=net.h5", "flossing.exponents=161"}, 80),
                "flossing.exponents = 161 is more than");

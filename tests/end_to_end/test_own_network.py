@@ -86,6 +86,33 @@ class SpectrumTest(program.ProgramTest):
         sums = [self.spectrum(path, "--exponents", 24, "--seed", seed)[0]["lambda"].sum() for seed in (1, 2)]
         self.assertAlmostEqual(*sums, delta=1e-4)
 
+    def test_directions_that_resets_take_away(self):
+        # The neurons that spike together in a step, with a reset at once: as many exponents are -infinite.
+        path = program.write_network(self.folder / "network.h5", scale=3.0)
+        with h5py.File(path, "a") as file:
+            file["network"].attrs.update(version=2, reset_delay=0)
+            network = {name: array[()] for name, array in file["network"].items()}
+            inputs = file["sequences/x"][()]
+        current = membrane = np.zeros((4, 12))
+        most = np.zeros(4, int)
+        for x in inputs:
+            spikes = membrane > 1.0
+            most = np.maximum(most, spikes.sum(1))
+            current = network["alpha"] * current + x @ network["w_in"].T + spikes @ network["w_rec"].T
+            membrane = network["beta"] * membrane * ~spikes + (1 - network["beta"]) * current
+        self.assertGreater(most.min(), 0)
+        finite = int(24 - most.max())
+        few, _ = self.spectrum(path, "--exponents", finite)
+        for ranks, grid in ((None, "1x1"), (6, "3x2")):
+            found, _ = self.spectrum(path, "--exponents", 24, "--grid", grid, ranks=ranks)
+            counts = np.isfinite(found["lambda_per_sequence"]).sum(1)
+            np.testing.assert_array_equal(counts, 24 - most)
+            np.testing.assert_array_equal(np.isfinite(found["lambda"]), np.arange(24) < finite)
+            np.testing.assert_allclose(found["lambda"][:6], few["lambda"][:6], rtol=0, atol=1e-4)
+            self.fail_with(program.NUMERICS, ["at most", "of the 24 exponents of sequence", "-infinite"], "gradients",
+                           "--network", path, "--input", path, "--exponents", 24, "--penalty", "floss", "--grid", grid,
+                           "--output", self.folder / "gradients.h5", ranks=ranks)
+
     def test_bases_of_the_file(self):
         rng = np.random.default_rng(4)
         q0 = np.linalg.qr(rng.normal(size=(4, 24, 6)))[0]
