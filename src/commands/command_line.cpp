@@ -1,6 +1,7 @@
 // The command line: every option with its help, and the errors for options that do not fit.
 #include "commands/commands.hpp"
 #include "commands/completion.hpp"
+#include "commands/data_summary.hpp"
 #include "commands/launch_checks.hpp"
 #include "config/schema.hpp"
 #include "io/build_text.hpp"
@@ -266,6 +267,16 @@ int run_command_line(int argc, char** argv) {
     report_app.add_option("-o,--output", report_command.output, "file to write (default RUN_DIR/report.html)");
     add_overwrite(report_app, report_command.overwrite, "a report");
 
+    DataCommand data_command;
+    CLI::App& data_app = *app.add_subcommand("data", "what is in a file of sequences (task.file): numbers, pictures");
+    data_app.add_option("file", data_command.file, "HDF5 file with events or a dense x (docs/data.md)")->required();
+    data_app.add_option("--html", data_command.html,
+                        "file to write: one sequence of each class and the rate of each channel, as one HTML file");
+    add_overwrite(data_app, data_command.overwrite, "a page of this command");
+    add_keyed(data_app, "--dt", data_command.dt, "network.dt", "length of a step in ms (default 1)");
+    add_keyed(data_app, "--time-unit", data_command.time_unit, "task.time_unit",
+              "unit of the times of events (default auto: seconds, if they can be)");
+
     SweepCommand sweep_command;
     CLI::App& sweep_app = *app.add_subcommand(
         "sweep", "list the runs of a sweep file with their states, or train one of them (launch/sweep trains all)");
@@ -346,7 +357,8 @@ int run_command_line(int argc, char** argv) {
             if (first) fmt::print("{}\n", version_line());
             return 0;
         });
-    if (!info_app.parsed() && !report_app.parsed() && !collect_app.parsed()) everyone.agree(check_launcher);
+    if (!info_app.parsed() && !data_app.parsed() && !report_app.parsed() && !collect_app.parsed())
+        everyone.agree(check_launcher);
     if (train_app.parsed()) return train(everyone, train_command);
     if (sweep_command.run) return sweep(everyone, sweep_command);
     return printed(everyone, [&] {
@@ -356,6 +368,7 @@ int run_command_line(int argc, char** argv) {
         }
         if (convert_app.parsed()) return convert(everyone, convert_command);
         if (info_app.parsed()) return info(everyone, info_command);
+        if (data_app.parsed()) return data(everyone, data_command);
         if (report_app.parsed()) return report(everyone, report_command);
         if (sweep_app.parsed()) return sweep(everyone, sweep_command);
         if (collect_app.parsed()) return collect(everyone, collect_command);

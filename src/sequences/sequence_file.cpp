@@ -3,6 +3,7 @@
 
 #include "core/digest.hpp"
 #include "core/error.hpp"
+#include "io/hdf5_strings.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -72,6 +73,16 @@ std::vector<std::int64_t> SequenceFile::groups(const std::string& text) const {
                                 text, name, shape_text(shape), count()),
                     advice);
     return file_->read<std::int64_t>(name, {0, column}, {count(), 1});
+}
+
+std::vector<std::string> SequenceFile::names(const std::string& name) const {
+    const std::unique_lock lock(hdf5_mutex());
+    return file_->has(name) ? read_strings(*file_, name) : std::vector<std::string>();
+}
+
+bool SequenceFile::contains(const std::string& name) const {
+    const std::unique_lock lock(hdf5_mutex());
+    return file_->has(name);
 }
 
 // ---- a dense x ----

@@ -29,6 +29,9 @@ public:
     std::int32_t label(Index i) const { return labels_[static_cast<std::size_t>(i)]; }
     // The dataset "name" of one whole number for each sequence, or column c of "name[c]".
     std::vector<std::int64_t> groups(const std::string& text) const;
+    // The strings of a dataset such as extra/keys, the names of the classes; none if there is no such dataset.
+    std::vector<std::string> names(const std::string& name) const;
+    bool contains(const std::string& name) const;
     std::uint64_t digest() const { return digest_; }
     const std::vector<std::string>& remarks() const { return remarks_; }
 

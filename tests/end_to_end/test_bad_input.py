@@ -16,7 +16,7 @@ from program import BAD_FILE, NUMERICS, STORAGE, USAGE
 class CommandLineTest(program.ProgramTest):
     def test_commands_and_options(self):
         for arguments, fragments in (
-                ([], ["no command was given", "train, eval, info, report, sweep, collect, spectrum, gradients"]),
+                ([], ["no command was given", "train, eval, info, report, data, sweep, collect, spectrum, gradients"]),
                 (["trian"], ["there is no command 'trian'", "train, eval"]),
                 (["train"], ["config is required"]),
                 (["train", self.config(), "--bath", "3"], ["--bath"]),

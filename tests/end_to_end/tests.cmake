@@ -2,6 +2,7 @@
 # run at once on two cores, but not those that depend on when a signal arrives.
 spikefloss_python_test(end_to_end/test_golden TIMEOUT 600 EMULATED)
 spikefloss_python_test(end_to_end/test_bad_input TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_data TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_files TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_learning TIMEOUT 600 EMULATED LearningTest)
 spikefloss_python_test(end_to_end/test_own_network TIMEOUT 600 EMULATED)
