@@ -51,6 +51,39 @@ TEST_P(Memory, SumBuffersHaveTheTypeOfTheSums) {
     EXPECT_TRUE(close_to(to_host(sums), Doubles(6, 0.0), 0.0));
 }
 
+// An operation that is only counted computes nothing, and takes no more scratch than it then told.
+TEST_P(Memory, ScratchIsToldBeforeItIsTaken) {
+    const BasisShape shape{2, 3, 11, true};
+    const Index D = shape.D(), square = shape.b * shape.k * shape.k;
+    const Floats host = random_floats(shape.size(), 2);
+    Buffer<float> x(backend, host), y(backend, host);
+    Buffer<double> g(backend, square), r(backend, square), logs(backend, shape.rows());
+    Buffer<std::int32_t> info(backend, shape.b);
+    SumBuffer sums(backend, D * D);
+    const std::vector<std::function<void()>> operations = {
+        [&] {
+            backend.add_column_sums({x.data(), shape.rows(), D}, sums.matrix(1, D));
+        },
+        [&] { backend.gram(shape, x.data(), x.data(), g.data()); },
+        [&] { backend.gram(shape, x.data(), y.data(), g.data()); },
+        [&] {
+            backend.add_outer({x.data(), shape.rows(), D}, {.values = y.data(), .stride = D}, sums.matrix(D, D));
+        },
+        [&] { backend.householder(shape.b, shape.k, D, x.data(), r.data(), logs.data(), info.data()); },
+        [&] { backend.qr_backward(shape.b, shape.k, D, x.data(), r.data(), logs.data(), g.data(), y.data()); }};
+    for (std::size_t at = 0; at < operations.size(); ++at) {
+        SCOPED_TRACE(at);
+        const std::size_t before = backend.scratch_bytes(), told = backend.scratch_of(operations[at]);
+        EXPECT_EQ(backend.scratch_bytes(), before);
+        if (at == 0) {
+            EXPECT_TRUE(close_to(to_host(sums), Doubles(static_cast<std::size_t>(D * D), 0.0), 0.0));
+        }
+        operations[at]();
+        EXPECT_EQ(backend.scratch_bytes(), std::max(before, told));
+    }
+    EXPECT_GE(backend.scratch_bytes(), 2 * static_cast<std::size_t>(shape.size()) * sizeof(double));
+}
+
 TEST(CpuMemory, IsAlignedForVectors) {
     const auto backend = make_backend(BackendKind::cpu, 1, Sums::float32);
     for (Index count : {1, 3, 17}) {
