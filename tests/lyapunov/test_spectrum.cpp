@@ -134,7 +134,6 @@ TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
             return most;
         };
         const std::vector<double> all = measure(D, false, true);
-        EXPECT_EQ(measure(D, false, false), all);
         Index left = D;  // in both sequences
         for (Index s = 0; s < 2; ++s) {
             Index finite = 0;
@@ -147,6 +146,7 @@ TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
             left = std::min(left, finite);
         }
         if (left == D) continue;
+        EXPECT_EQ(measure(D, false, false), all);  // lost vectors are always left to the loop
         ++lost_some;
         if (left > 0) {
             const std::vector<double> leading = measure(left, true, true);  // throws if a direction is lost
