@@ -22,5 +22,5 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND SPIKEFLOSS_ARCH STREQUAL "x
 endif()
 spikefloss_python_test(end_to_end/test_sweep TIMEOUT 600)
 spikefloss_python_test(end_to_end/test_which_run TIMEOUT 120)
-spikefloss_python_test(end_to_end/test_validation TIMEOUT 120)
+spikefloss_python_test(end_to_end/test_validation TIMEOUT 300)
 spikefloss_python_test(end_to_end/test_losses TIMEOUT 120)
