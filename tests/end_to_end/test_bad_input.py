@@ -108,7 +108,7 @@ class NetworkFileTest(program.ProgramTest):
         x[7, 2, 1] = np.nan
         self.check(BAD_FILE, ["/sequences/x[7, 2, 1]", "NaN"], x=x)
         self.check(BAD_FILE, ["/sequences/x[7, 2, 1]", "NaN"], x=x, ranks=4)
-        self.check(BAD_FILE, ["version 7", "version 1"], version=7)
+        self.check(BAD_FILE, ["version 7", "versions 1 and 2"], version=7)
         self.check(BAD_FILE, ["spikefloss-network"], format="other")
         self.check(BAD_FILE, ["surrogate", "'fast'", "fast_sigmoid"], surrogate="fast")
         self.check(BAD_FILE, ["/network/alpha[0] is 1.5"], alpha=np.full(12, 1.5))
