@@ -231,6 +231,8 @@ int run_command_line(int argc, char** argv) {
     eval_app.add_flag("--best", eval_command.best,
                       "the network of the run directory that was best on validation data (train.keep_best)");
     eval_app.add_flag("--validation", eval_command.validation, "on the validation data instead of the test data");
+    eval_app.add_option("--confusion", eval_command.confusion,
+                        "JSON file to write: the numbers of sequences by label and by named class (docs/files.md)");
     eval_app
         .add_option(
             "--set", eval_command.assignments,
@@ -244,11 +246,11 @@ int run_command_line(int argc, char** argv) {
     of_input.needs(&of_network);
     eval_app.add_option("--output", file_command.output,
                         "with --network: HDF5 file to write, with all spikes and readouts");
-    add_overwrite(eval_app, file_command.overwrite, "a result of this command");
-    for (const char* option : {"checkpoint", "--batches", "--best", "--validation", "--set"})
+    add_overwrite(eval_app, eval_command.overwrite, "a result of this command");
+    for (const char* option : {"checkpoint", "--batches", "--best", "--validation", "--confusion", "--set"})
         eval_app.get_option(option)->excludes(&of_network);
     for (const char* option : {"--transposed", "--dt", "--reset", "--integration", "--order", "--surrogate",
-                               "--sharpness", "--count-steps", "--pad", "--output", "--overwrite"})
+                               "--sharpness", "--count-steps", "--pad", "--output"})
         eval_app.get_option(option)->needs(&of_network);
 
     InfoCommand info_command;
@@ -364,6 +366,7 @@ int run_command_line(int argc, char** argv) {
     return printed(everyone, [&] {
         if (eval_app.parsed()) {
             file_command.parallel = eval_command.parallel;
+            if (eval_command.overwrite) file_command.overwrite = true;
             return of_network.count() > 0 ? evaluate_file(everyone, file_command) : evaluate(everyone, eval_command);
         }
         if (convert_app.parsed()) return convert(everyone, convert_command);

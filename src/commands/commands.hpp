@@ -40,6 +40,8 @@ struct EvalCommand {
     std::int64_t batches = 0;              // 0: from the config
     bool best = false;                     // the best network of a run directory, not the newest
     bool validation = false;               // on validation data, not on test data
+    std::string confusion;                 // file to write; "": none
+    bool overwrite = false;                // any file, not only such a one
 };
 
 struct ConvertCommand {

@@ -2,13 +2,18 @@
 #include "commands/options.hpp"
 #include "commands/run_directory.hpp"
 #include "commands/session.hpp"
+#include "core/whole_file.hpp"
 #include "io/checkpoint.hpp"
+#include "io/metrics.hpp"
+#include "io/record.hpp"
 #include "sequences/open_task.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 namespace spikefloss {
 
@@ -22,6 +27,12 @@ void assign(const std::string& assignment, Config& config) {
     require(changed.empty(), Exit::usage,
             fmt::format("--set {}: the checkpoint belongs to another network or task:{}", assignment, changed),
             "use keys that a resumed run may change, or train a network with the other value");
+}
+
+// Whether a file was written by --confusion, or by a run.
+bool is_confusion(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return read_confusion(std::string{std::istreambuf_iterator<char>(file), {}}).has_value();
 }
 
 // The path of the best checkpoint that the newest one names. Collective.
@@ -91,6 +102,16 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     const Purpose purpose = command.validation ? Purpose::validation : Purpose::test;
     const Index held_out = task->dataset_size(purpose);
     grid.agree([&] {
+        require(command.confusion.empty() || takes_labels(task->loss()), Exit::usage,
+                fmt::format("--confusion: task {} of this run has no labels", name_of(config.task.name)),
+                "leave --confusion out");
+        if (grid.rank() == 0 && !command.confusion.empty())
+            require_may_write({"--confusion",
+                               command.confusion,
+                               "a file of this option",
+                               {command.checkpoint},
+                               is_confusion,
+                               command.overwrite});
         require(!command.validation || held_out > 0, Exit::usage,
                 fmt::format("--validation: task {} of this run has no validation data", name_of(config.task.name)),
                 "leave --validation out");
@@ -99,7 +120,13 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     if (command.batches > 0 && held_out > 0) sequences = std::min<Index>(held_out, command.batches * options.batch);
     const std::int64_t step = state.progress.step;
     Trainer trainer(*session.backend, grid, *task, options, std::move(state));
-    const Outcome outcome = trainer.evaluate(purpose);
+    Confusion confusion;
+    const Outcome outcome = trainer.evaluate(purpose, &confusion);
+    grid.agree([&] {
+        if (grid.rank() == 0 && !command.confusion.empty())
+            write_whole_file(command.confusion, confusion_text(step, command.validation ? "validation" : "test",
+                                                               class_names(config.task), confusion));
+    });
     const char* kind = command.validation ? "validation" : held_out > 0 ? "held-out" : "fresh";
     if (grid.rank() == 0)
         fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}{}\n", path, step, name_of(config.task.name),

@@ -123,11 +123,13 @@ const FinalTest& Run::test() {
         require_whole_checkpoint(path, grid_);
         HostNetwork best;
         grid_.agree([&] { best = read_network(path, grid_.shape().neuron_shards, grid_.neuron_shard()); });
-        const Outcome outcome = trainer_.evaluate(Purpose::test, best);
-        const double accuracy = std::isnan(outcome.accuracy) ? outcome.accuracy : p.best_accuracy;
-        test_ = {outcome, Outcome{p.best_loss, accuracy}, p.best_step};
+        test_.test = trainer_.evaluate(Purpose::test, best, &test_.confusion);
+        const double accuracy = std::isnan(test_.test.accuracy) ? test_.test.accuracy : p.best_accuracy;
+        test_.validation = Outcome{p.best_loss, accuracy};
+        test_.step = p.best_step;
     } else {
-        test_ = {trainer_.evaluate(Purpose::test), validation_, p.step};
+        test_ = {{}, validation_, p.step};
+        test_.test = trainer_.evaluate(Purpose::test, &test_.confusion);
     }
     tested_ = position();
     return test_;

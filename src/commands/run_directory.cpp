@@ -70,8 +70,8 @@ void remove_partial_files(const fs::path& folder) {
     for (const auto& entry : fs::directory_iterator(folder, fault)) {
         const std::string name = entry.path().filename().string();
         if (!name.ends_with(".partial")) continue;
-        for (const char* of_the_run :
-             {"checkpoint_", "best_", "raster.json.", "session.json.", "config.toml.", "build.txt.", "outcome.json."})
+        for (const char* of_the_run : {"checkpoint_", "best_", "raster.json.", "session.json.", "config.toml.",
+                                       "build.txt.", "outcome.json.", "confusion.json."})
             if (name.starts_with(of_the_run)) left.push_back(entry.path());
     }
     for (const fs::path& path : left) fs::remove(path, fault);

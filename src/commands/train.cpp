@@ -7,6 +7,7 @@
 #include "commands/run_state.hpp"
 #include "commands/session.hpp"
 #include "commands/stop_signal.hpp"
+#include "core/whole_file.hpp"
 #include "io/build_text.hpp"
 #include "io/checkpoint.hpp"
 #include "io/file_probe.hpp"
@@ -183,8 +184,8 @@ std::string session_text(const ProcessGrid& grid) {
 }
 
 // Trains until the end or a signal; returns the exit code.
-int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& trainer, Run& run,
-                     ProgressDisplay& display) {
+int train_to_the_end(const ProcessGrid& grid, const Config& config, const std::vector<std::string>& names,
+                     Trainer& trainer, Run& run, ProgressDisplay& display) {
     const Progress& progress = trainer.progress();
     while (!run.good_enough() &&
            (progress.step < config.train.steps || (config.train.steps == 0 && trainer.flossing_due()))) {
@@ -205,10 +206,13 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, Trainer& tra
     if (!run.saved()) run.checkpoint();
     const CheckpointOrigin& origin = run.sync();
     grid.agree([&] {
-        if (grid.rank() == 0)
-            write_outcome(config.run.directory, {0, "", progress.step, progress.floss_steps, progress.seconds, end.test,
-                                                 end.validation, progress.best_step, origin.metrics, origin.diagnostics,
-                                                 config.train.steps, config.train.stop_accuracy});
+        if (grid.rank() != 0) return;
+        if (!end.confusion.empty())
+            write_whole_file(config.run.directory + "/confusion.json",
+                             confusion_text(end.step, "test", names, end.confusion));
+        write_outcome(config.run.directory, {0, "", progress.step, progress.floss_steps, progress.seconds, end.test,
+                                             end.validation, progress.best_step, origin.metrics, origin.diagnostics,
+                                             config.train.steps, config.train.stop_accuracy});
     });
     std::string text = fmt::format("done: {}, {}, {:.1f} s; test loss {:.4f}", counted(progress.step, "training step"),
                                    counted(progress.floss_steps, "flossing step"), progress.seconds, end.test.loss);
@@ -282,7 +286,12 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
                                 sizes_text(config, *task, shape)));
         return 0;
     }
-    MemoryNeed need = memory_need(*session.backend, grid.shape(), grid.rank(), {config, *task, shape, D > shape.neurons});
+    std::vector<std::string> names;  // of the classes
+    grid.agree([&] {
+        if (grid.rank() == 0) names = class_names(config.task);
+    });
+    MemoryNeed need =
+        memory_need(*session.backend, grid.shape(), grid.rank(), {config, *task, shape, D > shape.neurons});
     need.free = session.memory_share();
     require_memory(session, need);
     if (!start) start = fresh_state(grid, config, *task, origin);
@@ -308,7 +317,7 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
         session.backend->reserve_scratch(need.scratch);
         trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
         run.emplace(grid, config, *trainer, display, server ? &*server : nullptr, begun, origin);
-        return train_to_the_end(grid, config, *trainer, *run, display);
+        return train_to_the_end(grid, config, names, *trainer, *run, display);
     } catch (const std::exception& fault) {
         // Any rank may write the message.
         if (*fault.what()) {

@@ -206,6 +206,21 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
     return json.dump();
 }
 
+std::string confusion_text(std::int64_t step, const char* data, const std::vector<std::string>& names,
+                           const Confusion& confusion) {
+    const auto classes = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(confusion.size()))));
+    Json json;
+    json["step"] = step;
+    json["data"] = data;
+    if (names.size() == classes) json["classes"] = names;
+    json["counts"] = Json::array();
+    for (std::size_t c = 0; c < classes; ++c)
+        json["counts"].push_back(
+            std::vector<std::int64_t>(confusion.begin() + static_cast<std::ptrdiff_t>(c * classes),
+                                      confusion.begin() + static_cast<std::ptrdiff_t>((c + 1) * classes)));
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster& raster) {
     Json json;
     json["step"] = step;

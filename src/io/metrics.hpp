@@ -83,6 +83,11 @@ std::string metrics_line(const MetricsEntry& entry);
 std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const Diagnosis& diagnosis,
                              const GradientNorms* norms);
 
+// The content of confusion.json. step: of the network; data: "test" or "validation"; names of the classes; left
+// out if there is not one for each.
+std::string confusion_text(std::int64_t step, const char* data, const std::vector<std::string>& names,
+                           const Confusion& confusion);
+
 // The content of raster.json.
 std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster& raster);
 

@@ -144,6 +144,28 @@ std::optional<Json> read_raster(std::string_view text) {
     return raster;
 }
 
+std::optional<Json> read_confusion(std::string_view text) {
+    constexpr Field fields[] = {{"step", Type::count}, {"data", Type::text}};
+    const Json json = parsed(text);
+    std::optional<Json> confusion = typed(json, fields);
+    if (!confusion || !json.contains("counts") || !json["counts"].is_array() || json["counts"].empty())
+        return std::nullopt;
+    const Json& counts = json["counts"];
+    for (const Json& row : counts)
+        if (!row.is_array() || row.size() != counts.size() ||
+            !std::all_of(row.begin(), row.end(), [](const Json& count) { return is_count(count); }))
+            return std::nullopt;
+    if (json.contains("classes")) {
+        const Json& names = json["classes"];
+        if (!names.is_array() || names.size() != counts.size() ||
+            !std::all_of(names.begin(), names.end(), [](const Json& name) { return name.is_string(); }))
+            return std::nullopt;
+        (*confusion)["classes"] = names;
+    }
+    (*confusion)["counts"] = counts;
+    return confusion;
+}
+
 std::optional<Json> read_session(std::string_view text) { return typed(parsed(text), session_fields); }
 
 }  // namespace spikefloss

@@ -17,6 +17,8 @@ std::optional<nlohmann::ordered_json> read_record(std::string_view line, RecordK
 
 // raster.json: every neuron shown has its steps, each of them in the sequence. None for anything else.
 std::optional<nlohmann::ordered_json> read_raster(std::string_view text);
+// confusion.json: as many rows as columns, and names for all classes or none. None for anything else.
+std::optional<nlohmann::ordered_json> read_confusion(std::string_view text);
 
 // session.json: grid, threads, backend, ranks and so on. None for anything else.
 std::optional<nlohmann::ordered_json> read_session(std::string_view text);

@@ -1,6 +1,7 @@
 #include "sequences/open_task.hpp"
 
 #include "io/file_probe.hpp"
+#include "io/hdf5_strings.hpp"
 
 namespace spikefloss {
 
@@ -24,6 +25,12 @@ std::vector<std::string> hdf5_files(const TaskConfig& task) {
         for (const std::string& path : {task.file, task.validation_file, task.test_file})
             if (!path.empty()) files.push_back(path);
     return files;
+}
+
+std::vector<std::string> class_names(const TaskConfig& task) {
+    if (task.name != TaskKind::sequences) return {};
+    const InputFile file(task.file);
+    return file.has("/extra/keys") ? read_strings(file, "/extra/keys") : std::vector<std::string>();
 }
 
 DataPlace data_place(const TaskConfig& task) {

@@ -23,6 +23,8 @@ DataPlace data_place(const TaskConfig& task);
 
 // The HDF5 files of a task.
 std::vector<std::string> hdf5_files(const TaskConfig& task);
+// The names of the classes in task.file (extra/keys), or none.
+std::vector<std::string> class_names(const TaskConfig& task);
 
 std::unique_ptr<Task> make_sequences(const TaskSettings& settings);  // sequences.cpp
 

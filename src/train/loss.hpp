@@ -14,6 +14,9 @@ struct Outcome {
     double terms = 0.0;      // number of loss terms
 };
 
+// [O, O] numbers of sequences: the row is the label, the column the class with the largest logit.
+using Confusion = std::vector<std::int64_t>;
+
 class LossPass {
 public:
     // T steps, b sequences of this rank, M inputs, O outputs.
@@ -26,6 +29,10 @@ public:
     // Loss of y [T, b, O] over the sequences that count, on all ranks together. If all of this rank's sequences count,
     // dy() is dL/dy. Collective.
     Outcome evaluate(const float* y);
+    // Adds the sequences of this rank that count to confusion. y is that of the last evaluate(). For a loss that takes
+    // labels. The class that y names is the label that the loss calls right, so each sequence is evaluated alone, for
+    // its own label first.
+    void count(const float* y, Confusion& confusion);
 
     const float* x() const { return x_.data(); }
     const float* dy() const { return dy_.data(); }

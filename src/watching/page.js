@@ -236,6 +236,28 @@
     return step;
   }
 
+  // A row for each label, a column for each class that the network names.
+  function confusion() {
+    const box = element("confusion"), c = run.confusion;
+    box.style.display = c ? "" : "none";
+    if (!c) return;
+    const names = c.classes || c.counts.map((row, k) => String(k)), table = document.createElement("table");
+    table.insertRow().append(made("th", "", "class"), ...names.map((name) => made("th", "", name)), made("th", "", "right"));
+    let right = 0, all = 0;
+    c.counts.forEach((counts, k) => {
+      const sum = counts.reduce((a, b) => a + b, 0), row = table.insertRow();
+      right += counts[k]; all += sum;
+      row.append(made("th", "", names[k]), ...counts.map((count) => {
+        const cell = made("td", "", count ? String(count) : "");
+        cell.style.setProperty("--share", sum ? count / sum : 0);
+        return cell;
+      }), made("th", "", sum ? percent(counts[k] / sum) : "–"));
+    });
+    box.querySelector("div").replaceChildren(
+      made("p", "", `${right} of ${all} sequences of the ${c.data} data are right, with the network of step ${c.step}. ` +
+        "A row has the sequences of one class, a column those that the network names so."), made("div", "scroll", table));
+  }
+
   function ranks() {
     const place = element("ranks").querySelector("div"), session = run.session;
     if (!session) { place.textContent = "The run directory has no session.json that can be read."; return; }
@@ -306,6 +328,7 @@
     chart("spectrum", "Spectrum" + (run.spectrum ? `, step ${run.spectrum.step}` : ""), "exponent", spectrum,
           [{ label: "λ", colour: blue, width: 1, dots: 2.5 }],
           { pad: 10, still: true, zero: true, levels: [0], missing: "diagnostics.every is 0: no spectrum was measured." });
+    confusion();
     lags();
     raster();
     chart("gradient", "Gradient norm", "step", metrics.map((r) => [r.x, r.gradient_norm > 0 ? r.gradient_norm : null]),

@@ -71,7 +71,8 @@ RunRecords::RunRecords(std::string directory)
       metrics_file_{directory_ + "/metrics.jsonl", RecordKind::metrics},
       diagnostics_file_{directory_ + "/diagnostics.jsonl", RecordKind::diagnostics},
       session_file_{directory_ + "/session.json", read_session, {}},
-      raster_file_{directory_ + "/raster.json", read_raster, {}} {}
+      raster_file_{directory_ + "/raster.json", read_raster, {}},
+      confusion_file_{directory_ + "/confusion.json", read_confusion, {}} {}
 
 template <class Function>
 void RunRecords::read_lines(Tail& tail, Function&& function) {
@@ -112,6 +113,7 @@ std::string RunRecords::damage() const {
         if (tail->damaged > 0)
             parts.push_back(fmt::format("{} line{} of {}", tail->damaged, tail->damaged == 1 ? "" : "s", name));
     if (raster_file_.damaged) parts.push_back("raster.json");
+    if (confusion_file_.damaged) parts.push_back("confusion.json");
     if (session_file_.damaged) parts.push_back("session.json");
     return parts.empty() ? "" : fmt::format("damaged and left out: {}", fmt::join(parts, ", "));
 }
@@ -153,6 +155,7 @@ void RunRecords::read() {
     if (metrics_.every() + diagnostics_.every() != every) ++generation_;
     read_whole(session_file_);
     read_whole(raster_file_);
+    read_whole(confusion_file_);
 }
 
 namespace {
@@ -183,9 +186,9 @@ std::string RunRecords::json(const Json& status, ReadUpTo from) {
     const std::string log = last_lines(directory_ + "/log.txt").dump(-1, ' ', false, Json::error_handler_t::replace);
     std::string lags = joined(lags_.kept(), 0);
     if (lags_.added() > 0 && !lags_.newest_is_kept()) lags += "," + lags_.newest();
-    return fmt::format(R"({{{},"status":{},"damage":{},"session":{},"log":{},"raster":{},"spectrum":{})", settings_,
-                       status.dump(), Json(damage()).dump(), session_file_.json, log, raster_file_.json,
-                       diagnosis_.dump()) +
+    return fmt::format(R"({{{},"status":{},"damage":{},"session":{},"log":{},"raster":{},"confusion":{},"spectrum":{})",
+                       settings_, status.dump(), Json(damage()).dump(), session_file_.json, log, raster_file_.json,
+                       confusion_file_.json, diagnosis_.dump()) +
            fmt::format(R"(,"generation":{},"lags":[{}],"metrics":{},"diagnostics":{}}})", generation_, lags,
                        lines_json(metrics_, on ? from.metrics : 0),
                        lines_json(diagnostics_, on ? from.diagnostics : 0));

@@ -58,7 +58,8 @@ public:
 
     // Records of either file.
     std::size_t count() const { return metrics_.added() + diagnostics_.added(); }
-    // A text about data that could not be read: lines of either file, raster.json, session.json; or "".
+    // A text about data that could not be read: lines of either file, raster.json, confusion.json,
+    // session.json; or "".
     std::string damage() const;
     // The newest line of its kind, null before the first.
     const Json& training() const { return training_; }
@@ -95,7 +96,7 @@ private:
 
     std::string directory_;
     Tail metrics_file_, diagnostics_file_;
-    Whole session_file_, raster_file_;
+    Whole session_file_, raster_file_, confusion_file_;
     std::size_t generation_ = 1;
     Thinned<std::string> metrics_{most_lines}, diagnostics_{most_lines};  // as the page gets them
     Thinned<std::string> lags_{most_lags};

@@ -50,9 +50,9 @@ class ValidationTest(program.ProgramTest):
                               *(["--resume"] if resume else []), **options)
         return result, program.read_lines(self.folder / name / "metrics.jsonl")
 
-    def evaluate(self, name, *options):
+    def evaluate(self, name, *options, **how):
         """Step, loss and accuracy that eval prints."""
-        text = self.succeed("eval", self.folder / name, *options).out
+        text = self.succeed("eval", self.folder / name, *options, **how).out
         found = re.search(r"\(step (\d+)\): images on (\d+) (\S+) sequences: loss ([\d.]+), accuracy ([\d.]+) %", text)
         self.assertEqual(found.groups()[1:3], ("15", "validation") if "--validation" in options else ("21", "held-out"))
         return int(found[1]), float(found[4]), float(found[5])
@@ -78,10 +78,20 @@ class ValidationTest(program.ProgramTest):
             self.assertEqual(found[0], step)
             self.assertAlmostEqual(found[1], expected[2][expected[0]], delta=2e-6)
             self.assertAlmostEqual(found[2], 100 * expected[2][expected[1]], delta=0.01)
+        self.check_confusion(self.folder / name / "confusion.json", "test", step, last["test_accuracy"], [7, 7, 7])
         outcome = program.json.loads((self.folder / name / "outcome.json").read_text())
         self.assertEqual([outcome[key] for key in ("best_step", *HELD)],
                          [step, *(best[-1][key] for key in HELD[:2]), *(last[key] for key in HELD[2:])])
         return step, best
+
+    def check_confusion(self, path, data, step, accuracy, sizes):
+        confusion = program.json.loads(path.read_text())
+        self.assertEqual((confusion["data"], confusion["step"]), (data, step))
+        self.assertNotIn("classes", confusion)
+        counts = np.array(confusion["counts"])
+        self.assertEqual(counts.sum(1).tolist(), sizes)
+        self.assertAlmostEqual(counts.trace() / counts.sum(), accuracy, delta=1e-12)
+        return confusion
 
     def test_keep_best(self):
         plain, plain_lines = self.train("plain")
@@ -134,7 +144,41 @@ class ValidationTest(program.ProgramTest):
 
     def test_on_a_grid(self):
         result, lines = self.train("grid", "train.keep_best=true", 'parallel.grid="2x2"', ranks=4, limit=200)
-        self.check_end("grid", result, lines)
+        step, best = self.check_end("grid", result, lines)
+        # A file of one rank and of four is the same.
+        path, shown = self.folder / "c.json", []
+        for ranks, grid in ((None, "1x1"), (4, "2x2")):
+            self.evaluate("grid", "--best", "--validation", "--confusion", path, "--grid", grid, ranks=ranks)
+            accuracy = best[-1]["validation_accuracy"]
+            shown.append(self.check_confusion(path, "validation", step, accuracy, [5, 5, 5]))
+        self.assertEqual(shown[0], shown[1])
+
+    def test_names_of_classes(self):
+        """Of sequences in HDF5 files; validation by speaker."""
+        words = program.DATA / "spoken_words" / "spoken_words.h5.gz"
+        self.path = self.config(f"""\
+[network]
+neurons = 12
+dt = 10.0
+[task]
+name = "sequences"
+file = "{words}"
+group_by = "extra/speaker"
+validation_groups = [41]
+test_groups = [44, 45]
+longest = 400.0
+channels_per_input = 50
+[train]
+batch = 4
+steps = 6
+test_every = 2
+keep_best = true
+""")
+        _, lines = self.train("words")
+        self.assertEqual([line["step"] for line in lines if "validation_loss" in line], [2, 4, 6])
+        confusion = program.json.loads((self.folder / "words" / "confusion.json").read_text())
+        self.assertEqual(confusion["classes"], ["zero", "one", "two", "three"])
+        self.assertEqual(np.array(confusion["counts"]).sum(1).tolist(), [2, 2, 2, 2])
 
     def test_errors(self):
         def fail(fragment, *settings):
@@ -148,10 +192,15 @@ class ValidationTest(program.ProgramTest):
         self.fail_with(program.USAGE, ["names no best network"], "eval", self.folder / "plain", "--best")
         self.fail_with(program.USAGE, ["--best needs a run directory"], "eval",
                        program.checkpoints(self.folder / "plain")[0], "--best")
+        self.fail_with(program.USAGE, ["exists already"], "eval", self.folder / "plain", "--confusion", self.path)
+        self.assertIn("learning_rate", self.path.read_text())
         small = self.config(name="copy.toml")
         self.succeed("train", small, "--run-dir", self.folder / "copy", "--set", "train.steps=2")
         self.fail_with(program.USAGE, ["task delayed_copy of this run has no validation data"], "eval",
                        self.folder / "copy", "--validation")
+        self.fail_with(program.USAGE, ["task delayed_copy of this run has no labels"], "eval", self.folder / "copy",
+                       "--confusion", self.folder / "c.json")
+        self.assertFalse((self.folder / "copy" / "confusion.json").exists())
 
 
 if __name__ == "__main__":

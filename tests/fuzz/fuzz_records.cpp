@@ -13,6 +13,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
                 safe_in_script(record->dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
             }
         read_raster(text);
+        read_confusion(text);
         read_session(text);
         if (safe_in_script(text).find("</") != std::string::npos) std::abort();
     });

@@ -73,6 +73,27 @@ TEST(Records, of_other_types_are_none) {
     EXPECT_FALSE(read_record(std::string(300000, '[') + std::string(300000, ']'), RecordKind::metrics));
 }
 
+TEST(Records, confusion) {
+    const std::string text = R"({"step":9,"data":"test","classes":["a","<b>"],"counts":[[3,0],[1,2]]})";
+    EXPECT_EQ(*read_confusion(text), Json::parse(text));
+    EXPECT_TRUE(read_confusion(changed(text, "classes", "")));
+    for (const auto& [field, value] :
+         std::initializer_list<std::pair<const char*, const char*>>{{"step", "-1"},
+                                                                    {"data", "5"},
+                                                                    {"data", ""},
+                                                                    {"classes", "[\"a\"]"},
+                                                                    {"classes", "[1,2]"},
+                                                                    {"classes", "\"ab\""},
+                                                                    {"counts", "[]"},
+                                                                    {"counts", "[[1,2]]"},
+                                                                    {"counts", "[[1,2],[3]]"},
+                                                                    {"counts", "[[1,2],[3,-4]]"},
+                                                                    {"counts", "[[1,2],[3,0.5]]"},
+                                                                    {"counts", "[[1,2],5]"},
+                                                                    {"counts", ""}})
+        EXPECT_FALSE(read_confusion(changed(text, field, value))) << field << " " << value;
+}
+
 TEST(Records, rasters_and_sessions) {
     const std::string raster = R"({"step":1,"floss_step":0,"neurons":3,"steps":4,"shown":[0,2],"spikes":[[1,4],[]]})";
     EXPECT_EQ(*read_raster(raster), Json::parse(raster));
@@ -131,27 +152,32 @@ TEST_F(RunRecordsTest, broken_ones_are_left_out_and_counted) {
                                "\n\n" + changed(training, "step", "6") + "\n" + training.substr(0, 20));
     write("diagnostics.jsonl", changed(diagnosis, "exponents", "\"x\"") + "\n" + diagnosis + "\n");
     write("raster.json", "[1]");
+    write("confusion.json", "[2]");
     RunRecords records(run());
     records.read();
     EXPECT_EQ(records.count(), 3u);
     EXPECT_EQ(records.training()["step"], 6);
     EXPECT_EQ(records.damage(),
-              "damaged and left out: 3 lines of metrics.jsonl, 1 line of diagnostics.jsonl, raster.json");
+              "damaged and left out: 3 lines of metrics.jsonl, 1 line of diagnostics.jsonl, raster.json, "
+              "confusion.json");
     const Json page = Json::parse(records.json(nullptr));
     EXPECT_EQ(page["metrics"]["lines"].size(), 2u);
     EXPECT_EQ(page["diagnostics"]["lines"].size(), 1u);
     EXPECT_EQ(page["spectrum"], Json::parse(diagnosis));
     EXPECT_EQ(page["raster"], nullptr);
+    EXPECT_EQ(page["confusion"], nullptr);
     EXPECT_EQ(page["damage"], records.damage());
     EXPECT_EQ(page.dump().find("onerror"), std::string::npos);
     // An unfinished line, and the lines after a file has started again.
     write("metrics.jsonl", training + "\n");
     write("diagnostics.jsonl", diagnosis + "\n");
     write("raster.json", R"({"step":1,"floss_step":0,"neurons":3,"steps":4,"shown":[0],"spikes":[[1]]})");
+    write("confusion.json", R"({"step":1,"data":"test","counts":[[5]]})");
     records.read();
     EXPECT_EQ(records.damage(), "");
     EXPECT_EQ(records.count(), 2u);
     EXPECT_EQ(Json::parse(records.json(nullptr))["raster"]["neurons"], 3);
+    EXPECT_EQ(Json::parse(records.json(nullptr))["confusion"]["counts"][0][0], 5);
 }
 
 TEST_F(RunRecordsTest, name_of_the_directory) {
