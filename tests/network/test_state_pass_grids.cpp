@@ -18,7 +18,11 @@ void expect_near(const TaskRun& run, const TaskRun& expected, double tolerance) 
     EXPECT_TRUE(all_near(run.membrane, expected.membrane, tolerance));
     EXPECT_TRUE(all_near(run.readout, expected.readout, tolerance));
     EXPECT_NEAR(run.outcome.loss, expected.outcome.loss, tolerance);
-    EXPECT_DOUBLE_EQ(run.outcome.accuracy, expected.outcome.accuracy);
+    if (std::isnan(expected.outcome.accuracy)) {  // of squared errors
+        EXPECT_TRUE(std::isnan(run.outcome.accuracy));
+    } else {
+        EXPECT_DOUBLE_EQ(run.outcome.accuracy, expected.outcome.accuracy);
+    }
     EXPECT_DOUBLE_EQ(run.rate, expected.rate);
     expect_gradients_near(run.gradient, expected.gradient, tolerance);
     EXPECT_TRUE(near_in_norm(run.state_gradient_norm, expected.state_gradient_norm, tolerance));
@@ -59,7 +63,7 @@ TEST(StatePassGrids, EveryKindOfNetwork) {
             example.reset = rule.reset;
             example.reset_delay = rule.delay;
             example.readout = readout;
-            example.loss = reference::all_losses[seed / 1000];
+            example.loss = reference::all_losses[seed / 1000 % reference::all_losses.size()];
             example.own_lengths = seed % 2000 != 0;
             example.has_current = seed % 3000 != 0;
             example.initial_state = true;

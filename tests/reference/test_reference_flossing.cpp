@@ -20,7 +20,7 @@ bool well_conditioned(const SmoothCase& c, const SpectrumOptions& options) {
         for (const auto& factors : s.r)
             for (const auto& r : factors)
                 for (std::size_t j = 0; j < r.size(); j += static_cast<std::size_t>(s.exponents) + 1)
-                    if (r[j] < 0.01) return false;
+                    if (r[j] < 0.1) return false;
         return true;
     } catch (const std::runtime_error&) {
         return false;
