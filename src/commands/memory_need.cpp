@@ -81,7 +81,7 @@ std::vector<TrafficNeed> traced_units(CountingBackend& counting, GridShape shape
 
 }  // namespace
 
-MemoryNeed memory_need(Backend& backend, GridShape shape, int rank, const Workload& workload) {
+MemoryNeed memory_need(Backend& backend, GridShape shape, int rank, const Workload& workload, std::size_t free) {
     TrafficNeed none;
     const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, none));
     const TrainerOptions options = trainer_options(workload.config, workload.task);
@@ -117,6 +117,8 @@ MemoryNeed memory_need(Backend& backend, GridShape shape, int rank, const Worklo
         {"diagnostics", whole.bytes() - with_flossing, "fewer diagnostics.exponents, or a smaller diagnostics.batch"}};
     need.passes = flossing.passes();
     need.arrays = whole.bytes();
+    need.free = free;
+    if (free > 0 && need.arrays > free) return need;
     // With one neuron shard, every QR is also taken carefully, which needs more.
     using Results = CountingBackend::Results;
     CountingBackend scratch(backend, shape.neuron_shards == 1 ? Results::ones : Results::zeros);
@@ -152,8 +154,7 @@ std::string memory_line(const MemoryNeed& need) {
 
 std::string plan_text(Backend& backend, GridShape shape, const Workload& workload, std::size_t free) {
     const int P = shape.neuron_shards, Q = shape.batch_shards, last = P * Q - 1;
-    MemoryNeed need = memory_need(backend, shape, last, workload);
-    need.free = free;
+    const MemoryNeed need = memory_need(backend, shape, last, workload, free);
     std::string text = fmt::format("  memory, in bytes\n");
     const auto line = [&](const std::string& name, std::size_t bytes) {
         text += fmt::format("    {:26} {:>15} {:>12}\n", name, bytes, size_text(bytes));

@@ -36,8 +36,9 @@ struct Workload {
 };
 
 // Counts by making the objects of a rank's run on `backend` without their memory, and by taking its steps without
-// computing. The grid need not exist. The caller sets `free`.
-MemoryNeed memory_need(Backend& backend, GridShape grid, int rank, const Workload& workload);
+// computing. The grid need not exist. free: this rank's share of the free memory, 0 if it is not known. If the arrays
+// alone are more, no step is taken and the scratch is 0.
+MemoryNeed memory_need(Backend& backend, GridShape grid, int rank, const Workload& workload, std::size_t free);
 
 // The data that a unit of work passes to the collectives among the neuron shards and among the batch shards. A few
 // numbers over all ranks (losses, norms) are not included.

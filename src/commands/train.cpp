@@ -290,9 +290,8 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     grid.agree([&] {
         if (grid.rank() == 0) names = class_names(config.task);
     });
-    MemoryNeed need =
-        memory_need(*session.backend, grid.shape(), grid.rank(), {config, *task, shape, D > shape.neurons});
-    need.free = session.memory_share();
+    const MemoryNeed need = memory_need(*session.backend, grid.shape(), grid.rank(),
+                                        {config, *task, shape, D > shape.neurons}, session.memory_share());
     require_memory(session, need);
     if (!start) start = fresh_state(grid, config, *task, origin);
     origin.run = name_of_run(grid, config.run.directory, command.resume, origin.run);

@@ -159,7 +159,7 @@ void compare(GridShape shape, const Config& config, int threads, Sums sums) {
     check(joint ? 1 : 0, measured([&] { trainer.advance(); }));
     check(planned.size() - 1, measured([&] { trainer.diagnose(); }));
 
-    const MemoryNeed need = memory_need(like, shape, grid.rank(), workload);
+    const MemoryNeed need = memory_need(like, shape, grid.rank(), workload, 0);
     EXPECT_EQ(need.scratch, backend.scratch_bytes());
     EXPECT_EQ(need.arrays + padded(need.scratch), backend.most);
     EXPECT_EQ(need.passes, trainer.passes());
@@ -191,8 +191,8 @@ MemoryNeed need_with(const std::vector<const char*>& settings, Sums sums = Sums:
     for (const char* setting : settings) set_key(setting, config);
     const std::unique_ptr<Task> task = make_task(task_settings(config));
     CpuBackend backend(1, sums);
-    return memory_need(backend, grid.shape(), grid.rank(),
-                       {config, *task, initial_settings(config, *task).shape, true});
+    return memory_need(backend, grid.shape(), grid.rank(), {config, *task, initial_settings(config, *task).shape, true},
+                       0);
 }
 
 TEST(Plan, TrainingAndDiagnostics) { compare_on_all_grids(small_config("")); }
@@ -281,7 +281,7 @@ TEST(Plan, NeedsNoMemoryForItself) {
     const std::unique_ptr<Task> task = make_task(task_settings(config));
     CpuBackend backend(1, Sums::float32);
     const NetworkShape shape = initial_settings(config, *task).shape;
-    EXPECT_GT(memory_need(backend, {1, 1}, 0, {config, *task, shape, true}).parts.front().bytes,
+    EXPECT_GT(memory_need(backend, {1, 1}, 0, {config, *task, shape, true}, 0).parts.front().bytes,
               std::size_t{160'000'000'000});
 }
 
