@@ -171,8 +171,8 @@ class ResumeTest(program.ProgramTest):
 
     def test_one_request_in_many_signals(self):
         """Slurm, srun and mpirun each pass on the signal of scancel. A later signal, or Ctrl-C, ends the run."""
-        # A step takes minutes, so none of these runs reaches its end.
-        long = ["--set", "task.duration=2000000"]
+        # A step takes about 10 s, longer than the signals, so none of these runs reaches the end of its first.
+        long = ["--set", "task.duration=4000000"]
         for name, first, wait, last, code in (
                 ("later", (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM), 5.0, signal.SIGTERM, 128 + signal.SIGTERM),
                 ("keyboard", (signal.SIGTERM,), 0.0, signal.SIGINT, 128 + signal.SIGINT)):
@@ -181,7 +181,8 @@ class ResumeTest(program.ProgramTest):
                 began = time.monotonic()
                 process = program.start([*self.arguments(directory, "1x1"), *long])
                 self.addCleanup(program.end, process)
-                while not (directory / "log.txt").exists() and process.poll() is None:
+                log = directory / "log.txt"  # it names the passes when the first step begins
+                while not (log.exists() and "passes: " in log.read_text()) and process.poll() is None:
                     time.sleep(0.01)
                 for sign in first:
                     process.send_signal(sign)
