@@ -6,6 +6,7 @@
 #include "backend/state_passes.hpp"
 
 #include <cmath>
+#include <type_traits>
 
 namespace spikefloss {
 
@@ -31,16 +32,32 @@ inline void add_spikes(const SparseRows& spikes, Columns columns, const float* p
     });
 }
 
+// Calls work(reset, reset_delay) with those of the model as constants, so that its loop is vectorised for each rule.
+template <class Work>
+void with_reset(const NeuronModel& model, Work&& work) {
+    const auto with_delay = [&](auto reset) {
+        if (model.reset_delay == 0)
+            work(reset, std::integral_constant<int, 0>{});
+        else
+            work(reset, std::integral_constant<int, 1>{});
+    };
+    if (model.reset == Reset::zero) return with_delay(std::integral_constant<Reset, Reset::zero>{});
+    if (model.reset == Reset::subtract) return with_delay(std::integral_constant<Reset, Reset::subtract>{});
+    with_delay(std::integral_constant<Reset, Reset::none>{});
+}
+
 inline void take_step(const NeuronModel& model, const NeuronVectors& neurons, Index N, const float* input,
                       const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) {
-    const NeuronModel m = model;
+    with_reset(model, [&](auto reset, auto delay) {
+        const NeuronModel m{model.threshold, reset, delay, model.surrogate, model.sharpness};
 #pragma omp simd
-    for (Index j = 0; j < N; ++j) {
-        const float total = (input[j] + recurrent[j]) + neurons.bias[j];
-        const float current = next_current(neurons.alpha[j], i[j], total);
-        i_next[j] = current;
-        u_next[j] = next_membrane(m, neurons.beta[j], u[j], current);
-    }
+        for (Index j = 0; j < N; ++j) {
+            const float total = (input[j] + recurrent[j]) + neurons.bias[j];
+            const float current = next_current(neurons.alpha[j], i[j], total);
+            i_next[j] = current;
+            u_next[j] = next_membrane(m, neurons.beta[j], u[j], current);
+        }
+    });
 }
 
 // Adjoints of sequence s at step t of the call: adds the gradients from the readout and the tangents, then computes the
