@@ -47,7 +47,7 @@ struct Arrays {
     // [b, k, k], [b, k]
     Buffer<double> gram{backend, b*k*k}, r{backend, unit_r()}, c{backend, b*k*k}, log_r{backend, b*k},
         weight{backend, b*k};
-    Buffer<std::int32_t> info{backend, 2 * b}, label{backend, b};
+    Buffer<std::int32_t> info{backend, 2 * b}, label{backend, b}, named{backend, b};
     // [T, b, O]
     Buffer<float> z = random(T * b * O), y = random(T * b * O), dy = random(T * b * O),
                   target = filled(T * b * O, 1.0f), mask = filled(T * b, 1.0f), kappa = filled(O, 0.9f),
@@ -265,7 +265,7 @@ std::vector<Operation> operations() {
         {"softmax_cross_entropy",
          [](Arrays& a) {
              a.backend.softmax_cross_entropy(LossKind::cross_entropy_mean, a.T, a.b, a.O, a.y.data(), a.label.data(),
-                                             a.mask.data(), 1.0f, a.dy.data(), a.result.data());
+                                             a.mask.data(), 1.0f, a.dy.data(), a.named.data(), a.result.data());
          },
          tbo(2),
          {}},

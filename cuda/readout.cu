@@ -121,7 +121,7 @@ __device__ bool is_larger(double y, double best) { return !(y <= best) && best =
 // divided by `steps`, or the y of one chosen step. partial [b, 2]: the loss, and 1 if the largest logit is the label's.
 __global__ void softmax_cross_entropy_kernel(LossKind kind, Index T, Index b, Index O, const float* y,
                                              const std::int32_t* label, const float* mask, float weight, float* dy,
-                                             double* logit, Index* chosen, double* partial) {
+                                             std::int32_t* named, double* logit, Index* chosen, double* partial) {
     const bool sums = kind == LossKind::cross_entropy_mean || kind == LossKind::cross_entropy_sum;
     double* log_sum = dynamic_shared<double>();
     for (Index s = blockIdx.x; s < b; s += gridDim.x) {
@@ -153,6 +153,7 @@ __global__ void softmax_cross_entropy_kernel(LossKind kind, Index T, Index b, In
             for (Index o = 0; o < O; ++o) sum += exp(mine[o] - mine[largest]);
             *log_sum = mine[largest] + log(sum);
             partial[2 * s] = *log_sum - mine[label[s]];
+            named[s] = static_cast<std::int32_t>(largest);
             partial[2 * s + 1] = largest == label[s] ? 1.0 : 0.0;
         }
         __syncthreads();
@@ -197,14 +198,14 @@ void CudaBackend::element_loss(LossKind kind, Index T, Index b, Index O, const f
 
 void CudaBackend::softmax_cross_entropy(LossKind kind, Index T, Index b, Index O, const float* y,
                                         const std::int32_t* label, const float* mask, float weight, float* dy,
-                                        double* result) {
+                                        std::int32_t* named, double* result) {
     static_assert(sizeof(Index) == sizeof(double));
     double* const memory = scratch<double>(2 * b * O + 2 * b);
     if (counting()) return;
     double* partial = memory + b * O;
     auto* chosen = reinterpret_cast<Index*>(partial + 2 * b);
     launch({grid_for(b, 1), 128, stream_, sizeof(double)}, softmax_cross_entropy_kernel, kind, T, b, O, y, label, mask,
-           weight, dy, memory, chosen, partial);
+           weight, dy, named, memory, chosen, partial);
     launch({dim3(1), dim3(2), stream_}, add_losses_kernel, b, partial, result);
 }
 

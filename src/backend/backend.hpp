@@ -128,8 +128,8 @@ public:
     // at least 1.
     virtual Index chunk_rows(Index n) const = 0;
 
-    // ---- scratch of operations: one array, which grows to the largest that an operation asks for
-    // ---------------------- The most bytes that the operations in `work` ask for. They compute nothing.
+    // ---- scratch of operations: one array, which grows to the largest that an operation asks for --------------------
+    // The most bytes that the operations in `work` ask for. They compute nothing.
     std::size_t scratch_of(const std::function<void()>& work) {
         std::size_t most = 0;
         counted_ = &most;

@@ -81,7 +81,7 @@ void CpuBackend::element_loss(LossKind kind, Index T, Index b, Index O, const fl
 
 void CpuBackend::softmax_cross_entropy(LossKind kind, Index T, Index b, Index O, const float* y,
                                        const std::int32_t* label, const float* mask, float weight, float* dy,
-                                       double* result) {
+                                       std::int32_t* named, double* result) {
     // A logit is a sum of y over the steps with mask 1, divided by `steps`, or the y of one chosen row.
     static_assert(sizeof(Index) == sizeof(double));
     double* const logit = scratch<double>(2 * O);
@@ -113,7 +113,8 @@ void CpuBackend::softmax_cross_entropy(LossKind kind, Index T, Index b, Index O,
         for (Index o = 0; o < O; ++o) sum += std::exp(logit[o] - *largest);
         const double log_sum = *largest + std::log(sum);
         result[0] += log_sum - logit[label[s]];
-        result[1] += largest - logit == label[s];
+        named[s] = static_cast<std::int32_t>(largest - logit);
+        result[1] += named[s] == label[s];
         for (Index o = 0; o < O; ++o) {
             const double share = std::exp(logit[o] - log_sum) - (o == label[s] ? 1.0 : 0.0);
             for (Index row = s; row < T * b; row += b) {

@@ -20,6 +20,7 @@ LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, 
       target_(backend, takes_labels(kind) ? 0 : T * b * O),
       dy_(backend, T * b * O),
       label_(backend, takes_labels(kind) ? b : 0),
+      named_(backend, takes_labels(kind) ? b : 0),
       result_(backend, 2) {}
 
 void LossPass::load(const Batch& batch, Index counted) {
@@ -97,7 +98,7 @@ Outcome LossPass::evaluate(const float* y) {
                               result_.data());
     else
         backend_.softmax_cross_entropy(kind_, T_, counted_, O_, counted_of(y), label_.data(), mask_.data(), weight,
-                                       dy_.data(), result_.data());
+                                       dy_.data(), named_.data(), result_.data());
     std::vector<double> sums = result_.to_host();
     if (!contributes) sums.assign(2, 0.0);
     grid_.control().all_reduce_sum(sums.data(), Scalar::float64, 2);
@@ -105,33 +106,10 @@ Outcome LossPass::evaluate(const float* y) {
     return {sums[0] / all, accuracy, std::llround(sums[1]), all};
 }
 
-void LossPass::count(const float* y, Confusion& confusion) {
-    if (grid_.neuron_shard() != 0) return;  // all neuron shards have the same y
-    std::vector<float> all(static_cast<std::size_t>(T_ * b_ * O_)), one(static_cast<std::size_t>(T_ * O_));
-    backend_.copy_out(all.data(), y, all.size() * sizeof(float));
-    const std::vector<float> mask = mask_.to_host();  // [T, counted]
-    const std::vector<std::int32_t> label = label_.to_host();
-    std::vector<float> steps(static_cast<std::size_t>(T_));
-    Buffer<float> y_one(backend_, T_ * O_), mask_one(backend_, T_), dy_one(backend_, T_ * O_);
-    Buffer<std::int32_t> label_one(backend_, 1);
-    for (Index s = 0; s < counted_; ++s) {
-        for (Index t = 0; t < T_; ++t) {
-            std::copy_n(&all[static_cast<std::size_t>((t * b_ + s) * O_)], O_, &one[static_cast<std::size_t>(t * O_)]);
-            steps[static_cast<std::size_t>(t)] = mask[static_cast<std::size_t>(t * counted_ + s)];
-        }
-        y_one.copy_in(one.data());
-        mask_one.copy_in(steps.data());
-        const std::int32_t own = label[static_cast<std::size_t>(s)];
-        for (Index tried = 0; tried < O_; ++tried) {
-            const auto named = static_cast<std::int32_t>(tried == 0 ? own : tried <= own ? tried - 1 : tried);
-            label_one.copy_in(&named);
-            backend_.softmax_cross_entropy(kind_, T_, 1, O_, y_one.data(), label_one.data(), mask_one.data(), 1.0f,
-                                           dy_one.data(), result_.data());
-            if (result_.to_host()[1] == 0.0) continue;
-            ++confusion[static_cast<std::size_t>(own * O_ + named)];
-            break;
-        }
-    }
+void LossPass::count(Confusion& confusion) const {
+    if (grid_.neuron_shard() != 0) return;  // all neuron shards name the same classes
+    const std::vector<std::int32_t> label = label_.to_host(), named = named_.to_host();
+    for (std::size_t s = 0; s < static_cast<std::size_t>(counted_); ++s) ++confusion[label[s] * O_ + named[s]];
 }
 
 }  // namespace spikefloss

@@ -29,10 +29,8 @@ public:
     // Loss of y [T, b, O] over the sequences that count, on all ranks together. If all of this rank's sequences count,
     // dy() is dL/dy. Collective.
     Outcome evaluate(const float* y);
-    // Adds the sequences of this rank that count to confusion. y is that of the last evaluate(). For a loss that takes
-    // labels. The class that y names is the label that the loss calls right, so each sequence is evaluated alone, for
-    // its own label first.
-    void count(const float* y, Confusion& confusion);
+    // Adds the sequences of this rank that counted in the last evaluate() to confusion. For a loss that takes labels.
+    void count(Confusion& confusion) const;
 
     const float* x() const { return x_.data(); }
     const float* dy() const { return dy_.data(); }
@@ -52,7 +50,7 @@ private:
     Index unfit_ = 0;          // of these: sequences without a step that counts, or targets outside 0 to 1
     Buffer<float> counted_y_;  // [T, counted, O], if not all count
     Buffer<float> x_, mask_, target_, dy_;
-    Buffer<std::int32_t> label_;
+    Buffer<std::int32_t> label_, named_;
     Buffer<double> result_;
 };
 

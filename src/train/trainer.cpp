@@ -224,7 +224,7 @@ Outcome Trainer::evaluate(Purpose purpose, Confusion* confusion) {
                    std::clamp<Index>(counted - mine_.begin, 0, mine_.size()));
         pass_.forward(network_, loss_.x());
         parts.push_back(loss_.evaluate(pass_.tape().readout.data()));
-        if (confusion && labels) loss_.count(pass_.tape().readout.data(), *confusion);
+        if (confusion && labels) loss_.count(*confusion);
         sum.right += parts.back().right;
         sum.terms += parts.back().terms;
     }

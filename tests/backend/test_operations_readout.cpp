@@ -109,8 +109,8 @@ TEST_P(ReadoutOperations, EveryLoss) {
                 std::vector<std::int32_t> label(s.b);
                 for (Index i = 0; i < s.b; ++i) label[i] = static_cast<std::int32_t>(i % s.O);
                 Doubles dy(count), result(2);
+                reference::Sequences seq;
                 if (count > 0) {
-                    reference::Sequences seq;
                     seq.steps = s.T;
                     seq.batch = s.b;
                     seq.mask = widened(mask);
@@ -125,15 +125,21 @@ TEST_P(ReadoutOperations, EveryLoss) {
                 const Buffer<float> y_(backend, y), target_(backend, target), mask_(backend, mask);
                 const Buffer<std::int32_t> label_(backend, label);
                 Buffer<float> dy_(backend, Floats(count, nan_value));
+                Buffer<std::int32_t> named_(backend, s.b);
                 Buffer<double> result_(backend, Doubles(2, -1.0));
                 if (labels)
                     backend.softmax_cross_entropy(own, s.T, s.b, s.O, y_.data(), label_.data(), mask_.data(), weight,
-                                                  dy_.data(), result_.data());
+                                                  dy_.data(), named_.data(), result_.data());
                 else
                     backend.element_loss(own, s.T, s.b, s.O, y_.data(), target_.data(), mask_.data(), weight,
                                          dy_.data(), result_.data());
                 EXPECT_TRUE(close_to(result_.to_host(), result, 1e-11));
                 EXPECT_TRUE(close_to(dy_.to_host(), dy, 1e-7));
+                if (!labels || count == 0) continue;
+                // The reference calls every named class right.
+                const std::vector<std::int32_t> named = named_.to_host();
+                seq.label.assign(named.begin(), named.end());
+                EXPECT_EQ(reference::task_loss(seq, widened(y)).accuracy, 1.0);
             }
     }
 }
@@ -147,12 +153,13 @@ TEST_P(ReadoutOperations, LossOfNonFiniteLogitsIsNotFinite) {
         y[bad] = nan_value;
         const Buffer<float> y_(backend, y);
         Buffer<float> dy(backend, 2);
+        Buffer<std::int32_t> named(backend, 1);
         Buffer<double> result(backend, 2);
         for (const reference::LossKind kind : reference::all_losses) {
             const auto own = find_choice<LossKind>(reference::name_of(kind)).value();
             if (reference::takes_labels(kind))
                 backend.softmax_cross_entropy(own, 1, 1, 2, y_.data(), label.data(), mask.data(), 1.0f, dy.data(),
-                                              result.data());
+                                              named.data(), result.data());
             else
                 backend.element_loss(own, 1, 1, 2, y_.data(), target.data(), mask.data(), 1.0f, dy.data(),
                                      result.data());
