@@ -1,5 +1,5 @@
 // Neuron and spike operations of the CPU backend: loops over the scalar equations of src/neuron.
-#include "backend/cpu_backend.hpp"
+#include "backend/cpu_state_pass.hpp"
 
 #include <bit>
 
@@ -14,17 +14,10 @@ constexpr Index parallel_elements = 1 << 15;
 void CpuBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                              const float* input, const float* recurrent, const float* i, const float* u, float* i_next,
                              float* u_next) {
-    const NeuronModel m = model;
 #pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
     for (Index s = 0; s < b; ++s) {
         const Index row = s * n;
-#pragma omp simd
-        for (Index j = 0; j < n; ++j) {
-            const float total = (input[row + j] + recurrent[row + j]) + neurons.bias[j];
-            const float current = next_current(neurons.alpha[j], i[row + j], total);
-            i_next[row + j] = current;
-            u_next[row + j] = next_membrane(m, neurons.beta[j], u[row + j], current);
-        }
+        take_step(model, neurons, n, input + row, recurrent + row, i + row, u + row, i_next + row, u_next + row);
     }
 }
 
