@@ -46,17 +46,39 @@ Communicators counting_communicators(GridShape shape, int rank, TrafficNeed& sen
             std::make_unique<CountingCommunicator>(rank / P, Q, sent.batch)};
 }
 
+// Batches as those of another task, without the data. What is computed from them is not computed in a trace.
+class BlankTask final : public Task {
+public:
+    explicit BlankTask(const Task& like) : like_(like) {}
+    Index steps() const override { return like_.steps(); }
+    Index inputs() const override { return like_.inputs(); }
+    Index outputs() const override { return like_.outputs(); }
+    LossKind loss() const override { return like_.loss(); }
+    Index dataset_size(Purpose purpose) const override { return like_.dataset_size(purpose); }
+    Batch sample(Purpose, std::int64_t, Index, BlockRange sequences) const override {
+        Batch batch{steps(), sequences.size(), inputs(), outputs(), loss(), {}, {}, {}, {}};
+        const auto rows = static_cast<std::size_t>(batch.steps * batch.sequences);
+        batch.mask.assign(rows, 1.0f);
+        if (!takes_labels(batch.loss)) batch.target.resize(rows * static_cast<std::size_t>(batch.outputs));
+        return batch;
+    }
+
+private:
+    const Task& like_;
+};
+
 // Takes a training step, a flossing step and a record of diagnostics, those that the run has.
 std::vector<TrafficNeed> traced_units(CountingBackend& counting, GridShape shape, int rank, const Workload& workload) {
     TrafficNeed sent;
     const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, sent));
-    TrainerOptions options = trainer_options(workload.config, workload.task);
+    const BlankTask task(workload.task);
+    TrainerOptions options = trainer_options(workload.config, task);
     // At most: a QR after every step, where the interval is chosen during the pass.
     for (Index* interval : {&options.flossing.tangent.qr_interval, &options.diagnostics.qr_interval})
         *interval = std::max<Index>(1, *interval);
     // Counts from zero, so the traffic of making the objects is left out.
     const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {
-        Trainer trainer(counting, grid, workload.task, chosen, blank_state(grid, workload));
+        Trainer trainer(counting, grid, task, chosen, blank_state(grid, workload));
         sent.neurons = sent.batch = {};
         work(trainer);
         return TrafficNeed{name, sent.neurons, sent.batch};
