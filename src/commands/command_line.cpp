@@ -128,6 +128,12 @@ void add_pad(CLI::App& command, FileCommand& file) {
         ->check(whole_number(0));
 }
 
+void add_loss(CLI::App& command, FileCommand& file) {
+    add_keyed(command, "--loss", file.loss, "train.loss",
+              "of labels or targets, as train.loss (default auto: cross_entropy_mean of label, binary_cross_entropy of "
+              "target)");
+}
+
 void add_file_options(CLI::App& command, FileCommand& file) {
     add_parallel_options(command, file.parallel);
     add_input_options(command, file);
@@ -241,6 +247,7 @@ int run_command_line(int argc, char** argv) {
         ->allow_extra_args(false);
     add_input_options(eval_app, file_command);
     add_pad(eval_app, file_command);
+    add_loss(eval_app, file_command);
     CLI::Option &of_network = *eval_app.get_option("--network"), &of_input = *eval_app.get_option("--input");
     of_network.needs(&of_input);
     of_input.needs(&of_network);
@@ -250,7 +257,7 @@ int run_command_line(int argc, char** argv) {
     for (const char* option : {"checkpoint", "--batches", "--best", "--validation", "--confusion", "--set"})
         eval_app.get_option(option)->excludes(&of_network);
     for (const char* option : {"--transposed", "--dt", "--reset", "--integration", "--order", "--surrogate",
-                               "--sharpness", "--count-steps", "--pad", "--output"})
+                               "--sharpness", "--count-steps", "--pad", "--loss", "--output"})
         eval_app.get_option(option)->needs(&of_network);
 
     InfoCommand info_command;
@@ -314,8 +321,7 @@ int run_command_line(int argc, char** argv) {
     gradients_app.add_option("--penalty", file_command.penalty, "task or floss")
         ->check(CLI::IsMember({"task", "floss"}))
         ->required();
-    add_keyed(gradients_app, "--loss", file_command.loss, "train.loss",
-              "task: as train.loss (default auto: cross_entropy_mean of label, binary_cross_entropy of target)");
+    add_loss(gradients_app, file_command);
     gradients_app.add_option_function<std::string>(
         "--target", [&](const std::string& text) { file_command.target = targets_of(text); },
         "floss: target exponents per step, one or one for each, with commas between");

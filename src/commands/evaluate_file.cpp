@@ -53,7 +53,7 @@ void write_evaluation(const FileCommand& command, const ProcessGrid& grid, const
     if (!nir.empty()) file.attribute("/", "nir", nir);
     if (outcome) {
         file.attribute("/", "loss", outcome->loss);
-        file.attribute("/", "accuracy", outcome->accuracy);
+        if (has_accuracy(in.sequences.batch.loss)) file.attribute("/", "accuracy", outcome->accuracy);
     }
     file.dataset<unsigned char>("/spikes", {T, B, layout.shape().neurons},
                                 {{{0, in.mine.begin, neurons.begin}, {T, b, neurons.size()}, spikes.data()}});
@@ -98,8 +98,10 @@ int evaluate_file(const ProcessGrid& everyone, const FileCommand& command) {
     fmt::print("{} on {} sequence{} of {} steps{}", command.network, B, B == 1 ? "" : "s", T,
                in.appended > 0 ? fmt::format(" ({} and {} empty)", T - in.appended, in.appended) : "");
     if (outcome)
-        fmt::print(": loss {:.9g}, accuracy {:.3f} % ({} right)", outcome->loss, 100.0 * outcome->accuracy,
-                   outcome->right);
+        fmt::print(": loss {:.9g}{}", outcome->loss,
+                   has_accuracy(batch.loss)
+                       ? fmt::format(", accuracy {:.3f} % ({} right)", 100.0 * outcome->accuracy, outcome->right)
+                       : "");
     fmt::print("\n\n   population            neurons        spikes   per neuron and step\n");
     for (std::size_t p = 0; p < counts.size(); ++p) {
         const Index steps = in.origin.populations.empty() ? T : T - in.origin.delay;

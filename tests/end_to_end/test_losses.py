@@ -1,5 +1,6 @@
 """Every loss and the penalty on firing, as a user chooses them."""
 import math
+import re
 
 import h5py
 import numpy as np
@@ -50,6 +51,9 @@ class LossTest(program.ProgramTest):
             self.succeed("gradients", "--network", files[name], "--input", files[name], "--penalty", "task", "--loss",
                          kind, "--output", output)
             self.assertAlmostEqual(float(program.read_file(output)["loss"]), wanted, delta=1e-6, msg=f"{name} {kind}")
+            shown = self.succeed("eval", "--network", files[name], "--input", files[name], "--loss", kind).out
+            self.assertAlmostEqual(float(re.search(r"loss ([\d.]+)", shown)[1]), wanted, delta=1e-6, msg=shown)
+            self.assertEqual("accuracy" in shown, kind != "mean_squared_error", shown)
         for name, kind, words in (("label", "mean_squared_error", ["needs targets", "have labels"]),
                                   ("bits", "cross_entropy_max", ["needs labels", "have targets"]),
                                   ("numbers", "auto", ["must be between 0 and 1", "--loss mean_squared_error"])):
