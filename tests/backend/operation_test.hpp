@@ -29,17 +29,8 @@ using Doubles = std::vector<double>;
 inline constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
 inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
                                               Surrogate::gaussian, Surrogate::triangle};
-// What a spike does to the membrane, and after how many steps.
-struct ResetRule {
-    Reset reset;
-    int delay;
-};
-inline constexpr std::array all_reset_rules = {ResetRule{Reset::zero, 1},     ResetRule{Reset::subtract, 1},
-                                               ResetRule{Reset::none, 1},     ResetRule{Reset::zero, 0},
-                                               ResetRule{Reset::subtract, 0}, ResetRule{Reset::none, 0}};
-inline std::ostream& operator<<(std::ostream& out, const ResetRule& rule) {
-    return out << "reset " << static_cast<int>(rule.reset) << " after " << rule.delay;
-}
+using ResetRule = reference::ResetRuleOf<Reset>;
+inline constexpr auto& all_reset_rules = reference::reset_rules_of<Reset>;
 
 // Normal numbers times scale.
 inline Floats random_floats(Index count, std::uint64_t seed, double scale = 1.0) {

@@ -27,17 +27,20 @@ enum class LossKind {
 };
 
 inline constexpr std::array all_resets = {Reset::zero, Reset::subtract, Reset::none};
-// What a spike does to the membrane, and after how many steps.
-struct ResetRule {
-    Reset reset;
+// What a spike does to the membrane, and after how many steps. The tests of backends have the Reset of the program.
+template <class Kind>
+struct ResetRuleOf {
+    Kind reset;
     int delay;
+    friend std::ostream& operator<<(std::ostream& out, const ResetRuleOf& rule) {
+        return out << "reset " << static_cast<int>(rule.reset) << " after " << rule.delay;
+    }
 };
-inline constexpr std::array all_reset_rules = {ResetRule{Reset::zero, 1},     ResetRule{Reset::subtract, 1},
-                                               ResetRule{Reset::none, 1},     ResetRule{Reset::zero, 0},
-                                               ResetRule{Reset::subtract, 0}, ResetRule{Reset::none, 0}};
-inline std::ostream& operator<<(std::ostream& out, const ResetRule& rule) {
-    return out << "reset " << static_cast<int>(rule.reset) << " after " << rule.delay;
-}
+template <class Kind>
+inline constexpr std::array<ResetRuleOf<Kind>, 6> reset_rules_of = {
+    {{Kind::zero, 1}, {Kind::subtract, 1}, {Kind::none, 1}, {Kind::zero, 0}, {Kind::subtract, 0}, {Kind::none, 0}}};
+using ResetRule = ResetRuleOf<Reset>;
+inline constexpr auto& all_reset_rules = reset_rules_of<Reset>;
 inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
                                               Surrogate::gaussian, Surrogate::triangle};
 inline constexpr std::array all_readouts = {Readout::membrane, Readout::spikes};
