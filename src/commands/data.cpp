@@ -20,18 +20,15 @@ DataSummary::Range range_of(std::vector<double> values) {
     return {values.front(), values[values.size() / 2], values.back()};
 }
 
-// The names of classes or groups; numbers if the file does not name all of them.
-std::vector<std::string> names_of(const SequenceFile& file, const std::string& dataset, Index count) {
-    std::vector<std::string> names = file.names(dataset);
-    if (static_cast<Index>(names.size()) >= count) return names;
-    names.clear();
-    for (Index k = 0; k < count; ++k) names.push_back(fmt::format("{}", k));
-    return names;
+// The name of a class or a group, or its number if it has none.
+std::string name_in(const std::vector<std::string>& names, std::int64_t number) {
+    const bool named = number >= 0 && number < static_cast<std::int64_t>(names.size());
+    return named ? names[static_cast<std::size_t>(number)] : fmt::format("{}", number);
 }
 
 void count_classes(const SequenceFile& file, DataSummary& summary) {
-    const std::vector<std::string> names = names_of(file, "extra/keys", summary.outputs);
-    for (Index c = 0; c < summary.outputs; ++c) summary.classes.push_back({names[static_cast<std::size_t>(c)]});
+    const std::vector<std::string> names = file.names("extra/keys");
+    for (Index c = 0; c < summary.outputs; ++c) summary.classes.push_back({name_in(names, c)});
     for (Index i = 0; i < file.count(); ++i) {
         DataSummary::Class& mine = summary.classes[static_cast<std::size_t>(file.label(i))];
         if (mine.count++ == 0) mine.first = i;
@@ -50,11 +47,11 @@ void count_groups(const SequenceFile& file, DataSummary& summary) {
     if (!file.contains(group_name)) return;
     std::map<std::int64_t, Index> counts;
     for (const std::int64_t group : file.groups(group_name)) ++counts[group];
-    const std::vector<std::string> names = names_of(file, group_name + "_names", counts.rbegin()->first + 1);
-    for (const auto& [group, count] : counts)
-        summary.groups.emplace_back(
-            group >= 0 ? fmt::format("{} {}", group, names[static_cast<std::size_t>(group)]) : fmt::format("{}", group),
-            count);
+    const std::vector<std::string> names = file.names(group_name + "_names");
+    for (const auto& [group, count] : counts) {
+        const std::string number = fmt::format("{}", group), name = name_in(names, group);
+        summary.groups.emplace_back(name == number ? number : number + " " + name, count);
+    }
 }
 
 // Four digits, but all digits before the point.

@@ -31,7 +31,7 @@ class DataTest(program.ProgramTest):
         return path
 
     def test_events(self):
-        file = self.events(extra__speaker=[5, 5, -2], extra__keys=np.array([b"no", b"oh", b"\xc3\xbcb"]))
+        file = self.events(extra__speaker=[10**15, 10**15, -2], extra__keys=np.array([b"no", b"oh", b"\xc3\xbcb"]))
         text = self.succeed("data", file).out
         self.assertIn("events.h5: 3 sequences of events, 4 channels, 3 classes\n", text)
         self.assertIn("length      3 to 31 ms, median 30\n", text)
@@ -39,7 +39,7 @@ class DataTest(program.ProgramTest):
         # 64 ms in all: 2, 1, 0 and 3 events of the channels
         self.assertIn("channels    0 to 46.88 events per second, median 31.25; silent: 1\n", text)
         self.assertIn("\nclasses\n            0 no: 1           1 oh: 0           2 üb: 2\n", text)
-        self.assertIn("groups      2 of extra/speaker\n            -2: 1             5 5: 2\n", text)
+        self.assertIn("groups      2 of extra/speaker\n            -2: 1             1000000000000000: 2\n", text)
         self.assertEqual(re.findall("warning: .*", text), ["warning: no sequence has label 1"])
         text = self.succeed("data", file, "--dt", "0.5").out
         self.assertIn("length      2.5 to 31 ms, median 30\n", text)
