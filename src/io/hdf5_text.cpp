@@ -1,4 +1,4 @@
-// Names of groups and datasets of texts: what NIR files hold beside numbers.
+// Names of groups and datasets of texts: what NIR files and the names of classes hold beside numbers.
 #include "core/error.hpp"
 #include "io/hdf5_file.hpp"
 
@@ -56,8 +56,7 @@ H5T_class_t InputFile::class_of(const std::string& name) const {
 
 std::vector<std::string> InputFile::texts(const std::string& name) const {
     const Hdf5Handle dataset = open_dataset(name), type(H5Dget_type(dataset), H5Tclose);
-    if (H5Tget_class(type) != H5T_STRING)
-        fail(fmt::format("{} holds no text", name), "docs/nir.md lists what a NIR file must hold");
+    if (H5Tget_class(type) != H5T_STRING) fail(fmt::format("{} holds no text", name), "write it as strings");
     Index count = 1;
     for (const Index size : stored_shape(name)) {
         if (size > most_texts || (count *= size) > most_texts)
@@ -82,8 +81,10 @@ std::vector<std::string> InputFile::texts(const std::string& name) const {
     std::vector<char> bytes(values.size() * length);
     if (H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes.data()) < 0)
         fail(fmt::format("{} cannot be read: {}", name, hdf5_reason()), write_anew);
-    for (std::size_t i = 0; i < values.size(); ++i)
+    for (std::size_t i = 0; i < values.size(); ++i) {
         values[i].assign(bytes.data() + i * length, strnlen(bytes.data() + i * length, length));
+        values[i].erase(values[i].find_last_not_of(' ') + 1);  // what Fortran and MATLAB fill with
+    }
     return values;
 }
 

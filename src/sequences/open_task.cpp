@@ -1,7 +1,7 @@
 #include "sequences/open_task.hpp"
 
 #include "io/file_probe.hpp"
-#include "io/hdf5_strings.hpp"
+#include "io/hdf5_file.hpp"
 
 namespace spikefloss {
 
@@ -30,7 +30,7 @@ std::vector<std::string> hdf5_files(const TaskConfig& task) {
 std::vector<std::string> class_names(const TaskConfig& task) {
     if (task.name != TaskKind::sequences) return {};
     const InputFile file(task.file);
-    return file.has("/extra/keys") ? read_strings(file, "/extra/keys") : std::vector<std::string>();
+    return file.has("/extra/keys") ? file.texts("/extra/keys") : std::vector<std::string>();
 }
 
 DataPlace data_place(const TaskConfig& task) {

@@ -3,7 +3,6 @@
 
 #include "core/digest.hpp"
 #include "core/error.hpp"
-#include "io/hdf5_strings.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -77,7 +76,7 @@ std::vector<std::int64_t> SequenceFile::groups(const std::string& text) const {
 
 std::vector<std::string> SequenceFile::names(const std::string& name) const {
     const std::unique_lock lock(hdf5_mutex());
-    return file_->has(name) ? read_strings(*file_, name) : std::vector<std::string>();
+    return file_->has(name) ? file_->texts(name) : std::vector<std::string>();
 }
 
 bool SequenceFile::contains(const std::string& name) const {
