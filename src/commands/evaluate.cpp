@@ -35,6 +35,30 @@ bool is_confusion(const std::string& path) {
     return read_confusion(std::string{std::istreambuf_iterator<char>(file), {}}).has_value();
 }
 
+// The accuracy on each group; and on the groups that training had, and on the others.
+void print_groups(const Grouping& groups, const Answers& answers) {
+    const std::vector<GroupScore> scores = group_scores(groups, answers);
+    if (scores.empty()) return;
+    fmt::print("\n   {:24}  sequences   accuracy\n", groups.name);
+    const auto row = [](const std::string& name, std::int64_t sequences, std::int64_t right, const char* remark) {
+        if (sequences == 0) return;
+        const double share = static_cast<double>(right) / static_cast<double>(sequences);
+        fmt::print("   {:24}  {:9}   {:6.2f} %{}\n", name, sequences, 100.0 * share, remark);
+    };
+    constexpr std::size_t most_lines = 50;
+    std::int64_t sequences[2] = {}, right[2] = {};
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+        const GroupScore& s = scores[i];
+        if (i < most_lines)
+            row(fmt::format("{} {}", s.group, s.name), s.sequences, s.right, s.trained ? "" : "   not in training");
+        sequences[s.trained] += s.sequences;
+        right[s.trained] += s.right;
+    }
+    if (scores.size() > most_lines) fmt::print("   ... {} more\n", scores.size() - most_lines);
+    row("all in training", sequences[1], right[1], "");
+    row("all not in training", sequences[0], right[0], "");
+}
+
 // The path of the best checkpoint that the newest one names. Collective.
 std::string best_of_run(const std::string& newest, const ProcessGrid& grid) {
     std::string path;
@@ -120,18 +144,23 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     if (command.batches > 0 && held_out > 0) sequences = std::min<Index>(held_out, command.batches * options.batch);
     const std::int64_t step = state.progress.step;
     Trainer trainer(*session.backend, grid, *task, options, std::move(state));
-    Confusion confusion;
-    const Outcome outcome = trainer.evaluate(purpose, &confusion);
+    Answers answers;
+    const Outcome outcome = trainer.evaluate(purpose, &answers);
+    Grouping groups;
     grid.agree([&] {
-        if (grid.rank() == 0 && !command.confusion.empty())
-            write_whole_file(command.confusion, confusion_text(step, command.validation ? "validation" : "test",
-                                                               class_names(config.task), confusion));
+        if (grid.rank() != 0) return;
+        groups = task->groups(purpose);
+        if (!command.confusion.empty())
+            write_whole_file(command.confusion,
+                             confusion_text(step, command.validation ? "validation" : "test", class_names(config.task),
+                                            task->outputs(), answers, groups));
     });
     const char* kind = command.validation ? "validation" : held_out > 0 ? "held-out" : "fresh";
-    if (grid.rank() == 0)
-        fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}{}\n", path, step, name_of(config.task.name),
-                   sequences, kind, outcome.loss,
-                   std::isnan(outcome.accuracy) ? "" : fmt::format(", accuracy {:.2f} %", 100.0 * outcome.accuracy));
+    if (grid.rank() != 0) return 0;
+    fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}{}\n", path, step, name_of(config.task.name), sequences,
+               kind, outcome.loss,
+               std::isnan(outcome.accuracy) ? "" : fmt::format(", accuracy {:.2f} %", 100.0 * outcome.accuracy));
+    print_groups(groups, answers);
     return 0;
 }
 

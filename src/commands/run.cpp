@@ -123,13 +123,13 @@ const FinalTest& Run::test() {
         require_whole_checkpoint(path, grid_);
         HostNetwork best;
         grid_.agree([&] { best = read_network(path, grid_.shape().neuron_shards, grid_.neuron_shard()); });
-        test_.test = trainer_.evaluate(Purpose::test, best, &test_.confusion);
+        test_.test = trainer_.evaluate(Purpose::test, best, &test_.answers);
         const double accuracy = std::isnan(test_.test.accuracy) ? test_.test.accuracy : p.best_accuracy;
         test_.validation = Outcome{p.best_loss, accuracy};
         test_.step = p.best_step;
     } else {
         test_ = {{}, validation_, p.step};
-        test_.test = trainer_.evaluate(Purpose::test, &test_.confusion);
+        test_.test = trainer_.evaluate(Purpose::test, &test_.answers);
     }
     tested_ = position();
     return test_;

@@ -19,7 +19,7 @@ struct FinalTest {
     Outcome test;
     std::optional<Outcome> validation;  // of the same network, if it was evaluated
     std::int64_t step = 0;              // training steps of this network
-    Confusion confusion = {};           // on test data
+    Answers answers = {};               // to the test data
 };
 
 class Run {

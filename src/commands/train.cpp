@@ -184,8 +184,8 @@ std::string session_text(const ProcessGrid& grid) {
 }
 
 // Trains until the end or a signal; returns the exit code.
-int train_to_the_end(const ProcessGrid& grid, const Config& config, const std::vector<std::string>& names,
-                     Trainer& trainer, Run& run, ProgressDisplay& display) {
+int train_to_the_end(const ProcessGrid& grid, const Config& config, const Task& task,
+                     const std::vector<std::string>& names, Trainer& trainer, Run& run, ProgressDisplay& display) {
     const Progress& progress = trainer.progress();
     while (!run.good_enough() &&
            (progress.step < config.train.steps || (config.train.steps == 0 && trainer.flossing_due()))) {
@@ -207,9 +207,10 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, const std::v
     const CheckpointOrigin& origin = run.sync();
     grid.agree([&] {
         if (grid.rank() != 0) return;
-        if (!end.confusion.empty())
-            write_whole_file(config.run.directory + "/confusion.json",
-                             confusion_text(end.step, "test", names, end.confusion));
+        if (!end.answers.label.empty())
+            write_whole_file(
+                config.run.directory + "/confusion.json",
+                confusion_text(end.step, "test", names, task.outputs(), end.answers, task.groups(Purpose::test)));
         write_outcome(config.run.directory, {0, "", progress.step, progress.floss_steps, progress.seconds, end.test,
                                              end.validation, progress.best_step, origin.metrics, origin.diagnostics,
                                              config.train.steps, config.train.stop_accuracy});
@@ -316,7 +317,7 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
         session.backend->reserve_scratch(need.scratch);
         trainer.emplace(*session.backend, grid, *task, trainer_options(config, *task), std::move(*start));
         run.emplace(grid, config, *trainer, display, server ? &*server : nullptr, begun, origin);
-        return train_to_the_end(grid, config, names, *trainer, *run, display);
+        return train_to_the_end(grid, config, *task, names, *trainer, *run, display);
     } catch (const std::exception& fault) {
         // Any rank may write the message.
         if (*fault.what()) {

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 namespace spikefloss {
 namespace {
@@ -206,18 +207,47 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
     return json.dump();
 }
 
-std::string confusion_text(std::int64_t step, const char* data, const std::vector<std::string>& names,
-                           const Confusion& confusion) {
-    const auto classes = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(confusion.size()))));
+std::vector<GroupScore> group_scores(const Grouping& groups, const Answers& answers) {
+    std::map<std::int64_t, GroupScore> scores;
+    for (std::size_t i = 0; i < std::min(groups.group.size(), answers.label.size()); ++i) {
+        GroupScore& score = scores[groups.group[i]];
+        ++score.sequences;
+        score.right += answers.named[i] == answers.label[i];
+    }
+    std::vector<GroupScore> result;
+    for (auto& [group, score] : scores) {
+        score.group = group;
+        if (group >= 0 && group < static_cast<std::int64_t>(groups.names.size()))
+            score.name = groups.names[static_cast<std::size_t>(group)];
+        score.trained = std::binary_search(groups.trained.begin(), groups.trained.end(), group);
+        result.push_back(score);
+    }
+    return result;
+}
+
+std::string confusion_text(std::int64_t step, const char* data, const std::vector<std::string>& names, Index O,
+                           const Answers& answers, const Grouping& groups) {
+    std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(O),
+                                                  std::vector<std::int64_t>(static_cast<std::size_t>(O), 0));
+    for (std::size_t i = 0; i < answers.label.size(); ++i)
+        ++counts[static_cast<std::size_t>(answers.label[i])][static_cast<std::size_t>(answers.named[i])];
     Json json;
     json["step"] = step;
     json["data"] = data;
-    if (names.size() == classes) json["classes"] = names;
-    json["counts"] = Json::array();
-    for (std::size_t c = 0; c < classes; ++c)
-        json["counts"].push_back(
-            std::vector<std::int64_t>(confusion.begin() + static_cast<std::ptrdiff_t>(c * classes),
-                                      confusion.begin() + static_cast<std::ptrdiff_t>((c + 1) * classes)));
+    if (names.size() == counts.size()) json["classes"] = names;
+    json["counts"] = counts;
+    if (!groups.group.empty()) {
+        json["group_by"] = groups.name;
+        json["groups"] = Json::array();
+        for (const GroupScore& score : group_scores(groups, answers)) {
+            Json group{{"group", score.group}};
+            if (!score.name.empty()) group["name"] = score.name;
+            group["trained"] = score.trained;
+            group["sequences"] = score.sequences;
+            group["right"] = score.right;
+            json["groups"].push_back(group);
+        }
+    }
     return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -83,10 +83,20 @@ std::string metrics_line(const MetricsEntry& entry);
 std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const Diagnosis& diagnosis,
                              const GradientNorms* norms);
 
-// The content of confusion.json. step: of the network; data: "test" or "validation"; names of the classes; left
-// out if there is not one for each.
-std::string confusion_text(std::int64_t step, const char* data, const std::vector<std::string>& names,
-                           const Confusion& confusion);
+// How many answers to the sequences of a group are right.
+struct GroupScore {
+    std::int64_t group = 0;
+    std::string name;      // "" if the data have none
+    bool trained = false;  // whether the group has training sequences, too
+    std::int64_t sequences = 0, right = 0;
+};
+// By ascending group. The answers may be to the first sequences only.
+std::vector<GroupScore> group_scores(const Grouping& groups, const Answers& answers);
+
+// The content of confusion.json. step: of the network; data: "test" or "validation"; names of the O classes; left out
+// if there is not one for each.
+std::string confusion_text(std::int64_t step, const char* data, const std::vector<std::string>& names, Index O,
+                           const Answers& answers, const Grouping& groups);
 
 // The content of raster.json.
 std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster& raster);

@@ -84,6 +84,11 @@ bool SequenceFile::contains(const std::string& name) const {
     return file_->has(name);
 }
 
+bool SequenceFile::has_groups(const std::string& name) const {
+    const std::unique_lock lock(hdf5_mutex());
+    return file_->has(name) && file_->shape(name) == std::vector<Index>{count()} && file_->holds_whole_numbers(name);
+}
+
 // ---- a dense x ----
 
 void SequenceFile::read_dense(const TaskSettings& settings) {

@@ -32,6 +32,8 @@ public:
     // The strings of a dataset such as extra/keys, the names of the classes; none if there is no such dataset.
     std::vector<std::string> names(const std::string& name) const;
     bool contains(const std::string& name) const;
+    // Whether the dataset has one whole number for each sequence.
+    bool has_groups(const std::string& name) const;
     std::uint64_t digest() const { return digest_; }
     const std::vector<std::string>& remarks() const { return remarks_; }
 

@@ -144,6 +144,26 @@ public:
     Index dataset_size(Purpose purpose) const override { return part(purpose).size(); }
     std::vector<std::string> remarks() const override { return remarks_; }
 
+    // By task.group_by, or by the speakers if the files have them.
+    Grouping groups(Purpose purpose) const override {
+        Grouping result{s_.group_by.empty() ? "extra/speaker" : s_.group_by, {}, {}, {}};
+        const SequenceFile& file = *part(purpose).file;
+        // A separate file of test data need not have the groups.
+        if (!file.has_groups(result.name) && (s_.group_by.empty() || &file != train_.file.get())) return {};
+        const auto of = [&](const Part& some) {
+            const std::vector<std::int64_t> all = some.file->groups(result.name);
+            std::vector<std::int64_t> group;
+            for (const Index i : some.members) group.push_back(all[static_cast<std::size_t>(i)]);
+            return group;
+        };
+        result.group = of(part(purpose));
+        if (&file == train_.file.get() || train_.file->has_groups(result.name)) result.trained = of(train_);
+        std::sort(result.trained.begin(), result.trained.end());
+        result.trained.erase(std::unique(result.trained.begin(), result.trained.end()), result.trained.end());
+        result.names = file.names(result.name + "_names");
+        return result;
+    }
+
     std::string data_digest() const override {
         Digest digest;
         for (const auto& file : files_) digest.add(file->digest());

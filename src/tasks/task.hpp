@@ -34,6 +34,14 @@ LossKind chosen_loss(LossKind wanted, LossKind own, const std::string& where);
 // other or with the rest.
 enum class Purpose { train, test, floss, diagnose, validation };
 
+// The group of each sequence of a data set, such as its speaker.
+struct Grouping {
+    std::string name;                   // of the dataset in the file; "" if there are no groups
+    std::vector<std::int64_t> group;    // of each sequence, in the order of an evaluation
+    std::vector<std::int64_t> trained;  // the groups that have training sequences, ascending
+    std::vector<std::string> names;     // of the groups 0, 1, ..., or none
+};
+
 class Task {
 public:
     virtual ~Task() = default;
@@ -43,6 +51,8 @@ public:
     virtual LossKind loss() const = 0;  // what `auto` means
     // Number of distinct sequences: 0 for generated tasks (every one is fresh), and for validation if there is none.
     virtual Index dataset_size(Purpose) const { return 0; }
+    // The groups of the sequences of a data set, if the data name them.
+    virtual Grouping groups(Purpose) const { return {}; }
     // Digest of the content of the data that were read, not of their path; "" for generated tasks.
     virtual std::string data_digest() const { return ""; }
     // What a user should know about the data that were read, one sentence each.

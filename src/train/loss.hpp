@@ -14,8 +14,10 @@ struct Outcome {
     double terms = 0.0;      // number of loss terms
 };
 
-// [O, O] numbers of sequences: the row is the label, the column the class with the largest logit.
-using Confusion = std::vector<std::int64_t>;
+// Of each sequence: its class, and the class with the largest logit.
+struct Answers {
+    std::vector<std::int64_t> label, named;
+};
 
 class LossPass {
 public:
@@ -29,8 +31,9 @@ public:
     // Loss of y [T, b, O] over the sequences that count, on all ranks together. If all of this rank's sequences count,
     // dy() is dL/dy. Collective.
     Outcome evaluate(const float* y);
-    // Adds the sequences of this rank that counted in the last evaluate() to confusion. For a loss that takes labels.
-    void count(Confusion& confusion) const;
+    // Adds the answers of this rank's sequences that counted in the last evaluate() to 0 at `first` and behind. Of the
+    // neuron shards only the first adds something. For a loss that takes labels.
+    void add_answers(Index first, Answers& answers) const;
 
     const float* x() const { return x_.data(); }
     const float* dy() const { return dy_.data(); }

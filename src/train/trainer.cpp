@@ -210,11 +210,13 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     throw error;
 }
 
-Outcome Trainer::evaluate(Purpose purpose, Confusion* confusion) {
+Outcome Trainer::evaluate(Purpose purpose, Answers* answers) {
     const bool labels = takes_labels(task_.loss());
-    if (confusion) confusion->assign(static_cast<std::size_t>(labels ? task_.outputs() * task_.outputs() : 0), 0);
     const Index batch = options_.batch;
     const Index all = purpose == Purpose::validation ? options_.validation_sequences : options_.test_sequences;
+    if (answers)
+        for (std::vector<std::int64_t>* part : {&answers->label, &answers->named})
+            part->assign(static_cast<std::size_t>(labels ? all : 0), 0);
     Outcome sum;
     std::vector<Outcome> parts;
     for (Index first = 0; first < all; first += batch) {
@@ -224,22 +226,23 @@ Outcome Trainer::evaluate(Purpose purpose, Confusion* confusion) {
                    std::clamp<Index>(counted - mine_.begin, 0, mine_.size()));
         pass_.forward(network_, loss_.x());
         parts.push_back(loss_.evaluate(pass_.tape().readout.data()));
-        if (confusion && labels) loss_.count(*confusion);
+        if (answers && labels) loss_.add_answers(first + mine_.begin, *answers);
         sum.right += parts.back().right;
         sum.terms += parts.back().terms;
     }
-    if (confusion && labels)
-        grid_.control().all_reduce_sum(confusion->data(), Scalar::int64, static_cast<Index>(confusion->size()));
+    if (answers)
+        for (std::vector<std::int64_t>* part : {&answers->label, &answers->named})
+            grid_.control().all_reduce_sum(part->data(), Scalar::int64, static_cast<Index>(part->size()));
     for (const Outcome& part : parts) sum.loss += part.loss / (sum.terms / part.terms);
     // Counts are integers, so the accuracy does not depend on the division into batches.
     sum.accuracy = has_accuracy(kind()) ? static_cast<double>(sum.right) / sum.terms : parts.back().accuracy;
     return sum;
 }
 
-Outcome Trainer::evaluate(Purpose purpose, const HostNetwork& other, Confusion* confusion) {
+Outcome Trainer::evaluate(Purpose purpose, const HostNetwork& other, Answers* answers) {
     const std::vector<float> mine = network_.values.to_host();
     network_.values.copy_in(other.values.data());
-    const Outcome outcome = evaluate(purpose, confusion);
+    const Outcome outcome = evaluate(purpose, answers);
     network_.values.copy_in(mine.data());
     return outcome;
 }

@@ -77,11 +77,11 @@ public:
     // Whether a flossing step comes next, before any training step. Collective.
     bool flossing_due();
     // Loss and accuracy on fresh (generated tasks) or held-out (datasets) data; the same data at every call. purpose:
-    // test or validation. Collective. confusion: null, or gets the numbers of sequences [O, O] by their label and by
-    // the class that the network names, on every rank; of a task without labels it stays empty.
-    Outcome evaluate(Purpose purpose = Purpose::test, Confusion* confusion = nullptr);
+    // test or validation. Collective. answers: null, or gets the answers to all sequences, in the order of the data and
+    // on every rank; of a task without labels it stays empty.
+    Outcome evaluate(Purpose purpose = Purpose::test, Answers* answers = nullptr);
     // The same, of another network of this shape. Changes no state. Collective.
-    Outcome evaluate(Purpose purpose, const HostNetwork& other, Confusion* confusion = nullptr);
+    Outcome evaluate(Purpose purpose, const HostNetwork& other, Answers* answers = nullptr);
     // Whether the task has validation data.
     bool validates() const { return options_.validation_sequences > 0; }
     // Spectrum, gradient by lag and rate, on separate data. Changes no state. Collective.

@@ -2,6 +2,7 @@
 import re
 import shutil
 
+import h5py
 import numpy as np
 
 import program
@@ -179,6 +180,63 @@ keep_best = true
         confusion = program.json.loads((self.folder / "words" / "confusion.json").read_text())
         self.assertEqual(confusion["classes"], ["zero", "one", "two", "three"])
         self.assertEqual(np.array(confusion["counts"]).sum(1).tolist(), [2, 2, 2, 2])
+
+    def test_groups(self):
+        """eval and confusion.json name the accuracy on each speaker, also on those that training did not have."""
+        rng = np.random.default_rng(5)
+
+        def write(name, speakers, wrong=()):
+            labels = np.arange(len(speakers)) % 2
+            x = np.zeros((len(speakers), 12, 2), np.float32)
+            x[np.arange(len(labels)), :, labels] = 1.0
+            with h5py.File(self.folder / name, "w") as file:
+                file["x"], file["labels"] = x, np.where(np.isin(speakers, wrong), 1 - labels, labels)
+                file["extra/speaker"] = speakers
+                file["extra/speaker_names"] = np.array(["ann", "bob", "eve"], dtype=object)
+
+        write("train.h5", np.arange(32) % 4)
+        speakers = np.repeat([0, 2, 5, 9], [7, 4, 9, 3])
+        rng.shuffle(speakers)
+        write("test.h5", speakers, wrong=(2, 9))  # which the network answers wrongly
+        write("plain.h5", np.arange(4) % 2)
+        with h5py.File(self.folder / "plain.h5", "a") as file:
+            del file["extra"]
+        self.path = self.config(f"""\
+[network]
+neurons = 8
+[task]
+name = "sequences"
+file = "{self.folder}/train.h5"
+test_file = "{self.folder}/test.h5"
+[train]
+batch = 4
+steps = 60
+learning_rate = 0.05
+""")
+        _, lines = self.train("speakers")
+        self.assertEqual(lines[-1]["test_accuracy"], 16 / 23)
+        expected = [{"group": 0, "name": "ann", "trained": True, "sequences": 7, "right": 7},
+                    {"group": 2, "name": "eve", "trained": True, "sequences": 4, "right": 0},
+                    {"group": 5, "trained": False, "sequences": 9, "right": 9},
+                    {"group": 9, "trained": False, "sequences": 3, "right": 0}]
+        path = self.folder / "c.json"
+        for ranks, grid in ((None, "1x1"), (4, "2x2")):
+            text = self.succeed("eval", self.folder / "speakers", "--confusion", path, "--grid", grid, ranks=ranks).out
+            rows = re.findall(r"^   (.+?) +(\d+) +([\d.]+) %(   not in training)?$", text, re.M)
+            self.assertEqual(rows, [("0 ann", "7", "100.00", ""), ("2 eve", "4", "0.00", ""),
+                                    ("5", "9", "100.00", "   not in training"), ("9", "3", "0.00", "   not in training"),
+                                    ("all in training", "11", "63.64", ""), ("all not in training", "12", "75.00", "")])
+            for file in (path, self.folder / "speakers" / "confusion.json"):
+                found = program.json.loads(file.read_text())
+                self.assertEqual((found["group_by"], found["groups"]), ("extra/speaker", expected))
+        # Of a part of the data; and of data without speakers.
+        text = self.succeed("eval", self.folder / "speakers", "--batches", 2).out
+        self.assertRegex(text, r"on 8 held-out sequences")
+        self.assertEqual(sum(int(n) for n in re.findall(r"^   all .*? (\d+) ", text, re.M)), 8)
+        text = self.succeed("eval", self.folder / "speakers", "--set",
+                            f'task.test_file="{self.folder}/plain.h5"', "--confusion", path).out
+        self.assertNotIn("training", text)
+        self.assertNotIn("groups", program.json.loads(path.read_text()))
 
     def test_errors(self):
         def fail(fragment, *settings):
