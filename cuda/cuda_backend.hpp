@@ -74,6 +74,10 @@ private:
     Matrix<const T> dense(const Factor& factor, T* to);
     void product(const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
     void add_outer_parts(Matrix<const float> y, const Activity& spikes, SumMatrix gradient);
+    // ---- csr.cu ----
+    void project_sparse(const Weights& w, const Activity& x, SumMatrix out, bool accumulate);
+    void project_sparse_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate);
+    void add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern& pattern);
     void wait();
     // Queries `done` until the device has done the work, with while_waiting_.
     template <class Query>

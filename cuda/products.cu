@@ -129,6 +129,7 @@ void CudaBackend::product(const Factor& a, const Factor& b, SumMatrix out, bool 
 }
 
 void CudaBackend::project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) {
+    if (w.pattern) return project_sparse(w, x, out, accumulate);
     const Index at_once = rows_at_once(x, out.rows, w.cols);
     for (Index first = 0; first < out.rows; first += at_once) {
         const Index rows = std::min(at_once, out.rows - first);
@@ -139,11 +140,14 @@ void CudaBackend::project(const Weights& w, const Activity& x, SumMatrix out, bo
 }
 
 void CudaBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
+    if (w.pattern) return project_sparse_transposed(w, y, out, accumulate);
     product({{.values = y.data, .stride = y.stride}, 0, y.rows, y.cols, false},
             {{.values = w.values, .stride = w.stride}, 0, w.rows, w.cols, false}, out, accumulate);
 }
 
-void CudaBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) {
+void CudaBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient,
+                            const SparsePattern* pattern) {
+    if (pattern) return add_outer_sparse(y, x, gradient, *pattern);
     if (x.bits && sums_ == Sums::float32 && y.cols >= least_split && gradient.cols >= least_split)
         return add_outer_parts(y, x, gradient);
     const Index at_once = rows_at_once(x, y.rows, gradient.cols);

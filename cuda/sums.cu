@@ -68,8 +68,9 @@ __global__ void cap_rows_kernel(Index rows, Index n, const double* squares, cons
     }
 }
 
-__global__ void repeat_row_kernel(Index rows, Index n, const float* row, float* out) {
-    for (Index at = first_element(); at < rows * n; at += element_stride()) out[at] = row[at % n];
+__global__ void repeat_row_kernel(Index rows, Index n, const float* row, float* out, const std::uint32_t* place) {
+    for (Index at = first_element(); at < rows * n; at += element_stride())
+        out[at] = row[place ? static_cast<Index>(place[at % n]) : at % n];
 }
 
 // One block per row, up to the largest grid.
@@ -118,8 +119,8 @@ void CudaBackend::cap_rows(Index rows, Index n, const double* squares, const flo
     launch({grid_of_rows(rows), 128, stream_}, cap_rows_kernel, rows, n, squares, limit, a, b);
 }
 
-void CudaBackend::repeat_row(Index rows, Index n, const float* row, float* out) {
-    launch({grid_for(rows * n, block), block, stream_}, repeat_row_kernel, rows, n, row, out);
+void CudaBackend::repeat_row(Index rows, Index n, const float* row, float* out, const std::uint32_t* place) {
+    launch({grid_for(rows * n, block), block, stream_}, repeat_row_kernel, rows, n, row, out, place);
 }
 
 }  // namespace spikefloss

@@ -22,11 +22,26 @@
 
 namespace spikefloss {
 
-// The weights of a product [rows, cols], the rows `stride` floats apart.
+// The synapses of this rank's rows of a sparse matrix [rows, cols] by row (CSR) and by column, in ascending order. All
+// arrays are backend memory. A column counts from first_column, the operand's column 0. Patterns of other columns share
+// the arrays of entries: each row and each column has its own begin and end.
+struct SparsePattern {
+    Index rows, cols;
+    const Index *row_begin, *row_end;        // [rows] entries of a row
+    const std::int32_t* column;              // [entries]
+    Index first_column;                      // can be negative
+    const Index *column_begin, *column_end;  // [cols] places of a column in the next two
+    const std::int32_t* row;                 // [entries]
+    const std::uint32_t* place;              // [entries] the entry that this is
+};
+
+// The weights of a product [rows, cols], the rows `stride` floats apart; or sparse, with a pattern.
 struct Weights {
     Index rows, cols;
-    const float* values;
-    Index stride;
+    const float* values;                     // sparse: [entries]
+    Index stride;                            // dense only
+    const SparsePattern* pattern = nullptr;  // host memory
+    const float* by_column = nullptr;        // values[place[i]] as entry i, which saves time; or null
 };
 
 // What weights are multiplied with: rows of spikes as bits, or rows of floats. The other pointer is null.

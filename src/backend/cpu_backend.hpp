@@ -52,6 +52,10 @@ private:
     // `lists`: room for those that are tried first, or null.
     Arena product_scratch(const Factor& a, const Factor& b, SumMatrix out, const ListRoom* lists);
     void product(Arena arena, const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
+    // cpu_csr.cpp
+    void project_sparse(const Weights& w, const Activity& x, SumMatrix out, bool accumulate);
+    void project_sparse_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate);
+    void add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern& pattern);
 
     int threads_;
     Sums sums_;

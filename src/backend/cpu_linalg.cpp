@@ -61,7 +61,12 @@ void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const floa
     }
 }
 
-void CpuBackend::repeat_row(Index rows, Index n, const float* row, float* out) {
+void CpuBackend::repeat_row(Index rows, Index n, const float* row, float* out, const std::uint32_t* place) {
+    if (place) {
+#pragma omp parallel for num_threads(threads_) if (threads_ > 1 && rows * n >= 65536)
+        for (Index at = 0; at < rows * n; ++at) out[at] = row[place[at % n]];
+        return;
+    }
     for (Index r = 0; r < rows; ++r) std::copy_n(row, n, out + r * n);
 }
 

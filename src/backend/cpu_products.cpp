@@ -122,6 +122,7 @@ void CpuBackend::product(Arena arena, const Factor& a, const Factor& b, SumMatri
 }
 
 void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) {
+    if (w.pattern) return project_sparse(w, x, out, accumulate);
     const Factor a{x, out.rows, w.cols, false}, b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, true};
     const bool listed = sums_ == Sums::float32 && !accumulate && (x.bits || x.sparse) && w.rows >= least_columns;
     ListRoom lists(x, out.rows, w.cols, true, panels_size(w.cols, w.rows));
@@ -132,13 +133,15 @@ void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, boo
 }
 
 void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
+    if (w.pattern) return project_sparse_transposed(w, y, out, accumulate);
     const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, false},
         b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, false};
     const Arena arena = product_scratch(a, b, out, nullptr);
     if (!counting()) product(arena, a, b, out, accumulate);
 }
 
-void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient) {
+void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern* pattern) {
+    if (pattern) return add_outer_sparse(y, x, gradient, *pattern);
     add_outer(y, x, gradient, y.cols >= least_columns && y.rows >= (x.bits ? least_spike_rows : least_rows));
 }
 

@@ -1,0 +1,44 @@
+// The synapses of a sparse projection onto this rank's neurons, in backend memory: one pattern for each shard of its
+// source. All shards share one array of entries by row (CSR) and one by column.
+#pragma once
+
+#include "backend/buffer.hpp"
+#include "parallel/block_range.hpp"
+
+#include <span>
+#include <vector>
+
+namespace spikefloss {
+
+class SparsePatterns {
+public:
+    // row_begin [rows + 1] and column [entries] on the host: the entries of each row; columns ascend within a row and
+    // count from source.begin. blocks: the neurons of each shard, in order, which cover the source. A source of inputs
+    // is one block, [0, M).
+    SparsePatterns(Backend& backend, std::span<const Index> row_begin, std::span<const std::int32_t> column,
+                   BlockRange source, std::span<const BlockRange> blocks);
+
+    // Of the source's neurons in block p; the operand is the whole block, [rows, blocks[p].size()].
+    const SparsePattern& pattern(Index p) const { return patterns_[static_cast<std::size_t>(p)]; }
+    Index shards() const { return static_cast<Index>(patterns_.size()); }
+    Index entries() const { return column_.size(); }
+
+    // Copies values [entries] to the order by column. Products of these weights until the next call take less time.
+    void sort_by_column(const float* values);
+    Weights weights(Index p, const float* values) const {
+        return {rows_, pattern(p).cols, values, 0, &pattern(p), values == sorted_ ? by_column_.data() : nullptr};
+    }
+
+private:
+    Backend& backend_;
+    Index rows_;
+    Buffer<Index> row_begin_;     // [P + 1, rows]: row_begin_[p + 1] is the end of block p
+    Buffer<Index> column_begin_;  // [neurons of all blocks + 1]
+    Buffer<std::int32_t> column_, row_;
+    Buffer<std::uint32_t> place_;
+    Buffer<float> by_column_;
+    const float* sorted_ = nullptr;  // whose values by_column_ has
+    std::vector<SparsePattern> patterns_;
+};
+
+}  // namespace spikefloss
