@@ -1,8 +1,8 @@
 // The penalty on firing: its value and gradient against the reference on every grid, in every form of the backward
-// pass; and that training with it moves the rates to their bounds.
+// pass, on the CPU and on CUDA; and that training with it moves the rates to their bounds.
 #include "train/rate_penalty.hpp"
 
-#include "backend/cpu_backend.hpp"
+#include "backend/backends.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
 #include "support/small_training.hpp"
@@ -28,7 +28,8 @@ struct PenaltyRun {
 };
 
 PenaltyRun run_with_penalty(const ProcessGrid& grid, const Case& c, Execution execution, TapeKind tape) {
-    CpuBackend backend(execution.threads, execution.sums);
+    const std::unique_ptr<Backend> owner = make_test_backend(execution.threads, execution.sums);
+    Backend& backend = *owner;
     const Network network(backend, grid, host_network(c.net, grid));
     const Index T = c.seq.steps, B = c.seq.batch, N = c.net.neurons;
     const BlockRange mine = grid.sequences_of(B);
