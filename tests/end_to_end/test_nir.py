@@ -86,8 +86,9 @@ class Braille(NirTest):
             np.testing.assert_array_equal(found["spikes"][:256, :, :n], expected["lif1.lif"])
             np.testing.assert_array_equal(found["spikes"][1:, :, n:], expected["lif2"])
             np.testing.assert_array_equal(found["readout"][1:], 256 * expected["output"])
-            grid = self.check(reset, "--grid", "2x2", ranks=4)
-            np.testing.assert_array_equal(grid["spikes"], found["spikes"])
+            if reset == "zero" or not program.QUICK:
+                grid = self.check(reset, "--grid", "2x2", ranks=4)
+                np.testing.assert_array_equal(grid["spikes"], found["spikes"])
 
     def test_empty_steps_are_appended(self):
         # The same sequences without the empty step that braille_pool.h5 has.
