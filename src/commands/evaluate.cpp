@@ -157,9 +157,10 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     });
     const char* kind = command.validation ? "validation" : held_out > 0 ? "held-out" : "fresh";
     if (grid.rank() != 0) return 0;
-    fmt::print("{} (step {}): {} on {} {} sequences: loss {:.6f}{}\n", path, step, name_of(config.task.name), sequences,
-               kind, outcome.loss,
-               std::isnan(outcome.accuracy) ? "" : fmt::format(", accuracy {:.2f} %", 100.0 * outcome.accuracy));
+    fmt::print(
+        "{} (step {}): {} on {} {} sequences: loss {:.6f}{}\n", path, step, name_of(config.task.name), sequences, kind,
+        outcome.loss,
+        std::isnan(outcome.accuracy) ? r2_text(outcome) : fmt::format(", accuracy {:.2f} %", 100.0 * outcome.accuracy));
     print_groups(groups, answers);
     return 0;
 }

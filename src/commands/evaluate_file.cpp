@@ -1,9 +1,11 @@
 // `eval --network`: loss, accuracy and spikes of any network given as a file, on sequences given as a file.
 #include "commands/file_inputs.hpp"
 #include "io/hdf5_file.hpp"
+#include "io/metrics.hpp"
 #include "train/loss.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <numeric>
 
@@ -54,6 +56,7 @@ void write_evaluation(const FileCommand& command, const ProcessGrid& grid, const
     if (outcome) {
         file.attribute("/", "loss", outcome->loss);
         if (has_accuracy(in.sequences.batch.loss)) file.attribute("/", "accuracy", outcome->accuracy);
+        if (!std::isnan(outcome->r2)) file.attribute("/", "r2", outcome->r2);
     }
     file.dataset<unsigned char>("/spikes", {T, B, layout.shape().neurons},
                                 {{{0, in.mine.begin, neurons.begin}, {T, b, neurons.size()}, spikes.data()}});
@@ -85,6 +88,11 @@ int evaluate_file(const ProcessGrid& everyone, const FileCommand& command) {
         LossPass task(*session.backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
         task.load(batch);
         outcome = task.evaluate(state.tape().readout.data());
+        if (batch.loss == LossKind::mean_squared_error) {
+            TargetVariance variance;
+            variance.add(batch, batch.sequences);
+            outcome->r2 = variance.r2(grid, outcome->loss);
+        }
     }
     const std::vector<unsigned char> spikes = spikes_of(in, state);
     std::vector<NirOrigin::Population> populations = in.origin.populations;
@@ -101,7 +109,7 @@ int evaluate_file(const ProcessGrid& everyone, const FileCommand& command) {
         fmt::print(": loss {:.9g}{}", outcome->loss,
                    has_accuracy(batch.loss)
                        ? fmt::format(", accuracy {:.3f} % ({} right)", 100.0 * outcome->accuracy, outcome->right)
-                       : "");
+                       : r2_text(*outcome));
     fmt::print("\n\n   population            neurons        spikes   per neuron and step\n");
     for (std::size_t p = 0; p < counts.size(); ++p) {
         const Index steps = in.origin.populations.empty() ? T : T - in.origin.delay;

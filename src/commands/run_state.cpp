@@ -71,6 +71,7 @@ void write_outcome(const std::string& directory, const RunOutcome& outcome) {
         if (outcome.test) {
             json["test_loss"] = outcome.test->loss;
             if (!std::isnan(outcome.test->accuracy)) json["test_accuracy"] = outcome.test->accuracy;
+            if (!std::isnan(outcome.test->r2)) json["test_r2"] = outcome.test->r2;
         }
         if (outcome.validation) {
             json["validation_loss"] = outcome.validation->loss;

@@ -217,7 +217,7 @@ int train_to_the_end(const ProcessGrid& grid, const Config& config, const Task& 
     });
     std::string text = fmt::format("done: {}, {}, {:.1f} s; test loss {:.4f}", counted(progress.step, "training step"),
                                    counted(progress.floss_steps, "flossing step"), progress.seconds, end.test.loss);
-    if (!std::isnan(end.test.accuracy)) text += ", " + score_text("test", end.test);
+    text += std::isnan(end.test.accuracy) ? r2_text(end.test) : ", " + score_text("test", end.test);
     if (progress.best_step >= 0)
         text += fmt::format(" with the network of step {}, chosen by its {}", end.step,
                             score_text("validation", *end.validation));

@@ -28,9 +28,9 @@ Json norms_of(const GradientNorms& norms) {
     return json;
 }
 
-// A loss without right and wrong answers has none.
-void add_accuracy(Json& json, const char* name, double accuracy) {
-    if (!std::isnan(accuracy)) json[name] = accuracy;
+// A loss without right and wrong answers has no accuracy, others have no R^2.
+void add_score(Json& json, const char* name, double score) {
+    if (!std::isnan(score)) json[name] = score;
 }
 
 std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
@@ -148,8 +148,12 @@ void JsonLines::sync() {
             "free space on the disk and continue with --resume");
 }
 
+std::string r2_text(const Outcome& outcome) {
+    return std::isnan(outcome.r2) ? "" : fmt::format(", R^2 {:.4f}", outcome.r2);
+}
+
 std::string score_text(const char* data, const Outcome& outcome) {
-    if (std::isnan(outcome.accuracy)) return fmt::format("{} loss {:.4f}", data, outcome.loss);
+    if (std::isnan(outcome.accuracy)) return fmt::format("{} loss {:.4f}{}", data, outcome.loss, r2_text(outcome));
     return fmt::format("{} accuracy {:.2f} %", data, 100.0 * outcome.accuracy);
 }
 
@@ -161,7 +165,7 @@ std::string metrics_line(const MetricsEntry& entry) {
     json["kind"] = report.flossing ? "flossing" : "training";
     if (!report.flossing) {
         json["loss"] = report.outcome.loss;
-        add_accuracy(json, "accuracy", report.outcome.accuracy);
+        add_score(json, "accuracy", report.outcome.accuracy);
         if (json.contains("accuracy")) json["running_accuracy"] = entry.running_accuracy;
     }
     json["gradient_norm"] = report.norms.global;
@@ -174,12 +178,14 @@ std::string metrics_line(const MetricsEntry& entry) {
     if (report.rate_penalty) json["rate_penalty"] = *report.rate_penalty;
     if (entry.validation) {
         json["validation_loss"] = entry.validation->loss;
-        add_accuracy(json, "validation_accuracy", entry.validation->accuracy);
+        add_score(json, "validation_accuracy", entry.validation->accuracy);
+        add_score(json, "validation_r2", entry.validation->r2);
     }
     if (entry.best_step >= 0) json["best_step"] = entry.best_step;
     if (entry.test) {
         json["test_loss"] = entry.test->loss;
-        add_accuracy(json, "test_accuracy", entry.test->accuracy);
+        add_score(json, "test_accuracy", entry.test->accuracy);
+        add_score(json, "test_r2", entry.test->r2);
     }
     json["seconds"] = entry.seconds;
     json["flossing_seconds"] = entry.flossing_seconds;
@@ -202,7 +208,7 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
     json["state_gradient_norm_by_lag"] = by_lag;
     json["rate"] = diagnosis.rate;
     json["loss"] = diagnosis.outcome.loss;
-    add_accuracy(json, "accuracy", diagnosis.outcome.accuracy);
+    add_score(json, "accuracy", diagnosis.outcome.accuracy);
     if (norms) json["gradient_norms"] = norms_of(*norms);
     return json.dump();
 }

@@ -76,6 +76,8 @@ struct MetricsEntry {
     std::int64_t best_step = -1;  // of the network that is best on validation data so far, if it is kept
 };
 
+// ", R^2 0.9312", or "" for an outcome without it.
+std::string r2_text(const Outcome& outcome);
 // "test accuracy 93.25 %", or the loss if it has no accuracy. data: "test".
 std::string score_text(const char* data, const Outcome& outcome);
 std::string metrics_line(const MetricsEntry& entry);

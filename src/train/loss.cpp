@@ -106,6 +106,35 @@ Outcome LossPass::evaluate(const float* y) {
     return {sums[0] / all, accuracy, std::llround(sums[1]), all};
 }
 
+void TargetVariance::add(const Batch& batch, Index counted) {
+    const Index b = batch.sequences, O = batch.outputs;
+    sum_.resize(static_cast<std::size_t>(O), 0.0);
+    for (Index t = 0; t < batch.steps; ++t)
+        for (Index s = 0; s < counted; ++s) {
+            if (batch.mask[static_cast<std::size_t>(t * b + s)] == 0.0f) continue;
+            steps_ += 1.0;
+            for (Index o = 0; o < O; ++o) {
+                const double target = batch.target[static_cast<std::size_t>((t * b + s) * O + o)];
+                sum_[static_cast<std::size_t>(o)] += target;
+                squares_ += target * target;
+            }
+        }
+}
+
+double TargetVariance::r2(const ProcessGrid& grid, double loss) const {
+    std::vector<double> sums = sum_;
+    sums.push_back(steps_);
+    sums.push_back(squares_);
+    if (grid.neuron_shard() != 0) std::fill(sums.begin(), sums.end(), 0.0);  // all neuron shards have the same targets
+    grid.control().all_reduce_sum(sums.data(), Scalar::float64, static_cast<Index>(sums.size()));
+    const std::size_t O = sum_.size();
+    double total = sums[O + 1];
+    for (std::size_t o = 0; o < O; ++o) total -= sums[o] * sums[o] / sums[O];
+    const double residual = loss * sums[O] * static_cast<double>(O);
+    // Equal targets leave only what rounding leaves.
+    return total > 1e-12 * sums[O + 1] ? 1.0 - residual / total : std::numeric_limits<double>::quiet_NaN();
+}
+
 void LossPass::add_answers(Index first, Answers& answers) const {
     if (grid_.neuron_shard() != 0) return;  // all neuron shards name the same classes
     const std::vector<std::int32_t> label = label_.to_host(), named = named_.to_host();

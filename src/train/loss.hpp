@@ -5,6 +5,9 @@
 #include "parallel/process_grid.hpp"
 #include "tasks/task.hpp"
 
+#include <limits>
+#include <vector>
+
 namespace spikefloss {
 
 struct Outcome {
@@ -12,11 +15,26 @@ struct Outcome {
     double accuracy = 0.0;   // share of correct answers among them; NaN for a loss without right and wrong answers
     std::int64_t right = 0;  // number of correct answers
     double terms = 0.0;      // number of loss terms
+    // Of a squared error in an evaluation: 1 - loss / variance of the targets; else NaN.
+    double r2 = std::numeric_limits<double>::quiet_NaN();
 };
 
 // Of each sequence: its class, and the class with the largest logit.
 struct Answers {
     std::vector<std::int64_t> label, named;
+};
+
+// The variance of the targets that count, each output about its own mean.
+class TargetVariance {
+public:
+    // Of the first `counted` sequences of a batch of this rank.
+    void add(const Batch& batch, Index counted);
+    // R^2 of a mean squared error over all of them, on all ranks together; NaN if all targets are equal. Collective.
+    double r2(const ProcessGrid& grid, double loss) const;
+
+private:
+    double steps_ = 0.0, squares_ = 0.0;  // that count
+    std::vector<double> sum_;             // [O]
 };
 
 class LossPass {

@@ -219,11 +219,14 @@ Outcome Trainer::evaluate(Purpose purpose, Answers* answers) {
             part->assign(static_cast<std::size_t>(labels ? all : 0), 0);
     Outcome sum;
     std::vector<Outcome> parts;
+    TargetVariance variance;
     for (Index first = 0; first < all; first += batch) {
         // Sequences of the last batch beyond `all` only fill it and do not count.
         const Index counted = std::min(batch, all - first);
-        loss_.load(task_.sample(purpose, first / batch, batch, mine_),
-                   std::clamp<Index>(counted - mine_.begin, 0, mine_.size()));
+        const Index of_mine = std::clamp<Index>(counted - mine_.begin, 0, mine_.size());
+        const Batch sequences = task_.sample(purpose, first / batch, batch, mine_);
+        loss_.load(sequences, of_mine);
+        if (kind() == LossKind::mean_squared_error) variance.add(sequences, of_mine);
         pass_.forward(network_, loss_.x());
         parts.push_back(loss_.evaluate(pass_.tape().readout.data()));
         if (answers && labels) loss_.add_answers(first + mine_.begin, *answers);
@@ -234,6 +237,7 @@ Outcome Trainer::evaluate(Purpose purpose, Answers* answers) {
         for (std::vector<std::int64_t>* part : {&answers->label, &answers->named})
             grid_.control().all_reduce_sum(part->data(), Scalar::int64, static_cast<Index>(part->size()));
     for (const Outcome& part : parts) sum.loss += part.loss / (sum.terms / part.terms);
+    if (kind() == LossKind::mean_squared_error) sum.r2 = variance.r2(grid_, sum.loss);
     // Counts are integers, so the accuracy does not depend on the division into batches.
     sum.accuracy = has_accuracy(kind()) ? static_cast<double>(sum.right) / sum.terms : parts.back().accuracy;
     return sum;

@@ -26,6 +26,12 @@ def expected_loss(kind, y, mask, label, target):
     return np.mean(losses)
 
 
+def expected_r2(loss, target, mask):
+    """Of target [T, B, O], each output about its own mean."""
+    own = target[mask > 0]
+    return 1 - loss / ((own - own.mean(0)) ** 2).mean()
+
+
 class LossTest(program.ProgramTest):
     def test_every_loss_of_a_file(self):
         """Without weights the readout is the filtered bias, so every loss follows from a formula."""
@@ -54,6 +60,14 @@ class LossTest(program.ProgramTest):
             shown = self.succeed("eval", "--network", files[name], "--input", files[name], "--loss", kind).out
             self.assertAlmostEqual(float(re.search(r"loss ([\d.]+)", shown)[1]), wanted, delta=1e-6, msg=shown)
             self.assertEqual("accuracy" in shown, kind != "mean_squared_error", shown)
+            self.assertEqual("R^2" in shown, kind == "mean_squared_error", shown)
+            if kind == "mean_squared_error":
+                output = self.folder / f"{name}_evaluation.h5"
+                self.succeed("eval", "--network", files[name], "--input", files[name], "--loss", kind, "--output",
+                             output, "--grid", "2x2", ranks=4)
+                found = program.read_file(output)["@r2"]
+                self.assertAlmostEqual(found, expected_r2(wanted, target, mask), delta=1e-6)
+                self.assertIn(f"R^2 {found:.4f}", shown)
         for name, kind, words in (("label", "mean_squared_error", ["needs targets", "have labels"]),
                                   ("bits", "cross_entropy_max", ["needs labels", "have targets"]),
                                   ("numbers", "auto", ["must be between 0 and 1", "--loss mean_squared_error"])):
@@ -66,10 +80,35 @@ class LossTest(program.ProgramTest):
         result = self.succeed("train", self.config(), "--run-dir", directory, "--threads", 1, *words, **options)
         return result, program.read_lines(directory / "metrics.jsonl")
 
+    def test_r2_of_held_out_data(self):
+        """Of sequences of different length, in batches that do not divide their number, on any grid."""
+        rng = np.random.default_rng(8)
+        path, length = self.folder / "numbers.h5", np.array([20, 11, 20, 7, 16, 20, 9])
+        target = 5.0 + rng.normal(size=(7, 20, 2)).cumsum(1)
+        with h5py.File(path, "w") as file:
+            file["x"], file["target"], file["length"] = rng.random((7, 20, 3)), target, length
+        words = []
+        for key, value in (("task.name", "sequences"), ("task.file", path), ("task.test_file", path), ("train.steps", 40),
+                           ("train.batch", 4), ("train.learning_rate", 0.05)):
+            words += ["--set", f"{key}={value}"]
+        result = self.succeed("train", self.config("[network]\nneurons = 8\n"), "--run-dir", self.folder / "r", *words)
+        last = program.read_lines(self.folder / "r" / "metrics.jsonl")[-1]
+        mask = np.arange(20)[:, None] < length
+        wanted = expected_r2(last["test_loss"], target.astype("f4").transpose(1, 0, 2), mask)
+        self.assertNotAlmostEqual(wanted, expected_r2(last["test_loss"], target.transpose(1, 0, 2), mask >= 0), delta=0.01)
+        self.assertAlmostEqual(last["test_r2"], wanted, delta=1e-6)
+        self.assertIn(f", R^2 {last['test_r2']:.4f}", result.out)
+        outcome = program.json.loads((self.folder / "r" / "outcome.json").read_text())
+        self.assertEqual(outcome["test_r2"], last["test_r2"])
+        for ranks, grid in ((None, "1x1"), (4, "2x2")):
+            shown = self.succeed("eval", self.folder / "r", "--grid", grid, ranks=ranks).out
+            self.assertAlmostEqual(float(re.search(r"R\^2 (\S+)", shown)[1]), wanted, delta=1e-4)
+
     def test_a_squared_error_has_no_accuracy(self):
         mse = "train.loss=mean_squared_error"
         result, lines = self.train(mse)
         self.assertNotIn("accuracy", result.out)
+        self.assertLess(lines[-1]["test_r2"], 1.0)
         self.assertFalse([key for line in lines for key in line if "accuracy" in key])
         self.assertLess(lines[-1]["test_loss"], 1.0)
         self.fail_with(USAGE, ["train.stop_accuracy = 0.5", "mean_squared_error has no accuracy"], "train",
