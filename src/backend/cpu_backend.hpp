@@ -55,6 +55,7 @@ private:
     // cpu_csr.cpp
     void project_sparse(const Weights& w, const Activity& x, SumMatrix out, bool accumulate);
     void project_sparse_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate);
+    // cpu_csr_outer.cpp
     void add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern& pattern);
 
     int threads_;

@@ -1,79 +1,235 @@
-// Products of the CPU backend with sparse weights.
+// Products of the CPU backend with sparse weights. Every sum is one chain in the order of its sources:
+//
+//   by spikes    adds the columns of W of the sources that fired; each sequence by itself
+//   by targets   x is transposed to panels [sources, W] of W of its rows, so that a synapse is one multiply-add of W
+//                neighbours
+//
+// A silent source adds 0, so both give the same bits. The one that takes less time is chosen by the rate.
+#include "backend/cpu_csr.hpp"
+
 #include "backend/cpu_backend.hpp"
 
-#include <cmath>
+#include <bit>
 
 namespace spikefloss {
 namespace {
 
-double element(const Activity& x, Index row, Index j) {
-    const Index at = x.before(row);
-    return x.bits ? static_cast<double>((x.bits[at + (j >> 5)] >> (j & 31)) & 1u)
-                  : static_cast<double>(x.values[at + j]);
+// The time of a synapse of a spike, in that of a synapse and eight rows by targets.
+constexpr double spike_cost = 0.8;
+
+// The largest panel that stays in a second-level cache, in floats.
+constexpr Index panel_floats = 1 << 17;
+
+Entries by_column(const Weights& w) {
+    const SparsePattern& p = *w.pattern;
+    return {p.cols,
+            p.rows,
+            p.column_begin,
+            p.column_end,
+            p.row,
+            0,
+            w.by_column ? w.by_column : w.values,
+            w.by_column ? nullptr : p.place};
 }
 
-// out[r, t] (+)= sum over the entries of target t of value(e) x(r, source(e)), in T.
-template <class T, class Source, class Value>
-void chains(int threads, const Index* begin, const Index* end, const Activity& x, SumMatrix out, bool accumulate,
-            Source&& source, Value&& value) {
-    const auto sum = [&]<class Out>(Out* data) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-        for (Index t = 0; t < out.cols; ++t)
-            for (Index r = 0; r < out.rows; ++r) {
-                Out& to = data[r * out.stride + t];
-                const bool chain = accumulate && std::is_same_v<T, Out>;
-                T total = chain ? static_cast<T>(to) : T(0);
-                for (Index e = begin[t]; e < end[t]; ++e)
-                    total = std::fma(static_cast<T>(value(e)), static_cast<T>(element(x, r, source(e))), total);
-                to = static_cast<Out>(accumulate && !chain ? static_cast<T>(to) + total : total);
+template <class Work>
+void with_flag(bool flag, Work&& work) {
+    flag ? work(std::true_type{}) : work(std::false_type{});
+}
+
+template <class Out>
+Out* row_of(SumMatrix out, Index row) {
+    return static_cast<Out*>(out.data) + row * out.stride;
+}
+
+// ---- by targets -----------------------------------------------------------------------------------------------------
+
+// sums[g, W] += the entries of target t + g over the panel x [sources, W], for G targets.
+template <class T, int W, int G, bool placed>
+void add_entries(const Entries& in, Index t, const float* x, T* sums) {
+    if constexpr (W == 1) {
+        for (int g = 0; g < G; ++g)
+            for (Index e = in.begin[t + g]; e < in.end[t + g]; ++e)
+                sums[g] = multiply_add(T{in.value<placed>(e)}, T{x[in.source[e] - in.first]}, sums[g]);
+    } else {
+        constexpr int size = vector_size<T>, lanes = W / size;
+        VectorOf<T> a[G][lanes];
+        Index common = in.end[t] - in.begin[t];
+        for (int g = 1; g < G; ++g) common = std::min(common, in.end[t + g] - in.begin[t + g]);
+        const auto add_entry = [&](int g, Index e) {
+            const auto w = repeat(T{in.value<placed>(e)});
+            const float* const row = x + (in.source[e] - in.first) * W;
+#pragma GCC unroll 8
+            for (int l = 0; l < lanes; ++l) a[g][l] = multiply_add(w, load_as<T>(row + l * size), a[g][l]);
+        };
+#pragma GCC unroll 4
+        for (int g = 0; g < G; ++g)
+#pragma GCC unroll 8
+            for (int l = 0; l < lanes; ++l) a[g][l] = load(sums + g * W + l * size);
+        for (Index c = 0; c < common; ++c)
+#pragma GCC unroll 4
+            for (int g = 0; g < G; ++g) add_entry(g, in.begin[t + g] + c);
+#pragma GCC unroll 4
+        for (int g = 0; g < G; ++g)
+            for (Index e = in.begin[t + g] + common; e < in.end[t + g]; ++e) add_entry(g, e);
+#pragma GCC unroll 4
+        for (int g = 0; g < G; ++g)
+#pragma GCC unroll 8
+            for (int l = 0; l < lanes; ++l) store(sums + g * W + l * size, a[g][l]);
+    }
+}
+
+// Rows first .. first + rows of out (+)= the sums of all targets over the panel. To be called by all threads.
+template <class T, class Out, int W, bool placed>
+void sum_targets(const Entries& in, const float* x, Index first, Index rows, SumMatrix out, bool accumulate) {
+    constexpr int lanes = std::max(1, W / vector_size<T>), G = std::min(4, 8 / lanes);
+    const bool chain = accumulate && std::is_same_v<T, Out>;
+#pragma omp for schedule(dynamic)
+    for (Index begin = 0; begin < in.targets; begin += targets_at_once) {
+        const Index size = std::min(targets_at_once, in.targets - begin);
+        T sums[targets_at_once * W] = {};
+        for (Index r = 0; chain && r < rows; ++r)
+            for (Index t = 0; t < size; ++t) sums[t * W + r] = static_cast<T>(row_of<Out>(out, first + r)[begin + t]);
+        Index t = 0;
+        for (; t + G <= size; t += G) add_entries<T, W, G, placed>(in, begin + t, x, sums + t * W);
+        for (; t < size; ++t) add_entries<T, W, 1, placed>(in, begin + t, x, sums + t * W);
+        for (Index r = 0; r < rows; ++r) {
+            Out* const to = row_of<Out>(out, first + r) + begin;
+            for (t = 0; t < size; ++t)
+                to[t] =
+                    static_cast<Out>(accumulate && !chain ? static_cast<T>(to[t]) + sums[t * W + r] : sums[t * W + r]);
+        }
+    }
+}
+
+// The rows of the next panel, of `rows` that are left.
+Index panel_width(Sums sums, Index rows, Index sources) {
+    if (rows == 1) return 1;
+    const Index most = std::max<Index>(panel_floats / std::max<Index>(1, sources), 2 * lane_size);
+    Index width = sums == Sums::float32 ? 64 : 32;
+    while (width > lane_size && (width > most || width > (rows + lane_size - 1) / lane_size * lane_size)) width /= 2;
+    return width;
+}
+
+template <class Work>
+void with_width(Index width, Work&& work) {
+    switch (width) {
+        case 1: return work(std::integral_constant<int, 1>{});
+        case 8: return work(std::integral_constant<int, 8>{});
+        case 16: return work(std::integral_constant<int, 16>{});
+        case 32: return work(std::integral_constant<int, 32>{});
+        default: return work(std::integral_constant<int, 64>{});
+    }
+}
+
+Index panel_size(Sums sums, Index rows, Index sources) { return panel_width(sums, rows, sources) * sources; }
+
+// out (+)= the sums of all targets over x.
+void project_by_targets(int threads, Sums sums, const Entries& in, const Activity& x, float* panel, SumMatrix out,
+                        bool accumulate) {
+    const double work = static_cast<double>(in.count()) * static_cast<double>(out.rows);
+    with_sums(sums, out.type, [&]<class T, class Out>(T, Out) {
+        with_flag(in.place != nullptr, [&](auto placed) {
+#pragma omp parallel num_threads(threads) if (threads > 1 && work >= parallel_work)
+            for (Index first = 0; first < out.rows;) {
+                const Index width = panel_width(sums, out.rows - first, in.sources);
+                const Index rows = std::min(width, out.rows - first);
+                const bool as_it_is = out.rows == 1 && x.values;
+                if (!as_it_is) transpose(x, first, rows, in.sources, width, panel);
+                with_width(width, [&](auto W) {
+                    if constexpr (std::is_same_v<T, float> || W <= 32)
+                        sum_targets<T, Out, W, placed>(in, as_it_is ? x.values + x.before(0) : panel, first, rows, out,
+                                                       accumulate);
+                });
+                first += rows;
             }
-    };
-    if (out.type == Scalar::float32)
-        sum(static_cast<float*>(out.data));
-    else
-        sum(static_cast<double*>(out.data));
+        });
+    });
+}
+
+// ---- by spikes ------------------------------------------------------------------------------------------------------
+
+Index fired(const Activity& x, Index rows, Index sources) {
+    Index count = 0;
+    for (Index r = 0; r < rows; ++r)
+        for (const std::uint32_t *word = x.bits + x.before(r), *end = word + spike_words(sources); word < end; ++word)
+            count += std::popcount(*word);
+    return count;
+}
+
+// sums[t] += the weights of the sources in one row of bits to targets [begin, end). `in` is by source: its targets are
+// the sources of the product.
+template <class T, bool placed>
+void add_spikes(const Entries& in, const std::uint32_t* bits, Index begin, Index end, T* sums) {
+    const bool all = begin == 0 && end == in.sources;
+    for (Index word = 0; word < spike_words(in.targets); ++word)
+        for (std::uint32_t left = bits[word]; left; left &= left - 1) {
+            const Index j = word * 32 + std::countr_zero(left);
+            Index e = in.begin[j], last = in.end[j];
+            if (!all) {
+                Index below = 0, within = 0;
+                for (Index at = e; at < last; ++at) {
+                    below += in.source[at] < begin;
+                    within += in.source[at] < end;
+                }
+                last = e + within;
+                e += below;
+            }
+#pragma GCC unroll 4
+            for (; e < last; ++e) sums[in.source[e]] += T{in.value<placed>(e)};
+        }
+}
+
+void project_by_spikes(int threads, Sums sums, const Entries& in, Index spikes, const Activity& x, double* wide,
+                       SumMatrix out, bool accumulate) {
+    const double work = static_cast<double>(in.count()) / static_cast<double>(std::max<Index>(1, in.targets)) *
+                        static_cast<double>(spikes);
+    const bool parallel = threads > 1 && work >= parallel_work;
+    const Index parts = !parallel || out.rows >= 4 * threads ? 1 : threads, n = out.cols;
+    with_sums(sums, out.type, [&]<class T, class Out>(T, Out) {
+        with_flag(in.place != nullptr, [&](auto placed) {
+#pragma omp parallel for num_threads(threads) if (parallel) schedule(dynamic)
+            for (Index task = 0; task < out.rows * parts; ++task) {
+                const Index r = task / parts, begin = n * (task % parts) / parts, end = n * (task % parts + 1) / parts;
+                Out* const to = row_of<Out>(out, r);
+                const std::uint32_t* const bits = x.bits + x.before(r);
+                if constexpr (std::is_same_v<T, Out>) {
+                    if (!accumulate) std::fill(to + begin, to + end, Out(0));
+                    add_spikes<T, placed>(in, bits, begin, end, to);
+                } else {
+                    T* const sum = wide + r * n;
+                    std::fill(sum + begin, sum + end, T(0));
+                    add_spikes<T, placed>(in, bits, begin, end, sum);
+                    for (Index t = begin; t < end; ++t)
+                        to[t] = static_cast<Out>(accumulate ? static_cast<T>(to[t]) + sum[t] : sum[t]);
+                }
+            }
+        });
+    });
 }
 
 }  // namespace
 
 void CpuBackend::project_sparse(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) {
+    const Entries rows = by_row(w), columns = by_column(w);
+    const bool wide = x.bits && sums_ == Sums::float64 && out.type == Scalar::float32;
+    const Index panel = panel_size(sums_, out.rows, w.cols) * static_cast<Index>(sizeof(float)),
+                sums = wide ? out.rows * out.cols * static_cast<Index>(sizeof(double)) : 0;
+    auto* const memory = scratch<char>(std::max(panel, sums));
     if (counting()) return;
-    const SparsePattern& p = *w.pattern;
-    const auto source = [&](Index e) { return p.column[e] - p.first_column; };
-    const auto value = [&](Index e) { return w.values[e]; };
-    if (sums_ == Sums::float32)
-        return chains<float>(threads_, p.row_begin, p.row_end, x, out, accumulate, source, value);
-    chains<double>(threads_, p.row_begin, p.row_end, x, out, accumulate, source, value);
+    if (x.bits) {
+        const Index spikes = fired(x, out.rows, w.cols), eights = (out.rows + lane_size - 1) / lane_size;
+        if (spike_cost * static_cast<double>(spikes) <= static_cast<double>(eights * w.cols))
+            return project_by_spikes(threads_, sums_, columns, spikes, x, reinterpret_cast<double*>(memory), out,
+                                     accumulate);
+    }
+    project_by_targets(threads_, sums_, rows, x, reinterpret_cast<float*>(memory), out, accumulate);
 }
 
 void CpuBackend::project_sparse_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
+    auto* const panel = scratch<float>(panel_size(sums_, out.rows, w.rows));
     if (counting()) return;
-    const SparsePattern& p = *w.pattern;
-    const Activity x{.values = y.data, .stride = y.stride};
-    const auto source = [&](Index e) { return p.row[e]; };
-    const auto value = [&](Index e) { return w.by_column ? w.by_column[e] : w.values[p.place[e]]; };
-    if (sums_ == Sums::float32)
-        return chains<float>(threads_, p.column_begin, p.column_end, x, out, accumulate, source, value);
-    chains<double>(threads_, p.column_begin, p.column_end, x, out, accumulate, source, value);
-}
-
-void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient,
-                                  const SparsePattern& p) {
-    if (counting()) return;
-    const auto add = [&]<class T, class Out>(T, Out* data) {
-#pragma omp parallel for num_threads(threads_) if (threads_ > 1)
-        for (Index i = 0; i < p.rows; ++i)
-            for (Index e = p.row_begin[i]; e < p.row_end[i]; ++e) {
-                T total = static_cast<T>(data[e]);
-                for (Index r = 0; r < y.rows; ++r)
-                    total = std::fma(static_cast<T>(y.data[r * y.stride + i]),
-                                     static_cast<T>(element(x, r, p.column[e] - p.first_column)), total);
-                data[e] = static_cast<Out>(total);
-            }
-    };
-    if (gradient.type == Scalar::float64) return add(0.0, static_cast<double*>(gradient.data));
-    if (sums_ == Sums::float64) return add(0.0, static_cast<float*>(gradient.data));
-    add(0.0f, static_cast<float*>(gradient.data));
+    project_by_targets(threads_, sums_, by_column(w), {.values = y.data, .stride = y.stride}, panel, out, accumulate);
 }
 
 }  // namespace spikefloss

@@ -46,6 +46,12 @@ inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
     const WideLane ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);  // a01 b01 a23 b23, c01 d01 c23 d23
     return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
 }
+// {sum of a[0], ..., sum of a[7]}
+inline Lane sums(const Lane* a) {
+    const Lane low = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+    const Lane high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
+    return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+}
 inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
     const Lane halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));  // of a b c d, twice
     return _mm256_cvtps_pd(_mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
@@ -94,7 +100,22 @@ inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
     const auto sum = [](Lane v) { return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])); };
     return WideLane{sum(a), sum(b), sum(c), sum(d)};
 }
+inline Lane sums(const Lane* a) {
+    Lane all;
+    for (int l = 0; l < lane_size; ++l)
+        all[l] = ((a[l][0] + a[l][1]) + (a[l][2] + a[l][3])) + ((a[l][4] + a[l][5]) + (a[l][6] + a[l][7]));
+    return all;
+}
 
+#endif
+
+// One element of multiply_add.
+#if defined(__AVX2__) && defined(__FMA__)
+inline float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+inline float multiply_add(float a, float b, float c) { return a * b + c; }
+inline double multiply_add(double a, double b, double c) { return a * b + c; }
 #endif
 
 }  // namespace spikefloss

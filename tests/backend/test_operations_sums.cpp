@@ -1,5 +1,6 @@
 // Products, sums and element-wise operations of every backend against plain double loops, at ragged sizes and padded
 // strides.
+#include "backend/lane.hpp"
 #include "backend/operation_test.hpp"
 #include "network/sparse_patterns.hpp"
 
@@ -293,8 +294,8 @@ protected:
                 std::vector<Sum> sums(out.size(), Sum(0));
                 if (chain) sums.assign(out.begin(), out.end());
                 add_terms(part, [&](Index i, Index j, double a, double b) {
-                    Sum& sum = sums[i * stride + j];
-                    sum = std::fma(static_cast<Sum>(a), static_cast<Sum>(b), sum);
+                    Sum &sum = sums[i * stride + j], x = static_cast<Sum>(a), y = static_cast<Sum>(b);
+                    sum = backend.name() == "cpu" ? multiply_add(x, y, sum) : std::fma(x, y, sum);
                 });
                 for (std::size_t at = 0; at < out.size(); ++at)
                     if (static_cast<Index>(at) % stride < cols)
