@@ -128,6 +128,10 @@ struct Arrays {
         return unit;
     }
     NeuronVectors neurons() const { return {alpha.data(), beta.data(), bias.data()}; }
+    NeuronState state() const { return {i.data(), u.data()}; }
+    NeuronState next_state() const { return {i_next.data(), u_next.data()}; }
+    StateAdjoint adjoint() { return {di.data(), du.data()}; }
+    ConstantSums time_constants() { return {.alpha = sums_n.matrix(1, n), .beta = sums_n_other.matrix(1, n)}; }
     BasisShape basis() const { return {b, k, n, true}; }
     Weights w_rec() const { return {n, n, w.data(), n}; }
     Activity spikes() const { return {.bits = bits.data(), .stride = spike_words(n)}; }
@@ -193,24 +197,24 @@ std::vector<Operation> operations() {
         {"round_sums", [](Arrays& a) { a.backend.round_sums(a.sums_w.data(), a.m.data(), a.n * a.n); }, nn(2), {}},
         {"sum_squares", [](Arrays& a) { a.backend.sum_squares(a.w.data(), a.n * a.n, a.sum.data()); }, nn(1), {}},
         {"row_sum_squares",
-         [](Arrays& a) { a.backend.row_sum_squares(a.b, a.n, a.i.data(), a.u.data(), a.squares.data()); },
+         [](Arrays& a) { a.backend.row_sum_squares(a.b, a.n, a.i.data(), a.u.data(), nullptr, a.squares.data()); },
          bn(2),
          {}},
         {"cap_rows",
          [](Arrays& a) {
-             a.backend.cap_rows(a.b, a.n, a.squares.data(), a.limit.data(), a.i_next.data(), a.u_next.data());
+             a.backend.cap_rows(a.b, a.n, a.squares.data(), a.limit.data(), a.i_next.data(), a.u_next.data(), nullptr);
          },
          bn(4),
          {}},
         {"neuron_step",
          [](Arrays& a) {
-             a.backend.neuron_step(model, a.neurons(), a.b, a.n, a.input.data(), a.recurrent.data(), a.i.data(),
-                                   a.u.data(), a.i_next.data(), a.u_next.data());
+             a.backend.neuron_step(model, a.neurons(), a.b, a.n, a.input.data(), a.recurrent.data(), a.state(),
+                                   {a.i_next.data(), a.u_next.data()});
          },
          bn(6),
          {}},
         {"pack_spikes",
-         [](Arrays& a) { a.backend.pack_spikes(model, a.b, a.n, a.u.data(), a.bits.data()); },
+         [](Arrays& a) { a.backend.pack_spikes(model, a.neurons(), a.b, a.n, a.state(), a.bits.data()); },
          bn(1),
          {}},
         {"count_spikes",
@@ -219,24 +223,22 @@ std::vector<Operation> operations() {
          {}},
         {"neuron_step_backward",
          [](Arrays& a) {
-             a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.u.data(), a.di.data(), a.du.data(),
-                                            a.g.data(), nullptr);
+             a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.state(), a.next_state(), a.adjoint(),
+                                            a.g.data(), nullptr, {});
          },
          bn(6),
          {}},
         {"neuron_step_backward_with_time_constants",
          [](Arrays& a) {
-             const TimeConstantSums sums{a.i.data(), a.i_next.data(), a.sums_n.matrix(1, a.n),
-                                         a.sums_n_other.matrix(1, a.n)};
-             a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.u.data(), a.di.data(), a.du.data(),
-                                            a.g.data(), &sums);
+             a.backend.neuron_step_backward(model, a.neurons(), a.b, a.n, a.state(), a.next_state(), a.adjoint(),
+                                            a.g.data(), nullptr, a.time_constants());
          },
          bn(11),
          {}},
         {"add_adjoints",
          [](Arrays& a) {
-             a.backend.add_adjoints(model, Readout::membrane, a.b, a.n, a.u.data(), a.g.data(), a.input.data(),
-                                    a.recurrent.data(), a.du.data());
+             a.backend.add_adjoints(model, a.neurons(), Readout::membrane, a.b, a.n, a.state(), a.g.data(), nullptr,
+                                    a.input.data(), a.recurrent.data(), a.adjoint(), {});
          },
          bn(6),
          {}},
@@ -270,36 +272,35 @@ std::vector<Operation> operations() {
          tbo(2),
          {}},
         {"tangent_input",
-         [](Arrays& a) { a.backend.tangent_input(model, a.basis(), a.u.data(), a.q.data(), a.x.data()); },
+         [](Arrays& a) { a.backend.tangent_input(model, a.neurons(), a.basis(), a.state(), a.q.data(), a.x.data()); },
          bkn(2),
          {}},
         {"tangent_step",
          [](Arrays& a) {
-             a.backend.tangent_step(model, JacobianReset::detached, a.neurons(), a.basis(), a.u.data(), a.x.data(),
-                                    a.q.data(), a.p.data());
+             a.backend.tangent_step(model, JacobianReset::detached, a.neurons(), a.basis(), a.state(), nullptr,
+                                    a.x.data(), a.q.data(), a.p.data());
          },
          bkn(5),
          {}},
         {"tangent_step_backward",
          [](Arrays& a) {
-             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.u.data(),
-                                             a.p.data(), a.x.data(), nullptr);
+             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.state(), nullptr,
+                                             nullptr, nullptr, a.p.data(), a.x.data(), {});
          },
          bkn(4),
          {}},
         {"tangent_input_backward",
          [](Arrays& a) {
-             a.backend.tangent_input_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.u.data(),
+             a.backend.tangent_input_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.state(),
                                               a.q.data(), a.back.data(), a.x.data(), a.p.data(), a.du.data());
          },
          bkn(6),
          {}},
         {"tangent_step_backward_with_time_constants",
          [](Arrays& a) {
-             const TangentTimeConstants sums{a.q.data(), a.back.data(), a.sums_n.matrix(1, a.n),
-                                             a.sums_n_other.matrix(1, a.n)};
-             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.u.data(),
-                                             a.p.data(), a.x.data(), &sums);
+             a.backend.tangent_step_backward(model, JacobianReset::detached, a.neurons(), a.basis(), a.state(),
+                                             a.q.data(), nullptr, a.back.data(), a.p.data(), a.x.data(),
+                                             a.time_constants());
          },
          bkn(9),
          {}},

@@ -143,7 +143,8 @@ __device__ inline float surrogate_psi(Surrogate kind, float v, float g) {
         case Surrogate::arctan: return Arctan::psi(v, g);
         case Surrogate::sigmoid: return Sigmoid::psi(v, g);
         case Surrogate::gaussian: return Gaussian::psi(v, g);
-        default: return Triangle::psi(v, g);
+        case Surrogate::triangle: return Triangle::psi(v, g);
+        default: return Exponential::psi(v, g);
     }
 }
 __device__ inline float surrogate_derivative(Surrogate kind, float v, float g) {
@@ -152,7 +153,8 @@ __device__ inline float surrogate_derivative(Surrogate kind, float v, float g) {
         case Surrogate::arctan: return Arctan::derivative(v, g);
         case Surrogate::sigmoid: return Sigmoid::derivative(v, g);
         case Surrogate::gaussian: return Gaussian::derivative(v, g);
-        default: return Triangle::derivative(v, g);
+        case Surrogate::triangle: return Triangle::derivative(v, g);
+        default: return Exponential::derivative(v, g);
     }
 }
 

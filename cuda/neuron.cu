@@ -83,7 +83,9 @@ __global__ void time_constants_backward_kernel(NeuronModel model, NeuronVectors 
             const float dv = du[at] * factor_after(model.reset_delay, c);
             const float g = fmaf(1.0f - beta, dv, di[at]);
             alpha_sum += static_cast<T>(g) * i_before[at];
-            beta_sum += static_cast<T>(dv) * (leaking_membrane(model, u_before[at]) - i_now[at]);
+            beta_sum += static_cast<T>(dv) *
+                        (leaking_membrane(model, model.threshold, spike(u_before[at], model.threshold), u_before[at]) -
+                         i_now[at]);
         }
         d_alpha[j] = alpha_sum;
         d_beta[j] = beta_sum;
@@ -93,15 +95,16 @@ __global__ void time_constants_backward_kernel(NeuronModel model, NeuronVectors 
 }  // namespace
 
 void CudaBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                              const float* input, const float* recurrent, const float* i, const float* u, float* i_next,
-                              float* u_next) {
-    launch({grid_for(b * n, block), block, stream_}, neuron_step_kernel, model, neurons, b * n, n, input, recurrent, i,
-           u, i_next, u_next);
+                              const float* input, const float* recurrent, const NeuronState& now,
+                              const NextState& next) {
+    launch({grid_for(b * n, block), block, stream_}, neuron_step_kernel, model, neurons, b * n, n, input, recurrent,
+           now.i, now.u, next.i, next.u);
 }
 
-void CudaBackend::pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) {
+void CudaBackend::pack_spikes(const NeuronModel& model, const NeuronVectors&, Index rows, Index n,
+                              const NeuronState& state, std::uint32_t* bits) {
     launch({grid_for(rows * spike_words(n) * warp_size, block), block, stream_}, pack_spikes_kernel, model.threshold,
-           rows, n, u, bits);
+           rows, n, state.u, bits);
 }
 
 void CudaBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
@@ -112,28 +115,26 @@ void CudaBackend::count_spikes(Index rows, Index words, const std::uint32_t* bit
 }
 
 void CudaBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                       const float* u_before, float* di, float* du, float* g,
-                                       const TimeConstantSums* time_constants) {
+                                       const NeuronState& before, const NeuronState& now, const StateAdjoint& d,
+                                       float* g, float*, const ConstantSums& sums) {
     const auto add_time_constants = [&](auto* alpha_sum, auto* beta_sum) {
         using T = std::remove_pointer_t<decltype(alpha_sum)>;
-        launch({grid_for(n, 64), 64, stream_}, time_constants_backward_kernel<T>, model, neurons, b, n,
-               time_constants->i_before, time_constants->i_now, u_before, static_cast<const float*>(di),
-               static_cast<const float*>(du), alpha_sum, beta_sum);
+        launch({grid_for(n, 64), 64, stream_}, time_constants_backward_kernel<T>, model, neurons, b, n, before.i, now.i,
+               before.u, static_cast<const float*>(d.di), static_cast<const float*>(d.du), alpha_sum, beta_sum);
     };
-    if (time_constants && time_constants->d_alpha.type == Scalar::float32)
-        add_time_constants(static_cast<float*>(time_constants->d_alpha.data),
-                           static_cast<float*>(time_constants->d_beta.data));
-    else if (time_constants)
-        add_time_constants(static_cast<double*>(time_constants->d_alpha.data),
-                           static_cast<double*>(time_constants->d_beta.data));
-    launch({grid_for(b * n, block), block, stream_}, neuron_step_backward_kernel, model, neurons, b * n, n, u_before,
-           di, du, g);
+    if (sums.alpha.data && sums.alpha.type == Scalar::float32)
+        add_time_constants(static_cast<float*>(sums.alpha.data), static_cast<float*>(sums.beta.data));
+    else if (sums.alpha.data)
+        add_time_constants(static_cast<double*>(sums.alpha.data), static_cast<double*>(sums.beta.data));
+    launch({grid_for(b * n, block), block, stream_}, neuron_step_backward_kernel, model, neurons, b * n, n, before.u,
+           d.di, d.du, g);
 }
 
-void CudaBackend::add_adjoints(const NeuronModel& model, Readout readout, Index rows, Index n, const float* u,
-                               const float* back, const float* from_readout, const float* extra, float* du) {
-    launch({grid_for(rows * n, block), block, stream_}, add_adjoints_kernel, model, readout, rows * n, u, back,
-           from_readout, extra, du);
+void CudaBackend::add_adjoints(const NeuronModel& model, const NeuronVectors&, Readout readout, Index rows, Index n,
+                               const NeuronState& state, const float* back, const float*, const float* from_readout,
+                               const float* extra, const StateAdjoint& d, const SumMatrix&) {
+    launch({grid_for(rows * n, block), block, stream_}, add_adjoints_kernel, model, readout, rows * n, state.u, back,
+           from_readout, extra, d.du);
 }
 
 }  // namespace spikefloss

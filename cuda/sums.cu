@@ -42,13 +42,15 @@ __global__ void round_kernel(const double* in, float* out, Index count) {
 __global__ void add_one_kernel(const double* x, double* sum) { *sum += *x; }
 
 // One block per row.
-__global__ void row_sum_squares_kernel(Index rows, Index n, const float* a, const float* b, double* out) {
+__global__ void row_sum_squares_kernel(Index rows, Index n, const float* a, const float* b, const float* c,
+                                       double* out) {
     double* partial = dynamic_shared<double>();
     for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
         double sum = 0.0;
         for (Index i = row * n + threadIdx.x; i < (row + 1) * n; i += blockDim.x) {
             sum += static_cast<double>(a[i]) * a[i];
             if (b) sum += static_cast<double>(b[i]) * b[i];
+            if (c) sum += static_cast<double>(c[i]) * c[i];
         }
         sum = block_sum(sum, partial);
         if (threadIdx.x == 0) out[row] = sum;
@@ -56,7 +58,8 @@ __global__ void row_sum_squares_kernel(Index rows, Index n, const float* a, cons
     }
 }
 
-__global__ void cap_rows_kernel(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
+__global__ void cap_rows_kernel(Index rows, Index n, const double* squares, const float* limit, float* a, float* b,
+                                float* c) {
     for (Index row = blockIdx.x; row < rows; row += gridDim.x) {
         const double norm = sqrt(squares[row]);
         if (norm <= *limit) continue;
@@ -64,6 +67,7 @@ __global__ void cap_rows_kernel(Index rows, Index n, const double* squares, cons
         for (Index i = row * n + threadIdx.x; i < (row + 1) * n; i += blockDim.x) {
             a[i] *= factor;
             if (b) b[i] *= factor;
+            if (c) c[i] *= factor;
         }
     }
 }
@@ -111,12 +115,13 @@ void CudaBackend::sum_squares(const float* x, Index count, double* sum) {
     launch({dim3(1), dim3(1), stream_}, add_one_kernel, total, sum);
 }
 
-void CudaBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) {
-    launch({grid_of_rows(rows), 128, stream_, block_sum_bytes}, row_sum_squares_kernel, rows, n, a, b, out);
+void CudaBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, const float* c, double* out) {
+    launch({grid_of_rows(rows), 128, stream_, block_sum_bytes}, row_sum_squares_kernel, rows, n, a, b, c, out);
 }
 
-void CudaBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
-    launch({grid_of_rows(rows), 128, stream_}, cap_rows_kernel, rows, n, squares, limit, a, b);
+void CudaBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b,
+                           float* c) {
+    launch({grid_of_rows(rows), 128, stream_}, cap_rows_kernel, rows, n, squares, limit, a, b, c);
 }
 
 void CudaBackend::repeat_row(Index rows, Index n, const float* row, float* out, const std::uint32_t* place) {

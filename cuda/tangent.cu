@@ -120,43 +120,45 @@ __global__ void tangent_time_constants_kernel(NeuronModel model, JacobianReset r
 
 }  // namespace
 
-void CudaBackend::tangent_input(const NeuronModel& model, const BasisShape& shape, const float* u, const float* q,
-                                float* x) {
+void CudaBackend::tangent_input(const NeuronModel& model, const NeuronVectors&, const BasisShape& shape,
+                                const NeuronState& state, const float* q, float* x) {
     if (counting()) return;
-    launch(over_rows(shape.rows(), shape.n, stream_), tangent_input_kernel, model, shape, u, q, x);
+    launch(over_rows(shape.rows(), shape.n, stream_), tangent_input_kernel, model, shape, state.u, q, x);
 }
 
 void CudaBackend::tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                               const BasisShape& shape, const float* u, const float* wx, const float* q, float* p) {
-    launch(over_rows(shape.rows(), shape.n, stream_), tangent_step_kernel, model, reset, neurons, shape, u, wx, q, p);
+                               const BasisShape& shape, const NeuronState& state, const float*, const float* wx,
+                               const float* q, float* p) {
+    launch(over_rows(shape.rows(), shape.n, stream_), tangent_step_kernel, model, reset, neurons, shape, state.u, wx, q,
+           p);
 }
 
 void CudaBackend::tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                                        const BasisShape& shape, const float* u, float* a, float* g,
-                                        const TangentTimeConstants* time_constants) {
-    launch(over_rows(shape.rows(), shape.n, stream_), tangent_step_backward_kernel, model, reset, neurons, shape, u, a,
-           g);
-    if (!time_constants) return;
-    const auto& [q, wx, d_alpha, d_beta] = *time_constants;
+                                        const BasisShape& shape, const NeuronState& state, const float* q, const float*,
+                                        const float* wx, float* a, float* g, const ConstantSums& sums) {
+    launch(over_rows(shape.rows(), shape.n, stream_), tangent_step_backward_kernel, model, reset, neurons, shape,
+           state.u, a, g);
+    if (!sums.alpha.data) return;
+    const SumMatrix &d_alpha = sums.alpha, &d_beta = sums.beta;
     constexpr int threads = time_constant_warps * warp_size;
     const Launch how{.grid = dim3(static_cast<unsigned>((shape.n + warp_size - 1) / warp_size)),
                      .block = dim3(threads),
                      .stream = stream_,
                      .shared = 2 * threads * sizeof(double)};
     if (d_alpha.type == Scalar::float32)
-        launch(how, tangent_time_constants_kernel<float>, model, reset, neurons, shape, u, q, wx, a, g,
+        launch(how, tangent_time_constants_kernel<float>, model, reset, neurons, shape, state.u, q, wx, a, g,
                static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
     else
-        launch(how, tangent_time_constants_kernel<double>, model, reset, neurons, shape, u, q, wx, a, g,
+        launch(how, tangent_time_constants_kernel<double>, model, reset, neurons, shape, state.u, q, wx, a, g,
                static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
 }
 
 void CudaBackend::tangent_input_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                                         const BasisShape& shape, const float* u, const float* q, const float* back,
-                                         const float* g, float* a, float* e) {
+                                         const BasisShape& shape, const NeuronState& state, const float* q,
+                                         const float* back, const float* g, float* a, float* e) {
     if (counting()) return;
-    launch(over_rows(shape.b, shape.n, stream_), tangent_input_backward_kernel, model, reset, neurons, shape, u, q,
-           back, g, a, e);
+    launch(over_rows(shape.b, shape.n, stream_), tangent_input_backward_kernel, model, reset, neurons, shape, state.u,
+           q, back, g, a, e);
 }
 
 }  // namespace spikefloss

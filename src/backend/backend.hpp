@@ -60,36 +60,64 @@ struct Activity {
 
 // Per-neuron constants, [n] each.
 struct NeuronVectors {
-    const float* alpha;
-    const float* beta;
-    const float* bias;
+    const float *alpha, *beta, *bias;
+    const float* threshold = nullptr;  // theta; null: NeuronModel::threshold for all
+    // rho, a_u, a_s; null without adaptation
+    const float *rho = nullptr, *adapt_membrane = nullptr, *adapt_spike = nullptr;
     bool operator==(const NeuronVectors&) const = default;
 };
 
+// 32 neurons per word.
+SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
+
+// Which neurons of a step are refractory (m = 0): those with a bit in the spikes of one of the steps before. `spikes`
+// are the bits of the last step, [rows, spike_words(n)], the rows `stride` words apart; those of each earlier step are
+// `step_stride` words before. `steps` is the number of these steps; 0: no neuron is refractory.
+struct Refractory {
+    const std::uint32_t* spikes = nullptr;
+    Index stride = 0, steps = 0, step_stride = 0;
+
+    // The refractory neurons 32 word .. 32 word + 31 of a row, as bits.
+    SPIKEFLOSS_HD std::uint32_t bits(Index row, Index word) const {
+        std::uint32_t all = 0;
+        for (Index l = 0; l < steps; ++l) all |= spikes[row * stride + word - l * step_stride];
+        return all;
+    }
+};
+
+// The state of a step, [rows, n] each. An operation that does not need a part takes null. w: with adaptation only.
+struct NeuronState {
+    const float *i, *u, *w = nullptr;
+    Refractory refractory{};
+};
+// The state after a step, to be written.
+struct NextState {
+    float *i, *u, *w = nullptr;
+};
+// The adjoint of a state.
+struct StateAdjoint {
+    float *di, *du, *dw = nullptr;
+};
+
 // The tangent vectors of all sequences are one array, the basis [b, k, D]. Row j of sequence s is vector j: its current
-// part [n], if the state has a current (some alpha is not 0), before its membrane part [n].
+// part [n], if the state has a current (some alpha is not 0), its membrane part [n], and its adaptation part [n], if
+// the neurons adapt.
 struct BasisShape {
     Index b, k, n;
-    bool current;
+    bool current, adaptation = false;
 
     SPIKEFLOSS_HD Index rows() const { return b * k; }
     // NOLINTNEXTLINE(readability-identifier-naming): D of the equations
-    SPIKEFLOSS_HD Index D() const { return current ? 2 * n : n; }
-    SPIKEFLOSS_HD Index membrane() const { return current ? n : 0; }  // where the membrane part of a row begins
+    SPIKEFLOSS_HD Index D() const { return n * (1 + (current ? 1 : 0) + (adaptation ? 1 : 0)); }
+    // Where these parts of a row begin.
+    SPIKEFLOSS_HD Index membrane() const { return current ? n : 0; }
+    SPIKEFLOSS_HD Index adaptation_part() const { return membrane() + n; }
     SPIKEFLOSS_HD Index size() const { return rows() * D(); }
 };
 
-// For the gradients with respect to alpha and beta of a tangent step: the Q before it, W x, and [1, n] sums.
-struct TangentTimeConstants {
-    const float *q, *wx;
-    SumMatrix d_alpha, d_beta;
-};
-
-// The outputs of neuron_step_backward for alpha and beta: d_alpha[j] += sum over b of g i_before; d_beta[j] += sum over
-// b of dv (u_before - i_now); for reset_delay 0 with R(u_before). [1, n] sums.
-struct TimeConstantSums {
-    const float *i_before, *i_now;  // [b, n]
-    SumMatrix d_alpha, d_beta;
+// The gradients with respect to the constants of the neurons, [1, n] sums each; null data: not wanted.
+struct ConstantSums {
+    SumMatrix alpha{}, beta{}, threshold{}, rho{}, adapt_membrane{}, adapt_spike{};
 };
 
 struct StatePlan;  // state_passes.hpp
@@ -118,9 +146,6 @@ struct QrRound {
     int round;  // 0 or 1
     bool last;  // no other round follows
 };
-
-// 32 neurons per word.
-SPIKEFLOSS_HD Index spike_words(Index n) { return (n + 31) / 32; }
 
 struct TangentPlan;  // backend/tangent_passes.hpp
 struct TangentPasses;

@@ -45,11 +45,16 @@ void CpuBackend::sum_squares(const float* x, Index count, double* sum) {
     if (!counting()) *sum += squares_of(x, count);
 }
 
-void CpuBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, double* out) {
-    for (Index r = 0; r < rows; ++r) out[r] = squares_of(a + r * n, n) + (b ? squares_of(b + r * n, n) : 0.0);
+void CpuBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, const float* c, double* out) {
+    for (Index r = 0; r < rows; ++r) {
+        out[r] = squares_of(a + r * n, n);
+        for (const float* other : {b, c})
+            if (other) out[r] += squares_of(other + r * n, n);
+    }
 }
 
-void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b) {
+void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const float* limit, float* a, float* b,
+                          float* c) {
     for (Index r = 0; r < rows; ++r) {
         const double norm = std::sqrt(squares[r]);
         if (norm <= *limit) continue;
@@ -57,6 +62,7 @@ void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const floa
         for (Index j = 0; j < n; ++j) {
             a[r * n + j] *= factor;
             if (b) b[r * n + j] *= factor;
+            if (c) c[r * n + j] *= factor;
         }
     }
 }

@@ -12,23 +12,25 @@ constexpr Index parallel_elements = 1 << 15;
 }  // namespace
 
 void CpuBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                             const float* input, const float* recurrent, const float* i, const float* u, float* i_next,
-                             float* u_next) {
+                             const float* input, const float* recurrent, const NeuronState& now,
+                             const NextState& next) {
 #pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
     for (Index s = 0; s < b; ++s) {
         const Index row = s * n;
-        take_step(model, neurons, n, input + row, recurrent + row, i + row, u + row, i_next + row, u_next + row);
+        take_step(model, neurons, n, input + row, recurrent + row, now.i + row, now.u + row, next.i + row,
+                  next.u + row);
     }
 }
 
-void CpuBackend::pack_spikes(const NeuronModel& model, Index rows, Index n, const float* u, std::uint32_t* bits) {
+void CpuBackend::pack_spikes(const NeuronModel& model, const NeuronVectors&, Index rows, Index n,
+                             const NeuronState& state, std::uint32_t* bits) {
     const Index words = spike_words(n);
     for (Index r = 0; r < rows; ++r)
         for (Index w = 0; w < words; ++w) {
             const Index first = w * 32, last = first + 32 < n ? first + 32 : n;
             std::uint32_t word = 0;
             for (Index j = first; j < last; ++j)
-                word |= static_cast<std::uint32_t>(u[r * n + j] > model.threshold) << (j - first);
+                word |= static_cast<std::uint32_t>(state.u[r * n + j] > model.threshold) << (j - first);
             bits[r * words + w] = word;
         }
 }
@@ -41,9 +43,11 @@ void CpuBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits
 }
 
 void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
-                                      const float* u_before, float* di, float* du, float* g,
-                                      const TimeConstantSums* time_constants) {
+                                      const NeuronState& before, const NeuronState& now, const StateAdjoint& d,
+                                      float* g, float*, const ConstantSums& sums) {
     const NeuronModel m = model;
+    const float* const u_before = before.u;
+    float *const di = d.di, *const du = d.du;
     // c of the neuron and sequence `at`.
     const auto factor = [&](Index at) { return reset_factor(m.reset, spike(u_before[at], m.threshold)); };
     // Sequences in order, so that the sums do not depend on the number of threads.
@@ -54,16 +58,16 @@ void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVect
                 const Index at = s * n + j;
                 const float dv = du[at] * factor_after(m.reset_delay, factor(at));
                 const float current = fmaf(1.0f - neurons.beta[j], dv, di[at]);
-                alpha_sum[j] += static_cast<T>(current) * time_constants->i_before[at];
-                beta_sum[j] += static_cast<T>(dv) * (leaking_membrane(m, u_before[at]) - time_constants->i_now[at]);
+                alpha_sum[j] += static_cast<T>(current) * before.i[at];
+                beta_sum[j] +=
+                    static_cast<T>(dv) *
+                    (leaking_membrane(m, m.threshold, spike(u_before[at], m.threshold), u_before[at]) - now.i[at]);
             }
     };
-    if (time_constants && time_constants->d_alpha.type == Scalar::float32)
-        add_time_constants(static_cast<float*>(time_constants->d_alpha.data),
-                           static_cast<float*>(time_constants->d_beta.data));
-    else if (time_constants)
-        add_time_constants(static_cast<double*>(time_constants->d_alpha.data),
-                           static_cast<double*>(time_constants->d_beta.data));
+    if (sums.alpha.data && sums.alpha.type == Scalar::float32)
+        add_time_constants(static_cast<float*>(sums.alpha.data), static_cast<float*>(sums.beta.data));
+    else if (sums.alpha.data)
+        add_time_constants(static_cast<double*>(sums.alpha.data), static_cast<double*>(sums.beta.data));
 #pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
     for (Index s = 0; s < b; ++s) {
         const Index row = s * n;
@@ -78,8 +82,11 @@ void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVect
     }
 }
 
-void CpuBackend::add_adjoints(const NeuronModel& model, Readout readout, Index rows, Index n, const float* u,
-                              const float* back, const float* from_readout, const float* extra, float* du) {
+void CpuBackend::add_adjoints(const NeuronModel& model, const NeuronVectors&, Readout readout, Index rows, Index n,
+                              const NeuronState& state, const float* back, const float*, const float* from_readout,
+                              const float* extra, const StateAdjoint& d, const SumMatrix&) {
+    const float* const u = state.u;
+    float* const du = d.du;
     const float theta = model.threshold, g = model.sharpness;
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);

@@ -82,9 +82,9 @@ void take_step_back(CpuBackend& backend, const StatePlan& plan, const StateBackw
         for (Index j = 0; j < N; ++j) du[j] += call.extra[now + j];
     if (call.squares || call.adjoint_limit) {
         double square = 0.0;
-        backend.row_sum_squares(1, N, di, du, &square);
+        backend.row_sum_squares(1, N, di, du, nullptr, &square);
         if (call.squares) call.squares[t * b + s] = square;
-        if (call.adjoint_limit) backend.cap_rows(1, N, &square, call.adjoint_limit, di, du);
+        if (call.adjoint_limit) backend.cap_rows(1, N, &square, call.adjoint_limit, di, du, nullptr);
     }
 #pragma omp simd
     for (Index j = 0; j < N; ++j) {

@@ -16,8 +16,9 @@ inline float factor(const NeuronModel& model, JacobianReset reset, float u) {
 
 }  // namespace
 
-void CpuBackend::tangent_input(const NeuronModel& model, const BasisShape& shape, const float* u, const float* q,
-                               float* x) {
+void CpuBackend::tangent_input(const NeuronModel& model, const NeuronVectors&, const BasisShape& shape,
+                               const NeuronState& state, const float* q, float* x) {
+    const float* const u = state.u;
     const float theta = model.threshold, g = model.sharpness;
     const Index n = shape.n, D = shape.D();
     float* const psi = scratch<float>(shape.b * n);
@@ -36,7 +37,9 @@ void CpuBackend::tangent_input(const NeuronModel& model, const BasisShape& shape
 }
 
 void CpuBackend::tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                              const BasisShape& shape, const float* u, const float* wx, const float* q, float* p) {
+                              const BasisShape& shape, const NeuronState& state, const float*, const float* wx,
+                              const float* q, float* p) {
+    const float* const u = state.u;
     const Index n = shape.n, D = shape.D();
 #pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
     for (Index row = 0; row < shape.rows(); ++row) {
@@ -61,8 +64,9 @@ void CpuBackend::tangent_step(const NeuronModel& model, JacobianReset reset, con
 }
 
 void CpuBackend::tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                                       const BasisShape& shape, const float* u, float* a, float* g,
-                                       const TangentTimeConstants* time_constants) {
+                                       const BasisShape& shape, const NeuronState& state, const float* q_before,
+                                       const float*, const float* wx, float* a, float* g, const ConstantSums& sums) {
+    const float* const u = state.u;
     const Index n = shape.n, D = shape.D();
 #pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
     for (Index row = 0; row < shape.rows(); ++row) {
@@ -74,21 +78,21 @@ void CpuBackend::tangent_step_backward(const NeuronModel& model, JacobianReset r
             g[row * n + j] = fmaf(1.0f - neurons.beta[j], membrane[j], shape.current ? current[j] : 0.0f);
         }
     }
-    if (!time_constants) return;
+    if (!sums.alpha.data) return;
     const auto add_to = [&](auto* alpha_sum, auto* beta_sum) {
         using T = std::remove_pointer_t<decltype(alpha_sum)>;
         for (Index row = 0; row < shape.rows(); ++row)
             for (Index j = 0; j < n; ++j) {
-                const float* q = time_constants->q + row * D + j;
+                const float* q = q_before + row * D + j;
                 const float before = shape.current ? *q : 0.0f;
-                const float current = fmaf(neurons.alpha[j], before, time_constants->wx[row * n + j]);
+                const float current = fmaf(neurons.alpha[j], before, wx[row * n + j]);
                 alpha_sum[j] += static_cast<T>(g[row * n + j]) * before;
                 const float c = factor(model, reset, u[row / shape.k * n + j]);
                 const float membrane = factor_before(model.reset_delay, c) * q[shape.membrane()];
                 beta_sum[j] += static_cast<T>(a[row * D + shape.membrane() + j]) * (membrane - current);
             }
     };
-    const SumMatrix &d_alpha = time_constants->d_alpha, &d_beta = time_constants->d_beta;
+    const SumMatrix &d_alpha = sums.alpha, &d_beta = sums.beta;
     if (d_alpha.type == Scalar::float32)
         add_to(static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
     else
@@ -96,8 +100,9 @@ void CpuBackend::tangent_step_backward(const NeuronModel& model, JacobianReset r
 }
 
 void CpuBackend::tangent_input_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                                        const BasisShape& shape, const float* u, const float* q, const float* back,
-                                        const float* g, float* a, float* e) {
+                                        const BasisShape& shape, const NeuronState& state, const float* q,
+                                        const float* back, const float* g, float* a, float* e) {
+    const float* const u = state.u;
     const float theta = model.threshold, sharpness = model.sharpness;
     const Index n = shape.n, k = shape.k, D = shape.D();
     float* const rows = scratch<float>(shape.b * 3 * n);

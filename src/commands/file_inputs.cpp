@@ -22,9 +22,8 @@ Inputs read_inputs(const FileCommand& command, const Session& session) {
     });
     Inputs in{Network(*session.backend, grid, host), {}, {}, std::move(origin)};
     grid.agree([&] {
-        in.sequences =
-            read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid, command.transposed,
-                           command.loss);
+        in.sequences = read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid,
+                                      command.transposed, command.loss);
     });
     in.mine = grid.sequences_of(in.sequences.total);
     return in;
@@ -51,7 +50,7 @@ void append_steps(Inputs& in, const FileCommand& command, const ProcessGrid& gri
 void require_finite_states(const Session& session, const Inputs& in, const StatePass& state) {
     const Index elements = in.mine.size() * in.network.n();
     Buffer<double> squares(*session.backend, state.steps() + 1);
-    session.backend->row_sum_squares(state.steps() + 1, elements, state.membrane(0), nullptr, squares.data());
+    session.backend->row_sum_squares(state.steps() + 1, elements, state.membrane(0), nullptr, nullptr, squares.data());
     const std::vector<double> of_step = squares.to_host();
     Index first = 0;  // the first step whose membranes are not finite; 0: none
     for (Index t = state.steps(); t > 0; --t)

@@ -28,14 +28,19 @@ template <>
 inline constexpr Named<Reset> choices<Reset>[] = {
     {Reset::zero, "zero"}, {Reset::subtract, "subtract"}, {Reset::none, "none"}};
 
-// The shape of the surrogate derivative (neuron/surrogate.hpp).
-enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
+// What the adaptation w of a neuron acts on (neuron/lif.hpp).
+enum class Adaptation { none, threshold, current };
 template <>
-inline constexpr Named<Surrogate> choices<Surrogate>[] = {{Surrogate::fast_sigmoid, "fast_sigmoid"},
-                                                          {Surrogate::arctan, "arctan"},
-                                                          {Surrogate::sigmoid, "sigmoid"},
-                                                          {Surrogate::gaussian, "gaussian"},
-                                                          {Surrogate::triangle, "triangle"}};
+inline constexpr Named<Adaptation> choices<Adaptation>[] = {
+    {Adaptation::none, "none"}, {Adaptation::threshold, "threshold"}, {Adaptation::current, "current"}};
+
+// The shape of the surrogate derivative (neuron/surrogate.hpp).
+enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle, exponential };
+template <>
+inline constexpr Named<Surrogate> choices<Surrogate>[] = {
+    {Surrogate::fast_sigmoid, "fast_sigmoid"}, {Surrogate::arctan, "arctan"},
+    {Surrogate::sigmoid, "sigmoid"},           {Surrogate::gaussian, "gaussian"},
+    {Surrogate::triangle, "triangle"},         {Surrogate::exponential, "exponential"}};
 
 // Whether z, the input of the readout, is the membrane or the spike.
 enum class Readout { membrane, spikes };

@@ -19,11 +19,11 @@ TangentLoop::TangentLoop(Backend& backend, const ProcessGrid& grid, Index N, con
 void TangentLoop::steps_forward(const TangentForwardCall& call, const Factorise& factorise) {
     const Index rows = shape_.rows(), bn = shape_.b * shape_.n;
     for (Index t = 0; t < call.steps; ++t) {
-        const float* u = call.u + t * bn;
+        const NeuronState state{nullptr, call.u + t * bn};
         float *q = call.q + t * call.q_stride, *p = q + call.q_stride;
-        backend_.tangent_input(call.model, shape_, u, q, x_.data());
+        backend_.tangent_input(call.model, call.neurons, shape_, state, q, x_.data());
         recurrence_.apply(call.w_rec, rows, recurrence_.gather(rows, x_.data()), product_.data());
-        backend_.tangent_step(call.model, call.reset, call.neurons, shape_, u, product_.data(), q, p);
+        backend_.tangent_step(call.model, call.reset, call.neurons, shape_, state, x_.data(), product_.data(), q, p);
         if ((t + 1) % call.qr_interval != 0) continue;
         const Index qr = (t + 1) / call.qr_interval - 1;
         factorise(call.first + t + 1, p, call.r + qr * call.r_stride, qr);
@@ -62,22 +62,23 @@ void TangentLoop::backward(const TangentBackwardCall& call) {
 void TangentLoop::steps_backward(const TangentBackwardCall& call) {
     const Index rows = shape_.rows(), bn = shape_.b * shape_.n;
     for (Index t = call.steps; t-- > 0;) {
-        const float *u = call.u + t * bn, *q = call.q + t * call.q_stride;
+        const NeuronState state{nullptr, call.u + t * bn};
+        const float* q = call.q + t * call.q_stride;
         if ((t + 1) % call.qr_interval == 0) {
             const Index qr = (t + 1) / call.qr_interval - 1;
             qr_.backward(q + call.q_stride, call.r + qr * rows * shape_.k,
                          qr >= call.first_counted ? call.weight : no_weight_.data(), call.a);
         }
-        backend_.tangent_input(call.model, shape_, u, q, x_.data());
+        backend_.tangent_input(call.model, call.neurons, shape_, state, q, x_.data());
         const float* x = recurrence_.gather(rows, x_.data());
         if (call.d_alpha.data) recurrence_.apply(call.w_rec, rows, x, product_.data());
-        const TangentTimeConstants also{q, product_.data(), call.d_alpha, call.d_beta};
-        backend_.tangent_step_backward(call.model, call.reset, call.neurons, shape_, u, call.a, g_.data(),
-                                       call.d_alpha.data ? &also : nullptr);
+        backend_.tangent_step_backward(call.model, call.reset, call.neurons, shape_, state, q, x_.data(),
+                                       product_.data(), call.a, g_.data(),
+                                       {.alpha = call.d_alpha, .beta = call.d_beta});
         recurrence_.add_outer(rows, g_.data(), x, call.d_w_rec);
         recurrence_.apply_transposed(call.w_rec, rows, g_.data(), product_.data());
-        backend_.tangent_input_backward(call.model, call.reset, call.neurons, shape_, u, q, product_.data(), g_.data(),
-                                        call.a, call.e + t * bn);
+        backend_.tangent_input_backward(call.model, call.reset, call.neurons, shape_, state, q, product_.data(),
+                                        g_.data(), call.a, call.e + t * bn);
     }
 }
 

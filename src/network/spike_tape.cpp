@@ -21,9 +21,9 @@ Index SpikeTape::word_offset(Index p) const {
     return words;
 }
 
-void SpikeTape::write(const NeuronModel& model, Index t, const float* u) {
+void SpikeTape::write(const NeuronModel& model, const NeuronVectors& neurons, Index t, const NeuronState& state) {
     const Index n = neurons_of(grid_.neuron_shard());
-    backend_.pack_spikes(model, b_, n, u, shards() > 1 ? packed_.data() : bits(t));
+    backend_.pack_spikes(model, neurons, b_, n, state, shards() > 1 ? packed_.data() : bits(t));
     if (shards() > 1) grid_.neurons().all_gather(packed_.data(), bits(t), sizes_);
 }
 

@@ -17,9 +17,8 @@ public:
     // Of N neurons in T steps of b sequences.
     SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b);
 
-    // Writes s[t] = H(u - theta): this rank's membranes u [b, n] become the bits of all ranks. Collective over the
-    // neuron shards.
-    void write(const NeuronModel& model, Index t, const float* u);
+    // Writes s[t] of a state of this rank, [b, n]: the bits of all ranks. Collective over the neuron shards.
+    void write(const NeuronModel& model, const NeuronVectors& neurons, Index t, const NeuronState& state);
     // The bits from step t on, to be read or written by a pass of one rank that holds all neurons.
     std::uint32_t* bits(Index t) { return bits_.data() + t * words_; }
     const std::uint32_t* bits(Index t) const { return bits_.data() + t * words_; }

@@ -106,7 +106,7 @@ void StatePass::forward(const Network& network, const float* x) {
     held_ = 0;
     backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_at(0));
     backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_at(0));
-    tape_.spikes.write(network.model.neuron, 0, membrane(0));
+    tape_.spikes.write(network.model.neuron, network.neurons(), 0, {current_at(0), membrane(0)});
     for (Index k = 0; k < segments_; ++k) {
         if (segments_ > 1) save_start(k);
         if (k > 0) load_start(k);
@@ -169,9 +169,10 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
         backward_segment(network, x, options, gradient);
     }
     if (options.extra)
-        backend_.add_adjoints(network.model.neuron, network.model.readout, b_, n_, membrane(0), nullptr, nullptr,
-                              options.extra, du_.data());
-    if (options.state_norms) backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), squares_.data());
+        backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, b_, n_,
+                              {nullptr, membrane(0)}, nullptr, nullptr, nullptr, options.extra,
+                              {di_.data(), du_.data()}, {});
+    if (options.state_norms) backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), nullptr, squares_.data());
     backend_.add_column_sums({di_.data(), b_, n_}, row_sums(Parameter::initial_current));
     backend_.add_column_sums({du_.data(), b_, n_}, row_sums(Parameter::initial_membrane));
 }
@@ -207,8 +208,9 @@ const float* StatePass::extra_of(const Network& network, const BackwardOptions& 
     const Index size = b_ * n_;
     if (!options.spike_adjoint) return options.extra ? options.extra + first * size : nullptr;
     extra_.zero();
-    backend_.add_adjoints(network.model.neuron, network.model.readout, steps * b_, n_, membrane(first + 1),
-                          spread_.data(), nullptr, nullptr, extra_.data() + size);
+    backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, steps * b_, n_,
+                          {nullptr, membrane(first + 1)}, spread_.data(), nullptr, nullptr, nullptr,
+                          {nullptr, extra_.data() + size}, {});
     return extra_.data();
 }
 

@@ -5,6 +5,7 @@
 //   sigmoid       4 e (1-e)           4 g e (1-e)(1-2e),  e = 1/(1+exp(-g v))
 //   gaussian      exp(-(g v)^2/2)     -g^2 v psi
 //   triangle      max(0, 1-g|v|)      -g sign(v) inside, 0 outside
+//   exponential   exp(-g|v|)          -g sign(v) psi
 #pragma once
 
 #include "core/choices.hpp"
@@ -92,6 +93,11 @@ struct Triangle {
     static SPIKEFLOSS_HD float derivative(float v, float g) { return g * fabsf(v) < 1.0f ? -g * sign_of(v) : 0.0f; }
 };
 
+struct Exponential {
+    static SPIKEFLOSS_HD float psi(float v, float g) { return exp_of_negative(-fabsf(g * v)); }
+    static SPIKEFLOSS_HD float derivative(float v, float g) { return -g * sign_of(v) * psi(v, g); }
+};
+
 // Calls work(S{}), where S is the type of `kind`.
 template <class Work>
 void with_surrogate(Surrogate kind, Work&& work) {
@@ -101,6 +107,7 @@ void with_surrogate(Surrogate kind, Work&& work) {
         case Surrogate::sigmoid: return work(Sigmoid{});
         case Surrogate::gaussian: return work(Gaussian{});
         case Surrogate::triangle: return work(Triangle{});
+        case Surrogate::exponential: return work(Exponential{});
     }
 }
 

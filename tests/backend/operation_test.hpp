@@ -27,8 +27,8 @@ using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
 
 inline constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
-inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
-                                              Surrogate::gaussian, Surrogate::triangle};
+inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan,   Surrogate::sigmoid,
+                                              Surrogate::gaussian,     Surrogate::triangle, Surrogate::exponential};
 using ResetRule = reference::ResetRuleOf<Reset>;
 inline constexpr auto& all_reset_rules = reference::reset_rules_of<Reset>;
 

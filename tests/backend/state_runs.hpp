@@ -92,7 +92,7 @@ public:
         copy(i.data(), case_.i0);
         copy(di.data(), case_.di);
         copy(du.data(), case_.du);
-        spikes.write(case_.net.model, 0, u.data());
+        spikes.write(case_.net.model, {}, 0, {nullptr, u.data()});
         for (SumBuffer* sum : {&d_w_rec, &d_w_in, &d_w_out, &d_bias}) {
             const Floats first(case_.sums.begin(), case_.sums.begin() + sum->size());
             if (sum->type() == Scalar::float32)

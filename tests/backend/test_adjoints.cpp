@@ -44,8 +44,8 @@ State step(Backend& backend, const Neurons& net, Index b, Index n, const Floats&
     const Constants constants(backend, net);
     const Buffer<float> input_(backend, input), recurrent_(backend, recurrent), i_(backend, i), u_(backend, u);
     Buffer<float> i_next(backend, b * n), u_next(backend, b * n);
-    backend.neuron_step(net.model, constants, b, n, input_.data(), recurrent_.data(), i_.data(), u_.data(),
-                        i_next.data(), u_next.data());
+    backend.neuron_step(net.model, constants, b, n, input_.data(), recurrent_.data(), {i_.data(), u_.data()},
+                        {i_next.data(), u_next.data()});
     return {i_next.to_host(), u_next.to_host()};
 }
 
@@ -77,8 +77,8 @@ TEST_P(Adjoints, StepOfTheState) {
                 // J (x_i, x_u, x_input) = step(at + x) - step(at), where the spikes change by psi x_u.
                 Buffer<float> moved_spikes(backend, count);
                 const Buffer<float> x_u_(backend, x_u);
-                backend.add_adjoints(net.model, Readout::membrane, b, n, u_.data(), x_u_.data(), nullptr, nullptr,
-                                     moved_spikes.data());
+                backend.add_adjoints(net.model, {}, Readout::membrane, b, n, {nullptr, u_.data()}, x_u_.data(), nullptr,
+                                     nullptr, nullptr, {nullptr, moved_spikes.data()}, {});
                 const Floats recurrent = times_transposed(b, n, moved_spikes, w).to_host();
                 const State before = step(backend, net, b, n, input, zeros, i, net.u),
                             after =
@@ -88,11 +88,11 @@ TEST_P(Adjoints, StepOfTheState) {
 
                 const Constants constants(backend, net);
                 Buffer<float> di(backend, y_i), du(backend, y_u), g(backend, count);
-                backend.neuron_step_backward(net.model, constants, b, n, u_.data(), di.data(), du.data(), g.data(),
-                                             nullptr);
+                backend.neuron_step_backward(net.model, constants, b, n, {nullptr, u_.data()}, {},
+                                             {di.data(), du.data()}, g.data(), nullptr, {});
                 const Buffer<float> back = times(b, n, g, w);
-                backend.add_adjoints(net.model, Readout::membrane, b, n, u_.data(), back.data(), nullptr, nullptr,
-                                     du.data());
+                backend.add_adjoints(net.model, {}, Readout::membrane, b, n, {nullptr, u_.data()}, back.data(), nullptr,
+                                     nullptr, nullptr, {nullptr, du.data()}, {});
                 expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u),
                                       dot(x_i, di.to_host()) + dot(x_u, du.to_host()) + dot(x_input, g.to_host()),
                                       (norm(before.current) + norm(jx_i) + norm(jx_u)) * (norm(y_i) + norm(y_u)));
@@ -121,8 +121,9 @@ TEST_P(Adjoints, TimeConstants) {
             const Buffer<float> i_(backend, i), i_now(backend, at.current), u_(backend, net.u);
             Buffer<float> di(backend, y_i), du(backend, y_u), g(backend, count);
             SumBuffer d_alpha(backend, n), d_beta(backend, n);
-            const TimeConstantSums sums{i_.data(), i_now.data(), d_alpha.matrix(1, n), d_beta.matrix(1, n)};
-            backend.neuron_step_backward(net.model, constants, b, n, u_.data(), di.data(), du.data(), g.data(), &sums);
+            backend.neuron_step_backward(net.model, constants, b, n, {i_.data(), u_.data()}, {i_now.data(), nullptr},
+                                         {di.data(), du.data()}, g.data(), nullptr,
+                                         {.alpha = d_alpha.matrix(1, n), .beta = d_beta.matrix(1, n)});
             const auto moved = [&](const State& to) {
                 return dot(sum(to.current, at.current, -1.0f), y_i) + dot(sum(to.membrane, at.membrane, -1.0f), y_u);
             };
@@ -151,16 +152,17 @@ TEST_P(Adjoints, StepOfTheTangents) {
                     Buffer<float> p(backend, shape.size()), a(backend, y);
                     Buffer<float> input(backend, count), g(backend, count), e(backend, b * n);
 
-                    backend.tangent_input(net.model, shape, u_.data(), q.data(), input.data());
+                    const NeuronState state{nullptr, u_.data()};
+                    backend.tangent_input(net.model, constants, shape, state, q.data(), input.data());
                     const Buffer<float> wx = times_transposed(rows, n, input, w);
-                    backend.tangent_step(net.model, jacobian, constants, shape, u_.data(), wx.data(), q.data(),
-                                         p.data());
+                    backend.tangent_step(net.model, jacobian, constants, shape, state, input.data(), wx.data(),
+                                         q.data(), p.data());
 
-                    backend.tangent_step_backward(net.model, jacobian, constants, shape, u_.data(), a.data(), g.data(),
-                                                  nullptr);
+                    backend.tangent_step_backward(net.model, jacobian, constants, shape, state, nullptr, nullptr,
+                                                  nullptr, a.data(), g.data(), {});
                     const Buffer<float> back = times(rows, n, g, w);
-                    backend.tangent_input_backward(net.model, jacobian, constants, shape, u_.data(), q.data(),
-                                                   back.data(), g.data(), a.data(), e.data());
+                    backend.tangent_input_backward(net.model, jacobian, constants, shape, state, q.data(), back.data(),
+                                                   g.data(), a.data(), e.data());
                     const Floats jx = p.to_host();
                     expect_equal_products(dot(jx, y), dot(x, a.to_host()), norm(jx) * norm(y));
                 }

@@ -41,8 +41,8 @@ TEST_P(NeuronOperations, OneStep) {
         const Constants constants(backend, net);
         const Buffer<float> input_(backend, input), recurrent_(backend, recurrent), i_(backend, i), u_(backend, net.u);
         Buffer<float> i_out(backend, count), u_out(backend, count);
-        backend.neuron_step(net.model, constants, shape.b, shape.n, input_.data(), recurrent_.data(), i_.data(),
-                            u_.data(), i_out.data(), u_out.data());
+        backend.neuron_step(net.model, constants, shape.b, shape.n, input_.data(), recurrent_.data(),
+                            {i_.data(), u_.data()}, {i_out.data(), u_out.data()});
         EXPECT_TRUE(close_to(i_out.to_host(), i_next, 1e-6));
         EXPECT_TRUE(close_to(u_out.to_host(), u_next, 1e-6));
     });
@@ -62,7 +62,7 @@ TEST_P(NeuronOperations, SpikesArePackedAndCounted) {
         }
         const Buffer<float> u_(backend, net.u);
         Buffer<std::uint32_t> bits(backend, std::vector<std::uint32_t>(shape.b * words, ~0u));
-        backend.pack_spikes(net.model, shape.b, shape.n, u_.data(), bits.data());
+        backend.pack_spikes(net.model, {}, shape.b, shape.n, {nullptr, u_.data()}, bits.data());
         EXPECT_TRUE(all_equal(bits.to_host(), expected));
         // All words at once, and the first word of every row.
         Buffer<double> counts(backend, Doubles{0.5, 0.0});
@@ -78,7 +78,7 @@ TEST_P(NeuronOperations, NoSpikeExactlyAtThreshold) {
     const NeuronModel model{.threshold = 0.7f};
     const Buffer<float> u(backend, Floats{0.7f, std::nextafter(0.7f, 1.0f), std::nextafter(0.7f, 0.0f), nan_value});
     Buffer<std::uint32_t> bits(backend, 1);
-    backend.pack_spikes(model, 1, 4, u.data(), bits.data());
+    backend.pack_spikes(model, {}, 1, 4, {nullptr, u.data()}, bits.data());
     EXPECT_EQ(bits.to_host()[0], 2u);
 }
 
@@ -97,8 +97,8 @@ TEST_P(NeuronOperations, OneStepBackward) {
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u);
         Buffer<float> di_(backend, di), du_(backend, du), g_(backend, count);
-        backend.neuron_step_backward(net.model, constants, shape.b, shape.n, u_.data(), di_.data(), du_.data(),
-                                     g_.data(), nullptr);
+        backend.neuron_step_backward(net.model, constants, shape.b, shape.n, {nullptr, u_.data()}, {},
+                                     {di_.data(), du_.data()}, g_.data(), nullptr, {});
         EXPECT_TRUE(close_to(g_.to_host(), g, 1e-6));
         EXPECT_TRUE(close_to(di_.to_host(), di_before, 1e-6));
         EXPECT_TRUE(close_to(du_.to_host(), du_before, 1e-6));
@@ -126,9 +126,9 @@ TEST_P(NeuronOperations, AdjointsAreAdded) {
                 const Buffer<float> u_(backend, net.u), back_(backend, back), from_(backend, from),
                     extra_(backend, extra);
                 Buffer<float> du_(backend, du);
-                backend.add_adjoints(net.model, readout, shape.b, shape.n, u_.data(),
-                                     parts & 1 ? back_.data() : nullptr, parts & 2 ? from_.data() : nullptr,
-                                     parts & 4 ? extra_.data() : nullptr, du_.data());
+                backend.add_adjoints(net.model, {}, readout, shape.b, shape.n, {nullptr, u_.data()},
+                                     parts & 1 ? back_.data() : nullptr, nullptr, parts & 2 ? from_.data() : nullptr,
+                                     parts & 4 ? extra_.data() : nullptr, {nullptr, du_.data()}, {});
                 EXPECT_TRUE(close_to(du_.to_host(), expected, 1e-6));
             }
 }
@@ -142,7 +142,8 @@ TEST_P(NeuronOperations, SurrogatesDoNotOverflow) {
         for (Index at = 0; at < 12; ++at) expected.push_back(net.psi(at));
         const Buffer<float> u_(backend, net.u), ones(backend, Floats(12, 1.0f));
         Buffer<float> psi(backend, 12);
-        backend.add_adjoints(net.model, Readout::membrane, 1, 12, u_.data(), ones.data(), nullptr, nullptr, psi.data());
+        backend.add_adjoints(net.model, {}, Readout::membrane, 1, 12, {nullptr, u_.data()}, ones.data(), nullptr,
+                             nullptr, nullptr, {nullptr, psi.data()}, {});
         EXPECT_TRUE(close_to(psi.to_host(), expected, 2e-6)) << "surrogate " << int(surrogate);
     }
 }
@@ -164,10 +165,9 @@ TEST_P(NeuronOperations, GradientsOfTheTimeConstants) {
         const Buffer<float> i_before_(backend, i_before), i_now_(backend, i_now), u_(backend, net.u);
         Buffer<float> di_(backend, di), du_(backend, du), g_(backend, count);
         SumBuffer alpha_ = sums_on_backend(alpha), beta_ = sums_on_backend(beta);
-        const TimeConstantSums sums{i_before_.data(), i_now_.data(), alpha_.matrix(1, shape.n),
-                                    beta_.matrix(1, shape.n)};
-        backend.neuron_step_backward(net.model, constants, shape.b, shape.n, u_.data(), di_.data(), du_.data(),
-                                     g_.data(), &sums);
+        backend.neuron_step_backward(net.model, constants, shape.b, shape.n, {i_before_.data(), u_.data()},
+                                     {i_now_.data(), nullptr}, {di_.data(), du_.data()}, g_.data(), nullptr,
+                                     {.alpha = alpha_.matrix(1, shape.n), .beta = beta_.matrix(1, shape.n)});
         // The terms themselves are floats; membranes of 30 make some of them large.
         EXPECT_TRUE(close_to(to_host(alpha_), d_alpha, 2e-6));
         EXPECT_TRUE(close_to(to_host(beta_), d_beta, 1e-5));

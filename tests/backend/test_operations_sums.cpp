@@ -503,7 +503,7 @@ TEST_P(SumOperations, SquaresOfRows) {
                 expected[i / shape.n] += double(a[i]) * a[i] + (both ? double(b[i]) * b[i] : 0.0);
             const Buffer<float> a_(backend, a), b_(backend, b);
             Buffer<double> out(backend, Doubles(shape.b, -1.0));
-            backend.row_sum_squares(shape.b, shape.n, a_.data(), both ? b_.data() : nullptr, out.data());
+            backend.row_sum_squares(shape.b, shape.n, a_.data(), both ? b_.data() : nullptr, nullptr, out.data());
             Doubles squares = out.to_host();
             if (poisoned) {
                 EXPECT_FALSE(std::isfinite(squares[1]));
@@ -526,7 +526,8 @@ TEST_P(SumOperations, RowsAreCapped) {
             Buffer<float> a_(backend, a), b_(backend, b);
             const Buffer<double> squares_(backend, squares);
             const Buffer<float> limit(backend, Floats{5.0f});
-            backend.cap_rows(shape.b, shape.n, squares_.data(), limit.data(), a_.data(), both ? b_.data() : nullptr);
+            backend.cap_rows(shape.b, shape.n, squares_.data(), limit.data(), a_.data(), both ? b_.data() : nullptr,
+                             nullptr);
             Doubles expected_a(count), expected_b(count);
             for (Index i = 0; i < count; ++i) {
                 expected_a[i] = a[i] * factors[i / shape.n];

@@ -65,7 +65,7 @@ TEST_P(TangentOperations, Input) {
                 for (Index at = 0; at < q.count(); ++at) x[at] = net.psi(neuron_of(shape, at)) * q.membrane_at(at);
                 const Buffer<float> u_(backend, net.u);
                 Buffer<float> x_(backend, q.count());
-                backend.tangent_input(net.model, q.shape, u_.data(), q.q_.data(), x_.data());
+                backend.tangent_input(net.model, {}, q.shape, {nullptr, u_.data()}, q.q_.data(), x_.data());
                 EXPECT_TRUE(close_to(x_.to_host(), x, 1e-6)) << "current " << has_current;
             }
         }
@@ -84,11 +84,13 @@ TEST_P(TangentOperations, OneStep) {
         }
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u), wx_(backend, wx);
-        backend.tangent_step(net.model, jacobian, constants, q.shape, u_.data(), wx_.data(), q.q_.data(), p.q_.data());
+        backend.tangent_step(net.model, jacobian, constants, q.shape, {nullptr, u_.data()}, nullptr, wx_.data(),
+                             q.q_.data(), p.q_.data());
         EXPECT_TRUE(all_equal(q.q_.to_host(), q.q));
         EXPECT_TRUE(close_to(p.q_.to_host(), q.joined(current, membrane), 1e-6));
         // In place.
-        backend.tangent_step(net.model, jacobian, constants, q.shape, u_.data(), wx_.data(), q.q_.data(), q.q_.data());
+        backend.tangent_step(net.model, jacobian, constants, q.shape, {nullptr, u_.data()}, nullptr, wx_.data(),
+                             q.q_.data(), q.q_.data());
         EXPECT_TRUE(all_equal(q.q_.to_host(), p.q_.to_host()));
     });
 }
@@ -114,10 +116,10 @@ TEST_P(TangentOperations, OneStepBackward) {
         for (bool time_constants : {false, true}) {
             Buffer<float> a_(backend, a.q), g_(backend, a.count());
             SumBuffer alpha_ = sums_on_backend(alpha), beta_ = sums_on_backend(beta);
-            const TangentTimeConstants sums{q.q_.data(), wx_.data(), alpha_.matrix(1, shape.n),
-                                            beta_.matrix(1, shape.n)};
-            backend.tangent_step_backward(net.model, jacobian, constants, a.shape, u_.data(), a_.data(), g_.data(),
-                                          time_constants ? &sums : nullptr);
+            ConstantSums sums;
+            if (time_constants) sums = {.alpha = alpha_.matrix(1, shape.n), .beta = beta_.matrix(1, shape.n)};
+            backend.tangent_step_backward(net.model, jacobian, constants, a.shape, {nullptr, u_.data()}, q.q_.data(),
+                                          nullptr, wx_.data(), a_.data(), g_.data(), sums);
             EXPECT_TRUE(close_to(g_.to_host(), g, 1e-6));
             EXPECT_TRUE(close_to(a_.to_host(), a.joined(current, membrane), 1e-6));
             EXPECT_TRUE(close_to(to_host(alpha_), time_constants ? d_alpha : widened(alpha), 1e-5));
@@ -148,8 +150,9 @@ TEST_P(TangentOperations, InputBackward) {
                 const Constants constants(backend, net);
                 const Buffer<float> u_(backend, net.u), back_(backend, back), g_(backend, g);
                 Buffer<float> e_(backend, e);
-                backend.tangent_input_backward(net.model, JacobianReset::detached, constants, a.shape, u_.data(),
-                                               q.q_.data(), back_.data(), g_.data(), a.q_.data(), e_.data());
+                backend.tangent_input_backward(net.model, JacobianReset::detached, constants, a.shape,
+                                               {nullptr, u_.data()}, q.q_.data(), back_.data(), g_.data(), a.q_.data(),
+                                               e_.data());
                 EXPECT_TRUE(close_to(a.q_.to_host(), a.joined(current, membrane), 1e-6));
                 EXPECT_TRUE(close_to(e_.to_host(), extra, 1e-5));
             }
@@ -165,8 +168,9 @@ TEST_P(TangentOperations, SurrogateSlopesDoNotOverflow) {
         const Constants constants(backend, net);
         const Buffer<float> u_(backend, net.u), ones(backend, Floats(10, 1.0f));
         Buffer<float> membrane(backend, 10), e(backend, 10);
-        backend.tangent_input_backward(net.model, JacobianReset::detached, constants, {1, 1, 10, false}, u_.data(),
-                                       ones.data(), ones.data(), ones.data(), membrane.data(), e.data());
+        backend.tangent_input_backward(net.model, JacobianReset::detached, constants, {1, 1, 10, false},
+                                       {nullptr, u_.data()}, ones.data(), ones.data(), ones.data(), membrane.data(),
+                                       e.data());
         EXPECT_TRUE(close_to(e.to_host(), expected, 1e-5)) << "surrogate " << int(surrogate);
     }
 }

@@ -111,7 +111,7 @@ TEST_P(PrecisionTest, OfTheGradientOfTheWeights) {
     const Buffer<float> u(*backend, net.u), y_(*backend, y);
     Buffer<std::uint32_t> bits(*backend, rows * spike_words(N));
     SumBuffer dw(*backend, N * N);
-    backend->pack_spikes(net.model, rows, N, u.data(), bits.data());
+    backend->pack_spikes(net.model, {}, rows, N, {nullptr, u.data()}, bits.data());
     backend->add_outer({y_.data(), rows, N}, {.bits = bits.data(), .stride = spike_words(N)}, dw.matrix(N, N));
     Floats found(static_cast<std::size_t>(N * N));
     backend->copy_out(found.data(), dw.data(), found.size() * sizeof(float));

@@ -96,10 +96,10 @@ TEST_P(Rounding, StateStepOfAnyShard) {
                 u_(backend, mine.u);
             Buffer<float> i_next(backend, i_.size()), u_next(backend, i_.size());
             backend.neuron_step(mine.model, constants, sequences.size(), neurons.size(), input_.data(),
-                                recurrent_.data(), i_.data(), u_.data(), i_next.data(), u_next.data());
+                                recurrent_.data(), {i_.data(), u_.data()}, {i_next.data(), u_next.data()});
             Buffer<float> di(backend, i_next.to_host()), du(backend, u_next.to_host()), g(backend, i_.size());
-            backend.neuron_step_backward(mine.model, constants, sequences.size(), neurons.size(), u_.data(), di.data(),
-                                         du.data(), g.data(), nullptr);
+            backend.neuron_step_backward(mine.model, constants, sequences.size(), neurons.size(), {nullptr, u_.data()},
+                                         {}, {di.data(), du.data()}, g.data(), nullptr, {});
             return std::array{i_next.to_host(), u_next.to_host(), di.to_host(), du.to_host(), g.to_host()};
         };
         expect_same_on_every_shard(step);
@@ -120,11 +120,12 @@ TEST_P(Rounding, SurrogatesOfAnyShard) {
             const Buffer<float> u_(backend, mine.u), back_(backend, shard(back, sequences, neurons)),
                 q_(backend, shard(q, sequences, neurons)), k_back_(backend, shard(k_back, sequences, neurons));
             Buffer<float> du(backend, u_.size()), x(backend, q_.size()), a(backend, q_.size()), e(backend, u_.size());
-            backend.add_adjoints(mine.model, Readout::membrane, rows, columns, u_.data(), back_.data(), nullptr,
-                                 nullptr, du.data());
+            const NeuronState state{nullptr, u_.data()};
+            backend.add_adjoints(mine.model, {}, Readout::membrane, rows, columns, state, back_.data(), nullptr,
+                                 nullptr, nullptr, {nullptr, du.data()}, {});
             const BasisShape shape{rows, k, columns, false};
-            backend.tangent_input(mine.model, shape, u_.data(), q_.data(), x.data());
-            backend.tangent_input_backward(mine.model, JacobianReset::detached, constants, shape, u_.data(), q_.data(),
+            backend.tangent_input(mine.model, {}, shape, state, q_.data(), x.data());
+            backend.tangent_input_backward(mine.model, JacobianReset::detached, constants, shape, state, q_.data(),
                                            k_back_.data(), q_.data(), a.data(), e.data());
             return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
         };
@@ -144,11 +145,12 @@ TEST_P(Rounding, TangentStepOfAnyShard) {
         const Buffer<float> u_(backend, mine.u), wx_(backend, shard(wx, sequences, neurons));
         Buffer<float> q(backend, shard(basis, sequences, neurons)), g(backend, wx_.size());
         const BasisShape shape{rows, k, columns, true};
-        backend.tangent_step(mine.model, JacobianReset::detached, constants, shape, u_.data(), wx_.data(), q.data(),
-                             q.data());
+        const NeuronState state{nullptr, u_.data()};
+        backend.tangent_step(mine.model, JacobianReset::detached, constants, shape, state, nullptr, wx_.data(),
+                             q.data(), q.data());
         const Floats p = q.to_host();
-        backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, shape, u_.data(), q.data(),
-                                      g.data(), nullptr);
+        backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, shape, state, nullptr, nullptr,
+                                      nullptr, q.data(), g.data(), {});
         return std::array{p, q.to_host(), g.to_host()};
     };
     expect_same_on_every_shard(step);

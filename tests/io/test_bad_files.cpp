@@ -145,7 +145,7 @@ TEST_F(BadFiles, Choices) {
     expect_contains(reset, "attribute reset of /network: 'soft' is not known");
     expect_contains(reset, "zero, subtract, none");
     expect_contains(network_fault([](Editor& f) { f.string("/network", "surrogate", "Gauss"); }),
-                    "fast_sigmoid, arctan, sigmoid, gaussian, triangle");
+                    "fast_sigmoid, arctan, sigmoid, gaussian, triangle, exponential");
     expect_contains(network_fault([](Editor& f) { f.string("/network", "readout", "u"); }), "membrane, spikes");
     expect_contains(network_fault([](Editor& f) { f.number("/network", "reset", 1); }), "must be text");
     for (const std::string& text : {std::string("\x1b[2Jzero"), std::string("z\xe9ro"), std::string(65, 'z')})

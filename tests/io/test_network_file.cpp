@@ -165,7 +165,7 @@ TEST(Choices, NamesAreReadBack) {
     const std::string text =
         error_of(Exit::bad_file, [] { choice_from<Surrogate>("fast_sigmoit", "a.h5: attribute surrogate"); });
     expect_contains(text, "a.h5: attribute surrogate: 'fast_sigmoit' is not known");
-    expect_contains(text, "choose one of fast_sigmoid, arctan, sigmoid, gaussian, triangle");
+    expect_contains(text, "choose one of fast_sigmoid, arctan, sigmoid, gaussian, triangle, exponential");
 }
 
 }  // namespace

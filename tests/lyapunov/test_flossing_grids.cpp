@@ -141,20 +141,21 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                 Buffer<float> q(backend, q0), a(backend, a0);
                 Buffer<float> input(backend, count), wx(backend, count), g(backend, count), e(backend, b * n);
                 const NeuronModel& model = network.model.neuron;
+                const auto at = [&](Index t) -> NeuronState { return {nullptr, state.membrane(t)}; };
                 for (Index t = 0; t < T; ++t) {
-                    backend.tangent_input(model, shape, state.membrane(t), q.data(), input.data());
+                    backend.tangent_input(model, network.neurons(), shape, at(t), q.data(), input.data());
                     recurrence.apply(network[Parameter::w_rec], b * k, recurrence.gather(b * k, input.data()),
                                      wx.data());
-                    backend.tangent_step(model, reset, network.neurons(), shape, state.membrane(t), wx.data(), q.data(),
-                                         q.data());
+                    backend.tangent_step(model, reset, network.neurons(), shape, at(t), input.data(), wx.data(),
+                                         q.data(), q.data());
                 }
                 for (Index t = T; t-- > 0;) {
-                    backend.tangent_step_backward(model, reset, network.neurons(), shape, state.membrane(t), a.data(),
-                                                  g.data(), nullptr);
+                    backend.tangent_step_backward(model, reset, network.neurons(), shape, at(t), nullptr, nullptr,
+                                                  nullptr, a.data(), g.data(), {});
                     recurrence.apply_transposed(network[Parameter::w_rec], b * k, g.data(), wx.data());
                     // The basis enters only e, which is not checked here.
-                    backend.tangent_input_backward(model, reset, network.neurons(), shape, state.membrane(t), q.data(),
-                                                   wx.data(), g.data(), a.data(), e.data());
+                    backend.tangent_input_backward(model, reset, network.neurons(), shape, at(t), q.data(), wx.data(),
+                                                   g.data(), a.data(), e.data());
                 }
                 const auto dot = [](const std::vector<float>& left, const std::vector<float>& right) {
                     double sum = 0.0;

@@ -44,7 +44,7 @@ TEST(SpikeTape, EveryShardReadsAllNeurons) {
                 std::vector<float> membrane = expected(t, 1, mine, neurons);
                 for (float& u : membrane) u = u > 0.0f ? 0.3f : 0.25f;  // a spike needs more than the threshold
                 const Buffer<float> u(backend, membrane);
-                tape.write(model, t, u.data());
+                tape.write(model, {}, t, {nullptr, u.data()});
             }
             double spikes = 0.0;
             for (const float s : expected(1, T, {0, B}, {0, N})) spikes += s;

@@ -23,6 +23,7 @@ const char* name_of(Surrogate surrogate) {
         case Surrogate::sigmoid: return "sigmoid";
         case Surrogate::gaussian: return "gaussian";
         case Surrogate::triangle: return "triangle";
+        case Surrogate::exponential: return "exponential";
     }
     throw std::invalid_argument("no such surrogate");
 }

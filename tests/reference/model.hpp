@@ -15,7 +15,7 @@ namespace spikefloss::reference {
 using Index = std::int64_t;
 
 enum class Reset { zero, subtract, none };
-enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle };
+enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle, exponential };
 enum class Readout { membrane, spikes };
 enum class LossKind {
     binary_cross_entropy,
@@ -41,8 +41,8 @@ inline constexpr std::array<ResetRuleOf<Kind>, 6> reset_rules_of = {
     {{Kind::zero, 1}, {Kind::subtract, 1}, {Kind::none, 1}, {Kind::zero, 0}, {Kind::subtract, 0}, {Kind::none, 0}}};
 using ResetRule = ResetRuleOf<Reset>;
 inline constexpr auto& all_reset_rules = reset_rules_of<Reset>;
-inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan, Surrogate::sigmoid,
-                                              Surrogate::gaussian, Surrogate::triangle};
+inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan,   Surrogate::sigmoid,
+                                              Surrogate::gaussian,     Surrogate::triangle, Surrogate::exponential};
 inline constexpr std::array all_readouts = {Readout::membrane, Readout::spikes};
 inline constexpr std::array all_losses = {LossKind::binary_cross_entropy, LossKind::mean_squared_error,
                                           LossKind::cross_entropy_mean,   LossKind::cross_entropy_max,

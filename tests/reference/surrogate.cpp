@@ -22,6 +22,7 @@ double psi(Surrogate surrogate, double v, double g) {
         case Surrogate::sigmoid: return 4.0 * logistic(g * v) * logistic(-g * v);  // 1 - e(x) = e(-x)
         case Surrogate::gaussian: return std::exp(-(g * v) * (g * v) / 2.0);
         case Surrogate::triangle: return std::max(0.0, 1.0 - g * std::abs(v));
+        case Surrogate::exponential: return std::exp(-g * std::abs(v));
     }
     throw std::invalid_argument("no such surrogate");
 }
@@ -36,6 +37,7 @@ double psi_derivative(Surrogate surrogate, double v, double g) {
         }
         case Surrogate::gaussian: return -g * g * v * psi(surrogate, v, g);
         case Surrogate::triangle: return g * std::abs(v) < 1.0 ? -g * sign(v) : 0.0;
+        case Surrogate::exponential: return -g * sign(v) * psi(surrogate, v, g);
     }
     throw std::invalid_argument("no such surrogate");
 }
@@ -49,12 +51,13 @@ double psi_primitive(Surrogate surrogate, double v, double g) {
             return 0.5 + std::sqrt(std::numbers::pi / 2.0) / g * std::erf(g * v / std::numbers::sqrt2);
         case Surrogate::triangle:
             return g * std::abs(v) < 1.0 ? 0.5 + v - g * v * std::abs(v) / 2.0 : 0.5 + sign(v) / (2.0 * g);
+        case Surrogate::exponential: return 0.5 + sign(v) * (1.0 - std::exp(-g * std::abs(v))) / g;
     }
     throw std::invalid_argument("no such surrogate");
 }
 
 double distance_to_kink(Surrogate surrogate, double v, double g) {
-    if (surrogate == Surrogate::fast_sigmoid) return std::abs(v);
+    if (surrogate == Surrogate::fast_sigmoid || surrogate == Surrogate::exponential) return std::abs(v);
     if (surrogate == Surrogate::triangle) return std::min(std::abs(v), std::abs(std::abs(v) - 1.0 / g));
     return std::numeric_limits<double>::infinity();
 }

@@ -1,7 +1,7 @@
 // The surrogate derivative psi(v) of a spike at v = u - theta with sharpness g, its derivative psi' and its primitive.
 //
 //   fast_sigmoid  1/(1+g|v|)^2      arctan  1/(1+(g v)^2)      sigmoid  4 e (1-e), e = 1/(1+exp(-g v))
-//   gaussian      exp(-(g v)^2/2)   triangle  max(0, 1-g|v|)
+//   gaussian      exp(-(g v)^2/2)   triangle  max(0, 1-g|v|)   exponential  exp(-g|v|)
 #pragma once
 
 #include "reference/model.hpp"
@@ -9,7 +9,7 @@
 namespace spikefloss::reference {
 
 double psi(Surrogate surrogate, double v, double g);
-// psi'(v); 0 at the kinks of fast_sigmoid (v = 0) and triangle (v = 0, |v| = 1/g).
+// psi'(v); 0 at the kinks of fast_sigmoid and exponential (v = 0) and triangle (v = 0, |v| = 1/g).
 double psi_derivative(Surrogate surrogate, double v, double g);
 // Psi(v) with Psi' = psi and Psi(0) = 1/2: the smooth function that replaces the step H if a true gradient is
 // needed.

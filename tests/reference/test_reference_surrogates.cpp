@@ -1,4 +1,4 @@
-// The five surrogates: psi is the derivative of its primitive, psi' that of psi, and nothing overflows.
+// The six surrogates: psi is the derivative of its primitive, psi' that of psi, and nothing overflows.
 #include "reference/surrogate.hpp"
 
 #include <gtest/gtest.h>
@@ -61,6 +61,7 @@ TEST(ReferenceSurrogates, HaveTheirNamedForms) {
     EXPECT_DOUBLE_EQ(psi(Surrogate::arctan, 0.5, 2.0), 0.5);
     EXPECT_DOUBLE_EQ(psi(Surrogate::sigmoid, 0.5, 2.0), 4.0 * e * (1.0 - e));
     EXPECT_DOUBLE_EQ(psi(Surrogate::gaussian, 0.5, 2.0), std::exp(-0.5));
+    EXPECT_DOUBLE_EQ(psi(Surrogate::exponential, 0.5, 2.0), std::exp(-1.0));
     EXPECT_DOUBLE_EQ(psi(Surrogate::triangle, 0.25, 2.0), 0.5);
     EXPECT_EQ(psi(Surrogate::triangle, 0.5, 2.0), 0.0);
 }

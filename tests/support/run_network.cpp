@@ -34,6 +34,7 @@ NeuronModel neuron_model(const reference::Network& net) {
         case reference::Surrogate::sigmoid: model.surrogate = Surrogate::sigmoid; break;
         case reference::Surrogate::gaussian: model.surrogate = Surrogate::gaussian; break;
         case reference::Surrogate::triangle: model.surrogate = Surrogate::triangle; break;
+        case reference::Surrogate::exponential: model.surrogate = Surrogate::exponential; break;
     }
     return model;
 }
