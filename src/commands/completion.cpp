@@ -34,6 +34,26 @@ _spikefloss() {
     esac
     return 0
 }
+# The keys of the populations and projections of the config on the command line.
+_spikefloss_part_keys() {
+    local file
+    for file in "${COMP_WORDS[@]}"; do
+        [[ $file = *.toml && -f $file ]] || continue
+        awk -v population="$1" -v projection="$2" '
+            function put(  keys, n, k) {
+                n = split(kind == "population" ? population : kind == "projection" ? projection : "", keys, " ")
+                if (name == "") name = source "_" target
+                for (k = 1; k <= n; ++k) print kind "." name "." keys[k] "="
+                name = source = target = ""
+            }
+            /^ *\[/ { put(); kind = $0; gsub(/[][ ]|#.*/, "", kind) }
+            /^ *(name|source|target) *=/ {
+                value = $0; sub(/^[^=]*= *./, "", value); sub(/["\047].*/, "", value)
+                if ($1 ~ /^name/) name = value; else if ($1 ~ /^source/) source = value; else target = value
+            }
+            END { put() }' "$file"
+    done
+}
 complete -F _spikefloss spikefloss
 )bash";
 
@@ -82,12 +102,17 @@ std::string bash_completion(const CLI::App& app) {
     Config config;
     std::string keys;
     for (const Key& key : keys_of(config)) keys += key.path() + "=\n";
+    const auto names_in = [](auto part) {
+        std::vector<std::string> names;
+        for (const Key& key : keys_of(part)) names.push_back(key.name);
+        return fmt::format("{}", fmt::join(names, " "));
+    };
     return fmt::format(
         "# bash completion for spikefloss, written by `spikefloss --bash-completion`.\n"
         "_spikefloss_words() {{\n    case $1 in\n{}    esac\n}}\n"
         "_spikefloss_values() {{\n    case $1:$2 in\n{}    esac\n}}\n"
-        "_spikefloss_keys() {{\n    echo \"\n{}\"\n}}\n{}",
-        words, values, keys, script);
+        "_spikefloss_keys() {{\n    echo \"\n{}\"\n    _spikefloss_part_keys \"{}\" \"{}\"\n}}\n{}",
+        words, values, keys, names_in(PopulationConfig()), names_in(ProjectionConfig()), script);
 }
 
 }  // namespace spikefloss

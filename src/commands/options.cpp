@@ -63,6 +63,11 @@ TaskSettings task_settings(const Config& config) {
 
 InitialNetwork initial_settings(const Config& config, const Task& task) {
     const NetworkConfig& n = config.network;
+    require(config.populations.empty() && n.adaptation == Adaptation::none && n.refractory == 0.0 &&
+                n.init != WeightInit::fluctuation && n.weight_mean == 0.0,
+            Exit::usage,
+            "this version cannot run populations, adaptation, refractory times, init = \"fluctuation\" or weight_mean",
+            "leave them out: one population of neurons without adaptation");
     InitialNetwork initial;
     initial.model.neuron = {static_cast<float>(n.threshold), n.reset, static_cast<int>(n.reset_delay), n.surrogate,
                             static_cast<float>(n.sharpness)};

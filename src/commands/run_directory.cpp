@@ -38,10 +38,18 @@ template <class Asked>
 std::string differences(Config now, Config before, const char* format, Asked&& asked) {
     std::string text;
     const std::vector<Key> mine = keys_of(now), theirs = keys_of(before);
-    for (std::size_t i = 0; i < mine.size(); ++i) {
-        const std::string key = mine[i].path(), a = value_text(mine[i]), b = value_text(theirs[i]);
+    // The value of the key in the other config, which may have no such population or projection.
+    const auto value_in = [](const std::vector<Key>& keys, const std::string& path) -> std::string {
+        for (const Key& key : keys)
+            if (key.path() == path) return value_text(key);
+        return "nothing";
+    };
+    const auto tell = [&](const std::string& key, const std::string& a, const std::string& b) {
         if (a != b && asked(key)) text += fmt::format(fmt::runtime(format), key, a, b);
-    }
+    };
+    for (const Key& key : mine) tell(key.path(), value_text(key), value_in(theirs, key.path()));
+    for (const Key& key : theirs)
+        if (value_in(mine, key.path()) == "nothing") tell(key.path(), "nothing", value_text(key));
     return text;
 }
 

@@ -35,11 +35,24 @@ void check_decay(double dt, double tau, double spread, const std::string& key) {
         fmt::format("choose {} of at most {:g} ms, or a larger network.dt", key, most));
 }
 
-void check_decays(const NetworkConfig& network) {
+void check_decays(const Config& config) {
+    const NetworkConfig& network = config.network;
     if (!network.file.empty()) return;  // the decays are in the file
-    check_decay(network.dt, network.tau_syn, network.tau_syn_spread, "network.tau_syn");
-    check_decay(network.dt, network.tau_mem, network.tau_mem_spread, "network.tau_mem");
+    for (const PopulationConfig& population : populations_of(config)) {
+        const std::string path = config.populations.empty() ? "network" : "population." + population.name;
+        check_decay(network.dt, population.tau_syn, population.tau_syn_spread, path + ".tau_syn");
+        check_decay(network.dt, population.tau_mem, population.tau_mem_spread, path + ".tau_mem");
+        if (network.adaptation != Adaptation::none)
+            check_decay(network.dt, population.tau_adapt, 0.0, path + ".tau_adapt");
+    }
     check_decay(network.dt, network.tau_out, 0.0, "network.tau_out");
+}
+
+// The longest of a time constant over all populations, in steps.
+double longest(const Config& config, double NeuronConfig::*time) {
+    double most = 0.0;
+    for (const PopulationConfig& population : populations_of(config)) most = std::max(most, population.*time);
+    return most / config.network.dt;
 }
 
 template <class Choice>
@@ -52,21 +65,21 @@ void check_no_repeats(const std::vector<Choice>& list, const std::string& key) {
 }
 
 // Throws if a named parameter cannot change: a decay is parametrised in (0, 1) and cannot leave 0.
-void check_parameters(const std::vector<Parameter>& names, const std::string& key, const NetworkConfig& network) {
+void check_parameters(const std::vector<Parameter>& names, const std::string& key, const Config& config) {
     if (names.empty()) contradiction(key + " is empty, so nothing can change", "name at least one parameter");
     check_no_repeats(names, key);
-    if (!network.file.empty()) return;  // the time constants are in the file
+    if (!config.network.file.empty()) return;  // the time constants are in the file
     const auto forbid = [&](Parameter parameter, double tau, const std::string& time_constant) {
-        if (lasts_a_step(tau / network.dt) || !contains(names, parameter)) return;
+        if (lasts_a_step(tau) || !contains(names, parameter)) return;
         const std::string_view name = name_of(parameter);
         contradiction(fmt::format("{} names {}, but network.{} is near 0, so it has no effect or cannot change", key,
                                   name, time_constant),
                       fmt::format("leave {} out, or choose a larger network.{}", name, time_constant));
     };
-    forbid(Parameter::alpha, network.tau_syn, "tau_syn");
-    forbid(Parameter::initial_current, network.tau_syn, "tau_syn");
-    forbid(Parameter::beta, network.tau_mem, "tau_mem");
-    forbid(Parameter::kappa, network.tau_out, "tau_out");
+    forbid(Parameter::alpha, longest(config, &NeuronConfig::tau_syn), "tau_syn");
+    forbid(Parameter::initial_current, longest(config, &NeuronConfig::tau_syn), "tau_syn");
+    forbid(Parameter::beta, longest(config, &NeuronConfig::tau_mem), "tau_mem");
+    forbid(Parameter::kappa, config.network.tau_out / config.network.dt, "tau_out");
 }
 
 // AdamW multiplies a weight by 1 - learning_rate weight_decay.
@@ -82,7 +95,7 @@ void check_decay(const OptimiserConfig& c, const std::string& section) {
 void check_train(const Config& config) {
     const TrainConfig& train = config.train;
     check_decay(train, "train");
-    if (train.steps > 0) check_parameters(train.parameters, "train.parameters", config.network);
+    if (train.steps > 0) check_parameters(train.parameters, "train.parameters", config);
     if (train.schedule == RateSchedule::step && train.schedule_steps == 0) {
         contradiction("train.schedule = \"step\" needs train.schedule_steps > 0",
                       "set the number of training steps after which the learning rate falls");
@@ -106,12 +119,16 @@ void check_train(const Config& config) {
 
 // k <= D, and at least one QR after the warm-up within `steps`.
 void check_exponents(const std::string& section, std::int64_t exponents, std::int64_t warmup, std::int64_t qr_interval,
-                     std::int64_t steps, const NetworkConfig& network) {
-    const bool has_current = lasts_a_step(network.tau_syn / network.dt);
-    const std::int64_t state = state_size(network.neurons, has_current);
-    if (network.file.empty() && exponents > state) {
-        contradiction(fmt::format("{}.exponents = {} is more than the state size D = {} ({})", section, exponents,
-                                  state, has_current ? "2 x network.neurons" : "network.neurons, as tau_syn is near 0"),
+                     std::int64_t steps, const Config& config) {
+    const bool has_current = lasts_a_step(longest(config, &NeuronConfig::tau_syn));
+    const int adapts = config.network.adaptation != Adaptation::none ? 1 : 0;
+    const std::int64_t neurons = neurons_of(config), state = state_size(neurons, has_current) + adapts * neurons;
+    if (config.network.file.empty() && exponents > state) {
+        const char* name = config.populations.empty() ? "network.neurons" : "the neurons of all populations";
+        const int variables = (has_current ? 2 : 1) + adapts;
+        contradiction(fmt::format("{}.exponents = {} is more than the state size D = {} ({}{}{})", section, exponents,
+                                  state, variables > 1 ? fmt::format("{} x ", variables) : "", name,
+                                  has_current ? "" : ", as tau_syn is near 0"),
                       fmt::format("choose at most {} exponents, or more neurons", state));
     }
     // QRs follow multiples of qr_interval. A QR counts if its interval begins after the warm-up. An interval that is
@@ -164,8 +181,9 @@ void check_schedule(const FlossingConfig& f, std::int64_t train_steps) {
     }
 }
 
-void check_flossed_parameters(const FlossingConfig& f, const NetworkConfig& network) {
-    check_parameters(f.parameters, "flossing.parameters", network);
+void check_flossed_parameters(const Config& config) {
+    const FlossingConfig& f = config.flossing;
+    check_parameters(f.parameters, "flossing.parameters", config);
     for (const Parameter p : {Parameter::w_out, Parameter::bias_out, Parameter::kappa}) {
         if (!contains(f.parameters, p)) continue;
         contradiction(fmt::format("flossing.parameters names {}, on which the exponents do not depend", name_of(p)),
@@ -187,7 +205,7 @@ void check_flossing(const Config& config, std::int64_t steps) {
     check_no_repeats(f.schedule, "flossing.schedule");
     check_schedule(f, config.train.steps);
     check_decay(f, "flossing");
-    check_flossed_parameters(f, config.network);
+    check_flossed_parameters(config);
     const double dt = config.network.dt;
     if (contains(f.schedule, FlossingTime::adaptive) && f.adaptive_lag > 0 &&
         whole_steps(f.adaptive_lag, dt, "flossing.adaptive_lag") < 1) {
@@ -200,7 +218,7 @@ void check_flossing(const Config& config, std::int64_t steps) {
                                   f.horizon, horizon, steps),
                       "choose a shorter horizon, or 0 for the whole sequence");
     }
-    check_exponents("flossing", f.exponents, f.warmup, f.qr_interval, horizon, config.network);
+    check_exponents("flossing", f.exponents, f.warmup, f.qr_interval, horizon, config);
     if (f.target.size() != 1 && static_cast<std::int64_t>(f.target.size()) != f.exponents) {
         contradiction(
             fmt::format("flossing.target has {} numbers, but flossing.exponents = {}", f.target.size(), f.exponents),
@@ -254,7 +272,8 @@ void check_config(const Config& config) {
                       "name a file, or leave network.transposed out");
     }
     const std::int64_t steps = task_steps({config.task, config.network.dt});
-    check_decays(config.network);
+    check_populations(config);
+    check_decays(config);
     check_train(config);
     check_lengths(config, steps);
     if (!is_grid(config.parallel.grid)) {
@@ -270,7 +289,7 @@ void check_lengths(const Config& config, std::int64_t steps) {
     const DiagnosticsConfig& d = config.diagnostics;
     // The adaptive schedule measures with the settings of the diagnostics.
     const bool measured = d.every > 0 || contains(config.flossing.schedule, FlossingTime::adaptive);
-    if (measured) check_exponents("diagnostics", d.exponents, d.warmup, d.qr_interval, steps, config.network);
+    if (measured) check_exponents("diagnostics", d.exponents, d.warmup, d.qr_interval, steps, config);
 }
 
 void check_comm(BackendKind backend, CommKind comm) {
@@ -290,11 +309,13 @@ void check_comm(BackendKind backend, CommKind comm) {
 }
 
 void check_grid(const Config& config, int neuron_shards, int batch_shards) {
-    if (config.network.file.empty() && neuron_shards > config.network.neurons) {
-        contradiction(fmt::format("the grid {}x{} splits network.neurons = {} over {} groups of ranks", neuron_shards,
-                                  batch_shards, config.network.neurons, neuron_shards),
-                      fmt::format("choose at most {} groups (parallel.grid or --grid, PxQ with P <= {})",
-                                  config.network.neurons, config.network.neurons));
+    if (const std::int64_t neurons = neurons_of(config); config.network.file.empty() && neuron_shards > neurons) {
+        contradiction(
+            fmt::format("the grid {}x{} splits {} over {} groups of ranks", neuron_shards, batch_shards,
+                        config.populations.empty() ? fmt::format("network.neurons = {}", neurons)
+                                                   : fmt::format("the {} neurons of all populations", neurons),
+                        neuron_shards),
+            fmt::format("choose at most {} groups (parallel.grid or --grid, PxQ with P <= {})", neurons, neurons));
     }
     if (batch_shards > config.train.batch) {
         contradiction(fmt::format("the grid {}x{} splits train.batch = {} sequences over {} groups of ranks",

@@ -27,31 +27,68 @@ struct NirConfig {
     NirOrder order = NirOrder::automatic;
 };
 
-struct NetworkConfig {
-    std::string file = "";    // start from this network file; the other keys then only describe it
-    NirConfig nir;            // of network.file
-    bool transposed = false;  // its arrays have their axes reversed
+// The keys of neurons. Those of the network are the defaults of every population.
+struct NeuronConfig {
     std::int64_t neurons = 80;
     double tau_syn = 5.0;         // ms; 0: delta synapse (alpha = 0)
     double tau_mem = 10.0;        // ms; 0: no memory (beta = 0)
     double tau_syn_spread = 0.0;  // relative half width of a uniform distribution over neurons
     double tau_mem_spread = 0.0;
-    double tau_out = 0.0;  // ms; time constant of the readout filter, 0: none (kappa = 0)
-    double dt = 1.0;       // ms
     double threshold = 1.0;
+    double bias_mean = 0.0;
+    double bias_std = 0.0;
+    double tau_adapt = 200.0;       // ms; time constant of the adaptation, rho = exp(-dt/tau_adapt)
+    double adapt_membrane = 0.0;    // a_u: adaptation per step and membrane
+    double adapt_spike = 0.0;       // a_s: adaptation per spike
+    double fluctuation_mean = 0.0;  // mu: mean of the membrane that init fluctuation aims at
+    double fluctuation_xi = 1.0;    // xi: its standard deviation is (threshold - mu)/xi
+};
+
+// The keys of initial weights. Those of the network are the defaults of every projection.
+struct WeightConfig {
+    WeightInit init = WeightInit::gaussian;
+    double gain = 1.0;           // standard deviation gain/sqrt(K) of K synapses, or gain times an orthogonal matrix
+    double weight_mean = 0.0;    // gaussian
+    double rate = 0.02;          // init fluctuation: spikes per step of a source
+    bool zero_row_sums = false;  // subtract the mean of every row
+};
+
+struct NetworkConfig : NeuronConfig, WeightConfig {
+    std::string file = "";    // start from this network file; the other keys then only describe it
+    NirConfig nir;            // of network.file
+    bool transposed = false;  // its arrays have their axes reversed
+    double tau_out = 0.0;     // ms; time constant of the readout filter, 0: none (kappa = 0)
+    double dt = 1.0;          // ms
     Reset reset = Reset::zero;
     std::int64_t reset_delay = 1;  // steps
+    double refractory = 0.0;       // ms
+    Adaptation adaptation = Adaptation::none;
     Surrogate surrogate = Surrogate::fast_sigmoid;
     double sharpness = 5.0;
     Readout readout = Readout::membrane;
-    WeightInit init = WeightInit::gaussian;
-    double gain = 1.0;          // W_rec: standard deviation gain/sqrt(N), or gain times an orthogonal matrix
-    double input_gain = 1.0;    // W_in: standard deviation input_gain/sqrt(M)
-    double readout_gain = 1.0;  // W_out: standard deviation readout_gain/sqrt(N)
-    double bias_mean = 0.0;
-    double bias_std = 0.0;
-    bool zero_row_sums = false;  // subtract the mean of every row of W_rec
-    double weight_step = 0.0;    // round initial weights to multiples of this; 0: no rounding
+    std::string readout_from = "";  // a population; "": all neurons
+    double input_gain = 1.0;        // gain of projections from the input
+    double readout_gain = 1.0;      // W_out: standard deviation readout_gain/sqrt(neurons that are read)
+    double weight_step = 0.0;       // round initial weights to multiples of this; 0: no rounding
+};
+
+struct PopulationConfig : NeuronConfig {
+    std::string name = "";
+    std::vector<std::string> given = {};  // the keys that are not the network's
+};
+
+struct ProjectionConfig : WeightConfig {
+    std::string name = "";       // "": SOURCE_TARGET
+    std::string source = "";     // a population, or "input"
+    std::string target = "";     // a population
+    double delay = 1.0;          // ms; not given: network.dt
+    double density = 1.0;        // probability of a synapse
+    std::int64_t in_degree = 0;  // synapses of each target; 0: as density says
+    bool autapses = true;        // whether a neuron can have a synapse to itself
+    Sign sign = Sign::any;
+    Storage storage = Storage::automatic;
+    double share = 0.0;                   // init fluctuation: of the variance of the membrane; 0: by kind
+    std::vector<std::string> given = {};  // the keys that are not the network's
 };
 
 struct OptimiserConfig {
@@ -157,6 +194,8 @@ struct WatchdogConfig {
 struct Config {
     RunConfig run;
     NetworkConfig network;
+    std::vector<PopulationConfig> populations;  // none: one population, of all neurons of the network ...
+    std::vector<ProjectionConfig> projections;  // ... with dense projections from the input and onto itself
     TaskConfig task;
     TrainConfig train;
     FlossingConfig flossing;

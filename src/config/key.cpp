@@ -136,6 +136,10 @@ std::string value_text(const Key& key) {
     return std::visit([](const auto* value) { return to_text(*value); }, key.value);
 }
 
+void copy_value(const Key& to, const Key& from) {
+    std::visit([&](auto* value) { *value = *std::get<decltype(value)>(from.value); }, to.value);
+}
+
 void refuse_choice(const Key& key, const std::string& name, const std::string& where) {
     check_utf8(key, name, where);
     throw Error(Exit::usage, fmt::format("{}{} has no choice {}", where, key.path(), to_text(name)),

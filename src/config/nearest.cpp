@@ -60,6 +60,20 @@ std::vector<std::string> sections_of(const std::vector<Key>& keys) {
     return sections;
 }
 
+// The names of the populations or projections (kind) of a config.
+std::vector<std::string> parts_of(const std::vector<Key>& keys, const std::string& kind) {
+    std::vector<std::string> names;
+    for (const std::string& section : sections_of(keys))
+        if (section.starts_with(kind + ".")) names.push_back(section.substr(kind.size() + 1));
+    return names;
+}
+
+// The kind of section that can be there several times and that `section` names or is in; "" for another section.
+std::string list_kind(const std::string& section) {
+    const std::string kind = section.substr(0, section.find('.'));
+    return is_list_section(kind) ? kind : "";
+}
+
 constexpr const char* all_keys = "docs/config.md lists all keys";
 
 // Keys of earlier versions. Their new names cannot be found by spelling.
@@ -76,6 +90,16 @@ std::string nearest_name(const std::string& unknown, const std::vector<std::stri
 void check_section(const std::vector<Key>& keys, const std::string& section, const std::string& where) {
     const auto sections = sections_of(keys);
     if (std::find(sections.begin(), sections.end(), section) != sections.end()) return;
+    if (const std::string kind = list_kind(section); !kind.empty()) {
+        const std::vector<std::string> names = parts_of(keys, kind);
+        const std::string unknown = section == kind ? "" : section.substr(kind.size() + 1);
+        throw Error(Exit::usage,
+                    unknown.empty() ? fmt::format("{}{} is not followed by the name of one", where, kind)
+                                    : fmt::format("{}there is no {} {}", where, kind, unknown),
+                    names.empty() ? fmt::format("the config has none; describe it in a section [[{}]]", kind)
+                                  : fmt::format("did you mean {}.{}? The config has {}", kind,
+                                                nearest_name(unknown, names), fmt::join(names, ", ")));
+    }
     throw Error(Exit::usage, fmt::format("{}unknown section [{}]", where, section),
                 fmt::format("did you mean [{}]? The sections are {}", nearest_name(section, sections),
                             fmt::join(sections, ", ")));
@@ -101,6 +125,10 @@ Error not_in_section(const std::vector<Key>& keys, const std::string& name, cons
         return Error(Exit::usage, fmt::format("{}{} must be a section", where, name),
                      fmt::format("write [{}] on a line of its own, and its keys below", name));
     }
+    for (const char* kind : {population_section, projection_section})
+        if (edit_distance(name, kind) < 3)
+            return Error(Exit::usage, fmt::format("{}unknown section [[{}]]", where, name),
+                         fmt::format("did you mean [[{}]]?", kind));
     return Error(Exit::usage, fmt::format("{}the key {} is in no section", where, name),
                  fmt::format("did you mean {}? {}", nearest_key(keys, "", name), all_keys));
 }

@@ -3,6 +3,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 namespace spikefloss {
 namespace {
 
@@ -30,9 +32,25 @@ std::string as_comment(const std::string& text) {
     return lines;
 }
 
+// population.exc -> population
+std::string kind_of(const std::string& section) { return section.substr(0, section.find('.')); }
+
+std::string heading_of(const std::string& section) {
+    const std::string kind = kind_of(section);
+    return is_list_section(kind) ? fmt::format("[[{}]]", kind) : fmt::format("[{}]", kind);
+}
+
 const char* introduction(const std::string& section) {
     if (section == "run") return "The run as a whole.";
     if (section == "network") return "The recurrent network and its random initial weights.";
+    if (section == population_section)
+        return "A population of neurons. The section is there once for each; without it, the network is one "
+               "population. "
+               "A\nkey that it does not have has the value of [network]. `--set population.NAME.key=value` changes "
+               "one.";
+    if (section == projection_section)
+        return "The synapses from one population, or from the input, to one population. The section is there once for "
+               "each.\nA key that it does not have has the value of [network], if there is one.";
     if (section == "task") return "The task. Each task uses the keys that name it, and the keys that name no task.";
     if (section == "train") return "Training on the task.";
     if (section == "flossing")
@@ -51,8 +69,9 @@ std::string to_toml(const Config& config, bool comments) {
     Config copy = config;
     std::string text, section;
     for (const Key& key : keys_of(copy)) {
-        if (key.section != section) {
-            text += (section.empty() ? "[" : "\n[") + key.section + "]\n";
+        if (!key.is_given()) continue;  // it follows [network], also after the text is read
+        if (key.section != section || (key.given && key.name == "name")) {
+            text += fmt::format("{}{}\n", section.empty() ? "" : "\n", heading_of(key.section));
             section = key.section;
         }
         if (comments) {
@@ -73,17 +92,24 @@ std::string config_reference() {
         "network's state, k a number of exponents. `configs/` has an example for each task.\n\n"
         "This page is generated from the program's own table of keys (`src/config/schema.cpp`).\n";
     Config defaults;
+    defaults.populations.emplace_back();
+    defaults.projections.emplace_back();
+    const std::vector<Key> keys = keys_of(defaults);
     std::string section;
-    for (const Key& key : keys_of(defaults)) {
+    for (const Key& key : keys) {
         if (key.section != section) {
             section = key.section;
             text += fmt::format(
-                "\n## [{}]\n\n{}\n\n| key | type | default | allowed | meaning |\n"
+                "\n## {}\n\n{}\n\n| key | type | default | allowed | meaning |\n"
                 "|---|---|---|---|---|\n",
-                section, introduction(section));
+                heading_of(section), introduction(kind_of(section)));
         }
-        text += fmt::format("| `{}` | {} | `{}` | {} | {} |\n", key.name, column_type(key), value_text(key),
-                            allowed_text(key), key.description);
+        const bool inherited = key.given && std::any_of(keys.begin(), keys.end(), [&](const Key& other) {
+                                   return other.section == "network" && other.name == key.name;
+                               });
+        text += fmt::format("| `{}` | {} | {} | {} | {} |\n", key.name, column_type(key),
+                            inherited ? "as in [network]" : fmt::format("`{}`", value_text(key)), allowed_text(key),
+                            key.description);
     }
     return text;
 }

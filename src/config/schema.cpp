@@ -2,40 +2,12 @@
 // to_toml and every check of a single value come from here.
 #include "config/schema.hpp"
 
-#include <utility>
+#include "config/section.hpp"
 
 namespace spikefloss {
 namespace {
 
-struct Range {
-    double low = -1e300, high = 1e300;
-    double least = 0.0;  // of a number that is not 0
-};
-
-// The least number that the program takes as float32. A number closer to 0 would lose precision or become 0.
-constexpr double least_float = 0x1p-126;
-
 constexpr double largest_decay = 0.999999;  // of an optimiser: well below 1 in float32, too
-constexpr double many = 1e9;                // upper limit of step counters, which count random numbers in 32 bits
-
-// Appends the keys of one section.
-class Section {
-public:
-    Section(std::vector<Key>& keys, std::string name) : keys_(keys), name_(std::move(name)) {}
-
-    template <class T>
-    void add(const char* key, T& value, const char* description, Range range = {}) {
-        std::vector<std::string> choices;
-        if constexpr (HasNames<T>) choices = names_of<T>();
-        if constexpr (requires { requires HasNames<typename T::value_type>; })
-            choices = names_of<typename T::value_type>();
-        keys_.push_back({name_, key, description, std::move(choices), range.low, range.high, &value, range.least});
-    }
-
-private:
-    std::vector<Key>& keys_;
-    std::string name_;
-};
 
 void add_run(Section s, RunConfig& c) {
     s.add("seed", c.seed, "Seed of initial weights, data and starting bases; the same seed gives the same run.",
@@ -51,77 +23,6 @@ void add_run(Section s, RunConfig& c) {
     s.add("stop_signals", c.stop_signals,
           "Signals that stop the run after its step, with a checkpoint and exit code 85; INT (Ctrl-C) always does. A "
           "second INT, or a TERM more than three seconds after the first, ends it at once.");
-}
-
-void add_network(Section s, NetworkConfig& c) {
-    s.add("file", c.file,
-          "HDF5 file with a /network to start from, or a NIR file (NAME.nir); the other keys of this section then only "
-          "describe it. Empty: a random network.");
-    s.add("nir_dt", c.nir.dt,
-          "Time step of a NIR network.file, in the unit of its time constants; 0: what its metadata say, else 1e-4.",
-          {0, 1e9});
-    s.add("nir_reset", c.nir.reset,
-          "Reset of a NIR network.file, which acts at once. auto: what its metadata say, else zero.");
-    s.add("nir_integration", c.nir.integration,
-          "Decay of a NIR network.file in a step: euler is 1 - dt/tau, exponential is exp(-dt/tau). auto: what its "
-          "metadata say, else euler.");
-    s.add("nir_order", c.nir.order,
-          "Whether the new or the old current of a step reaches the membrane in a NIR network.file. auto: what its "
-          "metadata say, else new. Of old, only networks without currents have an exact form.");
-    s.add("transposed", c.transposed,
-          "The arrays of network.file have their axes reversed, as Julia, MATLAB and R write them; the attribute "
-          "layout = column_major of /network has the same effect.");
-    s.add("neurons", c.neurons, "Number of recurrent neurons N.", {1, 1e6});
-    s.add("tau_syn", c.tau_syn,
-          "Synaptic time constant in ms (current decays by alpha = exp(-dt/tau_syn)); 0: delta synapse, alpha = 0.",
-          {0, 1e6});
-    s.add("tau_mem", c.tau_mem,
-          "Membrane time constant in ms (membrane decays by beta = exp(-dt/tau_mem)); 0: no memory, beta = 0.",
-          {0, 1e6});
-    s.add("tau_syn_spread", c.tau_syn_spread,
-          "Heterogeneity of tau_syn: each neuron draws it uniformly within this fraction on either side.",
-          {0, below(1)});
-    s.add("tau_mem_spread", c.tau_mem_spread,
-          "Heterogeneity of tau_mem: each neuron draws it uniformly within this fraction on either side.",
-          {0, below(1)});
-    s.add("tau_out", c.tau_out,
-          "Time constant of the readout's low-pass filter in ms (kappa = exp(-dt/tau_out)); 0: no filter, kappa = 0.",
-          {0, 1e6});
-    s.add("dt", c.dt, "Length of one time step in ms.", {above(0), 1e6});
-    s.add("threshold", c.threshold, "Threshold theta: a neuron spikes when its membrane exceeds it.",
-          {-1e6, 1e6, least_float});
-    s.add("reset", c.reset,
-          "Effect of a spike on the membrane: zero sets it to 0, subtract subtracts the threshold, none leaves it.");
-    s.add(
-        "reset_delay", c.reset_delay,
-        "Steps from a spike to its reset. 1: the reset acts on the membrane of the next step, and on the input of that "
-        "step, too; 0: it acts at once, as in NIR, Norse, NEST and Brian2.",
-        {0, 1});
-    s.add("surrogate", c.surrogate,
-          "Shape of the surrogate derivative psi, which replaces the derivative of the spike function.");
-    s.add("sharpness", c.sharpness,
-          "Sharpness g of the surrogate derivative; its width in membrane potential is about 1/g.",
-          {above(0), 1e6, least_float});
-    s.add("readout", c.readout, "Input of the linear readout: membrane potentials or spikes.");
-    s.add("init", c.init,
-          "Distribution of the initial recurrent weights: independent normal, or a random orthogonal matrix.");
-    s.add("gain", c.gain,
-          "Strength of the initial recurrent weights: standard deviation gain/sqrt(N), or gain times orthogonal.",
-          {0, 1e6, least_float});
-    s.add("input_gain", c.input_gain, "Initial input weights: standard deviation input_gain/sqrt(number of inputs).",
-          {0, 1e6, least_float});
-    s.add("readout_gain", c.readout_gain, "Initial readout weights: standard deviation readout_gain/sqrt(N).",
-          {0, 1e6, least_float});
-    s.add("bias_mean", c.bias_mean, "Mean of the initial bias currents.", {-1e6, 1e6, least_float});
-    s.add("bias_std", c.bias_std, "Standard deviation of the initial bias currents over neurons.",
-          {0, 1e6, least_float});
-    s.add("zero_row_sums", c.zero_row_sums,
-          "Subtract their mean from the initial recurrent weights of each neuron, so that excitation and inhibition "
-          "balance.");
-    s.add("weight_step", c.weight_step,
-          "Round initial weights to multiples of this (2^-10 makes sums exact, so that all grids agree bit for bit); "
-          "0: no rounding.",
-          {0, 1, least_float});
 }
 
 void add_task(Section s, TaskConfig& c) {
@@ -424,7 +325,7 @@ void add_rest(std::vector<Key>& keys, Config& config) {
 std::vector<Key> keys_of(Config& config) {
     std::vector<Key> keys;
     add_run({keys, "run"}, config.run);
-    add_network({keys, "network"}, config.network);
+    add_network_keys(keys, config);
     add_task({keys, "task"}, config.task);
     add_train({keys, "train"}, config.train);
     add_flossing({keys, "flossing"}, config.flossing);

@@ -3,6 +3,7 @@
 
 #include "config/config.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -15,9 +16,9 @@ namespace spikefloss {
 using ConfigValue =
     std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*, std::vector<double>*,
                  Precision*, Sums*, Reset*, NirReset*, NirIntegration*, NirOrder*, Surrogate*, Readout*, WeightInit*,
-                 TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, LossKind*,
-                 JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TimeUnit*, LossSteps*,
-                 std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
+                 TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, LossKind*, Adaptation*,
+                 Sign*, Storage*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TimeUnit*,
+                 LossSteps*, std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
 
 struct Key {
     std::string section, name;
@@ -28,6 +29,12 @@ struct Key {
     ConfigValue value;    // inside the Config that keys_of was given
     double least = 0.0;   // least size of a number that is not 0
     bool secret = false;  // value_text shows an empty text in its place
+    // The names of the keys that this population or projection has of its own; nullptr in other sections.
+    std::vector<std::string>* given = nullptr;
+    bool is_given() const { return !given || std::find(given->begin(), given->end(), name) != given->end(); }
+    void set_given() const {
+        if (!is_given()) given->push_back(name);
+    }
     std::string path() const { return section + "." + name; }
 };
 
@@ -35,8 +42,26 @@ struct Key {
 inline double above(double bound) { return std::nextafter(bound, 1e301); }
 inline double below(double bound) { return std::nextafter(bound, -1e301); }
 
-// All keys of `config`, in the order of the sections.
+// All keys of `config`, in the order of the sections. Those of a population exc are in the section population.exc. Keys
+// that a population or a projection is not given have the values of [network] after this call.
 std::vector<Key> keys_of(Config& config);
+// The keys of one population or projection.
+std::vector<Key> keys_of(PopulationConfig& population);
+std::vector<Key> keys_of(ProjectionConfig& projection);
+// All populations and projections with their values, also of a config that has none of its own: one population, with
+// dense projections from the input and onto itself.
+std::vector<PopulationConfig> populations_of(const Config& config);
+std::vector<ProjectionConfig> projections_of(const Config& config);
+// The sections that a file can have several times; each time is a population or projection with a name.
+inline constexpr const char* population_section = "population";
+inline constexpr const char* projection_section = "projection";
+inline bool is_list_section(const std::string& name) {
+    return name == population_section || name == projection_section;
+}
+// What the input is called as the source of a projection.
+inline constexpr const char* input_name = "input";
+// N of a config without network.file.
+std::int64_t neurons_of(const Config& config);
 
 // A key in words: "an integer", "a list of floats"; "from 0 to below 1", "" where any number is allowed.
 std::string type_text(const Key& key);
@@ -44,6 +69,8 @@ std::string range_text(const Key& key);
 // The present value in TOML syntax; doubles with the fewest digits that read back as the same double. "" for a secret,
 // so that no file and no message shows it.
 std::string value_text(const Key& key);
+// Gives `to` the value of a key of the same type.
+void copy_value(const Key& to, const Key& from);
 // Throws Error(Exit::usage) unless the value is in the key's range; `where` begins the message.
 void check_value(const Key& key, const std::string& where);
 // Throws Error(Exit::usage): `name` is not among the key's choices.
@@ -63,6 +90,8 @@ void set_key_text(const std::string& path, const std::string& text, const std::s
 // Throws Error(Exit::usage). It does not read networks and pictures: N and D are checked only without network.file, and
 // pictures are assumed to be 28 x 28. check_grid checks contradictions with the numbers of shards.
 void check_config(const Config& config);
+// The part of it on populations and projections.
+void check_populations(const Config& config);
 // The part of it that depends on the number of steps of a sequence, which check_config may not know.
 void check_lengths(const Config& config, std::int64_t steps);
 // The contradictions that check_config would find if sections that are off (flossing, diagnostics, serve) were on, one
@@ -71,6 +100,8 @@ std::vector<std::string> config_warnings(const Config& config);
 std::vector<std::string> config_warnings(const Config& config, std::int64_t neurons, bool has_current);
 // Throws Error(Exit::usage) unless the communicator `comm` can carry what `backend` computes.
 void check_comm(BackendKind backend, CommKind comm);
+// One sentence for each population whose adaptation grows without spikes.
+std::vector<std::string> adaptation_warnings(const Config& config);
 // Whether only this machine can reach an address to listen at.
 bool is_loopback(const std::string& address);
 // The environment variable with the token, if the config has none.

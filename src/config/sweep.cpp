@@ -117,13 +117,29 @@ private:
         for (const auto& [section, keys] : table_of(
                  node, owner, fmt::format("write [{}] on a line of its own, and below it task.delay = ...", owner))) {
             const std::string name(section.str());
+            const bool list = is_list_section(name);
+            if (!keys.is_table() && list) check_section(keys_, name, at(section));  // throws
             if (!keys.is_table()) throw not_in_section(keys_, name, at(section));
-            check_section(keys_, name, at(section));
-            for (const auto& [key, value] : *keys.as_table()) {
-                const Key& found = find_key(keys_, name, std::string(key.str()), at(key));
-                check_free(found.path(), owner, at(key));
-                function(found, key, value);
+            if (!list) {
+                for_each_key_of(name, section, keys, owner, function);
+                continue;
             }
+            for (const auto& [part, its_keys] : *keys.as_table()) {  // population.exc
+                const std::string path = name + "." + std::string(part.str());
+                check_section(keys_, its_keys.is_table() ? path : name, at(part));
+                for_each_key_of(path, part, its_keys, owner, function);
+            }
+        }
+    }
+
+    template <class Function>
+    void for_each_key_of(const std::string& section, const toml::key& name, const toml::node& keys,
+                         const std::string& owner, Function& function) {
+        check_section(keys_, section, at(name));
+        for (const auto& [key, value] : *keys.as_table()) {
+            const Key& found = find_key(keys_, section, std::string(key.str()), at(key));
+            check_free(found.path(), owner, at(key));
+            function(found, key, value);
         }
     }
 

@@ -95,6 +95,7 @@ void assign(const Key& key, const toml::node& node, const std::string& where) {
             fmt::format("write it like {} = {}. {}: {}", key.name, value_text(key), key.path(), key.description));
     }
     check_value(key, where);
+    key.set_given();
 }
 
 std::string read_text_file(const std::string& path, const char* kind) {
@@ -147,12 +148,73 @@ toml::table parse_toml(const std::string& text, const std::string& origin) {
     }
 }
 
+namespace {
+
+std::string text_of(const toml::table& table, const char* key) {
+    return table[key].value_exact<std::string>().value_or("");
+}
+
+// Names a population or projection as its table does, so that messages can name it. Throws if what names it is missing.
+void name_part(PopulationConfig& population, const toml::table& table, const std::string& where) {
+    population.name = text_of(table, "name");
+    require(!population.name.empty() || table.contains("name"), Exit::usage, where + "a [[population]] has no name",
+            "write a line name = \"exc\" below it");
+}
+
+void name_part(ProjectionConfig& projection, const toml::table& table, const std::string& where) {
+    for (const char* end : {"source", "target"})
+        require(table.contains(end), Exit::usage, fmt::format("{}a [[projection]] has no {}", where, end),
+                fmt::format("write a line {} = ... with the name of a population{} below it", end,
+                            end[0] == 's' ? ", or \"input\"," : ""));
+    projection.name = text_of(table, "name");
+    if (projection.name.empty()) projection.name = text_of(table, "source") + "_" + text_of(table, "target");
+}
+
+// Appends what the tables [[section]] describe. known: all keys of the config, for messages.
+template <class Part>
+void read_parts(const toml::node& node, const std::string& section, const std::string& origin,
+                const std::vector<Key>& known, std::vector<Part>& parts) {
+    const auto not_tables = [&] {
+        return Error(Exit::usage,
+                     fmt::format("{}{} must be a list of sections", at_line(origin, node.source()), section),
+                     fmt::format("write [[{}]] on a line of its own for each, and its keys below", section));
+    };
+    if (!node.is_array()) throw not_tables();
+    for (const toml::node& element : *node.as_array()) {
+        if (!element.is_table()) throw not_tables();
+        const toml::table& table = *element.as_table();
+        Part part;
+        name_part(part, table, at_line(origin, element.source()));
+        std::vector<Key> keys = keys_of(part);
+        keys[0].set_given();  // the name
+        const std::string own = keys[0].section;
+        keys.insert(keys.end(), known.begin(), known.end());
+        for (const auto& [name, value] : table) {
+            const std::string line = at_line(origin, name.source());
+            assign(find_key(keys, own, std::string(name.str()), line), value, line);
+        }
+        parts.push_back(std::move(part));
+    }
+}
+
+}  // namespace
+
 void read_config_text(const std::string& text, const std::string& origin, Config& config) {
     const toml::table document = parse_toml(text, origin);
     const std::vector<Key> keys = keys_of(config);
+    std::vector<PopulationConfig> populations;
+    std::vector<ProjectionConfig> projections;
     for (const auto& [name, node] : document) {
         const std::string where = at_line(origin, name.source());
         const std::string section(name.str());
+        if (section == population_section) {
+            read_parts(node, section, origin, keys, populations);
+            continue;
+        }
+        if (section == projection_section) {
+            read_parts(node, section, origin, keys, projections);
+            continue;
+        }
         const toml::table* table = node.as_table();
         if (!table) throw not_in_section(keys, section, where);
         check_section(keys, section, where);
@@ -161,6 +223,9 @@ void read_config_text(const std::string& text, const std::string& origin, Config
             assign(find_key(keys, section, std::string(key_name.str()), line), value, line);
         }
     }
+    // `keys` points into these vectors.
+    config.populations.insert(config.populations.end(), populations.begin(), populations.end());
+    config.projections.insert(config.projections.end(), projections.begin(), projections.end());
 }
 
 void read_config(const std::string& path, Config& config) {
@@ -230,7 +295,7 @@ void set_key(const std::string& assignment, Config& config) {
     // No message shows a token, even if the key is misspelled.
     const bool secret = path.find("tok") != std::string::npos && equals != std::string::npos;
     const std::string where = fmt::format("--set {}: ", secret ? path + "=..." : assignment);
-    const std::size_t dot = path.find('.');
+    const std::size_t dot = path.rfind('.');  // population.exc.neurons
     if (equals == std::string::npos || dot == std::string::npos) {
         throw Error(Exit::usage, where + "not of the form section.key=value",
                     "write for example --set train.steps=500");
@@ -243,7 +308,7 @@ void set_key(const std::string& assignment, Config& config) {
 }
 
 void set_key_text(const std::string& path, const std::string& text, const std::string& where, Config& config) {
-    const std::size_t dot = path.find('.');
+    const std::size_t dot = path.rfind('.');
     const std::vector<Key> keys = keys_of(config);
     assign_text(find_key(keys, path.substr(0, dot), path.substr(dot + 1), where), trimmed(text), where);
 }

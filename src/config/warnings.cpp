@@ -14,6 +14,12 @@ bool same_value(const Key& a, const Key& b) {
     return value_text(a) == value_text(b);
 }
 
+// So that the keys of both are at the same places.
+void share_parts(const Config& from, Config& to) {
+    to.populations = from.populations;
+    to.projections = from.projections;
+}
+
 // The first contradiction in a config, without the suggestion; "" if there is none.
 std::string problem_of(const Config& config) {
     try {
@@ -25,16 +31,14 @@ std::string problem_of(const Config& config) {
     return "";
 }
 
-void assign(const Key& to, const Key& from) {
-    std::visit([&](auto* value) { *value = *std::get<decltype(value)>(from.value); }, to.value);
-}
-
 // The contradictions of `section` in `config`, where it is on. harmless: the same section with values that fit any
 // network and any task. A key is part of a contradiction if its harmless value removes or changes it. The key keeps
 // that value, so that the next contradiction shows.
 void collect(const std::string& section, const std::string& off, Config config, const Config& harmless,
              std::vector<std::string>& warnings) {
     Config defaults, fallback = harmless;
+    share_parts(config, defaults);
+    share_parts(config, fallback);
     const std::vector<Key> mine = keys_of(config), usual = keys_of(defaults), safe = keys_of(fallback);
     for (std::string problem; !(problem = problem_of(config)).empty();) {
         std::vector<std::size_t> parts;
@@ -42,19 +46,20 @@ void collect(const std::string& section, const std::string& off, Config config, 
         for (std::size_t i = 0; i < mine.size(); ++i) {
             if (mine[i].section != section || same_value(mine[i], safe[i])) continue;
             Config trial = config;
-            assign(keys_of(trial)[i], safe[i]);
+            copy_value(keys_of(trial)[i], safe[i]);
             if (problem_of(trial) == problem) continue;
             parts.push_back(i);
             told = told || !same_value(mine[i], usual[i]);
         }
         if (told) warnings.push_back(fmt::format("{}, but if it were on: {}", off, problem));
         if (parts.empty()) return;  // the fault is in another section
-        for (const std::size_t i : parts) assign(mine[i], safe[i]);
+        for (const std::size_t i : parts) copy_value(mine[i], safe[i]);
     }
 }
 
 bool is_set(Config config, const std::string& prefix) {
     Config defaults;
+    share_parts(config, defaults);
     const std::vector<Key> mine = keys_of(config), usual = keys_of(defaults);
     for (std::size_t i = 0; i < mine.size(); ++i)
         if (mine[i].path().rfind(prefix, 0) == 0 && !same_value(mine[i], usual[i])) return true;
@@ -89,7 +94,7 @@ std::vector<std::string> config_warnings(const Config& config) {
     Config base = config;
     make_harmless(base);
     base.diagnostics.every = 0;
-    std::vector<std::string> warnings;
+    std::vector<std::string> warnings = adaptation_warnings(config);
 
     const bool adaptive = is_set(config, "flossing.adaptive_");
     const std::vector<FlossingTime>& schedule = config.flossing.schedule;
@@ -128,7 +133,7 @@ std::vector<std::string> config_warnings(const Config& config) {
     one_more.flossing.exponents += 1;
     one_more.flossing.target = {0.0};
     if (!schedule.empty() && config.network.file.empty() && config.network.reset == Reset::zero &&
-        (config.network.reset_delay == 1 || config.network.tau_syn > 0.0) &&
+        (config.network.reset_delay == 1 || config.network.tau_syn > 0.0) && config.populations.empty() &&
         config.flossing.jacobian_reset == JacobianReset::detached &&
         problem_of(one_more).find("flossing.exponents") == 0)
         warnings.push_back(fmt::format(

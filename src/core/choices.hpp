@@ -53,11 +53,19 @@ template <>
 inline constexpr Named<JacobianReset> choices<JacobianReset>[] = {{JacobianReset::detached, "detached"},
                                                                   {JacobianReset::ignored, "ignored"}};
 
-// Initial recurrent weights.
-enum class WeightInit { gaussian, orthogonal };
+// Initial weights of a projection (network/initialise.hpp).
+enum class WeightInit { gaussian, orthogonal, balanced, fluctuation };
 template <>
 inline constexpr Named<WeightInit> choices<WeightInit>[] = {{WeightInit::gaussian, "gaussian"},
-                                                            {WeightInit::orthogonal, "orthogonal"}};
+                                                            {WeightInit::orthogonal, "orthogonal"},
+                                                            {WeightInit::balanced, "balanced"},
+                                                            {WeightInit::fluctuation, "fluctuation"}};
+
+// How the weights of a projection are held. automatic: sparse where few of the possible synapses exist.
+enum class Storage { automatic, dense, sparse };
+template <>
+inline constexpr Named<Storage> choices<Storage>[] = {
+    {Storage::automatic, "auto"}, {Storage::dense, "dense"}, {Storage::sparse, "sparse"}};
 
 // The parameters of a network. Their datasets in files have the same names.
 enum class Parameter { w_in, w_rec, bias, w_out, bias_out, alpha, beta, kappa, initial_current, initial_membrane };
@@ -72,6 +80,12 @@ inline constexpr Named<Parameter> choices<Parameter>[] = {{Parameter::w_in, "w_i
                                                           {Parameter::kappa, "kappa"},
                                                           {Parameter::initial_current, "initial_current"},
                                                           {Parameter::initial_membrane, "initial_membrane"}};
+
+// The sign of all weights of a projection (Dale's law). excitatory: >= 0; inhibitory: <= 0.
+enum class Sign { any, excitatory, inhibitory };
+template <>
+inline constexpr Named<Sign> choices<Sign>[] = {
+    {Sign::any, "any"}, {Sign::excitatory, "excitatory"}, {Sign::inhibitory, "inhibitory"}};
 
 enum class TaskKind { delayed_copy, delayed_xor, cue_recall, images, sequences };
 template <>

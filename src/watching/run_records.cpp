@@ -164,6 +164,8 @@ namespace {
 std::string settings_of(const std::string& directory) {
     Config config, defaults;
     read_config(directory + "/config.toml", config);
+    defaults.populations = config.populations;  // so that the keys of both are at the same places
+    defaults.projections = config.projections;
     const std::vector<Key> keys = keys_of(config), usual = keys_of(defaults);
     fs::path place = fs::absolute(directory).lexically_normal();
     if (!place.has_filename()) place = place.parent_path();  // runs/x/, and . inside the directory
@@ -172,8 +174,8 @@ std::string settings_of(const std::string& directory) {
     json["steps"] = config.train.steps;
     json["targets"] = config.flossing.schedule.empty() ? std::vector<double>() : config.flossing.target;
     for (std::size_t i = 0; i < keys.size(); ++i)
-        json["settings"][keys[i].section][keys[i].name] = {value_text(keys[i]),
-                                                           value_text(keys[i]) != value_text(usual[i])};
+        json["settings"][keys[i].section][keys[i].name] = {
+            value_text(keys[i]), keys[i].given ? keys[i].is_given() : value_text(keys[i]) != value_text(usual[i])};
     const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
     return text.substr(1, text.size() - 2);
 }

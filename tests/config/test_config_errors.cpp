@@ -47,9 +47,40 @@ TEST(ConfigErrors, UnknownNamesFindTheNearest) {
         {"seed = 3\n", {"my.toml:1: the key seed is in no section", "did you mean run.seed?"}},
         {"train = 3\n", {"my.toml:1: train must be a section", "[train]"}},
         {"[[train]]\nsteps = 3\n", {"my.toml:1: train must be a section"}},
+        {"[[populatoin]]\nname = 'a'\n", {"my.toml:1: unknown section [[populatoin]]", "mean [[population]]?"}},
+        {"[population]\nname = 'a'\n", {"my.toml:1: population must be a list of sections", "[[population]]"}},
+        {"population = [1]\n", {"my.toml:1: population must be a list of sections"}},
+        {"[[population]]\nneurons = 3\n", {"my.toml:1: a [[population]] has no name", "name = \"exc\""}},
+        {"[[projection]]\nsource = 'a'\n", {"my.toml:1: a [[projection]] has no target"}},
+        {"[[projection]]\ntarget = 'a'\n", {"my.toml:1: a [[projection]] has no source", "or \"input\""}},
+        {"[[population]]\nname = 'a'\nneuron = 4\n", {"my.toml:3: unknown key population.a.neuron", ".a.neurons?"}},
+        {"[[population]]\nname = 'a'\nreset = 'none'\n", {"unknown key population.a.reset", "network.reset?"}},
+        {"[[projection]]\nsource = 'a'\ntarget = 'b'\ndelays = 1\n",
+         {"my.toml:4: unknown key projection.a_b.delays", "projection.a_b.delay?"}},
+        {"[[projection]]\nsource = 'a'\ntarget = 'b'\ndensity = 0\n",
+         {"my.toml:4: projection.a_b.density = 0.0 is out of range", "from above 0 to 1"}},
     };
     for (const Case& c : cases)
         for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
+}
+
+TEST(ConfigErrors, UnknownPopulationsOfSettings) {
+    const auto error = [](const std::string& text, const std::string& assignment) {
+        return usage_error([&] {
+            Config config;
+            read_config_text(text, "my.toml", config);
+            set_key(assignment, config);
+        });
+    };
+    const std::string two = "[[population]]\nname = 'exc'\n[[population]]\nname = 'inh'\n";
+    EXPECT_EQ(error(two, "population.exc.neurons=3"), "");
+    EXPECT_HAS(error(two, "population.ex.neurons=3"), "there is no population ex");
+    EXPECT_HAS(error(two, "population.ex.neurons=3"), "did you mean population.exc? The config has exc, inh");
+    EXPECT_HAS(error(two, "population.exc.neuron=3"), "did you mean population.exc.neurons?");
+    EXPECT_HAS(error(two, "population.neurons=3"), "population is not followed by the name of one");
+    EXPECT_HAS(error(two, "population.exc.neurons=0"), "population.exc.neurons = 0 is out of range");
+    EXPECT_HAS(error(two, "projection.a_b.delay=3"), "there is no projection a_b");
+    EXPECT_HAS(error(two, "projection.a_b.delay=3"), "a section [[projection]]");
 }
 
 TEST(ConfigErrors, WrongTypesSayWhatIsExpected) {

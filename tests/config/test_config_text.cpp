@@ -73,7 +73,12 @@ TEST(ConfigText, RandomValuesRoundTripExactly) {
     std::mt19937_64 random(1);
     for (int round = 0; round < 200; ++round) {
         Config config, read;
+        config.populations.resize(static_cast<std::size_t>(round % 3));
+        config.projections.resize(static_cast<std::size_t>(round % 4));
         for (const Key& key : keys_of(config)) {
+            const bool required = key.name == "name" || key.name == "source" || key.name == "target";
+            if (key.given && !required && random() % 2) continue;  // the network's
+            key.set_given();
             std::visit(RandomValue{key, random}, key.value);
             if (key.secret) std::get<std::string*>(key.value)->clear();  // never written
         }
@@ -123,6 +128,12 @@ TEST(ConfigText, EveryMemberOfConfigHasAKey) {
         EXPECT_FALSE(key.description.empty()) << key.path();
         EXPECT_EQ(key.description.find('|'), std::string::npos) << key.path() << ": would break its table";
         EXPECT_EQ(key.description.back(), '.') << key.path();
+    }
+    for (const auto& [begin, size] :
+         {std::pair<const void*, std::size_t>(&config.populations, sizeof config.populations),
+          {&config.projections, sizeof config.projections}}) {
+        const std::ptrdiff_t at = static_cast<const char*>(begin) - base;
+        covered.emplace_back(at, at + static_cast<std::ptrdiff_t>(size));
     }
     covered.emplace_back(sizeof config, sizeof config);
     std::sort(covered.begin(), covered.end());
@@ -229,12 +240,16 @@ TEST(ConfigDocs, ReferenceIsCurrent) {
 TEST(ConfigDocs, ReferenceNamesEveryKey) {
     Config config;
     const std::string text = config_reference();
+    config.populations.emplace_back();
+    config.projections.emplace_back();
     for (const Key& key : keys_of(config)) {
-        const std::size_t section = text.find("\n## [" + key.section + "]\n");
+        const std::string kind = key.section.substr(0, key.section.find('.'));
+        const std::size_t section = text.find("\n## [" + (key.given ? "[" + kind + "]" : kind) + "]\n");
         ASSERT_NE(section, std::string::npos) << key.section;
         EXPECT_NE(text.find("\n| `" + key.name + "` |", section), std::string::npos) << key.path();
     }
     EXPECT_HAS(text, "| `tau_syn_spread` | float | `0.0` | from 0 to below 1 |");
+    EXPECT_HAS(text, "| `tau_mem` | float | as in [network] | from 0 to 1e6 |");
     EXPECT_HAS(text, "| `reset` | string | `\"zero\"` | zero, subtract, none |");
     EXPECT_HAS(text, "| `reset_delay` | integer | `1` | from 0 to 1 |");
     EXPECT_HAS(text, "| `dt` | float | `1.0` | from above 0 to 1e6 |");

@@ -104,6 +104,25 @@ TEST_F(SweepFile, PointsHaveTheConfigOfBaseAndAssignments) {
     EXPECT_EQ(config_of(sweep, points[6]).flossing.before, 0);
 }
 
+TEST_F(SweepFile, PopulationsAndProjections) {
+    std::ofstream(folder_ / "base.toml", std::ios::app)
+        << "[[population]]\nname = 'exc'\nneurons = 40\n[[projection]]\nsource = 'input'\ntarget = 'exc'\n";
+    const Sweep sweep = read(
+        "[values]\npopulation.exc.neurons = [50, 60]\n[set]\nprojection.input_exc.delay = 3\n"
+        "[variants.method.slow]\npopulation.exc.tau_mem = 90.0\n");
+    const std::vector<SweepPoint> points = points_of(sweep_from_json(sweep_to_json(sweep), "sweep.json"));
+    ASSERT_EQ(points.size(), 2u);
+    EXPECT_EQ(points[1].name, "population.exc.neurons=60,method=slow,seed=7");
+    const Config config = config_of(sweep, points[1]);
+    EXPECT_EQ(config.populations[0].neurons, 60);
+    EXPECT_EQ(config.populations[0].tau_mem, 90.0);
+    EXPECT_EQ(config.projections[0].delay, 3.0);
+    EXPECT_HAS(error("[values]\npopulation.ex.neurons = [50]\n"), "there is no population ex");
+    EXPECT_HAS(error("[values]\npopulation.neurons = [50]\n"), "population is not followed by the name of one");
+    EXPECT_HAS(error("[set]\npopulation = 3\n"), "mine.toml:3: population is not followed by the name");
+    EXPECT_HAS(error("[set]\nprojection.input_exc.delay = 0.5\n"), "projection.input_exc.delay = 0.5 ms is shorter");
+}
+
 TEST_F(SweepFile, AVariantWinsOverWhatIsSetForAll) {
     const Sweep sweep =
         read("[variants.method.short]\ntrain.steps = 5\n[variants.method.long]\n[set]\ntrain.steps = 50\n");

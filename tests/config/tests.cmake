@@ -1,5 +1,6 @@
 spikefloss_test(config/test_config_text LINK spikefloss_config)
 spikefloss_test(config/test_config_errors LINK spikefloss_config)
 spikefloss_test(config/test_config_checks LINK spikefloss_config)
+spikefloss_test(config/test_populations LINK spikefloss_config)
 spikefloss_test(config/test_sweep_file LINK spikefloss_config)
 spikefloss_test(config/test_option_text LINK spikefloss_config)

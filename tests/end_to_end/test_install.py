@@ -34,7 +34,8 @@ class InstallTest(program.ProgramTest):
         commands = re.findall(r"^  (\w+)  ", shown[shown.index("Subcommands:"):shown.index("Exit codes")], re.MULTILINE)
         self.assertLessEqual({"train", "gradients"}, set(commands))
         self.assertEqual([word for word in self.complete(script, "spikefloss", "") if word[0] != "-"], commands)
-        (self.folder / "mine.toml").touch()
+        (self.folder / "mine.toml").write_text(
+            '[[population]]\nname = "exc"\n[[projection]]\nsource = "exc"\ntarget = "exc"\n[train]\n')
         for words, offered in ((("tr",), ["train"]),
                                (("train", "--ch"), ["--check"]),
                                (("gradients", "--pen"), ["--penalty"]),
@@ -42,6 +43,9 @@ class InstallTest(program.ProgramTest):
                                (("train", "--backend", "=", "cu"), ["cuda"]),
                                (("train", "--threads", ""), []),
                                (("train", "--set", "network.neu"), ["network.neurons="]),
+                               (("train", "mine.toml", "--set", "population.exc.neu"), ["population.exc.neurons="]),
+                               (("train", "mine.toml", "--set", "projection.exc_exc.de"),
+                                ["projection.exc_exc.delay=", "projection.exc_exc.density="]),
                                (("train", "mine"), ["mine.toml"]),
                                (("spectrum", "--network", "mi"), ["mine.toml"])):
             self.assertEqual(self.complete(script, "spikefloss", *words), offered, words)
