@@ -144,7 +144,7 @@ Case::Case(Backend& backend, const ProcessGrid& grid, const Workload& workload)
     if (workload_.flossing()) {
         // The authors leave the reset out of the Jacobian.
         const FlossingOptions options{.tangent = {.exponents = k, .reset = JacobianReset::ignored}};
-        host_q0_ = random_bases(1, k, N, true, {0, N}, {0, B});
+        host_q0_ = random_bases(1, k, N, 2, {0, N}, {0, B});
         floss_.emplace(backend, grid, network_, options, T, B, host_q0_);
     } else {
         const BlockRange mine = grid.sequences_of(B);

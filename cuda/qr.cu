@@ -160,13 +160,31 @@ Launch for_each_sequence(Index b, cudaStream_t stream, std::size_t shared = 0) {
     return {dim3(static_cast<unsigned>(b)), dim3(threads), stream, shared};
 }
 
+// One thread for each element of y. Neighbours take neighbouring columns.
+__global__ void add_combined_kernel(Index b, Index k, Index n, ColumnRange columns, const double* c, const float* x,
+                                    float* y) {
+    const Index size = columns.size();
+    for (Index at = first_element(); at < b * k * size; at += element_stride()) {
+        const Index row = at / size, s = row / k, j = row % k, column = columns.begin + at % size;
+        double sum = 0.0;
+        for (Index i = 0; i < k; ++i) sum = fma(c[(s * k + i) * k + j], double(x[(s * k + i) * n + column]), sum);
+        y[row * n + column] += static_cast<float>(sum);
+    }
+}
+
+__global__ void add_kernel(Index count, const float* x, float* y) {
+    for (Index at = first_element(); at < count; at += element_stride()) y[at] += x[at];
+}
+
 }  // namespace
 
-void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g) {
-    const Index b = shape.b, k = shape.k, D = shape.D(), size = shape.size();
+void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g,
+                       const ColumnRange* columns) {
+    const Index b = shape.b, k = shape.k, D = shape.D(), size = b * k * D;
     double* const wide_x = scratch<double>(x == y ? size : 2 * size);
     if (counting()) return;
-    if (size == 0) {  // cuBLAS rejects it
+    const ColumnRange range = columns ? *columns : ColumnRange{0, D};
+    if (b * k * range.size() == 0) {  // cuBLAS rejects it
         if (b * k > 0) zero(g, static_cast<std::size_t>(b * k * k) * sizeof(double));
         return;
     }
@@ -175,9 +193,19 @@ void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, 
     if (x != y) launch(over(size, stream_), widen_kernel, size, y, wide_y);
     const double one = 1.0, none = 0.0;
     const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
-    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_T, CUBLAS_OP_N, k_, k_, D_, &one, wide_y, D_, k * D, wide_x, D_,
-                                    k * D, &none, g, k_, k * k, static_cast<int>(b)),
+    check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_T, CUBLAS_OP_N, k_, k_, static_cast<int>(range.size()), &one,
+                                    wide_y + range.begin, D_, k * D, wide_x + range.begin, D_, k * D, &none, g, k_, k * k,
+                                    static_cast<int>(b)),
           "cublasDgemmStridedBatched");
+}
+
+void CudaBackend::add_combined(Index b, Index k, Index n, const ColumnRange& columns, const double* c, const float* x,
+                               float* y) {
+    launch(over(b * k * columns.size(), stream_), add_combined_kernel, b, k, n, columns, c, x, y);
+}
+
+void CudaBackend::add(Index count, const float* x, float* y) {
+    launch(over(count, stream_), add_kernel, count, x, y);
 }
 
 void CudaBackend::cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,

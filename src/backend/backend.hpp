@@ -97,6 +97,7 @@ struct NextState {
 // The adjoint of a state.
 struct StateAdjoint {
     float *di, *du, *dw = nullptr;
+    bool operator==(const StateAdjoint&) const = default;
 };
 
 // The tangent vectors of all sequences are one array, the basis [b, k, D]. Row j of sequence s is vector j: its current
@@ -115,9 +116,16 @@ struct BasisShape {
     SPIKEFLOSS_HD Index size() const { return rows() * D(); }
 };
 
+// Columns of rows that are longer.
+struct ColumnRange {
+    Index begin, end;
+    SPIKEFLOSS_HD Index size() const { return end - begin; }
+};
+
 // The gradients with respect to the constants of the neurons, [1, n] sums each; null data: not wanted.
 struct ConstantSums {
     SumMatrix alpha{}, beta{}, threshold{}, rho{}, adapt_membrane{}, adapt_spike{};
+    bool operator==(const ConstantSums&) const = default;
 };
 
 struct StatePlan;  // state_passes.hpp

@@ -13,6 +13,9 @@
 namespace spikefloss {
 namespace {
 
+// Below this many multiply-adds one thread computes.
+constexpr Index parallel_elements = 1 << 15;
+
 // A column counts as a combination of the earlier ones if less than this fraction of it remains. The value is between
 // the rounding of double arithmetic, 2^-53, and the precision of float entries, 2^-24.
 constexpr double lost_rank = 0x1p-40;
@@ -29,24 +32,60 @@ void rounded(const double* from, float* to, Index count) {
 
 }  // namespace
 
-// The products of the membrane parts before those of the current parts: results depend on this order.
-void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g) {
+// Of whole bases, the products of the membrane parts come before those of the current parts: results depend on this
+// order.
+void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g,
+                      const ColumnRange* columns) {
     const Index k = shape.k, D = shape.D(), size = k * D;
     double* const wide_x = scratch<double>(x == y ? shape.size() : 2 * shape.size());
     if (counting()) return;
     double* const wide_y = x == y ? wide_x : wide_x + shape.size();
-    const int k_ = static_cast<int>(k), n_ = static_cast<int>(shape.n), D_ = static_cast<int>(D);
+    const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
 #pragma omp parallel for num_threads(threads_) if (shape.b > 1)
     for (Index s = 0; s < shape.b; ++s) {
         double* g_s = g + s * k * k;
         const double* x_s = widened(wide_x + s * size, x + s * size, size);
         const double* y_s = x == y ? x_s : widened(wide_y + s * size, y + s * size, size);
-        const Index membrane = shape.membrane();
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, n_, 1.0, x_s + membrane, D_, y_s + membrane, D_,
-                    0.0, g_s, k_);
-        if (shape.current)
-            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, n_, 1.0, x_s, D_, y_s, D_, 1.0, g_s, k_);
+        const auto add = [&](Index from, Index count, double keep) {
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, static_cast<int>(count), 1.0, x_s + from, D_,
+                        y_s + from, D_, keep, g_s, k_);
+        };
+        if (columns) {
+            add(columns->begin, columns->size(), 0.0);
+            continue;
+        }
+        add(shape.membrane(), D - shape.membrane(), 0.0);
+        if (shape.current) add(0, shape.n, 1.0);
     }
+}
+
+void CpuBackend::add_combined(Index b, Index k, Index n, const ColumnRange& columns, const double* c, const float* x,
+                              float* y) {
+    const auto [begin, end] = columns;
+    constexpr Index most = 512;  // columns whose sums stay in cache
+#pragma omp parallel for num_threads(threads_) collapse(2) if (b * k * k * (end - begin) > parallel_elements)
+    for (Index s = 0; s < b; ++s)
+        for (Index j = 0; j < k; ++j)
+            for (Index first = begin; first < end; first += most) {
+                const Index count = std::min(most, end - first);
+                double sum[most];
+                std::fill_n(sum, count, 0.0);
+                for (Index i = 0; i < k; ++i) {
+                    const double factor = c[(s * k + i) * k + j];
+                    const float* from = x + (s * k + i) * n + first;
+                    if (factor == 0.0) continue;
+#pragma omp simd
+                    for (Index d = 0; d < count; ++d) sum[d] += factor * from[d];
+                }
+                float* to = y + (s * k + j) * n + first;
+#pragma omp simd
+                for (Index d = 0; d < count; ++d) to[d] += static_cast<float>(sum[d]);
+            }
+}
+
+void CpuBackend::add(Index count, const float* x, float* y) {
+#pragma omp parallel for simd num_threads(threads_) if (count > parallel_elements)
+    for (Index i = 0; i < count; ++i) y[i] += x[i];
 }
 
 void CpuBackend::cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,

@@ -12,8 +12,9 @@ namespace spikefloss {
 
 // Sizes that do not change between calls.
 struct StatePlan {
-    Index steps, b, N, M, O;      // the most steps of a call; sequences, neurons of this rank, inputs, readouts
-    bool time_constants = false;  // backward passes also give the gradients of alpha and beta
+    Index steps, b, N, M, O;  // the most steps of a call; sequences, neurons of this rank, inputs, readouts
+    bool time_constants =
+        false;  // backward passes also give the gradients of the constants of neurons (alpha, beta ...)
 };
 
 // Steps t = 0..steps-1 of a chunk, with input = W_in x and y = W_out z. Arrays begin at the chunk's first step.
@@ -27,6 +28,7 @@ struct StateForwardCall {
     float* i;                           // [steps+1, b, N], the steps i_stride apart, i[0] is given; 0: in place
     Index i_stride;
     float* u;             // [steps+1, b, N], u[0] is given
+    float* w = nullptr;   // likewise, with adaptation
     std::uint32_t* bits;  // the spikes of all neurons at steps 0..steps as in network/spike_tape.hpp, bits[0] is given
     SumMatrix y;          // [steps b, O], written
     bool again;           // bits and y are known: y is not written
@@ -49,8 +51,11 @@ struct StateBackwardCall {
     const float* adjoint_limit;                  // [1], of a sequence's (di, du); null: off
     float *di, *du;                              // [b, N]
     SumMatrix d_w_in, d_w_rec, d_w_out, d_bias;  // += sum of g x', g s', dz z' and g
-    const float* i;                              // [steps+1, b, N] and [1, N] sums, with StatePlan::time_constants
-    SumMatrix d_alpha, d_beta;
+    const float* i;                              // [steps+1, b, N], with StatePlan::time_constants
+    ConstantSums constants{};                    // +=
+    // [steps+1, b, N] and [b, N] with adaptation:
+    const float* w = nullptr;
+    float* dw = nullptr;
     bool operator==(const StateBackwardCall&) const = default;
 };
 
@@ -72,11 +77,11 @@ struct StatePasses {
     Chosen<StateBackward> backward;
 };
 
-// No whole pass gives the gradients of alpha and beta.
+// No whole pass gives the gradients of constants.
 template <class Of, std::size_t count>
 Chosen<StateBackward> choose_backward(const Candidate<StateBackward, StatePlan, Of> (&candidates)[count], Of& backend,
                                       const StatePlan& plan, Memory& memory) {
-    if (plan.time_constants) return {.why = "time constants are trained"};
+    if (plan.time_constants) return {.why = "constants of the neurons are trained"};
     return choose(candidates, backend, plan, memory);
 }
 

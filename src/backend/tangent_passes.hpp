@@ -21,6 +21,7 @@ struct TangentForwardCall {
     const float* w_rec;
     Index first, steps, qr_interval;  // steps before this call, for the findings; steps a multiple of qr_interval
     const float* u;                   // [steps, b, n]
+    const float* w = nullptr;         // likewise, with adaptation
     float* q;                         // Q before the first step
     Index q_stride;                   // floats from Q before one step to Q before the next; 0: in place
     double* r;                        // [b, k, k] of the first QR, written
@@ -36,17 +37,18 @@ struct TangentBackwardCall {
     JacobianReset reset;
     NeuronVectors neurons;
     const float* w_rec;
-    Index steps, qr_interval;
-    const float* u;  // [steps, b, n]
-    const float* q;  // Q before the first step; steps + 1 of them, q_stride apart
+    Index first, steps, qr_interval;  // steps before this call
+    const float* u;                   // [steps, b, n]
+    const float* w = nullptr;         // likewise, with adaptation
+    const float* q;                   // Q before the first step; steps + 1 of them, q_stride apart
     Index q_stride;
-    const double* r;            // [QRs, b, k, k]
-    const double* weight;       // [b, k] dL/d(ln R_jj) ...
-    Index first_counted;        // ... of QRs first_counted, first_counted + 1, ...; 0 of those before
-    float* a;                   // [b, k, D] adjoint of the last basis; becomes that of the first
-    SumMatrix d_w_rec;          // [n, N] += sum of g x', x = psi Q.membrane
-    SumMatrix d_alpha, d_beta;  // [1, n] +=; data null: not needed. Only the loop has them.
-    float* e;                   // [steps, b, n] += the adjoint of u through psi
+    const double* r;           // [QRs, b, k, k]
+    const double* weight;      // [b, k] dL/d(ln R_jj) ...
+    Index first_counted;       // ... of QRs first_counted, first_counted + 1, ...; 0 of those before
+    float* a;                  // [b, k, D] adjoint of the last basis; becomes that of the first
+    SumMatrix d_w_rec;         // [n, N] += sum of g x', x = psi Q.membrane
+    ConstantSums constants{};  // +=. Only the loop has them.
+    float* e;                  // [steps, b, n] += the adjoint of u through psi
     bool operator==(const TangentBackwardCall&) const = default;
 };
 

@@ -79,7 +79,7 @@ int evaluate_file(const ProcessGrid& everyone, const FileCommand& command) {
     const NetworkShape shape = in.network.layout.shape();
     const Index T = batch.steps, b = in.mine.size(), B = in.sequences.total;
 
-    StatePass state(*session.backend, grid, shape, T, b);
+    StatePass state(*session.backend, grid, in.network, T, b);
     const Buffer<float> x(*session.backend, batch.x);
     state.forward(in.network, x.data());
     require_finite_states(session, in, state);

@@ -29,13 +29,13 @@ std::vector<float> starting_bases(const FileCommand& command, const Session& ses
         std::fprintf(stderr, "note: /sequences/q0 has %ld columns, not %ld; starting from random bases (seed %ld)\n",
                      static_cast<long>(in.sequences.q0_columns), static_cast<long>(k), static_cast<long>(command.seed));
     const ParameterLayout& layout = in.network.layout;
-    return random_bases(static_cast<std::uint64_t>(command.seed), k, layout.shape().neurons, in.network.has_current(),
+    return random_bases(static_cast<std::uint64_t>(command.seed), k, layout.shape().neurons, in.network.state_parts(),
                         layout.neurons(), in.mine);
 }
 
 void require_finite_gradients(const Session& session, double loss, const GradientNorms& norms) {
     std::string names;
-    for (Parameter p : all_parameters)
+    for (Parameter p : norms.present)
         if (!std::isfinite(norms.parameter[static_cast<std::size_t>(p)]))
             names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(p));
     session.grid.agree([&] {
@@ -129,7 +129,7 @@ int spectrum(const ProcessGrid& everyone, const FileCommand& command) {
     TangentOptions options;
     grid.agree([&] { options = tangent_options(command, in); });
 
-    StatePass state(*session.backend, grid, in.network.layout.shape(), T, in.mine.size());
+    StatePass state(*session.backend, grid, in.network, T, in.mine.size());
     std::unique_ptr<TangentPass> tangents;
     grid.agree([&] {
         tangents = std::make_unique<TangentPass>(*session.backend, grid, in.network, options, T, in.mine.size(), false);
@@ -173,7 +173,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
                     "add target [T, B, O] of 0 and 1 for binary cross-entropy, or label [B] for classification; or use "
                     "--penalty floss, which needs neither");
         });
-        StatePass state(backend, grid, shape, T, b, {.time_constants = true});
+        StatePass state(backend, grid, in.network, T, b, {.time_constants = true});
         LossPass task(backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
         task.load(batch);
         state.forward(in.network, x.data());
@@ -211,7 +211,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
     file.finish();
     if (grid.rank() == 0) {
         fmt::print("{} loss {:.8g}\n\n   parameter          |gradient|\n", command.penalty, loss);
-        for (Parameter p : all_parameters)
+        for (Parameter p : norms.present)
             fmt::print("   {:17}  {:.6g}\n", name_of(p), norms.parameter[static_cast<std::size_t>(p)]);
         if (!state_norm.empty())
             fmt::print("\n|dL/d(state)| at the first step {:.4g}, at the last {:.4g}\n", state_norm.front(),

@@ -22,7 +22,7 @@ Inputs read_inputs(const FileCommand& command, const Session& session) {
     });
     Inputs in{Network(*session.backend, grid, host), {}, {}, std::move(origin)};
     grid.agree([&] {
-        in.sequences = read_sequences(command.input, host.layout.shape(), in.network.has_current(), grid,
+        in.sequences = read_sequences(command.input, host.layout.shape(), in.network.state_parts(), grid,
                                       command.transposed, command.loss);
     });
     in.mine = grid.sequences_of(in.sequences.total);

@@ -20,19 +20,20 @@ namespace {
 std::string plan_of(const Session& session, const Config& config, GridShape grid, std::size_t free) {
     check_grid(config, grid.neuron_shards, grid.batch_shards);
     const std::unique_ptr<Task> task = open_task(task_settings(config));
-    NetworkShape shape = {config.network.neurons, task->inputs(), task->outputs()};
-    bool has_current = initial_settings(config, *task).has_current();
-    if (!config.network.file.empty()) {
-        const HostNetwork network =
-            load_network(config.network.file, nir_rules(config), 1, 0, config.network.transposed);
-        shape = network.layout.shape();
-        has_current = network.has_current();
-        check_network(config, *task, shape, state_size(shape.neurons, has_current));
+    const int last = grid.neuron_shards - 1;
+    HostNetwork network;
+    if (config.network.file.empty()) {
+        network = planned_network(initial_settings(config, *task), grid.neuron_shards, last);
+    } else {
+        network =
+            load_network(config.network.file, nir_rules(config), grid.neuron_shards, last, config.network.transposed);
+        check_network(config, *task, network);
+        network = blank(network);
     }
     const int ranks = grid.neuron_shards * grid.batch_shards;
     return fmt::format("on a {}x{} grid ({} rank{}), on its last rank, which holds the most:\n{}", grid.neuron_shards,
                        grid.batch_shards, ranks, ranks == 1 ? "" : "s",
-                       plan_text(*session.backend, grid, {config, *task, shape, has_current}, free));
+                       plan_text(*session.backend, grid, {config, *task, std::move(network)}, free));
 }
 
 }  // namespace

@@ -17,15 +17,7 @@ std::string size_text(std::size_t bytes) {
     return fmt::format("{:.1f} KiB", size / 0x1p10);
 }
 
-// A network of this shape; only its size counts.
-TrainingState blank_state(const ProcessGrid& grid, const Workload& workload) {
-    const InitialNetwork initial = initial_settings(workload.config, workload.task);
-    HostNetwork network{initial.model,
-                        ParameterLayout(workload.shape, grid.shape().neuron_shards, grid.neuron_shard()),
-                        {},
-                        workload.has_current};
-    return {std::move(network), {}, {}, {}};
-}
+TrainingState blank_state(const Workload& workload) { return {blank(workload.network), {}, {}, {}}; }
 
 bool measures(const Config& config) {
     const std::vector<FlossingTime>& schedule = config.flossing.schedule;
@@ -78,7 +70,7 @@ std::vector<TrafficNeed> traced_units(CountingBackend& counting, GridShape shape
         *interval = std::max<Index>(1, *interval);
     // Counts from zero, so the traffic of making the objects is left out.
     const auto count = [&](const char* name, const TrainerOptions& chosen, const auto& work) {
-        Trainer trainer(counting, grid, task, chosen, blank_state(grid, workload));
+        Trainer trainer(counting, grid, task, chosen, blank_state(workload));
         sent.neurons = sent.batch = {};
         work(trainer);
         return TrafficNeed{name, sent.neurons, sent.batch};
@@ -103,6 +95,8 @@ std::vector<TrafficNeed> traced_units(CountingBackend& counting, GridShape shape
 
 }  // namespace
 
+HostNetwork blank(const HostNetwork& network) { return {network.model, network.layout, {}, network.has_current()}; }
+
 MemoryNeed memory_need(Backend& backend, GridShape shape, int rank, const Workload& workload, std::size_t free) {
     TrafficNeed none;
     const ProcessGrid grid(shape, rank, counting_communicators(shape, rank, none));
@@ -110,20 +104,20 @@ MemoryNeed memory_need(Backend& backend, GridShape shape, int rank, const Worklo
 
     CountingBackend weights(backend), optimisers(backend);
     {
-        const TrainingState state = blank_state(grid, workload);
+        const TrainingState state = blank_state(workload);
         const Network network(weights, grid, state.network);
         const Gradient gradient(optimisers, grid, network.layout);
         const Optimiser first(optimisers, network.layout, options.optimiser);
         const Optimiser second(optimisers, network.layout, options.floss_optimiser);
     }
     CountingBackend plain(backend);
-    const Trainer trainer(plain, grid, workload.task, without_flossing(options), blank_state(grid, workload));
+    const Trainer trainer(plain, grid, workload.task, without_flossing(options), blank_state(workload));
     const Tape& tape = trainer.tape();
     const std::size_t tape_bytes =
         tape.membrane.bytes() + tape.current.bytes() + tape.spikes.bytes() + tape.readout.bytes();
 
     CountingBackend whole(backend);
-    Trainer flossing(whole, grid, workload.task, options, blank_state(grid, workload));
+    Trainer flossing(whole, grid, workload.task, options, blank_state(workload));
     const std::size_t with_flossing = whole.bytes();
     if (measures(workload.config)) flossing.prepare_measurement();
 

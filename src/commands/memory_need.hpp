@@ -27,13 +27,14 @@ struct MemoryNeed {
     bool fits() const { return total() <= free; }
 };
 
-// The sizes that training a config depends on.
+// What the sizes of a rank's run depend on.
 struct Workload {
     const Config& config;
     const Task& task;
-    NetworkShape shape;
-    bool has_current;  // whether any alpha is not 0
+    HostNetwork network;  // this rank's part; its values are not needed
 };
+// The network without its values.
+HostNetwork blank(const HostNetwork& network);
 
 // Counts by making the objects of a rank's run on `backend` without their memory, and by taking its steps without
 // computing. The grid need not exist. free: this rank's share of the free memory, 0 if it is not known. If the arrays

@@ -130,7 +130,16 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     return options;
 }
 
-void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size) {
+void check_network(const Config& config, const Task& task, const HostNetwork& network) {
+    const NetworkShape& shape = network.layout.shape();
+    const Index state_size =
+        spikefloss::state_size(shape.neurons, network.has_current(), network.layout.topology().adaptation);
+    for (const auto& [key, parameters] : {std::pair("train.parameters", &config.train.parameters),
+                                          std::pair("flossing.parameters", &config.flossing.parameters)})
+        for (const Parameter p : *parameters)
+            require(network.layout.has(p) || p == Parameter::threshold, Exit::usage,
+                    fmt::format("{} names {}, which this network does not have", key, name_of(p)),
+                    "its neurons do not adapt: set network.adaptation, or leave it out");
     require(shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
             fmt::format("the network (network.file = \"{}\") has {} inputs and {} outputs, but task {} needs {} and {}",
                         config.network.file, shape.inputs, shape.outputs, name_of(config.task.name), task.inputs(),

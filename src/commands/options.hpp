@@ -18,7 +18,7 @@ TrainerOptions trainer_options(const Config& config, const Task& task);
 
 // Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config, or if
 // the task has no data that the config needs.
-void check_network(const Config& config, const Task& task, const NetworkShape& shape, Index state_size);
+void check_network(const Config& config, const Task& task, const HostNetwork& network);
 
 // The config file, overridden by the assignments and then by the options of the command line.
 Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice);

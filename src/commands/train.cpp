@@ -137,11 +137,11 @@ TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const T
     return state;
 }
 
-// D of the whole network, of which this rank holds a part.
-Index state_size_of(const ProcessGrid& grid, const HostNetwork& network) {
+// Whether any alpha of the whole network, of which this rank holds a part, is not 0.
+bool has_current(const ProcessGrid& grid, const HostNetwork& network) {
     std::int64_t nonzero = network.has_current();
     grid.control().all_reduce_sum(&nonzero, Scalar::int64, 1);
-    return state_size(network.layout.shape().neurons, nonzero > 0);
+    return nonzero > 0;
 }
 
 // Opens serve.port before anything is written. The runs of a sweep have one base config, so one port, and often one
@@ -270,9 +270,11 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     if (!begun && !config.network.file.empty()) start = fresh_state(grid, config, *task, origin);
     const InitialNetwork settings = initial_settings(config, *task);
     const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
-    const Index D = start ? state_size_of(grid, start->network) : state_size(shape.neurons, settings.has_current());
-    grid.agree([&] { check_network(config, *task, shape, D); });
-    for (const std::string& warning : config_warnings(config, shape.neurons, D > shape.neurons))
+    HostNetwork sizes =
+        start ? blank(start->network) : planned_network(settings, grid.shape().neuron_shards, grid.neuron_shard());
+    sizes.planned_current = start ? has_current(grid, start->network) : settings.has_current();
+    grid.agree([&] { check_network(config, *task, sizes); });
+    for (const std::string& warning : config_warnings(config, shape.neurons, sizes.planned_current))
         warnings.push_back(warning);
     for (const std::string& remark : task->remarks()) warnings.push_back(remark);
     if (start && !begun)
@@ -291,8 +293,8 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     grid.agree([&] {
         if (grid.rank() == 0) names = class_names(config.task);
     });
-    const MemoryNeed need = memory_need(*session.backend, grid.shape(), grid.rank(),
-                                        {config, *task, shape, D > shape.neurons}, session.memory_share());
+    const MemoryNeed need = memory_need(*session.backend, grid.shape(), grid.rank(), {config, *task, std::move(sizes)},
+                                        session.memory_share());
     require_memory(session, need);
     if (!start) start = fresh_state(grid, config, *task, origin);
     origin.run = name_of_run(grid, config.run.directory, command.resume, origin.run);

@@ -67,8 +67,25 @@ template <>
 inline constexpr Named<Storage> choices<Storage>[] = {
     {Storage::automatic, "auto"}, {Storage::dense, "dense"}, {Storage::sparse, "sparse"}};
 
-// The parameters of a network. Their datasets in files have the same names.
-enum class Parameter { w_in, w_rec, bias, w_out, bias_out, alpha, beta, kappa, initial_current, initial_membrane };
+// The parameters of a network. Their datasets in files have the same names. In a network of populations w_in are the
+// weights of all projections from the inputs, and w_rec those of all others.
+enum class Parameter {
+    w_in,
+    w_rec,
+    bias,
+    w_out,
+    bias_out,
+    alpha,
+    beta,
+    kappa,
+    initial_current,
+    initial_membrane,
+    threshold,
+    rho,
+    adapt_membrane,
+    adapt_spike,
+    initial_adaptation
+};
 template <>
 inline constexpr Named<Parameter> choices<Parameter>[] = {{Parameter::w_in, "w_in"},
                                                           {Parameter::w_rec, "w_rec"},
@@ -79,7 +96,12 @@ inline constexpr Named<Parameter> choices<Parameter>[] = {{Parameter::w_in, "w_i
                                                           {Parameter::beta, "beta"},
                                                           {Parameter::kappa, "kappa"},
                                                           {Parameter::initial_current, "initial_current"},
-                                                          {Parameter::initial_membrane, "initial_membrane"}};
+                                                          {Parameter::initial_membrane, "initial_membrane"},
+                                                          {Parameter::threshold, "threshold"},
+                                                          {Parameter::rho, "rho"},
+                                                          {Parameter::adapt_membrane, "adapt_membrane"},
+                                                          {Parameter::adapt_spike, "adapt_spike"},
+                                                          {Parameter::initial_adaptation, "initial_adaptation"}};
 
 // The sign of all weights of a projection (Dale's law). excitatory: >= 0; inhibitory: <= 0.
 enum class Sign { any, excitatory, inhibitory };

@@ -69,11 +69,26 @@ void attempt(Work&& work) {
     progress();
 }
 
+// The members of /network/populations and /network/projections, and the moments of the latter.
+void touch_projections(const InputFile& file) {
+    for (const std::string& name : file.members("/network/populations"))
+        attempt([&] { touch_attributes(file, "/network/populations/" + name, {"begin", "size"}); });
+    for (const std::string& name : file.members("/network/projections")) {
+        const std::string group = "/network/projections/" + name;
+        attempt([&] { touch_attributes(file, group, {"from", "to", "delay", "sign"}); });
+        for (const char* part : {"/weights", "/data", "/indices", "/indptr"})
+            attempt([&] { file.touch(group + part, progress); });
+        for (const char* moment : {"task/first", "task/second", "floss/first", "floss/second"})
+            attempt([&] { file.touch(fmt::format("/optimiser/{}/projections/{}", moment, name), progress); });
+    }
+}
+
 void touch(const InputFile& file) {
     for (const char* group : {"/network", "/optimiser/task/first", "/optimiser/task/second", "/optimiser/floss/first",
                               "/optimiser/floss/second"})
         for (const Parameter p : all_parameters)
             attempt([&] { file.touch(fmt::format("{}/{}", group, name_of(p)), progress); });
+    attempt([&] { touch_projections(file); });
     for (const char* group : {"/sequences", ""})
         for (const char* name : {"x", "mask", "target", "label", "labels", "length", "q0", "spikes/times",
                                  "spikes/units", "extra/speaker"})
@@ -81,7 +96,7 @@ void touch(const InputFile& file) {
     attempt([&] {
         touch_attributes(file, "/network",
                          {"format", "version", "threshold", "reset", "reset_delay", "surrogate", "sharpness", "readout",
-                          "layout", "nir"});
+                          "layout", "nir", "inputs", "readout_from", "adaptation", "refractory"});
     });
     attempt([&] { touch_attributes(file, "/sequences", {"layout"}); });
     attempt([&] {

@@ -44,8 +44,11 @@ std::vector<std::pair<std::string, Histogram>> parameter_histograms(const Proces
     std::vector<std::pair<std::string, Histogram>> histograms;
     for (const Segment& segment : network.layout.segments()) {
         const bool counts = grid.batch_shard() == 0 && (!segment.replicated || grid.neuron_shard() == 0);
-        const auto first = network.values.begin() + segment.offset;
-        Histogram all(counts ? std::vector<float>(first, first + segment.size()) : std::vector<float>());
+        std::vector<float> values;
+        if (counts)
+            segment.each_row(network.values.data(),
+                             [&](const float* row, Index) { values.insert(values.end(), row, row + segment.cols); });
+        Histogram all(values);
         // [count, least, most] of every rank; then the counts, which are added.
         const double own[3] = {all.count, all.least, all.most};
         std::vector<double> every(3 * static_cast<std::size_t>(grid.ranks()));
@@ -62,7 +65,7 @@ std::vector<std::pair<std::string, Histogram>> parameter_histograms(const Proces
         grid.control().all_reduce_sum(all.counts.data(), Scalar::float64, static_cast<Index>(all.counts.size()));
         all.count = sums[0], all.sum = sums[1], all.sum_of_squares = sums[2];
         if (all.count > 0.0) all.least = ends[0], all.most = ends[1];
-        histograms.emplace_back(name_of(segment.parameter), std::move(all));
+        histograms.emplace_back(segment.name, std::move(all));
     }
     return histograms;
 }

@@ -24,7 +24,7 @@ using Json = nlohmann::ordered_json;
 
 Json norms_of(const GradientNorms& norms) {
     Json json = Json::object();
-    for (Parameter p : all_parameters) json[std::string(name_of(p))] = norms.parameter[static_cast<std::size_t>(p)];
+    for (Parameter p : norms.present) json[std::string(name_of(p))] = norms.parameter[static_cast<std::size_t>(p)];
     return json;
 }
 

@@ -2,6 +2,7 @@
 #include "io/network_file.hpp"
 
 #include "core/error.hpp"
+#include "io/topology_file.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -16,25 +17,18 @@ constexpr const char* network_format = "spikefloss-network";
 // 2 has what programs that know only version 1 would ignore: reset_delay = 0.
 constexpr std::int64_t plain_version = 1, network_version = 2;
 
-std::vector<Index> global_dims(const Segment& segment) {
-    const bool is_matrix = segment.parameter == Parameter::w_in || segment.parameter == Parameter::w_rec ||
-                           segment.parameter == Parameter::w_out;
-    if (is_matrix) return {segment.global_rows, segment.global_cols};
-    return {segment.global_cols};
-}
-
 constexpr Index largest = std::numeric_limits<std::int32_t>::max();  // so that no product of two sizes overflows
 
-// An attribute that an error can show: no escape sequences for a terminal, no bytes of a damaged file.
-std::string word_attribute(const InputFile& file, const std::string& object, const std::string& name) {
-    std::string text = file.string_attribute(object, name);
-    if (text.size() > 64 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
-        file.fail(fmt::format("attribute {} of {} is not a word but {} other bytes", name, object, text.size()),
-                  "docs/files.md lists the allowed words; a damaged file may have such bytes, too");
-    return text;
+// The path of a parameter, or of its gradient or moment.
+std::string dataset_of(const std::string& group, const Segment& segment) {
+    return fmt::format("{}/{}{}", group, segment.name, group == "/network" ? segment.part : "");
 }
 
-bool is_optional(Parameter p) { return p == Parameter::initial_current || p == Parameter::initial_membrane; }
+// Missing ones are 0.
+bool is_optional(Parameter p) {
+    return p == Parameter::initial_current || p == Parameter::initial_membrane || p == Parameter::adapt_membrane ||
+           p == Parameter::adapt_spike || p == Parameter::initial_adaptation;
+}
 
 // Reverses the axes if the caller or the attribute layout of the group or of /network says so.
 void choose_order(InputFile& file, const std::string& group, bool transposed) {
@@ -97,14 +91,57 @@ NetworkShape read_shape(const InputFile& file) {
     return {w_in[0], w_in[1], w_out[0]};
 }
 
-void require_parameter_shapes(const InputFile& file, const NetworkShape& shape) {
-    const std::string n = fmt::format("/network/w_in says N = {}", shape.neurons);
+// The sizes of a network of populations, O from w_out.
+Topology read_populations(const InputFile& file) {
+    for (const char* name : {"/network/w_in", "/network/w_rec"})
+        if (file.has(name))
+            file.fail(fmt::format("/network has both populations and {}", name),
+                      "a network of populations has its weights in /network/projections: remove w_in and w_rec");
+    Topology topology = read_topology(file);
+    const std::vector<Index> w_out = file.shape("/network/w_out", 2);
+    const Index read = topology.read().size();
+    if (w_out.size() != 2 || w_out[0] < 1 || w_out[0] > largest || w_out[1] != read)
+        file.fail(fmt::format("/network/w_out has shape {} but must be [O, {}], a column for each neuron that the "
+                              "readout reads",
+                              shape_text(w_out), read),
+                  "the readout reads the population readout_from, or all neurons without this attribute");
+    topology.shape.outputs = w_out[0];
+    return topology;
+}
+
+Topology read_structure(const InputFile& file, const NetworkModel& model, std::int64_t version) {
+    Topology topology;
+    if (!has_populations(file)) {
+        if (!file.has("/network/w_in") && !file.has("/network/w_rec"))
+            file.fail("/network has neither w_in and w_rec nor populations",
+                      "docs/files.md shows how to write both forms from Python");
+        topology.shape = read_shape(file);
+    } else {
+        if (version == plain_version)
+            file.fail("/network has populations, but its version is 1", "write version = 2, as docs/files.md shows");
+        topology = read_populations(file);
+    }
+    topology.thresholds = file.has("/network/threshold");
+    if (topology.thresholds == file.has_attribute("/network", "threshold"))
+        file.fail(fmt::format("/network has {} threshold", topology.thresholds ? "both an attribute and a dataset"
+                                                                               : "neither an attribute nor a dataset"),
+                  "write the attribute for one threshold of all neurons, or the dataset [N]");
+    if (topology.thresholds && version == plain_version)
+        file.fail("/network/threshold is a dataset, but the version of /network is 1", "write version = 2");
+    topology.adaptation = model.neuron.adaptation != Adaptation::none;
+    return topology;
+}
+
+void require_parameter_shapes(const InputFile& file, const ParameterLayout& layout) {
+    const NetworkShape& shape = layout.shape();
+    const bool plain = layout.topology().plain();
+    const std::string n = plain ? fmt::format("/network/w_in says N = {}", shape.neurons)
+                                : fmt::format("the populations have {} neurons", shape.neurons);
     const std::string o = fmt::format("/network/w_out says O = {}", shape.outputs);
-    const ParameterLayout whole(shape, 1, 0);
-    for (const Segment& segment : whole.segments()) {
-        const std::string name = fmt::format("/network/{}", name_of(segment.parameter));
-        if (is_optional(segment.parameter) && !file.has(name)) continue;
-        const std::vector<Index> dims = global_dims(segment);
+    for (const Segment& segment : layout.segments()) {
+        const std::string name = fmt::format("/network/{}", segment.name);
+        if (segment.projection >= 0 || (is_optional(segment.parameter) && !file.has(name))) continue;
+        const std::vector<Index> dims = segment.dims();
         switch (segment.parameter) {
             case Parameter::w_in: break;  // sets the sizes itself
             case Parameter::w_rec: file.require_shape(name, dims, "[N, N]", n); break;
@@ -126,7 +163,8 @@ float read_float(const InputFile& file, const char* name) {
     return static_cast<float>(value);
 }
 
-NetworkModel read_model(const InputFile& file) {
+// The version of /network.
+std::int64_t read_version(const InputFile& file) {
     if (!file.has("/network"))
         file.fail("group /network is missing", file.has("/node")
                                                    ? "this is a NIR file: give it a name that ends in .nir"
@@ -140,9 +178,13 @@ NetworkModel read_model(const InputFile& file) {
         file.fail(fmt::format("/network has version {} of its format; this program reads versions {} and {}", version,
                               plain_version, network_version),
                   version > network_version ? "use a newer spikefloss" : "write the file again in the present format");
+    return version;
+}
+
+NetworkModel read_model(const InputFile& file) {
     const auto where = [&](const char* name) { return fmt::format("{}: attribute {} of /network", file.path(), name); };
     NetworkModel model;
-    model.neuron.threshold = read_float(file, "threshold");
+    if (file.has_attribute("/network", "threshold")) model.neuron.threshold = read_float(file, "threshold");
     model.neuron.reset = choice_from<Reset>(word_attribute(file, "/network", "reset"), where("reset"));
     if (file.has_attribute("/network", "reset_delay")) {
         const std::int64_t delay = file.integer_attribute("/network", "reset_delay");
@@ -151,12 +193,21 @@ NetworkModel read_model(const InputFile& file) {
                       "0: a spike resets its membrane at once; 1: in the next step");
         model.neuron.reset_delay = static_cast<int>(delay);
     }
+    if (file.has_attribute("/network", "adaptation"))
+        model.neuron.adaptation =
+            choice_from<Adaptation>(word_attribute(file, "/network", "adaptation"), where("adaptation"));
     model.neuron.surrogate = choice_from<Surrogate>(word_attribute(file, "/network", "surrogate"), where("surrogate"));
     model.neuron.sharpness = read_float(file, "sharpness");
     if (!(model.neuron.sharpness > 0.0f))
         file.fail(fmt::format("attribute sharpness of /network is {} but must be above 0", model.neuron.sharpness),
                   "the surrogate derivative is about 1/sharpness wide");
     model.readout = choice_from<Readout>(word_attribute(file, "/network", "readout"), where("readout"));
+    if (file.has_attribute("/network", "refractory")) {
+        model.refractory = file.integer_attribute("/network", "refractory");
+        if (model.refractory < 0 || model.refractory > largest)
+            file.fail(fmt::format("attribute refractory of /network is {} but must be 0 or more", model.refractory),
+                      "it is the number of steps after a spike in which the neuron cannot spike");
+    }
     return model;
 }
 
@@ -173,10 +224,10 @@ void require_decay(const InputFile& file, const HostNetwork& network, Parameter 
     }
 }
 
-// The q0 of this rank: file [B, D, k] -> [b, k, current and membrane part of my neurons].
-void read_bases(const InputFile& file, Index N, bool has_current, const ProcessGrid& grid, SequencesFile& sequences) {
+// The q0 of this rank: file [B, D, k] -> [b, k, the parts of my neurons].
+void read_bases(const InputFile& file, Index N, Index parts, const ProcessGrid& grid, SequencesFile& sequences) {
     const std::string name = "/sequences/q0";
-    const Index D = state_size(N, has_current);
+    const Index D = parts * N;
     const std::vector<Index> dims = file.shape(name, 3);
     if (dims.size() == 3 && dims[0] != sequences.total && dims[1] == D && dims[2] == sequences.total)
         file.fail(fmt::format("{} has shape {} but must be [B, D, k] with B = {}; its axes look reversed", name,
@@ -185,10 +236,12 @@ void read_bases(const InputFile& file, Index N, bool has_current, const ProcessG
     if (dims.size() != 3 || dims[0] != sequences.total || dims[1] != D || dims[2] < 1 || dims[2] > D)
         file.fail(fmt::format("{} has shape {} but must be [B, D, k] = [{}, {}, 1 to {}]", name, shape_text(dims),
                               sequences.total, D, D),
-                  has_current ? "D = 2 N: the rows of the currents, then those of the membranes"
-                              : "D = N, the membranes alone, because every alpha of the network is 0");
+                  parts == 1
+                      ? "D = N, the membranes alone, because every alpha of the network is 0"
+                      : "D: the rows of the currents (unless every alpha is 0), then those of the membranes, then "
+                        "those of the adaptations (if neurons adapt)");
     const BlockRange mine = grid.sequences_of(sequences.total), neurons = grid.neurons_of(N);
-    const Index b = mine.size(), k = dims[2], n = neurons.size(), parts = has_current ? 2 : 1;
+    const Index b = mine.size(), k = dims[2], n = neurons.size();
     sequences.q0_columns = k;
     sequences.q0.resize(static_cast<std::size_t>(b * k * parts * n));
     for (Index part = 0; part < parts; ++part) {
@@ -272,17 +325,23 @@ void read_targets(const InputFile& file, Index outputs, BlockRange mine, LossKin
 HostNetwork read_network(const std::string& path, Index neuron_shards, Index neuron_shard, bool transposed) {
     InputFile file(path);
     HostNetwork network;
+    const std::int64_t version = read_version(file);
     network.model = read_model(file);
     choose_order(file, "/network", transposed);
-    const NetworkShape shape = read_shape(file);
-    require_parameter_shapes(file, shape);
-    require_shards(path, shape, neuron_shards);
-    network.layout = ParameterLayout(shape, neuron_shards, neuron_shard);
-    file.require_room("/network/w_rec", {network.layout.neurons().size(), shape.neurons}, sizeof(float));
+    Topology topology = read_structure(file, network.model, version);
+    const BlockRange mine = block_range(topology.shape.neurons, neuron_shards, neuron_shard);
+    std::vector<Synapses> synapses = read_synapses(file, topology, mine);
+    network.layout = ParameterLayout(std::move(topology), std::move(synapses), neuron_shards, neuron_shard);
+    require_parameter_shapes(file, network.layout);
+    require_shards(path, network.layout.shape(), neuron_shards);
+    if (file.has("/network/w_rec"))
+        file.require_room("/network/w_rec", {mine.size(), network.layout.shape().neurons}, sizeof(float));
     network.values = read_parameters(file, "/network", network.layout);
     require_decay(file, network, Parameter::alpha, "alpha = exp(-dt/tau_syn); 0 is a synapse without memory");
     require_decay(file, network, Parameter::beta, "beta = exp(-dt/tau_mem); 0 is a neuron without memory");
     require_decay(file, network, Parameter::kappa, "kappa = exp(-dt/tau_out); 0 is a readout without memory");
+    require_decay(file, network, Parameter::rho, "rho = exp(-dt/tau_adapt); 0 is an adaptation without memory");
+    require_signs(file, network.layout, network.values);
     if (file.has_attribute("/network", "nir")) network.nir = file.string_attribute("/network", "nir");
     return network;
 }
@@ -297,30 +356,45 @@ void require_shards(const std::string& path, const NetworkShape& shape, Index ne
 std::vector<float> read_parameters(const InputFile& file, const std::string& group, const ParameterLayout& layout) {
     std::vector<float> values(static_cast<std::size_t>(layout.size()), 0.0f);
     for (const Segment& segment : layout.segments()) {
-        const std::string name = fmt::format("{}/{}", group, name_of(segment.parameter));
+        const std::string name = dataset_of(group, segment);
         if (is_optional(segment.parameter) && !file.has(name)) continue;
-        const std::vector<Index> dims = global_dims(segment);
+        const std::vector<Index> dims = segment.dims();
         file.require_shape(name, dims, "that of the network's parameter", "the two belong together");
+        if (segment.size() == 0) continue;
         float* out = values.data() + segment.offset;
-        if (dims.size() == 2)
-            file.read(name, {segment.row, segment.col}, {segment.rows, segment.cols}, out);
-        else
+        if (!segment.matrix)
             file.read(name, {segment.col}, {segment.cols}, out);
+        else if (segment.stride == segment.cols)
+            file.read(name, {segment.row, segment.col}, {segment.rows, segment.cols}, out);
+        else {
+            const auto rows = file.read<float>(name, {segment.row, segment.col}, {segment.rows, segment.cols});
+            auto from = rows.begin();
+            segment.each_row(values.data(), [&](float* row, Index) {
+                std::copy_n(from, segment.cols, row);
+                from += segment.cols;
+            });
+        }
     }
     return values;
 }
 
 void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork& network) {
     const NeuronModel& neuron = network.model.neuron;
+    const Topology& topology = network.layout.topology();
+    const bool plain_rules =
+        neuron.reset_delay == 1 && network.model.refractory == 0 && !topology.adaptation && !topology.thresholds;
     file.attribute("/network", "format", network_format);
-    file.attribute("/network", "version", neuron.reset_delay == 0 ? network_version : plain_version);
-    file.attribute("/network", "threshold", static_cast<double>(neuron.threshold));
+    file.attribute("/network", "version", plain_rules && topology.plain() ? plain_version : network_version);
+    if (!topology.thresholds) file.attribute("/network", "threshold", static_cast<double>(neuron.threshold));
     file.attribute("/network", "reset", std::string(name_of(neuron.reset)));
     if (neuron.reset_delay == 0) file.attribute("/network", "reset_delay", std::int64_t{0});
     file.attribute("/network", "surrogate", std::string(name_of(neuron.surrogate)));
     file.attribute("/network", "sharpness", static_cast<double>(neuron.sharpness));
     file.attribute("/network", "readout", std::string(name_of(network.model.readout)));
+    if (topology.adaptation) file.attribute("/network", "adaptation", std::string(name_of(neuron.adaptation)));
+    if (network.model.refractory > 0) file.attribute("/network", "refractory", std::int64_t{network.model.refractory});
     if (!network.nir.empty()) file.attribute("/network", "nir", network.nir);
+    if (!topology.plain()) write_topology(file, grid, network.layout);
     write_parameters(file, grid, "/network", network.layout, network.values);
 }
 
@@ -329,21 +403,27 @@ void write_parameters(OutputFile& file, const ProcessGrid& grid, const std::stri
     // All batch shards hold the same data, so the first one writes.
     const bool writes = grid.batch_shard() == 0;
     for (const Segment& segment : layout.segments()) {
-        const std::vector<Index> dims = global_dims(segment);
         const float* data = values.data() + segment.offset;
+        std::vector<float> packed;
         std::vector<Block<float>> blocks;
-        if (writes && (!segment.replicated || grid.neuron_shard() == 0)) {
-            if (dims.size() == 2)
+        if (writes && segment.size() && (!segment.replicated || grid.neuron_shard() == 0)) {
+            if (segment.stride != segment.cols) {
+                segment.each_row(values.data(), [&](const float* row, Index) {
+                    packed.insert(packed.end(), row, row + segment.cols);
+                });
+                data = packed.data();
+            }
+            if (segment.matrix)
                 blocks.push_back({{segment.row, segment.col}, {segment.rows, segment.cols}, data});
             else
                 blocks.push_back({{segment.col}, {segment.cols}, data});
         }
-        file.dataset(fmt::format("{}/{}", group, name_of(segment.parameter)), dims, blocks);
+        file.dataset(dataset_of(group, segment), segment.dims(), blocks);
     }
 }
 
-SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
-                             const ProcessGrid& grid, bool transposed, LossKind loss) {
+SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, Index parts, const ProcessGrid& grid,
+                             bool transposed, LossKind loss) {
     InputFile file(path);
     choose_order(file, "/sequences", transposed);
     const std::vector<Index> dims = file.shape("/sequences/x", 3);
@@ -374,7 +454,7 @@ SequencesFile read_sequences(const std::string& path, const NetworkShape& shape,
     batch.x = file.read<float>("/sequences/x", {0, mine.begin, 0}, {batch.steps, mine.size(), batch.inputs});
     read_mask(file, sequences.total, mine, batch);
     read_targets(file, shape.outputs, mine, loss, sequences);
-    if (file.has("/sequences/q0")) read_bases(file, shape.neurons, has_current, grid, sequences);
+    if (file.has("/sequences/q0")) read_bases(file, shape.neurons, parts, grid, sequences);
     return sequences;
 }
 

@@ -39,10 +39,10 @@ struct SequencesFile {
     bool has_targets = false;  // whether there is a target or a label
 };
 
-// This rank's part of /sequences for a network of this shape. has_current: D = 2N, otherwise D = N. No communication.
+// This rank's part of /sequences for a network of this shape, whose state has `parts` N dimensions. No communication.
 // loss: of the batch; automatic: cross_entropy_mean with labels, else binary_cross_entropy, whose targets are 0 to 1.
 // Errors as in read_network; Error(Exit::usage) if there are more batch shards than sequences.
-SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, bool has_current,
-                             const ProcessGrid& grid, bool transposed = false, LossKind loss = LossKind::automatic);
+SequencesFile read_sequences(const std::string& path, const NetworkShape& shape, Index parts, const ProcessGrid& grid,
+                             bool transposed = false, LossKind loss = LossKind::automatic);
 
 }  // namespace spikefloss

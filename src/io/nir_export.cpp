@@ -53,7 +53,7 @@ private:
     Index neurons() const { return network_.layout.shape().neurons; }
     Index outputs() const { return network_.layout.shape().outputs; }
     float stored(Parameter parameter, Index row, Index col) const {
-        const Segment& segment = network_.layout.segments()[static_cast<std::size_t>(parameter)];
+        const Segment& segment = network_.layout.segment(parameter);
         return network_.values[at(segment.offset + row * segment.cols + col)];
     }
     double value(Parameter parameter, Index col) const { return static_cast<double>(stored(parameter, 0, col)); }
@@ -63,6 +63,15 @@ private:
         const NetworkModel& model = network_.model;
         const NeuronModel& neuron = model.neuron;
         const bool current = network_.has_current();
+        const Topology& topology = network_.layout.topology();
+        if (!topology.plain())
+            fail("its populations and projections have no form in a NIR graph yet",
+                 "write it as HDF5 (NAME.h5), which keeps them");
+        if (topology.thresholds || topology.adaptation || model.refractory > 0)
+            fail(topology.adaptation   ? "its neurons adapt"
+                 : topology.thresholds ? "its neurons have thresholds of their own"
+                                       : "its neurons are refractory",
+                 "no node of NIR that this program knows does so: write it as HDF5 (NAME.h5)");
         if (neuron.reset == Reset::none && current)
             fail("reset none: CubaLIF always resets",
                  "train with reset subtract or zero, or without currents (tau_syn = 0)");

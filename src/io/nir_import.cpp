@@ -172,7 +172,7 @@ private:
     }
 
     void set(Parameter parameter, Index row, Index col, double value) {
-        const Segment& segment = network_.layout.segments()[static_cast<std::size_t>(parameter)];
+        const Segment& segment = network_.layout.segment(parameter);
         const auto rounded = static_cast<float>(value);
         if (!std::isfinite(rounded))
             fail(fmt::format("{}[{}, {}] becomes {}, beyond the range of float32", name_of(parameter), row, col, value),
@@ -180,7 +180,7 @@ private:
         network_.values[at(segment.offset + row * segment.cols + col)] = rounded;
     }
     float get(Parameter parameter, Index row, Index col) const {
-        const Segment& segment = network_.layout.segments()[static_cast<std::size_t>(parameter)];
+        const Segment& segment = network_.layout.segment(parameter);
         return network_.values[at(segment.offset + row * segment.cols + col)];
     }
 

@@ -52,7 +52,7 @@ HostNetwork load_network(const std::string& path, const NirRules& rules, Index n
     HostNetwork part{whole.model, ParameterLayout(shape, neuron_shards, neuron_shard), {}, true, whole.nir};
     part.values.resize(static_cast<std::size_t>(part.layout.size()));
     for (const Segment& mine : part.layout.segments()) {
-        const Segment& all = whole.layout.segments()[static_cast<std::size_t>(mine.parameter)];
+        const Segment& all = whole.layout.segment(mine.parameter);
         for (Index r = 0; r < mine.rows; ++r)
             std::copy_n(whole.values.begin() + all.offset + (mine.row + r) * all.cols + mine.col, mine.cols,
                         part.values.begin() + mine.offset + r * mine.cols);

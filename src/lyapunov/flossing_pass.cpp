@@ -21,12 +21,13 @@ std::vector<double> distances(const Penalty& penalty, const std::vector<double>&
 
 FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, FlossingOptions options,
                            Index T, Index batch, std::vector<float> q0)
-    : grid_(grid),
+    : backend_(backend),
+      grid_(grid),
       options_(options),
       batch_(batch),
       mine_(grid.sequences_of(batch)),
       q0_(std::move(q0)),
-      state_(backend, grid, network.layout.shape(), T, mine_.size(),
+      state_(backend, grid, network, T, mine_.size(),
              {.time_constants = options_.time_constants, .whole_passes = options_.tangent.whole_passes}),
       tangents_(backend, grid, network, options_.tangent, T, mine_.size(), true),
       extra_(backend, (T + 1) * mine_.size() * network.n()) {}
@@ -56,6 +57,13 @@ PenaltyValue FlossingPass::run(const Network& network, const float* x, const Pen
     tangents_.backward(network, state_, d_exponents, options_.time_constants, gradient, extra_.data());
     through.extra = extra_.data();
     if (options_.through_state) state_.backward(network, x, through, gradient);
+    if (options_.through_state || !options_.time_constants || !network.layout.has(Parameter::threshold)) return value;
+    // Of the tangent map alone: theta is in u - A beside the state.
+    const Index rows = extra_.size() / std::max<Index>(1, network.n());
+    Buffer<float> unused(backend_, extra_.size());
+    backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, rows, network.n(),
+                          {nullptr, unused.data(), unused.data()}, nullptr, nullptr, nullptr, extra_.data(),
+                          {nullptr, unused.data()}, network.constant_sums(gradient).threshold);
     return value;
 }
 

@@ -45,6 +45,7 @@ public:
     TangentPass& tangents() { return tangents_; }
 
 private:
+    Backend& backend_;
     const ProcessGrid& grid_;
     FlossingOptions options_;
     Index batch_;

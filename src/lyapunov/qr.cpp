@@ -7,10 +7,11 @@
 #include <limits>
 
 namespace spikefloss {
-TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape)
+TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape, DelayLines* lines)
     : backend_(backend),
       grid_(grid),
       shape_(shape),
+      lines_(lines && lines->depth() > 0 ? lines : nullptr),
       b_(shape.b),
       k_(shape.k),
       gram_(backend, b_ * k_ * k_),
@@ -19,8 +20,13 @@ TangentQr::TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape
       info_(backend, 2 * b_),
       square_(backend, 1) {}
 
-void TangentQr::gram(const float* x, const float* y) {
+void TangentQr::gram(const float* x, const float* y, const std::function<void(DelayLines::Matrices&)>& more) {
     backend_.gram(shape_, x, y, gram_.data());
+    if (lines_) {
+        DelayLines::Matrices g = gram_.to_host();
+        more(g);
+        gram_.copy_in(g.data());
+    }
     grid_.neurons().all_reduce_sum(gram_.data(), Scalar::float64, b_ * k_ * k_);
 }
 
@@ -61,8 +67,9 @@ void TangentQr::drop(float* a, Index sequence, Index first) {
 }
 
 void TangentQr::factorise(Index step, float* a, double* r, double* log_r, const QrFindings& findings) {
-    gram(a, a);
+    gram(step, a);
     backend_.cholesky(b_, k_, {step, 0, true}, gram_.data(), r, log_r, findings);
+    if (lines_) lines_->divide(gram_.to_host());
     backend_.divide_by_r(b_, k_, shape_.D(), gram_.data(), a);
 }
 
@@ -76,6 +83,7 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
         if (!independent || column < 1 || !finite(a, s, column - 1)) fail(step, first_sequence + s, column);
         (*independent)[static_cast<std::size_t>(s)] = column - 1;
         drop(a, s, column - 1);
+        if (lines_) lines_->drop(s, column - 1);
     };
     // Whether a factorisation failed at a vector that counted. `columns` [b], `stride` apart: the column, or 0.
     const auto any_lost = [&](const std::vector<std::int32_t>& columns, std::size_t stride) {
@@ -107,7 +115,7 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
     };
     std::vector<double> logs;
     for (int round = 0; round < 2;) {
-        gram(a, a);
+        gram(step, a);
         if (independent) fill_up_gram(*independent);
         if (round == 1) backend_.copy(r, first_r_.data(), matrix_bytes);
         info_.zero();
@@ -116,7 +124,7 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
         // Every shard of a sequence finds the same, so all decide the same.
         const std::vector<std::int32_t> info = info_.to_host();
         if (std::any_of(info.begin(), info.end(), [](std::int32_t i) { return i != 0; })) {
-            if (grid_.shape().neuron_shards > 1 || round > 0) {
+            if (grid_.shape().neuron_shards > 1 || round > 0 || lines_) {
                 if (!any_lost(info, 2)) fail(step, first_sequence, 0);
                 continue;
             }
@@ -129,6 +137,7 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
         }
         if (round == 0 && any_faint()) continue;
         backend_.divide_by_r(b_, k_, shape_.D(), gram_.data(), a);
+        if (lines_) lines_->divide(gram_.to_host());
         logs = log_r_.to_host();
         bool again = false;
         for (Index s = 0; s < b_; ++s) {
@@ -151,9 +160,13 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
     }
 }
 
-void TangentQr::backward(const float* q, const double* r, const double* weight, float* qb) {
-    gram(qb, q);
+void TangentQr::backward(Index step, const float* q, const double* r, const double* weight, float* qb) {
+    gram(qb, q, [&](DelayLines::Matrices& qbq) { lines_->add_adjoint_gram(step, qbq); });
     backend_.qr_backward(b_, k_, shape_.D(), q, r, weight, gram_.data(), qb);
+    if (!lines_) return;
+    DelayLines::Matrices factor(static_cast<std::size_t>(gram_.size()));
+    backend_.copy_out(factor.data(), r, gram_.bytes());
+    lines_->take_back(step, gram_.to_host(), factor);
 }
 
 }  // namespace spikefloss

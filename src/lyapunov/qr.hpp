@@ -6,17 +6,18 @@
 // Householder QR if one rank holds all neurons and the Gram matrix is not positive definite.
 #pragma once
 
-#include "backend/buffer.hpp"
-#include "parallel/process_grid.hpp"
+#include "lyapunov/delay_lines.hpp"
 
+#include <functional>
 #include <vector>
 
 namespace spikefloss {
 
 class TangentQr {
 public:
-    // `shape` is that of the basis of this rank.
-    TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape);
+    // `shape` is that of the basis of this rank. `lines`: its further rows, null or of depth 0: none. Where there are
+    // some, the host waits for every QR.
+    TangentQr(Backend& backend, const ProcessGrid& grid, const BasisShape& shape, DelayLines* lines = nullptr);
 
     // A = Q R with R_jj > 0, in one round: a becomes Q, r [b, k, k] becomes R, log_r [b, k] ln R_jj, all in backend
     // memory. What `findings` tell about it is the same on all neuron shards.
@@ -31,13 +32,18 @@ public:
     void factorise_carefully(Index step, Index first_sequence, float* a, double* r, double* log_r,
                              const QrFindings& findings, std::vector<Index>* independent = nullptr, double least = 0.0);
 
-    // The adjoint: with qb = dL/dQ, q = Q and weight[b, j] = dL/d(ln R_jj), qb becomes dL/dA:
+    // The adjoint of the QR after step `step`: with qb = dL/dQ, q = Q and weight[b, j] = dL/d(ln R_jj), qb becomes
+    // dL/dA:
     //   M = R Rb' - Qb' Q,  C = tril(M) + tril(M, -1)',  Ab = (Qb + Q C) R^-T.
-    void backward(const float* q, const double* r, const double* weight, float* qb);
+    void backward(Index step, const float* q, const double* r, const double* weight, float* qb);
 
 private:
-    // gram_ = x' y summed over all neurons.
-    void gram(const float* x, const float* y);
+    // gram_ = x' y summed over all neurons; more: adds what this rank's delay lines give.
+    void gram(const float* x, const float* y, const std::function<void(DelayLines::Matrices&)>& more);
+    // The Gram matrix of a and of the delay lines.
+    void gram(Index step, const float* a) {
+        gram(a, a, [&](DelayLines::Matrices& g) { lines_->add_gram(step, g); });
+    }
     // Makes gram_ the identity for lost vectors, so that their part of R is the identity too.
     void fill_up_gram(const std::vector<Index>& independent);
     bool finite(const float* a, Index sequence, Index vector);
@@ -47,6 +53,7 @@ private:
     Backend& backend_;
     const ProcessGrid& grid_;
     BasisShape shape_;
+    DelayLines* lines_;  // null: there are none
     Index b_, k_;
     Buffer<double> gram_;        // [b, k, k]
     Buffer<double> first_r_;     // [b, k, k] R of the first round

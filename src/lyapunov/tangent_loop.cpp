@@ -1,32 +1,118 @@
 #include "lyapunov/tangent_loop.hpp"
 
-namespace spikefloss {
+#include <algorithm>
 
-TangentLoop::TangentLoop(Backend& backend, const ProcessGrid& grid, Index N, const BasisShape& basis,
-                         bool keeps_adjoint)
+namespace spikefloss {
+namespace {
+
+std::vector<Index> delays_above_1(const std::vector<Term>& terms) {
+    std::vector<Index> delays;
+    for (const Term& term : terms)
+        if (term.delay > 1) delays.push_back(term.delay);
+    std::sort(delays.begin(), delays.end());
+    delays.erase(std::unique(delays.begin(), delays.end()), delays.end());
+    return delays;
+}
+
+}  // namespace
+
+TangentLoop::TangentLoop(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout,
+                         std::vector<Term> terms, const BasisShape& basis, bool keeps_adjoint)
     : backend_(backend),
       grid_(grid),
       shape_(basis),
-      recurrence_(backend, grid, N, basis.rows()),
-      qr_(backend, grid, basis),
+      recurrence_(backend, grid, layout.shape().neurons, std::move(terms), basis.rows()),
+      lines_(backend, layout, basis, basis.rows() * layout.shape().neurons, keeps_adjoint),
+      delays_(delays_above_1(recurrence_.terms())),
+      qr_(backend, grid, basis, &lines_),
       x_(backend, basis.rows() * basis.n),
       product_(backend, basis.rows() * basis.n),
       g_(backend, keeps_adjoint ? basis.rows() * basis.n : 0),
+      delayed_(backend, delays_.empty() ? 0 : basis.rows() * basis.n),
+      back_(backend, delays_.empty() || !keeps_adjoint ? 0 : basis.rows() * basis.n),
       no_weight_(backend, keeps_adjoint ? basis.rows() : 0),
       forward_calls_(backend),
       backward_calls_(backend) {}
 
+const float* TangentLoop::sigma(Index t) { return lines_.depth() > 0 ? own(t) : x_.data(); }
+
+const float* TangentLoop::own(Index t) {
+    return lines_.place(t) + shape_.rows() * recurrence_.block(grid_.neuron_shard()).begin;
+}
+
+template <class Call>
+NeuronState TangentLoop::state(const Call& call, Index t) const {
+    const Index at = (t - call.first) * shape_.b * shape_.n;
+    return {nullptr, call.u + at, call.w ? call.w + at : nullptr, spikes_ ? spikes_->refractory(t) : Refractory()};
+}
+
+template <class Call>
+const float* TangentLoop::perturb(const Call& call, Index t, const float* q) {
+    const Index rows = shape_.rows();
+    const bool delays = lines_.depth() > 0;
+    float* const place = delays ? lines_.place(t) : nullptr;
+    float* const own = delays && recurrence_.shards() == 1 ? place : x_.data();
+    backend_.tangent_input(call.model, call.neurons, shape_, state(call, t), q, own);
+    if (!delays) return recurrence_.gather(rows, own);
+    if (own != place) recurrence_.gather(rows, own, place);
+    return place;
+}
+
+void TangentLoop::drive(const float* w_rec, Index t, const float* x) {
+    const Index rows = shape_.rows();
+    const auto only = [&](Index delay, const float* operand) -> Recurrence::Operand {
+        return [this, delay, operand, rows](Index of) {
+            return of == delay ? recurrence_.blocks_of(rows, operand) : std::vector<Activity>();
+        };
+    };
+    recurrence_.apply(w_rec, rows, only(1, x), product_.data());
+    for (const Index delay : delays_) {
+        const Index from = t + 1 - delay;
+        if (from < 0) continue;
+        recurrence_.apply(w_rec, rows, only(delay, lines_.place(from)), delayed_.data());
+        lines_.add_times_c(from, delayed_.data(), product_.data());
+    }
+}
+
+void TangentLoop::drive_backward(const TangentBackwardCall& call, Index t, const float* x) {
+    const Index rows = shape_.rows();
+    const auto only = [](Index delay, const float* y) -> Recurrence::Adjoint {
+        return [delay, y](Index of) { return of == delay ? y : nullptr; };
+    };
+    const auto outer = [&](Index delay, const float* y, const float* operand) {
+        for (const Term& term : recurrence_.terms())
+            if (term.delay == delay)
+                recurrence_.add_outer(term, rows, y, recurrence_.blocks_of(rows, operand), call.d_w_rec);
+    };
+    outer(1, g_.data(), x);
+    recurrence_.apply_transposed(call.w_rec, rows, only(1, g_.data()), product_.data());
+    for (const Index delay : delays_) {
+        const Index from = t + 1 - delay;
+        if (from < 0) continue;
+        delayed_.zero();
+        lines_.add_times_c_transposed(from, g_.data(), delayed_.data());
+        outer(delay, delayed_.data(), lines_.place(from));
+        recurrence_.apply_transposed(call.w_rec, rows, only(delay, delayed_.data()), back_.data());
+        lines_.add_adjoint(from, back_.data(), own(from));
+    }
+    if (lines_.depth() == 0) return;
+    lines_.add_whole_adjoint(t, own(t), product_.data());
+    lines_.leave(t);
+}
+
 void TangentLoop::steps_forward(const TangentForwardCall& call, const Factorise& factorise) {
-    const Index rows = shape_.rows(), bn = shape_.b * shape_.n;
-    for (Index t = 0; t < call.steps; ++t) {
-        const NeuronState state{nullptr, call.u + t * bn};
-        float *q = call.q + t * call.q_stride, *p = q + call.q_stride;
-        backend_.tangent_input(call.model, call.neurons, shape_, state, q, x_.data());
-        recurrence_.apply(call.w_rec, rows, recurrence_.gather(rows, x_.data()), product_.data());
-        backend_.tangent_step(call.model, call.reset, call.neurons, shape_, state, x_.data(), product_.data(), q, p);
-        if ((t + 1) % call.qr_interval != 0) continue;
-        const Index qr = (t + 1) / call.qr_interval - 1;
-        factorise(call.first + t + 1, p, call.r + qr * call.r_stride, qr);
+    for (Index step = 0; step < call.steps; ++step) {
+        const Index t = call.first + step;
+        float *q = call.q + step * call.q_stride, *p = q + call.q_stride;
+        const float* x = perturb(call, t, q);
+        if (lines_.depth() > 0) lines_.enter(t, own(t));
+        drive(call.w_rec, t, x);
+        backend_.tangent_step(call.model, call.reset, call.neurons, shape_, state(call, t), sigma(t), product_.data(),
+                              q, p);
+        lines_.leave_before(t + 1 - lines_.depth());
+        if ((step + 1) % call.qr_interval != 0) continue;
+        const Index qr = (step + 1) / call.qr_interval - 1;
+        factorise(t + 1, p, call.r + qr * call.r_stride, qr);
     }
 }
 
@@ -52,6 +138,12 @@ std::vector<double> TangentLoop::forward_carefully(const TangentForwardCall& cal
     return logs;
 }
 
+void TangentLoop::begin_backward(std::vector<const double*> r_after) {
+    r_after_ = std::move(r_after);
+    lines_.clear();
+    begun_ = false;
+}
+
 void TangentLoop::backward(const TangentBackwardCall& call) {
     if (recordable())
         backward_calls_.run(call, [&] { steps_backward(call); });
@@ -59,26 +151,41 @@ void TangentLoop::backward(const TangentBackwardCall& call) {
         steps_backward(call);
 }
 
+// C[t] is that of the step after it, times R^-1 of the QR between them.
+void TangentLoop::enter_backwards(const TangentBackwardCall& call, Index t) {
+    if (t < 0) return;
+    perturb(call, t, call.q + (t - call.first) * call.q_stride);
+    DelayLines::Matrices c = lines_.holds(t + 1) ? lines_.c(t + 1) : lines_.identity();
+    if (const double* r = r_after_[static_cast<std::size_t>(t)]) {
+        DelayLines::Matrices factor(c.size());
+        backend_.copy_out(factor.data(), r, factor.size() * sizeof(double));
+        c = lines_.divided_by(factor, std::move(c));
+    }
+    lines_.enter(t, own(t), std::move(c));
+}
+
 void TangentLoop::steps_backward(const TangentBackwardCall& call) {
     const Index rows = shape_.rows(), bn = shape_.b * shape_.n;
-    for (Index t = call.steps; t-- > 0;) {
-        const NeuronState state{nullptr, call.u + t * bn};
-        const float* q = call.q + t * call.q_stride;
-        if ((t + 1) % call.qr_interval == 0) {
-            const Index qr = (t + 1) / call.qr_interval - 1;
-            qr_.backward(q + call.q_stride, call.r + qr * rows * shape_.k,
+    const ConstantSums none{};
+    for (Index step = call.steps; step-- > 0;) {
+        const Index t = call.first + step;
+        const float* q = call.q + step * call.q_stride;
+        if (!begun_)
+            for (Index made = t; made > t - lines_.depth(); --made) enter_backwards(call, made);
+        begun_ = true;
+        if ((step + 1) % call.qr_interval == 0) {
+            const Index qr = (step + 1) / call.qr_interval - 1;
+            qr_.backward(t + 1, q + call.q_stride, call.r + qr * rows * shape_.k,
                          qr >= call.first_counted ? call.weight : no_weight_.data(), call.a);
         }
-        backend_.tangent_input(call.model, call.neurons, shape_, state, q, x_.data());
-        const float* x = recurrence_.gather(rows, x_.data());
-        if (call.d_alpha.data) recurrence_.apply(call.w_rec, rows, x, product_.data());
-        backend_.tangent_step_backward(call.model, call.reset, call.neurons, shape_, state, q, x_.data(),
-                                       product_.data(), call.a, g_.data(),
-                                       {.alpha = call.d_alpha, .beta = call.d_beta});
-        recurrence_.add_outer(rows, g_.data(), x, call.d_w_rec);
-        recurrence_.apply_transposed(call.w_rec, rows, g_.data(), product_.data());
-        backend_.tangent_input_backward(call.model, call.reset, call.neurons, shape_, state, q, product_.data(),
-                                        g_.data(), call.a, call.e + t * bn);
+        if (lines_.depth() > 0) enter_backwards(call, t - lines_.depth());
+        const float* x = lines_.depth() > 0 ? lines_.place(t) : perturb(call, t, q);
+        if (!(call.constants == none)) drive(call.w_rec, t, x);
+        backend_.tangent_step_backward(call.model, call.reset, call.neurons, shape_, state(call, t), q, sigma(t),
+                                       product_.data(), call.a, g_.data(), call.constants);
+        drive_backward(call, t, x);
+        backend_.tangent_input_backward(call.model, call.reset, call.neurons, shape_, state(call, t), q,
+                                        product_.data(), g_.data(), call.a, call.e + step * bn);
     }
 }
 

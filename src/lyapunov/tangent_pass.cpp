@@ -8,10 +8,11 @@
 namespace spikefloss {
 namespace {
 
-TangentPasses passes_for(Backend& backend, const ProcessGrid& grid, bool allowed, const TangentPlan& plan) {
+TangentPasses passes_for(Backend& backend, const ProcessGrid& grid, const Network& network, bool allowed,
+                         const TangentPlan& plan) {
     const char* const why = !allowed                         ? "whole passes are switched off"
                             : grid.shape().neuron_shards > 1 ? "several ranks hold the neurons"
-                                                             : nullptr;
+                                                             : network.only_loops();
     if (!why) return backend.tangent_passes(plan, backend.pass_memory());
     TangentPasses none;
     none.forward.why = none.backward.why = why;
@@ -39,11 +40,11 @@ TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Networ
     : backend_(backend),
       grid_(grid),
       options_(checked(options, network.state_size(), T)),
-      shape_{b, options.exponents, network.n(), network.has_current()},
+      shape_{b, options.exponents, network.n(), network.has_current(), network.has_adaptation()},
       last_(QrSchedule(T, options.warmup, options.qr_interval).last()),
       keep_(keep),
-      loop_(backend, grid, network.layout.shape().neurons, shape_, keep),
-      passes_(passes_for(backend, grid, options.whole_passes, {last_, shape_})),
+      loop_(backend, grid, network.layout, network.terms().recurrent, shape_, keep),
+      passes_(passes_for(backend, grid, network, options.whole_passes, {last_, shape_})),
       q_(backend, (keep ? last_ + 1 : 1) * shape_.size()),
       start_(backend, keep ? 0 : shape_.size()),
       r_(backend, (keep ? last_ / std::max<Index>(1, options.qr_interval) : 1) * shape_.rows() * shape_.k),
@@ -63,12 +64,14 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     if (resets_lose(network) && shape_.k > network.state_size() - network.layout.shape().neurons)
         grid_.agree([&] { remove_lost(network, state, first_sequence); });
     segments_.clear(), counted_.clear(), log_r_.clear(), fault_.reset();
+    loop_.begin_forward(state.tape().spikes);
     QrSchedule schedule(last_, options_.warmup, options_.qr_interval);
     Index qrs = 0;
     std::vector<double> logs;  // of a segment
     while (!schedule.done()) {
         const QrSegment segment = schedule.next();
         if (!keep_) backend_.copy(start_.data(), q_.data(), start_.bytes());
+        loop_.mark(segment.first, segment.steps);
         const TangentForwardCall call{.model = network.model.neuron,
                                       .reset = options_.reset,
                                       .neurons = network.neurons(),
@@ -77,6 +80,7 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
                                       .steps = segment.steps,
                                       .qr_interval = segment.interval,
                                       .u = state.membrane(segment.first),
+                                      .w = state.adaptation(segment.first),
                                       .q = basis(segment.first),
                                       .q_stride = keep_ ? shape_.size() : 0,
                                       .r = r_.data() + (keep_ ? qrs * shape_.rows() * shape_.k : 0),
@@ -89,6 +93,7 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
         if (report.lost) schedule.stay_at_one();
         if (!schedule.accept(report.strain, report.failed)) {
             if (!keep_) backend_.copy(q_.data(), start_.data(), start_.bytes());
+            loop_.rewind();
             continue;
         }
         segments_.push_back(segment);
@@ -174,6 +179,7 @@ TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index firs
         if (!final) return report;
         careful_ = true;
         if (!keep_) backend_.copy(q_.data(), start_.data(), start_.bytes());
+        loop_.rewind();
     }
     try {
         logs = loop_.forward_carefully(call, first_sequence, keep_ ? nullptr : &independent_,
@@ -228,9 +234,13 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
     adjoint_.zero();
     const Index n = shape_.n, square = shape_.rows() * shape_.k;
     const auto at = [&](Parameter p) { return network.layout.extent(p).offset; };
-    const SumMatrix none{};
     Index qrs = 0;
-    for (const QrSegment& segment : segments_) qrs += segment.qrs();
+    std::vector<const double*> r_after(static_cast<std::size_t>(last_), nullptr);
+    for (const QrSegment& segment : segments_)
+        for (Index end = segment.first + segment.interval; end <= segment.first + segment.steps;
+             end += segment.interval)
+            r_after[static_cast<std::size_t>(end - 1)] = r_.data() + qrs++ * square;
+    loop_.begin_backward(std::move(r_after));
     for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
         qrs -= segment->qrs();
         const Index warm = std::max<Index>(0, options_.warmup - segment->first);
@@ -239,9 +249,11 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
             .reset = options_.reset,
             .neurons = network.neurons(),
             .w_rec = network[Parameter::w_rec],
+            .first = segment->first,
             .steps = segment->steps,
             .qr_interval = segment->interval,
             .u = state.membrane(segment->first),
+            .w = state.adaptation(segment->first),
             .q = basis(segment->first),
             .q_stride = shape_.size(),
             .r = r_.data() + qrs * square,
@@ -249,8 +261,7 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
             .first_counted = (warm + segment->interval - 1) / segment->interval,
             .a = adjoint_.data(),
             .d_w_rec = gradient.matrix(n, network.layout.shape().neurons, at(Parameter::w_rec)),
-            .d_alpha = time_constants ? gradient.matrix(1, n, at(Parameter::alpha)) : none,
-            .d_beta = time_constants ? gradient.matrix(1, n, at(Parameter::beta)) : none,
+            .constants = time_constants ? network.constant_sums(gradient) : ConstantSums(),
             .e = extra + segment->first * shape_.b * n};
         if (passes_.backward.pass && !time_constants)
             passes_.backward.pass->run(call);
@@ -259,9 +270,9 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
     }
 }
 
-std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,
+std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, Index parts, BlockRange neurons,
                                 BlockRange sequences) {
-    const Index parts = has_current ? 2 : 1, D = state_size(neurons_total, has_current), n = neurons.size();
+    const Index D = parts * neurons_total, n = neurons.size();
     std::vector<double> full(static_cast<std::size_t>(k * D));
     std::vector<float> bases(static_cast<std::size_t>(sequences.size() * k * parts * n));
     for (Index s = 0; s < sequences.size(); ++s) {

@@ -103,8 +103,8 @@ private:
 };
 
 // Random orthonormal bases for sequences `sequences` of a batch, the part of `neurons`, in the layout of
-// TangentPass::forward. They depend on the seed and the global indices only. N neurons, has_current: D = 2N.
-std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, bool has_current, BlockRange neurons,
+// TangentPass::forward. They depend on the seed and the global indices only. D = parts N.
+std::vector<float> random_bases(std::uint64_t seed, Index k, Index neurons_total, Index parts, BlockRange neurons,
                                 BlockRange sequences);
 
 }  // namespace spikefloss

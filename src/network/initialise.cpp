@@ -47,6 +47,10 @@ double decay(double tau, double spread, std::uint64_t seed, Parameter p, Index n
 
 bool InitialNetwork::has_current() const { return lasts_a_step(tau_syn * (1.0 + tau_syn_spread)); }
 
+HostNetwork planned_network(const InitialNetwork& settings, Index shards, Index shard) {
+    return {settings.model, ParameterLayout(settings.shape, shards, shard), {}, settings.has_current()};
+}
+
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard) {
     HostNetwork network{settings.model, ParameterLayout(settings.shape, shards, shard), {}};
     network.values.assign(static_cast<std::size_t>(network.layout.size()), 0.0f);

@@ -27,6 +27,9 @@ struct InitialNetwork {
     bool has_current() const;
 };
 
+// The layout of the part of neuron shard `shard`, without values.
+HostNetwork planned_network(const InitialNetwork& settings, Index shards, Index shard);
+
 // The part of neuron shard `shard` of `shards`. Every rank makes the whole orthogonal matrix once: O(N^3) work and
 // O(N^2) memory.
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard);

@@ -1,23 +1,43 @@
 #include "network/recurrence.hpp"
 
-namespace spikefloss {
+#include <algorithm>
 
-Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, Index max_rows)
+namespace spikefloss {
+namespace {
+
+char* sums_at(const SumMatrix& sums, Index offset) {
+    return static_cast<char*>(sums.data) + offset * static_cast<Index>(size_of(sums.type));
+}
+
+// The rows of a term in [rows, n].
+SumMatrix columns_of(SumMatrix all, const Term& term) {
+    return {sums_at(all, term.row), all.type, all.rows, term.rows, all.stride};
+}
+
+}  // namespace
+
+Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, std::vector<Term> terms,
+                       Index max_rows)
     : backend_(backend),
       comm_(grid.neurons()),
       blocks_(block_ranges(neurons, grid.shape().neuron_shards)),
+      terms_(std::move(terms)),
       sizes_(blocks_.size()),
       n_(grid.neurons_of(neurons).size()),
       gathered_(backend, shards() > 1 ? max_rows * neurons : 0),
-      sums_(backend, shards() > 1 ? max_rows * n_ : 0),
-      partial_(backend, shards() > 1 ? max_rows * neurons : 0) {}
+      sums_(backend, single() ? 0 : max_rows * n_),
+      partial_(backend, single() ? 0 : max_rows * neurons) {}
 
 const float* Recurrence::gather(Index rows, const float* x) {
     if (shards() == 1) return x;
-    for (Index p = 0; p < shards(); ++p)
-        sizes_[static_cast<std::size_t>(p)] = rows * block(p).size() * static_cast<Index>(sizeof(float));
-    comm_.all_gather(x, gathered_.data(), sizes_);
+    gather(rows, x, gathered_.data());
     return gathered_.data();
+}
+
+void Recurrence::gather(Index rows, const float* x, float* gathered) const {
+    std::vector<Index> sizes;
+    for (const BlockRange& block : blocks_) sizes.push_back(rows * block.size() * static_cast<Index>(sizeof(float)));
+    comm_.all_gather(x, gathered, sizes);
 }
 
 std::vector<Activity> Recurrence::blocks_of(Index rows, const float* gathered) const {
@@ -27,32 +47,113 @@ std::vector<Activity> Recurrence::blocks_of(Index rows, const float* gathered) c
     return blocks;
 }
 
-void Recurrence::apply(const float* w, Index rows, std::span<const Activity> x, float* out) {
-    if (shards() == 1) return backend_.project(columns_of(w, 0), x[0], Matrix<float>(out, rows, n_), false);
-    for (Index p = 0; p < shards(); ++p)
-        backend_.project(columns_of(w, p), x[static_cast<std::size_t>(p)], sums_.matrix(rows, n_), p > 0);
+Weights Recurrence::weights(const Term& term, const float* w, Index p) const {
+    if (term.synapses) return term.synapses->weights(p, w + term.offset);
+    return {n_, block(p).size(), w + term.offset + block(p).begin, neurons()};
+}
+
+void Recurrence::apply(const float* w, Index rows, const Operand& x, float* out) {
+    if (single()) {
+        const std::vector<Activity> operand = x(terms()[0].delay);
+        if (operand.empty()) return backend_.zero(out, static_cast<std::size_t>(rows * n_) * sizeof(float));
+        return backend_.project(weights(terms()[0], w, 0), operand[0], Matrix<float>(out, rows, n_), false);
+    }
+    const SumMatrix sums = sums_.matrix(rows, n_);
+    bool begun = false;  // a dense term has written all sums
+    const auto zero = [&] { backend_.zero(sums_.data(), static_cast<std::size_t>(rows * n_) * size_of(sums.type)); };
+    for (const Term& term : terms()) {
+        const std::vector<Activity> operand = x(term.delay);
+        if (operand.empty()) continue;
+        for (Index p = 0; p < shards(); ++p) {
+            if (!begun && term.synapses) zero();
+            backend_.project(weights(term, w, p), operand[static_cast<std::size_t>(p)], columns_of(sums, term),
+                             begun || term.synapses);
+            begun = true;
+        }
+    }
+    if (!begun) zero();
     backend_.round_sums(sums_.data(), out, rows * n_);
 }
 
-void Recurrence::apply_transposed(const float* w, Index rows, const float* y, float* out) {
-    const Matrix<const float> factor(y, rows, n_);
-    if (shards() == 1)
-        return backend_.project_transposed(columns_of(w, 0), factor, Matrix<float>(out, rows, n_), false);
+void Recurrence::apply_transposed(const float* w, Index rows, const Adjoint& y, float* out) {
+    if (single()) {
+        const float* const factor = y(terms()[0].delay);
+        if (!factor) return backend_.zero(out, static_cast<std::size_t>(rows * n_) * sizeof(float));
+        return backend_.project_transposed(weights(terms()[0], w, 0), {factor, rows, n_}, Matrix<float>(out, rows, n_),
+                                           false);
+    }
     for (Index p = 0; p < shards(); ++p) {
         const Index n_p = block(p).size();
-        backend_.project_transposed(columns_of(w, p), factor, partial_.matrix(rows, n_p, rows * block(p).begin), false);
+        const SumMatrix sums = partial_.matrix(rows, n_p, rows * block(p).begin);
         sizes_[static_cast<std::size_t>(p)] = rows * n_p;
+        bool begun = false;
+        for (const Term& term : terms()) {
+            const float* const factor = y(term.delay);
+            if (!factor) continue;
+            backend_.project_transposed(weights(term, w, p), {factor + term.row, rows, term.rows, n_}, sums, begun);
+            begun = true;
+        }
+        if (!begun) backend_.zero(sums.data, static_cast<std::size_t>(rows * n_p) * size_of(sums.type));
     }
+    if (shards() == 1) return backend_.round_sums(partial_.data(), out, rows * n_);
     comm_.reduce_scatter_sum(partial_.data(), sums_.data(), sums_.type(), sizes_);
     backend_.round_sums(sums_.data(), out, rows * n_);
 }
 
-void Recurrence::add_outer(Index rows, const float* y, std::span<const Activity> x, const SumMatrix& dw) {
+void Recurrence::add_outer(const Term& term, Index rows, const float* y, std::span<const Activity> x,
+                           const SumMatrix& dw) {
+    const Matrix<const float> factor(y + term.row, rows, term.rows, n_);
     for (Index p = 0; p < shards(); ++p) {
-        char* at = static_cast<char*>(dw.data) + block(p).begin * static_cast<Index>(size_of(dw.type));
-        backend_.add_outer({y, rows, n_}, x[static_cast<std::size_t>(p)],
-                           {at, dw.type, dw.rows, block(p).size(), dw.stride});
+        const Activity& operand = x[static_cast<std::size_t>(p)];
+        if (term.synapses)
+            backend_.add_outer(factor, operand, {sums_at(dw, term.offset), dw.type, 1, term.entries, term.entries},
+                               &term.synapses->pattern(p));
+        else
+            backend_.add_outer(factor, operand,
+                               {sums_at(dw, term.offset + block(p).begin), dw.type, n_, block(p).size(), neurons()},
+                               nullptr);
     }
+}
+
+// ---- inputs ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Calls work(term, weights, steps skipped, x of the first step that is not). A term of delay d adds W x[t+1-d] in step
+// t, and nothing where t+1-d < 0.
+template <class Work>
+void each_input_term(const std::vector<Term>& terms, const InputSteps& in, const float* w, Work&& work) {
+    for (const Term& term : terms) {
+        const Index skipped = std::clamp<Index>(term.delay - 1 - in.first, 0, in.steps);
+        if (skipped == in.steps) continue;
+        const Weights weights = term.synapses ? term.synapses->weights(0, w + term.offset)
+                                              : Weights{term.rows, in.M, w + term.offset, in.M};
+        work(term, weights, skipped,
+             Activity{.values = in.x + (skipped + 1 - term.delay) * in.b * in.M, .stride = in.M, .sparse = true});
+    }
+}
+
+}  // namespace
+
+void project_inputs(Backend& backend, const std::vector<Term>& terms, const InputSteps& in, const float* w, Index n,
+                    float* out) {
+    const bool single = terms.size() == 1 && terms[0].delay == 1 && terms[0].rows == n;
+    if (!single) backend.zero(out, static_cast<std::size_t>(in.steps * in.b * n) * sizeof(float));
+    each_input_term(terms, in, w, [&](const Term& term, const Weights& weights, Index skipped, const Activity& x) {
+        const Matrix<float> to(out + skipped * in.b * n + term.row, (in.steps - skipped) * in.b, term.rows, n);
+        backend.project(weights, x, to, !single);
+    });
+}
+
+void add_inputs(Backend& backend, const std::vector<Term>& terms, const InputSteps& in, const float* g, Index n,
+                const SumMatrix& dw) {
+    each_input_term(
+        terms, in, nullptr, [&](const Term& term, const Weights& weights, Index skipped, const Activity& x) {
+            const Matrix<const float> factor(g + skipped * in.b * n + term.row, (in.steps - skipped) * in.b, term.rows,
+                                             n);
+            const Index rows = weights.pattern ? 1 : term.rows, cols = weights.pattern ? term.entries : in.M;
+            backend.add_outer(factor, x, {sums_at(dw, term.offset), dw.type, rows, cols, cols}, weights.pattern);
+        });
 }
 
 }  // namespace spikefloss

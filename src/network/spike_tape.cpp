@@ -5,8 +5,13 @@
 
 namespace spikefloss {
 
-SpikeTape::SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b)
-    : backend_(backend), grid_(grid), T_(T), b_(b), blocks_(block_ranges(N, grid.shape().neuron_shards)) {
+SpikeTape::SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b, Index refractory)
+    : backend_(backend),
+      grid_(grid),
+      T_(T),
+      b_(b),
+      refractory_(refractory),
+      blocks_(block_ranges(N, grid.shape().neuron_shards)) {
     for (const BlockRange& block : blocks_)
         sizes_.push_back(b * spike_words(block.size()) * static_cast<Index>(sizeof(std::uint32_t)));
     words_ = word_offset(shards());
@@ -25,6 +30,13 @@ void SpikeTape::write(const NeuronModel& model, const NeuronVectors& neurons, In
     const Index n = neurons_of(grid_.neuron_shard());
     backend_.pack_spikes(model, neurons, b_, n, state, shards() > 1 ? packed_.data() : bits(t));
     if (shards() > 1) grid_.neurons().all_gather(packed_.data(), bits(t), sizes_);
+}
+
+Refractory SpikeTape::refractory(Index t) const {
+    const Index steps = std::min(refractory_, t);
+    if (steps == 0) return {};
+    const Activity last = mine(t - 1);
+    return {.spikes = last.bits, .stride = last.stride, .steps = steps, .step_stride = words_};
 }
 
 Activity SpikeTape::of_shard(Index t, Index p) const {

@@ -14,11 +14,13 @@ namespace spikefloss {
 
 class SpikeTape {
 public:
-    // Of N neurons in T steps of b sequences.
-    SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b);
+    // Of N neurons in T steps of b sequences. refractory: steps after a spike in which a neuron cannot spike.
+    SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T, Index b, Index refractory = 0);
 
     // Writes s[t] of a state of this rank, [b, n]: the bits of all ranks. Collective over the neuron shards.
     void write(const NeuronModel& model, const NeuronVectors& neurons, Index t, const NeuronState& state);
+    // This rank's neurons that cannot spike in step t, from the spikes of the steps before.
+    Refractory refractory(Index t) const;
     // The bits from step t on, to be read or written by a pass of one rank that holds all neurons.
     std::uint32_t* bits(Index t) { return bits_.data() + t * words_; }
     const std::uint32_t* bits(Index t) const { return bits_.data() + t * words_; }
@@ -44,7 +46,7 @@ private:
 
     Backend& backend_;
     const ProcessGrid& grid_;
-    Index T_, b_;
+    Index T_, b_, refractory_;
     std::vector<BlockRange> blocks_;  // the neurons of each shard
     std::vector<Index> sizes_;        // bytes of each shard's block of a step
     Index words_;                     // of a step

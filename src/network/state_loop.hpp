@@ -2,14 +2,14 @@
 // readable reference of all whole passes, and the only form for sharded neurons. Where the backend has recordings, the
 // loop is recorded and replayed. It is thousands of small operations.
 //
-//   i[t+1] = alpha i[t] + W_in x[t] + W_rec s[t] + b,   s[t] = H(u[t] - theta)
-//   u[t+1] = next_membrane(u[t], i[t+1]) of neuron/lif.hpp,   y[t] = W_out z[t+1],   z = u or s
+//   i[t+1] = alpha i[t] + sum over projections of W x[t+1-d] or W s[t+1-d] + b,   s[t] = m[t] H(u[t] - A[t])
+//   (w[t+1], u[t+1]) from (i[t+1], u[t], w[t], s[t]) by neuron/lif.hpp,   y[t] = W_out z[t+1],   z = u or s
 //
 // Backwards for t = steps..1, with (di, du) the adjoints of i[t], u[t]:
 //   du  += W_out' dz (times psi if the readout reads spikes) + e[t]
 //   dv   = f du;  g = di + (1-beta) dv                    (f, q of the reset)
-//   dW_in += g x[t-1]';  dW_rec += g s[t-1]';  db += g
-//   du   = beta q dv + psi(u[t-1] - theta) (W_rec' g);  di = alpha g
+//   dW += g x[t-d]' or g s[t-d]';  db += g
+//   di   = alpha g;  du = beta q dv, and in step t-1 psi(u[t-1] - theta) (sum over projections of W' g[t-1+d])
 #pragma once
 
 #include "backend/recorded_calls.hpp"
@@ -21,11 +21,14 @@ namespace spikefloss {
 
 class StateLoop {
 public:
-    // plan.N: the neurons of this rank; N of all ranks.
-    StateLoop(Backend& backend, const ProcessGrid& grid, const StatePlan& plan, Index N);
+    // plan.N: the neurons of this rank; N of all ranks. The terms must be valid as long as the loop.
+    StateLoop(Backend& backend, const ProcessGrid& grid, const StatePlan& plan, Index N, Terms terms,
+              bool adaptation = false);
 
-    // The calls are those of whole passes; step 0 of the call is step `first` of the tape of spikes.
+    // The calls are those of whole passes; step 0 of the call is step `first` of the tape of spikes, and of the inputs.
     void forward(const StateForwardCall& call, SpikeTape& spikes, Index first);
+    // Goes back from the last step. Calls follow each other backwards in time, the first after begin_backward().
+    void begin_backward() { later_.zero(); }
     void backward(const StateBackwardCall& call, const SpikeTape& spikes, Index first,
                   const std::function<void()>& recurrent_done);
 
@@ -41,9 +44,15 @@ private:
     Backend& backend_;
     const ProcessGrid& grid_;
     StatePlan plan_;
+    Terms terms_;
+    Index longest_;  // delay
     Recurrence recurrence_;
-    Buffer<float> chunk_;     // [steps, b, n]: forwards W_in x; backwards the gradient from the readout, then g
+    // [steps + longest delay - 1, b, n]: forwards W_in x; backwards the gradient from the readout, then g, and behind
+    // it the g of the steps after this call
+    Buffer<float> chunk_;
+    Buffer<float> later_;     // [longest delay - 1, b, n] g of the first steps of the call before
     Buffer<float> step_;      // [b, n]: W_rec s, or W_rec' g
+    Buffer<float> own_;       // [b, n] the adjoint of the spikes through the adaptation, if neurons adapt
     Buffer<double> squares_;  // [b] of a step
     RecordedCalls<StateForwardCall> forward_calls_;
     RecordedCalls<StateBackwardCall> backward_calls_;

@@ -21,49 +21,56 @@ Index segment_length(TapeKind kind, Index T, Index chunk) {
     return kind == TapeKind::full ? std::max<Index>(1, T) : steps;
 }
 
-StatePasses choose_passes(Backend& backend, const ProcessGrid& grid, const StatePlan& plan, bool allowed) {
-    const bool one_shard = grid.shape().neuron_shards == 1;
-    if (allowed && one_shard) return backend.state_passes(plan, backend.pass_memory());
-    const char* why = allowed ? "several ranks hold the neurons" : "whole passes are switched off";
+StatePasses choose_passes(Backend& backend, const ProcessGrid& grid, const Network& network, const StatePlan& plan,
+                          bool allowed) {
+    const char* const why = !allowed                         ? "whole passes are switched off"
+                            : grid.shape().neuron_shards > 1 ? "several ranks hold the neurons"
+                                                             : network.only_loops();
+    if (!why) return backend.state_passes(plan, backend.pass_memory());
     return {{.why = why}, {.why = why}};
 }
 
 }  // namespace
 
-StatePass::StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b,
+StatePass::StatePass(Backend& backend, const ProcessGrid& grid, const Network& network, Index T, Index b,
                      StateOptions options)
     : backend_(backend),
       grid_(grid),
-      shape_(shape),
+      shape_(network.layout.shape()),
       T_(T),
       b_(b),
-      n_(grid.neurons_of(shape.neurons).size()),
+      n_(network.n()),
+      adapts_(network.has_adaptation()),
       options_(options),
       i_stride_(options.keep_current || options.time_constants ? b * n_ : 0),
       chunk_(chunk_steps(backend, options.tape, T, b, n_)),
       segment_(segment_length(options.tape, T, chunk_)),
       segments_(std::max<Index>(1, (T + segment_ - 1) / segment_)),
-      passes_(choose_passes(backend, grid, plan(), options.whole_passes)),
+      passes_(choose_passes(backend, grid, network, plan(), options.whole_passes)),
       tape_{Buffer<float>(backend, (std::min(segment_, T) + 1) * b * n_),
             Buffer<float>(backend, (i_stride_ ? std::min(segment_, T) + 1 : 1) * b * n_),
-            SpikeTape(backend, grid, shape.neurons, T, b), Buffer<float>(backend, T * b * shape.outputs)},
-      starts_(backend, segments_ > 1 ? segments_ * 2 * b * n_ : 0),
+            Buffer<float>(backend, adapts_ ? (std::min(segment_, T) + 1) * b * n_ : 0),
+            SpikeTape(backend, grid, shape_.neurons, T, b, network.model.refractory),
+            Buffer<float>(backend, T * b * shape_.outputs)},
+      starts_(backend, segments_ > 1 ? segments_ * state_arrays() * b * n_ : 0),
       end_(backend, segments_ > 1 ? b * n_ : 0),
-      readout_sums_(backend, T * b * shape.outputs),
-      dz_(backend, T * b * shape.outputs),
+      readout_sums_(backend, T * b * shape_.outputs),
+      dz_(backend, T * b * shape_.outputs),
       di_(backend, b * n_),
       du_(backend, b * n_),
+      dw_(backend, adapts_ ? b * n_ : 0),
       spread_(backend, options.spike_adjoint ? chunk_ * b * n_ : 0),
       extra_(backend, options.spike_adjoint ? (chunk_ + 1) * b * n_ : 0),
       limit_(backend, 1),
       squares_(backend, (T + 1) * b),
       sum_(backend, 1) {
-    if (!passes_.forward.pass || !passes_.backward.pass) loop_.emplace(backend, grid, plan(), shape.neurons);
+    if (!passes_.forward.pass || !passes_.backward.pass)
+        loop_.emplace(backend, grid, plan(), shape_.neurons, network.terms(), adapts_);
 }
 
 std::size_t StatePass::bytes() const {
-    return tape_.membrane.bytes() + tape_.current.bytes() + tape_.spikes.bytes() + tape_.readout.bytes() +
-           starts_.bytes() + end_.bytes() +
+    return tape_.membrane.bytes() + tape_.current.bytes() + tape_.adaptation.bytes() + tape_.spikes.bytes() +
+           tape_.readout.bytes() + starts_.bytes() + end_.bytes() +
            static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) + dz_.bytes() +
            squares_.bytes() + spread_.bytes() + extra_.bytes();
 }
@@ -74,8 +81,10 @@ std::size_t StatePass::bytes() const {
 void StatePass::save_start(Index k) {
     const Index size = b_ * n_;
     const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
-    backend_.copy(starts_.data() + 2 * k * size, current_at(first_of(k)), bytes);
-    backend_.copy(starts_.data() + (2 * k + 1) * size, membrane_at(first_of(k)), bytes);
+    float* const start = starts_.data() + state_arrays() * k * size;
+    backend_.copy(start, current_at(first_of(k)), bytes);
+    backend_.copy(start + size, membrane_at(first_of(k)), bytes);
+    if (adapts_) backend_.copy(start + 2 * size, adaptation_at(first_of(k)), bytes);
 }
 
 // Copies this state to the tape, which holds segment k from then on.
@@ -83,8 +92,10 @@ void StatePass::load_start(Index k) {
     const Index size = b_ * n_;
     const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
     held_ = k;
-    backend_.copy(current_at(first_of(k)), starts_.data() + 2 * k * size, bytes);
-    backend_.copy(membrane_at(first_of(k)), starts_.data() + (2 * k + 1) * size, bytes);
+    const float* const start = starts_.data() + state_arrays() * k * size;
+    backend_.copy(current_at(first_of(k)), start, bytes);
+    backend_.copy(membrane_at(first_of(k)), start + size, bytes);
+    if (adapts_) backend_.copy(adaptation_at(first_of(k)), start + 2 * size, bytes);
 }
 
 // Runs segment k again unless its states are in the tape. No data is sent between ranks.
@@ -106,7 +117,8 @@ void StatePass::forward(const Network& network, const float* x) {
     held_ = 0;
     backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_at(0));
     backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_at(0));
-    tape_.spikes.write(network.model.neuron, network.neurons(), 0, {current_at(0), membrane(0)});
+    if (adapts_) backend_.repeat_row(b_, n_, network[Parameter::initial_adaptation], adaptation_at(0));
+    tape_.spikes.write(network.model.neuron, network.neurons(), 0, {current_at(0), membrane(0), adaptation(0)});
     for (Index k = 0; k < segments_; ++k) {
         if (segments_ > 1) save_start(k);
         if (k > 0) load_start(k);
@@ -140,6 +152,7 @@ StateForwardCall StatePass::forward_call(const Network& network, const float* x,
             .i = current_at(first),
             .i_stride = i_stride_,
             .u = membrane_at(first),
+            .w = adaptation_at(first),
             .bits = tape_.spikes.bits(first),
             .y = readout_sums_.matrix(steps * b_, O, first * b_ * O),
             .again = again};
@@ -164,17 +177,20 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
     if (options.spike_adjoint) backend_.repeat_row(chunk_ * b_, n_, options.spike_adjoint, spread_.data());
     di_.zero();
     du_.zero();
+    if (adapts_) dw_.zero();
+    if (loop_) loop_->begin_backward();
     for (Index k = segments_ - 1; k >= 0; --k) {
         hold(network, x, k);
         backward_segment(network, x, options, gradient);
     }
     if (options.extra)
         backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, b_, n_,
-                              {nullptr, membrane(0)}, nullptr, nullptr, nullptr, options.extra,
-                              {di_.data(), du_.data()}, {});
-    if (options.state_norms) backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), nullptr, squares_.data());
+                              {nullptr, membrane(0), adaptation(0)}, nullptr, nullptr, nullptr, options.extra,
+                              adjoint(), constant_sums(network, gradient).threshold);
+    if (options.state_norms) backend_.row_sum_squares(b_, n_, di_.data(), du_.data(), adjoint().dw, squares_.data());
     backend_.add_column_sums({di_.data(), b_, n_}, row_sums(Parameter::initial_current));
     backend_.add_column_sums({du_.data(), b_, n_}, row_sums(Parameter::initial_membrane));
+    if (adapts_) backend_.add_column_sums({dw_.data(), b_, n_}, row_sums(Parameter::initial_adaptation));
 }
 
 // dz of all steps, and the gradients of b_out and kappa.
@@ -208,9 +224,13 @@ const float* StatePass::extra_of(const Network& network, const BackwardOptions& 
     const Index size = b_ * n_;
     if (!options.spike_adjoint) return options.extra ? options.extra + first * size : nullptr;
     extra_.zero();
-    backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, steps * b_, n_,
-                          {nullptr, membrane(first + 1)}, spread_.data(), nullptr, nullptr, nullptr,
-                          {nullptr, extra_.data() + size}, {});
+    // With refractory neurons step by step: which of them are, differs from step to step.
+    const Index at_once = network.model.refractory > 0 ? 1 : steps;
+    for (Index t = 1; t <= steps; t += at_once)
+        backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, at_once * b_, n_,
+                              {nullptr, membrane(first + t), adaptation(first + t),
+                               at_once == 1 ? tape_.spikes.refractory(first + t) : Refractory()},
+                              spread_.data(), nullptr, nullptr, nullptr, {nullptr, extra_.data() + t * size}, {});
     return extra_.data();
 }
 
@@ -240,8 +260,14 @@ StateBackwardCall StatePass::backward_call(const Network& network, const float* 
             .d_w_out = sums(Parameter::w_out, O, n_),
             .d_bias = sums(Parameter::bias, 1, n_),
             .i = options_.time_constants ? current(first) : nullptr,
-            .d_alpha = sums(Parameter::alpha, 1, n_),
-            .d_beta = sums(Parameter::beta, 1, n_)};
+            .constants = constant_sums(network, gradient),
+            .w = adaptation(first),
+            .dw = adjoint().dw};
+}
+
+// Where the gradients of the constants are summed, if they are wanted.
+ConstantSums StatePass::constant_sums(const Network& network, SumBuffer& gradient) const {
+    return options_.time_constants ? network.constant_sums(gradient) : ConstantSums();
 }
 
 std::vector<double> StatePass::state_gradient_norm() const {

@@ -21,8 +21,10 @@
 namespace spikefloss {
 
 struct StateOptions {
-    bool keep_current = false;    // hold the currents of every step whose membranes are held
-    bool time_constants = false;  // the backward pass also gives the gradients of alpha and beta; keeps the currents
+    bool keep_current = false;  // hold the currents of every step whose membranes are held
+    // The backward pass also gives the gradients of the constants of neurons (alpha, beta, and those that not every
+    // network has). It keeps the currents.
+    bool time_constants = false;
     TapeKind tape = TapeKind::full;
     bool spike_adjoint = false;  // the backward pass takes one
     bool whole_passes = true;    // false: always the loop over steps
@@ -31,10 +33,11 @@ struct StateOptions {
 // The results of a forward pass, for the backward pass and for measurements. S steps are held: T in the full tape,
 // those of one segment otherwise.
 struct Tape {
-    Buffer<float> membrane;  // u [S+1, b, n]
-    Buffer<float> current;   // i [S+1, b, n] if kept, else only the latest [b, n]
-    SpikeTape spikes;        // s, t = 0..T, of all neurons
-    Buffer<float> readout;   // y [T, b, O]
+    Buffer<float> membrane;    // u [S+1, b, n]
+    Buffer<float> current;     // i [S+1, b, n] if kept, else only the latest [b, n]
+    Buffer<float> adaptation;  // w [S+1, b, n] if neurons adapt
+    SpikeTape spikes;          // s, t = 0..T, of all neurons
+    Buffer<float> readout;     // y [T, b, O]
 };
 
 struct BackwardOptions {
@@ -52,7 +55,8 @@ struct BackwardOptions {
 
 class StatePass {
 public:
-    StatePass(Backend& backend, const ProcessGrid& grid, NetworkShape shape, Index T, Index b,
+    // For passes of `network`, which must live as long as this object.
+    StatePass(Backend& backend, const ProcessGrid& grid, const Network& network, Index T, Index b,
               StateOptions options = {});
 
     // Runs the network on x [T, b, M] from its initial state; fills the tape.
@@ -75,6 +79,8 @@ public:
     // Arrays of the steps held: 0..T in the full tape, else those of the last segment after a forward pass.
     const float* membrane(Index t) const { return tape_.membrane.data() + row(t) * b_ * n_; }
     const float* current(Index t) const { return tape_.current.data() + row(t) * i_stride_; }
+    // Null without adaptation.
+    const float* adaptation(Index t) const { return adapts_ ? tape_.adaptation.data() + row(t) * b_ * n_ : nullptr; }
     Index steps() const { return T_; }
     Index sequences() const { return b_; }
     Index segment_steps() const { return segment_; }
@@ -93,6 +99,8 @@ private:
     void finish_readout(const Network& network);
     void filter_backward(const Network& network, const float* dy, SumBuffer& gradient);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
+    StateAdjoint adjoint() { return {di_.data(), du_.data(), adapts_ ? dw_.data() : nullptr}; }
+    ConstantSums constant_sums(const Network& network, SumBuffer& gradient) const;
     const float* extra_of(const Network& network, const BackwardOptions& options, Index first, Index steps);
     StateBackwardCall backward_call(const Network& network, const float* x, const BackwardOptions& options, Index first,
                                     Index steps, SumBuffer& gradient);
@@ -103,11 +111,14 @@ private:
     }
     float* membrane_at(Index t) { return tape_.membrane.data() + row(t) * b_ * n_; }
     float* current_at(Index t) { return tape_.current.data() + row(t) * i_stride_; }
+    float* adaptation_at(Index t) { return const_cast<float*>(adaptation(t)); }
+    Index state_arrays() const { return adapts_ ? 3 : 2; }
 
     Backend& backend_;
     const ProcessGrid& grid_;
     NetworkShape shape_;
     Index T_, b_, n_;
+    bool adapts_;
     StateOptions options_;
     Index i_stride_;  // floats from one current to the next; 0: only the latest is held
     Index chunk_;     // steps of a call
@@ -117,15 +128,15 @@ private:
     StatePasses passes_;
     std::optional<StateLoop> loop_;  // unless there are passes for both directions
     Tape tape_;
-    Buffer<float> starts_;    // [segments][i, u][b, n], if there are several
-    Buffer<float> end_;       // u[T] [b, n], if there are several segments
-    SumBuffer readout_sums_;  // [T, b, O]
-    Buffer<float> dz_;        // [T, b, O]
-    Buffer<float> di_, du_;   // [b, n]
-    Buffer<float> spread_;    // [chunk b, n] the spike adjoint, if there is one
-    Buffer<float> extra_;     // [chunk + 1, b, n] its part of dL/du
-    Buffer<float> limit_;     // [1] of the adjoint cap
-    Buffer<double> squares_;  // [T+1, b], over this rank's neurons, or over all after an adjoint cap
+    Buffer<float> starts_;        // [segments][i, u, w][b, n], if there are several
+    Buffer<float> end_;           // u[T] [b, n], if there are several segments
+    SumBuffer readout_sums_;      // [T, b, O]
+    Buffer<float> dz_;            // [T, b, O]
+    Buffer<float> di_, du_, dw_;  // [b, n]; dw if neurons adapt
+    Buffer<float> spread_;        // [chunk b, n] the spike adjoint, if there is one
+    Buffer<float> extra_;         // [chunk + 1, b, n] its part of dL/du
+    Buffer<float> limit_;         // [1] of the adjoint cap
+    Buffer<double> squares_;      // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
     mutable Buffer<double> sum_;  // [1] of squares
 };

@@ -37,7 +37,7 @@ void Gradient::sum_over_batch() {
     std::vector<SumRange> ranges;
     for (Parameter p : all_parameters) {
         const auto [offset, count] = layout_.extent(p);
-        if (!begun_[static_cast<std::size_t>(p)]) ranges.push_back({sums_.data(offset), count});
+        if (count && !begun_[static_cast<std::size_t>(p)]) ranges.push_back({sums_.data(offset), count});
     }
     grid_.batch().begin_sums(ranges, sums_.type());
     grid_.batch().finish_sums();
@@ -47,18 +47,25 @@ void Gradient::sum_over_batch() {
 GradientNorms Gradient::reduce(std::span<const Parameter> trained) {
     sum_over_batch();
     if (rounded_) backend_.round_sums(sums_.data(), reduced_, layout_.size());
+    for (const Hole& hole : layout_.holes())
+        for (Index r = 0; r < hole.rows; ++r)
+            backend_.zero(reduced_ + hole.offset + r * hole.stride,
+                          static_cast<std::size_t>(hole.cols) * sizeof(float));
     // Every batch shard now holds the same value; only the first contributes, and of replicated parameters only the
     // first neuron shard.
     squares_.zero();
     if (grid_.batch_shard() == 0)
-        for (const Segment& segment : layout_.segments())
-            if (!segment.replicated || grid_.neuron_shard() == 0)
-                backend_.sum_squares(reduced_ + segment.offset, segment.size(),
-                                     squares_.data() + static_cast<Index>(segment.parameter));
+        for (const Parameter p : all_parameters) {
+            const auto [offset, count] = layout_.extent(p);
+            if (count && (!layout_.replicated(p) || grid_.neuron_shard() == 0))
+                backend_.sum_squares(reduced_ + offset, count, squares_.data() + static_cast<Index>(p));
+        }
     std::vector<double> squares = squares_.to_host();
     grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count);
     GradientNorms norms;
     for (Parameter p : all_parameters) {
+        if (!layout_.has(p)) continue;
+        norms.present.push_back(p);
         const auto at = static_cast<std::size_t>(p);
         norms.parameter[at] = std::sqrt(squares[at]);
         if (std::find(trained.begin(), trained.end(), p) != trained.end()) norms.global += squares[at];

@@ -13,6 +13,7 @@ namespace spikefloss {
 struct GradientNorms {
     double global = 0.0;                              // over the trained parameters, before clipping
     std::array<double, parameter_count> parameter{};  // of each parameter, trained or not
+    std::vector<Parameter> present;                   // those that the network has
 };
 
 // With float32 sums the rounded gradient is the memory of the sums.

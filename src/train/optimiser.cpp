@@ -9,7 +9,8 @@ namespace spikefloss {
 namespace {
 
 Constraint constraint_of(Parameter p) {
-    const bool decay_factor = p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa;
+    const bool decay_factor =
+        p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa || p == Parameter::rho;
     return decay_factor ? Constraint::fraction : Constraint::none;
 }
 

@@ -14,12 +14,15 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 
+// The constants of neurons that neither vary in time nor are weights.
 bool trains_time_constants(const Optimiser& optimiser) {
-    return optimiser.trains(Parameter::alpha) || optimiser.trains(Parameter::beta);
+    constexpr Parameter constants[] = {Parameter::alpha, Parameter::beta,           Parameter::threshold,
+                                       Parameter::rho,   Parameter::adapt_membrane, Parameter::adapt_spike};
+    return std::any_of(std::begin(constants), std::end(constants), [&](Parameter p) { return optimiser.trains(p); });
 }
 
 std::vector<float> bases(std::uint64_t seed, Index k, const Network& network, BlockRange sequences) {
-    return random_bases(seed, k, network.layout.shape().neurons, network.has_current(), network.layout.neurons(),
+    return random_bases(seed, k, network.layout.shape().neurons, network.state_parts(), network.layout.neurons(),
                         sequences);
 }
 
@@ -40,7 +43,7 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
       optimiser_(backend, network_.layout, options_.optimiser),
       floss_optimiser_(backend, network_.layout, options_.floss_optimiser),
       mine_(grid.sequences_of(options_.batch)),
-      pass_(backend, grid, network_.layout.shape(), task.steps(), mine_.size(),
+      pass_(backend, grid, network_, task.steps(), mine_.size(),
             {.time_constants = trains_time_constants(optimiser_),
              .tape = options_.tape,
              .spike_adjoint = options_.rate.active(),
@@ -190,7 +193,7 @@ void Trainer::check_finite(const Outcome* outcome, const GradientNorms& norms, c
     for (std::size_t r = 0; r < bad.size(); ++r)
         if (bad[r] != 0.0 && where.empty()) where = fmt::format("; the membranes on rank {} are not finite", r);
     std::string names;
-    for (Parameter p : all_parameters)
+    for (Parameter p : norms.present)
         if (!std::isfinite(norms.parameter[static_cast<std::size_t>(p)]))
             names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(p));
     std::string problem = fmt::format("{} step {}: ", what, outcome ? progress_.step + 1 : progress_.floss_steps);
@@ -258,7 +261,7 @@ Trainer::Measurement& Trainer::measurement() {
         const TangentOptions tangent{d.exponents, d.warmup, d.qr_interval, options_.flossing.tangent.reset,
                                      options_.whole_passes};
         measurement_ = std::unique_ptr<Measurement>(new Measurement{
-            StatePass(backend_, grid_, network_.layout.shape(), T, b, {.whole_passes = options_.whole_passes}),
+            StatePass(backend_, grid_, network_, T, b, {.whole_passes = options_.whole_passes}),
             LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), kind()),
             TangentPass(backend_, grid_, network_, tangent, T, b, false), SumBuffer(backend_, network_.layout.size())});
     }

@@ -79,7 +79,8 @@ public:
           w_out_(backend, c.w_out),
           constants_(backend, c.net) {
         if (how == How::whole_passes) passes = backend.state_passes(c.plan, backend);
-        if (!passes.forward.pass || !passes.backward.pass) loop_.emplace(backend, one_rank(), c.plan, c.plan.N);
+        if (!passes.forward.pass || !passes.backward.pass)
+            loop_.emplace(backend, one_rank(), c.plan, c.plan.N, plain_terms(c.plan.N, c.plan.N, c.plan.M));
         start();
     }
 
@@ -142,9 +143,7 @@ public:
                                      .d_w_rec = d_w_rec.matrix(p.N, p.N),
                                      .d_w_out = d_w_out.matrix(p.O, p.N),
                                      .d_bias = d_bias.matrix(1, p.N),
-                                     .i = nullptr,
-                                     .d_alpha = {},
-                                     .d_beta = {}};
+                                     .i = nullptr};
         passes.backward.pass ? passes.backward.pass->run(call, nullptr) : loop_->backward(call, spikes, 0, nullptr);
     }
 

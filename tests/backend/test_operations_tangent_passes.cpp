@@ -118,8 +118,9 @@ TangentForwardCall forward_call(const Problem& p, const OnBackend& on, Tape& tap
 // By the host's decisions. Throws if a QR fails.
 Tape careful_forward(Backend& backend, const ProcessGrid& grid, const Problem& p, const OnBackend& on) {
     Tape tape(backend, p);
-    const Doubles logs =
-        TangentLoop(backend, grid, p.c.N, p.shape(), false).forward_carefully(forward_call(p, on, tape), 0, nullptr);
+    const Doubles logs = TangentLoop(backend, grid, ParameterLayout({p.c.N, 1, 1}, 1, 0),
+                                     plain_terms(p.c.N, p.c.N, 1).recurrent, p.shape(), false)
+                             .forward_carefully(forward_call(p, on, tape), 0, nullptr);
     tape.log_r.copy_in(logs.data());
     return tape;
 }
@@ -154,6 +155,7 @@ protected:
                                        .reset = c.jacobian,
                                        .neurons = on.constants,
                                        .w_rec = on.w.data(),
+                                       .first = 0,
                                        .steps = c.steps,
                                        .qr_interval = c.qr_interval,
                                        .u = on.u.data(),
@@ -164,13 +166,13 @@ protected:
                                        .first_counted = first_counted,
                                        .a = a.data(),
                                        .d_w_rec = dw,
-                                       .d_alpha = {},
-                                       .d_beta = {},
                                        .e = e.data()};
         if (pass)
             pass->run(call);
         else
-            TangentLoop(backend, grid, c.N, p.shape(), true).backward(call);
+            TangentLoop(backend, grid, ParameterLayout({c.N, 1, 1}, 1, 0), plain_terms(c.N, c.N, 1).recurrent,
+                        p.shape(), true)
+                .backward(call);
         return Adjoint{a.to_host(), to_host(d_w_rec), e.to_host()};
     }
 
@@ -209,7 +211,8 @@ TEST_P(TangentPasses, Forward) {
         const OnBackend on(backend, p);
         const Tape expected = careful_forward(backend, grid, p, on);
         const auto passes = whole(p);
-        TangentLoop loop(backend, grid, c.N, p.shape(), false);
+        TangentLoop loop(backend, grid, ParameterLayout({c.N, 1, 1}, 1, 0), plain_terms(c.N, c.N, 1).recurrent,
+                         p.shape(), false);
         for (bool keep : {true, false}) {
             if (passes.forward.pass) {
                 Tape tape(backend, p, keep);
@@ -235,7 +238,8 @@ TEST_P(TangentPasses, CallsAfterTheFirstSteps) {
     std::fill_n(p.vector(1, 2), p.shape().D(), 0.0f);
     const OnBackend on(backend, p);
     const auto passes = whole(p);
-    TangentLoop loop(backend, grid, c.N, p.shape(), false);
+    TangentLoop loop(backend, grid, ParameterLayout({c.N, 1, 1}, 1, 0), plain_terms(c.N, c.N, 1).recurrent, p.shape(),
+                     false);
     for (Index first : {0, 7, 7, 7}) {
         for (bool use_loop : {false, true}) {
             Tape tape(backend, p);
@@ -284,7 +288,9 @@ TEST_P(TangentPasses, SecondRoundWhereTheFirstLeavesDoubt) {
                 p.vector(1, j)[i] = p.vector(1, 0)[i] + std::pow(10.0f, -static_cast<float>(j)) * p.vector(1, j)[i];
         const OnBackend on(backend, p);
         Tape expected = careful_forward(backend, grid, p, on), once(backend, p), tape(backend, p);
-        TangentLoop(backend, grid, c.N, p.shape(), false).forward(forward_call(p, on, once));
+        TangentLoop(backend, grid, ParameterLayout({c.N, 1, 1}, 1, 0), plain_terms(c.N, c.N, 1).recurrent, p.shape(),
+                    false)
+            .forward(forward_call(p, on, once));
         EXPECT_TRUE(all_equal(once.failure.to_host(), std::vector<std::int32_t>{0, 0, 1, 0}));
         const auto passes = whole(p);
         if (!passes.forward.pass) return;
@@ -324,7 +330,9 @@ void expect_failure(Backend& backend, const ProcessGrid& grid, const Problem& p,
         whole->run(forward_call(p, on, by_whole));
         EXPECT_TRUE(all_equal(by_whole.failure.to_host(), expected));
     }
-    TangentLoop(backend, grid, p.c.N, p.shape(), false).forward(forward_call(p, on, by_loop));
+    TangentLoop(backend, grid, ParameterLayout({p.c.N, 1, 1}, 1, 0), plain_terms(p.c.N, p.c.N, 1).recurrent, p.shape(),
+                false)
+        .forward(forward_call(p, on, by_loop));
     std::vector<std::int32_t> found = by_loop.failure.to_host();
     if (found[2 * s + 1] == 0) found[2 * s + 1] = expected[2 * s + 1];  // rounding errors left a pivot > 0: doubt
     EXPECT_TRUE(all_equal(found, expected));

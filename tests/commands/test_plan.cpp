@@ -137,7 +137,7 @@ void compare(GridShape shape, const Config& config, int threads, Sums sums) {
     MeasuredBackend backend(threads, sums, shape.neuron_shards == 1);
     CpuBackend like(threads, sums);
     const InitialNetwork initial = initial_settings(config, *task);
-    const Workload workload{config, *task, initial.shape, true};
+    const Workload workload{config, *task, planned_network(initial, shape.neuron_shards, grid.neuron_shard())};
     TrainingState start;
     start.network = initial_network(initial, 1, shape.neuron_shards, grid.neuron_shard());
     Trainer trainer(backend, grid, *task, trainer_options(config, *task), std::move(start));
@@ -191,8 +191,11 @@ MemoryNeed need_with(const std::vector<const char*>& settings, Sums sums = Sums:
     for (const char* setting : settings) set_key(setting, config);
     const std::unique_ptr<Task> task = make_task(task_settings(config));
     CpuBackend backend(1, sums);
-    return memory_need(backend, grid.shape(), grid.rank(), {config, *task, initial_settings(config, *task).shape, true},
-                       0);
+    return memory_need(
+        backend, grid.shape(), grid.rank(),
+        {config, *task,
+         planned_network(initial_settings(config, *task), grid.shape().neuron_shards, grid.neuron_shard())},
+        0);
 }
 
 TEST(Plan, TrainingAndDiagnostics) { compare_on_all_grids(small_config("")); }
@@ -280,9 +283,11 @@ TEST(Plan, NeedsNoMemoryForItself) {
     config.train.batch = 1;
     const std::unique_ptr<Task> task = make_task(task_settings(config));
     CpuBackend backend(1, Sums::float32);
-    const NetworkShape shape = initial_settings(config, *task).shape;
-    EXPECT_GT(memory_need(backend, {1, 1}, 0, {config, *task, shape, true}, 0).parts.front().bytes,
-              std::size_t{160'000'000'000});
+    EXPECT_GT(
+        memory_need(backend, {1, 1}, 0, {config, *task, planned_network(initial_settings(config, *task), 1, 0)}, 0)
+            .parts.front()
+            .bytes,
+        std::size_t{160'000'000'000});
 }
 
 // One gradient, with a second array where the sums are doubles; and moments of trained parameters: two of Adam, one of

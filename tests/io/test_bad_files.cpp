@@ -54,7 +54,7 @@ protected:
     std::string sequences_fault(const std::function<void(Editor&)>& change, bool has_current = true,
                                 NetworkShape shape = {N, M, O}) {
         edit(change);
-        const std::string message = error_of(Exit::bad_file, [&] { read_sequences(path, shape, has_current, self); });
+        const std::string message = error_of(Exit::bad_file, [&] { read_sequences(path, shape, 1 + has_current, self); });
         expect_contains(message, path);
         return message;
     }
@@ -64,7 +64,7 @@ protected:
     }
     SequencesFile sequences(const std::function<void(Editor&)>& change) {
         edit(change);
-        return read_sequences(path, {N, M, O}, true, self);
+        return read_sequences(path, {N, M, O}, 2, self);
     }
     void edit(const std::function<void(Editor&)>& change) {
         rewrite();
@@ -402,11 +402,11 @@ TEST_F(BadFiles, TooFewSequencesForTheGrid) {
     });
     const ProcessGrid grid(MPI_COMM_WORLD, all_grids().front());  // one neuron shard
     if (grid.ranks() == 1)
-        EXPECT_EQ(read_sequences(path, {N, M, O}, true, grid).total, 1);
+        EXPECT_EQ(read_sequences(path, {N, M, O}, 2, grid).total, 1);
     else
         expect_contains(error_of(Exit::usage,
                                  [&] {
-                                     read_sequences(path, {N, M, O}, true, grid);
+                                     read_sequences(path, {N, M, O}, 2, grid);
                                  }),
                         fmt::format("1 sequences, too few for {} batch shards", grid.ranks()));
 }

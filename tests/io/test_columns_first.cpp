@@ -74,8 +74,8 @@ protected:
                 continue;
             const int P = grid_shape.neuron_shards, p = grid.neuron_shard();
             expect_equal(read_network(path, P, p), read_network(other, P, p, transposed));
-            const SequencesFile a = read_sequences(path, shape, true, grid);
-            const SequencesFile b = read_sequences(other, shape, true, grid, transposed);
+            const SequencesFile a = read_sequences(path, shape, 2, grid);
+            const SequencesFile b = read_sequences(other, shape, 2, grid, transposed);
             EXPECT_EQ(a.batch.x, b.batch.x);
             EXPECT_EQ(a.batch.target, b.batch.target);
             EXPECT_EQ(a.q0, b.q0);
@@ -131,7 +131,7 @@ TEST_F(ColumnsFirst, AreRecognised) {
         const std::string path = file("mixed", Kind::rows_first);
         Editor edit(path);
         change(edit);
-        return error_of(Exit::bad_file, [&] { read_sequences(path, {N, M, O}, true, self); });
+        return error_of(Exit::bad_file, [&] { read_sequences(path, {N, M, O}, 2, self); });
     };
     for (const auto& [name, dims] : {std::pair("/sequences/x", std::vector<hsize_t>{T, B, M}),
                                      {"/sequences/target", {T, B, O}},

@@ -65,7 +65,7 @@ TEST(GoldenFiles, EveryShardHoldsItsPartOfTheSequences) {
         if (shape.batch_shards > B) continue;
         SCOPED_TRACE(text(shape));
         const ProcessGrid grid(MPI_COMM_WORLD, shape);
-        const SequencesFile file = read_sequences(path, {N, M, O}, true, grid);
+        const SequencesFile file = read_sequences(path, {N, M, O}, 2, grid);
         const BlockRange mine = grid.sequences_of(B), neurons = grid.neurons_of(N);
         const Index b = mine.size(), n = neurons.size();
         EXPECT_EQ(file.total, B);
@@ -99,7 +99,7 @@ TEST(GoldenFiles, EveryShardHoldsItsPartOfTheSequences) {
 TEST(GoldenFiles, WithoutCurrentTheBasesAreTheMembranes) {
     const ProcessGrid grid(MPI_COMM_SELF, {1, 1});
     const std::string path = golden("binary_units");
-    const SequencesFile file = read_sequences(path, {40, 1, 1}, false, grid);
+    const SequencesFile file = read_sequences(path, {40, 1, 1}, 1, grid);
     const auto q0 = plain(path, "/sequences/q0");  // [4, 40, 16]
     EXPECT_EQ(file.q0_columns, 16);
     EXPECT_EQ(file.q0[(1 * 16 + 5) * 40 + 7], static_cast<float>(q0[(1 * 40 + 7) * 16 + 5]));

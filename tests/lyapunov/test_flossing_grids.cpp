@@ -120,10 +120,10 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                 const Network network(backend, grid, host_network(c.net, grid));
                 const BlockRange mine = grid.sequences_of(7), neurons = grid.neurons_of(7);
                 const Index T = 9, b = mine.size(), n = neurons.size(), k = 3, count = b * k * n;
-                StatePass state(backend, grid, network.layout.shape(), T, b);
+                StatePass state(backend, grid, network, T, b);
                 const Buffer<float> x(backend, host_batch(c.net, c.seq, mine).x);
                 state.forward(network, x.data());
-                Recurrence recurrence(backend, grid, 7, b * k);
+                Recurrence recurrence(backend, grid, 7, network.terms().recurrent, b * k);
 
                 // The same two bases on all grids, by global index.
                 const BasisShape shape{b, k, n, has_current};
@@ -144,15 +144,17 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
                 const auto at = [&](Index t) -> NeuronState { return {nullptr, state.membrane(t)}; };
                 for (Index t = 0; t < T; ++t) {
                     backend.tangent_input(model, network.neurons(), shape, at(t), q.data(), input.data());
-                    recurrence.apply(network[Parameter::w_rec], b * k, recurrence.gather(b * k, input.data()),
-                                     wx.data());
+                    const auto gathered = recurrence.blocks_of(b * k, recurrence.gather(b * k, input.data()));
+                    recurrence.apply(
+                        network[Parameter::w_rec], b * k, [&](Index) { return gathered; }, wx.data());
                     backend.tangent_step(model, reset, network.neurons(), shape, at(t), input.data(), wx.data(),
                                          q.data(), q.data());
                 }
                 for (Index t = T; t-- > 0;) {
                     backend.tangent_step_backward(model, reset, network.neurons(), shape, at(t), nullptr, nullptr,
                                                   nullptr, a.data(), g.data(), {});
-                    recurrence.apply_transposed(network[Parameter::w_rec], b * k, g.data(), wx.data());
+                    recurrence.apply_transposed(
+                        network[Parameter::w_rec], b * k, [&](Index) { return g.data(); }, wx.data());
                     // The basis enters only e, which is not checked here.
                     backend.tangent_input_backward(model, reset, network.neurons(), shape, at(t), q.data(), wx.data(),
                                                    g.data(), a.data(), e.data());
@@ -189,7 +191,7 @@ TEST(TangentPass, DirectGradientOfBinaryUnitsObeysEulersIdentity) {
             CpuBackend backend(1, Sums::float64);
             const Network network(backend, grid, host_network(net, grid));
             const BlockRange mine = grid.sequences_of(7);
-            StatePass state(backend, grid, network.layout.shape(), 10, mine.size());
+            StatePass state(backend, grid, network, 10, mine.size());
             TangentPass tangents(backend, grid, network, {.exponents = 3, .warmup = 1, .qr_interval = interval}, 10,
                                  mine.size(), true);
             const Buffer<float> x(backend, host_batch(net, c.seq, mine).x);

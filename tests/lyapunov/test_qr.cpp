@@ -229,7 +229,7 @@ TEST_P(QrOnGrids, Adjoint) {
             const Buffer<double> weight_(
                 backend, Doubles(weight.begin() + q.my_sequences.begin * k, weight.begin() + q.my_sequences.end * k));
             q.factorise(1);
-            q.qr.backward(q.q.data(), q.r.data(), weight_.data(), adjoint.q.data());
+            q.qr.backward(1, q.q.data(), q.r.data(), weight_.data(), adjoint.q.data());
             EXPECT_TRUE(close_to(adjoint.q.to_host(), widened(adjoint.rows_of(expected)), 1e-5));
         });
     }

@@ -105,7 +105,7 @@ TEST(Spectrum, DirectionsThatSpikesTakeAwayAreMinusInfinite) {
         const std::unique_ptr<Backend> backend = make_test_backend(1, Sums::float32);
         const Network network(*backend, alone(), host_network(net, alone()));
         const Buffer<float> x(*backend, host_batch(net, seq, {0, 2}).x);
-        StatePass state(*backend, alone(), network.layout.shape(), 8, 2);
+        StatePass state(*backend, alone(), network, 8, 2);
         state.forward(network, x.data());
         const auto measure = [&](Index k, bool keep, bool whole) {
             reference::Sequences leading = seq;  // q0 [B, D, k]
@@ -231,7 +231,7 @@ TEST(RandomBases, OrthonormalAndTheSameOnEveryGrid) {
     const Index N = 9, k = 5, B = 4;
     for (const bool has_current : {true, false}) {
         const Index D = has_current ? 18 : 9;
-        const std::vector<float> whole = random_bases(3, k, N, has_current, {0, N}, {0, B});
+        const std::vector<float> whole = random_bases(3, k, N, 1 + has_current, {0, N}, {0, B});
         ASSERT_EQ(static_cast<Index>(whole.size()), B * k * D);
         for (Index s = 0; s < B; ++s)
             for (Index i = 0; i < k; ++i)
@@ -245,7 +245,7 @@ TEST(RandomBases, OrthonormalAndTheSameOnEveryGrid) {
         for (const Index P : {2, 4})
             for (const BlockRange neurons : block_ranges(N, P))
                 for (const BlockRange sequences : block_ranges(B, 3)) {
-                    const std::vector<float> part = random_bases(3, k, N, has_current, neurons, sequences);
+                    const std::vector<float> part = random_bases(3, k, N, 1 + has_current, neurons, sequences);
                     std::size_t at = 0;
                     for (Index s = sequences.begin; s < sequences.end; ++s)
                         for (Index row = 0; row < k * D / N; ++row)
@@ -254,7 +254,7 @@ TEST(RandomBases, OrthonormalAndTheSameOnEveryGrid) {
                                           whole[static_cast<std::size_t>((s * k * D / N + row) * N + i)]);
                     EXPECT_EQ(at, part.size());
                 }
-        EXPECT_NE(random_bases(4, k, N, has_current, {0, N}, {0, B}), whole);
+        EXPECT_NE(random_bases(4, k, N, 1 + has_current, {0, N}, {0, B}), whole);
         // Different sequences have different bases.
         EXPECT_FALSE(std::equal(whole.begin(), whole.begin() + k * D, whole.begin() + k * D));
     }

@@ -33,6 +33,7 @@ TEST(ParameterLayout, CoversEveryElementOnce) {
             EXPECT_EQ(offset, layout.size());
             Index begin = 0;
             for (Parameter p : all_parameters) {
+                if (!layout.has(p)) continue;
                 EXPECT_EQ(layout.extent(p).offset, begin);
                 begin += layout.extent(p).count;
             }
@@ -59,13 +60,14 @@ TEST(ParameterLayout, CoversEveryElementOnce) {
 TEST(ParameterLayout, KeepsWholeRowsOfRecurrentWeights) {
     const ParameterLayout layout({5, 1, 1}, 2, 1);  // rows 2..4
     EXPECT_EQ(layout.extent(Parameter::w_rec).count, 15);
-    const Segment& s = layout.segments()[static_cast<std::size_t>(Parameter::w_rec)];
+    const Segment& s = layout.segment(Parameter::w_rec);
     EXPECT_EQ(std::tuple(s.parameter, s.row, s.rows, s.col, s.cols), std::tuple(Parameter::w_rec, 2, 3, 0, 5));
 }
 
 TEST(Parameters, NamesAreThoseOfTheFiles) {
     std::vector<std::string> names, reference_names;
     for (Parameter p : all_parameters) names.emplace_back(name_of(p));
+    names.resize(reference::all_parameters.size());  // the reference has those of the plain form
     for (const auto& [name, values] : reference::all_parameters) reference_names.emplace_back(name);
     EXPECT_EQ(names, reference_names);
 }

@@ -61,14 +61,17 @@ TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
             for (const Index N : sizes(grid)) {
                 SCOPED_TRACE(testing::Message() << "N " << N);
                 CpuBackend backend(1, sums);
-                Recurrence recurrence(backend, grid, N, rows);
+                Recurrence recurrence(backend, grid, N, plain_terms(grid.neurons_of(N).size(), N, 1).recurrent, rows);
                 const auto w = numbers(1, N * N), x = numbers(2, rows * N), y = numbers(3, rows * N);
                 const Buffer<float> w_local(backend, weights_part(w, N, grid));
                 const Buffer<float> x_local(backend, part(x, rows, grid.neurons_of(N)));
                 const Buffer<float> y_local(backend, part(y, rows, grid.neurons_of(N)));
                 Buffer<float> wx(backend, rows * recurrence.n()), wy(backend, rows * recurrence.n());
-                recurrence.apply(w_local.data(), rows, recurrence.gather(rows, x_local.data()), wx.data());
-                recurrence.apply_transposed(w_local.data(), rows, y_local.data(), wy.data());
+                const auto gathered = recurrence.blocks_of(rows, recurrence.gather(rows, x_local.data()));
+                recurrence.apply(
+                    w_local.data(), rows, [&](Index) { return gathered; }, wx.data());
+                recurrence.apply_transposed(
+                    w_local.data(), rows, [&](Index) { return y_local.data(); }, wy.data());
 
                 std::vector<double> dense(x.size(), 0.0), transposed(x.size(), 0.0);
                 for (Index r = 0; r < rows; ++r)
@@ -96,15 +99,15 @@ TEST(Recurrence, OuterProductIsTheGradientOfTheProduct) {
     on_every_grid([](const ProcessGrid& grid) {
         const Index N = 7;
         CpuBackend backend(1, Sums::float64);
-        Recurrence recurrence(backend, grid, N, rows);
+        Recurrence recurrence(backend, grid, N, plain_terms(grid.neurons_of(N).size(), N, 1).recurrent, rows);
         const auto x = numbers(2, rows * N), y = numbers(3, rows * N);
         const Buffer<float> x_local(backend, part(x, rows, grid.neurons_of(N)));
         const Buffer<float> y_local(backend, part(y, rows, grid.neurons_of(N)));
         const Index n = recurrence.n();
         SumBuffer dw(backend, n * N);
-        const float* gathered = recurrence.gather(rows, x_local.data());
-        recurrence.add_outer(rows, y_local.data(), gathered, dw.matrix(n, N));
-        recurrence.add_outer(rows, y_local.data(), gathered, dw.matrix(n, N));
+        const auto gathered = recurrence.blocks_of(rows, recurrence.gather(rows, x_local.data()));
+        for (int time = 0; time < 2; ++time)
+            recurrence.add_outer(recurrence.terms()[0], rows, y_local.data(), gathered, dw.matrix(n, N));
         Buffer<float> rounded(backend, n * N);
         backend.round_sums(dw.data(), rounded.data(), n * N);
         std::vector<double> outer(static_cast<std::size_t>(N * N), 0.0);

@@ -171,7 +171,7 @@ TEST(StatePassReference, DroppedCurrentsChangeNothing) {
     std::vector<std::vector<float>> membranes;
     std::vector<std::vector<float>> gradients;
     for (const bool keep : {true, false}) {
-        StatePass state(backend, alone(), network.layout.shape(), c.seq.steps, c.seq.batch, {.keep_current = keep});
+        StatePass state(backend, alone(), network, c.seq.steps, c.seq.batch, {.keep_current = keep});
         SumBuffer gradient(backend, network.layout.size());
         state.forward(network, loss.x());
         loss.evaluate(state.tape().readout.data());

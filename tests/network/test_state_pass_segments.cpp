@@ -40,7 +40,7 @@ PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const r
     const BlockRange mine = grid.sequences_of(seq.batch);
     const Batch batch = host_batch(net, seq, mine);
     StatePass state(
-        backend, grid, network.layout.shape(), seq.steps, mine.size(),
+        backend, grid, network, seq.steps, mine.size(),
         {.time_constants = choice.time_constants, .tape = choice.tape, .whole_passes = choice.whole_passes});
     LossPass loss(backend, grid, seq.steps, mine.size(), net.inputs, net.outputs, batch.loss);
     loss.load(batch);
@@ -162,9 +162,10 @@ TEST(StatePassSegments, TakeLessMemory) {
     if (!first_rank()) return;
     CpuBackend backend(1, Sums::float32);
     constexpr Index N = 256, b = 2;
+    const Network network(backend, alone(), HostNetwork{{}, ParameterLayout({N, 1, 1}, 1, 0), {}});
     const auto bytes = [&](Index T, bool keep_current, TapeKind kind) {
         return static_cast<double>(
-            StatePass(backend, alone(), {N, 1, 1}, T, b, {.keep_current = keep_current, .tape = kind}).bytes());
+            StatePass(backend, alone(), network, T, b, {.keep_current = keep_current, .tape = kind}).bytes());
     };
     for (const bool keep_current : {false, true}) {
         const double full = bytes(10000, keep_current, TapeKind::full);

@@ -190,7 +190,7 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
     const BlockRange mine = grid.sequences_of(B);
     const Batch batch = host_batch(net, seq, mine);
     StatePass state(
-        backend, grid, network.layout.shape(), T, mine.size(),
+        backend, grid, network, T, mine.size(),
         {.keep_current = true, .time_constants = execution.time_constants, .whole_passes = execution.whole_passes});
     LossPass loss(backend, grid, T, mine.size(), net.inputs, net.outputs, batch.loss);
     Gradient gradient(backend, grid, network.layout);

@@ -83,7 +83,7 @@ TEST(Evaluation, OfWholeBatchesIsTheMeanOfTheirLosses) {
     CpuBackend backend(1, Sums::float64);
     const HostNetwork host = small_network(alone());
     const Network network(backend, alone(), host);
-    StatePass pass(backend, alone(), host.layout.shape(), task->steps(), 6, {.keep_current = true});
+    StatePass pass(backend, alone(), network, task->steps(), 6, {.keep_current = true});
     LossPass loss(backend, alone(), task->steps(), 6, 1, 1, task->loss());
     loss.load(task->sample(Purpose::test, 1, 6, {0, 6}));
     pass.forward(network, loss.x());

@@ -41,7 +41,7 @@ public:
 
     GradientNorms update(const reference::Parameters& gradient, double rate) {
         GradientNorms norms;
-        for (std::size_t p = 0; p < parameter_count; ++p) {
+        for (std::size_t p = 0; p < reference::all_parameters.size(); ++p) {
             const auto& [name, member] = reference::all_parameters[p];
             double squares = 0.0;
             for (double g : gradient.*member) squares += g * g;
@@ -103,7 +103,7 @@ void expect_as_reference(const OptimiserOptions& options) {
             const GradientNorms norms = sum.reduce(optimiser.trained());
             const GradientNorms wanted = expected.update(gradient, learning_rate_at(options, step));
             EXPECT_NEAR(norms.global, wanted.global, 1e-6 * wanted.global);
-            for (std::size_t p = 0; p < parameter_count; ++p)
+            for (std::size_t p = 0; p < reference::all_parameters.size(); ++p)
                 EXPECT_NEAR(norms.parameter[p], wanted.parameter[p], 1e-6 * wanted.parameter[p]);
             expect_gradients_near(gathered_parameters(grid, network.layout, sum.to_host()), gradient, 1e-6);
             optimiser.update(network, sum, norms);

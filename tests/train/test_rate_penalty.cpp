@@ -36,7 +36,7 @@ PenaltyRun run_with_penalty(const ProcessGrid& grid, const Case& c, Execution ex
     const Batch batch = host_batch(c.net, c.seq, mine);
     LossPass loss(backend, grid, T, mine.size(), c.net.inputs, c.net.outputs, batch.loss);
     loss.load(batch);
-    StatePass state(backend, grid, network.layout.shape(), T, mine.size(),
+    StatePass state(backend, grid, network, T, mine.size(),
                     {.time_constants = execution.time_constants,
                      .tape = tape,
                      .spike_adjoint = true,

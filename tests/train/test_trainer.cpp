@@ -259,7 +259,7 @@ TEST(Trainer, OneStepIsTheGradientOfTheReference) {
         if (joint) {
             reference::Sequences flossed = sequences(Purpose::floss, 3, 20);
             flossed.exponents = 4;
-            const std::vector<float> bases = random_bases(3, 4, 13, true, {0, 13}, {0, 3});
+            const std::vector<float> bases = random_bases(3, 4, 13, 2, {0, 13}, {0, 3});
             flossed.q0.resize(bases.size());  // [B, k, D] -> [B, D, k]
             for (std::size_t s = 0; s < 3; ++s)
                 for (std::size_t j = 0; j < 4; ++j)

@@ -1,0 +1,272 @@
+"""Networks of populations and projections from files, through the command line.
+
+Each new property is compared, bit for bit, with something that has the same meaning: one population with its two
+halves, a sparse projection of all entries with a dense one, a delay with a chain of relay neurons, an adaptation of 0
+with none. Every rule of docs/files.md is broken once.
+"""
+import h5py
+import numpy as np
+
+import program
+
+E, I, M, O, T, B = 9, 4, 3, 2, 25, 3
+N = E + I
+
+
+def csr(weights, mask):
+    """A matrix with these entries, as scipy.sparse stores it."""
+    rows, columns = np.nonzero(mask)
+    return dict(indptr=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(mask)))]), indices=columns,
+                data=weights[rows, columns])
+
+
+class Network:
+    """A network file of two populations, to be changed before it is written."""
+
+    def __init__(self, seed=3):
+        rng = np.random.default_rng(seed)
+        self.attributes = dict(format="spikefloss-network", version=2, inputs=M, reset="zero",
+                               surrogate="fast_sigmoid", sharpness=3.0, readout="membrane", readout_from="exc",
+                               threshold=1.0)
+        self.arrays = dict(alpha=np.full(N, .75), beta=np.full(N, .875), bias=np.full(N, .0625),
+                           w_out=rng.normal(size=(O, E)), bias_out=np.zeros(O), kappa=np.zeros(O))
+        self.populations = dict(exc=(0, E), inh=(E, I))
+        self.projections = {}
+        excitatory = [("input", "exc", rng.normal(size=(E, M))), ("exc", "exc", 3 * rng.random((E, E))),
+                      ("exc", "inh", 3 * rng.random((I, E)))]
+        for source, target, weights in [*excitatory, ("inh", "exc", -4 * rng.random((E, I)))]:
+            self.project(source, target, dict(weights=weights))
+        self.x = 4 * rng.random((T, B, M))
+        self.target = rng.integers(0, 2, (T, B, O))
+
+    def project(self, source, target, arrays, name="", **attributes):
+        self.projections[name or f"{source}_{target}"] = ({"from": source, "to": target, **attributes}, arrays)
+
+    def write(self, path):
+        with h5py.File(path, "w") as file:
+            network = file.create_group("network")
+            network.attrs.update(self.attributes)
+            for name, value in self.arrays.items():
+                network[name] = value
+            if self.populations is not None:
+                network.create_group("populations")
+                for name, (begin, size) in self.populations.items():
+                    network.create_group(f"populations/{name}").attrs.update(begin=begin, size=size)
+            for name, (attributes, arrays) in self.projections.items():
+                group = network.create_group(f"projections/{name}")
+                group.attrs.update(attributes)
+                for part, value in arrays.items():
+                    group[part] = value
+            file["sequences/x"], file["sequences/target"] = self.x, self.target
+        return path
+
+
+class PopulationsTest(program.ProgramTest):
+    def measure(self, network, *options, command="gradients", ranks=None):
+        case, output = network.write(self.folder / "case.h5"), self.folder / "output.h5"
+        penalty = ("--penalty", "floss", "--exponents", 4) if "floss" in options else ("--penalty", "task")
+        extra = [option for option in options if option != "floss"]
+        self.succeed(command, "--network", case, "--input", case, "--threads", 1, "--output", output, *penalty, *extra,
+                     ranks=ranks)
+        return program.read_file(output)
+
+    def assert_same(self, a, b, names):
+        for name in names:
+            other = names[name] if isinstance(names, dict) else name
+            self.assertTrue(np.any(a[name]), name)
+            np.testing.assert_array_equal(a[name], b[other], name)
+
+    def test_one_population_is_its_two_halves(self):
+        one, two = Network(), Network()
+        weights = {name: arrays["weights"] for name, (_, arrays) in one.projections.items()}
+        one.projections, two.projections = {}, {}
+        one.populations, two.populations = dict(all=(0, N)), dict(a=(0, 5), b=(5, N - 5))
+        del one.attributes["readout_from"], two.attributes["readout_from"]
+        w_rec, w_in = np.zeros((N, N)), np.zeros((N, M))
+        w_rec[:E, :E], w_rec[E:, :E], w_rec[:E, E:] = weights["exc_exc"], weights["exc_inh"], weights["inh_exc"]
+        w_in[:E] = weights["input_exc"]
+        one.project("all", "all", dict(weights=w_rec), "rec")
+        one.project("input", "all", dict(weights=w_in), "in")
+        for target, rows in (("a", slice(0, 5)), ("b", slice(5, N))):
+            two.project("input", target, dict(weights=w_in[rows]))
+            for source, columns in (("a", slice(0, 5)), ("b", slice(5, N))):
+                two.project(source, target, dict(weights=w_rec[rows, columns]))
+        for network in one, two:
+            network.arrays["w_out"] = np.random.default_rng(1).normal(size=(O, N))
+        plain = Network()
+        plain.projections, plain.populations = {}, None
+        plain.attributes = {**one.attributes, "version": 1}
+        del plain.attributes["inputs"]
+        plain.arrays = {**one.arrays, "w_rec": w_rec, "w_in": w_in}
+        for penalty in ("task", "floss"):
+            found, halves, whole = (self.measure(network, penalty) if penalty == "floss" else self.measure(network)
+                                    for network in (one, two, plain))
+            self.assert_same(found, halves, ["loss", "bias"] if penalty == "task" else ["loss"])
+            self.assert_same(whole, found, {"w_rec": "projections/rec", "loss": "loss"})
+            np.testing.assert_array_equal(
+                np.block([[halves[f"projections/{source}_{target}"] for source in "ab"] for target in "ab"]),
+                found["projections/rec"])
+
+    def test_sparse_with_all_entries_is_dense(self):
+        dense, sparse = Network(), Network()
+        for name, (_, arrays) in sparse.projections.items():
+            weights = arrays.pop("weights")
+            arrays.update(csr(weights, np.ones_like(weights)))
+        for options in ((), ("floss",)):
+            a, b = self.measure(dense, "--sums", "float64", *options), self.measure(sparse, "--sums", "float64", *options)
+            self.assert_same(a, b, ["loss", "state_gradient_norm"])
+            for name in dense.projections:
+                np.testing.assert_array_equal(a[f"projections/{name}"].ravel(), b[f"projections/{name}"], name)
+
+    def test_a_delay_is_a_chain_of_relays(self):
+        delayed, chain = Network(), Network()
+        attributes, arrays = delayed.projections["exc_inh"]
+        attributes["delay"] = 3
+        del chain.projections["exc_inh"]
+        chain.populations |= dict(relay1=(N, E), relay2=(N + E, E))
+        chain.attributes |= dict(reset="none")
+        delayed.attributes |= dict(reset="none")
+        for name, relay in dict(alpha=0., beta=0., bias=0.).items():
+            chain.arrays[name] = np.concatenate([chain.arrays[name], np.full(2 * E, relay)])
+        for network in (delayed, chain):
+            network.attributes |= dict(threshold=.5)
+        chain.project("exc", "relay1", dict(weights=np.eye(E)))
+        chain.project("relay1", "relay2", dict(weights=np.eye(E)))
+        chain.project("relay2", "inh", arrays)
+        a, b = self.measure(delayed, "--sums", "float64"), self.measure(chain, "--sums", "float64")
+        self.assert_same(a, b, ["loss", "w_out"])
+        attributes["delay"] = 1
+        self.assertNotEqual(self.measure(delayed, "--sums", "float64")["loss"], a["loss"])
+
+    def test_an_adaptation_of_0_is_none(self):
+        without = self.measure(Network())
+        for kind in ("threshold", "current"):
+            network = Network()
+            network.attributes["adaptation"] = kind
+            network.arrays["rho"] = np.full(N, .9375)
+            self.assert_same(without, self.measure(network), ["loss", "bias", "projections/exc_exc"])
+            network.arrays["adapt_spike"] = np.full(N, .25)
+            self.assertNotEqual(self.measure(network)["loss"], without["loss"])
+
+    def train(self, network, *assignments, steps=1, directory="run", **options):
+        """Trains from the file on its own sequences; returns the checkpoint."""
+        case = network.write(self.folder / "case.h5")
+        with h5py.File(self.folder / "data.h5", "w") as file:
+            file["x"], file["target"] = np.swapaxes(network.x, 0, 1), np.swapaxes(network.target, 0, 1)
+        config = self.config(f"""
+            [network]
+            file = "{case}"
+            [task]
+            name = "sequences"
+            file = "{self.folder / 'data.h5'}"
+            test_file = "{self.folder / 'data.h5'}"
+            [train]
+            batch = {B}
+            steps = {steps}
+            learning_rate = 0.0625
+            """)
+        sets = [word for assignment in assignments for word in ("--set", assignment)]
+        self.succeed("train", config, "--run-dir", self.folder / directory, *sets, **options)
+        return program.trained_state(sorted((self.folder / directory).rglob("checkpoint_*.h5"))[-1])
+
+    def adaptive(self):
+        network = Network()
+        network.attributes |= dict(adaptation="current", refractory=2)
+        network.arrays |= dict(rho=np.full(N, .9375), adapt_spike=np.full(N, .25))
+        del network.attributes["threshold"]
+        network.arrays["threshold"] = np.linspace(.5, 1, N)
+        network.project("exc", "exc", csr(np.ones((E, E)), np.tri(E)), "late", delay=4, sign="excitatory")
+        return network
+
+    def test_a_network_is_read_as_it_was_written(self):
+        for ranks, grid in ((None, "1x1"), (2, "2x1")):
+            found = self.train(self.adaptive(), 'train.parameters=["bias_out"]', f'parallel.grid="{grid}"', ranks=ranks)
+            for name, value in program.read_file(self.folder / "case.h5").items():
+                if name.startswith("network") and name != "network/bias_out":
+                    np.testing.assert_array_equal(found[name], np.asarray(value).astype(np.asarray(found[name]).dtype),
+                                                  name)
+
+    def test_every_rule(self):
+        def changed(attribute, value):
+            return lambda network: network.attributes.update({attribute: value})
+
+        def removed(name):
+            return lambda network: (network.attributes.pop(name, None), network.arrays.pop(name, None))
+
+        def array(name, value):
+            return lambda network: network.arrays.update({name: value})
+
+        def population(name, begin, size):
+            return lambda network: network.populations.update({name: (begin, size)})
+
+        def projection(name, **attributes):
+            return lambda network: network.projections[name][0].update(attributes)
+
+        def sparse(**parts):
+            def change(network):
+                arrays = csr(np.ones((E, E)), np.eye(E))
+                network.projections["exc_exc"] = ({"from": "exc", "to": "exc"}, {**arrays, **parts})
+            return change
+
+        def weights(name, value):
+            return lambda network: network.projections[name][1].update(weights=value)
+
+        def renamed(old, new):
+            return lambda network: network.populations.update({new: network.populations.pop(old)})
+
+        whole = csr(np.ones((E, E)), np.eye(E))
+        cases = [
+            (changed("version", 3), "version 3"),
+            (changed("version", 1), "version is 1"),
+            (changed("refractory", -1), "refractory"),
+            (changed("reset_delay", 2), "reset_delay"),
+            (changed("adaptation", "membrane"), "adaptation"),
+            (changed("sharpness", 0.0), "sharpness"),
+            (changed("inputs", 0), "inputs"),
+            (changed("readout_from", "out"), "readout_from"),
+            (removed("threshold"), "threshold"),
+            (array("threshold", np.ones(N)), "threshold"),
+            (array("w_rec", np.ones((N, N))), "w_rec"),
+            (removed("alpha"), "alpha"),
+            (array("beta", np.full(N, 1.0)), "beta"),
+            (array("bias", np.ones(E)), "bias"),
+            (array("bias", np.full(N, np.nan)), "bias"),
+            (changed("adaptation", "threshold"), "rho"),
+            (lambda network: network.populations.clear(), "no population"),
+            (population("more", N, 0), "size"),
+            (population("more", N + 1, 2), "begins"),
+            (population("more", N - 1, 2), "begins"),
+            (renamed("inh", "input"), "input"),
+            (renamed("inh", "in.h"), "in.h"),
+            (projection("exc_inh", **{"from": "axc"}), "axc"),
+            (projection("exc_inh", to="input"), "input"),
+            (projection("exc_inh", delay=0), "delay"),
+            (projection("exc_inh", delay=1.5), "delay"),
+            (projection("exc_inh", sign="positive"), "sign"),
+            (projection("inh_exc", sign="excitatory"), "excitatory"),
+            (weights("exc_inh", np.ones((I, E + 1))), "weights"),
+            (sparse(weights=np.ones((E, E))), "both"),
+            (lambda network: network.projections["exc_exc"][1].clear(), "neither"),
+            (sparse(indptr=whole["indptr"] + 1), "indptr"),
+            (sparse(indptr=whole["indptr"][::-1]), "indptr"),
+            (sparse(indptr=np.minimum(whole["indptr"], E - 1)), "indptr"),
+            (sparse(indptr=whole["indptr"][:-1]), "indptr"),
+            (sparse(indices=whole["indices"] + 1), "indices"),
+            (sparse(indices=whole["indices"][:-1]), "indices"),
+            (sparse(indptr=np.array([0, 2, 2, 3, 4, 5, 6, 7, 8, 9]), indices=np.array([1, 0, 2, 3, 4, 5, 6, 7, 8])), "indices"),
+            (sparse(data=np.full(E, np.inf)), "data"),
+        ]
+        for change, word in cases:
+            network = Network()
+            change(network)
+            with self.subTest(word=word):
+                case = network.write(self.folder / "bad.h5")
+                result = program.run("spectrum", "--network", case, "--input", case, "--output",
+                                          self.folder / "never.h5")
+                self.assertEqual(result.code, program.BAD_FILE, result)
+                self.assertIn(word, "\n".join(result.errors()), result)
+                self.assertFalse((self.folder / "never.h5").exists())
+
+
+if __name__ == "__main__":
+    program.main()
