@@ -180,7 +180,8 @@ class PopulationsTest(program.ProgramTest):
 
     def test_a_network_is_read_as_it_was_written(self):
         for ranks, grid in ((None, "1x1"), (2, "2x1")):
-            found = self.train(self.adaptive(), 'train.parameters=["bias_out"]', f'parallel.grid="{grid}"', ranks=ranks)
+            found = self.train(self.adaptive(), 'train.parameters=["bias_out"]', f'parallel.grid="{grid}"', directory=grid,
+                               ranks=ranks)
             for name, value in program.read_file(self.folder / "case.h5").items():
                 if name.startswith("network") and name != "network/bias_out":
                     np.testing.assert_array_equal(found[name], np.asarray(value).astype(np.asarray(found[name]).dtype),
