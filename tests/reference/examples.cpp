@@ -61,16 +61,26 @@ Network random_network(const Example& example) {
     net.alpha = example.has_current ? draw.uniforms(N, 0.3, 0.9) : std::vector<double>(N, 0.0);
     net.beta = draw.uniforms(N, 0.4, 0.95);
     net.kappa = draw.uniforms(O, 0.2, 0.9);
+    net.adaptation = example.adaptation;
+    net.refractory = example.refractory;
     if (example.initial_state) {
         net.initial_current = draw.gaussians(N, 0.5);
         net.initial_membrane = draw.gaussians(N, 1.0);
+    }
+    if (example.own_thresholds) net.thresholds = draw.uniforms(N, 0.5, 1.5);
+    if (net.adapts()) {
+        net.rho = draw.uniforms(N, 0.5, 0.95);
+        net.adapt_membrane = draw.uniforms(N, -0.1, 0.3);
+        net.adapt_spike = draw.uniforms(N, 0.1, 0.5);
+        if (example.initial_state) net.initial_adaptation = draw.gaussians(N, 0.2);
     }
     return net;
 }
 
 Sequences random_sequences(const Example& example) {
     Draw draw(2 * example.seed + 1);
-    const Index N = example.neurons, D = example.has_current ? 2 * N : N, k = example.exponents;
+    const Index k = example.exponents;
+    const Index D = example.neurons * (1 + example.has_current + (example.adaptation != Adaptation::none));
     Sequences seq;
     seq.steps = example.steps;
     seq.batch = example.batch;

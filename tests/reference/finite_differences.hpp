@@ -31,10 +31,10 @@ std::vector<double> finite_differences(std::vector<double>& values, Objective&& 
     return gradient;
 }
 
-// True if no membrane is near a kink of psi. Differences would give no derivative there.
+// True if no v is near a kink of psi. Differences would give no derivative there.
 inline bool away_from_kinks(const Network& net, const Trajectory& tr) {
-    return std::all_of(tr.membrane.begin(), tr.membrane.end(), [&](double u) {
-        return distance_to_kink(net.surrogate, u - net.threshold, net.sharpness) > 30.0 * difference_step;
+    return std::all_of(tr.v.begin(), tr.v.end(), [&](double v) {
+        return distance_to_kink(net.surrogate, v, net.sharpness) > 30.0 * difference_step;
     });
 }
 

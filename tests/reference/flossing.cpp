@@ -15,41 +15,50 @@ double target_of(const std::vector<double>& target, Index j) { return target.emp
 
 // The adjoint of tangent_step: `a` is dL/dP on entry and dL/dQ on return; adds to direct and to e (the N values of this
 // step). `q` is the basis that entered the step.
-void tangent_step_backward(const Network& net, JacobianReset jacobian_reset, const double* u,
-                           const double* reset_spikes, Index k, const std::vector<double>& q, std::vector<double>& a,
-                           Parameters& direct, double* e) {
+void tangent_step_backward(const Network& net, JacobianReset jacobian_reset, const StepView& step, Index k,
+                           const std::vector<double>& q, std::vector<double>& a, Parameters& direct, double* e) {
     const Index N = net.neurons;
-    const bool has_current = net.has_current();
-    const Index membrane = has_current ? N : 0;
-    std::vector<double> psi_of(N), psi_derivative_of(N);
-    for (Index n = 0; n < N; ++n) {
-        psi_of[n] = psi(net.surrogate, u[n] - net.threshold, net.sharpness);
-        psi_derivative_of[n] = psi_derivative(net.surrogate, u[n] - net.threshold, net.sharpness);
-    }
+    const BasisRows rows(net);
     for (Index j = 0; j < k; ++j) {
-        std::vector<double> a_u(N), g(N);
+        std::vector<double> sigma(N), a_u(N), g(N), gw(N, 0.0);
+        for (Index n = 0; n < N; ++n)
+            sigma[n] = step.m[n] * psi(net.surrogate, step.v[n], net.sharpness) * rows.of_v(q, n, j, k);
         for (Index n = 0; n < N; ++n) {
-            const double q_i = has_current ? q[n * k + j] : 0.0;
-            const double a_i = has_current ? a[n * k + j] : 0.0;
-            const auto [f, q_factor] = tangent_reset_factors(net, jacobian_reset, reset_spikes[n]);
-            a_u[n] = f * a[(membrane + n) * k + j];
-            g[n] = a_i + (1.0 - net.beta[n]) * a_u[n];
-            double p_i = net.alpha[n] * q_i;
+            const auto [f, q_factor, c] = tangent_reset_factors(net, jacobian_reset, step.reset_spikes[n]);
+            const double q_i = rows.has_i ? q[n * k + j] : 0.0, q_u = q[(rows.u + n) * k + j];
+            a_u[n] = f * a[(rows.u + n) * k + j];
+            g[n] = (rows.has_i ? a[n * k + j] : 0.0) + (1.0 - net.beta[n]) * a_u[n];
+            double h = net.alpha[n] * q_i;
             for (Index l = 0; l < N; ++l) {
-                const double through = psi_of[l] * q[(membrane + l) * k + j];
-                direct.w_rec[n * N + l] += g[n] * through;
-                p_i += net.w_rec[n * N + l] * through;
+                direct.w_rec[n * N + l] += g[n] * sigma[l];
+                h += net.w_rec[n * N + l] * sigma[l];
             }
             direct.alpha[n] += g[n] * q_i;
-            direct.beta[n] += a_u[n] * (q_factor * q[(membrane + n) * k + j] - p_i);
-            a_u[n] *= q_factor;
+            if (net.adapts()) {
+                const double q_w = q[(rows.w + n) * k + j];
+                gw[n] = a[(rows.w + n) * k + j];
+                if (net.adaptation == Adaptation::current) {
+                    gw[n] -= (1.0 - net.beta[n]) * a_u[n];
+                    h -= net.rho[n] * q_w + net.adapt_membrane[n] * c * q_u + net.adapt_spike[n] * sigma[n];
+                }
+                direct.rho[n] += gw[n] * q_w;
+                direct.adapt_membrane[n] += gw[n] * c * q_u;
+                direct.adapt_spike[n] += gw[n] * sigma[n];
+            }
+            direct.beta[n] += a_u[n] * (q_factor * q_u - h);
         }
         for (Index n = 0; n < N; ++n) {
-            double back = 0.0;  // W_rec' G
-            for (Index l = 0; l < N; ++l) back += net.w_rec[l * N + n] * g[l];
-            e[n] += psi_derivative_of[n] * back * q[(membrane + n) * k + j];
-            if (has_current) a[n * k + j] = net.alpha[n] * g[n];
-            a[(membrane + n) * k + j] = net.beta[n] * a_u[n] + psi_of[n] * back;
+            const auto [f, q_factor, c] = tangent_reset_factors(net, jacobian_reset, step.reset_spikes[n]);
+            double back = net.adapts() ? net.adapt_spike[n] * gw[n] : 0.0;
+            for (Index l = 0; l < N; ++l) back += net.w_rec[l * N + n] * g[l];  // W_rec' G
+            const double slope = step.m[n] * psi_derivative(net.surrogate, step.v[n], net.sharpness);
+            const double through = step.m[n] * psi(net.surrogate, step.v[n], net.sharpness) * back;
+            e[n] += slope * back * rows.of_v(q, n, j, k);
+            if (rows.has_i) a[n * k + j] = net.alpha[n] * g[n];
+            a[(rows.u + n) * k + j] = net.beta[n] * q_factor * a_u[n] + through;
+            if (!net.adapts()) continue;
+            a[(rows.u + n) * k + j] += net.adapt_membrane[n] * c * gw[n];
+            a[(rows.w + n) * k + j] = net.rho[n] * gw[n] - (rows.on_threshold ? through : 0.0);
         }
     }
 }
@@ -89,8 +98,7 @@ Floss floss(const Network& net, const Sequences& seq, const Trajectory& tr, cons
                                 static_cast<double>(s.counted_steps) / factors.r[j * k + j];
                 qb = qr_backward(D, k, factors, qb, rb);
             }
-            tangent_step_backward(net, options.jacobian_reset, &tr.membrane[tr.row(t, b)],
-                                  &tr.reset_spikes[tr.row(t, b)], k, s.bases[b][t], qb, result.direct,
+            tangent_step_backward(net, options.jacobian_reset, StepView(tr, t, b), k, s.bases[b][t], qb, result.direct,
                                   &result.e[tr.row(t, b)]);
         }
     }
@@ -98,6 +106,8 @@ Floss floss(const Network& net, const Sequences& seq, const Trajectory& tr, cons
     through.extra = &result.e;
     result.through_state = backward(net, seq, tr, {}, through);
     static_cast<Parameters&>(result.through_state) = sum(result.through_state, result.direct);
+    // v = u - theta: `through_state` has this from the backward pass.
+    for (Index at = 0; at < (T + 1) * B * net.neurons; ++at) result.direct.thresholds[at % net.neurons] -= result.e[at];
     return result;
 }
 

@@ -1,5 +1,5 @@
 // The flossing penalty L = mean_j (lambda_j - target_j)^2 and its gradients: the direct one, with the trajectory held
-// fixed, and the one that also runs through the trajectory by way of the terms e[t] = dL/du[t].
+// fixed, and the one that also runs through the trajectory by way of the terms e[t] = dL/dv[t].
 #pragma once
 
 #include "reference/lyapunov.hpp"
@@ -8,9 +8,9 @@ namespace spikefloss::reference {
 
 struct Floss {
     double value = 0.0;
-    Parameters direct;        // gradient with the trajectory held fixed (w_rec, alpha, beta; the rest is 0)
+    Parameters direct;  // gradient with the trajectory held fixed (w_rec and the vectors of neurons; the rest is 0)
     Gradients through_state;  // total gradient; its state_gradient_norm is that of the pass with only e
-    std::vector<double> e;    // [T+1, B, N] dL/du[t] through the tangent map; e[T] = 0
+    std::vector<double> e;    // [T+1, B, N] dL/dv[t] through the tangent map; e[T] = 0
     Spectrum spectrum;
 };
 // target [k]; empty means 0.

@@ -129,7 +129,7 @@ RatePenalty rate_penalty(const Network& net, const Sequences& seq, const Traject
         for (Index t = 1; t <= T; ++t)
             for (Index b = 0; b < B; ++b) {
                 const Index at = trajectory.row(t, b) + j;
-                penalty.extra[at] = psi(net.surrogate, trajectory.membrane[at] - net.threshold, net.sharpness) * slope /
+                penalty.extra[at] = trajectory.m[at] * psi(net.surrogate, trajectory.v[at], net.sharpness) * slope /
                                     static_cast<double>(B * N);
             }
     }

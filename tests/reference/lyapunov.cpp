@@ -56,25 +56,32 @@ std::vector<double> qr_backward(Index D, Index k, const QR& f, const std::vector
 
 ResetFactors tangent_reset_factors(const Network& net, JacobianReset jacobian_reset, double reset_spike) {
     const double c = net.reset == Reset::zero && jacobian_reset == JacobianReset::detached ? 1.0 - reset_spike : 1.0;
-    return net.reset_delay == 0 ? ResetFactors{1.0, c} : ResetFactors{c, 1.0};
+    return net.reset_delay == 0 ? ResetFactors{1.0, c, c} : ResetFactors{c, 1.0, c};
 }
 
-std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_reset, const double* u,
-                                 const double* reset_spikes, Index k, const std::vector<double>& q) {
+std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_reset, const StepView& step, Index k,
+                                 const std::vector<double>& q) {
     const Index N = net.neurons;
-    const bool has_current = net.has_current();
-    const Index membrane = has_current ? N : 0;  // first row of Q_u
-    std::vector<double> p(q.size());
+    const BasisRows rows(net);
+    std::vector<double> sigma(N * k), p(q.size());  // sigma: tangents of the spikes
+    for (Index n = 0; n < N; ++n)
+        for (Index j = 0; j < k; ++j)
+            sigma[n * k + j] = step.m[n] * psi(net.surrogate, step.v[n], net.sharpness) * rows.of_v(q, n, j, k);
     for (Index n = 0; n < N; ++n) {
-        const auto [f, q_factor] = tangent_reset_factors(net, jacobian_reset, reset_spikes[n]);
+        const auto [f, q_factor, c] = tangent_reset_factors(net, jacobian_reset, step.reset_spikes[n]);
         for (Index j = 0; j < k; ++j) {
-            double p_i = has_current ? net.alpha[n] * q[n * k + j] : 0.0;
-            for (Index l = 0; l < N; ++l)
-                p_i += net.w_rec[n * N + l] * psi(net.surrogate, u[l] - net.threshold, net.sharpness) *
-                       q[(membrane + l) * k + j];
-            if (has_current) p[n * k + j] = p_i;
-            const double q_u = q_factor * q[(membrane + n) * k + j];
-            p[(membrane + n) * k + j] = f * (net.beta[n] * q_u + (1.0 - net.beta[n]) * p_i);
+            const double q_u = q[(rows.u + n) * k + j];
+            double p_i = rows.has_i ? net.alpha[n] * q[n * k + j] : 0.0;
+            for (Index l = 0; l < N; ++l) p_i += net.w_rec[n * N + l] * sigma[l * k + j];
+            if (rows.has_i) p[n * k + j] = p_i;
+            double h = p_i;
+            if (net.adapts()) {
+                const double p_w = net.rho[n] * q[(rows.w + n) * k + j] + net.adapt_membrane[n] * c * q_u +
+                                   net.adapt_spike[n] * sigma[n * k + j];
+                p[(rows.w + n) * k + j] = p_w;
+                if (net.adaptation == Adaptation::current) h -= p_w;
+            }
+            p[(rows.u + n) * k + j] = f * (net.beta[n] * q_factor * q_u + (1.0 - net.beta[n]) * h);
         }
     }
     return p;
@@ -107,8 +114,7 @@ Spectrum spectrum(const Network& net, const Sequences& seq, const Trajectory& tr
         Index counted = 0;
         for (Index t = 0; t < T; ++t) {
             result.bases[b].push_back(q);
-            q = tangent_step(net, options.jacobian_reset, &tr.membrane[tr.row(t, b)], &tr.reset_spikes[tr.row(t, b)], k,
-                             q);
+            q = tangent_step(net, options.jacobian_reset, StepView(tr, t, b), k, q);
             result.r[b].emplace_back();
             if (!is_qr_step(options, t)) continue;
             QR factors = qr(D, k, q);

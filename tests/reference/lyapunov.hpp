@@ -1,9 +1,11 @@
 // Surrogate Lyapunov spectrum: a basis Q [D, k] per sequence is carried by the Jacobian that BPTT uses and
 // re-orthonormalised by QR; the exponents are the mean growth of the logarithms of R's diagonal.
 //
-//   P_i = alpha Q_i + W_rec (psi(u[t]-theta) * Q_u)      P_u = (1-s[t]) (beta Q_u + (1-beta) P_i)
+//   sigma = m psi(v[t]) * Q_u, or (Q_u - Q_w) (adaptation threshold)
+//   P_i = alpha Q_i + W_rec sigma      P_w = rho Q_w + a_u c Q_u + a_s sigma
+//   P_u = f (beta q Q_u + (1-beta) h)  h = P_i, or P_i - P_w (adaptation current)
 //
-// The rows of Q are the N currents, then the N membranes (D = 2N), or the membranes alone (D = N, no Q_i).
+// The rows of Q are the N currents (unless every alpha is 0), the N membranes and the N adaptations (if neurons adapt).
 #pragma once
 
 #include "reference/dynamics.hpp"
@@ -28,15 +30,38 @@ struct SpectrumOptions {
     JacobianReset jacobian_reset = JacobianReset::detached;
 };
 
-// P_u = f (beta q Q_u + (1-beta) P_i). One of the two is c, 1 - s for reset zero unless ignored: q for reset_delay 0.
+// c is 1 - s for reset zero unless ignored. For reset_delay 0 it is q, else f; the other one is 1.
 struct ResetFactors {
-    double f, q;
+    double f, q, c;
 };
 ResetFactors tangent_reset_factors(const Network& net, JacobianReset jacobian_reset, double reset_spike);
 
-// P = J[t] Q for one sequence: u and reset_spikes are the N values at step t, q is [D, k].
-std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_reset, const double* u,
-                                 const double* reset_spikes, Index k, const std::vector<double>& q);
+// The N values of one sequence at a step that the tangent map needs.
+struct StepView {
+    const double *v, *m, *reset_spikes;
+    StepView(const Trajectory& tr, Index t, Index b)
+        : v(&tr.v[tr.row(t, b)]), m(&tr.m[tr.row(t, b)]), reset_spikes(&tr.reset_spikes[tr.row(t, b)]) {}
+};
+
+// The first rows of the membranes and of the adaptations in a basis.
+struct BasisRows {
+    explicit BasisRows(const Network& net)
+        : has_i(net.has_current()),
+          u(has_i ? net.neurons : 0),
+          w(u + net.neurons),
+          on_threshold(net.adaptation == Adaptation::threshold) {}
+    bool has_i;
+    Index u, w;
+    bool on_threshold;
+    // Element [n, j] of the tangents of v.
+    double of_v(const std::vector<double>& q, Index n, Index j, Index k) const {
+        return q[(u + n) * k + j] - (on_threshold ? q[(w + n) * k + j] : 0.0);
+    }
+};
+
+// P = J[t] Q for one sequence; q is [D, k].
+std::vector<double> tangent_step(const Network& net, JacobianReset jacobian_reset, const StepView& step, Index k,
+                                 const std::vector<double>& q);
 
 struct Spectrum {
     Index state_size = 0, exponents = 0;  // D, k

@@ -28,6 +28,15 @@ const char* name_of(Surrogate surrogate) {
     throw std::invalid_argument("no such surrogate");
 }
 
+const char* name_of(Adaptation adaptation) {
+    switch (adaptation) {
+        case Adaptation::none: return "none";
+        case Adaptation::threshold: return "threshold";
+        case Adaptation::current: return "current";
+    }
+    throw std::invalid_argument("no such adaptation");
+}
+
 const char* name_of(Readout readout) {
     switch (readout) {
         case Readout::membrane: return "membrane";
@@ -59,29 +68,43 @@ Parameters zero_gradient(const Network& net) {
     zero.w_in.assign(n * m, 0.0);
     zero.w_rec.assign(n * n, 0.0);
     zero.w_out.assign(o * n, 0.0);
-    for (auto* values : {&zero.bias, &zero.alpha, &zero.beta, &zero.initial_current, &zero.initial_membrane})
+    for (auto* values :
+         {&zero.bias, &zero.alpha, &zero.beta, &zero.initial_current, &zero.initial_membrane, &zero.thresholds})
         values->assign(n, 0.0);
+    if (net.adapts())
+        for (auto* values : {&zero.rho, &zero.adapt_membrane, &zero.adapt_spike, &zero.initial_adaptation})
+            values->assign(n, 0.0);
     for (auto* values : {&zero.bias_out, &zero.kappa}) values->assign(o, 0.0);
     return zero;
 }
 
 void check_shapes(const Network& net) {
     const Parameters expected = zero_gradient(net);
-    for (const auto& [name, values] : all_parameters) {
-        const bool may_be_empty = values == &Parameters::initial_current || values == &Parameters::initial_membrane;
-        const std::size_t size = (net.*values).size();
-        if (size != (expected.*values).size() && !(may_be_empty && size == 0))
-            throw std::invalid_argument(std::string("reference network: wrong size of ") + name);
-    }
+    const auto check = [&](const auto& parameters) {
+        for (const auto& [name, values] : parameters) {
+            const bool may_be_empty = values == &Parameters::initial_current ||
+                                      values == &Parameters::initial_membrane || values == &Parameters::thresholds ||
+                                      values == &Parameters::initial_adaptation;
+            const std::size_t size = (net.*values).size();
+            if (size != (expected.*values).size() && !(may_be_empty && size == 0))
+                throw std::invalid_argument(std::string("reference network: wrong size of ") + name);
+        }
+    };
+    check(all_parameters);
+    check(adaptation_parameters);
 }
 
 Parameters sum(const Parameters& a, const Parameters& b, double factor) {
     Parameters result = a;
-    for (const auto& [name, values] : all_parameters) {
-        if ((a.*values).size() != (b.*values).size())
-            throw std::invalid_argument(std::string("reference sum: different sizes of ") + name);
-        for (std::size_t j = 0; j < (b.*values).size(); ++j) (result.*values)[j] += factor * (b.*values)[j];
-    }
+    const auto add = [&](const auto& parameters) {
+        for (const auto& [name, values] : parameters) {
+            if ((a.*values).size() != (b.*values).size())
+                throw std::invalid_argument(std::string("reference sum: different sizes of ") + name);
+            for (std::size_t j = 0; j < (b.*values).size(); ++j) (result.*values)[j] += factor * (b.*values)[j];
+        }
+    };
+    add(all_parameters);
+    add(adaptation_parameters);
     return result;
 }
 

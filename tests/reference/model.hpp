@@ -16,6 +16,7 @@ using Index = std::int64_t;
 
 enum class Reset { zero, subtract, none };
 enum class Surrogate { fast_sigmoid, arctan, sigmoid, gaussian, triangle, exponential };
+enum class Adaptation { none, threshold, current };
 enum class Readout { membrane, spikes };
 enum class LossKind {
     binary_cross_entropy,
@@ -43,6 +44,7 @@ using ResetRule = ResetRuleOf<Reset>;
 inline constexpr auto& all_reset_rules = reset_rules_of<Reset>;
 inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate::arctan,   Surrogate::sigmoid,
                                               Surrogate::gaussian,     Surrogate::triangle, Surrogate::exponential};
+inline constexpr std::array all_adaptations = {Adaptation::none, Adaptation::threshold, Adaptation::current};
 inline constexpr std::array all_readouts = {Readout::membrane, Readout::spikes};
 inline constexpr std::array all_losses = {LossKind::binary_cross_entropy, LossKind::mean_squared_error,
                                           LossKind::cross_entropy_mean,   LossKind::cross_entropy_max,
@@ -53,6 +55,7 @@ inline bool takes_labels(LossKind loss) { return loss >= LossKind::cross_entropy
 // Their names in files.
 const char* name_of(Reset reset);
 const char* name_of(Surrogate surrogate);
+const char* name_of(Adaptation adaptation);
 const char* name_of(Readout readout);
 const char* name_of(LossKind loss);
 
@@ -68,6 +71,12 @@ struct Parameters {
     std::vector<double> kappa;             // [O] decay of the readout per step
     std::vector<double> initial_current;   // [N] i[0]; empty means 0
     std::vector<double> initial_membrane;  // [N] u[0]; empty means 0
+    std::vector<double> thresholds;        // [N] theta of each neuron; empty means Network::threshold
+    // With adaptation, else empty:
+    std::vector<double> rho;                 // [N] decay of the adaptation per step
+    std::vector<double> adapt_membrane;      // [N] a_u
+    std::vector<double> adapt_spike;         // [N] a_s
+    std::vector<double> initial_adaptation;  // [N] w[0]; empty means 0
 };
 
 // The parameters by name, for loops over all of them.
@@ -88,18 +97,31 @@ inline constexpr std::array<NamedParameter, 10> all_parameters = {{
     {"initial_membrane", &Parameters::initial_membrane},
 }};
 
+// Those of neurons with own thresholds or adaptation.
+inline constexpr std::array<NamedParameter, 5> adaptation_parameters = {{
+    {"threshold", &Parameters::thresholds},
+    {"rho", &Parameters::rho},
+    {"adapt_membrane", &Parameters::adapt_membrane},
+    {"adapt_spike", &Parameters::adapt_spike},
+    {"initial_adaptation", &Parameters::initial_adaptation},
+}};
+
 struct Network : Parameters {
     Index neurons = 0, inputs = 0, outputs = 0;  // N, M, O
-    double threshold = 1.0;                      // theta
+    double threshold = 1.0;                      // theta, unless neurons have their own
     Reset reset = Reset::zero;
     int reset_delay = 1;
     Surrogate surrogate = Surrogate::fast_sigmoid;
     double sharpness = 5.0;  // g
     Readout readout = Readout::membrane;
+    Adaptation adaptation = Adaptation::none;
+    Index refractory = 0;  // steps after a spike in which a neuron cannot spike
 
+    bool adapts() const { return adaptation != Adaptation::none; }
+    double theta(Index n) const { return thresholds.empty() ? threshold : thresholds[n]; }
     // False if every alpha is 0: then the state is only the membranes.
     bool has_current() const;
-    Index state_size() const { return has_current() ? 2 * neurons : neurons; }  // D
+    Index state_size() const { return neurons * (1 + has_current() + adapts()); }  // D
 };
 
 // Throws unless every array has the size in its comment.

@@ -38,18 +38,33 @@ void check(const Example& example, const SpectrumOptions& options) {
         return penalty(spectrum(tangent, c.seq, trajectory, options).lambda, target);
     };
     EXPECT_NEAR(f.value, value(c.net, c.trajectory), 1e-15);
-    for (const auto& [name, values] : all_parameters) {
-        // With D = N the tangent map has no current, so alpha acts only through the trajectory.
-        const bool no_direct = values == &Parameters::alpha && !c.net.has_current();
-        const auto direct =
-            finite_differences(net.*values, [&] { return no_direct ? f.value : value(net, c.trajectory); });
-        EXPECT_TRUE(near_in_norm(f.direct.*values, direct, 2e-8)) << "direct, " << name;
-        const auto whole = finite_differences(net.*values, [&] { return value(no_direct ? c.net : net, c.run(net)); });
-        EXPECT_TRUE(near_in_norm(f.through_state.*values, whole, 2e-8)) << "through the state, " << name;
-    }
-    // e[t] is the derivative with respect to the membranes in the tangent map.
+    // The trajectory held fixed is that of the state; v = u - theta changes with theta.
+    const auto held = [&](const Network& with) {
+        Trajectory tr = c.trajectory;
+        for (std::size_t at = 0; at < tr.v.size(); ++at) {
+            const Index n = static_cast<Index>(at) % net.neurons;
+            tr.v[at] += c.net.theta(n) - with.theta(n);
+        }
+        return tr;
+    };
+    const auto check_all = [&](const auto& parameters) {
+        for (const auto& [name, values] : parameters) {
+            if ((net.*values).empty()) continue;
+            // With D = N the tangent map has no current, so alpha acts only through the trajectory.
+            const bool no_direct = values == &Parameters::alpha && !c.net.has_current();
+            const auto direct =
+                finite_differences(net.*values, [&] { return no_direct ? f.value : value(net, held(net)); });
+            EXPECT_TRUE(near_in_norm(f.direct.*values, direct, 2e-8)) << "direct, " << name;
+            const auto whole =
+                finite_differences(net.*values, [&] { return value(no_direct ? c.net : net, c.run(net)); });
+            EXPECT_TRUE(near_in_norm(f.through_state.*values, whole, 2e-8)) << "through the state, " << name;
+        }
+    };
+    check_all(all_parameters);
+    check_all(adaptation_parameters);
+    // e[t] is the derivative with respect to v in the tangent map.
     Trajectory tr = c.trajectory;
-    const auto e = finite_differences(tr.membrane, [&] { return value(c.net, tr); });
+    const auto e = finite_differences(tr.v, [&] { return value(c.net, tr); });
     EXPECT_TRUE(near_in_norm(f.e, e, 2e-8)) << "e";
 }
 
@@ -72,6 +87,29 @@ TEST_P(ReferenceFlossing, GradientsAreTheTrueGradientsOfTheSmoothNetwork) {
                     example.initial_state = true;
                     check(example, {.qr_interval = qr_interval, .warmup = 2, .jacobian_reset = jacobian_reset});
                 }
+}
+
+TEST_P(ReferenceFlossing, GradientsOfAdaptingNeuronsAreTheTrueGradients) {
+    for (const auto& rule : all_reset_rules)
+        for (Adaptation adaptation : all_adaptations)
+            for (Index refractory : {0, 2}) {
+                SCOPED_TRACE(testing::Message()
+                             << rule << ", adaptation " << name_of(adaptation) << ", refractory " << refractory);
+                Example example;
+                example.steps = 9;
+                example.surrogate = GetParam();
+                example.sharpness = 0.8;
+                example.reset = rule.reset;
+                example.reset_delay = rule.delay;
+                example.has_current = refractory == 0;
+                example.initial_state = true;
+                example.own_thresholds = true;
+                example.adaptation = adaptation;
+                example.refractory = refractory;
+                check(example, {.qr_interval = 2,
+                                .warmup = 2,
+                                .jacobian_reset = refractory == 0 ? JacobianReset::detached : JacobianReset::ignored});
+            }
 }
 
 INSTANTIATE_TEST_SUITE_P(Surrogates, ReferenceFlossing, testing::ValuesIn(all_surrogates),

@@ -73,8 +73,12 @@ TEST(ReferenceQR, AdjointIsTheTrueGradient) {
 TEST(ReferenceTangent, IsTheDerivativeOfTheSmoothTrajectory) {
     for (Surrogate surrogate : all_surrogates)
         for (const auto& rule : all_reset_rules)
-            for (bool has_current : {true, false}) {
+            for (int variant = 0; variant < 6; ++variant) {
+                const bool has_current = variant % 2 == 0;
                 Example example;
+                example.adaptation = all_adaptations[static_cast<std::size_t>(variant / 2)];
+                example.own_thresholds = variant > 0;
+                example.refractory = variant / 2;
                 example.surrogate = surrogate;
                 example.sharpness = 0.8;
                 example.reset = rule.reset;
@@ -87,18 +91,19 @@ TEST(ReferenceTangent, IsTheDerivativeOfTheSmoothTrajectory) {
                 const std::vector<double> direction = wavy(D, 1.0);
                 std::vector<double> tangent = direction;
                 for (Index t = 0; t < T; ++t)
-                    tangent = tangent_step(c.net, JacobianReset::detached, &c.trajectory.membrane[t * N],
-                                           &c.trajectory.reset_spikes[t * N], 1, tangent);
-                // The membranes are last in the state. Currents, if any, are first.
+                    tangent = tangent_step(c.net, JacobianReset::detached, StepView(c.trajectory, t, 0), 1, tangent);
+                const BasisRows rows(c.net);
                 const auto shifted = [&](double h) {
                     Network net = c.net;
                     for (Index n = 0; n < N; ++n) {
                         if (has_current) net.initial_current[n] += h * direction[n];
-                        net.initial_membrane[n] += h * direction[D - N + n];
+                        net.initial_membrane[n] += h * direction[rows.u + n];
+                        if (net.adapts()) net.initial_adaptation[n] += h * direction[rows.w + n];
                     }
                     const Trajectory tr = c.run(net);
                     std::vector<double> state(tr.membrane.end() - N, tr.membrane.end());
                     if (has_current) state.insert(state.begin(), tr.current.end() - N, tr.current.end());
+                    if (net.adapts()) state.insert(state.end(), tr.adaptation.end() - N, tr.adaptation.end());
                     return state;
                 };
                 std::vector<double> difference = shifted(1e-5), backwards = shifted(-1e-5);
@@ -203,6 +208,11 @@ TEST(ReferenceTangent, IsTheProductWithTheJacobian) {
             const Network net = random_network(example);
             const Index N = net.neurons, D = net.state_size(), k = 4;
             const std::vector<double> u = {0.2, 1.3, -0.4, 2.0, 0.9}, s = {0.0, 1.0, 0.0, 1.0, 0.0};
+            Trajectory tr;
+            tr.batch = 1, tr.neurons = N;
+            tr.m.assign(N, 1.0);
+            tr.reset_spikes = s;
+            for (double u_n : u) tr.v.push_back(u_n - net.threshold);
             std::vector<double> factor(N, 1.0);
             for (Index n = 0; n < N; ++n)
                 if (jacobian_reset == JacobianReset::detached) factor[n] = 1.0 - s[n];
@@ -212,7 +222,7 @@ TEST(ReferenceTangent, IsTheProductWithTheJacobian) {
             for (Index d = 0; d < D; ++d)
                 for (Index l = 0; l < D; ++l)
                     for (Index j = 0; j < k; ++j) expected[d * k + j] += jacobian[d * D + l] * q[l * k + j];
-            EXPECT_TRUE(all_near(tangent_step(net, jacobian_reset, u.data(), s.data(), k, q), expected, 1e-14));
+            EXPECT_TRUE(all_near(tangent_step(net, jacobian_reset, StepView(tr, 0, 0), k, q), expected, 1e-14));
         }
 }
 

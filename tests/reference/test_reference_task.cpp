@@ -13,11 +13,41 @@ namespace {
 
 using namespace testing_support;
 
+// The gradients of every parameter that `net` has are the derivatives of objective(), which runs it.
+template <class Objective>
+void expect_derivatives(const Gradients& gradients, Network& net, Objective&& objective) {
+    const auto expect_all = [&](const auto& parameters) {
+        for (const auto& [name, values] : parameters) {
+            if ((net.*values).empty()) continue;
+            EXPECT_TRUE(near_in_norm(gradients.*values, finite_differences(net.*values, objective), 1e-7)) << name;
+        }
+    };
+    expect_all(all_parameters);
+    expect_all(adaptation_parameters);
+}
+
 class ReferenceTask : public testing::TestWithParam<Surrogate> {
 protected:
-    // Calls work(example) for every reset, readout, loss and state size.
+    // Calls work(example) for every reset, readout, loss and state size, and for adapting neurons.
     template <class Work>
     void for_each_variant(Work&& work) {
+        for (const auto& rule : all_reset_rules)
+            for (Adaptation adaptation : all_adaptations)
+                for (Index refractory : {0, 2}) {
+                    SCOPED_TRACE(testing::Message()
+                                 << rule << ", adaptation " << name_of(adaptation) << ", refractory " << refractory);
+                    Example example;
+                    example.surrogate = GetParam();
+                    example.sharpness = 0.8;
+                    example.reset = rule.reset;
+                    example.reset_delay = rule.delay;
+                    example.readout = refractory ? Readout::membrane : Readout::spikes;
+                    example.initial_state = true;
+                    example.own_thresholds = true;
+                    example.adaptation = adaptation;
+                    example.refractory = refractory;
+                    work(example);
+                }
         for (const auto& rule : all_reset_rules)
             for (Readout readout : all_readouts)
                 for (LossKind loss : {LossKind::binary_cross_entropy, LossKind::cross_entropy_mean})
@@ -44,32 +74,24 @@ TEST_P(ReferenceTask, GradientIsTheTrueGradientOfTheSmoothNetwork) {
         const Loss loss = task_loss(c.seq, c.trajectory.readout);
         const Gradients gradients = backward(c.net, c.seq, c.trajectory, loss.gradient);
         Network net = c.net;
-        for (const auto& [name, values] : all_parameters) {
-            const auto expected =
-                finite_differences(net.*values, [&] { return task_loss(c.seq, c.run(net).readout).value; });
-            EXPECT_TRUE(near_in_norm(gradients.*values, expected, 1e-7)) << name;
-        }
+        expect_derivatives(gradients, net, [&] { return task_loss(c.seq, c.run(net).readout).value; });
     });
 }
 
-// A loss on the membranes themselves, sum of c[t] u[t], enters as the extra term c[t].
-TEST_P(ReferenceTask, ExtraTermIsTheGradientOfALossOnMembranes) {
+// A loss on v = u - A itself, sum of c[t] v[t], enters as the extra term c[t].
+TEST_P(ReferenceTask, ExtraTermIsTheGradientOfALossOnV) {
     for_each_variant([](const Example& example) {
         const SmoothCase c = find_smooth_case(example, [](const SmoothCase&) { return true; });
         std::vector<double> weights;
-        for (std::size_t j = 0; j < c.trajectory.membrane.size(); ++j)
-            weights.push_back(std::cos(static_cast<double>(j)));
+        for (std::size_t j = 0; j < c.trajectory.v.size(); ++j) weights.push_back(std::cos(static_cast<double>(j)));
         const Gradients gradients = backward(c.net, c.seq, c.trajectory, {}, {.extra = &weights});
         Network net = c.net;
-        for (const auto& [name, values] : all_parameters) {
-            const auto expected = finite_differences(net.*values, [&] {
-                const Trajectory tr = c.run(net);
-                double total = 0.0;
-                for (std::size_t j = 0; j < weights.size(); ++j) total += weights[j] * tr.membrane[j];
-                return total;
-            });
-            EXPECT_TRUE(near_in_norm(gradients.*values, expected, 1e-7)) << name;
-        }
+        expect_derivatives(gradients, net, [&] {
+            const Trajectory tr = c.run(net);
+            double total = 0.0;
+            for (std::size_t j = 0; j < weights.size(); ++j) total += weights[j] * tr.v[j];
+            return total;
+        });
     });
 }
 
@@ -87,11 +109,7 @@ TEST_P(ReferenceTask, RatePenaltyHasTheGradientOfTheSmoothNetwork) {
         const RatePenalty penalty = rate_penalty(c.net, c.seq, c.trajectory, weights);
         const Gradients gradients = backward(c.net, c.seq, c.trajectory, {}, {.extra = &penalty.extra});
         Network net = c.net;
-        for (const auto& [name, values] : all_parameters) {
-            const auto expected =
-                finite_differences(net.*values, [&] { return rate_penalty(net, c.seq, c.run(net), weights).value; });
-            EXPECT_TRUE(near_in_norm(gradients.*values, expected, 1e-7)) << name;
-        }
+        expect_derivatives(gradients, net, [&] { return rate_penalty(net, c.seq, c.run(net), weights).value; });
     });
 }
 
