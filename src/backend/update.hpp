@@ -5,6 +5,7 @@
 //   SGD    m = momentum m + g;   w = w - rate m
 //
 // With Constraint::fraction, w = sigmoid(x) stays in (0, 1): x is updated in its place, with the gradient g w (1-w).
+// With non_negative and non_positive (Dale's law) a w of the other sign becomes 0. The moments are not changed by this.
 // (Adam: Kingma & Ba 2015; with a decay it is the AdamW of Loshchilov & Hutter 2019.)
 #pragma once
 
@@ -16,7 +17,7 @@
 
 namespace spikefloss {
 
-enum class Constraint { none, fraction };
+enum class Constraint { none, fraction, non_negative, non_positive };
 
 // The arrays of an update, [count] each. Adam has two moments, SGD with momentum the first, and without momentum none.
 struct UpdateView {
@@ -66,8 +67,11 @@ template <class Rule>
 SPIKEFLOSS_HD void update_element(const Rule& rule, Constraint constraint, float gradient_scale, const UpdateView& at,
                                   Index i) {
     const float g = at.gradient[i] * gradient_scale;
-    if (constraint == Constraint::none) {
-        at.values[i] = rule(at, i, g, at.values[i]);
+    if (constraint != Constraint::fraction) {
+        const float w = rule(at, i, g, at.values[i]);  // NaN stays NaN
+        const bool wrong = (constraint == Constraint::non_negative && w < 0.0f) ||
+                           (constraint == Constraint::non_positive && w > 0.0f);
+        at.values[i] = wrong ? 0.0f : w;
         return;
     }
     const double w = within_0_and_1(at.values[i]);

@@ -122,6 +122,32 @@ TEST_P(OptimiserOperations, TheGradientIsScaledWithOneRounding) {
     }
 }
 
+// Dale's law: the update without constraint, then 0 in place of a wrong sign; moments as without, and NaN stays.
+TEST_P(OptimiserOperations, SignsAreKept) {
+    for (const UpdateRule& rule : {UpdateRule(Adam{0.5f, 0.9f, 0.999f, 1e-8f, 0.01f, 1}), UpdateRule(Sgd{0.5f, 0.9f})})
+        for (double sign : {1.0, -1.0}) {
+            const Constraint constraint = sign > 0.0 ? Constraint::non_negative : Constraint::non_positive;
+            Floats start = random_floats(67, 1), gradient = random_floats(67, 2);
+            for (float& w : start) w = static_cast<float>(sign * std::abs(w));
+            start[3] = 0.0f;
+            gradient[5] = nan_value;
+            Arrays kept(backend, start, 2), free(backend, start, 2);
+            kept.update(backend, rule, gradient, constraint);
+            free.update(backend, rule, gradient);
+            const Floats w = kept.values.to_host(), without = free.values.to_host(), m = kept.m.to_host(),
+                         m_without = free.m.to_host();
+            Index zeros = 0;
+            for (std::size_t i = 0; i < w.size(); ++i) {
+                zeros += w[i] == 0.0f;
+                if (i == 5) continue;
+                EXPECT_EQ(w[i], sign * without[i] < 0.0 ? 0.0f : without[i]) << i;
+                EXPECT_EQ(m[i], m_without[i]) << i;
+            }
+            EXPECT_GT(zeros, 5);
+            EXPECT_TRUE(std::isnan(w[5]) && std::isnan(m[5]));
+        }
+}
+
 TEST_P(OptimiserOperations, FractionsChangeByTheirLogit) {
     for (Index count : {0, 1, 31, 33, 67})
         for (int moments : {1, 2}) {
