@@ -126,6 +126,9 @@ struct ColumnRange {
 struct ConstantSums {
     SumMatrix alpha{}, beta{}, threshold{}, rho{}, adapt_membrane{}, adapt_spike{};
     bool operator==(const ConstantSums&) const = default;
+    bool any() const {
+        return alpha.data || beta.data || threshold.data || rho.data || adapt_membrane.data || adapt_spike.data;
+    }
 };
 
 struct StatePlan;  // state_passes.hpp

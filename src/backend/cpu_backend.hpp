@@ -41,6 +41,9 @@ public:
     void add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient, bool lists);
 
 private:
+    // Threads for an operation on so many elements.
+    int threads_for(Index elements) const { return elements > 1 << 15 ? threads_ : 1; }
+
     // cpu_products.cpp
     struct Factor {
         Activity x;

@@ -1,4 +1,5 @@
 // Neuron and spike operations of the CPU backend: loops over the scalar equations of src/neuron.
+#include "backend/cpu_neuron_block.hpp"
 #include "backend/cpu_state_pass.hpp"
 
 #include <bit>
@@ -6,33 +7,38 @@
 namespace spikefloss {
 namespace {
 
-// Below this many elements one thread runs a loop.
-constexpr Index parallel_elements = 1 << 15;
+// A term of a sum, the product of two floats.
+struct Term {
+    float x, y;
+};
 
 }  // namespace
 
 void CpuBackend::neuron_step(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                              const float* input, const float* recurrent, const NeuronState& now,
                              const NextState& next) {
-#pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
-    for (Index s = 0; s < b; ++s) {
+    for_blocks(model, neurons, now, b, n, threads_for(b * n), [&](const auto& block, Index s) {
         const Index row = s * n;
-        take_step(model, neurons, n, input + row, recurrent + row, now.i + row, now.u + row, next.i + row,
-                  next.u + row);
-    }
+        take_step(model, neurons, block, input + row, recurrent + row,
+                  {now.i + row, now.u + row, now.w ? now.w + row : nullptr},
+                  {next.i + row, next.u + row, next.w ? next.w + row : nullptr});
+    });
 }
 
-void CpuBackend::pack_spikes(const NeuronModel& model, const NeuronVectors&, Index rows, Index n,
+void CpuBackend::pack_spikes(const NeuronModel& model, const NeuronVectors& neurons, Index rows, Index n,
                              const NeuronState& state, std::uint32_t* bits) {
-    const Index words = spike_words(n);
-    for (Index r = 0; r < rows; ++r)
-        for (Index w = 0; w < words; ++w) {
-            const Index first = w * 32, last = first + 32 < n ? first + 32 : n;
+    for_blocks(model, neurons, state, rows, n, 1, [&](const auto& block, Index row) {
+        std::uint32_t* const row_bits = bits + row * spike_words(n);
+        if constexpr (std::is_same_v<std::decay_t<decltype(block)>, PlainBlock>)
+            return pack_row(block.u + block.begin, block.end - block.begin, block.threshold,
+                            row_bits + block.begin / 32);
+        for (Index first = block.begin; first < block.end; first += 32) {
+            const Index last = std::min(first + 32, block.end);
             std::uint32_t word = 0;
-            for (Index j = first; j < last; ++j)
-                word |= static_cast<std::uint32_t>(state.u[r * n + j] > model.threshold) << (j - first);
-            bits[r * words + w] = word;
+            for (Index j = first; j < last; ++j) word |= static_cast<std::uint32_t>(block[j].s > 0.0f) << (j - first);
+            row_bits[first / 32] = word;
         }
+    });
 }
 
 void CpuBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits, Index stride, double* count) {
@@ -44,67 +50,136 @@ void CpuBackend::count_spikes(Index rows, Index words, const std::uint32_t* bits
 
 void CpuBackend::neuron_step_backward(const NeuronModel& model, const NeuronVectors& neurons, Index b, Index n,
                                       const NeuronState& before, const NeuronState& now, const StateAdjoint& d,
-                                      float* g, float*, const ConstantSums& sums) {
-    const NeuronModel m = model;
-    const float* const u_before = before.u;
-    float *const di = d.di, *const du = d.du;
-    // c of the neuron and sequence `at`.
-    const auto factor = [&](Index at) { return reset_factor(m.reset, spike(u_before[at], m.threshold)); };
-    // Sequences in order, so that the sums do not depend on the number of threads.
-    const auto add_time_constants = [&](auto* alpha_sum, auto* beta_sum) {
-        using T = std::remove_pointer_t<decltype(alpha_sum)>;
-        for (Index s = 0; s < b; ++s)
-            for (Index j = 0; j < n; ++j) {
-                const Index at = s * n + j;
-                const float dv = du[at] * factor_after(m.reset_delay, factor(at));
-                const float current = fmaf(1.0f - neurons.beta[j], dv, di[at]);
-                alpha_sum[j] += static_cast<T>(current) * before.i[at];
-                beta_sum[j] +=
-                    static_cast<T>(dv) *
-                    (leaking_membrane(m, m.threshold, spike(u_before[at], m.threshold), u_before[at]) - now.i[at]);
-            }
+                                      float* g, float* own, const ConstantSums& sums) {
+    // The adjoints in the step of element `at`, which is neuron j. A loop over a function that is not inlined is not
+    // vectorised.
+    const auto adjoint = [&](const NeuronModel& m, const auto& block, Index at, Index j)
+        __attribute__((always_inline)) {
+        float dw = 0.0f;
+        if constexpr (block.adaptation != Adaptation::none) dw = d.dw[at];
+        return step_adjoint(m, reset_factor(m.reset, block[j].s), neurons.beta[j], d.di[at], d.du[at], dw);
     };
-    if (sums.alpha.data && sums.alpha.type == Scalar::float32)
-        add_time_constants(static_cast<float*>(sums.alpha.data), static_cast<float*>(sums.beta.data));
-    else if (sums.alpha.data)
-        add_time_constants(static_cast<double*>(sums.alpha.data), static_cast<double*>(sums.beta.data));
-#pragma omp parallel for num_threads(threads_) if (b * n > parallel_elements)
-    for (Index s = 0; s < b; ++s) {
-        const Index row = s * n;
+    // R(u) before the step.
+    const auto reset_u = [&](const NeuronModel& m, const auto& block, Index at, Index j)
+        __attribute__((always_inline)) {
+        return after_reset(m.reset, before.u[at], block[j].s, block[j].theta);
+    };
+    // sum[j] += term(m, block, element, j), sequences in order.
+    const auto add = [&](const SumMatrix& sum, auto&& term) {
+        const auto add_to = [&](auto* to) {
+            using T = std::remove_pointer_t<decltype(to)>;
+            for_blocks(model, neurons, before, b, n, 1, [&](const auto& block, Index s) {
+                with_constants(model, block, [&](auto constant) {
+                    const NeuronModel m = constant;
 #pragma omp simd
-        for (Index j = 0; j < n; ++j) {
-            const float c = factor(row + j), dv = du[row + j] * factor_after(m.reset_delay, c);
-            const float current = fmaf(1.0f - neurons.beta[j], dv, di[row + j]);
-            g[row + j] = current;
-            di[row + j] = neurons.alpha[j] * current;
-            du[row + j] = neurons.beta[j] * (factor_before(m.reset_delay, c) * dv);
-        }
-    }
+                    for (Index j = block.begin; j < block.end; ++j) {
+                        const Term one = term(m, block, s * n + j, j);
+                        to[j] += static_cast<T>(one.x) * one.y;
+                    }
+                });
+            });
+        };
+        if (!sum.data) return;
+        if (sum.type == Scalar::float32)
+            add_to(static_cast<float*>(sum.data));
+        else
+            add_to(static_cast<double*>(sum.data));
+    };
+    add(sums.alpha, [&](const NeuronModel& m, const auto& block, Index at, Index j) {
+        return Term{adjoint(m, block, at, j).g, before.i[at]};
+    });
+    add(sums.beta, [&](const NeuronModel& m, const auto& block, Index at, Index j) {
+        float h = now.i[at];
+        if constexpr (block.adaptation == Adaptation::current) h = adapted_current(m.adaptation, h, now.w[at]);
+        const float u = leaking_membrane(m, block[j].theta, block[j].s, before.u[at]);
+        return Term{adjoint(m, block, at, j).dk, u - h};
+    });
+    if (model.reset == Reset::subtract)
+        add(sums.threshold, [&](const NeuronModel& m, const auto& block, Index at, Index j) {
+            const StepAdjoint a = adjoint(m, block, at, j);
+            float through = m.reset_delay == 0 ? neurons.beta[j] * a.dk : a.dk;
+            if constexpr (block.adaptation != Adaptation::none)
+                through = fmaf(neurons.adapt_membrane[j], a.gw, through);
+            return Term{-through, block[j].s};
+        });
+    add(sums.rho, [&](const NeuronModel& m, const auto& block, Index at, Index j) {
+        return Term{adjoint(m, block, at, j).gw, before.w[at]};
+    });
+    add(sums.adapt_membrane, [&](const NeuronModel& m, const auto& block, Index at, Index j) {
+        return Term{adjoint(m, block, at, j).gw, reset_u(m, block, at, j)};
+    });
+    add(sums.adapt_spike, [&](const NeuronModel& m, const auto& block, Index at, Index j) {
+        return Term{adjoint(m, block, at, j).gw, block[j].s};
+    });
+
+    for_blocks(model, neurons, before, b, n, threads_for(b * n), [&](const auto& block, Index s) {
+        with_constants(model, block, [&](auto constant) {
+            const NeuronModel m = constant;
+#pragma omp simd
+            for (Index j = block.begin; j < block.end; ++j) {
+                const Index at = s * n + j;
+                const StepAdjoint a = adjoint(m, block, at, j);
+                const float c = reset_factor(m.reset, block[j].s);
+                g[at] = a.g;
+                d.di[at] = neurons.alpha[j] * a.g;
+                float du = neurons.beta[j] * (factor_before(m.reset_delay, c) * a.dk);
+                if constexpr (constant.adaptation != Adaptation::none) {
+                    own[at] = neurons.adapt_spike[j] * a.gw;
+                    du = fmaf(neurons.adapt_membrane[j], c * a.gw, du);
+                    d.dw[at] = neurons.rho[j] * a.gw;
+                }
+                d.du[at] = du;
+            }
+        });
+    });
 }
 
-void CpuBackend::add_adjoints(const NeuronModel& model, const NeuronVectors&, Readout readout, Index rows, Index n,
-                              const NeuronState& state, const float* back, const float*, const float* from_readout,
-                              const float* extra, const StateAdjoint& d, const SumMatrix&) {
-    const float* const u = state.u;
-    float* const du = d.du;
-    const float theta = model.threshold, g = model.sharpness;
+void CpuBackend::add_adjoints(const NeuronModel& model, const NeuronVectors& neurons, Readout readout, Index rows,
+                              Index n, const NeuronState& state, const float* back, const float* own,
+                              const float* from_readout, const float* extra, const StateAdjoint& d,
+                              const SumMatrix& d_threshold) {
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
-#pragma omp parallel for num_threads(threads_) if (rows * n > parallel_elements)
-        for (Index r = 0; r < rows; ++r) {
-            const Index begin = r * n, end = begin + n;
+        const int threads = d_threshold.data ? 1 : threads_for(rows * n);
+        for_blocks(model, neurons, state, rows, n, threads, [&](const auto& block, Index row) {
+            const Index begin = block.begin, size = block.end - begin, at = row * n + begin;
+            const bool through_spikes = back || own || (from_readout && readout == Readout::spikes);
+            const bool needs_dv = (d.dw && block.adaptation == Adaptation::threshold) || d_threshold.data;
+            float psi[block_size], dv[block_size], *const du = d.du + at;
+            if (needs_dv) std::fill_n(dv, size, 0.0f);
+            if (through_spikes)
+#pragma omp simd
+                for (Index l = 0; l < size; ++l)
+                    psi[l] = block[begin + l].m * S::psi(block[begin + l].v, model.sharpness);
             const auto add = [&](const float* part) {
 #pragma omp simd
-                for (Index j = begin; j < end; ++j) du[j] += part[j];
+                for (Index l = 0; l < size; ++l) du[l] += part[at + l];
             };
             const auto add_times_psi = [&](const float* part) {
 #pragma omp simd
-                for (Index j = begin; j < end; ++j) du[j] = fmaf(S::psi(u[j] - theta, g), part[j], du[j]);
+                for (Index l = 0; l < size; ++l) du[l] = fmaf(psi[l], part[at + l], du[l]);
+                if (needs_dv)
+#pragma omp simd
+                    for (Index l = 0; l < size; ++l) dv[l] = fmaf(psi[l], part[at + l], dv[l]);
             };
             if (back) add_times_psi(back);
+            if (own) add_times_psi(own);
             if (from_readout) readout == Readout::spikes ? add_times_psi(from_readout) : add(from_readout);
             if (extra) add(extra);
-        }
+            if (!needs_dv) return;
+            if (extra)
+                for (Index l = 0; l < size; ++l) dv[l] += extra[at + l];
+            if (d.dw && block.adaptation == Adaptation::threshold)
+                for (Index l = 0; l < size; ++l) d.dw[at + l] -= dv[l];
+            const auto subtract_from = [&](auto* sum) {
+                for (Index l = 0; l < size; ++l) sum[begin + l] -= dv[l];
+            };
+            if (!d_threshold.data) return;
+            if (d_threshold.type == Scalar::float32)
+                subtract_from(static_cast<float*>(d_threshold.data));
+            else
+                subtract_from(static_cast<double*>(d_threshold.data));
+        });
     });
 }
 

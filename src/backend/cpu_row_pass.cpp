@@ -38,7 +38,7 @@ private:
     void take_steps(const StateForwardCall& call) {
         pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, rows_.data());
         const Index b = plan_.b, parts = std::min<Index>(backend_.threads(), b);
-#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
         for (Index part = 0; part < parts; ++part) {
             const Index end = b * (part + 1) / parts;
             for (Index first = b * part / parts; first < end; first += largest_group)
@@ -62,9 +62,9 @@ private:
                 add_spikes(spikes, Columns(width_, p, panels), rows_.data(), sums, width_);
             for (Index r = 0; r < group; ++r) {
                 const Index s = first + r, here = (t * b + s) * N, next = here + b * N;
-                take_step(call.model, call.neurons, N, input_.data() + here, sums + r * width_,
-                          call.i + t * call.i_stride + s * N, call.u + here, call.i + (t + 1) * call.i_stride + s * N,
-                          call.u + next);
+                const float *i = call.i + t * call.i_stride + s * N, *u = call.u + here;
+                take_step(call.model, call.neurons, PlainBlock(theta, u, N), input_.data() + here, sums + r * width_,
+                          {i, u}, {call.i + (t + 1) * call.i_stride + s * N, call.u + next});
                 pack_row(call.u + next, N, theta, call.bits + ((t + 1) * b + s) * words);
             }
         }
@@ -107,7 +107,7 @@ private:
         const Index b = plan_.b, N = plan_.N, parts = std::min<Index>(backend_.threads(), b);
         pack_panels(call.w_rec, N, false, panels_.data());
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
-#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
             for (Index part = 0; part < parts; ++part) {
                 float* back = backs_.data() + part * largest_group * width_;
                 const Index end = b * (part + 1) / parts;

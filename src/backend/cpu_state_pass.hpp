@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cpu_backend.hpp"
+#include "backend/cpu_neuron_block.hpp"
 #include "backend/cpu_sparse.hpp"
 #include "backend/state_passes.hpp"
 
@@ -46,16 +47,42 @@ void with_reset(const NeuronModel& model, Work&& work) {
     with_delay(std::integral_constant<Reset, Reset::none>{});
 }
 
-inline void take_step(const NeuronModel& model, const NeuronVectors& neurons, Index N, const float* input,
-                      const float* recurrent, const float* i, const float* u, float* i_next, float* u_next) {
-    with_reset(model, [&](auto reset, auto delay) {
-        const NeuronModel m{model.threshold, reset, delay, model.surrogate, model.sharpness};
+// A model whose reset and adaptation are constants of its type, so that a loop is compiled for each.
+template <Reset reset, int reset_delay, Adaptation kind>
+struct ConstantModel {
+    static constexpr Adaptation adaptation = kind;
+    NeuronModel model;
+    operator NeuronModel() const {
+        NeuronModel m = model;
+        m.reset = reset, m.reset_delay = reset_delay, m.adaptation = kind;
+        return m;
+    }
+};
+// Calls work(constant model) for the neurons of a block.
+template <class Block, class Work>
+void with_constants(const NeuronModel& model, const Block&, Work&& work) {
+    with_reset(model, [&](auto reset, auto delay) { work(ConstantModel<reset, delay, Block::adaptation>{model}); });
+}
+
+// One step of the neurons of a block. Arrays begin at the first neuron of its row.
+template <class Block>
+void take_step(const NeuronModel& model, const NeuronVectors& neurons, const Block& block, const float* input,
+               const float* recurrent, const NeuronState& now, const NextState& next) {
+    with_constants(model, block, [&](auto constant) {
+        const NeuronModel m = constant;
 #pragma omp simd
-        for (Index j = 0; j < N; ++j) {
-            const float total = (input[j] + recurrent[j]) + neurons.bias[j];
-            const float current = next_current(neurons.alpha[j], i[j], total);
-            i_next[j] = current;
-            u_next[j] = next_membrane(m, neurons.beta[j], u[j], current);
+        for (Index j = block.begin; j < block.end; ++j) {
+            const Firing at = block[j];
+            const float total = (input[j] + recurrent[j]) + neurons.bias[j], u = now.u[j];
+            float h = next_current(neurons.alpha[j], now.i[j], total);
+            next.i[j] = h;
+            if constexpr (Block::adaptation != Adaptation::none) {
+                const float w = next_adaptation(neurons.rho[j], now.w[j], neurons.adapt_membrane[j],
+                                                after_reset(m.reset, u, at.s, at.theta), neurons.adapt_spike[j], at.s);
+                h = adapted_current(m.adaptation, h, w);
+                next.w[j] = w;
+            }
+            next.u[j] = next_membrane(m, at.theta, at.s, neurons.beta[j], u, h);
         }
     });
 }

@@ -1,140 +1,217 @@
-// Propagation of tangents and its adjoint on the CPU backend. A tangent is a row of n neurons; only the factors
-// psi(u - theta) and the reset factor c depend on its sequence.
-#include "backend/cpu_backend.hpp"
+// Propagation of tangents and its adjoint on the CPU backend. A tangent is a row of n neurons; only the factors psi,
+// psi' and c depend on its sequence.
+#include "backend/cpu_neuron_block.hpp"
+#include "backend/cpu_state_pass.hpp"
 
 #include <algorithm>
 
 namespace spikefloss {
 namespace {
 
-constexpr Index parallel_elements = 1 << 15;
+// The model whose reset factor is the c of the tangent map. That is all the map needs of the reset.
+NeuronModel tangent_model(const NeuronModel& model, JacobianReset reset) {
+    NeuronModel of_map = model;
+    if (reset == JacobianReset::ignored || model.reset == Reset::subtract) of_map.reset = Reset::none;
+    return of_map;
+}
 
-// The factor c of the tangent map for one membrane.
-inline float factor(const NeuronModel& model, JacobianReset reset, float u) {
-    return reset == JacobianReset::detached ? reset_factor(model.reset, spike(u, model.threshold)) : 1.0f;
+// A row of a basis. A part that the basis lacks must not be read.
+template <class T>
+struct BasisRow {
+    T *i, *u, *w;
+    BasisRow(const BasisShape& shape, T* basis, Index row)
+        : i(basis + row * shape.D()), u(i + shape.membrane()), w(i + shape.adaptation_part()) {}
+};
+
+// The tangent of v = u - A.
+template <Adaptation adaptation>
+float tangent_of_v(const BasisRow<const float>& q, Index j) {
+    if constexpr (adaptation == Adaptation::threshold) return q.u[j] - q.w[j];
+    return q.u[j];
 }
 
 }  // namespace
 
-void CpuBackend::tangent_input(const NeuronModel& model, const NeuronVectors&, const BasisShape& shape,
+void CpuBackend::tangent_input(const NeuronModel& model, const NeuronVectors& neurons, const BasisShape& shape,
                                const NeuronState& state, const float* q, float* x) {
-    const float* const u = state.u;
-    const float theta = model.threshold, g = model.sharpness;
-    const Index n = shape.n, D = shape.D();
-    float* const psi = scratch<float>(shape.b * n);
-    if (counting()) return;
+    const Index n = shape.n, k = shape.k;
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
+        for_blocks(model, neurons, state, shape.b, n, threads_for(shape.rows() * n), [&](const auto& block, Index s) {
+            float psi[block_size];
 #pragma omp simd
-        for (Index j = 0; j < shape.b * n; ++j) psi[j] = S::psi(u[j] - theta, g);
+            for (Index j = block.begin; j < block.end; ++j)
+                psi[j - block.begin] = block[j].m * S::psi(block[j].v, model.sharpness);
+            for (Index row = s * k; row < (s + 1) * k; ++row) {
+                const BasisRow<const float> before(shape, q, row);
+#pragma omp simd
+                for (Index j = block.begin; j < block.end; ++j)
+                    x[row * n + j] = psi[j - block.begin] * tangent_of_v<block.adaptation>(before, j);
+            }
+        });
     });
-#pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
-    for (Index row = 0; row < shape.rows(); ++row) {
-        const float *row_psi = psi + row / shape.k * n, *membrane = q + row * D + shape.membrane();
-#pragma omp simd
-        for (Index j = 0; j < n; ++j) x[row * n + j] = row_psi[j] * membrane[j];
-    }
 }
 
 void CpuBackend::tangent_step(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                              const BasisShape& shape, const NeuronState& state, const float*, const float* wx,
+                              const BasisShape& shape, const NeuronState& state, const float* x, const float* wx,
                               const float* q, float* p) {
-    const float* const u = state.u;
-    const Index n = shape.n, D = shape.D();
-#pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
-    for (Index row = 0; row < shape.rows(); ++row) {
-        const float* row_u = u + row / shape.k * n;
-        // Two loops, because a loop with a branch on the current is not vectorised. If the state has no current, wx
-        // takes its place.
-        const float *current = wx + row * n, *before = q + row * D;
-        float* to = p + row * D;
-        if (shape.current) {
+    const Index n = shape.n, k = shape.k;
+    const NeuronModel of_map = tangent_model(model, reset);
+    for_blocks(model, neurons, state, shape.b, n, threads_for(shape.rows() * n), [&](const auto& block, Index s) {
+        for (Index row = s * k; row < (s + 1) * k; ++row) {
+            const BasisRow<const float> before(shape, q, row);
+            const BasisRow<float> to(shape, p, row);
+            // Two loops, because a loop with a branch on the current is not vectorised. If the state has no current, wx
+            // takes its place.
+            const float* current = wx + row * n;
+            if (shape.current) {
 #pragma omp simd
-            for (Index j = 0; j < n; ++j) to[j] = fmaf(neurons.alpha[j], before[j], current[j]);
-            current = to;
-        }
-        before += shape.membrane();
-        to += shape.membrane();
+                for (Index j = block.begin; j < block.end; ++j)
+                    to.i[j] = next_current(neurons.alpha[j], before.i[j], current[j]);
+                current = to.i;
+            }
+            with_constants(of_map, block, [&](auto constant) {
+                const NeuronModel m = constant;
 #pragma omp simd
-        for (Index j = 0; j < n; ++j) {
-            const float c = factor(model, reset, row_u[j]);
-            to[j] = tangent_membrane(model.reset_delay, c, neurons.beta[j], before[j], current[j]);
+                for (Index j = block.begin; j < block.end; ++j) {
+                    const float c = reset_factor(m.reset, block[j].s), q_u = before.u[j];
+                    float h = current[j];
+                    if constexpr (constant.adaptation != Adaptation::none) {
+                        const float w = next_adaptation(neurons.rho[j], before.w[j], neurons.adapt_membrane[j], c * q_u,
+                                                        neurons.adapt_spike[j], x[row * n + j]);
+                        h = adapted_current(m.adaptation, h, w);
+                        to.w[j] = w;
+                    }
+                    to.u[j] = tangent_membrane(m.reset_delay, c, neurons.beta[j], q_u, h);
+                }
+            });
         }
-    }
+    });
 }
 
 void CpuBackend::tangent_step_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
-                                       const BasisShape& shape, const NeuronState& state, const float* q_before,
-                                       const float*, const float* wx, float* a, float* g, const ConstantSums& sums) {
-    const float* const u = state.u;
-    const Index n = shape.n, D = shape.D();
-#pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
-    for (Index row = 0; row < shape.rows(); ++row) {
-        const float *row_u = u + row / shape.k * n, *current = a + row * D;
-        float* membrane = a + row * D + shape.membrane();
+                                       const BasisShape& shape, const NeuronState& state, const float* q,
+                                       const float* x, const float* wx, float* a, float* g, const ConstantSums& sums) {
+    const Index n = shape.n, k = shape.k;
+    const NeuronModel of_map = tangent_model(model, reset);
+    for_blocks(model, neurons, state, shape.b, n, threads_for(shape.rows() * n), [&](const auto& block, Index s) {
+        for (Index row = s * k; row < (s + 1) * k; ++row) {
+            const BasisRow<float> adjoint(shape, a, row);
+            with_constants(of_map, block, [&](auto constant) {
+                const NeuronModel m = constant;
 #pragma omp simd
-        for (Index j = 0; j < n; ++j) {
-            membrane[j] *= factor_after(model.reset_delay, factor(model, reset, row_u[j]));
-            g[row * n + j] = fmaf(1.0f - neurons.beta[j], membrane[j], shape.current ? current[j] : 0.0f);
+                for (Index j = block.begin; j < block.end; ++j) {
+                    float dw = 0.0f;
+                    if constexpr (constant.adaptation != Adaptation::none) dw = adjoint.w[j];
+                    const StepAdjoint step = step_adjoint(m, reset_factor(m.reset, block[j].s), neurons.beta[j],
+                                                          shape.current ? adjoint.i[j] : 0.0f, adjoint.u[j], dw);
+                    adjoint.u[j] = step.dk;
+                    g[row * n + j] = step.g;
+                    if constexpr (constant.adaptation == Adaptation::current) adjoint.w[j] = step.gw;
+                }
+            });
         }
-    }
-    if (!sums.alpha.data) return;
-    const auto add_to = [&](auto* alpha_sum, auto* beta_sum) {
-        using T = std::remove_pointer_t<decltype(alpha_sum)>;
-        for (Index row = 0; row < shape.rows(); ++row)
-            for (Index j = 0; j < n; ++j) {
-                const float* q = q_before + row * D + j;
-                const float before = shape.current ? *q : 0.0f;
-                const float current = fmaf(neurons.alpha[j], before, wx[row * n + j]);
-                alpha_sum[j] += static_cast<T>(g[row * n + j]) * before;
-                const float c = factor(model, reset, u[row / shape.k * n + j]);
-                const float membrane = factor_before(model.reset_delay, c) * q[shape.membrane()];
-                beta_sum[j] += static_cast<T>(a[row * D + shape.membrane() + j]) * (membrane - current);
-            }
+    });
+    // sum[j] += term(block, Q, A, row, j), a product of two floats, rows in order.
+    const auto add = [&](const SumMatrix& sum, auto&& term) {
+        const auto add_to = [&](auto* to) {
+            using T = std::remove_pointer_t<decltype(to)>;
+            for_blocks(model, neurons, state, shape.b, n, 1, [&](const auto& block, Index s) {
+                for (Index row = s * k; row < (s + 1) * k; ++row) {
+                    const BasisRow<const float> before(shape, q, row), adjoint(shape, a, row);
+#pragma omp simd
+                    for (Index j = block.begin; j < block.end; ++j) {
+                        const auto [left, right] = term(block, before, adjoint, row, j);
+                        to[j] += static_cast<T>(left) * right;
+                    }
+                }
+            });
+        };
+        if (!sum.data) return;
+        if (sum.type == Scalar::float32)
+            add_to(static_cast<float*>(sum.data));
+        else
+            add_to(static_cast<double*>(sum.data));
     };
-    const SumMatrix &d_alpha = sums.alpha, &d_beta = sums.beta;
-    if (d_alpha.type == Scalar::float32)
-        add_to(static_cast<float*>(d_alpha.data), static_cast<float*>(d_beta.data));
-    else
-        add_to(static_cast<double*>(d_alpha.data), static_cast<double*>(d_beta.data));
+    using Row = BasisRow<const float>;
+    using Term = std::pair<float, float>;
+    // The tangent of R(u). A loop over a function that is not inlined is not vectorised.
+    const auto reset_u = [&](const auto& block, const Row& before, Index j) __attribute__((always_inline)) {
+        return reset_factor(of_map.reset, block[j].s) * before.u[j];
+    };
+    add(sums.alpha, [&](const auto&, const Row& before, const Row&, Index row, Index j) {
+        return Term(g[row * n + j], shape.current ? before.i[j] : 0.0f);
+    });
+    add(
+        sums.beta, [&](const auto& block, const Row& before, const Row& adjoint, Index row,
+                       Index j) __attribute__((always_inline)) {
+            float h = next_current(neurons.alpha[j], shape.current ? before.i[j] : 0.0f, wx[row * n + j]);
+            if constexpr (block.adaptation == Adaptation::current)
+                h -= next_adaptation(neurons.rho[j], before.w[j], neurons.adapt_membrane[j], reset_u(block, before, j),
+                                     neurons.adapt_spike[j], x[row * n + j]);
+            const float c = reset_factor(of_map.reset, block[j].s);
+            return Term(adjoint.u[j], factor_before(of_map.reset_delay, c) * before.u[j] - h);
+        });
+    add(sums.rho, [&](const auto&, const Row& before, const Row& adjoint, Index, Index j) {
+        return Term(adjoint.w[j], before.w[j]);
+    });
+    add(sums.adapt_membrane, [&](const auto& block, const Row& before, const Row& adjoint, Index, Index j) {
+        return Term(adjoint.w[j], reset_u(block, before, j));
+    });
+    add(sums.adapt_spike, [&](const auto&, const Row&, const Row& adjoint, Index row, Index j) {
+        return Term(adjoint.w[j], x[row * n + j]);
+    });
 }
 
 void CpuBackend::tangent_input_backward(const NeuronModel& model, JacobianReset reset, const NeuronVectors& neurons,
                                         const BasisShape& shape, const NeuronState& state, const float* q,
                                         const float* back, const float* g, float* a, float* e) {
-    const float* const u = state.u;
-    const float theta = model.threshold, sharpness = model.sharpness;
-    const Index n = shape.n, k = shape.k, D = shape.D();
-    float* const rows = scratch<float>(shape.b * 3 * n);
-    if (counting()) return;
+    const Index n = shape.n, k = shape.k;
+    const NeuronModel of_map = tangent_model(model, reset);
     with_surrogate(model.surrogate, [&](auto surrogate) {
         using S = decltype(surrogate);
-#pragma omp parallel for num_threads(threads_) if (shape.rows() * n > parallel_elements)
-        for (Index s = 0; s < shape.b; ++s) {
-            float *const psi = rows + s * 3 * n, *const decay = psi + n, *const sum = decay + n;
-            for (Index j = 0; j < n; ++j) {
-                const float u_j = u[s * n + j], c = factor(model, reset, u_j);
-                psi[j] = S::psi(u_j - theta, sharpness);
-                decay[j] = neurons.beta[j] * factor_before(model.reset_delay, c);
-            }
-            std::fill_n(sum, n, 0.0f);
-            for (Index row = s * k; row < (s + 1) * k; ++row) {
-                const float *back_row = back + row * n, *q_membrane = q + row * D + shape.membrane();
-                float *current = a + row * D, *membrane = current + shape.membrane();
+        for_blocks(model, neurons, state, shape.b, n, threads_for(shape.rows() * n), [&](const auto& block, Index s) {
+            const Index begin = block.begin, size = block.end - begin;
+            float psi[block_size], factors[block_size], decay[block_size], sum[block_size];
 #pragma omp simd
-                for (Index j = 0; j < n; ++j) {
-                    sum[j] = fmaf(back_row[j], q_membrane[j], sum[j]);
-                    membrane[j] = fmaf(decay[j], membrane[j], psi[j] * back_row[j]);
+            for (Index l = 0; l < size; ++l) {
+                const Firing at = block[begin + l];
+                psi[l] = at.m * S::psi(at.v, model.sharpness);
+                factors[l] = reset_factor(of_map.reset, at.s);
+                decay[l] = neurons.beta[begin + l] * factor_before(of_map.reset_delay, factors[l]);
+                sum[l] = 0.0f;
+            }
+            for (Index row = s * k; row < (s + 1) * k; ++row) {
+                const BasisRow<const float> before(shape, q, row);
+                const BasisRow<float> adjoint(shape, a, row);
+#pragma omp simd
+                for (Index l = 0; l < size; ++l) {
+                    const Index j = begin + l;
+                    float y = back[row * n + j], gw = 0.0f;
+                    if constexpr (block.adaptation != Adaptation::none) {
+                        gw = adjoint.w[j];
+                        y = fmaf(neurons.adapt_spike[j], gw, y);
+                    }
+                    sum[l] = fmaf(y, tangent_of_v<block.adaptation>(before, j), sum[l]);
+                    float through = psi[l] * y;
+                    if constexpr (block.adaptation != Adaptation::none) {
+                        adjoint.w[j] = block.adaptation == Adaptation::threshold ? fmaf(neurons.rho[j], gw, -through)
+                                                                                 : neurons.rho[j] * gw;
+                        through = fmaf(neurons.adapt_membrane[j], factors[l] * gw, through);
+                    }
+                    adjoint.u[j] = fmaf(decay[l], adjoint.u[j], through);
                 }
                 if (!shape.current) continue;  // a branch inside the loop would prevent its vectorisation
 #pragma omp simd
-                for (Index j = 0; j < n; ++j) current[j] = neurons.alpha[j] * g[row * n + j];
+                for (Index j = begin; j < block.end; ++j) adjoint.i[j] = neurons.alpha[j] * g[row * n + j];
             }
-            for (Index j = 0; j < n; ++j) {
-                const float slope = S::derivative(u[s * n + j] - theta, sharpness);
-                e[s * n + j] = fmaf(slope, sum[j], e[s * n + j]);
+#pragma omp simd
+            for (Index l = 0; l < size; ++l) {
+                const Firing at = block[begin + l];
+                float& sum_e = e[s * n + begin + l];
+                sum_e = fmaf(at.m * S::derivative(at.v, model.sharpness), sum[l], sum_e);
             }
-        }
+        });
     });
 }
 

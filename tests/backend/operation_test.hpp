@@ -86,50 +86,133 @@ inline reference::Surrogate to_reference(Surrogate surrogate) {
     return static_cast<reference::Surrogate>(static_cast<int>(surrogate));
 }
 
-// Constants and membranes of b x n neurons. Some membranes are exactly at threshold (no spike), some just above it,
-// some far away. The first alpha is 0, the last beta is 0.
+// What neurons may have beyond the model.
+struct Extras {
+    Adaptation adaptation = Adaptation::none;
+    bool own_thresholds = false;
+    Index refractory = 0;  // steps
+    friend std::ostream& operator<<(std::ostream& out, const Extras& extras) {
+        return out << "adaptation " << name_of(extras.adaptation) << (extras.own_thresholds ? ", own thresholds" : "")
+                   << ", refractory " << extras.refractory;
+    }
+};
+inline constexpr Extras all_extras[] = {{},
+                                        {Adaptation::none, true, 0},
+                                        {Adaptation::none, false, 1},
+                                        {Adaptation::threshold, false, 0},
+                                        {Adaptation::threshold, true, 2},
+                                        {Adaptation::current, false, 0},
+                                        {Adaptation::current, true, 1}};
+
+// Every combination of every extra would take minutes: whether one with this surrogate is left out.
+inline bool left_out(const Extras& extras, Surrogate surrogate) {
+    return &extras != all_extras && surrogate != Surrogate::fast_sigmoid && surrogate != Surrogate::exponential;
+}
+// ... at the large size. There neurons with extras are tested in few combinations.
+inline bool takes_long(Index n, const Extras& extras) { return n > 1000 && &extras != all_extras; }
+
+// Constants and state of b x n neurons. Some membranes are exactly at threshold (no spike), some just above it, some
+// far away. The first alpha is 0, the last beta is 0.
 struct Neurons {
     NeuronModel model;
     Floats alpha, beta, bias, u;
+    Floats threshold, rho, adapt_membrane, adapt_spike, w;  // empty without
+    Index refractory = 0;
+    std::vector<std::uint32_t> spikes;  // [refractory][b, spike_words(n)], those of the last step last
 
-    Neurons(NeuronModel model_, Index b, Index n, std::uint64_t seed = 1)
+    Neurons(NeuronModel model_, Index b, Index n, std::uint64_t seed = 1, const Extras& extras = {})
         : model(model_),
           alpha(uniform_floats(n, seed + 1, 0.05, 0.95)),
           beta(uniform_floats(n, seed + 2, 0.05, 0.95)),
           bias(random_floats(n, seed + 3)),
-          u(random_floats(b * n, seed + 4, 1.5)) {
+          u(random_floats(b * n, seed + 4, 1.5)),
+          refractory(extras.refractory) {
+        model.adaptation = extras.adaptation;
         if (n > 1) alpha.front() = beta.back() = 0.0f;
-        const float theta = model.threshold;
-        const Floats planted = {theta, std::nextafter(theta, 2.0f * theta), std::nextafter(theta, 0.0f), 30.0f, -30.0f};
-        for (std::size_t i = 0; i < planted.size() && 7 * i < u.size(); ++i) u[7 * i] = planted[i];
+        if (extras.own_thresholds) threshold = uniform_floats(n, seed + 5, 0.3, 1.1);
+        if (adapts()) {
+            rho = uniform_floats(n, seed + 6, 0.05, 0.95);
+            adapt_membrane = random_floats(n, seed + 7, 0.5);
+            adapt_spike = random_floats(n, seed + 8, 0.5);
+            w = random_floats(b * n, seed + 9, 0.5);
+        }
+        for (Index at = 0; at < refractory * b * spike_words(n); ++at) {
+            const Index first = at % std::max<Index>(1, spike_words(n)) * 32;
+            const std::uint32_t used = n - first < 32 ? (1u << (n - first)) - 1u : ~0u;
+            const auto random = random_words(seed, Stream::test, static_cast<std::uint32_t>(at), 3, 0, 0);
+            spikes.push_back(random[0] & random[1] & used);
+        }
+        for (std::size_t i = 0; i < 5 && 7 * i < u.size(); ++i) {
+            const float A = threshold_of(static_cast<Index>(7 * i));
+            const float planted[] = {A, std::nextafter(A, 10.0f), std::nextafter(A, -10.0f), 30.0f, -30.0f};
+            u[7 * i] = planted[i];
+        }
     }
 
-    double spike(Index at) const { return u[at] > model.threshold ? 1.0 : 0.0; }
+    bool adapts() const { return model.adaptation != Adaptation::none; }
+    Index n() const { return static_cast<Index>(alpha.size()); }
+    float theta(Index at) const { return threshold.empty() ? model.threshold : threshold[at % n()]; }
+    // A
+    float threshold_of(Index at) const {
+        return model.adaptation == Adaptation::threshold ? theta(at) + w[at] : theta(at);
+    }
+    double m(Index at) const {
+        if (refractory == 0) return 1.0;
+        const Index words = spike_words(n()), rows = static_cast<Index>(u.size()) / n(), j = at % n();
+        for (Index l = 0; l < refractory; ++l)
+            if (spikes[(l * rows + at / n()) * words + j / 32] >> (j % 32) & 1u) return 0.0;
+        return 1.0;
+    }
+    double spike(Index at) const { return u[at] > threshold_of(at) ? m(at) : 0.0; }
     // c = dR/dv of the reset R, and its places in u[t+1] = f (beta q u[t] + ...).
     double reset_factor(Index at) const { return model.reset == Reset::zero ? 1.0 - spike(at) : 1.0; }
     double f(double c) const { return model.reset_delay == 0 ? 1.0 : c; }
     double q(double c) const { return model.reset_delay == 0 ? c : 1.0; }
     double after_reset(Index at, double v) const {
         if (model.reset == Reset::zero) return v * (1.0 - spike(at));
-        return model.reset == Reset::subtract ? v - model.threshold * spike(at) : v;
+        return model.reset == Reset::subtract ? v - theta(at) * spike(at) : v;
     }
     // The membrane that beta multiplies.
     double leaking(Index at) const { return model.reset_delay == 0 ? after_reset(at, u[at]) : u[at]; }
     double psi(Index at) const {
-        return reference::psi(to_reference(model.surrogate), double(u[at]) - model.threshold, model.sharpness);
+        return m(at) * reference::psi(to_reference(model.surrogate), double(u[at]) - threshold_of(at), model.sharpness);
     }
     double slope(Index at) const {
-        return reference::psi_derivative(to_reference(model.surrogate), double(u[at]) - model.threshold,
-                                         model.sharpness);
+        return m(at) * reference::psi_derivative(to_reference(model.surrogate), double(u[at]) - threshold_of(at),
+                                                 model.sharpness);
     }
 };
 
-// The per-neuron constants in backend memory.
+// Constants and state in backend memory.
 struct Constants {
-    Buffer<float> alpha, beta, bias;
-    Constants(Backend& backend, const Neurons& neurons)
-        : alpha(backend, neurons.alpha), beta(backend, neurons.beta), bias(backend, neurons.bias) {}
-    operator NeuronVectors() const { return {alpha.data(), beta.data(), bias.data()}; }
+    Buffer<float> alpha, beta, bias, threshold, rho, adapt_membrane, adapt_spike, u, w;
+    Buffer<std::uint32_t> spikes;
+    Index words, step_words, refractory;  // words of a row and of a step
+    Constants(Backend& backend, const Neurons& net)
+        : alpha(backend, net.alpha),
+          beta(backend, net.beta),
+          bias(backend, net.bias),
+          threshold(backend, net.threshold),
+          rho(backend, net.rho),
+          adapt_membrane(backend, net.adapt_membrane),
+          adapt_spike(backend, net.adapt_spike),
+          u(backend, net.u),
+          w(backend, net.w),
+          spikes(backend, net.spikes),
+          words(spike_words(net.n())),
+          step_words(net.n() > 0 ? static_cast<Index>(net.u.size()) / net.n() * words : 0),
+          refractory(net.refractory) {}
+    operator NeuronVectors() const {
+        const auto given = [](const Buffer<float>& buffer) { return buffer.size() > 0 ? buffer.data() : nullptr; };
+        return {alpha.data(), beta.data(),           bias.data(),       given(threshold),
+                given(rho),   given(adapt_membrane), given(adapt_spike)};
+    }
+    NeuronState state(const float* i = nullptr) const {
+        NeuronState state{i, u.data(), w.size() > 0 ? w.data() : nullptr};
+        if (refractory > 0)
+            state.refractory = {spikes.data() + (refractory - 1) * step_words, words, refractory, step_words};
+        return state;
+    }
 };
 
 // For SetUp. If something is missing, skips the running test with the reason. Where a GPU is required, this is a

@@ -28,25 +28,26 @@ void expect_equal_products(double left, double right, double size) { EXPECT_NEAR
 double norm(const Floats& x) { return std::sqrt(dot(x, x)); }
 
 // Membranes at least 0.5 away from threshold, on both sides, so a smaller change does not change the spikes.
-Neurons away_from_threshold(NeuronModel model, Index b, Index n) {
-    Neurons net(model, b, n);
+Neurons away_from_threshold(NeuronModel model, Index b, Index n, const Extras& extras) {
+    Neurons net(model, b, n, 1, extras);
     net.u = uniform_floats(b * n, 7, 0.5, 1.5);
-    for (std::size_t i = 0; i < net.u.size(); ++i) net.u[i] = model.threshold + (i % 3 == 0 ? net.u[i] : -net.u[i]);
+    for (std::size_t i = 0; i < net.u.size(); ++i)
+        net.u[i] = net.threshold_of(static_cast<Index>(i)) + (i % 3 == 0 ? net.u[i] : -net.u[i]);
     return net;
 }
 
 struct State {
-    Floats current, membrane;
+    Floats current, membrane, adaptation;
 };
 
 State step(Backend& backend, const Neurons& net, Index b, Index n, const Floats& input, const Floats& recurrent,
-           const Floats& i, const Floats& u) {
+           const Floats& i) {
     const Constants constants(backend, net);
-    const Buffer<float> input_(backend, input), recurrent_(backend, recurrent), i_(backend, i), u_(backend, u);
-    Buffer<float> i_next(backend, b * n), u_next(backend, b * n);
-    backend.neuron_step(net.model, constants, b, n, input_.data(), recurrent_.data(), {i_.data(), u_.data()},
-                        {i_next.data(), u_next.data()});
-    return {i_next.to_host(), u_next.to_host()};
+    const Buffer<float> input_(backend, input), recurrent_(backend, recurrent), i_(backend, i);
+    Buffer<float> i_next(backend, b * n), u_next(backend, b * n), w_next(backend, net.w);
+    backend.neuron_step(net.model, constants, b, n, input_.data(), recurrent_.data(), constants.state(i_.data()),
+                        {i_next.data(), u_next.data(), w_next.data()});
+    return {i_next.to_host(), u_next.to_host(), w_next.to_host()};
 }
 
 Floats sum(const Floats& a, const Floats& b, float factor = 1.0f) {
@@ -55,117 +56,167 @@ Floats sum(const Floats& a, const Floats& b, float factor = 1.0f) {
     return result;
 }
 
+// The sums over the parts.
+double norm(const State& x) { return norm(x.current) + norm(x.membrane) + norm(x.adaptation); }
+using testing_support::dot;
+double dot(const State& x, const State& y) {
+    return dot(x.current, y.current) + dot(x.membrane, y.membrane) + dot(x.adaptation, y.adaptation);
+}
+State difference(const State& a, const State& b) {
+    return {sum(a.current, b.current, -1.0f), sum(a.membrane, b.membrane, -1.0f),
+            sum(a.adaptation, b.adaptation, -1.0f)};
+}
+State random_state(const Neurons& net, std::uint64_t seed, double scale) {
+    const auto count = static_cast<Index>(net.u.size());
+    return {random_floats(count, seed), uniform_floats(count, seed + 1, -scale, scale),
+            net.adapts() ? uniform_floats(count, seed + 2, -scale, scale) : Floats{}};
+}
+
 // The whole step with its recurrence. The derivative of the spike is psi, as in the backward pass.
 TEST_P(Adjoints, StepOfTheState) {
     for (Index n : {1, 31, 67})
         for (const auto& rule : all_reset_rules)
-            for (Surrogate surrogate : all_surrogates) {
-                SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule << ", surrogate " << int(surrogate));
-                const Index b = 3, count = b * n;
-                const Neurons net = away_from_threshold({.threshold = 0.7f,
-                                                         .reset = rule.reset,
-                                                         .reset_delay = rule.delay,
-                                                         .surrogate = surrogate,
-                                                         .sharpness = 2.0f},
-                                                        b, n);
-                const Floats input = random_floats(count, 1), i = random_floats(count, 2),
-                             x_i = random_floats(count, 3), x_u = uniform_floats(count, 4, -0.4, 0.4),
-                             x_input = random_floats(count, 5), y_i = random_floats(count, 6),
-                             y_u = random_floats(count, 8), zeros(count, 0.0f);
-                const Buffer<float> w(backend, random_floats(n * n, 9, 1.0 / std::sqrt(double(n)))), u_(backend, net.u);
+            for (Surrogate surrogate : all_surrogates)
+                for (const Extras& extras : all_extras) {
+                    SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule << ", surrogate "
+                                                    << int(surrogate) << ", " << extras);
+                    const Index b = 3, count = b * n;
+                    const Neurons net = away_from_threshold({.threshold = 0.7f,
+                                                             .reset = rule.reset,
+                                                             .reset_delay = rule.delay,
+                                                             .surrogate = surrogate,
+                                                             .sharpness = 2.0f},
+                                                            b, n, extras);
+                    const Floats input = random_floats(count, 1), i = random_floats(count, 2),
+                                 x_input = random_floats(count, 5), zeros(count, 0.0f);
+                    const State x = random_state(net, 3, 0.2), y = random_state(net, 11, 2.0);
+                    const Buffer<float> w(backend, random_floats(n * n, 9, 1.0 / std::sqrt(double(n))));
+                    const Constants constants(backend, net);
 
-                // J (x_i, x_u, x_input) = step(at + x) - step(at), where the spikes change by psi x_u.
-                Buffer<float> moved_spikes(backend, count);
-                const Buffer<float> x_u_(backend, x_u);
-                backend.add_adjoints(net.model, {}, Readout::membrane, b, n, {nullptr, u_.data()}, x_u_.data(), nullptr,
-                                     nullptr, nullptr, {nullptr, moved_spikes.data()}, {});
-                const Floats recurrent = times_transposed(b, n, moved_spikes, w).to_host();
-                const State before = step(backend, net, b, n, input, zeros, i, net.u),
-                            after =
-                                step(backend, net, b, n, sum(input, x_input), recurrent, sum(i, x_i), sum(net.u, x_u));
-                const Floats jx_i = sum(after.current, before.current, -1.0f),
-                             jx_u = sum(after.membrane, before.membrane, -1.0f);
+                    // J (x, x_input) = step(at + x) - step(at), where the spikes change by psi (x_u - x_w).
+                    const Floats x_v = net.model.adaptation == Adaptation::threshold
+                                           ? sum(x.membrane, x.adaptation, -1.0f)
+                                           : x.membrane;
+                    Buffer<float> moved_spikes(backend, count);
+                    const Buffer<float> x_v_(backend, x_v);
+                    backend.add_adjoints(net.model, constants, Readout::membrane, b, n, constants.state(), x_v_.data(),
+                                         nullptr, nullptr, nullptr, {nullptr, moved_spikes.data()}, {});
+                    const Floats recurrent = times_transposed(b, n, moved_spikes, w).to_host();
+                    Neurons moved(net);
+                    moved.u = sum(net.u, x.membrane);
+                    if (net.adapts()) moved.w = sum(net.w, x.adaptation);
+                    const State before = step(backend, net, b, n, input, zeros, i);
+                    State after = step(backend, moved, b, n, sum(input, x_input), recurrent, sum(i, x.current));
+                    // a_s psi x_v reaches w, and through the current the membrane.
+                    const Floats moved_by = moved_spikes.to_host();
+                    for (Index at = 0; net.adapts() && at < count; ++at) {
+                        const Index j = at % n;
+                        const float by = net.adapt_spike[j] * moved_by[at];
+                        after.adaptation[at] += by;
+                        if (net.model.adaptation == Adaptation::current)
+                            after.membrane[at] -=
+                                static_cast<float>(net.f(net.reset_factor(at))) * (1.0f - net.beta[j]) * by;
+                    }
+                    const State jx = difference(after, before);
 
-                const Constants constants(backend, net);
-                Buffer<float> di(backend, y_i), du(backend, y_u), g(backend, count);
-                backend.neuron_step_backward(net.model, constants, b, n, {nullptr, u_.data()}, {},
-                                             {di.data(), du.data()}, g.data(), nullptr, {});
-                const Buffer<float> back = times(b, n, g, w);
-                backend.add_adjoints(net.model, {}, Readout::membrane, b, n, {nullptr, u_.data()}, back.data(), nullptr,
-                                     nullptr, nullptr, {nullptr, du.data()}, {});
-                expect_equal_products(dot(jx_i, y_i) + dot(jx_u, y_u),
-                                      dot(x_i, di.to_host()) + dot(x_u, du.to_host()) + dot(x_input, g.to_host()),
-                                      (norm(before.current) + norm(jx_i) + norm(jx_u)) * (norm(y_i) + norm(y_u)));
-            }
+                    Buffer<float> di(backend, y.current), du(backend, y.membrane), dw(backend, y.adaptation),
+                        g(backend, count), own(backend, net.w);
+                    const StateAdjoint d{di.data(), du.data(), net.adapts() ? dw.data() : nullptr};
+                    backend.neuron_step_backward(net.model, constants, b, n, constants.state(), {}, d, g.data(),
+                                                 own.data(), {});
+                    const Buffer<float> back = times(b, n, g, w);
+                    backend.add_adjoints(net.model, constants, Readout::membrane, b, n, constants.state(), back.data(),
+                                         net.adapts() ? own.data() : nullptr, nullptr, nullptr, d, {});
+                    expect_equal_products(
+                        dot(jx, y), dot(x, State{di.to_host(), du.to_host(), dw.to_host()}) + dot(x_input, g.to_host()),
+                        (norm(before) + norm(jx)) * norm(y));
+                }
 }
 
-// The step is linear in alpha, and in beta.
-TEST_P(Adjoints, TimeConstants) {
+// The step is linear in every constant of the neurons, as long as the spikes do not change.
+TEST_P(Adjoints, Constants) {
     for (Index n : {1, 31, 67})
-        for (const auto& rule : all_reset_rules) {
-            SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule);
-            const Index b = 3, count = b * n;
-            const Neurons net =
-                away_from_threshold({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n);
-            const Floats input = random_floats(count, 1), zeros(count, 0.0f), i = random_floats(count, 2),
-                         y_i = random_floats(count, 3), y_u = random_floats(count, 4),
-                         x = uniform_floats(n, 5, -0.2, 0.2);
-            const State at = step(backend, net, b, n, input, zeros, i, net.u);
-            Neurons other_alpha(net), other_beta(net);
-            other_alpha.alpha = sum(net.alpha, x);
-            other_beta.beta = sum(net.beta, x);
-            const State of_alpha = step(backend, other_alpha, b, n, input, zeros, i, net.u),
-                        of_beta = step(backend, other_beta, b, n, input, zeros, i, net.u);
+        for (const auto& rule : all_reset_rules)
+            for (const Extras& extras : all_extras) {
+                SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule << ", " << extras);
+                const Index b = 3, count = b * n;
+                const Neurons net = away_from_threshold(
+                    {.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n, extras);
+                const Floats input = random_floats(count, 1), zeros(count, 0.0f), i = random_floats(count, 2),
+                             x = uniform_floats(n, 5, -0.2, 0.2);
+                const State y = random_state(net, 3, 2.0), at = step(backend, net, b, n, input, zeros, i);
 
-            const Constants constants(backend, net);
-            const Buffer<float> i_(backend, i), i_now(backend, at.current), u_(backend, net.u);
-            Buffer<float> di(backend, y_i), du(backend, y_u), g(backend, count);
-            SumBuffer d_alpha(backend, n), d_beta(backend, n);
-            backend.neuron_step_backward(net.model, constants, b, n, {i_.data(), u_.data()}, {i_now.data(), nullptr},
-                                         {di.data(), du.data()}, g.data(), nullptr,
-                                         {.alpha = d_alpha.matrix(1, n), .beta = d_beta.matrix(1, n)});
-            const auto moved = [&](const State& to) {
-                return dot(sum(to.current, at.current, -1.0f), y_i) + dot(sum(to.membrane, at.membrane, -1.0f), y_u);
-            };
-            const double size = (norm(at.current) + norm(at.membrane)) * (norm(y_i) + norm(y_u));
-            expect_equal_products(moved(of_alpha), dot(x, to_host(d_alpha)), size);
-            expect_equal_products(moved(of_beta), dot(x, to_host(d_beta)), size);
-        }
+                const Constants constants(backend, net);
+                const Buffer<float> i_(backend, i), i_now(backend, at.current), w_now(backend, at.adaptation);
+                Buffer<float> di(backend, y.current), du(backend, y.membrane), dw(backend, y.adaptation),
+                    g(backend, count), own(backend, net.w);
+                struct Constant {
+                    const char* name;
+                    Floats Neurons::*values;
+                    SumBuffer sum;
+                };
+                std::vector<Constant> all;
+                const auto add = [&](const char* name, Floats Neurons::*values) {
+                    all.push_back({name, values, SumBuffer(backend, n)});
+                    return all.back().sum.matrix(1, n);
+                };
+                ConstantSums sums{.alpha = add("alpha", &Neurons::alpha), .beta = add("beta", &Neurons::beta)};
+                if (extras.own_thresholds) sums.threshold = add("threshold", &Neurons::threshold);
+                if (net.adapts()) {
+                    sums.rho = add("rho", &Neurons::rho);
+                    sums.adapt_membrane = add("a_u", &Neurons::adapt_membrane);
+                    sums.adapt_spike = add("a_s", &Neurons::adapt_spike);
+                }
+                backend.neuron_step_backward(
+                    net.model, constants, b, n, constants.state(i_.data()), {i_now.data(), nullptr, w_now.data()},
+                    {di.data(), du.data(), net.adapts() ? dw.data() : nullptr}, g.data(), own.data(), sums);
+                const double size = norm(at) * norm(y);
+                for (Constant& constant : all) {
+                    Neurons other(net);
+                    other.*constant.values = sum(net.*constant.values, x);
+                    const State to = step(backend, other, b, n, input, zeros, i);
+                    SCOPED_TRACE(constant.name);
+                    expect_equal_products(dot(difference(to, at), y), dot(x, to_host(constant.sum)), size);
+                }
+            }
 }
 
 // tangent_input, W and tangent_step against tangent_step_backward, W' and tangent_input_backward.
 TEST_P(Adjoints, StepOfTheTangents) {
     for (Index n : {1, 33, 67})
         for (const auto& rule : all_reset_rules)
-            for (JacobianReset jacobian : {JacobianReset::detached, JacobianReset::ignored})
-                for (bool has_current : {false, true}) {
-                    SCOPED_TRACE(testing::Message() << "n " << n << ", reset " << rule << ", Jacobian " << int(jacobian)
-                                                    << ", current " << has_current);
-                    const Index b = 3, k = 5, rows = b * k, count = rows * n;
-                    Neurons net({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n);
-                    if (!has_current) net.alpha.assign(net.alpha.size(), 0.0f);
-                    const Floats w_host = random_floats(n * n, 9, 1.0 / std::sqrt(double(n)));
-                    const BasisShape shape{b, k, n, has_current};
-                    const Floats x = random_floats(shape.size(), 1), y = random_floats(shape.size(), 3);
-                    const Constants constants(backend, net);
-                    const Buffer<float> u_(backend, net.u), w(backend, w_host), q(backend, x);
-                    Buffer<float> p(backend, shape.size()), a(backend, y);
-                    Buffer<float> input(backend, count), g(backend, count), e(backend, b * n);
+            for (const Extras& extras : all_extras)
+                for (JacobianReset jacobian : {JacobianReset::detached, JacobianReset::ignored})
+                    for (bool has_current : {false, true}) {
+                        SCOPED_TRACE(testing::Message()
+                                     << "n " << n << ", reset " << rule << ", " << extras << ", Jacobian "
+                                     << int(jacobian) << ", current " << has_current);
+                        const Index b = 3, k = 5, rows = b * k, count = rows * n;
+                        Neurons net({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n, 1,
+                                    extras);
+                        if (!has_current) net.alpha.assign(net.alpha.size(), 0.0f);
+                        const Floats w_host = random_floats(n * n, 9, 1.0 / std::sqrt(double(n)));
+                        const BasisShape shape{b, k, n, has_current, net.adapts()};
+                        const Floats x = random_floats(shape.size(), 1), y = random_floats(shape.size(), 3);
+                        const Constants constants(backend, net);
+                        const Buffer<float> w(backend, w_host), q(backend, x);
+                        Buffer<float> p(backend, shape.size()), a(backend, y);
+                        Buffer<float> input(backend, count), g(backend, count), e(backend, b * n);
 
-                    const NeuronState state{nullptr, u_.data()};
-                    backend.tangent_input(net.model, constants, shape, state, q.data(), input.data());
-                    const Buffer<float> wx = times_transposed(rows, n, input, w);
-                    backend.tangent_step(net.model, jacobian, constants, shape, state, input.data(), wx.data(),
-                                         q.data(), p.data());
+                        const NeuronState state = constants.state();
+                        backend.tangent_input(net.model, constants, shape, state, q.data(), input.data());
+                        const Buffer<float> wx = times_transposed(rows, n, input, w);
+                        backend.tangent_step(net.model, jacobian, constants, shape, state, input.data(), wx.data(),
+                                             q.data(), p.data());
 
-                    backend.tangent_step_backward(net.model, jacobian, constants, shape, state, nullptr, nullptr,
-                                                  nullptr, a.data(), g.data(), {});
-                    const Buffer<float> back = times(rows, n, g, w);
-                    backend.tangent_input_backward(net.model, jacobian, constants, shape, state, q.data(), back.data(),
-                                                   g.data(), a.data(), e.data());
-                    const Floats jx = p.to_host();
-                    expect_equal_products(dot(jx, y), dot(x, a.to_host()), norm(jx) * norm(y));
-                }
+                        backend.tangent_step_backward(net.model, jacobian, constants, shape, state, nullptr, nullptr,
+                                                      nullptr, a.data(), g.data(), {});
+                        const Buffer<float> back = times(rows, n, g, w);
+                        backend.tangent_input_backward(net.model, jacobian, constants, shape, state, q.data(),
+                                                       back.data(), g.data(), a.data(), e.data());
+                        const Floats jx = p.to_host();
+                        expect_equal_products(dot(jx, y), dot(x, a.to_host()), norm(jx) * norm(y));
+                    }
 }
 
 TEST_P(Adjoints, ReadoutFilter) {

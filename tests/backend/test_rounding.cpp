@@ -60,11 +60,16 @@ Floats shard(const Floats& whole, BlockRange sequences, BlockRange neurons) {
 
 Neurons shard(const Neurons& net, BlockRange sequences, BlockRange neurons) {
     Neurons mine(net);
-    for (Floats Neurons::*constant : {&Neurons::alpha, &Neurons::beta, &Neurons::bias})
-        mine.*constant = part(net.*constant, n, neurons);
+    for (Floats Neurons::*constant : {&Neurons::alpha, &Neurons::beta, &Neurons::bias, &Neurons::threshold,
+                                      &Neurons::rho, &Neurons::adapt_membrane, &Neurons::adapt_spike})
+        if (!(net.*constant).empty()) mine.*constant = part(net.*constant, n, neurons);
     mine.u = shard(net.u, sequences, neurons);
+    if (net.adapts()) mine.w = shard(net.w, sequences, neurons);
     return mine;
 }
+
+// What neurons have in these tests: nothing, or their own thresholds and an adaptation.
+constexpr Extras shard_extras[] = {{}, {Adaptation::threshold, true, 0}, {Adaptation::current, true, 0}};
 
 // operation(sequences, neurons): the arrays that it computes for a shard. They are parts of those of the whole.
 template <class Operation>
@@ -85,75 +90,90 @@ void expect_same_on_every_shard(Operation&& operation) {
 }
 
 TEST_P(Rounding, StateStepOfAnyShard) {
-    for (const auto& rule : all_reset_rules) {
-        const Neurons net({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n);
-        const Floats input = random_floats(b * n, 1), recurrent = random_floats(b * n, 2), i = random_floats(b * n, 3);
-        const auto step = [&](BlockRange sequences, BlockRange neurons) {
-            const Neurons mine = shard(net, sequences, neurons);
-            const Constants constants(backend, mine);
-            const Buffer<float> input_(backend, shard(input, sequences, neurons)),
-                recurrent_(backend, shard(recurrent, sequences, neurons)), i_(backend, shard(i, sequences, neurons)),
-                u_(backend, mine.u);
-            Buffer<float> i_next(backend, i_.size()), u_next(backend, i_.size());
-            backend.neuron_step(mine.model, constants, sequences.size(), neurons.size(), input_.data(),
-                                recurrent_.data(), {i_.data(), u_.data()}, {i_next.data(), u_next.data()});
-            Buffer<float> di(backend, i_next.to_host()), du(backend, u_next.to_host()), g(backend, i_.size());
-            backend.neuron_step_backward(mine.model, constants, sequences.size(), neurons.size(), {nullptr, u_.data()},
-                                         {}, {di.data(), du.data()}, g.data(), nullptr, {});
-            return std::array{i_next.to_host(), u_next.to_host(), di.to_host(), du.to_host(), g.to_host()};
-        };
-        expect_same_on_every_shard(step);
-    }
+    for (const auto& rule : all_reset_rules)
+        for (const Extras& extras : shard_extras) {
+            SCOPED_TRACE(testing::Message() << "reset " << rule << ", " << extras);
+            const Neurons net({.threshold = 0.7f, .reset = rule.reset, .reset_delay = rule.delay}, b, n, 1, extras);
+            const Floats input = random_floats(b * n, 1), recurrent = random_floats(b * n, 2),
+                         i = random_floats(b * n, 3);
+            const auto step = [&](BlockRange sequences, BlockRange neurons) {
+                const Neurons mine = shard(net, sequences, neurons);
+                const Constants constants(backend, mine);
+                const Buffer<float> input_(backend, shard(input, sequences, neurons)),
+                    recurrent_(backend, shard(recurrent, sequences, neurons)),
+                    i_(backend, shard(i, sequences, neurons));
+                const Index count = i_.size(), adapting = net.adapts() ? count : 0;
+                Buffer<float> i_next(backend, count), u_next(backend, count), w_next(backend, adapting);
+                const NeuronState state = constants.state(i_.data());
+                backend.neuron_step(mine.model, constants, sequences.size(), neurons.size(), input_.data(),
+                                    recurrent_.data(), state, {i_next.data(), u_next.data(), w_next.data()});
+                Buffer<float> di(backend, i_next.to_host()), du(backend, u_next.to_host()),
+                    dw(backend, w_next.to_host()), g(backend, count), own(backend, adapting);
+                backend.neuron_step_backward(mine.model, constants, sequences.size(), neurons.size(), state, {},
+                                             {di.data(), du.data(), dw.data()}, g.data(), own.data(), {});
+                std::vector<Floats> all = {i_next.to_host(), u_next.to_host(), di.to_host(), du.to_host(), g.to_host()};
+                if (net.adapts())
+                    for (const Buffer<float>* more : {&w_next, &dw, &own}) all.push_back(more->to_host());
+                return all;
+            };
+            expect_same_on_every_shard(step);
+        }
 }
 
 TEST_P(Rounding, SurrogatesOfAnyShard) {
     const Index k = 2;
-    for (Surrogate surrogate : all_surrogates) {
-        SCOPED_TRACE(testing::Message() << "surrogate " << int(surrogate));
-        const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, b, n);
-        const Floats back = random_floats(b * n, 1), q = random_floats(b * k * n, 2),
-                     k_back = random_floats(b * k * n, 3);
-        const auto operations = [&](BlockRange sequences, BlockRange neurons) {
-            const Neurons mine = shard(net, sequences, neurons);
-            const Index rows = sequences.size(), columns = neurons.size();
-            const Constants constants(backend, mine);
-            const Buffer<float> u_(backend, mine.u), back_(backend, shard(back, sequences, neurons)),
-                q_(backend, shard(q, sequences, neurons)), k_back_(backend, shard(k_back, sequences, neurons));
-            Buffer<float> du(backend, u_.size()), x(backend, q_.size()), a(backend, q_.size()), e(backend, u_.size());
-            const NeuronState state{nullptr, u_.data()};
-            backend.add_adjoints(mine.model, {}, Readout::membrane, rows, columns, state, back_.data(), nullptr,
-                                 nullptr, nullptr, {nullptr, du.data()}, {});
-            const BasisShape shape{rows, k, columns, false};
-            backend.tangent_input(mine.model, {}, shape, state, q_.data(), x.data());
-            backend.tangent_input_backward(mine.model, JacobianReset::detached, constants, shape, state, q_.data(),
-                                           k_back_.data(), q_.data(), a.data(), e.data());
-            return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
-        };
-        expect_same_on_every_shard(operations);
-    }
+    for (Surrogate surrogate : all_surrogates)
+        for (const Extras& extras : shard_extras) {
+            SCOPED_TRACE(testing::Message() << "surrogate " << int(surrogate) << ", " << extras);
+            const Neurons net({.threshold = 0.7f, .surrogate = surrogate, .sharpness = 3.0f}, b, n, 1, extras);
+            const Index parts = net.adapts() ? 2 : 1;
+            const Floats back = random_floats(b * n, 1), q = random_floats(b * k * parts * n, 2),
+                         k_back = random_floats(b * k * n, 3);
+            const auto operations = [&](BlockRange sequences, BlockRange neurons) {
+                const Neurons mine = shard(net, sequences, neurons);
+                const Index rows = sequences.size(), columns = neurons.size();
+                const Constants constants(backend, mine);
+                const Buffer<float> back_(backend, shard(back, sequences, neurons)),
+                    q_(backend, shard(q, sequences, neurons)), k_back_(backend, shard(k_back, sequences, neurons));
+                Buffer<float> du(backend, rows * columns), x(backend, k_back_.size()), a(backend, q_.to_host()),
+                    e(backend, rows * columns);
+                const NeuronState state = constants.state();
+                backend.add_adjoints(mine.model, constants, Readout::membrane, rows, columns, state, back_.data(),
+                                     nullptr, nullptr, nullptr, {nullptr, du.data()}, {});
+                const BasisShape shape{rows, k, columns, false, net.adapts()};
+                backend.tangent_input(mine.model, constants, shape, state, q_.data(), x.data());
+                backend.tangent_input_backward(mine.model, JacobianReset::detached, constants, shape, state, q_.data(),
+                                               k_back_.data(), k_back_.data(), a.data(), e.data());
+                return std::array{du.to_host(), x.to_host(), a.to_host(), e.to_host()};
+            };
+            expect_same_on_every_shard(operations);
+        }
 }
 
 TEST_P(Rounding, TangentStepOfAnyShard) {
     const Index k = 3;
-    const Neurons net({.threshold = 0.7f}, b, n);
-    const Floats wx = random_floats(b * k * n, 3);
-    const Floats basis = random_floats(2 * b * k * n, 1);  // [b, k, current and membrane, n]
-    const auto step = [&](BlockRange sequences, BlockRange neurons) {
-        const Neurons mine = shard(net, sequences, neurons);
-        const Index rows = sequences.size(), columns = neurons.size();
-        const Constants constants(backend, mine);
-        const Buffer<float> u_(backend, mine.u), wx_(backend, shard(wx, sequences, neurons));
-        Buffer<float> q(backend, shard(basis, sequences, neurons)), g(backend, wx_.size());
-        const BasisShape shape{rows, k, columns, true};
-        const NeuronState state{nullptr, u_.data()};
-        backend.tangent_step(mine.model, JacobianReset::detached, constants, shape, state, nullptr, wx_.data(),
-                             q.data(), q.data());
-        const Floats p = q.to_host();
-        backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, shape, state, nullptr, nullptr,
-                                      nullptr, q.data(), g.data(), {});
-        return std::array{p, q.to_host(), g.to_host()};
-    };
-    expect_same_on_every_shard(step);
+    for (const Extras& extras : shard_extras) {
+        SCOPED_TRACE(testing::Message() << extras);
+        const Neurons net({.threshold = 0.7f}, b, n, 1, extras);
+        const Floats wx = random_floats(b * k * n, 3), x = random_floats(b * k * n, 4);
+        const Floats basis = random_floats((net.adapts() ? 3 : 2) * b * k * n, 1);  // [b, k, parts, n]
+        const auto step = [&](BlockRange sequences, BlockRange neurons) {
+            const Neurons mine = shard(net, sequences, neurons);
+            const Index rows = sequences.size(), columns = neurons.size();
+            const Constants constants(backend, mine);
+            const Buffer<float> wx_(backend, shard(wx, sequences, neurons)), x_(backend, shard(x, sequences, neurons));
+            Buffer<float> q(backend, shard(basis, sequences, neurons)), g(backend, wx_.size());
+            const BasisShape shape{rows, k, columns, true, net.adapts()};
+            const NeuronState state = constants.state();
+            backend.tangent_step(mine.model, JacobianReset::detached, constants, shape, state, x_.data(), wx_.data(),
+                                 q.data(), q.data());
+            const Floats p = q.to_host();
+            backend.tangent_step_backward(mine.model, JacobianReset::detached, constants, shape, state, nullptr,
+                                          nullptr, nullptr, q.data(), g.data(), {});
+            return std::array{p, q.to_host(), g.to_host()};
+        };
+        expect_same_on_every_shard(step);
+    }
 }
 
 // A rank updates only its own part of the parameters.

@@ -1,0 +1,81 @@
+// Loops of the CPU backend over the neurons of many rows, in blocks that stay in the first-level cache. Without own
+// thresholds, adaptation and refractory steps a block loads only the membranes.
+#pragma once
+
+#include "backend/backend.hpp"
+
+#include <algorithm>
+
+namespace spikefloss {
+
+inline constexpr Index block_size = 512;  // neurons; a multiple of the 32 of a word of spikes
+
+// Neurons begin .. end - 1 of a row, with the same theta.
+struct PlainBlock {
+    static constexpr Adaptation adaptation = Adaptation::none;
+    Index begin, end;
+    float threshold;
+    const float* u;  // of the row
+
+    PlainBlock(const NeuronModel& model, const NeuronVectors&, const NeuronState& state, Index row, Index n,
+               Index begin_)
+        : begin(begin_), end(std::min(n, begin_ + block_size)), threshold(model.threshold), u(state.u + row * n) {}
+    // A whole row.
+    PlainBlock(float threshold_, const float* u_, Index n) : begin(0), end(n), threshold(threshold_), u(u_) {}
+    Firing operator[](Index j) const { return firing(adaptation, threshold, u[j], 0.0f, false); }
+};
+
+// Neurons with any of the three.
+template <Adaptation kind>
+struct AdaptedBlock {
+    static constexpr Adaptation adaptation = kind;
+    Index begin, end;
+    float theta[block_size], v[block_size], m[block_size], s[block_size];
+
+    AdaptedBlock(const NeuronModel& model, const NeuronVectors& neurons, const NeuronState& state, Index row, Index n,
+                 Index begin_)
+        : begin(begin_), end(std::min(n, begin_ + block_size)) {
+        const Index size = end - begin;
+        const float *u = state.u + row * n + begin, *w = state.w;
+        if constexpr (kind == Adaptation::threshold) w += row * n + begin;
+        if (neurons.threshold)
+            std::copy_n(neurons.threshold + begin, size, theta);
+        else
+            std::fill_n(theta, size, model.threshold);
+        for (Index first = 0; first < size; first += 32) {
+            const std::uint32_t refractory = state.refractory.bits(row, (begin + first) / 32);
+            const Index last = std::min(size, first + 32);
+#pragma omp simd
+            for (Index l = first; l < last; ++l) {
+                const float w_l = kind == Adaptation::threshold ? w[l] : 0.0f;
+                const Firing at = firing(kind, theta[l], u[l], w_l, refractory >> (l - first) & 1u);
+                v[l] = at.v, m[l] = at.m, s[l] = at.s;
+            }
+        }
+    }
+    Firing operator[](Index j) const { return {theta[j - begin], v[j - begin], m[j - begin], s[j - begin]}; }
+};
+
+// Calls work(block, row) for the blocks of all rows; those of a neuron in the order of the rows if threads is 1.
+template <class Work>
+void for_blocks(const NeuronModel& model, const NeuronVectors& neurons, const NeuronState& state, Index rows, Index n,
+                int threads, Work&& work) {
+    const auto blocks_of = [&]<class Block>(const Block*) {
+        const Index blocks = (n + block_size - 1) / block_size;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+        for (Index at = 0; at < rows * blocks; ++at) {
+            const Index row = at / blocks;
+            work(Block(model, neurons, state, row, n, at % blocks * block_size), row);
+        }
+    };
+    if (model.adaptation == Adaptation::threshold)
+        blocks_of(static_cast<const AdaptedBlock<Adaptation::threshold>*>(nullptr));
+    else if (model.adaptation == Adaptation::current)
+        blocks_of(static_cast<const AdaptedBlock<Adaptation::current>*>(nullptr));
+    else if (neurons.threshold || state.refractory.steps > 0)
+        blocks_of(static_cast<const AdaptedBlock<Adaptation::none>*>(nullptr));
+    else
+        blocks_of(static_cast<const PlainBlock*>(nullptr));
+}
+
+}  // namespace spikefloss
