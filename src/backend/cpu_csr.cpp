@@ -17,6 +17,10 @@ namespace {
 // The time of a synapse of a spike, in that of a synapse and eight rows by targets.
 constexpr double spike_cost = 0.8;
 
+// Entries that one line of the cache has, and how far ahead they are fetched: rows are too short for the processor to
+// see a pattern.
+constexpr Index line = 16, entries_ahead = 512;
+
 // The largest panel that stays in a second-level cache, in floats.
 constexpr Index panel_floats = 1 << 17;
 
@@ -44,45 +48,64 @@ Out* row_of(SumMatrix out, Index row) {
 
 // ---- by targets -----------------------------------------------------------------------------------------------------
 
+template <class T, bool single>
+auto load_sum(const T* p) {
+    if constexpr (single)
+        return *p;
+    else
+        return load(p);
+}
+template <class T, class V>
+void store_sum(T* p, V sum) {
+    if constexpr (std::is_same_v<T, V>)
+        *p = sum;
+    else
+        store(p, sum);
+}
+
 // sums[g, W] += the entries of target t + g over the panel x [sources, W], for G targets.
 template <class T, int W, int G, bool placed>
 void add_entries(const Entries& in, Index t, const float* x, T* sums) {
-    if constexpr (W == 1) {
-        for (int g = 0; g < G; ++g)
-            for (Index e = in.begin[t + g]; e < in.end[t + g]; ++e)
-                sums[g] = multiply_add(T{in.value<placed>(e)}, T{x[in.source[e] - in.first]}, sums[g]);
-    } else {
-        constexpr int size = vector_size<T>, lanes = W / size;
-        VectorOf<T> a[G][lanes];
-        Index common = in.end[t] - in.begin[t];
-        for (int g = 1; g < G; ++g) common = std::min(common, in.end[t + g] - in.begin[t + g]);
-        const auto add_entry = [&](int g, Index e) {
-            const auto w = repeat(T{in.value<placed>(e)});
-            const float* const row = x + (in.source[e] - in.first) * W;
+    constexpr bool single = W == 1;
+    constexpr int size = Vector<T, single>::size, lanes = W / size;
+    typename Vector<T, single>::Type a[G][lanes];
+    const auto add_entry = [&](int g, Index e) {
+        const float* const row = x + (in.source[e] - in.first) * W;
+        const T w{in.value<placed>(e)};
 #pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) a[g][l] = multiply_add(w, load_as<T>(row + l * size), a[g][l]);
-        };
+        for (int l = 0; l < lanes; ++l)
+            if constexpr (single)
+                a[g][l] = multiply_add(w, T{*row}, a[g][l]);
+            else
+                a[g][l] = multiply_add(repeat(w), load_as<T>(row + l * size), a[g][l]);
+    };
+    Index begin[G], common = in.end[t] - in.begin[t];
 #pragma GCC unroll 4
-        for (int g = 0; g < G; ++g)
-#pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) a[g][l] = load(sums + g * W + l * size);
-        for (Index c = 0; c < common; ++c)
+    for (int g = 0; g < G; ++g) {
+        begin[g] = in.begin[t + g];
+        common = std::min(common, in.end[t + g] - begin[g]);
+        for (int l = 0; l < lanes; ++l) a[g][l] = load_sum<T, single>(sums + g * W + l * size);
+    }
+    for (Index c = 0; c < common; ++c) {
+        if (c % line == 0)
+            for (int g = 0; g < G; ++g) {
+                __builtin_prefetch(in.source + begin[g] + c + entries_ahead);
+                __builtin_prefetch(in.values + begin[g] + c + entries_ahead);
+            }
 #pragma GCC unroll 4
-            for (int g = 0; g < G; ++g) add_entry(g, in.begin[t + g] + c);
+        for (int g = 0; g < G; ++g) add_entry(g, begin[g] + c);
+    }
 #pragma GCC unroll 4
-        for (int g = 0; g < G; ++g)
-            for (Index e = in.begin[t + g] + common; e < in.end[t + g]; ++e) add_entry(g, e);
-#pragma GCC unroll 4
-        for (int g = 0; g < G; ++g)
-#pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) store(sums + g * W + l * size, a[g][l]);
+    for (int g = 0; g < G; ++g) {
+        for (Index e = begin[g] + common; e < in.end[t + g]; ++e) add_entry(g, e);
+        for (int l = 0; l < lanes; ++l) store_sum(sums + g * W + l * size, a[g][l]);
     }
 }
 
 // Rows first .. first + rows of out (+)= the sums of all targets over the panel. To be called by all threads.
 template <class T, class Out, int W, bool placed>
 void sum_targets(const Entries& in, const float* x, Index first, Index rows, SumMatrix out, bool accumulate) {
-    constexpr int lanes = std::max(1, W / vector_size<T>), G = std::min(4, 8 / lanes);
+    constexpr int lanes = W / Vector<T, W == 1>::size, G = std::min(4, 8 / lanes);
     const bool chain = accumulate && std::is_same_v<T, Out>;
 #pragma omp for schedule(dynamic)
     for (Index begin = 0; begin < in.targets; begin += targets_at_once) {
@@ -157,27 +180,53 @@ Index fired(const Activity& x, Index rows, Index sources) {
     return count;
 }
 
-// sums[t] += the weights of the sources in one row of bits to targets [begin, end). `in` is by source: its targets are
-// the sources of the product.
+// sums[t] += the weights of source j of the product to targets [begin, end). `in` is by source: its targets are the
+// sources of the product.
+template <class T, bool placed>
+void add_source(const Entries& in, Index j, Index begin, Index end, T* sums) {
+    Index e = in.begin[j], last = in.end[j];
+    if (begin > 0 || end < in.sources) {
+        Index below = 0, within = 0;
+        for (Index at = e; at < last; ++at) {
+            below += in.source[at] < begin;
+            within += in.source[at] < end;
+        }
+        last = e + within;
+        e += below;
+    }
+#pragma GCC unroll 4
+    for (; e < last; ++e) sums[in.source[e]] += T{in.value<placed>(e)};
+}
+
+// The same for all sources that fired, one row of bits. They are listed some at a time, so that the first entries of
+// the next ones are on their way to the cache.
 template <class T, bool placed>
 void add_spikes(const Entries& in, const std::uint32_t* bits, Index begin, Index end, T* sums) {
-    const bool all = begin == 0 && end == in.sources;
-    for (Index word = 0; word < spike_words(in.targets); ++word)
-        for (std::uint32_t left = bits[word]; left; left &= left - 1) {
-            const Index j = word * 32 + std::countr_zero(left);
-            Index e = in.begin[j], last = in.end[j];
-            if (!all) {
-                Index below = 0, within = 0;
-                for (Index at = e; at < last; ++at) {
-                    below += in.source[at] < begin;
-                    within += in.source[at] < end;
-                }
-                last = e + within;
-                e += below;
-            }
-#pragma GCC unroll 4
-            for (; e < last; ++e) sums[in.source[e]] += T{in.value<placed>(e)};
+    constexpr Index ahead = 4, most = 128, lines = 8;
+    Index list[most], count = 0;
+    const auto fetch = [&](Index j) {
+        const Index first = in.begin[j], last = std::min(in.end[j], first + lines * line);
+        for (Index e = first; e < last; e += line) {
+            __builtin_prefetch(in.source + e);
+            __builtin_prefetch(placed ? static_cast<const void*>(in.place + e) : in.values + e);
         }
+    };
+    const auto add_listed = [&] {
+        for (Index i = 0; i < std::min(ahead, count); ++i) fetch(list[i]);
+        for (Index i = 0; i < count; ++i) {
+            if (i + ahead < count) fetch(list[i + ahead]);
+            add_source<T, placed>(in, list[i], begin, end, sums);
+        }
+        count = 0;
+    };
+    for (Index word = 0; word < spike_words(in.targets); ++word) {
+        if (count > most - 32) add_listed();
+        for (std::uint32_t left = bits[word]; left; left &= left - 1) {
+            list[count] = word * 32 + std::countr_zero(left);
+            __builtin_prefetch(in.begin + list[count++]);
+        }
+    }
+    add_listed();
 }
 
 void project_by_spikes(int threads, Sums sums, const Entries& in, Index spikes, const Activity& x, double* wide,

@@ -38,25 +38,28 @@ inline Entries by_row(const Weights& w) {
     return {p.rows, p.cols, p.row_begin, p.row_end, p.column, p.first_column, w.values, nullptr};
 }
 
-// Vectors of T, and a vector of floats as one.
-template <class T>
+// Vectors of T, and a vector of floats as one. A vector can be a single T.
+template <class T, bool single = false>
 struct Vector {
+    using Type = T;
+    static constexpr int size = 1;
+};
+template <>
+struct Vector<double, false> {
     using Type = WideLane;
     static constexpr int size = wide_lane_size;
 };
 template <>
-struct Vector<float> {
+struct Vector<float, false> {
     using Type = Lane;
     static constexpr int size = lane_size;
 };
-template <class T>
-using VectorOf = Vector<T>::Type;
-template <class T>
-constexpr int vector_size = Vector<T>::size;
 
-template <class T>
-VectorOf<T> load_as(const float* p) {
-    if constexpr (std::is_same_v<T, float>)
+template <class T, bool single = false>
+auto load_as(const float* p) {
+    if constexpr (single)
+        return T{*p};
+    else if constexpr (std::is_same_v<T, float>)
         return load(p);
     else
         return load_wide(p);

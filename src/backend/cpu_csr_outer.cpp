@@ -11,11 +11,11 @@ namespace spikefloss {
 namespace {
 
 // Rows that are listed at once. Their numbers have 16 bits.
-constexpr Index most_listed = 65536;
+constexpr Index most_listed = 65535;
 
 // {the sum of a[0], ..., of a[7]} for T, added to to[0 .. 8).
 template <class T, class Out>
-void add_vector_sums(const VectorOf<T>* a, Out* to) {
+void add_vector_sums(const typename Vector<T>::Type* a, Out* to) {
     if constexpr (std::is_same_v<T, float>) {
         store(to, add(load(to), sums(a)));
     } else {
@@ -36,9 +36,9 @@ void add_products(const Entries& in, Index begin, Index end, const float* y, con
         const Index size = std::min<Index>(8, end - e);
         const float* row[8];
         for (Index k = 0; k < 8; ++k) row[k] = x + (in.source[e + std::min(k, size - 1)] - in.first) * width;
-        VectorOf<T> a[8];
-        for (auto& sum : a) sum = VectorOf<T>{};
-        for (Index l = 0; l < width; l += vector_size<T>) {
+        typename Vector<T>::Type a[8];
+        for (auto& sum : a) sum = typename Vector<T>::Type{};
+        for (Index l = 0; l < width; l += Vector<T>::size) {
             const auto factor = load_as<T>(y + l);
 #pragma GCC unroll 8
             for (int k = 0; k < 8; ++k) a[k] = multiply_add(factor, load_as<T>(row[k] + l), a[k]);
@@ -54,21 +54,17 @@ void add_products(const Entries& in, Index begin, Index end, const float* y, con
     }
 }
 
-// data[e] += the sum of y over the rows in which the source of e fired.
-template <class T, class Out>
-void add_fired(const Entries& in, Index begin, Index end, const float* y, const std::uint32_t* ends,
-               const std::uint16_t* rows, Out* data) {
-    for (Index e = begin; e < end; ++e) {
-        const std::uint32_t* const at = ends + (in.source[e] - in.first);
-        if (at[0] == at[1]) continue;
-        T sum = static_cast<T>(data[e]);
-        for (std::uint32_t l = at[0]; l < at[1]; ++l) sum += T{y[rows[l]]};
-        data[e] = static_cast<Out>(sum);
-    }
-}
+// Rows in which each source fires, in groups of four: source j has rows[begin[j] .. begin[j + 1]). The last group is
+// filled with `count`, a row of zeros.
+struct ListedRows {
+    std::uint32_t *begin, *next;  // [sources + 1], [sources]
+    std::uint16_t* rows;          // [most]
 
-// The rows in which each source fires: source j has rows[ends[j] .. ends[j + 1]). To be called by all threads.
-void list_rows(const Activity& x, Index first, Index count, Index sources, std::uint32_t* ends, std::uint16_t* rows) {
+    static Index most(Index count, Index sources) { return (count + 3) / 4 * 4 * sources; }
+};
+
+// To be called by all threads.
+void list_rows(const Activity& x, Index first, Index count, Index sources, const ListedRows& list) {
     const auto for_every_spike = [&](auto&& work) {
 #pragma omp for schedule(static)
         for (Index word = 0; word < spike_words(sources); ++word)
@@ -77,11 +73,36 @@ void list_rows(const Activity& x, Index first, Index count, Index sources, std::
                     work(word * 32 + std::countr_zero(left), r);
     };
 #pragma omp for schedule(static)
-    for (Index j = 0; j <= sources + 1; ++j) ends[j] = 0;
-    for_every_spike([&](Index j, Index) { ++ends[j + 2]; });
+    for (Index j = 0; j < sources; ++j) list.next[j] = 0;
+    for_every_spike([&](Index j, Index) { ++list.next[j]; });
 #pragma omp single
-    for (Index j = 0; j < sources; ++j) ends[j + 2] += ends[j + 1];
-    for_every_spike([&](Index j, Index r) { rows[ends[j + 1]++] = static_cast<std::uint16_t>(r); });
+    {
+        list.begin[0] = 0;
+        for (Index j = 0; j < sources; ++j) {
+            list.begin[j + 1] = list.begin[j] + (list.next[j] + 3) / 4 * 4;
+            list.next[j] = list.begin[j];
+        }
+    }
+    for_every_spike([&](Index j, Index r) { list.rows[list.next[j]++] = static_cast<std::uint16_t>(r); });
+#pragma omp for schedule(static)
+    for (Index j = 0; j < sources; ++j)
+        for (std::uint32_t at = list.next[j]; at < list.begin[j + 1]; ++at)
+            list.rows[at] = static_cast<std::uint16_t>(count);
+}
+
+// data[e] += the sum of y over the rows in which the source of e fired, in four parts.
+template <class T, class Out>
+void add_fired(const Entries& in, Index begin, Index end, const float* y, const ListedRows& list, Out* data) {
+    for (Index e = begin; e < end; ++e) {
+        const Index source = in.source[e] - in.first;
+        const std::uint16_t *row = list.rows + list.begin[source], *const last = list.rows + list.begin[source + 1];
+        if (row == last) continue;
+        T sum[4] = {};
+        for (; row < last; row += 4)
+#pragma GCC unroll 4
+            for (int part = 0; part < 4; ++part) sum[part] += T{y[row[part]]};
+        data[e] = static_cast<Out>(static_cast<T>(data[e]) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
+    }
 }
 
 }  // namespace
@@ -89,20 +110,27 @@ void list_rows(const Activity& x, Index first, Index count, Index sources, std::
 void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient,
                                   const SparsePattern& pattern) {
     const Entries in = by_row({pattern.rows, pattern.cols, nullptr, 0, &pattern});
-    // Of y and x, the rows that are taken at once; in multiples of 8.
+    // Of y and x, the rows that are taken at once, and their number after they are transposed: a multiple of 8 but not
+    // of 128, so that they do not evict each other from the cache.
     const Index at_once = x.bits ? std::min(y.rows, most_listed) : y.rows;
-    const Index width = (at_once + lane_size - 1) / lane_size * lane_size;
-    const Index y_bytes = Arena::bytes<float>(targets_at_once * width);
-    Arena arena(scratch<char>(
-        threads_ * y_bytes +
-        (x.bits ? Arena::bytes<std::uint32_t>(in.sources + 2) + Arena::bytes<std::uint16_t>(at_once * in.sources)
-                : Arena::bytes<float>(width * in.sources)) +
-        64));
+    Index width = (at_once + (x.bits ? 1 : 0) + lane_size - 1) / lane_size * lane_size;
+    if (width % 128 == 0) width += lane_size;
+    const Index y_bytes = Arena::bytes<float>(targets_at_once * width), listed = ListedRows::most(at_once, in.sources);
+    const Index x_bytes = x.bits ? Arena::bytes<std::uint32_t>(in.sources + 1) +
+                                       Arena::bytes<std::uint32_t>(in.sources) + Arena::bytes<std::uint16_t>(listed)
+                                 : Arena::bytes<float>(width * in.sources);
+    Arena arena(scratch<char>(threads_ * y_bytes + x_bytes + 64));
     if (counting()) return;
     auto* const y_parts = arena.take<char>(threads_ * y_bytes);
-    auto* const ends = x.bits ? arena.take<std::uint32_t>(in.sources + 2) : nullptr;
-    auto* const listed = x.bits ? arena.take<std::uint16_t>(at_once * in.sources) : nullptr;
-    auto* const panel = x.bits ? nullptr : arena.take<float>(width * in.sources);
+    ListedRows list{};
+    float* panel = nullptr;
+    if (x.bits) {
+        list.begin = arena.take<std::uint32_t>(in.sources + 1);
+        list.next = arena.take<std::uint32_t>(in.sources);
+        list.rows = arena.take<std::uint16_t>(listed);
+    } else {
+        panel = arena.take<float>(width * in.sources);
+    }
     const double work = static_cast<double>(in.count()) * static_cast<double>(y.rows);
     with_sums(sums_, gradient.type, [&]<class T, class Out>(T, Out) {
         auto* const data = static_cast<Out*>(gradient.data);
@@ -110,7 +138,7 @@ void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumM
         for (Index first = 0; first < y.rows; first += at_once) {
             const Index rows = std::min(at_once, y.rows - first);
             if (x.bits)
-                list_rows(x, first, rows, in.sources, ends, listed);
+                list_rows(x, first, rows, in.sources, list);
             else
                 transpose(x, first, rows, in.sources, width, panel);
             auto* const part = reinterpret_cast<float*>(y_parts + omp_get_thread_num() * y_bytes);
@@ -120,12 +148,13 @@ void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumM
                 for (Index r = 0; r < width; ++r)
                     for (Index t = 0; t < size; ++t)
                         part[t * width + r] = r < rows ? y.data[(first + r) * y.stride + begin + t] : 0.0f;
-                for (Index t = 0; t < size; ++t)
+                for (Index t = 0; t < size; ++t) {
+                    const Index entry = in.begin[begin + t], end = in.end[begin + t];
                     if (x.bits)
-                        add_fired<T>(in, in.begin[begin + t], in.end[begin + t], part + t * width, ends, listed, data);
+                        add_fired<T>(in, entry, end, part + t * width, list, data);
                     else
-                        add_products<T>(in, in.begin[begin + t], in.end[begin + t], part + t * width, panel, width,
-                                        data);
+                        add_products<T>(in, entry, end, part + t * width, panel, width, data);
+                }
             }
         }
     });
