@@ -43,6 +43,18 @@ with h5py.File("spectrum.h5") as file:
             with self.assertRaises(AssertionError):
                 run([sys.executable, "-c", changed])
 
+    def test_the_page_of_populations(self):
+        page = PAGE.with_name("populations.md").read_text()
+        with tempfile.TemporaryDirectory() as folder:
+            for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+                subprocess.run([sys.executable, "-c", example], cwd=folder, check=True, timeout=120)
+            commands = re.findall(r"`spikefloss (spectrum --[^`]*)`", page)
+            self.assertEqual(len(commands), 1)
+            done = subprocess.run([PROGRAM, *commands[0].split()], cwd=folder, capture_output=True, text=True,
+                                  timeout=120)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertIn("lambda_j", done.stdout)
+
     def test_gradients_have_the_names_of_the_page(self):
         with tempfile.TemporaryDirectory() as folder:
             example = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
