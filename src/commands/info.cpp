@@ -22,14 +22,14 @@ std::string plan_of(const Session& session, const Config& config, GridShape grid
     const std::unique_ptr<Task> task = open_task(task_settings(config));
     const int last = grid.neuron_shards - 1;
     HostNetwork network;
-    if (config.network.file.empty()) {
+    if (config.network.file.empty())
         network = planned_network(initial_settings(config, *task), grid.neuron_shards, last);
-    } else {
+    else
         network =
             load_network(config.network.file, nir_rules(config), grid.neuron_shards, last, config.network.transposed);
-        check_network(config, *task, network);
-        network = blank(network);
-    }
+    network = to_train(config, std::move(network), grid.neuron_shards, last);
+    check_network(config, *task, network);
+    network = blank(network);
     const int ranks = grid.neuron_shards * grid.batch_shards;
     return fmt::format("on a {}x{} grid ({} rank{}), on its last rank, which holds the most:\n{}", grid.neuron_shards,
                        grid.batch_shards, ranks, ranks == 1 ? "" : "s",

@@ -135,9 +135,10 @@ MemoryNeed memory_need(Backend& backend, GridShape shape, int rank, const Worklo
     need.arrays = whole.bytes();
     need.free = free;
     if (free > 0 && need.arrays > free) return need;
-    // With one neuron shard, every QR is also taken carefully, which needs more.
+    // With one neuron shard and no delays, every QR is also taken carefully, by Householder, which needs more.
     using Results = CountingBackend::Results;
-    CountingBackend scratch(backend, shape.neuron_shards == 1 ? Results::ones : Results::zeros);
+    const bool householder = shape.neuron_shards == 1 && workload.network.layout.topology().longest_delay() == 1;
+    CountingBackend scratch(backend, householder ? Results::ones : Results::zeros);
     traced_units(scratch, shape, rank, workload);
     need.scratch = scratch.scratch();
     return need;

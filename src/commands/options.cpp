@@ -118,9 +118,11 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     const FlossingConfig& f = config.flossing;
     options.floss_batch = f.batch;
     options.floss_horizon = f.horizon > 0.0 ? steps_of(config, f.horizon, "flossing.horizon") : task.steps();
-    options.flossing.tangent = {f.exponents, f.warmup, f.qr_interval, f.jacobian_reset};
+    options.flossing.tangent = {f.first - 1 + f.exponents, f.warmup, f.qr_interval, f.jacobian_reset};
     options.flossing.through_state = f.through_state;
     options.penalty.target = options.adaptive_penalty.target = f.target;
+    options.penalty.skipped = options.adaptive_penalty.skipped = f.first - 1;
+    options.penalty.from = options.adaptive_penalty.from = f.target_from;
     options.adaptive_penalty.slack = f.adaptive_slack / adaptive_lag(config);
     options.floss_optimiser = optimiser_options(f);
     if (f.schedule.empty()) options.floss_optimiser.parameters.clear();  // so that it holds no moments
@@ -130,6 +132,14 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     return options;
 }
 
+HostNetwork to_train(const Config& config, HostNetwork network, Index shards, Index shard) {
+    const auto names = [](const std::vector<Parameter>& parameters) {
+        return std::find(parameters.begin(), parameters.end(), Parameter::threshold) != parameters.end();
+    };
+    const bool flossed = !config.flossing.schedule.empty() && names(config.flossing.parameters);
+    return names(config.train.parameters) || flossed ? with_thresholds(network, shards, shard) : std::move(network);
+}
+
 void check_network(const Config& config, const Task& task, const HostNetwork& network) {
     const NetworkShape& shape = network.layout.shape();
     const Index state_size =
@@ -137,7 +147,7 @@ void check_network(const Config& config, const Task& task, const HostNetwork& ne
     for (const auto& [key, parameters] : {std::pair("train.parameters", &config.train.parameters),
                                           std::pair("flossing.parameters", &config.flossing.parameters)})
         for (const Parameter p : *parameters)
-            require(network.layout.has(p) || p == Parameter::threshold, Exit::usage,
+            require(network.layout.has(p) || (key[0] == 'f' && config.flossing.schedule.empty()), Exit::usage,
                     fmt::format("{} names {}, which this network does not have", key, name_of(p)),
                     "its neurons do not adapt: set network.adaptation, or leave it out");
     require(shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
@@ -155,10 +165,15 @@ void check_network(const Config& config, const Task& task, const HostNetwork& ne
         require(value == 0.0 || has_accuracy(loss), Exit::usage,
                 fmt::format("{} = {}, but the loss {} has no accuracy", key, value, name_of(loss)), "leave it out");
     const bool flosses = !config.flossing.schedule.empty();
-    require(!flosses || config.flossing.exponents <= state_size, Exit::usage,
-            fmt::format("flossing.exponents = {} is more than the {} dimensions of the network's state",
-                        config.flossing.exponents, state_size),
+    require(!flosses || config.flossing.first - 1 + config.flossing.exponents <= state_size, Exit::usage,
+            fmt::format("flossing.exponents = {}{} is more than the {} dimensions of the network's state",
+                        config.flossing.exponents,
+                        config.flossing.first > 1 ? fmt::format(" from number {} on", config.flossing.first) : "",
+                        state_size),
             fmt::format("choose at most {}", state_size));
+    require(!flosses || config.flossing.target_from == TargetFrom::zero || network.layout.topology().adaptation,
+            Exit::usage, "flossing.target_from = \"adaptation\", but the neurons of the network do not adapt",
+            "count the target from \"zero\"");
     const std::vector<FlossingTime>& schedule = config.flossing.schedule;
     const bool adaptive = std::find(schedule.begin(), schedule.end(), FlossingTime::adaptive) != schedule.end();
     const bool measured = config.diagnostics.every > 0 || adaptive;

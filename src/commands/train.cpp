@@ -127,11 +127,13 @@ TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const T
     TrainingState state;
     if (!config.network.file.empty()) require_readable(config.network.file, grid);
     grid.agree([&] {
-        state.network =
+        state.network = to_train(
+            config,
             config.network.file.empty()
                 ? initial_network(initial_settings(config, task), static_cast<std::uint64_t>(config.run.seed), shards,
                                   shard)
-                : load_network(config.network.file, nir_rules(config), shards, shard, config.network.transposed);
+                : load_network(config.network.file, nir_rules(config), shards, shard, config.network.transposed),
+            shards, shard);
     });
     origin.network = digest_of_network(grid, config.network.file);
     return state;
@@ -270,8 +272,9 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     if (!begun && !config.network.file.empty()) start = fresh_state(grid, config, *task, origin);
     const InitialNetwork settings = initial_settings(config, *task);
     const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
+    const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
     HostNetwork sizes =
-        start ? blank(start->network) : planned_network(settings, grid.shape().neuron_shards, grid.neuron_shard());
+        start ? blank(start->network) : to_train(config, planned_network(settings, shards, shard), shards, shard);
     sizes.planned_current = start ? has_current(grid, start->network) : settings.has_current();
     grid.agree([&] { check_network(config, *task, sizes); });
     for (const std::string& warning : config_warnings(config, shape.neurons, sizes.planned_current))

@@ -218,7 +218,15 @@ void check_flossing(const Config& config, std::int64_t steps) {
                                   f.horizon, horizon, steps),
                       "choose a shorter horizon, or 0 for the whole sequence");
     }
-    check_exponents("flossing", f.exponents, f.warmup, f.qr_interval, horizon, config);
+    if (f.first == 1)
+        check_exponents("flossing", f.exponents, f.warmup, f.qr_interval, horizon, config);
+    else
+        check_exponents("flossing.first + flossing", f.first - 1 + f.exponents, f.warmup, f.qr_interval, horizon,
+                        config);
+    if (f.target_from == TargetFrom::adaptation && config.network.file.empty() &&
+        config.network.adaptation == Adaptation::none)
+        contradiction("flossing.target_from = \"adaptation\", but network.adaptation = \"none\"",
+                      "count the target from \"zero\"");
     if (f.target.size() != 1 && static_cast<std::int64_t>(f.target.size()) != f.exponents) {
         contradiction(
             fmt::format("flossing.target has {} numbers, but flossing.exponents = {}", f.target.size(), f.exponents),

@@ -130,8 +130,10 @@ struct TrainConfig : OptimiserConfig {
 struct FlossingConfig : OptimiserConfig {
     FlossingConfig() { parameters = {Parameter::w_rec}; }
     std::vector<FlossingTime> schedule;  // empty: no flossing
+    std::int64_t first = 1;  // the first exponent that is flossed
     std::int64_t exponents = 16;
     std::vector<double> target = {0.0};  // per step; one for all exponents, or one for each
+    TargetFrom target_from = TargetFrom::zero;
     std::int64_t warmup = 10;
     std::int64_t qr_interval = 0;  // 0: chosen during the pass
     std::int64_t batch = 1;

@@ -194,13 +194,20 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("schedule", c.schedule,
           "Times of flossing, any of: before training; at given training steps; every n-th training step; adaptive: "
           "when a measured quantity leaves a band. Empty: never, and the other keys of this section have no effect.");
-    s.add(
-        "exponents", c.exponents,
-        "Number k of leading surrogate Lyapunov exponents that flossing moves to the target; at most the state size D "
-        "(2 N, or N when tau_syn = 0).",
-        {1, 2e6});
+    s.add("first", c.first,
+          "Number of the first exponent that flossing moves to the target. Those before it are only measured: with "
+          "adaptation the leading ones are those of w, near ln rho.",
+          {1, 3e6});
+    s.add("exponents", c.exponents,
+          "Number k of surrogate Lyapunov exponents that flossing moves to the target, from flossing.first on; with "
+          "those before it at most the state size D (N for membranes, N for currents unless tau_syn = 0, N for "
+          "adaptation).",
+          {1, 3e6});
     s.add("target", c.target,
           "Target Lyapunov exponents per step: one number for all, or one for each of the k exponents.", {-1e3, 1e3});
+    s.add("target_from", c.target_from,
+          "What the target is counted from: zero, or adaptation: the mean of ln rho over neurons, near which adapting "
+          "neurons have slow modes.");
     s.add("warmup", c.warmup, "Steps at the start of a sequence that do not count for the exponents.", {0, many});
     s.add("qr_interval", c.qr_interval,
           "Steps between two re-orthonormalisations (QR) of the tangent basis. 0: chosen during the pass, as long as "

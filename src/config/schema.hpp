@@ -17,7 +17,7 @@ using ConfigValue =
     std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*, std::vector<double>*,
                  Precision*, Sums*, Reset*, NirReset*, NirIntegration*, NirOrder*, Surrogate*, Readout*, WeightInit*,
                  TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, LossKind*, Adaptation*,
-                 Sign*, Storage*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TimeUnit*,
+                 Sign*, Storage*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TargetFrom*, TimeUnit*,
                  LossSteps*, std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
 
 struct Key {

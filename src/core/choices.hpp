@@ -192,6 +192,12 @@ inline constexpr Named<FlossingTime> choices<FlossingTime>[] = {{FlossingTime::b
                                                                 {FlossingTime::every, "every"},
                                                                 {FlossingTime::adaptive, "adaptive"}};
 
+// What flossing counts its targets from: 0, or the mean over neurons of ln rho, near which adapting neurons have modes.
+enum class TargetFrom { zero, adaptation };
+template <>
+inline constexpr Named<TargetFrom> choices<TargetFrom>[] = {{TargetFrom::zero, "zero"},
+                                                            {TargetFrom::adaptation, "adaptation"}};
+
 // exponent: lambda_1, per step; gradient: log10 of |dL/dh[0]| / |dL/dh[T]|.
 enum class AdaptiveQuantity { exponent, gradient };
 template <>

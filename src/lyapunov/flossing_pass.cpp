@@ -3,15 +3,17 @@
 #include "core/error.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace spikefloss {
 namespace {
 
-// d [k]
-std::vector<double> distances(const Penalty& penalty, const std::vector<double>& exponents) {
-    std::vector<double> d(exponents.size());
-    for (std::size_t j = 0; j < d.size(); ++j) {
-        const double above = exponents[j] - penalty.target[penalty.target.size() == 1 ? 0 : j];
+// d of all exponents, 0 for those that are skipped. origin: what targets are counted from.
+std::vector<double> distances(const Penalty& penalty, const std::vector<double>& exponents, double origin) {
+    std::vector<double> d(exponents.size(), 0.0);
+    const auto skipped = static_cast<std::size_t>(penalty.skipped);
+    for (std::size_t j = skipped; j < d.size(); ++j) {
+        const double above = exponents[j] - origin - penalty.target[penalty.target.size() == 1 ? 0 : j - skipped];
         d[j] = above > 0.0 ? above : std::min(0.0, above + penalty.slack);
     }
     return d;
@@ -39,20 +41,32 @@ void FlossingPass::check(const Penalty& penalty, Index exponents) {
             "give one target for all exponents, or one for each");
 }
 
+double FlossingPass::log_decay(const Network& network) const {
+    const auto [offset, count] = network.layout.extent(Parameter::rho);
+    std::vector<float> rho(static_cast<std::size_t>(count));
+    if (count) backend_.copy_out(rho.data(), network.values.data() + offset, rho.size() * sizeof(float));
+    double sums[2] = {0.0, static_cast<double>(count)};
+    for (const float r : rho) sums[0] += std::log(std::max(static_cast<double>(r), 1e-38));
+    grid_.control().all_reduce_sum(sums, Scalar::float64, 2);
+    return sums[1] > 0.0 ? sums[0] / sums[1] : 0.0;
+}
+
 PenaltyValue FlossingPass::run(const Network& network, const float* x, const Penalty& penalty, SumBuffer& gradient,
                                BackwardOptions through) {
-    check(penalty, options_.tangent.exponents);
+    check(penalty, options_.tangent.exponents - penalty.skipped);
     state_.forward(network, x);
     tangents_.forward(network, state_, q0_, mine_.begin);
     PenaltyValue value;
     value.spectrum = mean_spectrum(grid_, tangents_, batch_, network.state_size());
-    const std::vector<double> d = distances(penalty, value.spectrum.exponents);
+    const std::vector<double> d =
+        distances(penalty, value.spectrum.exponents, penalty.from == TargetFrom::zero ? 0.0 : log_decay(network));
     const std::size_t k = d.size();
-    for (const double d_j : d) value.loss += d_j * d_j / static_cast<double>(k);
+    const auto flossed = static_cast<double>(options_.tangent.exponents - penalty.skipped);
+    for (const double d_j : d) value.loss += d_j * d_j / flossed;
 
     std::vector<double> d_exponents(static_cast<std::size_t>(mine_.size()) * k);  // dL/dlambda [b, k]
     for (std::size_t i = 0; i < d_exponents.size(); ++i)
-        d_exponents[i] = penalty.weight * 2.0 * d[i % k] / static_cast<double>(k) / static_cast<double>(batch_);
+        d_exponents[i] = penalty.weight * 2.0 * d[i % k] / flossed / static_cast<double>(batch_);
     extra_.zero();
     tangents_.backward(network, state_, d_exponents, options_.time_constants, gradient, extra_.data());
     through.extra = extra_.data();

@@ -1,4 +1,5 @@
-// The flossing penalty L = weight mean_j d_j^2 over the k leading surrogate Lyapunov exponents, and its gradient. The
+// The flossing penalty L = weight mean_j d_j^2 over k surrogate Lyapunov exponents, the leading ones or those after the
+// first `skipped`, and its gradient. The
 // gradient has two parts: directly through the tangent map, and through the trajectory, on which the tangent map
 // depends.
 #pragma once
@@ -12,6 +13,8 @@ struct Penalty {
     std::vector<double> target = {0.0};  // per step; one for all exponents, or one for each
     double slack = 0.0;                  // >= 0, per step
     double weight = 1.0;                 // of the gradient
+    Index skipped = 0;                   // exponents before these, which are only measured
+    TargetFrom from = TargetFrom::zero;  // what target is counted from
 };
 
 struct FlossingOptions {
@@ -32,7 +35,7 @@ public:
     FlossingPass(Backend& backend, const ProcessGrid& grid, const Network& network, FlossingOptions options, Index T,
                  Index batch, std::vector<float> q0);
 
-    // Throws Error(Exit::usage) unless there is one target, or one for each of `exponents`.
+    // Throws Error(Exit::usage) unless there is one target, or one for each of the `exponents` that are not skipped.
     static void check(const Penalty& penalty, Index exponents);
 
     // Runs the network on x [T, b, M] and adds the penalty's gradient for this rank's sequences to `gradient`. The
@@ -45,6 +48,9 @@ public:
     TangentPass& tangents() { return tangents_; }
 
 private:
+    // The mean of ln rho over all neurons. Collective.
+    double log_decay(const Network& network) const;
+
     Backend& backend_;
     const ProcessGrid& grid_;
     FlossingOptions options_;

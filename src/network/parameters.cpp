@@ -210,6 +210,21 @@ bool HostNetwork::has_current() const {
     return std::any_of(first, first + count, [](float alpha) { return alpha != 0.0f; });
 }
 
+HostNetwork with_thresholds(const HostNetwork& network, Index shards, Index shard) {
+    if (network.layout.has(Parameter::threshold)) return network;
+    Topology topology = network.layout.topology();
+    topology.thresholds = true;
+    HostNetwork changed = network;
+    changed.layout = ParameterLayout(std::move(topology), network.layout.synapses(), shards, shard);
+    if (network.values.empty()) return changed;
+    changed.values.assign(static_cast<std::size_t>(changed.layout.size()), network.model.neuron.threshold);
+    for (const Parameter p : all_parameters) {
+        const auto [from, count] = network.layout.extent(p);
+        std::copy_n(network.values.begin() + from, count, changed.values.begin() + changed.layout.extent(p).offset);
+    }
+    return changed;
+}
+
 Network::Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& host)
     : model(host.model), layout(host.layout), values(backend, layout.size()), terms_(layout.terms()) {
     if (!host.values.empty()) values.copy_in(host.values.data());
@@ -235,6 +250,13 @@ const char* Network::only_loops() const {
     if (layout.has(Parameter::threshold)) return "neurons have thresholds of their own";
     if (has_adaptation()) return "neurons adapt";
     return model.refractory > 0 ? "neurons are refractory" : nullptr;
+}
+
+void Network::sort_synapses() const {
+    for (const Term& term : terms_.input)
+        if (term.synapses) term.synapses->sort_by_column((*this)[Parameter::w_in] + term.offset);
+    for (const Term& term : terms_.recurrent)
+        if (term.synapses) term.synapses->sort_by_column((*this)[Parameter::w_rec] + term.offset);
 }
 
 NeuronVectors Network::neurons() const {

@@ -117,6 +117,7 @@ public:
     const Synapses& synapses(Index projection) const {
         return structure_->synapses[static_cast<std::size_t>(projection)];
     }
+    const std::vector<Synapses>& synapses() const { return structure_->synapses; }
     // Whether W_in is one dense matrix and W_rec another, both of delay 1, as whole passes of the backends take them.
     bool two_matrices() const;
 
@@ -154,6 +155,9 @@ struct HostNetwork {
     bool has_current() const;
 };
 
+// The same network in which each neuron has a threshold of its own, so that it can be trained.
+HostNetwork with_thresholds(const HostNetwork& network, Index shards, Index shard);
+
 // One rank's part of a network in backend memory.
 class Network {
 public:
@@ -168,6 +172,9 @@ public:
     NeuronVectors neurons() const;
     // Where a gradient of this layout has the sums of the neurons' constants.
     ConstantSums constant_sums(SumBuffer& gradient) const;
+    // Copies the weights of sparse projections to the order by column, which products take less time with. To be called
+    // before a pass, because updates change the weights.
+    void sort_synapses() const;
     // The terms with their synapses. Valid while the network is.
     const Terms& terms() const { return terms_; }
     Index n() const { return layout.neurons().size(); }

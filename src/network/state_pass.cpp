@@ -115,6 +115,7 @@ bool StatePass::finite() const {
 
 void StatePass::forward(const Network& network, const float* x) {
     held_ = 0;
+    network.sort_synapses();
     backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_at(0));
     backend_.repeat_row(b_, n_, network[Parameter::initial_membrane], membrane_at(0));
     if (adapts_) backend_.repeat_row(b_, n_, network[Parameter::initial_adaptation], adaptation_at(0));

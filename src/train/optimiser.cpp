@@ -14,6 +14,32 @@ Constraint constraint_of(Parameter p) {
     return decay_factor ? Constraint::fraction : Constraint::none;
 }
 
+Constraint constraint_of(Sign sign) {
+    return sign == Sign::excitatory   ? Constraint::non_negative
+           : sign == Sign::inhibitory ? Constraint::non_positive
+                                      : Constraint::none;
+}
+
+// All of a parameter, or the rows of its projections.
+std::vector<Optimiser::Part> parts_of(const ParameterLayout& layout, Parameter p) {
+    const auto& projections = layout.topology().projections;
+    const auto [offset, count] = layout.extent(p);
+    if (std::all_of(projections.begin(), projections.end(), [](const Projection& x) { return x.sign == Sign::any; }) ||
+        (p != Parameter::w_in && p != Parameter::w_rec))
+        return {{offset, count, constraint_of(p)}};
+    std::vector<Optimiser::Part> parts;
+    for (const Segment& segment : layout.segments()) {
+        if (segment.parameter != p) continue;
+        const Constraint constraint = constraint_of(projections[static_cast<std::size_t>(segment.projection)].sign);
+        if (segment.stride == segment.cols)
+            parts.push_back({segment.offset, segment.size(), constraint});
+        else
+            for (Index r = 0; r < segment.rows; ++r)
+                parts.push_back({segment.offset + r * segment.stride, segment.cols, constraint});
+    }
+    return parts;
+}
+
 // The unit of the gradient for Adam, a power of two. Adam gives the same updates in any unit if eps has this unit too.
 // The smallest v = mean g^2 in float32 is 2^-149, so smaller (1-b2) g^2 underflow. In this unit eps is well above such
 // a g, so that the underflow does not matter. The unit is 1 if eps is large enough: from 1e-20 on for b2 = 0.999.
@@ -45,7 +71,9 @@ Optimiser::Optimiser(Backend& backend, const ParameterLayout& layout, OptimiserO
         const auto moment = [&](bool kept) {
             return kept ? Buffer<float>(backend, layout_.extent(p).count) : Buffer<float>();
         };
-        trained_.push_back({p, moment(first), moment(adam)});
+        trained_.push_back({p, moment(first), moment(adam), {}});
+        for (const Part& part : parts_of(layout, p))
+            if (part.count > 0) trained_.back().parts.push_back(part);
     }
 }
 
@@ -69,10 +97,12 @@ void Optimiser::update(Network& network, const Gradient& gradient, const Gradien
                                        static_cast<float>(decay),
                                        updates_};
     for (Trained& trained : trained_) {
-        const auto [offset, count] = layout_.extent(trained.parameter);
-        backend_.update(rule, constraint_of(trained.parameter), static_cast<float>(scale),
-                        {count, gradient.data() + offset, trained.first.data(), trained.second.data(),
-                         network.values.data() + offset});
+        const Index begin = layout_.extent(trained.parameter).offset;
+        const auto moment = [](Buffer<float>& all, Index at) { return all.size() ? all.data() + at : all.data(); };
+        for (const Part& part : trained.parts)
+            backend_.update(rule, part.constraint, static_cast<float>(scale),
+                            {part.count, gradient.data() + part.offset, moment(trained.first, part.offset - begin),
+                             moment(trained.second, part.offset - begin), network.values.data() + part.offset});
     }
 }
 

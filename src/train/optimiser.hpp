@@ -34,11 +34,18 @@ public:
     OptimiserState state() const;
     void restore(const OptimiserState& state);
 
+    // A part of a parameter that has one constraint.
+    struct Part {
+        Index offset, count;
+        Constraint constraint;
+    };
+
 private:
     // Moments as in UpdateView.
     struct Trained {
         Parameter parameter;
         Buffer<float> first, second;
+        std::vector<Part> parts;
     };
 
     Backend& backend_;

@@ -94,7 +94,7 @@ StepReport Trainer::work() {
     --(adaptive ? progress_.adaptive_pending : progress_.floss_pending);
     StepReport report = floss_step(adaptive ? options_.adaptive_penalty : options_.penalty);
     const bool by_exponent = options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent;
-    if (adaptive && schedule_.settled(by_exponent ? report.penalty->spectrum.exponents[0] : measure_adaptive()))
+    if (adaptive && schedule_.settled(by_exponent ? flossed_exponent(*report.penalty) : measure_adaptive()))
         progress_.adaptive_pending = 0;
     report.flossing_seconds = seconds_since(began);
     return report;
@@ -117,7 +117,7 @@ PenaltyValue Trainer::add_penalty(const Penalty& penalty, SumBuffer& gradient) {
     PenaltyValue value = flossing_->run(network_, floss_x_.data(), penalty, gradient,
                                         {.complete = [this](auto parameters) { gradient_.complete(parameters); }});
     ++progress_.floss_steps;
-    if (schedule_.over(value.spectrum.exponents[0])) {
+    if (schedule_.over(flossed_exponent(value))) {
         progress_.flossing_over = true;
         progress_.floss_pending = progress_.adaptive_pending = 0;
     }
@@ -325,7 +325,8 @@ double Trainer::measure_adaptive() {
     measure_states(diagnosis);
     if (options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent) {
         measure_spectrum(diagnosis);
-        return diagnosis.spectrum.exponents[0];
+        const auto first = static_cast<std::size_t>(options_.penalty.skipped);
+        return diagnosis.spectrum.exponents[std::min(first, diagnosis.spectrum.exponents.size() - 1)];
     }
     measure_gradient(diagnosis);
     return std::log10(diagnosis.state_gradient_norm.front() / diagnosis.state_gradient_norm.back());

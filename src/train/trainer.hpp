@@ -115,6 +115,10 @@ private:
     void measure_states(Diagnosis& diagnosis);
     void measure_gradient(Diagnosis& diagnosis);
     void measure_spectrum(Diagnosis& diagnosis);
+    // The first exponent that is flossed.
+    double flossed_exponent(const PenaltyValue& value) const {
+        return value.spectrum.exponents[static_cast<std::size_t>(options_.penalty.skipped)];
+    }
     void check_finite(const Outcome* outcome, const GradientNorms& norms, const StatePass& state,
                       const char* what) const;
 

@@ -187,6 +187,46 @@ class PopulationsTest(program.ProgramTest):
                     np.testing.assert_array_equal(found[name], np.asarray(value).astype(np.asarray(found[name]).dtype),
                                                   name)
 
+    def test_training_keeps_signs(self):
+        network = Network()
+        for name, (attributes, _) in network.projections.items():
+            attributes["sign"] = "any" if name.startswith("input") else "inhibitory" if name[:3] == "inh" else "excitatory"
+        sparse = network.projections["exc_inh"][1]
+        sparse.update(csr(sparse.pop("weights"), np.ones((I, E))))
+        found = self.train(network, 'run.sums="float64"', steps=40)
+        exc, inh = found["network/projections/exc_inh/data"], found["network/projections/inh_exc/weights"]
+        for weights in (exc, found["network/projections/exc_exc/weights"], -inh):
+            self.assertGreaterEqual(weights.min(), 0.0)
+        self.assertTrue(np.any(exc == 0.0) and np.any(exc != sparse["data"]))
+        self.assertTrue(np.any(found["network/projections/input_exc/weights"] < 0.0))
+        self.assertGreater(np.abs(found["optimiser/task/first/projections/exc_inh"]).max(), 0.0)
+
+    def test_a_run_continues_on_another_grid(self):
+        whole = self.train(self.adaptive(), 'run.sums="float64"', "checkpoint.every=2", steps=4, directory="whole")
+        self.train(self.adaptive(), 'run.sums="float64"', "checkpoint.every=2", 'parallel.grid="2x2"', steps=2,
+                   directory="parts", ranks=4)
+        self.succeed("train", self.folder / "small.toml", "--run-dir", self.folder / "parts", "--resume", "--grid", "2x1",
+                     "--set", "train.steps=4", "--set", 'run.sums="float64"', "--set", "checkpoint.every=2", ranks=2)
+        found = program.trained_state(sorted((self.folder / "parts").rglob("checkpoint_*.h5"))[-1])
+        for name in whole:
+            if name.startswith("network/") and "@" not in name:
+                self.assertLess(program.difference(found[name], whole[name]), 1e-5, name)
+
+    def test_flossing_and_trained_constants(self):
+        settings = ["train.report_every=1", 'flossing.schedule=["before"]', "flossing.before=3", "flossing.exponents=2", "flossing.warmup=5",
+                    'train.parameters=["w_rec", "threshold", "rho", "adapt_spike"]']
+        network = self.adaptive()
+        del network.arrays["threshold"]
+        network.attributes["threshold"] = 1.0
+        found = self.train(network, *settings, "flossing.first=3", 'flossing.target_from="adaptation"', steps=3)
+        for name, before in dict(threshold=1.0, rho=.9375, adapt_spike=.25).items():
+            self.assertEqual(len(found[f"network/{name}"]), N)
+            self.assertTrue(np.any(found[f"network/{name}"] != before), name)
+        record = program.read_lines(self.folder / "run" / "metrics.jsonl")[0]
+        self.assertEqual(len(record["exponents"]), 4)
+        distance = np.array(record["exponents"][2:]) - np.log(.9375)
+        self.assertAlmostEqual(record["floss_loss"], np.mean(distance**2), places=6)
+
     def test_every_rule(self):
         def changed(attribute, value):
             return lambda network: network.attributes.update({attribute: value})
