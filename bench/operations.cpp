@@ -6,6 +6,7 @@
 #include "backend/shapes.hpp"
 #include "backend/state_passes.hpp"
 #include "core/random.hpp"
+#include "network/sparse_patterns.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -71,8 +72,8 @@ struct Arrays {
         taken = passes->forward.pass != nullptr;
         if (taken)
             passes->forward.pass->run({steps, model, neurons(), Readout::membrane, w_in.data(), w.data(), w_out.data(),
-                                       x_steps.data(), i_steps.data(), b * n, u_steps.data(), bits_steps.data(),
-                                       Matrix<float>(y_steps.data(), steps * b, O), false});
+                                       x_steps.data(), i_steps.data(), b * n, u_steps.data(), nullptr,
+                                       bits_steps.data(), Matrix<float>(y_steps.data(), steps * b, O), false});
     }
     void state_backward() {
         if (!passes) passes = backend.state_passes({steps, b, n, M, O}, backend);
@@ -135,6 +136,23 @@ struct Arrays {
     BasisShape basis() const { return {b, k, n, true}; }
     Weights w_rec() const { return {n, n, w.data(), n}; }
     Activity spikes() const { return {.bits = bits.data(), .stride = spike_words(n)}; }
+    // A sparse matrix with a tenth of the entries.
+    static constexpr Index every = 10;
+    const Weights& sparse() {
+        if (patterns) return w_sparse;
+        std::vector<Index> row_begin{0};
+        std::vector<std::int32_t> column;
+        for (Index i = 0; i < n; ++i) {
+            for (Index j = i % every; j < n; j += every) column.push_back(static_cast<std::int32_t>(j));
+            row_begin.push_back(static_cast<Index>(column.size()));
+        }
+        const std::vector<BlockRange> blocks{{0, n}};
+        patterns.emplace(backend, row_begin, column, blocks[0], blocks);
+        patterns->sort_by_column(w.data());
+        return w_sparse = patterns->weights(0, w.data());
+    }
+    std::optional<SparsePatterns> patterns;  // made at the first use
+    Weights w_sparse{};
     SumMatrix recurrent_sums() { return Matrix<float>(recurrent.data(), b, n); }
 };
 
@@ -188,6 +206,31 @@ std::vector<Operation> operations() {
              a.backend.add_outer({a.g.data(), a.b, a.n}, a.spikes(), a.sums_w.matrix(a.n, a.n));
          },
          nn(2), product(sequences)},
+        {"project_spikes_sparse",
+         [](Arrays& a) { a.backend.project(a.sparse(), a.spikes(), a.recurrent_sums(), false); },
+         nn(2.0 / Arrays::every),
+         {}},
+        {"project_tangents_sparse",
+         [](Arrays& a) {
+             a.backend.project(a.sparse(), {.values = a.x.data(), .stride = a.n},
+                               Matrix<float>(a.p.data(), a.b * a.k, a.n), false);
+         },
+         nn(2.0 / Arrays::every),
+         {}},
+        {"project_transposed_sparse",
+         [](Arrays& a) {
+             a.backend.project_transposed(a.sparse(), {a.g.data(), a.b, a.n}, a.recurrent_sums(), false);
+         },
+         nn(2.0 / Arrays::every),
+         {}},
+        {"add_outer_spikes_sparse",
+         [](Arrays& a) {
+             const Weights& sparse = a.sparse();
+             a.backend.add_outer({a.g.data(), a.b, a.n}, a.spikes(), a.sums_w.matrix(1, a.patterns->entries()),
+                                 sparse.pattern);
+         },
+         nn(3.0 / Arrays::every),
+         {}},
         {"add_column_sums",
          [](Arrays& a) {
              a.backend.add_column_sums({a.g.data(), a.b, a.n}, a.sums_n.matrix(1, a.n));
