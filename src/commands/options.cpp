@@ -63,29 +63,42 @@ TaskSettings task_settings(const Config& config) {
 
 InitialNetwork initial_settings(const Config& config, const Task& task) {
     const NetworkConfig& n = config.network;
-    require(config.populations.empty() && n.adaptation == Adaptation::none && n.refractory == 0.0 &&
-                n.init != WeightInit::fluctuation && n.weight_mean == 0.0,
-            Exit::usage,
-            "this version cannot run populations, adaptation, refractory times, init = \"fluctuation\" or weight_mean",
-            "leave them out: one population of neurons without adaptation");
+    const std::vector<PopulationConfig> populations = populations_of(config);
+    const auto steps = [&](double time) { return steps_of(config, time, "a time"); };
+    const auto population_at = [&](const std::string& name) {
+        Index at = 0;
+        while (at < static_cast<Index>(populations.size()) && populations[static_cast<std::size_t>(at)].name != name)
+            ++at;
+        return at;
+    };
     InitialNetwork initial;
-    initial.model.neuron = {static_cast<float>(n.threshold), n.reset, static_cast<int>(n.reset_delay), n.surrogate,
-                            static_cast<float>(n.sharpness)};
+    const double threshold = populations[0].threshold;
+    initial.model.neuron = {static_cast<float>(threshold),   n.reset,     static_cast<int>(n.reset_delay), n.surrogate,
+                            static_cast<float>(n.sharpness), n.adaptation};
     initial.model.readout = n.readout;
-    initial.shape = {n.neurons, task.inputs(), task.outputs()};
-    initial.init = n.init;
-    initial.gain = n.gain;
-    initial.input_gain = n.input_gain;
-    initial.readout_gain = n.readout_gain;
-    initial.bias_mean = n.bias_mean;
-    initial.bias_std = n.bias_std;
-    initial.zero_row_sums = n.zero_row_sums;
-    initial.weight_step = n.weight_step;
-    initial.tau_syn = n.tau_syn / n.dt;
-    initial.tau_mem = n.tau_mem / n.dt;
+    initial.model.refractory = steps(n.refractory);
+    initial.shape = {neurons_of(config), task.inputs(), task.outputs()};
+    initial.seed = static_cast<std::uint64_t>(config.run.seed);
+    initial.plain = config.populations.empty();
+    initial.populations.clear();
+    for (const PopulationConfig& p : populations) {
+        initial.populations.push_back({p.name, p.neurons, p.tau_syn / n.dt, p.tau_mem / n.dt, p.tau_adapt / n.dt,
+                                       p.tau_syn_spread, p.tau_mem_spread, p.threshold, p.adapt_membrane, p.adapt_spike,
+                                       p.bias_mean, p.bias_std, p.fluctuation_mean, p.fluctuation_xi});
+        initial.thresholds = initial.thresholds || p.threshold != threshold;
+    }
+    for (const auto* parameters : {&config.train.parameters, &config.flossing.parameters})
+        for (const Parameter p : *parameters) initial.thresholds = initial.thresholds || p == Parameter::threshold;
+    initial.projections.clear();
+    for (const ProjectionConfig& p : projections_of(config))
+        initial.projections.push_back({p.name, p.source == input_name ? from_input : population_at(p.source),
+                                       population_at(p.target), steps(p.delay), p.sign, p.storage == Storage::sparse,
+                                       p.density, p.in_degree, p.autapses, p.init, p.gain, p.weight_mean, p.rate,
+                                       p.share, p.zero_row_sums});
+    if (!n.readout_from.empty()) initial.readout_from = population_at(n.readout_from);
     initial.tau_out = n.tau_out / n.dt;
-    initial.tau_syn_spread = n.tau_syn_spread;
-    initial.tau_mem_spread = n.tau_mem_spread;
+    initial.readout_gain = n.readout_gain;
+    initial.weight_step = n.weight_step;
     return initial;
 }
 

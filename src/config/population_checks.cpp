@@ -83,6 +83,10 @@ void check_connectivity(const ProjectionConfig& projection, const Populations& p
             fmt::format("{}.delay = {} ms is shorter than one step of network.dt = {} ms", path, projection.delay, dt),
             fmt::format("choose at least {} ms", dt));
     whole_steps(projection.delay, dt, path + ".delay");
+    require(projection.storage != Storage::dense || (projection.in_degree == 0 && projection.density == 1.0 &&
+                                                     (projection.autapses || projection.source != projection.target)),
+            Exit::usage, fmt::format("{}.storage = \"dense\", but only some of the possible synapses exist", path),
+            "leave storage out, or density, in_degree and autapses");
     if (projection.in_degree == 0) return;
     require(projection.density == 1.0, Exit::usage,
             fmt::format("{0}.in_degree = {1} and {0}.density = {2} both say how many synapses there are", path,
@@ -195,7 +199,7 @@ void check_populations(const Config& config) {
             "leave it out: all neurons are read");
         require(network.init != WeightInit::balanced, Exit::usage,
                 "network.init = \"balanced\" needs excitatory and inhibitory populations",
-                "add [[population]] and [[projection]] sections, such as in configs/ei_balanced.toml");
+                "add [[population]] and [[projection]] sections (docs/config.md)");
     } else {
         check_ends(network, populations, projections);
     }

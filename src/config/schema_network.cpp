@@ -143,7 +143,8 @@ void add_projection(Section s, ProjectionConfig& c) {
           "Sign of the weights, which training keeps (Dale's law): excitatory weights are at least 0, inhibitory "
           "weights at most 0.");
     s.add("storage", c.storage,
-          "How the weights are held; the result is the same. auto: sparse where few of the possible synapses exist.");
+          "How the weights are held; the result is the same. auto: dense where all possible synapses exist, else "
+          "sparse.");
     add_weights(s, c);
     s.add("share", c.share,
           "init fluctuation: share of the projection in the variance of the membrane, or in that of all excitatory "

@@ -21,6 +21,7 @@ enum class Stream : std::uint32_t {
     shuffle = 6,  // counters: epoch, position
     test = 7,
     augmentation = 8,  // counters: position (64 bits), event, use
+    synapses = 9,      // counters: target, number, source, copy
 };
 
 // Four independent 32-bit words for the 128-bit counter (a, b, c, d).

@@ -3,24 +3,29 @@
 #include "core/error.hpp"
 #include "core/random.hpp"
 #include "core/state_size.hpp"
+#include "network/connectivity.hpp"
+#include "network/initial_weights.hpp"
 
 #include <lapacke.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace spikefloss {
 namespace {
 
-double draw(std::uint64_t seed, Parameter p, Index row, Index col) {
+double draw(std::uint64_t seed, Parameter p, Index row, Index col, Index copy = 0) {
     return normal(seed, Stream::weights, static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(row),
-                  static_cast<std::uint32_t>(col));
+                  static_cast<std::uint32_t>(col), static_cast<std::uint32_t>(copy));
 }
 
-// A random orthogonal matrix [N, N] (Haar measure): Q of the QR of a Gaussian matrix, columns signed by R's diagonal.
-std::vector<double> random_orthogonal(std::uint64_t seed, Index N) {
+// A random orthogonal matrix [n, n] (Haar measure): Q of the QR of a Gaussian matrix, columns signed by R's diagonal.
+// begin: the first neuron of the population.
+std::vector<double> random_orthogonal(std::uint64_t seed, Index begin, Index N, Index copy) {
     std::vector<double> a(static_cast<std::size_t>(N * N)), tau(static_cast<std::size_t>(N)), sign(tau.size());
     for (Index i = 0; i < N; ++i)
-        for (Index j = 0; j < N; ++j) a[static_cast<std::size_t>(j * N + i)] = draw(seed, Parameter::w_rec, i, j);
+        for (Index j = 0; j < N; ++j)
+            a[static_cast<std::size_t>(j * N + i)] = draw(seed, Parameter::w_rec, begin + i, begin + j, copy);
     const int n = static_cast<int>(N);
     int info = LAPACKE_dgeqrf(LAPACK_COL_MAJOR, n, n, a.data(), n, tau.data());
     for (Index j = 0; j < N; ++j)
@@ -43,71 +48,195 @@ double decay(double tau, double spread, std::uint64_t seed, Parameter p, Index n
     return std::exp(-1.0 / (tau * (1.0 + spread * (2.0 * uniform(words[0]) - 1.0))));
 }
 
+// The settings with the numbers that follow from them.
+struct Plan {
+    const InitialNetwork& settings;
+    std::uint64_t seed;
+    Topology topology;
+    std::vector<Population> populations;     // also of the plain form
+    std::vector<Connectivity> connectivity;  // of each projection
+    std::vector<Index> copies;               // earlier projections between the same populations
+
+    Plan(const InitialNetwork& wish, std::uint64_t its_seed) : settings(wish), seed(its_seed) {
+        Index begin = 0;
+        for (const InitialPopulation& p : wish.populations) {
+            const Index size = p.neurons > 0 ? p.neurons : wish.shape.neurons;
+            populations.push_back({p.name, begin, size});
+            begin += size;
+        }
+        SPIKEFLOSS_ASSERT(begin == wish.shape.neurons);
+        topology.shape = wish.shape;
+        topology.readout_from = wish.readout_from;
+        topology.thresholds = wish.thresholds;
+        topology.adaptation = wish.model.neuron.adaptation != Adaptation::none;
+        if (!wish.plain) topology.populations = populations;
+        for (std::size_t at = 0; at < wish.projections.size(); ++at) {
+            const InitialProjection& p = wish.projections[at];
+            const auto target = populations[static_cast<std::size_t>(p.target)].range();
+            copies.push_back(std::count_if(
+                wish.projections.begin(), wish.projections.begin() + static_cast<std::ptrdiff_t>(at),
+                [&](const InitialProjection& q) { return q.source == p.source && q.target == p.target; }));
+            const Index sources = source_of(p).size();
+            require(p.in_degree <= sources, Exit::usage,
+                    fmt::format("projection.{}.in_degree = {} is more than the {} inputs of the task", p.name,
+                                p.in_degree, sources),
+                    fmt::format("choose at most {}", sources));
+            connectivity.emplace_back(p, seed, p.source == from_input ? -1 : source_of(p).begin, sources, target,
+                                      copies.back());
+            const Connectivity& c = connectivity.back();
+            if (!wish.plain)
+                topology.projections.push_back({p.name, p.source, p.target, p.delay, p.sign, is_sparse(at),
+                                                is_sparse(at) ? c.synapses_of(target.size()) : 0});
+        }
+    }
+
+    bool is_sparse(std::size_t at) const { return settings.projections[at].sparse || !connectivity[at].all(); }
+    BlockRange source_of(const InitialProjection& p) const {
+        return p.source == from_input ? BlockRange{0, settings.shape.inputs}
+                                      : populations[static_cast<std::size_t>(p.source)].range();
+    }
+    const InitialPopulation& population_of(Index neuron) const {
+        std::size_t at = 0;
+        while (!populations[at].range().contains(neuron)) ++at;
+        return settings.populations[at];
+    }
+    double on_grid(double w) const {
+        return settings.weight_step > 0.0 ? std::round(w / settings.weight_step) * settings.weight_step : w;
+    }
+
+    ParameterLayout layout(Index shards, Index shard) const {
+        const BlockRange mine = block_range(settings.shape.neurons, shards, shard);
+        std::vector<Synapses> synapses(topology.projections.size());
+        for (std::size_t at = 0; at < synapses.size(); ++at) {
+            if (!topology.projections[at].sparse) continue;
+            const BlockRange target = topology.target_of(topology.projections[at]);
+            const Index begin = std::clamp(mine.begin, target.begin, target.end),
+                        end = std::clamp(mine.end, target.begin, target.end);
+            if (end > begin) synapses[at] = connectivity[at].synapses(begin - target.begin, end - begin);
+        }
+        return ParameterLayout(topology, std::move(synapses), shards, shard);
+    }
+};
+
+// Calls put(row, column, value) for each synapse of a projection onto the targets first .. first + rows - 1.
+// columns: of these rows, empty if all exist.
+template <class Put>
+void make_weights(const Plan& plan, std::size_t at, Index first, Index rows, const Synapses* synapses, Put&& put) {
+    const InitialProjection& p = plan.settings.projections[at];
+    const BlockRange source = plan.source_of(p), target = plan.populations[static_cast<std::size_t>(p.target)].range();
+    const bool input = p.source == from_input;
+    const Parameter parameter = input ? Parameter::w_in : Parameter::w_rec;
+    const double sign = p.sign == Sign::inhibitory ? -1.0 : 1.0;
+    const double root_k = std::sqrt(plan.connectivity[at].mean_degree());
+    std::vector<double> degrees;
+    for (const Connectivity& c : plan.connectivity) degrees.push_back(c.mean_degree());
+    const WeightScale scale = p.init == WeightInit::balanced      ? balanced_weights(plan.settings, degrees, at)
+                              : p.init == WeightInit::fluctuation ? fluctuation_weights(plan.settings, degrees, at)
+                                                                  : WeightScale{};
+    const std::vector<double> orthogonal =
+        p.init == WeightInit::orthogonal ? random_orthogonal(plan.seed, source.begin, source.size(), plan.copies[at])
+                                         : std::vector<double>();
+    const auto weight = [&](Index row, Index column) {
+        if (p.init == WeightInit::orthogonal)
+            return p.gain * orthogonal[static_cast<std::size_t>(row * source.size() + column)];
+        if (p.init == WeightInit::balanced) return scale.mean;
+        const Index i = target.begin + row, j = source.begin + column;
+        if (p.init == WeightInit::fluctuation && p.sign != Sign::any) {
+            const auto w = random_words(plan.seed, Stream::weights, static_cast<std::uint32_t>(parameter),
+                                        static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(j),
+                                        static_cast<std::uint32_t>(plan.copies[at]));
+            return -scale.mean * std::log(uniform(w[0]));  // exponential distribution
+        }
+        const double z = draw(plan.seed, parameter, i, j, plan.copies[at]);
+        if (p.init == WeightInit::fluctuation) return scale.mean + scale.deviation * z;
+        const double w = input ? p.gain / root_k * z : p.gain * (z / root_k);
+        return p.sign != Sign::any ? std::fabs(w + p.weight_mean) * sign : p.weight_mean != 0.0 ? w + p.weight_mean : w;
+    };
+    std::vector<double> values;
+    for (Index r = 0; r < rows; ++r) {
+        const Index begin = synapses ? synapses->row_begin[static_cast<std::size_t>(r)] : 0,
+                    count = synapses ? synapses->row_begin[static_cast<std::size_t>(r + 1)] - begin : source.size();
+        const auto column = [&](Index k) {
+            return synapses ? Index{synapses->column[static_cast<std::size_t>(begin + k)]} : k;
+        };
+        values.resize(static_cast<std::size_t>(count));
+        double mean = 0.0;
+        for (Index k = 0; k < count; ++k) {
+            values[static_cast<std::size_t>(k)] = weight(first + r, column(k));
+            mean += values[static_cast<std::size_t>(k)] / static_cast<double>(count);
+        }
+        for (Index k = 0; k < count; ++k) {
+            const double value = values[static_cast<std::size_t>(k)] - (p.zero_row_sums ? mean : 0.0);
+            put(r, k, begin + k, static_cast<float>(plan.on_grid(value)));
+        }
+    }
+}
+
+// The numbers of one array of the file that are no weights of a projection.
+double number(const Plan& plan, Parameter parameter, Index row, Index col) {
+    const InitialNetwork& s = plan.settings;
+    const auto vary = [&](double tau, double spread) { return decay(tau, spread, plan.seed, parameter, col); };
+    switch (parameter) {
+        case Parameter::w_out: {
+            const auto read = static_cast<double>(plan.topology.read().size());
+            return plan.on_grid(s.readout_gain / std::sqrt(read) * draw(plan.seed, parameter, row, col));
+        }
+        case Parameter::kappa: return vary(s.tau_out, 0.0);
+        case Parameter::bias_out: return 0.0;
+        default: break;
+    }
+    const InitialPopulation& p = plan.population_of(col);
+    switch (parameter) {
+        case Parameter::bias: return plan.on_grid(p.bias_mean + p.bias_std * draw(plan.seed, parameter, row, col));
+        case Parameter::alpha: return vary(p.tau_syn, p.tau_syn_spread);
+        case Parameter::beta: return vary(p.tau_mem, p.tau_mem_spread);
+        case Parameter::rho: return vary(p.tau_adapt, 0.0);
+        case Parameter::threshold: return p.threshold;
+        case Parameter::adapt_membrane: return p.adapt_membrane;
+        case Parameter::adapt_spike: return p.adapt_spike;
+        default: return 0.0;  // the initial state
+    }
+}
+
 }  // namespace
 
-bool InitialNetwork::has_current() const { return lasts_a_step(tau_syn * (1.0 + tau_syn_spread)); }
+bool InitialNetwork::has_current() const {
+    return std::any_of(populations.begin(), populations.end(),
+                       [](const InitialPopulation& p) { return lasts_a_step(p.tau_syn * (1.0 + p.tau_syn_spread)); });
+}
 
 HostNetwork planned_network(const InitialNetwork& settings, Index shards, Index shard) {
-    return {settings.model, ParameterLayout(settings.shape, shards, shard), {}, settings.has_current()};
+    return {settings.model, Plan(settings, settings.seed).layout(shards, shard), {}, settings.has_current()};
 }
 
 HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard) {
-    HostNetwork network{settings.model, ParameterLayout(settings.shape, shards, shard), {}};
+    const Plan plan(settings, seed);
+    HostNetwork network{settings.model, plan.layout(shards, shard), {}};
     network.values.assign(static_cast<std::size_t>(network.layout.size()), 0.0f);
-    const Index N = settings.shape.neurons, M = settings.shape.inputs;
-    const double root_n = std::sqrt(static_cast<double>(N));
-    const auto on_grid = [&](double w) {
-        return settings.weight_step > 0.0 ? std::round(w / settings.weight_step) * settings.weight_step : w;
-    };
-
-    // Rows of W_rec that this rank owns, whole.
-    const BlockRange mine = network.layout.neurons();
-    std::vector<double> rows(static_cast<std::size_t>(mine.size() * N));
-    const std::vector<double> orthogonal =
-        settings.init == WeightInit::orthogonal ? random_orthogonal(seed, N) : std::vector<double>();
-    for (Index i = mine.begin; i < mine.end; ++i) {
-        double* row = rows.data() + (i - mine.begin) * N;
-        double mean = 0.0;
-        for (Index j = 0; j < N; ++j) {
-            row[j] = settings.gain * (orthogonal.empty() ? draw(seed, Parameter::w_rec, i, j) / root_n
-                                                         : orthogonal[static_cast<std::size_t>(i * N + j)]);
-            mean += row[j] / static_cast<double>(N);
-        }
-        if (settings.zero_row_sums)
-            for (Index j = 0; j < N; ++j) row[j] -= mean;
-    }
-
     for (const Segment& s : network.layout.segments()) {
         float* values = network.values.data() + s.offset;
-        for (Index r = 0; r < s.rows; ++r)
-            for (Index c = 0; c < s.cols; ++c) {
-                const Index row = s.row + r, col = s.col + c;
-                double value = 0.0;
-                switch (s.parameter) {
-                    case Parameter::w_in:
-                        value = on_grid(settings.input_gain / std::sqrt(static_cast<double>(M)) *
-                                        draw(seed, s.parameter, row, col));
-                        break;
-                    case Parameter::w_rec:
-                        value = on_grid(rows[static_cast<std::size_t>((row - mine.begin) * N + col)]);
-                        break;
-                    case Parameter::w_out:
-                        value = on_grid(settings.readout_gain / root_n * draw(seed, s.parameter, row, col));
-                        break;
-                    case Parameter::bias:
-                        value = on_grid(settings.bias_mean + settings.bias_std * draw(seed, s.parameter, row, col));
-                        break;
-                    case Parameter::alpha:
-                        value = decay(settings.tau_syn, settings.tau_syn_spread, seed, s.parameter, col);
-                        break;
-                    case Parameter::beta:
-                        value = decay(settings.tau_mem, settings.tau_mem_spread, seed, s.parameter, col);
-                        break;
-                    case Parameter::kappa: value = decay(settings.tau_out, 0.0, seed, s.parameter, col); break;
-                    default: break;  // bias_out and the initial state start at 0
-                }
-                values[r * s.cols + c] = static_cast<float>(value);
-            }
+        const bool weights = s.parameter == Parameter::w_in || s.parameter == Parameter::w_rec;
+        if (!weights) {
+            for (Index r = 0; r < s.rows; ++r)
+                for (Index c = 0; c < s.cols; ++c)
+                    values[r * s.stride + c] = static_cast<float>(number(plan, s.parameter, s.row + r, s.col + c));
+            continue;
+        }
+        const auto at = static_cast<std::size_t>(s.projection >= 0                ? s.projection
+                                                 : s.parameter == Parameter::w_in ? 0
+                                                                                  : 1);
+        const Synapses* synapses = s.projection >= 0 && plan.topology.projections[at].sparse
+                                       ? &network.layout.synapses(s.projection)
+                                       : nullptr;
+        if (synapses) {
+            const BlockRange target = plan.topology.target_of(plan.topology.projections[at]);
+            const Index first = std::clamp(network.layout.neurons().begin, target.begin, target.end) - target.begin;
+            make_weights(plan, at, first, static_cast<Index>(synapses->row_begin.size()) - 1, synapses,
+                         [&](Index, Index, Index entry, float value) { values[entry] = value; });
+        } else {
+            make_weights(plan, at, s.row, s.rows, nullptr,
+                         [&](Index row, Index col, Index, float value) { values[row * s.stride + col] = value; });
+        }
     }
     return network;
 }

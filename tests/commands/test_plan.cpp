@@ -314,7 +314,7 @@ TEST(Plan, KnowsWhetherAlphasAreZero) {
     for (const double tau : {0.0, 1.0 / 105.0, 1.0 / 103.0, 5.0}) {
         InitialNetwork initial;
         initial.shape = {3, 1, 1};
-        initial.tau_syn = tau;
+        initial.populations[0].tau_syn = tau;
         EXPECT_EQ(initial.has_current(), initial_network(initial, 1, 1, 0).has_current()) << tau;
         EXPECT_EQ(initial.has_current(), tau > 1.0 / 104.0) << tau;
     }

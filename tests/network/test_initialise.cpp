@@ -54,10 +54,10 @@ TEST(InitialNetwork, DoesNotDependOnTheGrid) {
     for (const WeightInit init : {WeightInit::gaussian, WeightInit::orthogonal})
         for (const bool zero_row_sums : {false, true}) {
             InitialNetwork settings = settings_of(13);
-            settings.init = init;
-            settings.zero_row_sums = zero_row_sums;
-            settings.bias_mean = 0.2, settings.bias_std = 0.1, settings.tau_out = 3.0;
-            settings.tau_syn_spread = settings.tau_mem_spread = 0.4;
+            settings.projections[1].init = init;
+            settings.projections[1].zero_row_sums = zero_row_sums;
+            settings.populations[0].bias_mean = 0.2, settings.populations[0].bias_std = 0.1, settings.tau_out = 3.0;
+            settings.populations[0].tau_syn_spread = settings.populations[0].tau_mem_spread = 0.4;
             const auto one = whole(settings, 42, 1);
             for (const Index shards : {2, 5, 13}) expect_gradients_equal(whole(settings, 42, shards), one);
         }
@@ -80,8 +80,8 @@ TEST(InitialNetwork, ChangesWithTheSeedAndParametersAreIndependent) {
 // Bounds at 5 standard errors.
 TEST(InitialNetwork, GaussianStatistics) {
     InitialNetwork settings = settings_of(200, 50, 20);
-    settings.gain = 1.5, settings.input_gain = 2.0, settings.readout_gain = 0.5;
-    settings.bias_mean = 0.3, settings.bias_std = 0.2;
+    settings.projections[1].gain = 1.5, settings.projections[0].gain = 2.0, settings.readout_gain = 0.5;
+    settings.populations[0].bias_mean = 0.3, settings.populations[0].bias_std = 0.2;
     const auto net = whole(settings, 7, 1);
     const auto expect = [](const std::vector<double>& x, double mean, double deviation, const char* name) {
         const double root = std::sqrt(static_cast<double>(x.size()));
@@ -104,8 +104,8 @@ TEST(InitialNetwork, GaussianStatistics) {
 TEST(InitialNetwork, OrthogonalTimesGain) {
     const Index N = 61;
     InitialNetwork settings = settings_of(N);
-    settings.init = WeightInit::orthogonal;
-    settings.gain = 1.5;
+    settings.projections[1].init = WeightInit::orthogonal;
+    settings.projections[1].gain = 1.5;
     const auto w = whole(settings, 3, 4).w_rec;
     for (Index i = 0; i < N; ++i)
         for (Index j = 0; j < N; ++j) {
@@ -116,7 +116,7 @@ TEST(InitialNetwork, OrthogonalTimesGain) {
         }
     // Haar measure: Q of the Gaussian matrix of the same seed, with the signs that make R = Q'A positive on the
     // diagonal.
-    settings.init = WeightInit::gaussian;
+    settings.projections[1].init = WeightInit::gaussian;
     const auto a = whole(settings, 3, 1).w_rec;
     for (Index i = 0; i < N; ++i)
         for (Index j = 0; j <= i; ++j) {
@@ -135,8 +135,8 @@ TEST(InitialNetwork, ZeroRowSums) {
     for (const WeightInit init : {WeightInit::gaussian, WeightInit::orthogonal}) {
         const Index N = 30;
         InitialNetwork settings = settings_of(N);
-        settings.init = init;
-        settings.zero_row_sums = true;
+        settings.projections[1].init = init;
+        settings.projections[1].zero_row_sums = true;
         const auto w = whole(settings, 3, 3).w_rec;
         for (Index i = 0; i < N; ++i) {
             double sum = 0.0;
@@ -149,7 +149,7 @@ TEST(InitialNetwork, ZeroRowSums) {
 
 TEST(InitialNetwork, WeightStepMakesWeightsDyadic) {
     InitialNetwork settings = settings_of(20);
-    settings.bias_std = 0.3;
+    settings.populations[0].bias_std = 0.3;
     const auto exact = whole(settings, 3, 1);
     settings.weight_step = 0x1p-10;
     const auto rounded = whole(settings, 3, 1);
@@ -162,13 +162,13 @@ TEST(InitialNetwork, WeightStepMakesWeightsDyadic) {
 
 TEST(InitialNetwork, DecayFactorsFromTimeConstants) {
     InitialNetwork settings = settings_of(500);
-    settings.tau_syn = 5.0, settings.tau_mem = 10.0, settings.tau_out = 20.0;
+    settings.populations[0].tau_syn = 5.0, settings.populations[0].tau_mem = 10.0, settings.tau_out = 20.0;
     auto net = whole(settings, 3, 1);
     EXPECT_TRUE(all_near(net.alpha, std::vector<double>(500, std::exp(-1.0 / 5.0)), 1e-7));
     EXPECT_TRUE(all_near(net.beta, std::vector<double>(500, std::exp(-1.0 / 10.0)), 1e-7));
     EXPECT_TRUE(all_near(net.kappa, std::vector<double>(2, std::exp(-1.0 / 20.0)), 1e-7));
-    settings.tau_syn = settings.tau_out = 0.0;
-    settings.tau_mem_spread = 0.5;
+    settings.populations[0].tau_syn = settings.tau_out = 0.0;
+    settings.populations[0].tau_mem_spread = 0.5;
     net = whole(settings, 3, 1);
     EXPECT_EQ(net.alpha, std::vector<double>(500, 0.0));
     EXPECT_EQ(net.kappa, std::vector<double>(2, 0.0));

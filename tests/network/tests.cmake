@@ -8,6 +8,7 @@ target_compile_definitions(spikefloss_run_network_emulated PRIVATE SPIKEFLOSS_TE
 
 spikefloss_test(network/test_parameters RANKS 1 4 LINK spikefloss_run_network)
 spikefloss_test(network/test_initialise LINK spikefloss_run_network)
+spikefloss_test(network/test_initial_populations LINK spikefloss_network)
 spikefloss_test(network/test_recurrence RANKS 1 2 4 6 LINK spikefloss_run_network)
 spikefloss_test(network/test_spike_tape RANKS 1 2 4 6 LINK spikefloss_run_network)
 spikefloss_test(network/test_state_pass LINK spikefloss_run_network)

@@ -24,10 +24,10 @@ inline HostNetwork small_network(const ProcessGrid& grid) {
     InitialNetwork settings;
     settings.shape = {13, 1, 1};
     settings.model.neuron.sharpness = 2.0f;
-    settings.input_gain = 1.0;
-    settings.bias_mean = 1.0;
-    settings.bias_std = 0.2;
-    settings.tau_syn_spread = settings.tau_mem_spread = 0.3;
+    settings.projections[0].gain = 1.0;
+    settings.populations[0].bias_mean = 1.0;
+    settings.populations[0].bias_std = 0.2;
+    settings.populations[0].tau_syn_spread = settings.populations[0].tau_mem_spread = 0.3;
     settings.tau_out = 2.0;
     return initial_network(settings, 5, grid.shape().neuron_shards, grid.neuron_shard());
 }
