@@ -142,8 +142,8 @@ struct Arrays {
         if (patterns) return w_sparse;
         std::vector<Index> row_begin{0};
         std::vector<std::int32_t> column;
-        for (Index i = 0; i < n; ++i) {
-            for (Index j = i % every; j < n; j += every) column.push_back(static_cast<std::int32_t>(j));
+        for (Index row = 0; row < n; ++row) {
+            for (Index j = row % every; j < n; j += every) column.push_back(static_cast<std::int32_t>(j));
             row_begin.push_back(static_cast<Index>(column.size()));
         }
         const std::vector<BlockRange> blocks{{0, n}};

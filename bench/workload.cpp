@@ -150,7 +150,7 @@ Case::Case(Backend& backend, const ProcessGrid& grid, const Workload& workload)
         const BlockRange mine = grid.sequences_of(B);
         host_dy_ = random_numbers(T * B, O, 1.0 / static_cast<double>(T * B), for_dy);
         dy_ = Buffer<float>(backend, sequences_of(host_dy_, T, B, O, mine));
-        state_.emplace(backend, grid, network_.layout.shape(), T, mine.size());
+        state_.emplace(backend, grid, network_, T, mine.size());
     }
 }
 
