@@ -1,6 +1,6 @@
 # The program as a user starts it. Most of the time goes into starting and ending processes, so two of these files may
 # run at once on two cores, but not those that depend on when a signal arrives.
-spikefloss_python_test(end_to_end/test_golden TIMEOUT 600 EMULATED)
+spikefloss_python_test(end_to_end/test_golden TIMEOUT 1200 EMULATED)
 spikefloss_python_test(end_to_end/test_bad_input TIMEOUT 600)
 spikefloss_python_test(end_to_end/test_data TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_files TIMEOUT 120)
