@@ -237,8 +237,9 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
     EXPECT_EQ(told({"diagnostics.every=0", "network.neurons=161"}), "states forwards and states backwards: " + rows);
     EXPECT_EQ(told({"diagnostics.every=0", "parallel.passes=loop"}),
               "states forwards and states backwards: loop over steps (whole passes are switched off)");
-    EXPECT_EQ(told({"diagnostics.every=0", "train.parameters=alpha"}),
-              "states forwards: " + network + "; states backwards: loop over steps (time constants are trained)");
+    EXPECT_EQ(
+        told({"diagnostics.every=0", "train.parameters=alpha"}),
+        "states forwards: " + network + "; states backwards: loop over steps (constants of the neurons are trained)");
     EXPECT_EQ(told({"diagnostics.every=0"}, Sums::float64),
               "states forwards and states backwards: loop over steps (network is " + limits +
                   "; rows is taken up to 8192 neurons, with float32 sums)");
