@@ -22,7 +22,7 @@ class CommandLineTest(program.ProgramTest):
                 (["train", self.config(), "--bath", "3"], ["--bath"]),
                 (["spectrum", "--network", "a.h5", "--output", "b.h5"], ["--input is required"]),
                 (["spectrum", "--network", "a.h5", "--input", "a.h5", "--output", "b.h5", "--exponents", "-1"],
-                 ["--exponents -1", "flossing.exponents = -1", "from 1 to 2e6"]),
+                 ["--exponents -1", "flossing.exponents = -1", "from 1 to 3e6"]),
                 (["gradients", "--network", "a.h5", "--input", "a.h5", "--output", "b.h5", "--penalty", "tsk"],
                  ["--penalty", "tsk", "task"]),
                 (["train", self.config(), "--run-dir", ""], ["the value of --run-dir is empty", "variable unset"]),
