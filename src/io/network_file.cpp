@@ -238,8 +238,9 @@ void read_bases(const InputFile& file, Index N, Index parts, const ProcessGrid& 
                               sequences.total, D, D),
                   parts == 1
                       ? "D = N, the membranes alone, because every alpha of the network is 0"
-                      : "D: the rows of the currents (unless every alpha is 0), then those of the membranes, then "
-                        "those of the adaptations (if neurons adapt)");
+                      : fmt::format("D = {} N: the rows of the currents (unless every alpha is 0), then those of the "
+                                    "membranes, then those of the adaptations (if neurons adapt)",
+                                    parts));
     const BlockRange mine = grid.sequences_of(sequences.total), neurons = grid.neurons_of(N);
     const Index b = mine.size(), k = dims[2], n = neurons.size();
     sequences.q0_columns = k;

@@ -54,7 +54,8 @@ protected:
     std::string sequences_fault(const std::function<void(Editor&)>& change, bool has_current = true,
                                 NetworkShape shape = {N, M, O}) {
         edit(change);
-        const std::string message = error_of(Exit::bad_file, [&] { read_sequences(path, shape, 1 + has_current, self); });
+        const std::string message =
+            error_of(Exit::bad_file, [&] { read_sequences(path, shape, 1 + has_current, self); });
         expect_contains(message, path);
         return message;
     }
@@ -117,9 +118,11 @@ TEST_F(BadFiles, MissingThings) {
     for (const char* name : {"w_in", "w_rec", "bias", "w_out", "bias_out", "alpha", "beta", "kappa"})
         expect_contains(network_fault([&](Editor& f) { f.remove(std::string("/network/") + name); }),
                         fmt::format("dataset /network/{} is missing", name));
-    for (const char* name : {"format", "version", "threshold", "reset", "surrogate", "sharpness", "readout"})
+    for (const char* name : {"format", "version", "reset", "surrogate", "sharpness", "readout"})
         expect_contains(network_fault([&](Editor& f) { f.remove_attribute("/network", name); }),
                         fmt::format("attribute {} of /network is missing", name));
+    expect_contains(network_fault([](Editor& f) { f.remove_attribute("/network", "threshold"); }),
+                    "/network has neither an attribute nor a dataset threshold");
     expect_contains(sequences_fault([](Editor& f) { f.remove("/sequences"); }), "dataset /sequences/x is missing");
     expect_contains(sequences_fault([](Editor& f) { f.remove("/sequences/x"); }), "dataset /sequences/x is missing");
 }
