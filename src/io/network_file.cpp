@@ -14,7 +14,7 @@ namespace spikefloss {
 namespace {
 
 constexpr const char* network_format = "spikefloss-network";
-// 2 has what programs that know only version 1 would ignore: reset_delay = 0.
+// 2 has what programs that know only version 1 would ignore or refuse without a reason (docs/files.md).
 constexpr std::int64_t plain_version = 1, network_version = 2;
 
 constexpr Index largest = std::numeric_limits<std::int32_t>::max();  // so that no product of two sizes overflows
@@ -382,8 +382,8 @@ std::vector<float> read_parameters(const InputFile& file, const std::string& gro
 void write_network(OutputFile& file, const ProcessGrid& grid, const HostNetwork& network) {
     const NeuronModel& neuron = network.model.neuron;
     const Topology& topology = network.layout.topology();
-    const bool plain_rules =
-        neuron.reset_delay == 1 && network.model.refractory == 0 && !topology.adaptation && !topology.thresholds;
+    const bool plain_rules = neuron.reset_delay == 1 && network.model.refractory == 0 && !topology.adaptation &&
+                             !topology.thresholds && neuron.surrogate != Surrogate::exponential;
     file.attribute("/network", "format", network_format);
     file.attribute("/network", "version", plain_rules && topology.plain() ? plain_version : network_version);
     if (!topology.thresholds) file.attribute("/network", "threshold", static_cast<double>(neuron.threshold));

@@ -187,6 +187,24 @@ class PopulationsTest(program.ProgramTest):
                     np.testing.assert_array_equal(found[name], np.asarray(value).astype(np.asarray(found[name]).dtype),
                                                   name)
 
+    def test_what_version_1_lacks_makes_version_2(self):
+        plain = dict(w_in=np.ones((N, M)), w_rec=np.eye(N), w_out=np.ones((O, N)), rho=np.full(N, .9375),
+                     threshold=np.ones(N))
+        for changes, version in (({}, 1), (dict(surrogate="exponential"), 2), (dict(refractory=1), 2),
+                                 (dict(adaptation="current"), 2), (dict(threshold=None), 2), (dict(reset_delay=0), 2)):
+            network = Network()
+            network.populations, network.projections = None, {}
+            network.arrays |= {name: plain[name] for name in ("w_in", "w_rec", "w_out")}
+            if "adaptation" in changes:
+                network.arrays["rho"] = plain["rho"]
+            if "threshold" in changes:
+                network.arrays["threshold"] = plain["threshold"]
+            network.attributes = {name: value for name, value in {**network.attributes, **changes}.items()
+                                  if name not in ("inputs", "readout_from") and value is not None}
+            with self.subTest(**changes):
+                self.assertEqual(self.train(network, directory=f"run{version}{len(changes)}{changes}")
+                                 ["network@version"], version)
+
     def test_training_keeps_signs(self):
         network = Network()
         for name, (attributes, _) in network.projections.items():
