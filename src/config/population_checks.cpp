@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 
 namespace spikefloss {
@@ -28,9 +27,8 @@ std::vector<std::string> names_in(const std::vector<Part>& parts) {
 // Names are parts of keys and of paths in files.
 void check_names(const std::vector<std::string>& names, const std::string& kind) {
     for (const std::string& name : names) {
-        const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; };
-        require(!name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), allowed), Exit::usage,
-                fmt::format("a {} cannot be named \"{}\"", kind, name), "use 1 to 64 letters, digits, _ and -");
+        require(is_part_name(name), Exit::usage, fmt::format("a {} cannot be named \"{}\"", kind, name),
+                part_name_rule);
         require(std::count(names.begin(), names.end(), name) == 1, Exit::usage,
                 fmt::format("two {}s are named {}", kind, name),
                 kind == projection_section ? "give each a name of its own (name = ...)" : "rename one of them");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config/config.hpp"
+#include "core/part_name.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -17,8 +18,8 @@ using ConfigValue =
     std::variant<bool*, std::int64_t*, double*, std::string*, std::vector<std::int64_t>*, std::vector<double>*,
                  Precision*, Sums*, Reset*, NirReset*, NirIntegration*, NirOrder*, Surrogate*, Readout*, WeightInit*,
                  TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, LossKind*, Adaptation*,
-                 Sign*, Storage*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TargetFrom*, TimeUnit*,
-                 LossSteps*, std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
+                 Sign*, Storage*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TargetFrom*,
+                 TimeUnit*, LossSteps*, std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
 
 struct Key {
     std::string section, name;
@@ -58,8 +59,6 @@ inline constexpr const char* projection_section = "projection";
 inline bool is_list_section(const std::string& name) {
     return name == population_section || name == projection_section;
 }
-// What the input is called as the source of a projection.
-inline constexpr const char* input_name = "input";
 // N of a config without network.file.
 std::int64_t neurons_of(const Config& config);
 

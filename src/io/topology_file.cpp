@@ -1,6 +1,9 @@
 #include "io/topology_file.hpp"
 
 #include "core/error.hpp"
+#include "core/part_name.hpp"
+
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
@@ -11,12 +14,6 @@ namespace {
 constexpr const char *populations_group = "/network/populations", *projections_group = "/network/projections";
 constexpr Index largest = std::numeric_limits<std::int32_t>::max();
 
-bool is_name(const std::string& name) {
-    return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-    });
-}
-
 // A name for an error: a damaged file can have any bytes.
 std::string shown(const std::string& name) {
     std::string text = name.substr(0, 64);
@@ -26,9 +23,7 @@ std::string shown(const std::string& name) {
 }
 
 void require_name(const InputFile& file, const char* group, const std::string& name) {
-    if (!is_name(name))
-        file.fail(fmt::format("{} has a member named '{}'", group, shown(name)),
-                  "names have 1 to 64 letters, digits, _ and -");
+    if (!is_part_name(name)) file.fail(fmt::format("{} has a member named '{}'", group, shown(name)), part_name_rule);
 }
 
 // A whole number from `least` on.
@@ -40,25 +35,22 @@ Index count_attribute(const InputFile& file, const std::string& object, const ch
     return value;
 }
 
-std::string names_of_populations(const Topology& topology) {
-    std::string names;
-    for (const Population& p : topology.populations) names += fmt::format("{}{}", names.empty() ? "" : ", ", p.name);
-    return names;
-}
-
 Index population_named(const InputFile& file, const Topology& topology, const std::string& name,
                        const std::string& where) {
-    for (std::size_t p = 0; p < topology.populations.size(); ++p)
-        if (topology.populations[p].name == name) return static_cast<Index>(p);
+    std::vector<std::string> names;
+    for (const Population& p : topology.populations) {
+        if (p.name == name) return static_cast<Index>(names.size());
+        names.push_back(p.name);
+    }
     file.fail(fmt::format("{} is '{}', which is no population", where, shown(name)),
-              fmt::format("the populations are {}", names_of_populations(topology)));
+              fmt::format("the populations are {}", fmt::join(names, ", ")));
 }
 
 std::vector<Population> read_populations(const InputFile& file) {
     std::vector<Population> all;
     for (const std::string& name : file.members(populations_group)) {
         require_name(file, populations_group, name);
-        if (name == "input")
+        if (name == input_name)
             file.fail("a population is named input", "input means the inputs of the network: choose another name");
         const std::string group = fmt::format("{}/{}", populations_group, name);
         all.push_back({name, count_attribute(file, group, "begin", 0), count_attribute(file, group, "size", 1)});
@@ -84,9 +76,9 @@ Projection read_projection(const InputFile& file, const Topology& topology, cons
     const std::string group = fmt::format("{}/{}", projections_group, name);
     Projection projection{.name = name};
     const std::string from = word_attribute(file, group, "from"), to = word_attribute(file, group, "to");
-    if (from != "input")
+    if (from != input_name)
         projection.source = population_named(file, topology, from, fmt::format("attribute from of {}", group));
-    if (to == "input") file.fail(fmt::format("attribute to of {} is input", group), "the inputs receive nothing");
+    if (to == input_name) file.fail(fmt::format("attribute to of {} is input", group), "the inputs receive nothing");
     projection.target = population_named(file, topology, to, fmt::format("attribute to of {}", group));
     if (file.has_attribute(group, "delay")) projection.delay = count_attribute(file, group, "delay", 1);
     if (file.has_attribute(group, "sign"))
@@ -221,7 +213,7 @@ void write_topology(OutputFile& file, const ProcessGrid& grid, const ParameterLa
         const Projection& p = topology.projections[at];
         const std::string group = fmt::format("{}/{}", projections_group, p.name);
         const auto name = [&](Index population) {
-            return population == from_input ? std::string("input")
+            return population == from_input ? std::string(input_name)
                                             : topology.populations[static_cast<std::size_t>(population)].name;
         };
         file.attribute(group, "from", name(p.source));
