@@ -87,8 +87,6 @@ InitialNetwork initial_settings(const Config& config, const Task& task) {
                                        p.bias_mean, p.bias_std, p.fluctuation_mean, p.fluctuation_xi});
         initial.thresholds = initial.thresholds || p.threshold != threshold;
     }
-    for (const auto* parameters : {&config.train.parameters, &config.flossing.parameters})
-        for (const Parameter p : *parameters) initial.thresholds = initial.thresholds || p == Parameter::threshold;
     initial.projections.clear();
     for (const ProjectionConfig& p : projections_of(config))
         initial.projections.push_back({p.name, p.source == input_name ? from_input : population_at(p.source),

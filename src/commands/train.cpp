@@ -122,17 +122,14 @@ std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& 
     return std::nullopt;
 }
 
-TrainingState fresh_state(const ProcessGrid& grid, const Config& config, const Task& task, CheckpointOrigin& origin) {
+// The network of network.file.
+TrainingState state_of_file(const ProcessGrid& grid, const Config& config, CheckpointOrigin& origin) {
     const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
     TrainingState state;
-    if (!config.network.file.empty()) require_readable(config.network.file, grid);
+    require_readable(config.network.file, grid);
     grid.agree([&] {
         state.network = to_train(
-            config,
-            config.network.file.empty()
-                ? initial_network(initial_settings(config, task), static_cast<std::uint64_t>(config.run.seed), shards,
-                                  shard)
-                : load_network(config.network.file, nir_rules(config), shards, shard, config.network.transposed),
+            config, load_network(config.network.file, nir_rules(config), shards, shard, config.network.transposed),
             shards, shard);
     });
     origin.network = digest_of_network(grid, config.network.file);
@@ -268,13 +265,16 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     std::optional<TrainingState> start;
     if (command.resume && !command.check) start = saved_state(grid, config, display, origin);
     const bool begun = start.has_value();
-    // A random network may not fit into memory. Its sizes are known before it is drawn.
-    if (!begun && !config.network.file.empty()) start = fresh_state(grid, config, *task, origin);
+    // A random network may not fit into memory. Its sizes are known before its values are drawn.
+    if (!begun && !config.network.file.empty()) start = state_of_file(grid, config, origin);
     const InitialNetwork settings = initial_settings(config, *task);
     const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
     const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
-    HostNetwork sizes =
-        start ? blank(start->network) : to_train(config, planned_network(settings, shards, shard), shards, shard);
+    HostNetwork sizes;
+    grid.agree([&] {
+        sizes =
+            start ? blank(start->network) : to_train(config, planned_network(settings, shards, shard), shards, shard);
+    });
     sizes.planned_current = start ? has_current(grid, start->network) : settings.has_current();
     grid.agree([&] { check_network(config, *task, sizes); });
     for (const std::string& warning : config_warnings(config, shape.neurons, sizes.planned_current))
@@ -296,10 +296,13 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     grid.agree([&] {
         if (grid.rank() == 0) names = class_names(config.task);
     });
-    const MemoryNeed need = memory_need(*session.backend, grid.shape(), grid.rank(), {config, *task, std::move(sizes)},
-                                        session.memory_share());
+    const MemoryNeed need =
+        memory_need(*session.backend, grid.shape(), grid.rank(), {config, *task, sizes}, session.memory_share());
     require_memory(session, need);
-    if (!start) start = fresh_state(grid, config, *task, origin);
+    if (!start) {
+        start.emplace();
+        grid.agree([&] { start->network = initial_network(settings, std::move(sizes)); });
+    }
     origin.run = name_of_run(grid, config.run.directory, command.resume, origin.run);
     const std::string devices = session.devices_text(), record = session.record(origin, need.passes);
     // The directory is made only now, so that a run that cannot start leaves none.

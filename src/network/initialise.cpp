@@ -51,13 +51,12 @@ double decay(double tau, double spread, std::uint64_t seed, Parameter p, Index n
 // The settings with the numbers that follow from them.
 struct Plan {
     const InitialNetwork& settings;
-    std::uint64_t seed;
     Topology topology;
     std::vector<Population> populations;     // also of the plain form
     std::vector<Connectivity> connectivity;  // of each projection
     std::vector<Index> copies;               // earlier projections between the same populations
 
-    Plan(const InitialNetwork& wish, std::uint64_t its_seed) : settings(wish), seed(its_seed) {
+    explicit Plan(const InitialNetwork& wish) : settings(wish) {
         Index begin = 0;
         for (const InitialPopulation& p : wish.populations) {
             const Index size = p.neurons > 0 ? p.neurons : wish.shape.neurons;
@@ -81,7 +80,7 @@ struct Plan {
                     fmt::format("projection.{}.in_degree = {} is more than the {} inputs of the task", p.name,
                                 p.in_degree, sources),
                     fmt::format("choose at most {}", sources));
-            connectivity.emplace_back(p, seed, p.source == from_input ? -1 : source_of(p).begin, sources, target,
+            connectivity.emplace_back(p, wish.seed, p.source == from_input ? -1 : source_of(p).begin, sources, target,
                                       copies.back());
             const Connectivity& c = connectivity.back();
             if (!wish.plain)
@@ -134,20 +133,21 @@ void make_weights(const Plan& plan, std::size_t at, Index first, Index rows, con
                               : p.init == WeightInit::fluctuation ? fluctuation_weights(plan.settings, degrees, at)
                                                                   : WeightScale{};
     const std::vector<double> orthogonal =
-        p.init == WeightInit::orthogonal ? random_orthogonal(plan.seed, source.begin, source.size(), plan.copies[at])
-                                         : std::vector<double>();
+        p.init == WeightInit::orthogonal
+            ? random_orthogonal(plan.settings.seed, source.begin, source.size(), plan.copies[at])
+            : std::vector<double>();
     const auto weight = [&](Index row, Index column) {
         if (p.init == WeightInit::orthogonal)
             return p.gain * orthogonal[static_cast<std::size_t>(row * source.size() + column)];
         if (p.init == WeightInit::balanced) return scale.mean;
         const Index i = target.begin + row, j = source.begin + column;
         if (p.init == WeightInit::fluctuation && p.sign != Sign::any) {
-            const auto w = random_words(plan.seed, Stream::weights, static_cast<std::uint32_t>(parameter),
+            const auto w = random_words(plan.settings.seed, Stream::weights, static_cast<std::uint32_t>(parameter),
                                         static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(j),
                                         static_cast<std::uint32_t>(plan.copies[at]));
             return -scale.mean * std::log(uniform(w[0]));  // exponential distribution
         }
-        const double z = draw(plan.seed, parameter, i, j, plan.copies[at]);
+        const double z = draw(plan.settings.seed, parameter, i, j, plan.copies[at]);
         if (p.init == WeightInit::fluctuation) return scale.mean + scale.deviation * z;
         const double w = input ? p.gain / root_k * z : p.gain * (z / root_k);
         return p.sign != Sign::any ? std::fabs(w + p.weight_mean) * sign : p.weight_mean != 0.0 ? w + p.weight_mean : w;
@@ -175,11 +175,11 @@ void make_weights(const Plan& plan, std::size_t at, Index first, Index rows, con
 // The numbers of one array of the file that are no weights of a projection.
 double number(const Plan& plan, Parameter parameter, Index row, Index col) {
     const InitialNetwork& s = plan.settings;
-    const auto vary = [&](double tau, double spread) { return decay(tau, spread, plan.seed, parameter, col); };
+    const auto vary = [&](double tau, double spread) { return decay(tau, spread, plan.settings.seed, parameter, col); };
     switch (parameter) {
         case Parameter::w_out: {
             const auto read = static_cast<double>(plan.topology.read().size());
-            return plan.on_grid(s.readout_gain / std::sqrt(read) * draw(plan.seed, parameter, row, col));
+            return plan.on_grid(s.readout_gain / std::sqrt(read) * draw(plan.settings.seed, parameter, row, col));
         }
         case Parameter::kappa: return vary(s.tau_out, 0.0);
         case Parameter::bias_out: return 0.0;
@@ -187,7 +187,8 @@ double number(const Plan& plan, Parameter parameter, Index row, Index col) {
     }
     const InitialPopulation& p = plan.population_of(col);
     switch (parameter) {
-        case Parameter::bias: return plan.on_grid(p.bias_mean + p.bias_std * draw(plan.seed, parameter, row, col));
+        case Parameter::bias:
+            return plan.on_grid(p.bias_mean + p.bias_std * draw(plan.settings.seed, parameter, row, col));
         case Parameter::alpha: return vary(p.tau_syn, p.tau_syn_spread);
         case Parameter::beta: return vary(p.tau_mem, p.tau_mem_spread);
         case Parameter::rho: return vary(p.tau_adapt, 0.0);
@@ -206,12 +207,12 @@ bool InitialNetwork::has_current() const {
 }
 
 HostNetwork planned_network(const InitialNetwork& settings, Index shards, Index shard) {
-    return {settings.model, Plan(settings, settings.seed).layout(shards, shard), {}, settings.has_current()};
+    return {settings.model, Plan(settings).layout(shards, shard), {}, settings.has_current()};
 }
 
-HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard) {
-    const Plan plan(settings, seed);
-    HostNetwork network{settings.model, plan.layout(shards, shard), {}};
+HostNetwork initial_network(const InitialNetwork& settings, HostNetwork planned) {
+    const Plan plan(settings);
+    HostNetwork network = std::move(planned);
     network.values.assign(static_cast<std::size_t>(network.layout.size()), 0.0f);
     for (const Segment& s : network.layout.segments()) {
         float* values = network.values.data() + s.offset;

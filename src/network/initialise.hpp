@@ -43,8 +43,8 @@ struct InitialProjection {
 struct InitialNetwork {
     NetworkModel model;
     NetworkShape shape;
-    std::uint64_t seed = 1;  // of planned_network
-    bool plain = true;       // one population, with W_in and W_rec
+    std::uint64_t seed = 1;
+    bool plain = true;  // one population, with W_in and W_rec
     std::vector<InitialPopulation> populations = {{}};
     std::vector<InitialProjection> projections = {{.name = "w_in"}, {.name = "w_rec", .source = 0}};
     Index readout_from = -1;    // a population; -1: all neurons
@@ -57,11 +57,14 @@ struct InitialNetwork {
     bool has_current() const;
 };
 
-// The part of neuron shard `shard` of `shards`. Work and memory grow with the synapses of this part; but every rank
-// makes the whole of an orthogonal matrix: O(N^3) work and O(N^2) memory. Throws Error(Exit::usage) for an in-degree
-// above the number of inputs, and for a fluctuation that no weights give.
-HostNetwork initial_network(const InitialNetwork& settings, std::uint64_t seed, Index shards, Index shard);
-// The same without values, for the seed of the settings.
+// The part of neuron shard `shard` of `shards`: its synapses, without values. Throws Error(Exit::usage) for an
+// in-degree above the number of inputs.
 HostNetwork planned_network(const InitialNetwork& settings, Index shards, Index shard);
+// The same with values. Work and memory grow with the synapses of this part; but every rank makes the whole of an
+// orthogonal matrix: O(N^3) work and O(N^2) memory. Throws Error(Exit::usage) for a fluctuation that no weights give.
+HostNetwork initial_network(const InitialNetwork& settings, HostNetwork planned);
+inline HostNetwork initial_network(const InitialNetwork& settings, Index shards, Index shard) {
+    return initial_network(settings, planned_network(settings, shards, shard));
+}
 
 }  // namespace spikefloss

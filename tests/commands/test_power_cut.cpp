@@ -156,7 +156,7 @@ void train_to(std::int64_t step, Config config) {
         origin = read_checkpoint_origin(newest);
         state = read_checkpoint(newest, grid);
     } else {
-        state.network = initial_network(initial_settings(config, *task), 1, 1, 0);
+        state.network = initial_network(initial_settings(config, *task), 1, 0);
     }
     start_run_directory(grid, directory, config, "{\"run\": \"1\"}\n");
     Trainer trainer(backend, grid, *task, trainer_options(config, *task), std::move(state));

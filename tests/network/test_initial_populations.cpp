@@ -32,7 +32,7 @@ Arrays whole(InitialNetwork settings, Index shards, std::uint64_t seed = 11) {
     Arrays all;
     std::map<std::string, Index> entries;
     for (Index shard = 0; shard < shards; ++shard) {
-        const HostNetwork part = initial_network(settings, seed, shards, shard);
+        const HostNetwork part = initial_network(settings, shards, shard);
         const HostNetwork plan = planned_network(settings, shards, shard);
         EXPECT_EQ(static_cast<Index>(part.values.size()), part.layout.size());
         EXPECT_EQ(plan.layout.size(), part.layout.size());
@@ -299,7 +299,7 @@ TEST(InitialPopulations, FluctuationsAreThoseAskedFor) {
 TEST(InitialPopulations, WhatCannotBeMadeIsAnError) {
     const auto error = [](const InitialNetwork& settings) -> std::string {
         try {
-            initial_network(settings, 1, 1, 0);
+            initial_network(settings, 1, 0);
         } catch (const Error& fault) {
             EXPECT_EQ(fault.code(), Exit::usage);
             return fault.what();

@@ -20,10 +20,11 @@ InitialNetwork settings_of(Index N, Index M = 3, Index O = 2) {
 }
 
 // The parts of all shards put together as global arrays, in double.
-reference::Parameters whole(const InitialNetwork& settings, std::uint64_t seed, Index shards) {
+reference::Parameters whole(InitialNetwork settings, std::uint64_t seed, Index shards) {
+    settings.seed = seed;
     reference::Parameters all;
     for (Index shard = 0; shard < shards; ++shard) {
-        const HostNetwork part = initial_network(settings, seed, shards, shard);
+        const HostNetwork part = initial_network(settings, shards, shard);
         EXPECT_EQ(static_cast<Index>(part.values.size()), part.layout.size());
         for (const Segment& s : part.layout.segments())
             for (const auto& [name, member] : reference::all_parameters) {

@@ -29,7 +29,8 @@ inline HostNetwork small_network(const ProcessGrid& grid) {
     settings.populations[0].bias_std = 0.2;
     settings.populations[0].tau_syn_spread = settings.populations[0].tau_mem_spread = 0.3;
     settings.tau_out = 2.0;
-    return initial_network(settings, 5, grid.shape().neuron_shards, grid.neuron_shard());
+    settings.seed = 5;
+    return initial_network(settings, grid.shape().neuron_shards, grid.neuron_shard());
 }
 
 enum class Flossing { none, before, at, every, joint, adaptive_exponent, adaptive_gradient };

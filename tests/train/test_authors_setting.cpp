@@ -35,7 +35,7 @@ TEST(AuthorsSetting, FlossesTenfold) {
     const ProcessGrid grid(MPI_COMM_SELF, {1, 1});
     CpuBackend backend(1, Sums::float32);
     TrainingState start;
-    start.network = initial_network(initial_settings(config, *task), 1, 1, 0);
+    start.network = initial_network(initial_settings(config, *task), 1, 0);
     Trainer trainer(backend, grid, *task, trainer_options(config, *task), std::move(start));
 
     const double before = mean_square(trainer.diagnose().spectrum.exponents);
