@@ -157,10 +157,9 @@ void DelayLines::add_times_c_transposed(Index t, const float* x, float* y) {
     add_product(product(line(t).c, identity(), shape_.b, shape_.k, Turned::first), x, y, 0, shape_.n);
 }
 
-void DelayLines::mark(Index next, Index steps) {
+void DelayLines::mark(Index steps) {
     if (depth_ == 0) return;
     marked_lines_ = lines_;
-    marked_next_ = next;
     copied_ = steps > capacity_ - depth_;
     const auto bytes = static_cast<std::size_t>(rows_of_all_) * sizeof(float);
     for (const Line& line : lines_)

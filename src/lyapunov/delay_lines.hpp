@@ -61,7 +61,7 @@ public:
     void drop(Index sequence, Index first);
 
     // Steps that the next `steps` steps overwrite can be had again by rewind().
-    void mark(Index next, Index steps);
+    void mark(Index steps);
     void rewind();
 
     // ---- backwards ----
@@ -105,7 +105,6 @@ private:
     Buffer<double> matrices_;  // [b, k, k] for the backend
     std::deque<Line> marked_lines_;
     Buffer<float> marked_;  // [L][b, k, N], if a mark needed a copy
-    Index marked_next_ = 0;
     bool copied_ = false;
 };
 

@@ -32,7 +32,10 @@ FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Netw
       state_(backend, grid, network, T, mine_.size(),
              {.time_constants = options_.time_constants, .whole_passes = options_.tangent.whole_passes}),
       tangents_(backend, grid, network, options_.tangent, T, mine_.size(), true),
-      extra_(backend, (T + 1) * mine_.size() * network.n()) {}
+      extra_(backend, (T + 1) * mine_.size() * network.n()),
+      unused_(backend, !options_.through_state && options_.time_constants && network.layout.has(Parameter::threshold)
+                           ? extra_.size()
+                           : 0) {}
 
 void FlossingPass::check(const Penalty& penalty, Index exponents) {
     const auto targets = static_cast<Index>(penalty.target.size());
@@ -71,13 +74,11 @@ PenaltyValue FlossingPass::run(const Network& network, const float* x, const Pen
     tangents_.backward(network, state_, d_exponents, options_.time_constants, gradient, extra_.data());
     through.extra = extra_.data();
     if (options_.through_state) state_.backward(network, x, through, gradient);
-    if (options_.through_state || !options_.time_constants || !network.layout.has(Parameter::threshold)) return value;
-    // Of the tangent map alone: theta is in u - A beside the state.
-    const Index rows = extra_.size() / std::max<Index>(1, network.n());
-    Buffer<float> unused(backend_, extra_.size());
-    backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, rows, network.n(),
-                          {nullptr, unused.data(), unused.data()}, nullptr, nullptr, nullptr, extra_.data(),
-                          {nullptr, unused.data()}, network.constant_sums(gradient).threshold);
+    if (unused_.size() == 0) return value;
+    // The direct gradient of theta, which is in u - A beside the state: minus the sum of e.
+    backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, unused_.size() / network.n(),
+                          network.n(), {nullptr, unused_.data(), unused_.data()}, nullptr, nullptr, nullptr,
+                          extra_.data(), {nullptr, unused_.data()}, network.constant_sums(gradient).threshold);
     return value;
 }
 

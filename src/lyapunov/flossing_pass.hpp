@@ -59,7 +59,8 @@ private:
     std::vector<float> q0_;
     StatePass state_;
     TangentPass tangents_;
-    Buffer<float> extra_;  // e [T+1, b, n]
+    Buffer<float> extra_;   // e [T+1, b, n]
+    Buffer<float> unused_;  // of this size, for the direct gradient of thresholds; else empty
 };
 
 }  // namespace spikefloss

@@ -141,7 +141,6 @@ std::vector<double> TangentLoop::forward_carefully(const TangentForwardCall& cal
 void TangentLoop::begin_backward(std::vector<const double*> r_after) {
     r_after_ = std::move(r_after);
     lines_.clear();
-    begun_ = false;
 }
 
 void TangentLoop::backward(const TangentBackwardCall& call) {
@@ -170,9 +169,8 @@ void TangentLoop::steps_backward(const TangentBackwardCall& call) {
     for (Index step = call.steps; step-- > 0;) {
         const Index t = call.first + step;
         const float* q = call.q + step * call.q_stride;
-        if (!begun_)
+        if (!lines_.holds(t))  // the last step of the pass
             for (Index made = t; made > t - lines_.depth(); --made) enter_backwards(call, made);
-        begun_ = true;
         if ((step + 1) % call.qr_interval == 0) {
             const Index qr = (step + 1) / call.qr_interval - 1;
             qr_.backward(t + 1, q + call.q_stride, call.r + qr * rows * shape_.k,

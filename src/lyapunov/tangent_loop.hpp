@@ -23,12 +23,13 @@ public:
     TangentLoop(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout, std::vector<Term> terms,
                 const BasisShape& basis, bool keeps_adjoint);
 
-    // Before the first call of a forward pass; and before a segment of steps that can be taken again after rewind().
+    // Before the first call of a forward pass.
     void begin_forward(const SpikeTape& spikes) {
         spikes_ = &spikes;
         lines_.clear();
     }
-    void mark(Index next, Index steps) { lines_.mark(next, steps); }
+    // Before `steps` steps that can be taken again after rewind().
+    void mark(Index steps) { lines_.mark(steps); }
     void rewind() { lines_.rewind(); }
     // One round per QR, without a wait for the host unless there are delays.
     void forward(const TangentForwardCall& call);
@@ -79,7 +80,6 @@ private:
     Buffer<float> delayed_, back_;   // [b, k, n], with delays: a part of the drive, and of an adjoint
     Buffer<double> no_weight_;       // [b, k] of QRs that do not count
     std::vector<const double*> r_after_;
-    bool begun_ = false;  // the backward pass has entered its first delay lines
     RecordedCalls<TangentForwardCall> forward_calls_;
     RecordedCalls<TangentBackwardCall> backward_calls_;
 };

@@ -71,7 +71,7 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     while (!schedule.done()) {
         const QrSegment segment = schedule.next();
         if (!keep_) backend_.copy(start_.data(), q_.data(), start_.bytes());
-        loop_.mark(segment.first, segment.steps);
+        loop_.mark(segment.steps);
         const TangentForwardCall call{.model = network.model.neuron,
                                       .reset = options_.reset,
                                       .neurons = network.neurons(),

@@ -1,6 +1,7 @@
 #include "network/state_loop.hpp"
 
 #include <algorithm>
+#include <functional>
 
 namespace spikefloss {
 namespace {
@@ -48,7 +49,7 @@ void StateLoop::run_forward(const StateForwardCall& call, SpikeTape& spikes, Ind
             const Index at = first + t + 1 - delay;
             return at >= 0 ? spikes.at(at) : std::vector<Activity>();
         };
-        recurrence_.apply(call.w_rec, plan_.b, fired, step_.data());
+        recurrence_.apply(call.w_rec, plan_.b, std::ref(fired), step_.data());
         backend_.neuron_step(call.model, call.neurons, plan_.b, plan_.N, chunk_.data() + t * size, step_.data(),
                              {i, u, w, spikes.refractory(first + t)}, next);
         if (!call.again)
@@ -95,7 +96,7 @@ void StateLoop::run_backward(const StateBackwardCall& call, const SpikeTape& spi
         backend_.neuron_step_backward(call.model, call.neurons, b, n, state(t - 1), state(t), d, g, own, sums);
         // The adjoint of the spikes of step t - 1: g of d - 1 steps later, g[t-1+d].
         const auto later = [&](Index delay) -> const float* { return g + (delay - 1) * size; };
-        recurrence_.apply_transposed(call.w_rec, b, later, step_.data());
+        recurrence_.apply_transposed(call.w_rec, b, std::ref(later), step_.data());
     }
     add(0, true, nullptr, nullptr);
     if (longest_ > 1) backend_.copy(later_.data(), chunk_.data(), later_.bytes());
