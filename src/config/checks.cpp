@@ -221,8 +221,13 @@ void check_flossing(const Config& config, std::int64_t steps) {
     if (f.first == 1)
         check_exponents("flossing", f.exponents, f.warmup, f.qr_interval, horizon, config);
     else
-        check_exponents("flossing.first + flossing", f.first - 1 + f.exponents, f.warmup, f.qr_interval, horizon,
+        check_exponents("flossing.first - 1 + flossing", f.first - 1 + f.exponents, f.warmup, f.qr_interval, horizon,
                         config);
+    if (contains(f.schedule, FlossingTime::adaptive) && f.adaptive_quantity == AdaptiveQuantity::exponent &&
+        config.diagnostics.exponents < f.first)
+        contradiction(fmt::format("flossing.first = {}, but the adaptive schedule measures diagnostics.exponents = {}",
+                                  f.first, config.diagnostics.exponents),
+                      fmt::format("set diagnostics.exponents to at least {}", f.first));
     if (f.target_from == TargetFrom::adaptation && config.network.file.empty() &&
         config.network.adaptation == Adaptation::none)
         contradiction("flossing.target_from = \"adaptation\", but network.adaptation = \"none\"",

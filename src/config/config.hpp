@@ -154,7 +154,7 @@ struct FlossingConfig : OptimiserConfig {
     double adaptive_progress = 0.0;    // no flossing if the running loss fell by more than this fraction; 0: off
     std::int64_t stop_step = 0;        // no flossing from this training step on; 0: never
     double stop_accuracy = 0.0;        // no flossing while the running accuracy exceeds this; 0: off
-    std::vector<double> stop_band;     // end flossing for good once lambda_1 is inside; empty: off
+    std::vector<double> stop_band;     // end flossing for good once exponent `first` is inside; empty: off
 };
 
 struct DiagnosticsConfig {

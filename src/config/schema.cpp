@@ -231,7 +231,7 @@ void add_flossing(Section s, FlossingConfig& c) {
           "separate flossing steps; 0: separate steps.",
           {0, 1e30, 1e-30});
     s.add("adaptive_quantity", c.adaptive_quantity,
-          "schedule adaptive: the measured quantity. exponent: the largest exponent per step; gradient: log10 of the "
+          "schedule adaptive: the measured quantity. exponent: number flossing.first per step; gradient: log10 of the "
           "growth of dL/dstate from the end of the sequence back to its start.");
     s.add("adaptive_band", c.adaptive_band,
           "schedule adaptive: lowest and highest value of that quantity at which flossing is not needed.", {-1e3, 1e3});
@@ -256,9 +256,10 @@ void add_flossing(Section s, FlossingConfig& c) {
     s.add("stop_accuracy", c.stop_accuracy,
           "No flossing while the running accuracy (mean with factor 0.95 per step) exceeds this fraction; 0: off.",
           {0, 1});
-    s.add("stop_band", c.stop_band,
-          "End flossing for good once the largest exponent per step is between these two numbers; empty: off.",
-          {-1e3, 1e3});
+    s.add(
+        "stop_band", c.stop_band,
+        "End flossing for good once exponent number flossing.first per step is between these two numbers; empty: off.",
+        {-1e3, 1e3});
 }
 
 void add_rest(std::vector<Key>& keys, Config& config) {

@@ -325,8 +325,7 @@ double Trainer::measure_adaptive() {
     measure_states(diagnosis);
     if (options_.floss_schedule.adaptive_quantity == AdaptiveQuantity::exponent) {
         measure_spectrum(diagnosis);
-        const auto first = static_cast<std::size_t>(options_.penalty.skipped);
-        return diagnosis.spectrum.exponents[std::min(first, diagnosis.spectrum.exponents.size() - 1)];
+        return diagnosis.spectrum.exponents.at(static_cast<std::size_t>(options_.penalty.skipped));
     }
     measure_gradient(diagnosis);
     return std::log10(diagnosis.state_gradient_norm.front() / diagnosis.state_gradient_norm.back());
