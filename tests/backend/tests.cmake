@@ -1,6 +1,7 @@
 spikefloss_test(backend/test_memory LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_memory_groups LINK spikefloss_backend)
-spikefloss_test(backend/test_operations_sums LINK spikefloss_network spikefloss_reference EMULATED)
+spikefloss_test(backend/test_operations_sums LINK spikefloss_reference EMULATED)
+spikefloss_test(backend/test_operations_sparse LINK spikefloss_network spikefloss_reference EMULATED)
 spikefloss_test(backend/test_operations_neuron LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_operations_readout LINK spikefloss_backend spikefloss_reference EMULATED)
 spikefloss_test(backend/test_operations_tangent LINK spikefloss_backend spikefloss_reference EMULATED)
