@@ -85,6 +85,7 @@ trap 'on_signal USR1 10' USR1
 trap 'on_signal USR2 12' USR2
 trap 'on_signal XCPU 24' XCPU
 trap 'on_signal TERM 15' TERM
+ignore_signals() { trap '' HUP INT TERM USR1 USR2 XCPU; }
 
 # The folders that mpirun needs. Without them it ends with forty lines of messages.
 temporary=${TMPDIR:-${TEMP:-${TMP:-/tmp}}}
@@ -234,7 +235,7 @@ fi
 # follow() filters the standard error of the ranks and of mpirun. Lines of rank.sh become files of the folder $state.
 # The ten lines of mpirun about a program that ended with another code than 0 are left out.
 follow() {
-    trap '' HUP INT TERM USR1 USR2 XCPU
+    ignore_signals
     local line block="" inside="" started=0 rank host what code
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in
@@ -275,7 +276,7 @@ guarded=(setpriv --pdeathsig TERM)
 "${guarded[@]}" true 2>/dev/null || guarded=()
 # If the reader of the output ends (| head), mpirun would end the ranks.
 outlived() {
-    trap '' HUP INT TERM USR1 USR2 XCPU
+    ignore_signals
     cat 2>/dev/null || true
     exec cat >/dev/null
 }
@@ -296,42 +297,41 @@ job=$!
 set +m
 exec {errors}>&- {lines}>&-
 
-# The loop runs every second and at a signal. It passes on the signal to stop, every fifth time again, because a rank
-# may have missed it during its start. It also checks whether mpirun still waits although a rank has ended the job:
-# mpirun waits for a quarter of an hour for a host that is cut off.
-trap : ALRM
-while sleep 1 && kill -ALRM $$; do :; done </dev/null >/dev/null 2>&1 &
-ticker=$!
-status=
+# The loop runs ten times a second. It passes on the signal to stop, every 5 s again, because a rank may have missed it
+# during its start. It also checks whether mpirun still waits although a rank has ended the job: mpirun waits for a
+# quarter of an hour for a host that is cut off. The loop does not use `wait`: a trapped signal that comes just when
+# mpirun ends makes bash return a wrong code or wait for ever.
+mkfifo "$state/silent"
+exec {silent}<>"$state/silent"
 round=0
-left=  # rounds of a second each until mpirun is ended; the clock is not used, because it may be set
-while [ -z "$status" ] && [ "${left:-1}" -gt 0 ]; do
+left=  # rounds until mpirun is ended; the clock is not used, because it may be set
+while kill -0 $job 2>/dev/null && [ "${left:-1}" -gt 0 ]; do
     [ -z "$left" ] || left=$((left - 1))
     if [ -n "$at_once" ] && [ -z "$killed" ]; then
         killed=1
-        left=5
+        left=50
         kill -TERM $job 2>/dev/null || true
     elif [ -e "$state/ended" ]; then
-        left=${left:-10}
+        left=${left:-100}
     elif [ $asked -eq 1 ] && [ -e "$state/started" ]; then
-        [ $((round++ % 5)) -ne 0 ] || kill "-$sign" $job 2>/dev/null || true
+        [ $((round++ % 50)) -ne 0 ] || kill "-$sign" $job 2>/dev/null || true
     fi
-    wait $job || true  # or until a signal
-    kill -0 $job 2>/dev/null || { wait $job && status=0 || status=$?; }
+    read -rt 0.1 -u "$silent" || true
 done
-kill $ticker 2>/dev/null || true
+ignore_signals
 family() {  # a process and all its descendants
     local child children
     echo "$1"
     read -ra children <"/proc/$1/task/$1/children" || return 0
     for child in "${children[@]}"; do family "$child"; done
 }
-if [ -z "$status" ]; then
+if kill -0 $job 2>/dev/null; then
     [ -n "$at_once" ] || say "mpirun still waits for a host that does not answer; it is ended now"
     mapfile -t all < <(family $job 2>/dev/null)
     kill -KILL "${all[@]}" 2>/dev/null || true
-    wait $job 2>/dev/null || status=$?
 fi
+status=0
+wait $job 2>/dev/null || status=$?
 for _ in {1..20}; do  # for output that is still on its way; a process on a lost host may keep the pipes open
     kill -0 $follower 2>/dev/null || { [ -n "$relay" ] && kill -0 "$relay" 2>/dev/null; } || break
     sleep 0.1

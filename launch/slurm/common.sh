@@ -32,7 +32,7 @@ give_up() { # CODE PROBLEM ADVICE
 }
 
 begin_job() { # SCRIPT CONFIG [ARGUMENT...]
-    script=$1 child="" asked="" stop_signal=USR1 work=(train) resume_option=--resume
+    script=$1 child="" asked="" signals_seen=0 stop_signal=USR1 work=(train) resume_option=--resume
     # The name of a task of an array. The id of one task is also that of the whole array.
     job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     job=${job:-$SLURM_JOB_ID}
@@ -110,6 +110,7 @@ $SLURM_JOB_GPUS on the first node}"
 
 pass_on() {
     asked=$1
+    signals_seen=$((signals_seen + 1))
     say "$(date +%T) $1: stopping after this step with a checkpoint"
     [ -z "$child" ] || kill -"$stop_signal" "$child" 2>/dev/null || true
 }
@@ -128,10 +129,15 @@ leave_or_requeue() { # CODE
     give_up "$1" "job $job could not be requeued, see above" "submit it again with --resume"
 }
 
-# Waits for the background process `child`, and returns its exit code. A trapped signal ends the `wait` of bash early.
+# Waits for the background process `child`, and returns its exit code. A trapped signal ends the `wait` of bash early,
+# with the number of the signal in place of the code.
 wait_for_child() {
-    while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
-    wait "$child"
+    local before code
+    while true; do
+        before=$signals_seen code=0
+        wait "$child" || code=$?
+        [ "$before" -ne "$signals_seen" ] || return $code
+    done
 }
 
 run_job() {

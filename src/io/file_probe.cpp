@@ -29,6 +29,9 @@ std::string probe_program;
 constexpr rlim_t most_cpu_seconds = 5;
 constexpr unsigned most_seconds = 60;
 constexpr rlim_t most_memory = rlim_t(8) << 30;  // besides what the program has when it starts
+constexpr int exit_lacks_memory = 3;
+
+bool lacks_memory = false;
 
 // Signals that stop a run. They are meant for the run, not for the probe.
 constexpr int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT};
@@ -57,6 +60,16 @@ void limit_this_process() {
     limit.rlim_cur = std::min(limit.rlim_max, static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE)) + most_memory);
     setrlimit(RLIMIT_AS, &limit);
     progress();
+}
+
+// The library calls this when a read has failed. A damaged list may name a length of 4 billion: the reader, which has
+// no such limit, would take that memory and fill it.
+herr_t note_failure(hid_t stack, void*) {
+    const auto note = [](unsigned, const H5E_error2_t* error, void*) -> herr_t {
+        lacks_memory = lacks_memory || error->min_num == H5E_NOSPACE;
+        return 0;
+    };
+    return H5Ewalk2(stack, H5E_WALK_UPWARD, note, nullptr);
 }
 
 // Runs one read. An exception is ignored, because the reader will throw it again.
@@ -158,7 +171,13 @@ pid_t start_probe(const std::string& path) {
     return process;
 }
 
-std::string text_of(int signal) {
+// What the status of the probe says against the file, or "".
+std::string finding_of(int status) {
+    if (WIFEXITED(status) && WEXITSTATUS(status) == exit_lacks_memory)
+        return fmt::format("wants more than {} GiB for a part of it", most_memory >> 30);
+    if (!WIFSIGNALED(status)) return "";
+    const int signal = WTERMSIG(status);
+    if (std::find(std::begin(stop_signals), std::end(stop_signals), signal) != std::end(stop_signals)) return "";
     return signal == SIGXCPU || signal == SIGALRM ? std::string("does not finish reading it")
                                                   : fmt::format("crashes on it ({})", strsignal(signal));
 }
@@ -169,12 +188,14 @@ void set_probe_program(const std::string& program) { probe_program = program; }
 
 int probe_file(const std::string& path) {
     limit_this_process();
+    silence_hdf5();
+    H5Eset_auto2(H5E_DEFAULT, note_failure, nullptr);
     attempt([&] {
         const InputFile file(path, progress);
         touch(file);
         if (has_seal(path)) attempt([&] { touch_contents(file, progress); });
     });
-    return 0;
+    return lacks_memory ? exit_lacks_memory : 0;
 }
 
 std::string probe_fault(const std::string& path) {
@@ -189,10 +210,8 @@ std::string probe_fault(const std::string& path) {
     }
     std::signal(SIGCHLD, before);
     // If no process can be started, as in a full job, the file is read without a probe.
-    if (!ended || !WIFSIGNALED(status)) return "";
-    const int signal = WTERMSIG(status);
-    if (std::find(std::begin(stop_signals), std::end(stop_signals), signal) != std::end(stop_signals)) return "";
-    return fmt::format("{}: the file is damaged: the HDF5 library {}", path, text_of(signal));
+    const std::string finding = ended ? finding_of(status) : "";
+    return finding.empty() ? "" : fmt::format("{}: the file is damaged: the HDF5 library {}", path, finding);
 }
 
 void require_readable(const std::string& path, const ProcessGrid& grid) {

@@ -89,6 +89,19 @@ class SignalTest(launched.LaunchedTest):
         self.assertEqual(self.finish(process).code, program.STOPPED)
         self.assert_nothing_left(directory)
 
+    def test_signals_at_the_end(self):
+        """A signal that comes as mpirun ends is not taken for its exit code."""
+        directory = self.folder / "end"
+        process = self.start(*self.arguments(directory, steps=20))
+        launched.wait_until(lambda: launched.newest_step(directory) >= 5, "a checkpoint", process)
+        while process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.001)
+        result = self.finish(process)
+        self.assertIn(result.code, (program.SUCCESS, program.STOPPED), str(result))
+        self.assertNotIn("mpirun", result.err, str(result))
+        self.assert_nothing_left(directory)
+
 
 class LostRankTest(launched.LaunchedTest):
     def test_killed(self):

@@ -107,6 +107,17 @@ class DataTest(program.ProgramTest):
         (self.folder / "cut.h5.gz").write_bytes(whole[:len(whole) // 2])
         self.fail_with(program.BAD_FILE, ["cut.h5.gz"], "data", self.folder / "cut.h5.gz")
 
+    def test_damaged_length(self):
+        """The HDF5 library would fill 25 GB before it reads one number of this list."""
+        path = self.events()
+        with h5py.File(path) as file:
+            place = file["spikes/times"].id.get_offset()
+        content = bytearray(path.read_bytes())
+        self.assertEqual(int.from_bytes(content[place:place + 4], "little"), 2)
+        content[place:place + 4] = (3 << 30).to_bytes(4, "little")
+        path.write_bytes(content)
+        self.fail_with(program.BAD_FILE, ["events.h5: the file is damaged", "more than 8 GiB"], "data", path)
+
 
 if __name__ == "__main__":
     program.main()

@@ -53,11 +53,15 @@ Bytes read(const fs::path& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
+double slowest = 0.0;  // seconds
+
 void run(const Bytes& input) {
     current = &input;
+    const auto begin = std::chrono::steady_clock::now();
     alarm(limit);
     LLVMFuzzerTestOneInput(input.data(), input.size());
     alarm(0);
+    slowest = std::max(slowest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
 }
 
 class Mutator {
@@ -184,6 +188,6 @@ int main(int argc, char** argv) {
     std::uint64_t inputs = seeds.size();
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(one ? 0.0 : seconds);
     for (; std::chrono::steady_clock::now() < end; ++inputs) run(mutator.next());
-    std::printf("%llu inputs, no finding\n", static_cast<unsigned long long>(inputs));
+    std::printf("%llu inputs, no finding; the slowest took %.1f s\n", static_cast<unsigned long long>(inputs), slowest);
     return 0;
 }
