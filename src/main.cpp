@@ -44,7 +44,8 @@ void read_watchdog(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc == 3 && !std::strcmp(argv[1], spikefloss::probe_word)) return spikefloss::probe_file(argv[2]);
+    if (argc >= 3 && !std::strcmp(argv[1], spikefloss::probe_word))
+        return spikefloss::probe_file(argv[2], {argv + 3, argv + argc});
     spikefloss::set_probe_program("/proc/self/exe");
     if (argc > 1 && (!std::strcmp(argv[1], "train") || !std::strcmp(argv[1], "sweep"))) spikefloss::listen_for_stop();
     // A write beyond the file-size limit must return an error with a message, not end the process.

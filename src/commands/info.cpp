@@ -59,7 +59,7 @@ int info(const ProcessGrid& everyone, const InfoCommand& command) {
     const Session session(everyone, choice, config.run.sums);
     const std::string devices = session.devices_text();
     std::string plan;
-    if (!config.network.file.empty()) require_readable(config.network.file, session.grid);
+    require_readable_networks(config, session.grid);
     for (const std::string& path : hdf5_files(config.task)) require_readable(path, session.grid);
     session.grid.agree([&] {
         if (!command.plan.empty() && everyone.rank() == 0)

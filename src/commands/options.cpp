@@ -1,6 +1,8 @@
 #include "commands/options.hpp"
 
 #include "core/error.hpp"
+#include "io/file_probe.hpp"
+#include "io/projection_file.hpp"
 
 #include <algorithm>
 
@@ -88,16 +90,31 @@ InitialNetwork initial_settings(const Config& config, const Task& task) {
         initial.thresholds = initial.thresholds || p.threshold != threshold;
     }
     initial.projections.clear();
-    for (const ProjectionConfig& p : projections_of(config))
+    for (const ProjectionConfig& p : projections_of(config)) {
         initial.projections.push_back({p.name, p.source == input_name ? from_input : population_at(p.source),
                                        population_at(p.target), steps(p.delay), p.sign, p.storage == Storage::sparse,
                                        p.density, p.in_degree, p.autapses, p.init, p.gain, p.weight_mean, p.rate,
                                        p.share, p.zero_row_sums});
+        if (p.file.empty()) continue;
+        initial.projections.back().given = [p](Index targets, Index sources) {
+            GivenSynapses given = given_synapses(p.file, p.path, {p.source, p.target, sources, targets, p.sign});
+            require(!given.sparse || p.storage != Storage::dense, Exit::usage,
+                    fmt::format("projection.{}.storage = \"dense\", but {} in {} is sparse", p.name, p.path, p.file),
+                    "leave storage out");
+            return given;
+        };
+    }
     if (!n.readout_from.empty()) initial.readout_from = population_at(n.readout_from);
     initial.tau_out = n.tau_out / n.dt;
     initial.readout_gain = n.readout_gain;
     initial.weight_step = n.weight_step;
     return initial;
+}
+
+void require_readable_networks(const Config& config, const ProcessGrid& grid) {
+    if (!config.network.file.empty()) require_readable(config.network.file, grid);
+    for (const ProjectionConfig& p : config.projections)
+        if (!p.file.empty()) require_readable(p.file, grid, datasets_of_projection(p.path));
 }
 
 NirRules nir_rules(const Config& config) {

@@ -12,6 +12,8 @@ namespace spikefloss {
 TaskSettings task_settings(const Config& config);
 // The task sets the numbers of inputs and outputs; the config sets the number of neurons.
 InitialNetwork initial_settings(const Config& config, const Task& task);
+// Probes network.file and the files of projections (io/file_probe.hpp). Collective.
+void require_readable_networks(const Config& config, const ProcessGrid& grid);
 // How to step network.file if it is a NIR file.
 NirRules nir_rules(const Config& config);
 TrainerOptions trainer_options(const Config& config, const Task& task);

@@ -33,6 +33,10 @@ bool has(const List& list, const std::string& key) {
     return std::find(list.begin(), list.end(), key) != list.end();
 }
 
+bool is_place(const std::string& key) {
+    return has(places, key) || (key.starts_with("projection.") && key.ends_with(".file"));
+}
+
 // A text from `format` (key, now, before) for every key that differs and that `asked` accepts.
 template <class Asked>
 std::string differences(Config now, Config before, const char* format, Asked&& asked) {
@@ -93,7 +97,7 @@ bool may_change(const std::string& key) {
         "train.test_every", "train.stop_accuracy", "train.test_batches", "train.tape"};
     for (std::string_view section : {"diagnostics.", "metrics.", "checkpoint.", "serve.", "parallel.", "watchdog."})
         if (key.rfind(section, 0) == 0) return true;
-    return has(keys, key) || has(step_lengths, key) || has(places, key);
+    return has(keys, key) || has(step_lengths, key) || is_place(key);
 }
 
 std::string forbidden_changes(const Config& now, const Config& before) {
@@ -102,7 +106,7 @@ std::string forbidden_changes(const Config& now, const Config& before) {
 
 std::string result_differences(const Config& now, const Config& before) {
     const std::string text = differences(now, before, ", {} is {}, but the run has {}", [](const std::string& key) {
-        return !may_change(key) || has(step_lengths, key) || has(places, key);
+        return !may_change(key) || has(step_lengths, key) || is_place(key);
     });
     return text.empty() ? "" : text.substr(2);
 }
@@ -177,10 +181,19 @@ void start_run_directory(const ProcessGrid& grid, RunDirectory& found, const Con
     });
 }
 
-std::string network_digest(const std::string& path) {
+std::vector<std::pair<std::string, std::string>> weight_files(const Config& config) {
+    std::vector<std::pair<std::string, std::string>> files;
+    if (!config.network.file.empty()) files.emplace_back("network.file", config.network.file);
+    for (const ProjectionConfig& p : config.projections)
+        if (!p.file.empty()) files.emplace_back("projection." + p.name + ".file", p.file);
+    return files;
+}
+
+std::string weights_digest(const std::string& path) {
     std::error_code fault;
     const auto size = fs::file_size(path, fault);
-    require(!fault, Exit::bad_file, fmt::format("{}: {}", path, fault.message()), "name the network file of the run");
+    require(!fault, Exit::bad_file, fmt::format("{}: {}", path, fault.message()),
+            "name the file that the run began with");
     return fmt::format("{:016x}", bytes_checksum(path, static_cast<Index>(size), 1, 0));
 }
 

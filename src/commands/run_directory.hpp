@@ -6,7 +6,10 @@
 #include "io/checkpoint.hpp"
 #include "parallel/process_grid.hpp"
 
+#include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace spikefloss {
 
@@ -31,8 +34,15 @@ void start_run_directory(const ProcessGrid& grid, RunDirectory& found, const Con
 
 // The run of a directory, and the digests of its data, from its session.json; "" if missing there.
 CheckpointOrigin origin_in(const std::string& directory);
-// The digest of the bytes of network.file. Error(Exit::bad_file) if it cannot be read.
-std::string network_digest(const std::string& path);
+// The keys of a config that name files with weights, and their values that are not "".
+std::vector<std::pair<std::string, std::string>> weight_files(const Config& config);
+// The digest of the bytes of such a file. Error(Exit::bad_file) if it cannot be read.
+std::string weights_digest(const std::string& path);
+// The digests of several files are one text.
+inline constexpr std::size_t digest_length = 16;
+inline std::string digest_of_file(const std::string& digests, std::size_t at) {
+    return digests.substr(std::min(digests.size(), at * digest_length), digest_length);
+}
 
 // Why a checkpoint does not belong to this run: "run.seed is 6, but the run has 5". "" if it does. run: "" if unknown.
 std::string foreign_reason(const CheckpointOrigin& checkpoint, const Config& config, const std::string& run);

@@ -50,8 +50,14 @@ void take_same_data(const std::string& directory, const Config& config, Config& 
         before.task.validation_file = config.task.validation_file;
         before.task.test_file = config.task.test_file;
     }
-    take("network.file", config.network.file, before.network.file, origin.network,
-         [&] { return network_digest(config.network.file); });
+    const auto files_of_weights = weight_files(config);
+    for (std::size_t at = 0; at < files_of_weights.size(); ++at) {
+        const auto& [key, path] = files_of_weights[at];
+        for (const Key& old : keys_of(before))
+            if (std::string* const* place = std::get_if<std::string*>(&old.value); place && old.path() == key)
+                take(key.c_str(), path, **place, digest_of_file(origin.network, at),
+                     [&file = path] { return weights_digest(file); });
+    }
 }
 
 // The problem, without the suggestion.

@@ -62,13 +62,14 @@ std::string data_digest(const ProcessGrid& grid, const Config& config, const Tas
     return first;
 }
 
-// The digest of the bytes of network.file, on every rank; "" without one.
-std::string digest_of_network(const ProcessGrid& grid, const std::string& path) {
-    std::string digest;
+// The digests of the files with weights, on every rank; "" without one.
+std::string digests_of_weights(const ProcessGrid& grid, const Config& config) {
+    std::string digests;
     grid.agree([&] {
-        if (grid.rank() == 0 && !path.empty()) digest = network_digest(path);
+        if (grid.rank() == 0)
+            for (const auto& [key, path] : weight_files(config)) digests += weights_digest(path);
     });
-    return first_text(digest, grid);
+    return first_text(digests, grid);
 }
 
 // The place of the data may change, the data may not. now: digests of the data that the config names.
@@ -82,7 +83,9 @@ void require_same_data(const Config& config, const CheckpointOrigin& now, const 
     };
     const DataPlace data = data_place(config.task);
     compare(data.key, data.value, now.data, before.data);
-    compare("network.file", config.network.file, now.network, before.network);
+    const auto files = weight_files(config);
+    for (std::size_t at = 0; at < files.size(); ++at)
+        compare(files[at].first, files[at].second, digest_of_file(now.network, at), digest_of_file(before.network, at));
 }
 
 // The state from which a resumed run continues; none if it starts from the beginning. origin has the digests of the
@@ -99,12 +102,14 @@ std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& 
             if (grid.rank() == 0)
                 require_own_checkpoint(newest->path, before, config, origin_in(config.run.directory).run);
         });
-        // The run uses the network of the checkpoint. The first file may be gone.
-        std::error_code fault;
-        const std::string& file = config.network.file;
-        std::int64_t there = grid.rank() == 0 && std::filesystem::is_regular_file(file, fault);
+        // The run uses the network of the checkpoint. The first files may be gone.
+        const auto files = weight_files(config);
+        std::int64_t there = std::all_of(files.begin(), files.end(), [](const auto& file) {
+            std::error_code fault;
+            return std::filesystem::is_regular_file(file.second, fault);
+        });
         grid.control().broadcast(&there, sizeof there, 0);
-        if (there) origin.network = digest_of_network(grid, file);
+        if (there) origin.network = digests_of_weights(grid, config);
         grid.agree([&] { require_same_data(config, origin, before); });
         if (before.data.empty()) before.data = origin.data;
         origin = std::move(before);
@@ -123,16 +128,14 @@ std::optional<TrainingState> saved_state(const ProcessGrid& grid, const Config& 
 }
 
 // The network of network.file.
-TrainingState state_of_file(const ProcessGrid& grid, const Config& config, CheckpointOrigin& origin) {
+TrainingState state_of_file(const ProcessGrid& grid, const Config& config) {
     const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();
     TrainingState state;
-    require_readable(config.network.file, grid);
     grid.agree([&] {
         state.network = to_train(
             config, load_network(config.network.file, nir_rules(config), shards, shard, config.network.transposed),
             shards, shard);
     });
-    origin.network = digest_of_network(grid, config.network.file);
     return state;
 }
 
@@ -266,7 +269,11 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     if (command.resume && !command.check) start = saved_state(grid, config, display, origin);
     const bool begun = start.has_value();
     // A random network may not fit into memory. Its sizes are known before its values are drawn.
-    if (!begun && !config.network.file.empty()) start = state_of_file(grid, config, origin);
+    if (!begun) {
+        require_readable_networks(config, grid);
+        if (!config.network.file.empty()) start = state_of_file(grid, config);
+        origin.network = digests_of_weights(grid, config);
+    }
     const InitialNetwork settings = initial_settings(config, *task);
     const NetworkShape shape = start ? start->network.layout.shape() : settings.shape;
     const Index shards = grid.shape().neuron_shards, shard = grid.neuron_shard();

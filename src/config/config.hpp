@@ -78,10 +78,12 @@ struct PopulationConfig : NeuronConfig {
 };
 
 struct ProjectionConfig : WeightConfig {
-    std::string name = "";       // "": SOURCE_TARGET
-    std::string source = "";     // a population, or "input"
-    std::string target = "";     // a population
-    double delay = 1.0;          // ms; not given: network.dt
+    std::string name = "";    // "": SOURCE_TARGET
+    std::string source = "";  // a population, or "input"
+    std::string target = "";  // a population
+    double delay = 1.0;       // ms; not given: network.dt
+    std::string file = "";    // with the synapses of this projection, in the group or dataset `path`
+    std::string path = "/";
     double density = 1.0;        // probability of a synapse
     std::int64_t in_degree = 0;  // synapses of each target; 0: as density says
     bool autapses = true;        // whether a neuron can have a synapse to itself
@@ -130,7 +132,7 @@ struct TrainConfig : OptimiserConfig {
 struct FlossingConfig : OptimiserConfig {
     FlossingConfig() { parameters = {Parameter::w_rec}; }
     std::vector<FlossingTime> schedule;  // empty: no flossing
-    std::int64_t first = 1;  // the first exponent that is flossed
+    std::int64_t first = 1;              // the first exponent that is flossed
     std::int64_t exponents = 16;
     std::vector<double> target = {0.0};  // per step; one for all exponents, or one for each
     TargetFrom target_from = TargetFrom::zero;

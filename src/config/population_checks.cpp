@@ -85,6 +85,18 @@ void check_connectivity(const ProjectionConfig& projection, const Populations& p
                                                      (projection.autapses || projection.source != projection.target)),
             Exit::usage, fmt::format("{}.storage = \"dense\", but only some of the possible synapses exist", path),
             "leave storage out, or density, in_degree and autapses");
+    if (projection.file.empty()) {
+        require(projection.path == "/", Exit::usage,
+                fmt::format("{}.path = \"{}\" is a place in a file, but {}.file is empty", path, projection.path, path),
+                "name the file, or leave path out");
+    } else {
+        require(projection.density == 1.0 && projection.in_degree == 0 && projection.autapses, Exit::usage,
+                fmt::format("{}.file = \"{}\" has synapses, but {} says which ones exist, too", path, projection.file,
+                            projection.in_degree > 0   ? "in_degree"
+                            : projection.density < 1.0 ? "density"
+                                                       : "autapses = false"),
+                "leave one of them out");
+    }
     if (projection.in_degree == 0) return;
     require(projection.density == 1.0, Exit::usage,
             fmt::format("{0}.in_degree = {1} and {0}.density = {2} both say how many synapses there are", path,
@@ -121,8 +133,8 @@ void check_weights(const ProjectionConfig& projection) {
                 fmt::format("{0}.sign = \"{1}\", but {0}.init = \"orthogonal\" gives weights of both signs", path,
                             name_of(projection.sign)),
                 "leave one of them out");
-        require(projection.source == projection.target && projection.in_degree == 0 && projection.density == 1.0 &&
-                    projection.autapses && projection.storage != Storage::sparse,
+        require(projection.file.empty() && projection.source == projection.target && projection.in_degree == 0 &&
+                    projection.density == 1.0 && projection.autapses && projection.storage != Storage::sparse,
                 Exit::usage,
                 fmt::format("{}.init = \"orthogonal\", but the projection is not dense from a population onto itself",
                             path),

@@ -50,7 +50,7 @@ void add_weights(Section& s, WeightConfig& c) {
         "balanced: all equal, gain/sqrt(K), where K are the excitatory synapses of the target from populations; "
         "fluctuation: such that the membranes of the target have the mean fluctuation_mean and the standard deviation "
         "that fluctuation_xi says, if sources spike at their rate. With init = orthogonal in [network], projections "
-        "from the input are gaussian.");
+        "from the input and those with a file are gaussian.");
     s.add("gain", c.gain,
           "Strength of the initial weights (see init); for projections from the input the default is "
           "network.input_gain.",
@@ -135,6 +135,13 @@ void add_projection(Section s, ProjectionConfig& c) {
           "Time in ms from a spike to its effect on the current of the target, a multiple of dt and at least dt; the "
           "default is network.dt.",
           {0, 1e6});
+    s.add(
+        "file", c.file,
+        "HDF5 file with the synapses of this projection, and their weights if it has some; otherwise init draws them. "
+        "Empty: random synapses.");
+    s.add("path", c.path,
+          "Group of file with weights [post, pre] of a dense projection, or indptr, indices and data (optional) of a "
+          "sparse one, as in scipy.sparse; or a dataset [post, pre].");
     s.add("density", c.density, "Probability of each synapse; 1: all exist.", {above(0), 1});
     s.add("in_degree", c.in_degree,
           "Number of synapses of each target neuron, from different sources; 0: as density says.", {0, 1e9});
@@ -173,8 +180,9 @@ void inherit(ProjectionConfig& projection, NetworkConfig& network) {
     if (projection.source == input_name) {
         usual.gain = network.input_gain;
         usual.zero_row_sums = false;
-        if (usual.init == WeightInit::orthogonal) usual.init = WeightInit::gaussian;
     }
+    if ((projection.source == input_name || !projection.file.empty()) && usual.init == WeightInit::orthogonal)
+        usual.init = WeightInit::gaussian;
     const std::vector<Key> keys = keys_of(projection);
     inherit(keys, add_weights, usual);
     for (const Key& key : keys)

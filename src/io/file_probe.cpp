@@ -120,7 +120,7 @@ void touch(const InputFile& file) {
 }
 
 // Starts the program again, without the environment of MPI and with its own standard streams. The process, or -1.
-pid_t start_program(const std::string& path) {
+pid_t start_program(const std::string& path, const std::vector<std::string>& datasets) {
     std::vector<std::string> texts;
     for (char** variable = environ; *variable; ++variable) {
         const std::string text = *variable;
@@ -132,8 +132,11 @@ pid_t start_program(const std::string& path) {
     std::vector<char*> environment;
     for (std::string& text : texts) environment.push_back(text.data());
     environment.push_back(nullptr);
-    std::string name = path, word = probe_word;
-    char* const words[] = {probe_program.data(), word.data(), name.data(), nullptr};
+    std::vector<std::string> arguments = {probe_program, probe_word, path};
+    arguments.insert(arguments.end(), datasets.begin(), datasets.end());
+    std::vector<char*> words;
+    for (std::string& argument : arguments) words.push_back(argument.data());
+    words.push_back(nullptr);
 
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
@@ -150,7 +153,8 @@ pid_t start_program(const std::string& path) {
     posix_spawnattr_setpgroup(&attributes, 0);  // Ctrl-C is for the run
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     pid_t process = -1;
-    if (posix_spawn(&process, probe_program.c_str(), &files, &attributes, words, environment.data()) != 0) process = -1;
+    if (posix_spawn(&process, probe_program.c_str(), &files, &attributes, words.data(), environment.data()) != 0)
+        process = -1;
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attributes);
     return process;
@@ -158,15 +162,15 @@ pid_t start_program(const std::string& path) {
 
 // A fork takes milliseconds, a start of the program with all its libraries 100 ms. But a fork of a process that uses
 // MPI with other ranks breaks the memory that it has registered with a network card.
-pid_t start_probe(const std::string& path) {
+pid_t start_probe(const std::string& path, const std::vector<std::string>& datasets) {
     int uses_mpi = 0, ranks = 1;
     MPI_Initialized(&uses_mpi);
     if (uses_mpi) MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    if (ranks > 1) return probe_program.empty() ? -1 : start_program(path);
+    if (ranks > 1) return probe_program.empty() ? -1 : start_program(path, datasets);
     const pid_t process = fork();
     if (process == 0) {
         setpgid(0, 0);  // Ctrl-C is for the run
-        _exit(probe_file(path));
+        _exit(probe_file(path, datasets));
     }
     return process;
 }
@@ -186,21 +190,25 @@ std::string finding_of(int status) {
 
 void set_probe_program(const std::string& program) { probe_program = program; }
 
-int probe_file(const std::string& path) {
+int probe_file(const std::string& path, const std::vector<std::string>& datasets) {
     limit_this_process();
     silence_hdf5();
     H5Eset_auto2(H5E_DEFAULT, note_failure, nullptr);
     attempt([&] {
         const InputFile file(path, progress);
         touch(file);
+        for (const std::string& name : datasets) {
+            attempt([&] { touch_attributes(file, name, {"layout"}); });
+            attempt([&] { file.touch(name, progress); });
+        }
         if (has_seal(path)) attempt([&] { touch_contents(file, progress); });
     });
     return lacks_memory ? exit_lacks_memory : 0;
 }
 
-std::string probe_fault(const std::string& path) {
+std::string probe_fault(const std::string& path, const std::vector<std::string>& datasets) {
     const auto before = std::signal(SIGCHLD, SIG_DFL);  // if it were ignored, there would be no status
-    const pid_t process = start_probe(path);
+    const pid_t process = start_probe(path, datasets);
     int status = 0;
     bool ended = false;
     while (process > 0 && !ended) {
@@ -214,14 +222,14 @@ std::string probe_fault(const std::string& path) {
     return finding.empty() ? "" : fmt::format("{}: the file is damaged: the HDF5 library {}", path, finding);
 }
 
-void require_readable(const std::string& path, const ProcessGrid& grid) {
+void require_readable(const std::string& path, const ProcessGrid& grid, const std::vector<std::string>& datasets) {
     grid.agree([&] { require_regular_file(path); });
     const bool sealed = has_seal(path);  // a checkpoint, or a result
     std::int64_t count = sealed;
     grid.control().all_reduce_sum(&count, Scalar::int64, 1);
     const std::string fault = count == grid.ranks() ? seal_fault(path, grid) : "";
     grid.agree([&] {
-        const std::string found = !fault.empty() || grid.rank() != 0 ? fault : probe_fault(path);
+        const std::string found = !fault.empty() || grid.rank() != 0 ? fault : probe_fault(path, datasets);
         require(found.empty(), Exit::bad_file, found, "copy or write the file again; docs/files.md shows how");
     });
 }

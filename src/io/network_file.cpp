@@ -30,21 +30,6 @@ bool is_optional(Parameter p) {
            p == Parameter::adapt_spike || p == Parameter::initial_adaptation;
 }
 
-// Reverses the axes if the caller or the attribute layout of the group or of /network says so.
-void choose_order(InputFile& file, const std::string& group, bool transposed) {
-    if (transposed) file.reverse_axes();
-    for (const std::string& object : {group, std::string("/network")}) {
-        if (!file.has_attribute(object, "layout")) continue;
-        const std::string layout = word_attribute(file, object, "layout");
-        if (layout != "row_major" && layout != "column_major")
-            file.fail(
-                fmt::format("attribute layout of {} is '{}' but must be 'row_major' or 'column_major'", object, layout),
-                "column_major: the axes of all arrays are reversed, as Julia, MATLAB and R write them");
-        if (layout == "column_major") file.reverse_axes();
-        return;
-    }
-}
-
 // w_rec is square, so its shape does not show the order of its axes. But the size of bias, alpha and beta shows which
 // axis of w_in and w_out belongs to the neurons.
 void require_order(const InputFile& file, const std::vector<Index>& w_in, const std::vector<Index>& w_out) {

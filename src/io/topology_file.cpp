@@ -71,6 +71,15 @@ std::vector<Population> read_populations(const InputFile& file) {
     return all;
 }
 
+ProjectionEnds ends_of(const Topology& topology, const Projection& projection) {
+    const auto name = [&](Index population) {
+        return population == from_input ? std::string(input_name)
+                                        : topology.populations[static_cast<std::size_t>(population)].name;
+    };
+    return {name(projection.source), name(projection.target), topology.source_of(projection).size(),
+            topology.target_of(projection).size(), projection.sign};
+}
+
 Projection read_projection(const InputFile& file, const Topology& topology, const std::string& name) {
     require_name(file, projections_group, name);
     const std::string group = fmt::format("{}/{}", projections_group, name);
@@ -84,81 +93,13 @@ Projection read_projection(const InputFile& file, const Topology& topology, cons
     if (file.has_attribute(group, "sign"))
         projection.sign = choice_from<Sign>(word_attribute(file, group, "sign"),
                                             fmt::format("{}: attribute sign of {}", file.path(), group));
-    const bool weights = file.has(group + "/weights"), data = file.has(group + "/data");
-    if (weights == data)
-        file.fail(
-            fmt::format("{} has {} weights {} data", group, weights ? "both" : "neither", weights ? "and" : "nor"),
-            "a dense projection has weights [post, pre]; a sparse one has indptr, indices and data");
-    const Index rows = topology.target_of(projection).size(), cols = topology.source_of(projection).size();
-    if (weights) {
-        file.require_shape(group + "/weights", {rows, cols}, "[post, pre]",
-                           fmt::format("population {} has {} neurons and {} has {}", to, rows, from, cols));
-        return projection;
-    }
-    projection.sparse = true;
-    file.require_shape(group + "/indptr", {rows + 1}, "[post + 1]",
-                       fmt::format("population {} has {} neurons", to, rows));
-    const std::vector<Index> dims = file.shape(group + "/data");
-    if (dims.size() != 1)
-        file.fail(fmt::format("{}/data has shape {} but must be [nnz]", group, shape_text(dims)),
-                  "indptr, indices and data are those of scipy.sparse.csr_matrix");
-    projection.synapses = dims[0];
-    file.require_shape(group + "/indices", dims, "[nnz]", fmt::format("{}/data has {} numbers", group, dims[0]));
+    const StoredWeights stored = read_storage(file, group, ends_of(topology, projection), false);
+    projection.sparse = stored.sparse;
+    if (stored.sparse) projection.synapses = stored.synapses;
     return projection;
 }
 
-Synapses read_rows(const InputFile& file, const Topology& topology, const Projection& projection, BlockRange mine) {
-    const std::string group = fmt::format("{}/{}", projections_group, projection.name);
-    const BlockRange target = topology.target_of(projection);
-    const Index first = std::clamp(mine.begin, target.begin, target.end) - target.begin,
-                rows = std::max<Index>(0, std::min(mine.end, target.end) - target.begin - first);
-    Synapses own;
-    if (rows == 0) return own;
-    own.row_begin = file.read<std::int64_t>(group + "/indptr", {first}, {rows + 1});
-    const auto fail_pointer = [&](Index at, const std::string& why) {
-        file.fail(
-            fmt::format("{}/indptr[{}] is {} {}", group, first + at, own.row_begin[static_cast<std::size_t>(at)], why),
-            "indptr is that of scipy.sparse.csr_matrix: the first entry of each row, and their number at the end");
-    };
-    if (first == 0 && own.row_begin.front() != 0) fail_pointer(0, "but must be 0");
-    for (Index r = 0; r < rows; ++r) {
-        const Index begin = own.row_begin[static_cast<std::size_t>(r)],
-                    end = own.row_begin[static_cast<std::size_t>(r + 1)];
-        if (begin < 0 || end < begin) fail_pointer(r + 1, "but must not be less than the number before it");
-        if (end > projection.synapses) fail_pointer(r + 1, fmt::format("but data has {} numbers", projection.synapses));
-    }
-    if (first + rows == target.size() && own.row_begin.back() != projection.synapses)
-        fail_pointer(rows, fmt::format("but must be {}, the length of data", projection.synapses));
-    own.first = own.row_begin.front();
-    const Index count = own.row_begin.back() - own.first, sources = topology.source_of(projection).size();
-    file.require_room(group + "/indices", {count}, sizeof(std::int32_t));
-    own.column = file.read<std::int32_t>(group + "/indices", {own.first}, {count});
-    for (Index& begin : own.row_begin) begin -= own.first;
-    for (Index r = 0; r < rows; ++r)
-        for (Index e = own.row_begin[static_cast<std::size_t>(r)]; e < own.row_begin[static_cast<std::size_t>(r + 1)];
-             ++e) {
-            const Index column = own.column[static_cast<std::size_t>(e)];
-            if (column < 0 || column >= sources)
-                file.fail(
-                    fmt::format("{}/indices[{}] is {} but must be 0 to {}", group, own.first + e, column, sources - 1),
-                    "a column is a neuron of the source, counted from 0");
-            if (e > own.row_begin[static_cast<std::size_t>(r)] && column <= own.column[static_cast<std::size_t>(e - 1)])
-                file.fail(fmt::format("{}/indices[{}] is {}, which does not rise within row {}", group, own.first + e,
-                                      column, first + r),
-                          "sort the rows and join equal entries: W.sum_duplicates() of scipy.sparse");
-        }
-    return own;
-}
-
 }  // namespace
-
-std::string word_attribute(const InputFile& file, const std::string& object, const std::string& name) {
-    std::string text = file.string_attribute(object, name);
-    if (text.size() > 64 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
-        file.fail(fmt::format("attribute {} of {} is not a word but {} other bytes", name, object, text.size()),
-                  "docs/files.md lists the allowed words; a damaged file may have such bytes, too");
-    return text;
-}
 
 bool has_populations(const InputFile& file) { return file.has(populations_group); }
 
@@ -179,7 +120,13 @@ Topology read_topology(const InputFile& file) {
 std::vector<Synapses> read_synapses(const InputFile& file, const Topology& topology, BlockRange mine) {
     std::vector<Synapses> all(topology.projections.size());
     for (std::size_t p = 0; p < all.size(); ++p)
-        if (topology.projections[p].sparse) all[p] = read_rows(file, topology, topology.projections[p], mine);
+        if (const Projection& projection = topology.projections[p]; projection.sparse) {
+            const BlockRange target = topology.target_of(projection);
+            const Index first = std::clamp(mine.begin, target.begin, target.end) - target.begin;
+            all[p] = read_rows(
+                file, {fmt::format("{}/{}", projections_group, projection.name), "", true, projection.synapses},
+                ends_of(topology, projection), first, std::min(mine.end, target.end) - target.begin - first);
+        }
     return all;
 }
 
@@ -187,13 +134,9 @@ void require_signs(const InputFile& file, const ParameterLayout& layout, const s
     for (const Segment& segment : layout.segments()) {
         if (segment.projection < 0) continue;
         const Sign sign = layout.topology().projections[static_cast<std::size_t>(segment.projection)].sign;
-        if (sign == Sign::any) continue;
         segment.each_row(values.data(), [&](const float* row, Index first) {
-            for (Index c = 0; c < segment.cols; ++c)
-                if (sign == Sign::excitatory ? row[c] < 0.0f : row[c] > 0.0f)
-                    file.fail(fmt::format("element {} of /network/{} is {}, but its projection is {}", first + c,
-                                          segment.name + segment.part, row[c], name_of(sign)),
-                              "excitatory weights are 0 or more, inhibitory ones 0 or less; use sign any for both");
+            require_sign(file, fmt::format("/network/{}{}", segment.name, segment.part), sign, row, first,
+                         segment.cols);
         });
     }
 }
@@ -212,12 +155,9 @@ void write_topology(OutputFile& file, const ProcessGrid& grid, const ParameterLa
     for (std::size_t at = 0; at < topology.projections.size(); ++at) {
         const Projection& p = topology.projections[at];
         const std::string group = fmt::format("{}/{}", projections_group, p.name);
-        const auto name = [&](Index population) {
-            return population == from_input ? std::string(input_name)
-                                            : topology.populations[static_cast<std::size_t>(population)].name;
-        };
-        file.attribute(group, "from", name(p.source));
-        file.attribute(group, "to", name(p.target));
+        const ProjectionEnds ends = ends_of(topology, p);
+        file.attribute(group, "from", ends.source);
+        file.attribute(group, "to", ends.target);
         file.attribute(group, "delay", std::int64_t{p.delay});
         file.attribute(group, "sign", std::string(name_of(p.sign)));
         if (!p.sparse) continue;

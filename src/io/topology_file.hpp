@@ -2,16 +2,12 @@
 // docs/files.md.
 #pragma once
 
-#include "io/hdf5_file.hpp"
-#include "network/parameters.hpp"
+#include "io/projection_file.hpp"
 
 #include <string>
 #include <vector>
 
 namespace spikefloss {
-
-// An attribute that an error can show: no escape sequences for a terminal, no bytes of a damaged file.
-std::string word_attribute(const InputFile& file, const std::string& object, const std::string& name);
 
 // Whether the network has populations. Otherwise it has the plain form.
 bool has_populations(const InputFile& file);

@@ -41,7 +41,11 @@ Connectivity::Connectivity(const InitialProjection& projection, std::uint64_t se
       copy_(copy),
       same_(!projection.autapses && projection.source == projection.target) {
     const Index possible = sources - (same_ ? 1 : 0);
-    if (projection.in_degree > 0) {
+    if (projection.given) {
+        given_ = projection.given(targets_, sources);
+        if (!given_.sparse) fixed_ = sources;
+        mean_ = static_cast<double>(given_.count) / static_cast<double>(targets_);
+    } else if (projection.in_degree > 0) {
         fixed_ = projection.in_degree;
     } else if (projection.density >= 1.0) {
         fixed_ = possible;
@@ -64,6 +68,7 @@ Index Connectivity::degree(Index row) const {
 
 Index Connectivity::synapses_of(Index rows) const {
     if (fixed_ >= 0) return fixed_ * rows;
+    if (given_.rows) return given_.count;
     Index sum = 0;
     for (Index row = 0; row < rows; ++row) sum += degree(row);
     return sum;
@@ -71,6 +76,7 @@ Index Connectivity::synapses_of(Index rows) const {
 
 // Floyd's sampling: of all sets of K of n numbers each is equally probable, and the work is O(K).
 Synapses Connectivity::synapses(Index first, Index rows) const {
+    if (given_.sparse) return given_.rows(first, rows);
     const Index possible = sources_ - (same_ ? 1 : 0);
     Synapses own;
     own.first = synapses_of(first);

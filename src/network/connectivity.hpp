@@ -1,4 +1,5 @@
-// Which synapses a projection has: for each target a number of them, fixed or binomial, and as many different sources.
+// Which synapses a projection has: for each target a number of them, fixed or binomial, and as many different sources;
+// or those of a file.
 #pragma once
 
 #include "network/initialise.hpp"
@@ -19,7 +20,10 @@ public:
     bool all() const { return all_; }
     // The mean number of synapses of a target.
     double mean_degree() const { return fixed_ >= 0 ? static_cast<double>(fixed_) : mean_; }
-    // The number of all synapses onto the first `rows` targets.
+    bool has_weights() const { return given_.weights != nullptr; }
+    // The weights of the synapses number first .. first + count - 1, if it has some.
+    std::vector<float> weights(Index first, Index count) const { return given_.weights(first, count); }
+    // The number of all synapses onto the first `rows` targets; of a file, onto all.
     Index synapses_of(Index rows) const;
     // Those onto the targets first .. first + rows - 1.
     Synapses synapses(Index first, Index rows) const;
@@ -33,6 +37,7 @@ private:
     bool all_ = false;
     Index fixed_ = -1;  // synapses of each target; -1: binomial
     double mean_ = 0.0;
+    GivenSynapses given_;
     Index lowest_ = 0;           // of the binomial distribution,
     std::vector<double> up_to_;  // and the probability of at most lowest_ + k
 };

@@ -83,6 +83,11 @@ struct Plan {
             connectivity.emplace_back(p, wish.seed, p.source == from_input ? -1 : source_of(p).begin, sources, target,
                                       copies.back());
             const Connectivity& c = connectivity.back();
+            require(!c.has_weights() || p.init != WeightInit::fluctuation, Exit::usage,
+                    fmt::format("projection.{}.init = \"fluctuation\", but its file has weights", p.name),
+                    fmt::format("choose another init for all projections to population {}, or remove the weights from "
+                                "the file, so that they are drawn",
+                                populations[static_cast<std::size_t>(p.target)].name));
             if (!wish.plain)
                 topology.projections.push_back({p.name, p.source, p.target, p.delay, p.sign, is_sparse(at),
                                                 is_sparse(at) ? c.synapses_of(target.size()) : 0});
@@ -152,6 +157,15 @@ void make_weights(const Plan& plan, std::size_t at, Index first, Index rows, con
         const double w = input ? p.gain / root_k * z : p.gain * (z / root_k);
         return p.sign != Sign::any ? std::fabs(w + p.weight_mean) * sign : p.weight_mean != 0.0 ? w + p.weight_mean : w;
     };
+    if (plan.connectivity[at].has_weights()) {
+        const Index entries = synapses ? synapses->count() : rows * source.size();
+        if (entries == 0) return;
+        const std::vector<float> given =
+            plan.connectivity[at].weights(synapses ? synapses->first : first * source.size(), entries);
+        for (Index e = 0; e < entries; ++e)
+            put(e / source.size(), e % source.size(), e, given[static_cast<std::size_t>(e)]);
+        return;
+    }
     std::vector<double> values;
     for (Index r = 0; r < rows; ++r) {
         const Index begin = synapses ? synapses->row_begin[static_cast<std::size_t>(r)] : 0,

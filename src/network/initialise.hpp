@@ -5,6 +5,7 @@
 #include "network/parameters.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,14 @@ struct InitialPopulation {
     double fluctuation_mean = 0.0, fluctuation_xi = 1.0;
 };
 
+// Synapses that are not drawn, but come from a file. The functions read.
+struct GivenSynapses {
+    bool sparse = false;                                                       // otherwise all exist
+    Index count = 0;                                                           // of all targets
+    std::function<Synapses(Index first, Index rows)> rows = {};                // of a sparse one: onto these targets
+    std::function<std::vector<float>(Index first, Index count)> weights = {};  // these synapses; null: no weights
+};
+
 struct InitialProjection {
     std::string name;
     Index source = from_input, target = 0;  // populations
@@ -38,6 +47,8 @@ struct InitialProjection {
     double rate = 0.02;          // fluctuation: spikes per step of a source
     double share = 0.0;          // fluctuation: of the variance; 0: by kind
     bool zero_row_sums = false;  // subtract its mean from every row
+    // Which synapses exist, and their weights if it has some; null: drawn as the settings above say.
+    std::function<GivenSynapses(Index targets, Index sources)> given = {};
 };
 
 struct InitialNetwork {

@@ -46,14 +46,16 @@ with h5py.File("spectrum.h5") as file:
     def test_the_page_of_populations(self):
         page = PAGE.with_name("populations.md").read_text()
         with tempfile.TemporaryDirectory() as folder:
-            [config] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-            pathlib.Path(folder, "example.toml").write_text(config)
-            done = subprocess.run([PROGRAM, "train", "--check", "example.toml"], cwd=folder, capture_output=True,
-                                  text=True, timeout=120)
-            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            self.assertNotIn("warning", done.stdout + done.stderr)
             for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
                 subprocess.run([sys.executable, "-c", example], cwd=folder, check=True, timeout=120)
+            config, from_file = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+            drawn = re.search(r'\[\[projection\]\]\nsource = "exc"\ntarget = "inh"\n.*?\n\n', config, re.DOTALL)[0]
+            for text in config, config.replace(drawn, from_file + "\n"):
+                pathlib.Path(folder, "example.toml").write_text(text)
+                done = subprocess.run([PROGRAM, "train", "--check", "example.toml"], cwd=folder, capture_output=True,
+                                      text=True, timeout=120)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertNotIn("warning", done.stdout + done.stderr)
             commands = re.findall(r"`spikefloss (spectrum --[^`]*)`", page)
             self.assertEqual(len(commands), 1)
             done = subprocess.run([PROGRAM, *commands[0].split()], cwd=folder, capture_output=True, text=True,
