@@ -21,6 +21,7 @@ function(spikefloss_library name)
   cmake_parse_arguments(ARG "" "" "LINK;PRIVATE_LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/src/backend/factory.cpp$")  # a separate library: spikefloss_factory_library
+  list(FILTER sources EXCLUDE REGEX "/src/api/files.cpp$")        # spikefloss_api_files
   if(sources)
     add_library(spikefloss_${name} STATIC ${sources})
     target_include_directories(spikefloss_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_BINARY_DIR}/generated)

@@ -1,6 +1,6 @@
 // OpenBLAS chooses its kernels when it is loaded. On a processor newer than itself it takes those of 2004 (SSE3), which
 // are several times slower and less exact. Only an environment variable can change this. So the program sets it and
-// starts itself again, before it does anything else.
+// starts itself again, before it does anything else. A module of Python must not do this (SPIKEFLOSS_RESTART).
 #include "backend/blas_kernels.hpp"
 
 #include <cblas.h>
@@ -16,7 +16,7 @@
 namespace spikefloss {
 namespace {
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(SPIKEFLOSS_RESTART)
 // OpenBLAS's name of the newest kernels that this processor can run; null if the oldest are the right ones.
 const char* newest_kernels() {
     __builtin_cpu_init();

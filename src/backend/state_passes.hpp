@@ -56,6 +56,7 @@ struct StateBackwardCall {
     // [steps+1, b, N] and [b, N] with adaptation:
     const float* w = nullptr;
     float* dw = nullptr;
+    float* g = nullptr;  // [steps, b, N], set to the adjoint of the current's input; the loop alone gives it
     bool operator==(const StateBackwardCall&) const = default;
 };
 

@@ -2,6 +2,7 @@
 #include "commands/file_inputs.hpp"
 #include "io/hdf5_file.hpp"
 #include "io/metrics.hpp"
+#include "train/finite.hpp"
 #include "train/loss.hpp"
 
 #include <algorithm>
@@ -82,7 +83,7 @@ int evaluate_file(const ProcessGrid& everyone, const FileCommand& command) {
     StatePass state(*session.backend, grid, in.network, T, b);
     const Buffer<float> x(*session.backend, batch.x);
     state.forward(in.network, x.data());
-    require_finite_states(session, in, state);
+    require_finite_states(*session.backend, grid, state, in.mine, in.network.layout.neurons());
     std::optional<Outcome> outcome;
     if (in.sequences.has_targets) {
         LossPass task(*session.backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);

@@ -1,6 +1,7 @@
 // `spectrum` and `gradients`: measurements of any network given as a file, on sequences given as a file.
 #include "commands/file_inputs.hpp"
 #include "lyapunov/flossing_pass.hpp"
+#include "train/finite.hpp"
 #include "train/gradient.hpp"
 #include "train/loss.hpp"
 
@@ -31,20 +32,6 @@ std::vector<float> starting_bases(const FileCommand& command, const Session& ses
     const ParameterLayout& layout = in.network.layout;
     return random_bases(static_cast<std::uint64_t>(command.seed), k, layout.shape().neurons, in.network.state_parts(),
                         layout.neurons(), in.mine);
-}
-
-void require_finite_gradients(const Session& session, double loss, const GradientNorms& norms) {
-    std::string names;
-    for (Parameter p : norms.present)
-        if (!std::isfinite(norms.parameter[static_cast<std::size_t>(p)]))
-            names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(p));
-    session.grid.agree([&] {
-        require(std::isfinite(loss), Exit::numerics, "the loss is not finite",
-                "look for very large weights, biases or inputs in the files");
-        require(names.empty(), Exit::numerics, fmt::format("the gradient of {} is not finite", names),
-                "it exceeds the range of float32 in the backward pass: use shorter sequences, smaller weights, or a "
-                "lower sharpness");
-    });
 }
 
 // The attribute format of "/" of the results.
@@ -136,7 +123,7 @@ int spectrum(const ProcessGrid& everyone, const FileCommand& command) {
     });
     const Buffer<float> x(*session.backend, in.sequences.batch.x);
     state.forward(in.network, x.data());
-    require_finite_states(session, in, state);
+    require_finite_states(*session.backend, grid, state, in.mine, in.network.layout.neurons());
     tangents->forward(in.network, state, starting_bases(command, session, in, options.exponents), in.mine.begin);
     const Spectrum result = mean_spectrum(grid, *tangents, in.sequences.total, in.network.state_size());
     const double rate = state.tape().spikes.rate();
@@ -177,7 +164,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
         LossPass task(backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
         task.load(batch);
         state.forward(in.network, x.data());
-        require_finite_states(session, in, state);
+        require_finite_states(*session.backend, grid, state, in.mine, in.network.layout.neurons());
         const Outcome outcome = task.evaluate(state.tape().readout.data());
         loss = outcome.loss;
         state.backward(in.network, x.data(), {.dy = task.dy(), .state_norms = true}, gradient.start());
@@ -200,7 +187,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
         if (!command.direct) state_norm = pass->state().state_gradient_norm();
     }
     const GradientNorms norms = gradient.reduce({});
-    require_finite_gradients(session, loss, norms);
+    require_finite_gradients(grid, loss, norms);
 
     OutputFile file(grid, command.output);
     file.attribute("/", "format", gradients_format);

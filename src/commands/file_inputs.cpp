@@ -5,7 +5,6 @@
 #include "io/hdf5_checksum.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 namespace spikefloss {
 
@@ -45,23 +44,6 @@ void append_steps(Inputs& in, const FileCommand& command, const ProcessGrid& gri
     if (!batch.target.empty()) batch.target.insert(batch.target.begin(), empty(batch.outputs), 0.0f);
     batch.steps += steps;
     in.appended = steps;
-}
-
-void require_finite_states(const Session& session, const Inputs& in, const StatePass& state) {
-    const Index elements = in.mine.size() * in.network.n();
-    Buffer<double> squares(*session.backend, state.steps() + 1);
-    session.backend->row_sum_squares(state.steps() + 1, elements, state.membrane(0), nullptr, nullptr, squares.data());
-    const std::vector<double> of_step = squares.to_host();
-    Index first = 0;  // the first step whose membranes are not finite; 0: none
-    for (Index t = state.steps(); t > 0; --t)
-        if (!std::isfinite(of_step[static_cast<std::size_t>(t)])) first = t;
-    session.grid.agree([&] {
-        require(first == 0, Exit::numerics,
-                fmt::format("the membranes are not finite from step {} on (sequences {} to {}, neurons {} to {})",
-                            first, in.mine.begin, in.mine.end - 1, in.network.layout.neurons().begin,
-                            in.network.layout.neurons().end - 1),
-                "the network blows up: look for very large weights, biases or inputs in the files");
-    });
 }
 
 void require_output(const ProcessGrid& everyone, const FileCommand& command, const char* format, const char* kind) {

@@ -24,9 +24,6 @@ Inputs read_inputs(const FileCommand& command, const Session& session);
 // done in the file. --pad sets the number. Collective.
 void append_steps(Inputs& in, const FileCommand& command, const ProcessGrid& grid);
 
-// Throws if a membrane is not finite. The error names the first such step and the sequences and neurons of the rank.
-void require_finite_states(const Session& session, const Inputs& in, const StatePass& state);
-
 // Error(Exit::usage) unless --output may be written. kind: "a spectrum as spikefloss writes it", with this attribute
 // format of "/". Collective.
 void require_output(const ProcessGrid& everyone, const FileCommand& command, const char* format, const char* kind);

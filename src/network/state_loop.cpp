@@ -68,6 +68,8 @@ void StateLoop::backward(const StateBackwardCall& call, const SpikeTape& spikes,
     // Not before: sharded neurons exchange their adjoints in every step, and a pass that fills a GPU delays the kernels
     // of a sum.
     if (recurrent_done) recurrent_done();
+    if (call.g)
+        backend_.copy(call.g, chunk_.data(), static_cast<std::size_t>(call.steps * plan_.b * plan_.N) * sizeof(float));
     add_inputs(backend_, terms_.input, {plan_.b, plan_.M, first, call.steps, call.x}, chunk_.data(), plan_.N,
                call.d_w_in);
     backend_.add_column_sums({chunk_.data(), call.steps * plan_.b, plan_.N}, call.d_bias);

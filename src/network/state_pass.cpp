@@ -22,12 +22,14 @@ Index segment_length(TapeKind kind, Index T, Index chunk) {
 }
 
 StatePasses choose_passes(Backend& backend, const ProcessGrid& grid, const Network& network, const StatePlan& plan,
-                          bool allowed) {
-    const char* const why = !allowed                         ? "whole passes are switched off"
+                          const StateOptions& options) {
+    const char* const why = !options.whole_passes            ? "whole passes are switched off"
                             : grid.shape().neuron_shards > 1 ? "several ranks hold the neurons"
                                                              : network.only_loops();
-    if (!why) return backend.state_passes(plan, backend.pass_memory());
-    return {{.why = why}, {.why = why}};
+    if (why) return {{.why = why}, {.why = why}};
+    StatePasses passes = backend.state_passes(plan, backend.pass_memory());
+    if (options.input_adjoint) passes.backward = {.why = "the adjoint of the inputs is wanted"};
+    return passes;
 }
 
 }  // namespace
@@ -46,7 +48,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, const Network& n
       chunk_(chunk_steps(backend, options.tape, T, b, n_)),
       segment_(segment_length(options.tape, T, chunk_)),
       segments_(std::max<Index>(1, (T + segment_ - 1) / segment_)),
-      passes_(choose_passes(backend, grid, network, plan(), options.whole_passes)),
+      passes_(choose_passes(backend, grid, network, plan(), options)),
       tape_{Buffer<float>(backend, (std::min(segment_, T) + 1) * b * n_),
             Buffer<float>(backend, (i_stride_ ? std::min(segment_, T) + 1 : 1) * b * n_),
             Buffer<float>(backend, adapts_ ? (std::min(segment_, T) + 1) * b * n_ : 0),
@@ -174,6 +176,7 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
     if (options.dy) filter_backward(network, options.dy, gradient);
     squares_complete_ = options.adjoint_limit > 0.0f;  // except at t = 0, which has no readout and no cap
     if (options.adjoint_limit > 0.0f) limit_.copy_in(&options.adjoint_limit);
+    SPIKEFLOSS_ASSERT(!options.input_adjoint || options_.input_adjoint);
     SPIKEFLOSS_ASSERT(!options.spike_adjoint || (options_.spike_adjoint && !options.extra));
     if (options.spike_adjoint) backend_.repeat_row(chunk_ * b_, n_, options.spike_adjoint, spread_.data());
     di_.zero();
@@ -263,7 +266,8 @@ StateBackwardCall StatePass::backward_call(const Network& network, const float* 
             .i = options_.time_constants ? current(first) : nullptr,
             .constants = constant_sums(network, gradient),
             .w = adaptation(first),
-            .dw = adjoint().dw};
+            .dw = adjoint().dw,
+            .g = options.input_adjoint ? options.input_adjoint + first * b_ * n_ : nullptr};
 }
 
 // Where the gradients of the constants are summed, if they are wanted.

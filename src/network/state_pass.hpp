@@ -27,6 +27,7 @@ struct StateOptions {
     bool time_constants = false;
     TapeKind tape = TapeKind::full;
     bool spike_adjoint = false;  // the backward pass takes one
+    bool input_adjoint = false;  // the backward pass gives one
     bool whole_passes = true;    // false: always the loop over steps
 };
 
@@ -48,6 +49,8 @@ struct BackwardOptions {
     const float* spike_adjoint = nullptr;
     float adjoint_limit = 0.0f;  // a sequence's adjoint (di, du) is scaled down to this norm; 0: off
     bool state_norms = false;    // record state_gradient_norm
+    // Set to g [T, b, n], the adjoint of W_in x + ..., from which dL/dx follows. Needs StateOptions::input_adjoint.
+    float* input_adjoint = nullptr;
     // Called, while the pass still runs, as soon as this rank's contribution to the gradients of these parameters is
     // complete. From then until the pass returns no rank makes a collective call on the grid's communicators. Optional.
     std::function<void(std::initializer_list<Parameter>)> complete = nullptr;

@@ -26,6 +26,7 @@ USES = {
     "io": ["train", "config"],
     "sequences": ["io"],
     "watching": ["io"],
+    "api": ["io"],
     "commands": ["watching", "sequences"],
     "main": ["commands"],
 }

@@ -1,0 +1,203 @@
+// The network in time: one forward pass, and backward passes from a loss or from adjoints of the caller.
+#include "api/held.hpp"
+#include "network/state_pass.hpp"
+#include "train/finite.hpp"
+#include "train/loss.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+namespace spikefloss::api {
+namespace {
+
+constexpr double none = std::numeric_limits<double>::quiet_NaN();
+
+StateOptions state_options(const PassOptions& options) {
+    return {
+        .keep_current = options.currents, .time_constants = options.constants, .input_adjoint = options.input_gradient};
+}
+
+// The mask [T] of all sequences, or [T, B].
+std::vector<float> mask_of(const View& mask, Index T, Index B) {
+    std::vector<float> all(static_cast<std::size_t>(T * B), 1.0f);
+    if (!mask.values) return all;
+    const bool own = mask.shape == Shape{T, B};
+    if (!own) require_shape("mask", mask, {T}, "[T] (or [T, B])");
+    for (Index i = 0; i < T * B; ++i) {
+        const float m = mask.values[own ? i : i / B];
+        require(m == 0.0f || m == 1.0f, Exit::usage, fmt::format("an element of mask is {} but must be 0 or 1", m),
+                "1 marks the steps that count for the loss");
+        all[static_cast<std::size_t>(i)] = m;
+    }
+    return all;
+}
+
+Batch batch_of(const Targets& targets, const NetworkShape& shape, Index T, Index B) {
+    Batch batch;
+    batch.steps = T, batch.sequences = B, batch.outputs = shape.outputs;
+    batch.mask = mask_of(targets.mask, T, B);
+    require(targets.label.empty() != (targets.target.values == nullptr), Exit::usage,
+            targets.label.empty() ? "neither label nor target was given" : "both label and target were given",
+            "give label [B] for classes, or target [T, B, O]");
+    const auto wanted = choice_from<LossKind>(targets.loss, "loss");
+    if (targets.label.empty()) {
+        batch.loss = chosen_loss(wanted, LossKind::binary_cross_entropy, "loss");
+        require_shape("target", targets.target, {T, B, shape.outputs}, "[T, B, O]");
+        require_finite("target", targets.target);
+        batch.target.assign(targets.target.values, targets.target.values + T * B * shape.outputs);
+        const auto unfit = std::find_if(batch.target.begin(), batch.target.end(),
+                                        [](float value) { return !(value >= 0.0f && value <= 1.0f); });
+        require(batch.loss != LossKind::binary_cross_entropy || unfit == batch.target.end(), Exit::usage,
+                fmt::format("a target is {} but must be between 0 and 1", unfit == batch.target.end() ? 0.0f : *unfit),
+                "targets are the bits 0 and 1; for others use loss mean_squared_error");
+        return batch;
+    }
+    batch.loss = chosen_loss(wanted, LossKind::cross_entropy_mean, "loss");
+    require(static_cast<Index>(targets.label.size()) == B, Exit::usage,
+            fmt::format("label has {} numbers but x has {} sequences", targets.label.size(), B),
+            "give one label for each sequence");
+    for (const Index label : targets.label) {
+        require(label >= 0 && label < shape.outputs, Exit::usage,
+                fmt::format("a label is {} but must be 0 to {}", label, shape.outputs - 1),
+                "the network has one output per class, numbered from 0");
+        batch.label.push_back(static_cast<std::int32_t>(label));
+    }
+    return batch;
+}
+
+}  // namespace
+
+struct Pass::Parts {
+    std::shared_ptr<const Held> held;
+    PassOptions options;
+    Machine machine;
+    StatePass state;
+    Gradient gradient;
+    View x;
+
+    Parts(std::shared_ptr<const Held> network, Index T, Index B, const PassOptions& chosen, const Settings& settings)
+        : held(std::move(network)),
+          options(chosen),
+          machine(*held, settings),
+          state(*machine.backend, machine.grid, machine.network, T, B, state_options(chosen)),
+          gradient(*machine.backend, machine.grid, machine.network.layout) {}
+
+    Index T() const { return state.steps(); }
+    Index B() const { return state.sequences(); }
+    Index N() const { return machine.network.n(); }
+    const NetworkShape& shape() const { return machine.network.layout.shape(); }
+    // dL/dy [T, B, O] and e [T+1, B, N] may be null.
+    Gradients backward(double loss, const float* dy, const float* extra);
+    Buffer<float> extra_of(const Adjoint& adjoint);
+};
+
+Pass::Pass(const Network& network, Index T, Index B, const PassOptions& options, const Settings& settings) {
+    const Topology& topology = network.held().host.layout.topology();
+    require(T >= 1 && B >= 1, Exit::usage, fmt::format("{} steps of {} sequences were asked for", T, B),
+            "use at least 1 of each");
+    require(!options.input_gradient || topology.plain(), Exit::usage,
+            "the gradient of x is not available for a network of populations", "leave input_gradient out");
+    parts_ = std::make_unique<Parts>(network.shared(), T, B, options, settings);
+}
+Pass::~Pass() = default;
+
+void Pass::forward(const View& x) {
+    Parts& p = *parts_;
+    require_input(x, p.shape().inputs);
+    require_shape("x", x, {p.T(), p.B(), p.shape().inputs}, "[T, B, M]");
+    p.x = x;
+    p.state.forward(p.machine.network, x.values);
+    require_finite_states(*p.machine.backend, p.machine.grid, p.state, {0, p.B()}, {0, p.N()});
+}
+
+std::vector<std::uint8_t> Pass::spikes() const {
+    std::vector<Index> all(static_cast<std::size_t>(parts_->N()));
+    std::iota(all.begin(), all.end(), Index{0});
+    return parts_->state.tape().spikes.raster({0, parts_->B()}, all);
+}
+Array Pass::membrane() const {
+    return {parts_->state.tape().membrane.to_host(), {parts_->T() + 1, parts_->B(), parts_->N()}};
+}
+Array Pass::current() const {
+    return {parts_->state.tape().current.to_host(), {parts_->T() + 1, parts_->B(), parts_->N()}};
+}
+Array Pass::readout() const {
+    return {parts_->state.tape().readout.to_host(), {parts_->T(), parts_->B(), parts_->shape().outputs}};
+}
+double Pass::rate() const { return parts_->state.tape().spikes.rate(); }
+
+Gradients Pass::Parts::backward(double loss, const float* dy, const float* extra) {
+    require(x.values != nullptr, Exit::usage, "there was no forward pass", "call forward(x) first");
+    const auto rows = T() * B();
+    Buffer<float> g(*machine.backend, options.input_gradient ? rows * N() : 0);
+    state.backward(
+        machine.network, x.values,
+        {.dy = dy, .extra = extra, .state_norms = true, .input_adjoint = options.input_gradient ? g.data() : nullptr},
+        gradient.start());
+    Gradients result;
+    result.loss = loss;
+    // Without a loss only the gradients are checked.
+    result.parameters = finished(machine, gradient, std::isnan(loss) ? 0.0 : loss);
+    result.state_gradient_norm = state.state_gradient_norm();
+    if (options.input_gradient) {  // dL/dx = g W_in
+        Buffer<float> dx(*machine.backend, rows * shape().inputs);
+        machine.backend->project_transposed({N(), shape().inputs, machine.network[Parameter::w_in], shape().inputs},
+                                            {g.data(), rows, N()}, Matrix<float>(dx.data(), rows, shape().inputs),
+                                            false);
+        result.input = {dx.to_host(), {T(), B(), shape().inputs}};
+    }
+    return result;
+}
+
+// e[t] = psi(u[t] - theta) dL/ds[t] + dL/du[t], t = 1..T.
+Buffer<float> Pass::Parts::extra_of(const Adjoint& adjoint) {
+    const spikefloss::Network& network = machine.network;
+    const Index size = B() * N();
+    if (adjoint.membrane.values) {
+        require_shape("the gradient of the membranes", adjoint.membrane, {T(), B(), N()}, "[T, B, N]");
+        require(!network.has_adaptation() && !network.layout.has(Parameter::threshold), Exit::usage,
+                "a gradient of membranes is not available where neurons adapt or have thresholds of their own",
+                "let the loss depend on spikes or on the readout");
+    }
+    if (adjoint.spikes.values)
+        require_shape("the gradient of the spikes", adjoint.spikes, {T(), B(), N()}, "[T, B, N]");
+    Buffer<float> extra(*machine.backend, (T() + 1) * size);
+    const Index at_once = network.model.refractory > 0 ? 1 : T();
+    for (Index t = 1; t <= T(); t += at_once)
+        machine.backend->add_adjoints(
+            network.model.neuron, network.neurons(), network.model.readout, at_once * B(), N(),
+            {nullptr, state.membrane(t), state.adaptation(t),
+             at_once == 1 ? state.tape().spikes.refractory(t) : Refractory()},
+            adjoint.spikes.values ? adjoint.spikes.values + (t - 1) * size : nullptr, nullptr, nullptr,
+            adjoint.membrane.values ? adjoint.membrane.values + (t - 1) * size : nullptr,
+            {nullptr, extra.data() + t * size}, {});
+    return extra;
+}
+
+Gradients Pass::backward(const Adjoint& adjoint) {
+    if (adjoint.readout.values)
+        require_shape("dL/dy", adjoint.readout, {parts_->T(), parts_->B(), parts_->shape().outputs}, "[T, B, O]");
+    Buffer<float> extra;
+    if (adjoint.spikes.values || adjoint.membrane.values) extra = parts_->extra_of(adjoint);
+    return parts_->backward(none, adjoint.readout.values, extra ? extra.data() : nullptr);
+}
+
+Gradients gradients(const Network& network, const View& x, const Targets& targets, const PassOptions& options,
+                    const Settings& settings) {
+    require_input(x, network.inputs());
+    const Index T = x.shape[0], B = x.shape[1];
+    const Batch batch = batch_of(targets, network.held().host.layout.shape(), T, B);
+    Pass pass(network, T, B, options, settings);
+    Pass::Parts& parts = *pass.parts_;
+    // The pass has x, so the loss needs none.
+    LossPass loss(*parts.machine.backend, parts.machine.grid, T, B, 0, batch.outputs, batch.loss);
+    loss.load(batch);
+    pass.forward(x);
+    const Outcome outcome = loss.evaluate(parts.state.tape().readout.data());
+    Gradients result = parts.backward(outcome.loss, loss.dy(), nullptr);
+    result.accuracy = outcome.accuracy;
+    return result;
+}
+
+}  // namespace spikefloss::api

@@ -1,0 +1,1 @@
+spikefloss_test(api/test_api LINK spikefloss_api_files spikefloss_api spikefloss_io spikefloss_factory)
