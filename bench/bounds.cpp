@@ -23,16 +23,25 @@ Home home_of(double w_bytes, const Limits& limits) {
     return {false, limits.graph_node_time};
 }
 
-// For a CPU. Caches hold W_rec; products with spikes cost only the additions for the spikes; only the membranes and
-// spikes of the state leave the caches. A flossing step multiplies k dense columns of each sequence.
+// For a CPU. Caches hold a dense W_rec; products with spikes cost only the additions for the spikes; only the membranes
+// and spikes of the state leave the caches. A flossing step multiplies k dense columns of each sequence. A synapse of a
+// sparse W_rec has 8 bytes, its weight and its source. A product reads all of them in every step, or those of the
+// spikes; the entries of its gradient are read and written once in a training step, and in every step of a flossing
+// one.
 Bounds host_bounds(const Workload& workload, double rate, const Limits& limits) {
     const auto N = static_cast<double>(workload.N), BT = static_cast<double>(workload.B * workload.T),
                k = static_cast<double>(workload.k), M = static_cast<double>(workload.M),
                O = static_cast<double>(workload.O);
-    const double recurrent = 2.0 * BT * N * N, input = 2.0 * BT * N * M, readout = 2.0 * BT * N * O;
+    const double synapses = N * (workload.sparse() ? static_cast<double>(workload.degree) : N);
+    const double recurrent = 2.0 * BT * synapses, input = 2.0 * BT * N * M, readout = 2.0 * BT * N * O;
     const double input_rate = std::min(workload.input_rate, 1.0);
     Bounds bounds;
-    bounds.bytes = 4.0 * BT * (2.0 * N + 2.0 * M + 2.0 * O) + 2.0 * 4.0 * 2.0 * N * (N + M + O) + BT * N / 4.0;
+    bounds.bytes = 4.0 * BT * (2.0 * N + 2.0 * M + 2.0 * O) + 2.0 * 4.0 * 2.0 * (synapses + N * (M + O)) + BT * N / 4.0;
+    if (workload.sparse()) {
+        const auto T = static_cast<double>(workload.T), B = static_cast<double>(workload.B);
+        bounds.bytes += 8.0 * synapses * T * (1.0 + std::min(1.0, rate * B));
+        if (workload.flossing()) bounds.bytes += (8.0 + 16.0) * synapses * T;
+    }
     // W s, W' g, dW = g s'; W_in x, dW_in; y, W_out' dy, dW_out.
     bounds.operations = (2.0 * rate + 1.0) * recurrent + 2.0 * input_rate * input;
     if (workload.flossing()) {

@@ -45,12 +45,9 @@ void answer(const ProcessGrid& grid, const nlohmann::json& what) {
 }
 
 Workload named(const Options& options) {
-    std::string names;
-    for (const Workload& workload : cpu_workloads(options.quick)) {
+    for (const Workload& workload : cpu_workloads(options.quick))
         if (workload.name == options.workload) return workload;
-        names += (names.empty() ? "" : ", ") + workload.name;
-    }
-    throw Error(Exit::usage, fmt::format("there is no workload \"{}\"", options.workload), "choose one of " + names);
+    return workload_named(options.workload);
 }
 
 nlohmann::json limits_of(const Workload& workload, double rate, const Limits& limits) {

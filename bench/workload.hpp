@@ -1,5 +1,5 @@
 // The workloads of bench_gpu and bench_cpu: training steps and flossing steps of given sizes, on random networks. The
-// bias is chosen so that the neurons fire in 5 to 10 % of the steps. Each has a lower bound of its time on a machine.
+// bias is chosen so that the neurons fire at a given rate. Each has a lower bound of its time on a machine.
 //
 // A training step is the forward pass, the backward pass and all gradients (dW_in, dW_rec, db, dW_out, db_out) of the
 // loss sum(dy * y) with a given dy. A flossing step is FlossingPass::run: trajectory, spectrum of k exponents, and the
@@ -25,13 +25,18 @@ struct Workload {
     Index M = 100, O = 10;
     double input_rate = 0.05;  // the input is spikes of this probability; 1: normal numbers
     bool binary = false;       // binary units: no memory, no reset
+    Index degree = 0;          // synapses of a neuron, a fifth of them inhibitory; 0: all neurons, in one dense matrix
+    bool adaptive = false;     // spikes raise the threshold
+    double rate = 0.075;       // of spikes per step, within 14 %
     bool flossing() const { return k > 0; }
+    bool sparse() const { return degree > 0; }
 };
 
 // The rows of the tables; `quick`: small ones, to try the programs out. Those of bench_gpu are sorted by time.
 std::vector<Workload> gpu_workloads(bool quick);
 std::vector<Workload> cpu_workloads(bool quick);
-// The row of gpu_workloads with this name, or a workload of the sizes in the name: train_N_B_T or floss_N_k_T_B.
+// The row of gpu_workloads with this name, or a workload of the sizes in the name: train_N_B_T, floss_N_k_T_B, or
+// sparse_N_degree_B_T with _kK at its end for flossing.
 // Throws Error(Exit::usage) for another name.
 Workload workload_named(const std::string& name);
 
@@ -48,6 +53,7 @@ public:
     // Writes the data that a peer needs to do the same and to compare: meta.json, and arrays as raw little-endian
     // numbers: w_in [N,M], w_rec [N,N] (post, pre), bias [N], w_out [O,N], x [T,B,M], dy [T,B,O] or q0 [B,k,D], our
     // spikes [T+1,B,words] (uint32, neuron 0 in the lowest bit), lambda [k] (float64) and the gradients d_<parameter>.
+    // Of a sparse W_rec: w_rec [synapses] by row, and indices [N,degree] (int32) of their sources.
     void write(const std::filesystem::path& folder);
 
     const Network& network() const { return network_; }
@@ -55,6 +61,8 @@ public:
 private:
     StatePass& state() { return floss_ ? floss_->state() : *state_; }
     void set_bias(float value);
+    // The numbers of one parameter as `write` gives them, of this layout.
+    std::vector<float> numbers_of(Parameter parameter, const std::vector<float>& all) const;
 
     Backend& backend_;
     const ProcessGrid& grid_;

@@ -8,6 +8,8 @@ namespace {
 template <class Pass>
 using StateCandidate = Candidate<Pass, StatePlan, CudaBackend>;
 
+constexpr const char* different_neurons = "neurons adapt or have thresholds of their own";
+
 constexpr std::string_view team_limits =
     "where blocks that hold W_rec take less time than a product for each step, with "
     "float32 sums";
@@ -29,6 +31,7 @@ constexpr Candidate<TangentBackward, TangentPlan, CudaBackend> tangent_backward[
 }  // namespace
 
 StatePasses CudaBackend::state_passes(const StatePlan& plan, Memory& memory) {
+    if (plan.adapted) return {{.why = different_neurons}, {.why = different_neurons}};
     return {choose(state_forward, *this, plan, memory), choose_backward(state_backward, *this, plan, memory)};
 }
 

@@ -29,10 +29,15 @@ class Case:
 
     def parameters(self):
         """The differentiated parameters, by name."""
-        shapes = {"w_in": (self.N, self.M), "w_rec": (self.N, self.N), "bias": (self.N,)}
+        synapses = (self.N * self.degree,) if self.degree else (self.N, self.N)
+        shapes = {"w_in": (self.N, self.M), "w_rec": synapses, "bias": (self.N,)}
         if self.kind == "training":
             shapes["w_out"] = (self.O, self.N)
         return {name: self._read(name, shape) for name, shape in shapes.items()}
+
+    def sources(self):
+        """Of a sparse W_rec, int32 [N, degree]: the source of each of its values w_rec [N degree]."""
+        return self._read("indices", (self.N, self.degree), np.int32)
 
     def gradient(self, name):
         return self._read("d_" + name, -1)

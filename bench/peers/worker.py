@@ -7,6 +7,7 @@ of its gradient from ours}. Each `step` or `memory` on the standard input gives 
 {"failed": reason}.
 """
 import argparse
+import importlib.metadata
 import json
 import os
 import sys
@@ -31,36 +32,39 @@ def before_the_workload():
     return megabytes("VmRSS")
 
 
-def torch_peer(case, threads, compiled):
+def torch_peer(case, threads, compiled=False, own_product=False):
     import torch
     import torch_step
 
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     before = before_the_workload()
-    model = torch_step.Model(case, "cpu")
+    model = torch_step.Model(case, "cpu", own_product)
     checked = torch_step.check(model)
     step = torch_step.compiled_step(model) if compiled else model.step_of()
-    note = "exact equations" + ("; the step compiled, the loop over time in Python" if compiled else "")
+    note = "exact equations"
+    if compiled:
+        note += "; the step compiled, the loop over time in Python"
+    elif case.degree:
+        note += "; " + ("a function of its own for W s, W' g and the gradient, with both orders of the synapses" if own_product
+                        else "torch.sparse.mm of a CSR tensor")
     return lambda: model.run(step), {"version": torch.__version__, "note": note, **checked}, before
 
 
-def jax_peer(case, threads):
+def jax_peer(case, threads, form):
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
     import jax_step
 
     jax.config.update("jax_default_matmul_precision", "highest")
     before = before_the_workload()
-    model = jax_step.Model(case, jax.devices("cpu")[0])
+    model = jax_step.Model(case, jax.devices("cpu")[0], form)
     checked = model.check()
     return (lambda: jax.block_until_ready(model.step(model.p, model.data)),
-            {"version": jax.__version__, "note": "exact equations; lax.scan under jit", **checked}, before)
+            {"version": importlib.metadata.version("brainevent") if form == "brainevent" else jax.__version__, "note": "exact equations; lax.scan under jit" + NOTES.get(form, ""), **checked}, before)
 
 
 def library_peer(case, threads, name):
-    import importlib.metadata
-
     import torch
     import library_step
 
@@ -72,9 +76,14 @@ def library_peer(case, threads, name):
     return step, {"version": importlib.metadata.version(name), "note": note}, before
 
 
-PEERS = {"torch-eager": lambda case, threads: torch_peer(case, threads, False),
-         "torch-compiled": lambda case, threads: torch_peer(case, threads, True),
-         "jax-scan": jax_peer,
+NOTES = {"jax-bcoo": "; W_rec is a BCOO", "jax-gather": "; W_rec s by gathers of the sources of each target",
+         "brainevent": "; W_rec is its CSR, spikes its BinaryArray"}
+PEERS = {"torch-eager": torch_peer,
+         "torch-compiled": lambda case, threads: torch_peer(case, threads, compiled=True),
+         "torch-csr": torch_peer,
+         "torch-own": lambda case, threads: torch_peer(case, threads, own_product=True),
+         "jax-scan": lambda case, threads: jax_peer(case, threads, "jax-scan"),
+         **{form: lambda case, threads, form=form: jax_peer(case, threads, form) for form in NOTES},
          "snntorch": lambda case, threads: library_peer(case, threads, "snntorch"),
          "norse": lambda case, threads: library_peer(case, threads, "norse"),
          "spikingjelly": lambda case, threads: library_peer(case, threads, "spikingjelly")}
@@ -99,7 +108,10 @@ def main():
 
         step, about, before = PEERS[options.peer](common.Case(options.case), options.threads)
         for _ in range(2):  # warm up; compile
+            start = time.perf_counter()
             step()
+            if time.perf_counter() - start > 10.0:
+                break
         answer({"ready": True, **about})
         for line in sys.stdin:
             if line.strip() == "memory":

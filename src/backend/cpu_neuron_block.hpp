@@ -62,11 +62,16 @@ void for_blocks(const NeuronModel& model, const NeuronVectors& neurons, const Ne
                 int threads, Work&& work) {
     const auto blocks_of = [&]<class Block>(const Block*) {
         const Index blocks = (n + block_size - 1) / block_size;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-        for (Index at = 0; at < rows * blocks; ++at) {
+        const auto take = [&](Index at) {
             const Index row = at / blocks;
             work(Block(model, neurons, state, row, n, at % blocks * block_size), row);
+        };
+        if (threads == 1) {  // without the cost of a parallel region: whole passes call it in every step for every row
+            for (Index at = 0; at < rows * blocks; ++at) take(at);
+            return;
         }
+#pragma omp parallel for num_threads(threads)
+        for (Index at = 0; at < rows * blocks; ++at) take(at);
     };
     if (model.adaptation == Adaptation::threshold)
         blocks_of(static_cast<const AdaptedBlock<Adaptation::threshold>*>(nullptr));

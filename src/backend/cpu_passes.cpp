@@ -25,6 +25,9 @@ constexpr StateCandidate<StateForward> state_forward[] = {{"network", network_li
 constexpr StateCandidate<StateBackward> state_backward[] = {{"network", network_limits, fits_network, network_backward},
                                                             {"rows", row_limits, fits_rows, row_backward}};
 
+constexpr StateCandidate<StateForward> adapted_forward[] = {{"rows", row_limits, fits_rows, row_forward}};
+constexpr StateCandidate<StateBackward> adapted_backward[] = {{"rows", row_limits, fits_rows, row_backward}};
+
 // W fits the second-level cache of a core. Above this, one product for the vectors of all sequences is better.
 bool fits_cache(CpuBackend& backend, const TangentPlan& plan) {
     return backend.sums() == Sums::float32 && plan.basis.n <= 512;
@@ -39,6 +42,8 @@ constexpr Candidate<TangentBackward, TangentPlan, CpuBackend> tangent_backward[]
 }  // namespace
 
 StatePasses CpuBackend::state_passes(const StatePlan& plan, Memory& memory) {
+    if (plan.adapted)
+        return {choose(adapted_forward, *this, plan, memory), choose_backward(adapted_backward, *this, plan, memory)};
     return {choose(state_forward, *this, plan, memory), choose_backward(state_backward, *this, plan, memory)};
 }
 

@@ -3,7 +3,8 @@
 //   backwards  W' g as a product of the thread's sequences with W; then dW' += s g' by spikes, where each thread takes
 //              its own post-synaptic neurons
 // W is stored in panels of columns, so that a panel is loaded once for all sequences of a thread. No sum depends on the
-// number of threads. StateLoop of src/network is the reference. Tests check that both give the same result.
+// number of threads. StateLoop of src/network is the reference. Tests check that both give the same result. Neurons
+// that adapt or have thresholds of their own (plan.adapted) take the backend's operations of a step, one row at a time.
 #include "backend/buffer.hpp"
 #include "backend/cpu_passes.hpp"
 #include "backend/cpu_state_pass.hpp"
@@ -12,6 +13,12 @@
 
 namespace spikefloss {
 namespace {
+
+// A row of an array that not every network has.
+template <class T>
+T* row_of(T* array, Index offset) {
+    return array ? array + offset : nullptr;
+}
 
 class RowForward final : public StateForward {
 public:
@@ -54,7 +61,15 @@ private:
         spikes.index = entries_.data() + part * entries_of_thread_;
         spikes.ends = ends_.data() + part * ends_of_thread_;
         spikes.rows = group;
-        for (Index r = first; r < first + group; ++r) pack_row(call.u + r * N, N, theta, call.bits + r * words);
+        const auto pack = [&](Index t, Index s) {
+            const Index at = (t * b + s) * N;
+            std::uint32_t* const bits = call.bits + (t * b + s) * words;
+            if (plan_.adapted)
+                backend_.pack_spikes(call.model, call.neurons, 1, N, {nullptr, call.u + at, row_of(call.w, at)}, bits);
+            else
+                pack_row(call.u + at, N, theta, bits);
+        };
+        for (Index r = first; r < first + group; ++r) pack(0, r);
         for (Index t = 0; t < call.steps; ++t) {
             for (Index c = 0; c < spikes.blocks(); ++c)
                 list_spikes(spikes, c, {.bits = call.bits + (t * b + first) * words, .stride = words});
@@ -62,10 +77,15 @@ private:
                 add_spikes(spikes, Columns(width_, p, panels), rows_.data(), sums, width_);
             for (Index r = 0; r < group; ++r) {
                 const Index s = first + r, here = (t * b + s) * N, next = here + b * N;
-                const float *i = call.i + t * call.i_stride + s * N, *u = call.u + here;
-                take_step(call.model, call.neurons, PlainBlock(theta, u, N), input_.data() + here, sums + r * width_,
-                          {i, u}, {call.i + (t + 1) * call.i_stride + s * N, call.u + next});
-                pack_row(call.u + next, N, theta, call.bits + ((t + 1) * b + s) * words);
+                const NeuronState now{call.i + t * call.i_stride + s * N, call.u + here, row_of(call.w, here)};
+                const NextState then{call.i + (t + 1) * call.i_stride + s * N, call.u + next, row_of(call.w, next)};
+                if (plan_.adapted)
+                    backend_.neuron_step(call.model, call.neurons, 1, N, input_.data() + here, sums + r * width_, now,
+                                         then);
+                else
+                    take_step(call.model, call.neurons, PlainBlock(theta, now.u, N), input_.data() + here,
+                              sums + r * width_, now, then);
+                pack(t + 1, s);
             }
         }
     }
@@ -90,6 +110,7 @@ public:
           width_(padded(plan.N)),
           panels_(memory, plan.N * width_),
           backs_(memory, backend.threads() * largest_group * width_),
+          own_(memory, plan.adapted ? backend.threads() * largest_group * plan.N : 0),
           adjoint_(memory, plan.steps * plan.b * plan.N) {}
 
     void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
@@ -111,8 +132,13 @@ private:
             for (Index part = 0; part < parts; ++part) {
                 float* back = backs_.data() + part * largest_group * width_;
                 const Index end = b * (part + 1) / parts;
-                for (Index first = b * part / parts; first < end; first += largest_group)
-                    run_group<decltype(surrogate)>(call, back, first, std::min(largest_group, end - first));
+                for (Index first = b * part / parts; first < end; first += largest_group) {
+                    const Index group = std::min(largest_group, end - first);
+                    if (plan_.adapted)
+                        run_adapted(call, back, own_.data() + part * largest_group * N, first, group);
+                    else
+                        run_group<decltype(surrogate)>(call, back, first, group);
+                }
             }
         });
     }
@@ -132,11 +158,43 @@ private:
         }
     }
 
+    // The same for adapted neurons, as in StateLoop. own: a_s gw of the group.
+    void run_adapted(const StateBackwardCall& call, float* back, float* own, Index first, Index group) {
+        const Index b = plan_.b, N = plan_.N;
+        const auto adjoint = [&](Index s) -> StateAdjoint {
+            return {call.di + s * N, call.du + s * N, row_of(call.dw, s * N)};
+        };
+        const auto state = [&](Index t, Index s) -> NeuronState {
+            return {nullptr, call.u + (t * b + s) * N, row_of(call.w, (t * b + s) * N)};
+        };
+        const auto add = [&](Index t, Index r, const float* from_readout, const float* extra) {
+            const bool through_spikes = t < call.steps;
+            backend_.add_adjoints(call.model, call.neurons, call.readout, 1, N, state(t, first + r),
+                                  through_spikes ? back + r * width_ : nullptr,
+                                  through_spikes && call.dw ? own + r * N : nullptr, from_readout, extra,
+                                  adjoint(first + r), {});
+        };
+        for (Index t = call.steps; t >= 1; --t) {
+            float* const g = adjoint_.data() + ((t - 1) * b + first) * N;
+            for (Index r = 0; r < group; ++r) {
+                const Index s = first + r;
+                const StateAdjoint d = adjoint(s);
+                add(t, r, call.dz ? g + r * N : nullptr, row_of(call.extra, (t * b + s) * N));
+                limit_adjoint(backend_, plan_, call, t, s, d);
+                backend_.neuron_step_backward(call.model, call.neurons, 1, N, state(t - 1, s), state(t, s), d,
+                                              g + r * N, own + r * N, {});
+            }
+            multiply(group, width_, N, {g, N, 1}, {panels_.data(), tile, N * tile}, back, width_, false);
+        }
+        for (Index r = 0; r < group; ++r) add(0, r, nullptr, nullptr);
+    }
+
     CpuBackend& backend_;
     StatePlan plan_;
     Index width_;
     Buffer<float> panels_;   // of W
     Buffer<float> backs_;    // [threads, largest_group, width]
+    Buffer<float> own_;      // [threads, largest_group, N], of adapted neurons
     Buffer<float> adjoint_;  // [steps, b, N]: from the readout, then g
 };
 

@@ -87,6 +87,16 @@ void take_step(const NeuronModel& model, const NeuronVectors& neurons, const Blo
     });
 }
 
+// |(di, du, dw)|^2 of sequence s at step t, if the call wants it, and the cap.
+inline void limit_adjoint(CpuBackend& backend, const StatePlan& plan, const StateBackwardCall& call, Index t, Index s,
+                          const StateAdjoint& d) {
+    if (!call.squares && !call.adjoint_limit) return;
+    double square = 0.0;
+    backend.row_sum_squares(1, plan.N, d.di, d.du, d.dw, &square);
+    if (call.squares) call.squares[t * plan.b + s] = square;
+    if (call.adjoint_limit) backend.cap_rows(1, plan.N, &square, call.adjoint_limit, d.di, d.du, d.dw);
+}
+
 // Adjoints of sequence s at step t of the call: adds the gradients from the readout and the tangents, then computes the
 // step backwards without the recurrence. from_readout may be null, or g. g is written.
 template <class S>
@@ -107,12 +117,7 @@ void take_step_back(CpuBackend& backend, const StatePlan& plan, const StateBackw
     if (call.extra)
 #pragma omp simd
         for (Index j = 0; j < N; ++j) du[j] += call.extra[now + j];
-    if (call.squares || call.adjoint_limit) {
-        double square = 0.0;
-        backend.row_sum_squares(1, N, di, du, nullptr, &square);
-        if (call.squares) call.squares[t * b + s] = square;
-        if (call.adjoint_limit) backend.cap_rows(1, N, &square, call.adjoint_limit, di, du, nullptr);
-    }
+    limit_adjoint(backend, plan, call, t, s, {di, du});
 #pragma omp simd
     for (Index j = 0; j < N; ++j) {
         const float c = reset_factor(reset, spike(call.u[before + j], theta)), dv = du[j] * factor_after(delay, c);

@@ -15,6 +15,7 @@ struct StatePlan {
     Index steps, b, N, M, O;  // the most steps of a call; sequences, neurons of this rank, inputs, readouts
     bool time_constants =
         false;  // backward passes also give the gradients of the constants of neurons (alpha, beta ...)
+    bool adapted = false;  // neurons adapt or have thresholds of their own
 };
 
 // Steps t = 0..steps-1 of a chunk, with input = W_in x and y = W_out z. Arrays begin at the chunk's first step.

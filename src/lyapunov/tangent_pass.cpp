@@ -12,7 +12,8 @@ TangentPasses passes_for(Backend& backend, const ProcessGrid& grid, const Networ
                          const TangentPlan& plan) {
     const char* const why = !allowed                         ? "whole passes are switched off"
                             : grid.shape().neuron_shards > 1 ? "several ranks hold the neurons"
-                                                             : network.only_loops();
+                            : network.only_loops()           ? network.only_loops()
+                                                             : network.adapted();
     if (!why) return backend.tangent_passes(plan, backend.pass_memory());
     TangentPasses none;
     none.forward.why = none.backward.why = why;

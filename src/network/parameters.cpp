@@ -247,9 +247,12 @@ Network::Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& h
 
 const char* Network::only_loops() const {
     if (!layout.two_matrices()) return "not all weights are in one dense matrix of delay 1";
-    if (layout.has(Parameter::threshold)) return "neurons have thresholds of their own";
-    if (has_adaptation()) return "neurons adapt";
     return model.refractory > 0 ? "neurons are refractory" : nullptr;
+}
+
+const char* Network::adapted() const {
+    if (layout.has(Parameter::threshold)) return "neurons have thresholds of their own";
+    return has_adaptation() ? "neurons adapt" : nullptr;
 }
 
 void Network::sort_synapses() const {

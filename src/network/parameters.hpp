@@ -178,8 +178,10 @@ public:
     // The terms with their synapses. Valid while the network is.
     const Terms& terms() const { return terms_; }
     Index n() const { return layout.neurons().size(); }
-    // Why whole passes of a backend cannot take this network; null: they can.
+    // Why no whole pass of a backend can take this network; null: some can.
     const char* only_loops() const;
+    // What makes its neurons other than plain ones, which every whole pass can take; null: nothing.
+    const char* adapted() const;
     // False when every alpha of the whole network is 0: then the state has no currents.
     bool has_current() const { return has_current_; }
     bool has_adaptation() const { return layout.topology().adaptation; }

@@ -43,6 +43,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, const Network& n
       b_(b),
       n_(network.n()),
       adapts_(network.has_adaptation()),
+      adapted_(network.adapted() != nullptr),
       options_(options),
       i_stride_(options.keep_current || options.time_constants ? b * n_ : 0),
       chunk_(chunk_steps(backend, options.tape, T, b, n_)),

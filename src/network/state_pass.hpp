@@ -91,7 +91,9 @@ public:
     std::size_t bytes() const;
 
 private:
-    StatePlan plan() const { return {chunk_, b_, n_, shape_.inputs, shape_.outputs, options_.time_constants}; }
+    StatePlan plan() const {
+        return {chunk_, b_, n_, shape_.inputs, shape_.outputs, options_.time_constants, adapted_};
+    }
     Index first_of(Index k) const { return k * segment_; }
     Index end_of(Index k) const { return k + 1 < segments_ ? (k + 1) * segment_ : T_; }
     void save_start(Index k);
@@ -121,7 +123,7 @@ private:
     const ProcessGrid& grid_;
     NetworkShape shape_;
     Index T_, b_, n_;
-    bool adapts_;
+    bool adapts_, adapted_;  // whether neurons adapt; or that, or have thresholds of their own
     StateOptions options_;
     Index i_stride_;  // floats from one current to the next; 0: only the latest is held
     Index chunk_;     // steps of a call

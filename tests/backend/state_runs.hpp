@@ -22,13 +22,13 @@ struct StateCase {
     Readout readout = Readout::membrane;
     bool has_dz = true, has_extra = false, squares = true;
     float adjoint_limit = 0.0f;  // 0: off
-    Floats w_rec, w_in, w_out, x, i0, di, du, dz, extra;
+    Floats w_rec, w_in, w_out, x, i0, di, du, dw, dz, extra;
     Floats sums;  // what the sums of the gradients start with, all alike
 
     // Recurrent sums, and those of the inputs, are exact in any order: spikes and states must agree in every bit.
-    StateCase(StatePlan plan_, NeuronModel model)
+    StateCase(StatePlan plan_, NeuronModel model, const Extras& extras = {})
         : plan(plan_),
-          net(model, plan.b, plan.N),
+          net(model, plan.b, plan.N, 1, extras),
           w_rec(dyadic_floats(plan.N * plan.N, 1)),
           w_in(dyadic_floats(plan.N * plan.M, 2)),
           w_out(random_floats(plan.O * plan.N, 3)),
@@ -36,9 +36,11 @@ struct StateCase {
           i0(random_floats(plan.b * plan.N, 5)),
           di(random_floats(plan.b * plan.N, 6)),
           du(random_floats(plan.b * plan.N, 7)),
+          dw(random_floats(static_cast<Index>(net.w.size()), 11)),
           dz(random_floats(plan.steps * plan.b * plan.O, 8)),
           extra(random_floats((plan.steps + 1) * plan.b * plan.N, 9)),
           sums(random_floats(plan.N * std::max({plan.N, plan.M, plan.O, Index{1}}), 10)) {
+        plan.adapted = net.adapts() || extras.own_thresholds;
         for (float& w : w_rec) w *= 0.25f;
         for (Floats* values : {&w_in, &x})
             for (float& value : *values) value = std::round(value * 32.0f) / 32.0f;
@@ -46,7 +48,7 @@ struct StateCase {
 };
 
 struct StateResults {
-    Floats i, u, y, di, du;
+    Floats i, u, w, y, di, du, dw;
     std::vector<std::uint32_t> bits;
     Doubles squares, d_w_rec, d_w_in, d_w_out, d_bias;
 };
@@ -59,9 +61,11 @@ public:
     StateRun(Backend& backend, const StateCase& c, How how, bool keep_currents = true)
         : i(backend, (keep_currents ? c.plan.steps + 1 : 1) * c.plan.b * c.plan.N),
           u(backend, (c.plan.steps + 1) * c.plan.b * c.plan.N),
+          w(backend, c.net.adapts() ? u.size() : 0),
           y(backend, c.plan.steps * c.plan.b * c.plan.O),
           di(backend, c.di),
           du(backend, c.du),
+          dw(backend, c.dw),
           x(backend, c.x),
           dz(backend, c.dz),
           extra(backend, c.extra),
@@ -80,7 +84,8 @@ public:
           constants_(backend, c.net) {
         if (how == How::whole_passes) passes = backend.state_passes(c.plan, backend);
         if (!passes.forward.pass || !passes.backward.pass)
-            loop_.emplace(backend, one_rank(), c.plan, c.plan.N, plain_terms(c.plan.N, c.plan.N, c.plan.M));
+            loop_.emplace(backend, one_rank(), c.plan, c.plan.N, plain_terms(c.plan.N, c.plan.N, c.plan.M),
+                          c.net.adapts());
         start();
     }
 
@@ -91,9 +96,11 @@ public:
         };
         copy(u.data(), case_.net.u);
         copy(i.data(), case_.i0);
+        copy(w.data(), case_.net.w);
         copy(di.data(), case_.di);
         copy(du.data(), case_.du);
-        spikes.write(case_.net.model, {}, 0, {nullptr, u.data()});
+        copy(dw.data(), case_.dw);
+        spikes.write(case_.net.model, constants_, 0, {nullptr, u.data(), adaptation(w)});
         for (SumBuffer* sum : {&d_w_rec, &d_w_in, &d_w_out, &d_bias}) {
             const Floats first(case_.sums.begin(), case_.sums.begin() + sum->size());
             if (sum->type() == Scalar::float32)
@@ -116,6 +123,7 @@ public:
                                     .i = i.data(),
                                     .i_stride = i.size() > p.b * p.N ? p.b * p.N : 0,
                                     .u = u.data(),
+                                    .w = adaptation(w),
                                     .bits = spikes.bits(0),
                                     .y = Matrix<float>(y.data(), p.steps * p.b, p.O),
                                     .again = false};
@@ -143,24 +151,27 @@ public:
                                      .d_w_rec = d_w_rec.matrix(p.N, p.N),
                                      .d_w_out = d_w_out.matrix(p.O, p.N),
                                      .d_bias = d_bias.matrix(1, p.N),
-                                     .i = nullptr};
+                                     .i = nullptr,
+                                     .w = adaptation(w),
+                                     .dw = adaptation(dw)};
         passes.backward.pass ? passes.backward.pass->run(call, nullptr) : loop_->backward(call, spikes, 0, nullptr);
     }
 
     StateResults results() {
         std::vector<std::uint32_t> bits(spikes.bytes() / sizeof(std::uint32_t));
         if (!bits.empty()) backend_.copy_out(bits.data(), spikes.bits(0), spikes.bytes());
-        return {i.to_host(),       u.to_host(),   y.to_host(),  di.to_host(),  du.to_host(), bits,
-                squares.to_host(), host(d_w_rec), host(d_w_in), host(d_w_out), host(d_bias)};
+        return {i.to_host(), u.to_host(),       w.to_host(),   y.to_host(),  di.to_host(),  du.to_host(), dw.to_host(),
+                bits,        squares.to_host(), host(d_w_rec), host(d_w_in), host(d_w_out), host(d_bias)};
     }
 
     StatePasses passes;
-    Buffer<float> i, u, y, di, du, x, dz, extra, limit;
+    Buffer<float> i, u, w, y, di, du, dw, x, dz, extra, limit;
     Buffer<double> squares;
     SumBuffer d_w_rec, d_w_in, d_w_out, d_bias;
     SpikeTape spikes;
 
 private:
+    float* adaptation(Buffer<float>& buffer) { return case_.net.adapts() ? buffer.data() : nullptr; }
     Doubles host(SumBuffer& sums) {
         Buffer<float> rounded(backend_, sums.size());
         backend_.round_sums(sums.data(), rounded.data(), sums.size());
@@ -185,11 +196,13 @@ inline void expect_same_states(const StateResults& results, const StateResults& 
     EXPECT_TRUE(all_equal(results.bits, expected.bits)) << "spikes";
     EXPECT_TRUE(all_equal(results.u, expected.u)) << "u";
     EXPECT_TRUE(all_equal(results.i, expected.i)) << "i";
+    EXPECT_TRUE(all_equal(results.w, expected.w)) << "w";
 }
 
 inline void expect_near_adjoints(const StateResults& results, const StateResults& expected, double tolerance) {
     EXPECT_TRUE(near_in_norm(results.di, expected.di, tolerance)) << "di";
     EXPECT_TRUE(near_in_norm(results.du, expected.du, tolerance)) << "du";
+    EXPECT_TRUE(near_in_norm(results.dw, expected.dw, tolerance)) << "dw";
     EXPECT_TRUE(near_in_norm(results.squares, expected.squares, 4e-6)) << "squares";
     if (expected.d_bias.size() == 1) {  // sums of one number, which can cancel: all together
         const auto joined = [](const StateResults& r) {

@@ -113,6 +113,22 @@ TEST_P(StatePassesTest, OtherShapesAreTheLoop) {
     }
 }
 
+// Adaptation and own thresholds, for every reset; more neurons than a block of the CPU has.
+TEST_P(StatePassesTest, AdaptedNeuronsAreTheLoop) {
+    for (const auto& rule : all_reset_rules)
+        for (Extras extras : all_extras)
+            for (const Index N : {33, 530}) {
+                extras.refractory = 0;  // those are for the loop
+                SCOPED_TRACE(testing::Message() << "N " << N << ", reset " << rule << ", " << extras);
+                StateCase c({4, N < 500 ? 35 : 3, N, 2, 3},
+                            {.threshold = 0.8f, .reset = rule.reset, .reset_delay = rule.delay, .sharpness = 2.0f},
+                            extras);
+                c.has_extra = true, c.adjoint_limit = limit_for(N);
+                c.readout = N < 500 ? Readout::spikes : Readout::membrane;
+                expect_as_the_loop(c, 4e-6);
+            }
+}
+
 // More neurons than the lanes of a warp have words, and dW in parts: large networks with all multiprocessors.
 TEST_P(StatePassesTest, LargeNetwork) {
     StateCase c({2, 3, 1060, 2, 1}, {.threshold = 0.5f, .sharpness = 2.0f});
@@ -165,6 +181,8 @@ TEST(CpuStatePasses, AreChosenByShapeAndSums) {
     EXPECT_EQ(chosen({1, 2, 3, 1, 1}, Sums::float64), "loop over steps, loop over steps");
     EXPECT_EQ(chosen({1, 1, 8193, 1, 1}, Sums::float32), "loop over steps, loop over steps");
     EXPECT_EQ(chosen({1, 2, 3, 1, 1, true}, Sums::float32), "network, loop over steps");
+    EXPECT_EQ(chosen({1, 2, 3, 1, 1, false, true}, Sums::float32), "rows, rows");
+    EXPECT_EQ(chosen({1, 2, 3, 1, 1, true, true}, Sums::float32), "rows, loop over steps");
 }
 
 TEST_P(StatePassesTest, OfTheGpuAreChosenBySharedMemory) {
