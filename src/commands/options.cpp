@@ -1,8 +1,11 @@
 #include "commands/options.hpp"
 
+#include "config/nearest.hpp"
 #include "core/error.hpp"
 #include "io/file_probe.hpp"
 #include "io/projection_file.hpp"
+
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -21,7 +24,11 @@ OptimiserOptions optimiser_options(const OptimiserConfig& config) {
     options.weight_decay = config.weight_decay;
     options.momentum = config.momentum;
     options.clip = config.clip;
-    options.parameters = config.parameters;
+    for (const TrainedName& name : config.parameters)
+        if (name.projection.empty())
+            options.parameters.push_back(name.parameter);
+        else
+            options.projections.push_back(name.projection);
     return options;
 }
 
@@ -153,7 +160,8 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
     options.penalty.from = options.adaptive_penalty.from = f.target_from;
     options.adaptive_penalty.slack = f.adaptive_slack / adaptive_lag(config);
     options.floss_optimiser = optimiser_options(f);
-    if (f.schedule.empty()) options.floss_optimiser.parameters.clear();  // so that it holds no moments
+    if (f.schedule.empty())  // so that it holds no moments
+        options.floss_optimiser.parameters.clear(), options.floss_optimiser.projections.clear();
     options.floss_schedule = floss_schedule(config);
     options.diagnostics = {config.diagnostics.exponents, config.diagnostics.batch, config.diagnostics.warmup,
                            config.diagnostics.qr_interval};
@@ -161,12 +169,41 @@ TrainerOptions trainer_options(const Config& config, const Task& task) {
 }
 
 HostNetwork to_train(const Config& config, HostNetwork network, Index shards, Index shard) {
-    const auto names = [](const std::vector<Parameter>& parameters) {
-        return std::find(parameters.begin(), parameters.end(), Parameter::threshold) != parameters.end();
+    const auto names = [](const std::vector<TrainedName>& parameters) {
+        return std::find(parameters.begin(), parameters.end(), TrainedName{Parameter::threshold}) != parameters.end();
     };
     const bool flossed = !config.flossing.schedule.empty() && names(config.flossing.parameters);
     return names(config.train.parameters) || flossed ? with_thresholds(network, shards, shard) : std::move(network);
 }
+
+namespace {
+
+// The projection must exist, not be trained already, and have an effect on what is trained.
+void check_trained_projection(const Config& config, const HostNetwork& network, const char* key,
+                              const std::vector<TrainedName>& all, const TrainedName& name) {
+    const std::vector<Projection>& projections = network.layout.topology().projections;
+    require(!projections.empty(), Exit::usage,
+            fmt::format("{} names {}, but the network has no populations", key, name_of(name)),
+            "name w_in for the weights from the input, or w_rec for the recurrent weights");
+    std::vector<std::string> names;
+    for (const Projection& p : projections) names.push_back(trained_projection + p.name);
+    const auto found = std::find(names.begin(), names.end(), name_of(name));
+    require(
+        found != names.end(), Exit::usage, fmt::format("{} names {}, which does not exist", key, name_of(name)),
+        fmt::format("did you mean {}? The network has {}", nearest_name(name_of(name), names), fmt::join(names, ", ")));
+    const bool input = projections[static_cast<std::size_t>(found - names.begin())].source == from_input;
+    const TrainedName group{input ? Parameter::w_in : Parameter::w_rec};
+    require(std::find(all.begin(), all.end(), group) == all.end(), Exit::usage,
+            fmt::format("{} names {} and {}, which contains it", key, name_of(name), name_of(group)),
+            "leave one of them out");
+    require(!input || key[0] == 't' || config.flossing.through_state, Exit::usage,
+            fmt::format("{} names {}, on which the exponents depend only through the state, but "
+                        "flossing.through_state = false",
+                        key, name_of(name)),
+            "set flossing.through_state = true, or leave it out");
+}
+
+}  // namespace
 
 void check_network(const Config& config, const Task& task, const HostNetwork& network) {
     const NetworkShape& shape = network.layout.shape();
@@ -174,10 +211,13 @@ void check_network(const Config& config, const Task& task, const HostNetwork& ne
         spikefloss::state_size(shape.neurons, network.has_current(), network.layout.topology().adaptation);
     for (const auto& [key, parameters] : {std::pair("train.parameters", &config.train.parameters),
                                           std::pair("flossing.parameters", &config.flossing.parameters)})
-        for (const Parameter p : *parameters)
-            require(network.layout.has(p) || (key[0] == 'f' && config.flossing.schedule.empty()), Exit::usage,
-                    fmt::format("{} names {}, which this network does not have", key, name_of(p)),
+        for (const TrainedName& name : *parameters) {
+            if (key[0] == 'f' && config.flossing.schedule.empty()) continue;
+            require(network.layout.has(name.parameter), Exit::usage,
+                    fmt::format("{} names {}, which this network does not have", key, name_of(name)),
                     "its neurons do not adapt: set network.adaptation, or leave it out");
+            if (!name.projection.empty()) check_trained_projection(config, network, key, *parameters, name);
+        }
     require(shape.inputs == task.inputs() && shape.outputs == task.outputs(), Exit::usage,
             fmt::format("the network (network.file = \"{}\") has {} inputs and {} outputs, but task {} needs {} and {}",
                         config.network.file, shape.inputs, shape.outputs, name_of(config.task.name), task.inputs(),

@@ -57,7 +57,7 @@ double longest(const Config& config, double NeuronConfig::*time) {
 
 template <class Choice>
 void check_no_repeats(const std::vector<Choice>& list, const std::string& key) {
-    for (const Choice value : list) {
+    for (const Choice& value : list) {
         if (std::count(list.begin(), list.end(), value) > 1) {
             contradiction(fmt::format("{} names {} more than once", key, name_of(value)), "name it once");
         }
@@ -65,12 +65,12 @@ void check_no_repeats(const std::vector<Choice>& list, const std::string& key) {
 }
 
 // Throws if a named parameter cannot change: a decay is parametrised in (0, 1) and cannot leave 0.
-void check_parameters(const std::vector<Parameter>& names, const std::string& key, const Config& config) {
+void check_parameters(const std::vector<TrainedName>& names, const std::string& key, const Config& config) {
     if (names.empty()) contradiction(key + " is empty, so nothing can change", "name at least one parameter");
     check_no_repeats(names, key);
     if (!config.network.file.empty()) return;  // the time constants are in the file
     const auto forbid = [&](Parameter parameter, double tau, const std::string& time_constant) {
-        if (lasts_a_step(tau) || !contains(names, parameter)) return;
+        if (lasts_a_step(tau) || !contains(names, TrainedName{parameter})) return;
         const std::string_view name = name_of(parameter);
         contradiction(fmt::format("{} names {}, but network.{} is near 0, so it has no effect or cannot change", key,
                                   name, time_constant),
@@ -185,13 +185,13 @@ void check_flossed_parameters(const Config& config) {
     const FlossingConfig& f = config.flossing;
     check_parameters(f.parameters, "flossing.parameters", config);
     for (const Parameter p : {Parameter::w_out, Parameter::bias_out, Parameter::kappa}) {
-        if (!contains(f.parameters, p)) continue;
+        if (!contains(f.parameters, TrainedName{p})) continue;
         contradiction(fmt::format("flossing.parameters names {}, on which the exponents do not depend", name_of(p)),
                       "leave it out");
     }
     for (const Parameter p :
          {Parameter::w_in, Parameter::bias, Parameter::initial_current, Parameter::initial_membrane}) {
-        if (f.through_state || !contains(f.parameters, p)) continue;
+        if (f.through_state || !contains(f.parameters, TrainedName{p})) continue;
         contradiction(fmt::format("flossing.parameters names {}, on which the exponents depend only through the state, "
                                   "but flossing.through_state = false",
                                   name_of(p)),

@@ -93,21 +93,33 @@ struct ProjectionConfig : WeightConfig {
     std::vector<std::string> given = {};  // the keys that are not the network's
 };
 
+// What an optimiser changes: a parameter, or the weights of one projection.
+struct TrainedName {
+    Parameter parameter = Parameter::w_in;
+    std::string projection = "";  // "": the parameter
+    bool operator==(const TrainedName&) const = default;
+};
+inline constexpr const char* trained_projection = "projection.";  // NAME follows
+inline std::string name_of(const TrainedName& name) {
+    return name.projection.empty() ? std::string(name_of(name.parameter)) : trained_projection + name.projection;
+}
+
 struct OptimiserConfig {
     OptimiserKind optimiser = OptimiserKind::adam;
     double learning_rate = 1e-3;
     double beta1 = 0.9;
     double beta2 = 0.999;
     double eps = 1e-8;
-    double weight_decay = 0.0;          // adamw
-    double momentum = 0.0;              // sgd
-    double clip = 0.0;                  // global norm; 0: off
-    std::vector<Parameter> parameters;  // those that change
+    double weight_decay = 0.0;            // adamw
+    double momentum = 0.0;                // sgd
+    double clip = 0.0;                    // global norm; 0: off
+    std::vector<TrainedName> parameters;  // those that change
 };
 
 struct TrainConfig : OptimiserConfig {
     TrainConfig() {
-        parameters = {Parameter::w_in, Parameter::w_rec, Parameter::bias, Parameter::w_out, Parameter::bias_out};
+        parameters = {
+            {Parameter::w_in}, {Parameter::w_rec}, {Parameter::bias}, {Parameter::w_out}, {Parameter::bias_out}};
     }
     std::int64_t batch = 16;
     std::int64_t steps = 1000;
@@ -130,7 +142,7 @@ struct TrainConfig : OptimiserConfig {
 };
 
 struct FlossingConfig : OptimiserConfig {
-    FlossingConfig() { parameters = {Parameter::w_rec}; }
+    FlossingConfig() { parameters = {{Parameter::w_rec}}; }
     std::vector<FlossingTime> schedule;  // empty: no flossing
     std::int64_t first = 1;              // the first exponent that is flossed
     std::int64_t exponents = 16;

@@ -50,6 +50,8 @@ std::string to_text(Choice value) {
     return to_text(std::string(name_of(value)));
 }
 
+std::string to_text(const TrainedName& value) { return to_text(name_of(value)); }
+
 template <class T>
 std::string to_text(const std::vector<T>& values) {
     std::string text = "[";
@@ -116,13 +118,14 @@ void check_number(const Key& key, double number, const std::string& text, const 
 }  // namespace
 
 std::string type_text(const Key& key) {
-    return std::visit(
-        Overload{[](bool*) { return "true or false"; }, [](std::int64_t*) { return "an integer"; },
-                 [](double*) { return "a float"; }, [](std::string*) { return "a string"; },
-                 [](std::vector<std::int64_t>*) { return "a list of integers"; },
-                 [](std::vector<double>*) { return "a list of floats"; }, [](HasNames auto*) { return "a string"; },
-                 []<HasNames Choice>(std::vector<Choice>*) { return "a list of strings"; }},
-        key.value);
+    return std::visit(Overload{[](bool*) { return "true or false"; }, [](std::int64_t*) { return "an integer"; },
+                               [](double*) { return "a float"; }, [](std::string*) { return "a string"; },
+                               [](std::vector<std::int64_t>*) { return "a list of integers"; },
+                               [](std::vector<double>*) { return "a list of floats"; },
+                               [](std::vector<TrainedName>*) { return "a list of strings"; },
+                               [](HasNames auto*) { return "a string"; },
+                               []<HasNames Choice>(std::vector<Choice>*) { return "a list of strings"; }},
+                      key.value);
 }
 
 std::string range_text(const Key& key) {
@@ -148,7 +151,9 @@ void refuse_choice(const Key& key, const std::string& name, const std::string& w
 
 void check_value(const Key& key, const std::string& where) {
     const auto check =
-        Overload{[&](bool) {}, [&](HasNames auto) {},
+        Overload{[&](bool) {},
+                 [&](HasNames auto) {},
+                 [&](const TrainedName&) {},
                  [&](std::int64_t number) { check_number(key, static_cast<double>(number), to_text(number), where); },
                  [&](double number) { check_number(key, number, to_text(number), where); },
                  [&](const std::string& text) { check_utf8(key, text, where); }};

@@ -128,7 +128,8 @@ void add_optimiser(Section& s, OptimiserConfig& c) {
           "Largest norm of the gradient of all parameters together; a larger gradient is scaled down; 0: off.",
           {0, 1e30, 1e-30});
     s.add("parameters", c.parameters,
-          "Which parameters change; alpha, beta, kappa are the decays of synapses, membranes, readout.");
+          "Which parameters change; alpha, beta, kappa are the decays of synapses, membranes, readout. w_in are the "
+          "weights of all projections from the input, w_rec those of all others, projection.NAME those of one.");
 }
 
 void add_train(Section s, TrainConfig& c) {

@@ -19,7 +19,8 @@ using ConfigValue =
                  Precision*, Sums*, Reset*, NirReset*, NirIntegration*, NirOrder*, Surrogate*, Readout*, WeightInit*,
                  TaskKind*, BitCoding*, PictureOrder*, OptimiserKind*, RateSchedule*, TapeKind*, LossKind*, Adaptation*,
                  Sign*, Storage*, JacobianReset*, AdaptiveQuantity*, BackendKind*, CommKind*, PassKind*, TargetFrom*,
-                 TimeUnit*, LossSteps*, std::vector<StopSignal>*, std::vector<Parameter>*, std::vector<FlossingTime>*>;
+                 TimeUnit*, LossSteps*, std::vector<StopSignal>*, std::vector<TrainedName>*,
+                 std::vector<FlossingTime>*>;
 
 struct Key {
     std::string section, name;

@@ -4,6 +4,7 @@
 #include "config/schema.hpp"
 
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,10 @@ public:
         if constexpr (HasNames<T>) choices = names_of<T>();
         if constexpr (requires { requires HasNames<typename T::value_type>; })
             choices = names_of<typename T::value_type>();
+        if constexpr (std::is_same_v<T, std::vector<TrainedName>>) {
+            choices = names_of<Parameter>();
+            choices.push_back(std::string(trained_projection) + "NAME");
+        }
         keys_.push_back(
             {name_, key, description, std::move(choices), range.low, range.high, &value, range.least, false, given_});
     }

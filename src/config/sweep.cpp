@@ -27,7 +27,7 @@ template <class T>
 std::string plain_text(const T& value) {
     if constexpr (std::is_same_v<T, std::string>) {
         return value;
-    } else if constexpr (HasNames<T>) {
+    } else if constexpr (requires { name_of(value); }) {
         return std::string(name_of(value));
     } else if constexpr (requires { value.size(); }) {
         std::string text;

@@ -4,6 +4,7 @@
 #include "config/toml_depth.hpp"
 #include "config/toml_node.hpp"
 #include "core/error.hpp"
+#include "core/part_name.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -59,6 +60,19 @@ bool take(const toml::node& node, Choice& target) {
     return value ? (target = *value, true) : false;
 }
 
+// projection.NAME
+bool names_projection(const std::string& name) {
+    return name.starts_with(trained_projection) && is_part_name(name.substr(std::strlen(trained_projection)));
+}
+
+bool take(const toml::node& node, TrainedName& target) {
+    const std::string name = node.value_exact<std::string>().value_or("");
+    target = {};
+    if (!names_projection(name)) return take(node, target.parameter);
+    target.projection = name.substr(std::strlen(trained_projection));
+    return true;
+}
+
 template <class T>
 bool take(const toml::node& node, std::vector<T>& target) {
     const toml::array* array = node.as_array();
@@ -74,6 +88,7 @@ bool take(const toml::node& node, std::vector<T>& target) {
 // Throws if the node, or an element of the list, is a text that is not among the key's choices.
 void check_choices(const Key& key, const toml::node& node, const std::string& where) {
     const std::optional<std::string> name = node.value_exact<std::string>();
+    if (name && std::holds_alternative<std::vector<TrainedName>*>(key.value) && names_projection(*name)) return;
     if (name && std::find(key.choices.begin(), key.choices.end(), *name) == key.choices.end())
         refuse_choice(key, *name, where);
     if (const toml::array* array = node.as_array())

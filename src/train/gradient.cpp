@@ -12,7 +12,7 @@ Gradient::Gradient(Backend& backend, const ProcessGrid& grid, const ParameterLay
       sums_(backend, layout.size()),
       rounded_(backend.sums() == Sums::float64 ? Buffer<float>(backend, layout.size()) : Buffer<float>()),
       reduced_(rounded_ ? rounded_.data() : static_cast<float*>(sums_.data())),
-      squares_(backend, parameter_count) {}
+      squares_(backend, parameter_count + 1) {}
 
 SumBuffer& Gradient::start() {
     sums_.zero();
@@ -44,7 +44,7 @@ void Gradient::sum_over_batch() {
     begun_.fill(false);
 }
 
-GradientNorms Gradient::reduce(std::span<const Parameter> trained) {
+GradientNorms Gradient::reduce(std::span<const Parameter> trained, std::span<const ParameterLayout::Extent> parts) {
     sum_over_batch();
     if (rounded_) backend_.round_sums(sums_.data(), reduced_, layout_.size());
     for (const Hole& hole : layout_.holes())
@@ -54,15 +54,19 @@ GradientNorms Gradient::reduce(std::span<const Parameter> trained) {
     // Every batch shard now holds the same value; only the first contributes, and of replicated parameters only the
     // first neuron shard.
     squares_.zero();
-    if (grid_.batch_shard() == 0)
+    if (grid_.batch_shard() == 0) {
         for (const Parameter p : all_parameters) {
             const auto [offset, count] = layout_.extent(p);
             if (count && (!layout_.replicated(p) || grid_.neuron_shard() == 0))
                 backend_.sum_squares(reduced_ + offset, count, squares_.data() + static_cast<Index>(p));
         }
+        for (const auto& [offset, count] : parts)
+            backend_.sum_squares(reduced_ + offset, count, squares_.data() + parameter_count);
+    }
     std::vector<double> squares = squares_.to_host();
-    grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count);
+    grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count + 1);
     GradientNorms norms;
+    norms.global = squares.back();
     for (Parameter p : all_parameters) {
         if (!layout_.has(p)) continue;
         norms.present.push_back(p);

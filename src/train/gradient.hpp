@@ -27,8 +27,9 @@ public:
     // shards then starts, if the communicator overlaps. Until reduce() no rank makes another collective call on the
     // grid.
     void complete(std::initializer_list<Parameter> parameters);
-    // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks.
-    GradientNorms reduce(std::span<const Parameter> trained);
+    // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks. parts: of this
+    // rank's numbers those that are trained besides the trained parameters.
+    GradientNorms reduce(std::span<const Parameter> trained, std::span<const ParameterLayout::Extent> parts = {});
 
     // After reduce(), [layout.size()].
     const float* data() const { return reduced_; }
@@ -44,7 +45,7 @@ private:
     Buffer<float> rounded_;                      // of float64 sums
     float* reduced_;                             // rounded_ or sums_
     std::array<bool, parameter_count> begun_{};  // parameters whose sum has started
-    Buffer<double> squares_;                     // [parameter_count]
+    Buffer<double> squares_;                     // [parameter_count + 1]: of each parameter, and of the parts
 };
 
 }  // namespace spikefloss

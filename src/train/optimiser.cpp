@@ -20,17 +20,22 @@ Constraint constraint_of(Sign sign) {
                                       : Constraint::none;
 }
 
-// All of a parameter, or the rows of its projections.
-std::vector<Optimiser::Part> parts_of(const ParameterLayout& layout, Parameter p) {
+// All of a parameter, or the rows of its projections; `names`: only those, null: all.
+std::vector<Optimiser::Part> parts_of(const ParameterLayout& layout, Parameter p,
+                                      const std::vector<std::string>* names = nullptr) {
     const auto& projections = layout.topology().projections;
     const auto [offset, count] = layout.extent(p);
-    if (std::all_of(projections.begin(), projections.end(), [](const Projection& x) { return x.sign == Sign::any; }) ||
-        (p != Parameter::w_in && p != Parameter::w_rec))
+    const bool weights = p == Parameter::w_in || p == Parameter::w_rec;
+    if (names && projections.empty()) return {};
+    if (!names && (!weights || std::all_of(projections.begin(), projections.end(),
+                                           [](const Projection& x) { return x.sign == Sign::any; })))
         return {{offset, count, constraint_of(p)}};
     std::vector<Optimiser::Part> parts;
     for (const Segment& segment : layout.segments()) {
         if (segment.parameter != p) continue;
-        const Constraint constraint = constraint_of(projections[static_cast<std::size_t>(segment.projection)].sign);
+        const Projection& projection = projections[static_cast<std::size_t>(segment.projection)];
+        if (names && std::find(names->begin(), names->end(), projection.name) == names->end()) continue;
+        const Constraint constraint = constraint_of(projection.sign);
         if (segment.stride == segment.cols)
             parts.push_back({segment.offset, segment.size(), constraint});
         else
@@ -67,13 +72,23 @@ double learning_rate_at(const OptimiserOptions& options, std::int64_t update) {
 Optimiser::Optimiser(Backend& backend, const ParameterLayout& layout, OptimiserOptions options)
     : backend_(backend), layout_(layout), options_(std::move(options)) {
     const bool adam = options_.kind != OptimiserKind::sgd, first = adam || options_.momentum > 0.0;
-    for (Parameter p : options_.parameters) {
-        const auto moment = [&](bool kept) {
-            return kept ? Buffer<float>(backend, layout_.extent(p).count) : Buffer<float>();
-        };
-        trained_.push_back({p, moment(first), moment(adam), {}});
-        for (const Part& part : parts_of(layout, p))
+    const auto add = [&](Index offset, Index count, const std::vector<Part>& parts) {
+        const auto moment = [&](bool kept) { return kept ? Buffer<float>(backend, count) : Buffer<float>(); };
+        trained_.push_back({offset, moment(first), moment(adam), {}});
+        for (const Part& part : parts)
             if (part.count > 0) trained_.back().parts.push_back(part);
+    };
+    for (Parameter p : options_.parameters) add(layout_.extent(p).offset, layout_.extent(p).count, parts_of(layout, p));
+    for (const Parameter p : {Parameter::w_in, Parameter::w_rec}) {
+        if (trains(p) || options_.projections.empty()) continue;
+        Index begin = layout_.size(), end = 0;
+        std::vector<Part> parts = parts_of(layout, p, &options_.projections);
+        for (const Part& part : parts) {
+            if (part.count == 0) continue;
+            begin = std::min(begin, part.offset), end = std::max(end, part.offset + part.count);
+            trained_parts_.push_back({part.offset, part.count});
+        }
+        if (end > begin) add(begin, end - begin, parts);
     }
 }
 
@@ -97,7 +112,7 @@ void Optimiser::update(Network& network, const Gradient& gradient, const Gradien
                                        static_cast<float>(decay),
                                        updates_};
     for (Trained& trained : trained_) {
-        const Index begin = layout_.extent(trained.parameter).offset;
+        const Index begin = trained.offset;
         const auto moment = [](Buffer<float>& all, Index at) { return all.size() ? all.data() + at : all.data(); };
         for (const Part& part : trained.parts)
             backend_.update(rule, part.constraint, static_cast<float>(scale),
@@ -110,9 +125,8 @@ OptimiserState Optimiser::state() const {
     const auto size = static_cast<std::size_t>(layout_.size());
     OptimiserState state{std::vector<float>(size, 0.0f), std::vector<float>(size, 0.0f), updates_};
     for (const Trained& trained : trained_) {
-        const Index offset = layout_.extent(trained.parameter).offset;
-        trained.first.copy_out(state.first.data() + offset);
-        trained.second.copy_out(state.second.data() + offset);
+        trained.first.copy_out(state.first.data() + trained.offset);
+        trained.second.copy_out(state.second.data() + trained.offset);
     }
     return state;
 }
@@ -122,9 +136,8 @@ void Optimiser::restore(const OptimiserState& state) {
     require(state.first.size() == size && state.second.size() == size, Exit::internal,
             "the optimiser state of a checkpoint does not fit the network");
     for (Trained& trained : trained_) {
-        const Index offset = layout_.extent(trained.parameter).offset;
-        trained.first.copy_in(state.first.data() + offset);
-        trained.second.copy_in(state.second.data() + offset);
+        trained.first.copy_in(state.first.data() + trained.offset);
+        trained.second.copy_in(state.second.data() + trained.offset);
     }
     updates_ = state.updates;
 }

@@ -4,6 +4,7 @@
 #include "train/gradient.hpp"
 #include "train/training_state.hpp"
 
+#include <string>
 #include <vector>
 
 namespace spikefloss {
@@ -16,6 +17,8 @@ struct OptimiserOptions {
     std::int64_t schedule_steps = 0;    // cosine: length; step: updates between reductions
     double schedule_factor = 1.0;       // cosine: final fraction; step: factor of each reduction
     std::vector<Parameter> parameters;  // the trained ones
+    // Projections that are trained although w_in or w_rec, to which they belong, is not.
+    std::vector<std::string> projections = {};
 };
 
 // The learning rate of update number `update` (0 at the first).
@@ -25,11 +28,14 @@ class Optimiser {
 public:
     Optimiser(Backend& backend, const ParameterLayout& layout, OptimiserOptions options);
 
-    // Clips and updates the trained parameters. `norms` is what gradient.reduce(trained()) returned, all finite.
+    // Clips and updates the trained parameters. `norms` is what gradient.reduce(trained(), trained_parts()) returned,
+    // all finite.
     void update(Network& network, const Gradient& gradient, const GradientNorms& norms);
 
     const std::vector<Parameter>& trained() const { return options_.parameters; }
     bool trains(Parameter parameter) const;
+    // This rank's weights of the projections that are trained although their parameter is not.
+    const std::vector<ParameterLayout::Extent>& trained_parts() const { return trained_parts_; }
     // The state has the moments of all parameters; those that this rule does not keep are 0.
     OptimiserState state() const;
     void restore(const OptimiserState& state);
@@ -41,9 +47,9 @@ public:
     };
 
 private:
-    // Moments as in UpdateView.
+    // Moments as in UpdateView, of the range of the layout that the parts lie in.
     struct Trained {
-        Parameter parameter;
+        Index offset;
         Buffer<float> first, second;
         std::vector<Part> parts;
     };
@@ -52,6 +58,7 @@ private:
     ParameterLayout layout_;
     OptimiserOptions options_;
     std::vector<Trained> trained_;
+    std::vector<ParameterLayout::Extent> trained_parts_;
     std::int64_t updates_ = 0;
 };
 

@@ -128,7 +128,7 @@ StepReport Trainer::floss_step(const Penalty& penalty) {
     StepReport report;
     report.flossing = true;
     report.penalty = add_penalty(penalty, gradient_.start());
-    report.norms = gradient_.reduce(floss_optimiser_.trained());
+    report.norms = gradient_.reduce(floss_optimiser_.trained(), floss_optimiser_.trained_parts());
     check_finite(nullptr, report.norms, flossing_->state(), "flossing");
     report.rate = flossing_->state().tape().spikes.rate();
     floss_optimiser_.update(network_, gradient_, report.norms);
@@ -167,7 +167,7 @@ StepReport Trainer::train_step() {
         report.penalty = add_penalty(joint_penalty, gradient);
         report.flossing_seconds = seconds_since(began);
     }
-    report.norms = gradient_.reduce(optimiser_.trained());
+    report.norms = gradient_.reduce(optimiser_.trained(), optimiser_.trained_parts());
     check_finite(&report.outcome, report.norms, pass_, "training");
     report.rate = pass_.tape().spikes.rate();
     optimiser_.update(network_, gradient_, report.norms);

@@ -308,6 +308,8 @@ TEST(ConfigChecks, Parameters) {
         {{"train.parameters=", "train.steps=0"}, {}},
         {{"train.parameters=w_in,w_in"}, {"train.parameters names w_in more than once"}},
         {{"train.parameters=alpha,beta"}, {}},
+        {{"train.parameters=projection.a-b,w_in"}, {}},
+        {{"train.parameters=projection.a,projection.a"}, {"names projection.a more than once"}},
         {{"train.parameters=alpha", "network.tau_syn=0"},
          {"train.parameters names alpha, but network.tau_syn is near 0"}},
         {{"train.parameters=alpha", "network.tau_syn=0", "network.file=net.h5"}, {}},

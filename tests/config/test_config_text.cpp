@@ -50,6 +50,10 @@ struct RandomValue {
     void operator()(Choice* value) {
         *value = choices<Choice>[random() % std::size(choices<Choice>)].value;
     }
+    void operator()(TrainedName* value) {
+        (*this)(&value->parameter);
+        if (random() % 2) *value = {.projection = "exc_inh-2"};
+    }
     template <class T>
     void operator()(std::vector<T>* values) {
         values->resize(random() % 4);

@@ -219,6 +219,59 @@ class PopulationsTest(program.ProgramTest):
         self.assertTrue(np.any(found["network/projections/input_exc/weights"] < 0.0))
         self.assertGreater(np.abs(found["optimiser/task/first/projections/exc_inh"]).max(), 0.0)
 
+    def test_single_projections_are_trained(self):
+        network = self.adaptive()  # exc_exc, exc_inh and inh_exc share a matrix; late is sparse
+        network.projections["exc_inh"][0]["sign"] = "excitatory"
+        written = program.read_file(network.write(self.folder / "written.h5"))
+        common = ('run.sums="float64"', "checkpoint.every=2", 'train.optimiser="adam"')
+
+        def named(*names):
+            return 'train.parameters=["bias_out", ' + ", ".join(f'"projection.{name}"' for name in names) + "]"
+
+        one = self.train(network, named("exc_inh", "late"), *common, "train.clip=1e-3", steps=4, directory="one")
+        for name, (_, arrays) in network.projections.items():
+            for part in set(arrays) & {"weights", "data"}:
+                changed = one[f"network/projections/{name}/{part}"] != written[f"network/projections/{name}/{part}"].astype("f4")
+                self.assertEqual(np.any(changed), name in ("exc_inh", "late"), name)
+                self.assertEqual(np.any(one[f"optimiser/task/second/projections/{name}"]), name in ("exc_inh", "late"))
+        # All projections by name are those of w_in and w_rec.
+        names = [name for name in network.projections if not name.startswith("input")]
+        many = self.train(network, named(*names, "input_exc"), *common, steps=2, directory="many")
+        whole = self.train(network, 'train.parameters=["bias_out", "w_in", "w_rec"]', *common, steps=2, directory="whole")
+        self.assert_same(whole, many, [f"network/projections/{name}/weights" for name in names if name != "late"])
+        self.assert_same(whole, many, ["network/projections/late/data", "network/projections/input_exc/weights",
+                                       "optimiser/task/first/projections/inh_exc"])
+        # On another grid, and after a restart; the norm for clipping is that of the named projections.
+        sets = [*common, named("exc_inh", "late"), "train.clip=1e-3"]
+        self.train(network, *sets, 'parallel.grid="2x2"', steps=2, directory="parts", ranks=4)
+        self.succeed("train", self.folder / "small.toml", "--run-dir", self.folder / "parts", "--resume", "--grid", "2x1",
+                     *(word for setting in (*sets, "train.steps=4") for word in ("--set", setting)), ranks=2)
+        found = program.trained_state(sorted((self.folder / "parts").rglob("checkpoint_*.h5"))[-1])
+        for name in ("exc_inh/weights", "late/data", "exc_exc/weights"):
+            self.assertLess(program.difference(found[f"network/projections/{name}"], one[f"network/projections/{name}"]),
+                            1e-5, name)
+        # Flossing has its own list.
+        floss = self.train(network, *common, 'train.parameters=["bias_out"]', 'flossing.schedule=["before"]',
+                           "flossing.before=2", "flossing.exponents=2", "flossing.warmup=5",
+                           "flossing.parameters=projection.exc_exc", directory="floss")
+        for name in ("exc_inh", "inh_exc", "exc_exc"):
+            changed = floss[f"network/projections/{name}/weights"] != written[f"network/projections/{name}/weights"].astype("f4")
+            self.assertEqual(np.any(changed), name == "exc_exc", name)
+        for sets, words in (
+                ((named("exc_in"),), ["train.parameters names projection.exc_in, which does not exist",
+                                      "did you mean projection.exc_inh?"]),
+                (('train.parameters=["w_rec", "projection.late"]',), ["names projection.late and w_rec, which contains it"]),
+                ((named("late", "late"),), ["names projection.late more than once"]),
+                (('flossing.schedule=["before"]', "flossing.before=1", "flossing.exponents=2",
+                  "flossing.through_state=false", "flossing.parameters=projection.input_exc"),
+                 ["flossing.parameters names projection.input_exc, on which the exponents depend only through the state"])):
+            with self.subTest(words=words):
+                result = program.run("train", self.folder / "small.toml", "--run-dir", self.folder / "never", "--check",
+                                     *(word for setting in sets for word in ("--set", setting)))
+                self.assertEqual(result.code, program.USAGE, result)
+                for word in words:
+                    self.assertIn(word, result.err)
+
     def test_a_run_continues_on_another_grid(self):
         whole = self.train(self.adaptive(), 'run.sums="float64"', "checkpoint.every=2", steps=4, directory="whole")
         self.train(self.adaptive(), 'run.sums="float64"', "checkpoint.every=2", 'parallel.grid="2x2"', steps=2,
