@@ -75,6 +75,9 @@ private:
             if (type(i) == "CubaLI")
                 fail(problem + ": spikefloss has one filter behind the readout, and CubaLI has two",
                      "use LI, which becomes kappa, or CubaLIF, which spikes");
+            if (type(i) == "Delay")
+                fail(problem + ": a graph becomes one dense matrix, in which all delays are one step",
+                     "write the network as HDF5, where projections have delays (docs/populations.md)");
             fail(problem, "LIF, CubaLIF, LI, I, Threshold, Linear, Affine and Scale are (docs/nir.md)");
         }
     }

@@ -269,6 +269,7 @@ class Graphs(NirTest):
             (edges(("lif", "fc0")), ["edge lif -> fc0", "there is no node lif"]),
             (node("l0.lif", type="IF"), ["node l0.lif", "IF is not supported", "beta"]),
             (node("l0.lif", type="CubaLI"), ["node l0.lif", "CubaLI is not supported"]),
+            (node("l0.lif", type="Delay"), ["node l0.lif", "Delay is not supported", "projections have delays"]),
             (node("fc0", type="Conv2d"), ["node fc0", "Conv2d is not supported"]),
             (lambda g: g["nodes"]["l0.lif"].pop("tau_mem"), ["node l0.lif", "parameter tau_mem is missing"]),
             (node("l0.lif", v_threshold=np.zeros(n[0])), ["node l0.lif", "not above v_reset"]),
