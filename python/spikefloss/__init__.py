@@ -1,0 +1,30 @@
+"""Spiking networks in time: surrogate Lyapunov exponents, their gradients, and training with them.
+
+Arrays are those of docs/files.md: float32, time first, weights [post, pre]. The letters are N neurons, M inputs,
+O readouts, T steps, B sequences and k exponents. A float32 array in row-major order in host memory is read in place,
+from NumPy, torch or anything with the buffer protocol or DLPack. Any other real array is converted: one copy. NaN and
+infinite numbers are refused. Results are NumPy arrays of their own. Passes run without the GIL; Ctrl-C takes effect when
+the pass returns. threads=0 means one thread for each core that the process may use; `sums` is as --sums of the program.
+
+Wrong arguments and files are a ValueError, with the advice as its note; results that are not finite are NotFinite.
+"""
+from importlib import metadata as _metadata
+
+from ._processor import check as _check
+
+_check()
+from ._errors import NotFinite
+from .functions import Spectrum, Gradients, floss, gradients, simulate, spectrum
+from .network import Network, Projection, load, save
+from .runs import Run, Table, load_run, program, train
+
+__version__ = _metadata.version("spikefloss")
+__all__ = ["Network", "Projection", "load", "save", "convert", "simulate", "spectrum", "gradients", "floss", "train",
+           "load_run", "program", "Spectrum", "Gradients", "Run", "Table", "NotFinite"]
+
+
+def convert(*modules):
+    """The network of torch modules: spikefloss.torch.convert(*modules).network(). It needs torch."""
+    from . import torch
+
+    return torch.convert(*modules).network()

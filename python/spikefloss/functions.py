@@ -1,0 +1,130 @@
+"""Passes over a network: its states, its surrogate Lyapunov spectrum, and gradients."""
+import dataclasses
+
+import numpy as np
+
+from . import _core
+from ._arrays import floats, labels
+from ._errors import noted, translated
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
+    """Surrogate Lyapunov exponents, 1/step."""
+
+    exponents: np.ndarray      #: float64 [k], the mean over sequences; -inf where resets take a direction away
+    per_sequence: np.ndarray   #: float64 [B, k]
+    log_r: np.ndarray          #: float64 [QRs, B, k], ln R_jj of every QR that counts
+    qr_step: np.ndarray        #: int64 [QRs], the step (from 1) after which each of these was taken
+    kaplan_yorke: float        #: Kaplan-Yorke dimension
+    kaplan_yorke_is_lower_bound: bool  #: whether the k exponents do not suffice for it
+    entropy_rate: float        #: sum of the positive exponents
+    log10_condition_number: float
+    rate: float                #: spikes per neuron and step
+
+    def plot(self, axes=None):
+        """Draws the exponents over their number, into matplotlib axes. Needs matplotlib."""
+        import matplotlib.pyplot as plt
+
+        axes = axes or plt.gca()
+        axes.plot(np.arange(1, len(self.exponents) + 1), self.exponents, ".-")
+        axes.axhline(0, color="grey", linewidth=0.5)
+        axes.set(xlabel="number", ylabel="exponent (1/step)")
+        return axes
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """A loss and its gradients."""
+
+    loss: float                #: nan for gradients of the caller's own loss
+    accuracy: float            #: share of right answers; nan for a loss without them
+    parameters: dict           #: float32 arrays by the names, and in the shapes, of Network.parameters
+    state_gradient_norm: np.ndarray  #: float64 [T+1], |dL/d(state)| over all sequences at steps 0 to T
+    input: np.ndarray = None   #: float32 dL/dx [T, B, M], if input_gradient
+    exponents: np.ndarray = None     #: float64 [k], of floss
+    per_sequence: np.ndarray = None  #: float64 [B, k], of floss
+
+    def __getitem__(self, name):
+        return self.parameters[name]
+
+
+def _steps(network, x):
+    x = floats(x, "x")
+    if x.ndim != 3 or x.shape[2] != network.inputs:
+        raise noted(ValueError, f"x has shape {list(x.shape)} but must be [T, B, M] with M = {network.inputs}",
+                    "time comes first, then the sequence, then the input")
+    return x
+
+
+def simulate(network, x, record=("spikes",), *, threads=0, sums="float64"):
+    """Runs the network on x [T, B, M].
+
+    record: any of "spikes" (uint8 [T+1, B, N]), "membrane", "current" (float32 [T+1, B, N], before resets; row 0 is the
+    initial state) and "readout" (float32 [T, B, O]). Returns a dict with these, and "rate": spikes per neuron and step.
+    Raises ValueError for a wrong shape, NotFinite if a membrane grows beyond float32.
+    """
+    unknown = set(record) - {"spikes", "membrane", "current", "readout"}
+    if unknown:
+        raise noted(ValueError, f"record has {sorted(unknown)}", "use spikes, membrane, current and readout")
+    x = _steps(network, x)
+    with translated():
+        run = _core.run(network.core, x, "current" in record, False, False, threads, sums)
+        result = {name: getattr(run, name)() for name in record}
+        result["rate"] = run.rate()
+    return result
+
+
+def spectrum(network, x, exponents=None, *, warmup=0, qr_interval=0, q0=None, seed=1, jacobian_reset="detached", threads=0,
+             sums="float64"):
+    """The k = `exponents` leading surrogate Lyapunov exponents of the network on x [T, B, M].
+
+    exponents: None: as many as q0 has columns, else min(16, D). warmup: steps that do not count. qr_interval: steps from
+    QR to QR, 0: chosen. q0 [B, D, k]: orthonormal starting bases, else random ones of this seed. jacobian_reset:
+    "detached" or "ignored". Source: Engelken, Gradient flossing, NeurIPS 2023; equations in docs/equations.md.
+    Returns a Spectrum. Raises ValueError for wrong arguments, NotFinite if the network grows beyond float32.
+    """
+    x, q0 = _steps(network, x), floats(q0, "q0")
+    if exponents is None:
+        exponents = q0.shape[-1] if q0 is not None else min(16, network.state_size)
+    with translated():
+        return Spectrum(**_core.spectrum(network.core, x, exponents, warmup, qr_interval, jacobian_reset, q0, seed, threads,
+                                         sums))
+
+
+def gradients(network, x, *, label=None, target=None, mask=None, dy=None, loss="auto", input_gradient=False, threads=0,
+              sums="float64"):
+    """Gradients of a loss with respect to all parameters.
+
+    Either label [B] (whole numbers, cross-entropy) or target [T, B, O] (0 to 1: binary cross-entropy; any numbers with
+    loss="mean_squared_error"), with mask [T] or [T, B] of 0 and 1 for the steps that count; or dy [T, B, O], the gradient
+    of your own loss with respect to the readout. input_gradient: also dL/dx, of a network without populations.
+    Returns Gradients. Raises ValueError for wrong arguments, NotFinite if the loss or a gradient is not finite.
+    """
+    x = _steps(network, x)
+    if dy is None:
+        with translated():
+            return Gradients(**_core.gradients(network.core, x, labels(label), floats(target, "target"),
+                                               floats(mask, "mask"), loss, True, input_gradient, threads, sums))
+    if label is not None or target is not None or mask is not None:
+        raise noted(ValueError, "dy was given with a label, a target or a mask", "dy is the gradient of your own loss")
+    with translated():
+        run = _core.run(network.core, x, False, True, input_gradient, threads, sums)
+        return Gradients(**run.backward(floats(dy, "dy"), None, None))
+
+
+def floss(network, x, exponents=None, *, target=0.0, slack=0.0, skipped=0, direct=False, constants=True, warmup=0,
+          qr_interval=0, q0=None, seed=1, jacobian_reset="detached", threads=0, sums="float64"):
+    """The flossing penalty mean_j (lambda_j - target_j)^2 of the leading exponents, and its gradients.
+
+    target: one number, or one for each exponent that counts. slack: no penalty down to target - slack. skipped: leading
+    exponents that do not count. direct: without the gradient through the trajectory. constants: also gradients of alpha,
+    beta and the other constants of neurons. The rest is as in `spectrum`. Returns Gradients, with `exponents`.
+    """
+    x, q0 = _steps(network, x), floats(q0, "q0")
+    if exponents is None:
+        exponents = q0.shape[-1] if q0 is not None else min(16, network.state_size)
+    with translated():
+        return Gradients(**_core.floss(network.core, x, exponents, warmup, qr_interval, jacobian_reset, q0, seed,
+                                       np.atleast_1d(np.asarray(target, float)).tolist(), slack, skipped, direct, constants,
+                                       threads, sums))

@@ -1,0 +1,195 @@
+"""Flossing and recurrent layers for PyTorch: autograd functions over the engine. Tensors are float32 on the CPU."""
+import dataclasses
+import math
+
+import torch as _torch
+
+from . import _core
+from ._errors import noted, translated
+from .network import Network
+
+_MATRICES = ("w_in", "w_rec", "bias")
+_CONSTANTS = ("alpha", "beta")
+
+
+@dataclasses.dataclass
+class Tensors:
+    """A network of one population whose parameters are tensors of a graph; rules as in Network."""
+
+    w_in: _torch.Tensor   #: [N, M]
+    w_rec: _torch.Tensor  #: [N, N]
+    bias: _torch.Tensor   #: [N]
+    alpha: _torch.Tensor  #: [N], in [0, 1)
+    beta: _torch.Tensor   #: [N], in [0, 1)
+    w_out: _torch.Tensor = None     #: [O, N]
+    bias_out: _torch.Tensor = None  #: [O]
+    rules: dict = dataclasses.field(default_factory=dict)  #: threshold, reset, reset_delay, surrogate, sharpness, readout
+
+    def network(self):
+        """The numbers as a Network."""
+        arguments = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "rules"}
+        return Network(**{name: value for name, value in arguments.items() if value is not None}, **self.rules)
+
+
+def _surrogate(neuron):
+    """The surrogate derivative of a snnTorch neuron, as spikefloss names it. snnTorch's arctan has the same shape with
+    sharpness pi alpha / 2 and another height."""
+    closure = dict(zip(getattr(neuron.spike_grad.__code__, "co_freevars", ()),
+                       (cell.cell_contents for cell in neuron.spike_grad.__closure__ or ())))
+    name = getattr(neuron.spike_grad, "__qualname__", "")
+    if "fast_sigmoid" in name and "slope" in closure:
+        return dict(surrogate="fast_sigmoid", sharpness=float(closure["slope"]))
+    return {}
+
+
+def convert(*modules, **rules):
+    """The network of modules, as Tensors that keep the graph: Linear, then snnTorch's RSynaptic or RLeaky (or their
+    Sequential), then a Linear as readout, if there is one.
+
+    snnTorch adds (1/(1-beta)) times what spikefloss adds to a membrane, so weights and bias are divided by 1-beta. The
+    surrogate is taken if it is snnTorch's fast_sigmoid; else give surrogate= and sharpness=, which also overrule it.
+    The readout then reads spikes. Raises TypeError for other modules.
+    """
+    if len(modules) == 1 and isinstance(modules[0], _torch.nn.Sequential):
+        modules = tuple(modules[0])
+    kinds = [type(module).__name__ for module in modules]
+    if len(modules) not in (2, 3) or kinds[0] != "Linear" or kinds[1] not in ("RSynaptic", "RLeaky") \
+            or kinds[2:] not in ([], ["Linear"]):
+        raise TypeError(f"cannot convert {kinds}; give Linear, RSynaptic or RLeaky, and a Linear if there is a readout")
+    first, neuron = modules[0], modules[1]
+    size = first.out_features
+    beta = _torch.as_tensor(neuron.beta).detach().expand(size)
+    alpha = _torch.as_tensor(getattr(neuron, "alpha", 0.0)).detach().expand(size)
+    gain = 1 / (1 - beta)
+    if neuron.all_to_all:
+        recurrent, biases = neuron.recurrent.weight, [first.bias, neuron.recurrent.bias]
+    else:
+        recurrent, biases = _torch.diag(_torch.as_tensor(neuron.recurrent.V).expand(size)), [first.bias]
+    biases = [b for b in biases if b is not None]
+    found = dict(reset=["subtract", "zero", "none"][int(neuron.reset_mechanism_val)],
+                 reset_delay=int(getattr(neuron, "reset_delay", True)), threshold=float(neuron.threshold), readout="spikes",
+                 **_surrogate(neuron))
+    readout = modules[2] if len(modules) == 3 else None
+    return Tensors(w_in=gain[:, None] * first.weight, w_rec=gain[:, None] * recurrent,
+                   bias=gain * sum(biases) if biases else _torch.zeros(size), alpha=alpha, beta=beta,
+                   w_out=None if readout is None else readout.weight,
+                   bias_out=None if readout is None else readout.bias, rules={**found, **rules})
+
+
+def _floats(tensor, name):
+    """The numbers of a tensor as float32 in row-major order, without a copy if they are that."""
+    if tensor.device.type != "cpu":
+        raise noted(TypeError, f"{name} is on {tensor.device}", "use .cpu()")
+    return tensor.detach().to(_torch.float32).contiguous().numpy()
+
+
+def _network(tensors, rules):
+    arrays = {name: _floats(tensor, name) for name, tensor in tensors.items()}
+    for name in ("bias_out", "kappa"):
+        arrays.setdefault(name, _torch.zeros(1).numpy())
+    arrays.setdefault("w_out", _torch.zeros(1, arrays["w_rec"].shape[0]).numpy())
+    return _core.Network(rules, [], [], arrays)
+
+
+class _Penalty(_torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, options, rules, x, q0, names, *tensors):
+        with translated():
+            network = _network(dict(zip(names, tensors)), rules)
+            constants = any(ctx.needs_input_grad[5 + names.index(name)] for name in _CONSTANTS)
+            exponents, warmup, qr_interval, reset, seed, target, slack, skipped, direct, threads, sums = options
+            found = _core.floss(network, _floats(x, "x"), exponents, warmup, qr_interval, reset,
+                                None if q0 is None else _floats(q0, "q0"), seed, target, slack, skipped, direct, constants,
+                                threads, sums)
+        ctx.names, ctx.needs = names, [tensor.dtype for tensor in tensors]
+        ctx.found = found["parameters"]
+        return x.new_tensor(found["loss"], dtype=_torch.float32), _torch.from_numpy(found["exponents"])
+
+    @staticmethod
+    @_torch.autograd.function.once_differentiable
+    def backward(ctx, d_penalty, _):
+        return (None,) * 5 + tuple(
+            (d_penalty * _torch.from_numpy(ctx.found[name])).to(dtype) if needed else None
+            for name, dtype, needed in zip(ctx.names, ctx.needs, ctx.needs_input_grad[5:]))
+
+
+def floss_penalty(network, x, exponents=16, target=0.0, *, slack=0.0, skipped=0, direct=False, warmup=0, qr_interval=0,
+                  q0=None, seed=1, jacobian_reset="detached", threads=0, sums="float64", return_exponents=False):
+    """The flossing penalty mean_j (lambda_j - target_j)^2 as a scalar tensor, to add to a loss.
+
+    network: Tensors (see `convert`), or a RecurrentLIF. x [T, B, M]: sequences; gradients go to the network, not to x. The
+    other arguments are those of spikefloss.floss. return_exponents: also lambda [k], float64, without a gradient.
+    Raises ValueError for wrong arguments and NotFinite if the penalty or a gradient is not finite.
+    """
+    if isinstance(network, RecurrentLIF):
+        network = network.tensors()
+    names = (*_MATRICES, *_CONSTANTS)
+    target = [float(value) for value in (target if hasattr(target, "__len__") else [target])]
+    options = (exponents, warmup, qr_interval, jacobian_reset, seed, target, slack, skipped, direct, threads, sums)
+    penalty, found = _Penalty.apply(options, network.rules, x, q0, names, *(getattr(network, name) for name in names))
+    return (penalty, found) if return_exponents else penalty
+
+
+class _Layer(_torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rules, output, threads, sums, x, *tensors):
+        names = (*_MATRICES, *_CONSTANTS)
+        constants, inputs = any(ctx.needs_input_grad[8:]), ctx.needs_input_grad[4]
+        with translated():
+            network = _network(dict(zip(names, tensors)), rules)
+            ctx.run = _core.run(network, _floats(x, "x"), False, constants, inputs, threads, sums)
+            result = ctx.run.spikes() if output == "spikes" else ctx.run.membrane()
+        ctx.names, ctx.output, ctx.dtypes = names, output, [x.dtype, *(tensor.dtype for tensor in tensors)]
+        return _torch.from_numpy(result)[1:].to(_torch.float32)
+
+    @staticmethod
+    @_torch.autograd.function.once_differentiable
+    def backward(ctx, d):
+        with translated():
+            found = ctx.run.backward(None, **{"spikes": None, "membrane": None, ctx.output: _floats(d, "the gradient")})
+        gradients = [found.get("input"), *(found["parameters"][name] for name in ctx.names)]
+        return (None,) * 4 + tuple(_torch.from_numpy(gradient).to(dtype) if needed else None
+                                   for gradient, dtype, needed in zip(gradients, ctx.dtypes, ctx.needs_input_grad[4:]))
+
+
+class RecurrentLIF(_torch.nn.Module):
+    """A recurrent layer of leaky integrate-and-fire neurons; the loop over time and its adjoint are in the engine.
+
+    x [T, B, inputs] -> spikes [T, B, neurons] (or membranes, with output="membrane"), float32. tau_syn, tau_mem: in steps
+    (0: none); learn_constants makes alpha and beta parameters, which the optimiser must keep in [0, 1). The equations are
+    those of docs/equations.md, with v' = beta v + (1 - beta) i'. Parameters: w_in [N, M], w_rec [N, N], bias [N].
+    A gradient of x takes the loop of steps in place of the fused pass, which is slower.
+    """
+
+    def __init__(self, inputs, neurons, *, tau_syn=5.0, tau_mem=10.0, threshold=1.0, reset="zero", reset_delay=1,
+                 surrogate="fast_sigmoid", sharpness=5.0, output="spikes", learn_constants=False, threads=0, sums="float32"):
+        super().__init__()
+        if output not in ("spikes", "membrane"):
+            raise noted(ValueError, f"output is '{output}'", "use spikes or membrane")
+        self.inputs, self.neurons, self.output, self.threads, self.sums = inputs, neurons, output, threads, sums
+        self.rules = dict(threshold=float(threshold), reset=reset, reset_delay=reset_delay, surrogate=surrogate,
+                          sharpness=float(sharpness), readout="membrane")
+        self.w_in = _torch.nn.Parameter(_torch.randn(neurons, inputs) / math.sqrt(inputs))
+        self.w_rec = _torch.nn.Parameter(_torch.randn(neurons, neurons) / math.sqrt(neurons))
+        self.bias = _torch.nn.Parameter(_torch.zeros(neurons))
+        for name, tau in (("alpha", tau_syn), ("beta", tau_mem)):
+            decay = _torch.full((neurons,), math.exp(-1 / tau) if tau > 0 else 0.0)
+            if learn_constants:
+                self.register_parameter(name, _torch.nn.Parameter(decay))
+            else:
+                self.register_buffer(name, decay)
+
+    def forward(self, x):
+        return _Layer.apply(self.rules, self.output, self.threads, self.sums, x, self.w_in, self.w_rec, self.bias, self.alpha,
+                            self.beta)
+
+    def tensors(self):
+        """The layer as Tensors, for floss_penalty."""
+        return Tensors(self.w_in, self.w_rec, self.bias, self.alpha, self.beta, rules=self.rules)
+
+    def network(self):
+        """The layer as a Network."""
+        return self.tensors().network()
+
+    def extra_repr(self):
+        return f"{self.inputs}, {self.neurons}, " + ", ".join(f"{name}={value}" for name, value in self.rules.items())

@@ -1,0 +1,48 @@
+"""The package as a user installs it: `pip install .` in a new virtual environment, and then the cases_*.py beside this
+file. The environment is made in the build folder, and sees the torch of the machine if there is one. Skipped (exit code
+77) where PyPI, python3-venv or python3-dev is missing.
+"""
+import os
+import pathlib
+import subprocess
+import sys
+import sysconfig
+
+SKIPPED = 77
+SOURCE = pathlib.Path(os.environ["SPIKEFLOSS_SOURCE"])
+BUILD = pathlib.Path(os.environ["SPIKEFLOSS"]).parent
+VENV = BUILD / "python_venv"
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(SKIPPED)
+
+
+def main():
+    if not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        skip("Python.h is missing (apt-get install python3-dev)")
+    made = subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", VENV], capture_output=True, text=True,
+                          check=False)
+    if made.returncode:
+        skip(f"python3 -m venv failed (apt-get install python3-venv): {(made.stdout + made.stderr).strip()[-300:]}")
+    python = str(VENV / "bin" / "python")
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+    fetched = subprocess.run([*pip, "-q", "--retries", "1", "--timeout", "10", "nanobind>=2.4", "ninja",
+                              "scikit-build-core>=0.11", "numpy", "h5py"], capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        skip(f"pip cannot install from PyPI: {fetched.stderr.strip()[-300:]}")
+    installed = subprocess.run([*pip, "--no-build-isolation", "--no-deps", "--force-reinstall",
+                                "--config-settings=cmake.define.SPIKEFLOSS_PYTHON_PROGRAM=OFF",
+                                f"--config-settings=build-dir={BUILD / 'python_build'}", SOURCE],
+                               capture_output=True, text=True, check=False)
+    if installed.returncode:
+        print(installed.stdout[-4000:], installed.stderr[-4000:])
+        sys.exit(1)
+    here = pathlib.Path(__file__).parent
+    cases = sorted(path.stem for path in here.glob("cases_*.py"))
+    sys.exit(subprocess.run([python, "-m", "unittest", "-v", *cases], cwd=here, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
