@@ -207,6 +207,9 @@ std::string diagnostics_line(std::int64_t step, std::int64_t floss_step, const D
     json["entropy_rate"] = entropy_rate(diagnosis.spectrum);
     json["state_gradient_norm_by_lag"] = by_lag;
     json["rate"] = diagnosis.rate;
+    for (const auto& [field, values] : {std::pair("rate_by_population", &diagnosis.population_rates),
+                                        std::pair("zero_share_by_projection", &diagnosis.zero_shares)})
+        for (const auto& [name, value] : *values) json[field][name] = value;
     json["loss"] = diagnosis.outcome.loss;
     add_score(json, "accuracy", diagnosis.outcome.accuracy);
     if (norms) json["gradient_norms"] = norms_of(*norms);
@@ -263,6 +266,9 @@ std::string raster_text(std::int64_t step, std::int64_t floss_step, const Raster
     json["floss_step"] = floss_step;
     json["neurons"] = raster.neurons;
     json["steps"] = raster.steps;
+    for (const Population& population : raster.populations)
+        json["populations"].push_back(
+            {{"name", population.name}, {"begin", population.begin}, {"size", population.size}});
     json["shown"] = raster.shown;
     json["spikes"] = raster.spikes;
     return json.dump() + "\n";

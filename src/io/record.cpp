@@ -52,6 +52,8 @@ constexpr Field diagnostics_fields[] = {
     {"entropy_rate", Type::number, Need::never},
     {"state_gradient_norm_by_lag", Type::numbers, Need::never},
     {"rate", Type::number, Need::never},
+    {"rate_by_population", Type::norms, Need::never},
+    {"zero_share_by_projection", Type::norms, Need::never},
     {"loss", Type::number, Need::never},
     {"accuracy", Type::number, Need::never},
     {"gradient_norms", Type::norms, Need::never},
@@ -141,6 +143,15 @@ std::optional<Json> read_raster(std::string_view text) {
         spikes.size() != shown.size() ||
         !std::all_of(spikes.begin(), spikes.end(), [&](const Json& times) { return all_up_to(times, steps); }))
         return std::nullopt;
+    if (json.contains("populations")) {
+        constexpr Field parts[] = {{"name", Type::text}, {"begin", Type::count}, {"size", Type::count}};
+        if (!json["populations"].is_array()) return std::nullopt;
+        for (const Json& part : json["populations"]) {
+            const std::optional<Json> population = typed(part, parts);
+            if (!population) return std::nullopt;
+            (*raster)["populations"].push_back(*population);
+        }
+    }
     (*raster)["shown"] = shown;
     (*raster)["spikes"] = spikes;
     return raster;

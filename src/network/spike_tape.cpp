@@ -61,6 +61,26 @@ double SpikeTape::rate() const {
     return counts[1] > 0.0 ? counts[0] / counts[1] : 0.0;
 }
 
+std::vector<std::int64_t> SpikeTape::counts(std::span<const BlockRange> ranges) const {
+    const Index p = grid_.neuron_shard(), words = spike_words(neurons_of(p));
+    const BlockRange block = blocks_[static_cast<std::size_t>(p)];
+    const std::vector<std::uint32_t> bits = bits_.to_host();
+    std::vector<std::int64_t> counts(ranges.size(), 0);
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+        const Index begin = std::max(ranges[i].begin, block.begin) - block.begin;
+        const Index end = std::min(ranges[i].end, block.end) - block.begin;
+        for (Index w = begin / 32; 32 * w < end && begin < end; ++w) {
+            const Index low = std::max<Index>(begin - 32 * w, 0), high = std::min<Index>(end - 32 * w, 32);
+            const std::uint32_t mask = (high < 32 ? (1u << high) - 1 : ~0u) & ~((1u << low) - 1);
+            for (Index t = 1; t <= T_; ++t)
+                for (Index s = 0; s < b_; ++s)
+                    counts[i] += std::popcount(
+                        bits[static_cast<std::size_t>(t * words_ + word_offset(p) + s * words + w)] & mask);
+        }
+    }
+    return counts;
+}
+
 std::vector<Index> SpikeTape::most(Index steps, bool pairs) const {
     const std::vector<std::uint32_t> words = bits_.to_host();
     std::vector<Index> most(static_cast<std::size_t>(b_), 0), count(most);

@@ -30,6 +30,9 @@ public:
 
     // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
     double rate() const;
+    // The spikes of each of these ranges of neurons at t = 1..T, of this rank's neurons and sequences. Counted on the
+    // host.
+    std::vector<std::int64_t> counts(std::span<const BlockRange> ranges) const;
     // Which of these neurons, ascending, fire in these sequences of this rank, on the host: [T+1][sequences][neurons].
     std::vector<unsigned char> raster(BlockRange sequences, std::span<const Index> neurons) const;
     // The most neurons that fire in one of the first `steps` steps, of each sequence of this rank. pairs: that fire in

@@ -273,6 +273,7 @@ Diagnosis Trainer::diagnose() {
     measure_states(diagnosis);
     measure_gradient(diagnosis);
     measure_spectrum(diagnosis);
+    measure_populations(diagnosis);
     return diagnosis;
 }
 
@@ -300,18 +301,68 @@ void Trainer::measure_spectrum(Diagnosis& diagnosis) {
     diagnosis.spectrum = mean_spectrum(grid_, m.tangents, d.batch, network_.state_size());
 }
 
+void Trainer::measure_populations(Diagnosis& diagnosis) {
+    const StatePass& state = measurement().state;
+    const Topology& topology = network_.layout.topology();
+    if (topology.populations.size() < 2) return;
+    std::vector<BlockRange> ranges;
+    for (const Population& population : topology.populations) ranges.push_back(population.range());
+    std::vector<std::int64_t> spikes = state.tape().spikes.counts(ranges);
+    grid_.control().all_reduce_sum(spikes.data(), Scalar::int64, static_cast<Index>(spikes.size()));
+    for (std::size_t i = 0; i < ranges.size(); ++i)
+        diagnosis.population_rates.emplace_back(
+            topology.populations[i].name,
+            static_cast<double>(spikes[i]) /
+                static_cast<double>(ranges[i].size() * state.steps() * options_.diagnostics.batch));
+
+    // [projections][zeros, weights]. The batch shards have the same weights.
+    std::vector<std::int64_t> counts(2 * topology.projections.size(), 0);
+    std::vector<float> some(1 << 16);  // a part of a row, on the host
+    for (const Segment& segment : network_.layout.segments()) {
+        const auto projection = static_cast<std::size_t>(segment.projection);
+        if (segment.projection < 0 || grid_.batch_shard() != 0 || topology.projections[projection].sign == Sign::any)
+            continue;
+        segment.each_row(network_.values.data(), [&](const float* row, Index) {
+            for (Index at = 0; at < segment.cols; at += static_cast<Index>(some.size())) {
+                const Index count = std::min(segment.cols - at, static_cast<Index>(some.size()));
+                backend_.copy_out(some.data(), row + at, static_cast<std::size_t>(count) * sizeof(float));
+                counts[2 * projection] += std::count(some.begin(), some.begin() + count, 0.0f);
+            }
+        });
+        counts[2 * projection + 1] += segment.size();
+    }
+    grid_.control().all_reduce_sum(counts.data(), Scalar::int64, static_cast<Index>(counts.size()));
+    for (std::size_t i = 0; i < topology.projections.size(); ++i)
+        if (counts[2 * i + 1] > 0)
+            diagnosis.zero_shares.emplace_back(
+                topology.projections[i].name,
+                static_cast<double>(counts[2 * i]) / static_cast<double>(counts[2 * i + 1]));
+}
+
 Raster Trainer::raster(Index most) {
     const StatePass& state = measurement().state;
-    const Index T = state.steps(), N = network_.layout.shape().neurons, count = std::min(most, N);
-    Raster raster{N, T, {}, {}};
-    for (Index i = 0; i < count; ++i) raster.shown.push_back(i * N / count);
+    const Index T = state.steps(), N = network_.layout.shape().neurons;
+    Index count = std::min(most, N);
+    Raster raster{N, T, {}, {}, {}};
+    const std::vector<Population>& populations = network_.layout.topology().populations;
+    if (populations.size() > 1) raster.populations = populations;
+    const auto parts = static_cast<Index>(raster.populations.size());
+    const auto show = [&](BlockRange range, Index shown) {
+        for (Index i = 0; i < shown; ++i) raster.shown.push_back(range.begin + i * range.size() / shown);
+    };
+    if (parts == 0 || parts > most || N <= most)
+        show({0, N}, count);
+    else
+        for (const Population& population : populations)
+            show(population.range(), 1 + (most - parts) * population.size / N);
+    count = static_cast<Index>(raster.shown.size());
     // All neuron shards of a sequence hold the spikes of all neurons.
     int owner = 0;
     while (!block_range(options_.diagnostics.batch, grid_.shape().batch_shards, owner).contains(0)) ++owner;
     std::vector<unsigned char> spiked(static_cast<std::size_t>((T + 1) * count), 0);  // [T+1][count]
     if (grid_.batch_shard() == owner) spiked = state.tape().spikes.raster({0, 1}, raster.shown);
     grid_.control().broadcast(spiked.data(), (T + 1) * count, owner * grid_.shape().neuron_shards);
-    if (grid_.rank() != 0) return {N, T, {}, {}};
+    if (grid_.rank() != 0) return {N, T, {}, {}, {}};
     raster.spikes.resize(static_cast<std::size_t>(count));
     for (Index t = 1; t <= T; ++t)
         for (Index i = 0; i < count; ++i)

@@ -58,11 +58,16 @@ struct Diagnosis {
     Outcome outcome;
     std::vector<double> state_gradient_norm;  // [T+1]
     double rate = 0.0;
+    // Of a network with several populations, by name: spikes per neuron and step of each population, and the share of
+    // weights at 0 of each projection with a sign.
+    std::vector<std::pair<std::string, double>> population_rates, zero_shares;
 };
 
-// Spikes of some evenly spaced neurons in one sequence, at steps 1..T.
+// Spikes of some neurons in one sequence, at steps 1..T. They are evenly spaced in each population. Each population has
+// at least one of them, unless there are more populations than neurons to show.
 struct Raster {
     Index neurons = 0, steps = 0;                   // N, T
+    std::vector<Population> populations;            // none if there is only one
     std::vector<Index> shown;                       // the neurons
     std::vector<std::vector<std::int64_t>> spikes;  // the steps at which each of them spiked
 };
@@ -115,6 +120,7 @@ private:
     void measure_states(Diagnosis& diagnosis);
     void measure_gradient(Diagnosis& diagnosis);
     void measure_spectrum(Diagnosis& diagnosis);
+    void measure_populations(Diagnosis& diagnosis);
     // The first exponent that is flossed.
     double flossed_exponent(const PenaltyValue& value) const {
         return value.spectrum.exponents[static_cast<std::size_t>(options_.penalty.skipped)];

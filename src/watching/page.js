@@ -163,6 +163,17 @@
           { ...on, missing, levels: run.targets.slice(0, count) });
   }
 
+  // A chart that only some runs have: one line for each name in an object of the records. The colon after a name keeps
+  // it apart from the axis.
+  function byName(name, title, records, field, on, options) {
+    const found = records.filter((r) => r[field]), names = [...new Set(found.flatMap((r) => Object.keys(r[field])))];
+    if (!names.length) return;
+    const rows = found.map((r) => [r.x, ...names.map((one) => r[field][one] ?? null)]);
+    const series = names.map((one, i) => ({ label: one + ":", colour: scale(names.length > 1 ? i / (names.length - 1) : 0),
+                                            dots: found.length < 40 ? 2.5 : 0 }));
+    chart(name, title, "step", rows, series, { ...on, zero: true, ...options });
+  }
+
   function lags() {
     const most = 6, all = run.lags, picks = [];
     for (let i = 0; i < Math.min(most, all.length); ++i)
@@ -181,10 +192,16 @@
     const box = card("raster", "Spikes of one sequence" + (r ? `, step ${r.step}` : ""),
                      r ? "" : "diagnostics.every is 0: no spikes were recorded.");
     if (!r) return;
-    const count = r.spikes.reduce((sum, steps) => sum + steps.length, 0);
-    box.querySelector(".legend").textContent =
+    const count = r.spikes.reduce((sum, steps) => sum + steps.length, 0), populations = r.populations || [];
+    const tint = (i) => scale(populations.length > 1 ? i / (populations.length - 1) : 0);
+    const of = r.shown.map((neuron) => populations.findIndex((p) => neuron >= p.begin && neuron < p.begin + p.size));
+    box.querySelector(".legend").replaceChildren(
       (r.shown.length < r.neurons ? `${r.shown.length} of ${r.neurons} neurons` : `${r.neurons} neurons`) +
-      `, ${r.steps} steps, ${count} spikes`;
+      `, ${r.steps} steps, ${count} spikes `, ...populations.flatMap((p, i) => {
+        const part = made("i", "", `${p.name} (${p.size > 1 ? `neurons ${p.begin}–${p.begin + p.size - 1}` : `neuron ${p.begin}`})`);
+        part.style.setProperty("--mark", tint(i));
+        return [part, " "];
+      }));
     let canvas = box.querySelector("canvas");
     if (!canvas) { canvas = document.createElement("canvas"); box.querySelector(".chart").replaceChildren(canvas); }
     const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
@@ -193,10 +210,14 @@
     c.scale(ratio, ratio);
     const left = 34, bottom = 20, w = width - left - 6, h = height - bottom - 4;
     c.strokeStyle = colour("line"); c.strokeRect(left + .5, 4.5, w, h);
+    const rowAt = (i) => 5 + (h - 2) * i / r.spikes.length;
+    c.fillStyle = colour("shade");  // every second population has a band
+    of.forEach((one, i) => { if (one % 2 === 1) c.fillRect(left + 1, rowAt(i), w - 1, rowAt(i + 1) - rowAt(i)); });
     c.fillStyle = colour("text");
     const dot = { x: Math.max(1, Math.min(3, w / r.steps)), y: Math.max(1, Math.min(4, .8 * h / r.shown.length)) };
     r.spikes.forEach((steps, i) => {
-      const y = 5 + (h - 2) * (i + .5) / r.spikes.length - dot.y / 2;
+      const y = rowAt(i + .5) - dot.y / 2;
+      if (of[i] >= 0) c.fillStyle = tint(of[i]);
       for (const t of steps) c.fillRect(left + (w - dot.x) * t / r.steps, y, dot.x, dot.y);
     });
     c.fillStyle = colour("dim"); c.font = "11.5px system-ui, sans-serif";
@@ -300,6 +321,8 @@
     // All cards are made first: a chart takes the present width of its card.
     const names = ["loss", "accuracy", "exponents", "flossed", "spectrum", "lags", "raster", "gradient", "rate", "speed"];
     for (const name of names) if (name !== "flossed" || metrics.some((r) => r.exponents)) card(name, "");
+    for (const [name, field] of [["rates", "rate_by_population"], ["zeros", "zero_share_by_projection"]])
+      if (diagnostics.some((r) => r[field])) card(name, "");
     document.title = `${run.name} – spikefloss`;
     element("name").textContent = run.name;
     element("damage").textContent = run.damage && `${run.damage}.`;
@@ -335,6 +358,9 @@
           [{ label: "all parameters", colour: blue }], { ...on, log: true });
     chart("rate", "Firing rate", "step", metrics.map((r) => [r.x, r.rate]),
           [{ label: "spikes per neuron and step", colour: blue }], { ...on, zero: true });
+    byName("rates", "Firing rate by population", diagnostics, "rate_by_population", on, {});
+    byName("zeros", "Weights at 0 by projection", diagnostics, "zero_share_by_projection", on,
+           { format: percent, axis: (v) => Math.round(100 * v) + " %" });
     chart("speed", "Throughput", "step", metrics.map((r) => [r.x, r.sequences_per_second]),
           [{ label: "sequences per second", colour: blue }], { ...on, zero: true });
     ranks();

@@ -148,7 +148,7 @@ void RunRecords::read() {
     read_lines(diagnostics_file_, [&](const Json& line) {
         diagnosis_ = line;
         diagnostics_.add(reduced(line, {"step", "floss_step", "exponents", "kaplan_yorke_dimension", "entropy_rate",
-                                        "rate", "loss", "accuracy"}));
+                                        "rate", "rate_by_population", "zero_share_by_projection", "loss", "accuracy"}));
         lags_.add(
             Json({{"step", line["step"]}, {"norms", line.value("state_gradient_norm_by_lag", Json::array())}}).dump());
     });

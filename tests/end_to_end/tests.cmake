@@ -9,6 +9,7 @@ spikefloss_python_test(end_to_end/test_own_network TIMEOUT 600 EMULATED)
 spikefloss_python_test(end_to_end/test_nir TIMEOUT 600)
 spikefloss_python_test(end_to_end/test_population_files TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_projection_files TIMEOUT 120)
+spikefloss_python_test(end_to_end/test_population_records TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_balanced TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_resume TIMEOUT 600
   PROCESSORS 2 EMULATED ResumeTest.test_signals_on_one_rank ResumeTest.test_signals_under_mpirun ResumeTest.test_another_grid)
