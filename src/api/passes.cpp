@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 namespace spikefloss::api {
 namespace {
@@ -112,9 +111,17 @@ void Pass::forward(const View& x) {
 }
 
 std::vector<std::uint8_t> Pass::spikes() const {
-    std::vector<Index> all(static_cast<std::size_t>(parts_->N()));
-    std::iota(all.begin(), all.end(), Index{0});
-    return parts_->state.tape().spikes.raster({0, parts_->B()}, all);
+    // One process holds all neurons, in host memory.
+    const SpikeTape& tape = parts_->state.tape().spikes;
+    const Index T = parts_->T(), B = parts_->B(), N = parts_->N(), words = spike_words(N);
+    std::vector<std::uint8_t> spikes(static_cast<std::size_t>((T + 1) * B * N));
+    std::uint8_t* to = spikes.data();
+    for (Index t = 0; t <= T; ++t)
+        for (Index s = 0; s < B; ++s, to += N) {
+            const std::uint32_t* const row = tape.bits(t) + s * words;
+            for (Index j = 0; j < N; ++j) to[j] = row[j / 32] >> (j % 32) & 1;
+        }
+    return spikes;
 }
 Array Pass::membrane() const {
     return {parts_->state.tape().membrane.to_host(), {parts_->T() + 1, parts_->B(), parts_->N()}};
@@ -131,15 +138,17 @@ Gradients Pass::Parts::backward(double loss, const float* dy, const float* extra
     require(x.values != nullptr, Exit::usage, "there was no forward pass", "call forward(x) first");
     const auto rows = T() * B();
     Buffer<float> g(*machine.backend, options.input_gradient ? rows * N() : 0);
-    state.backward(
-        machine.network, x.values,
-        {.dy = dy, .extra = extra, .state_norms = true, .input_adjoint = options.input_gradient ? g.data() : nullptr},
-        gradient.start());
+    state.backward(machine.network, x.values,
+                   {.dy = dy,
+                    .extra = extra,
+                    .state_norms = options.constants,
+                    .input_adjoint = options.input_gradient ? g.data() : nullptr},
+                   gradient.start());
     Gradients result;
     result.loss = loss;
     // Without a loss only the gradients are checked.
     result.parameters = finished(machine, gradient, std::isnan(loss) ? 0.0 : loss);
-    result.state_gradient_norm = state.state_gradient_norm();
+    if (options.constants) result.state_gradient_norm = state.state_gradient_norm();
     if (options.input_gradient) {  // dL/dx = g W_in
         Buffer<float> dx(*machine.backend, rows * shape().inputs);
         machine.backend->project_transposed({N(), shape().inputs, machine.network[Parameter::w_in], shape().inputs},

@@ -117,9 +117,10 @@ struct Adjoint {
 struct Gradients {
     // NaN if there is none.
     double loss = std::numeric_limits<double>::quiet_NaN(), accuracy = loss;
-    Arrays parameters;                        // names and shapes of Network::arrays
-    Array input;                              // dL/dx [T, B, M], if it was asked for
-    std::vector<double> state_gradient_norm;  // |dL/d(state)| at steps 0 to T; of `floss` with `direct` empty
+    Arrays parameters;  // names and shapes of Network::arrays
+    Array input;        // dL/dx [T, B, M], if it was asked for
+    // |dL/d(state)| at steps 0 to T; empty without PassOptions::constants, and of `floss` with `direct`.
+    std::vector<double> state_gradient_norm;
 };
 
 // One run of a network, whose backward pass can follow later. For one thread at a time.
