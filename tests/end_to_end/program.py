@@ -117,7 +117,7 @@ def wait(process, began, limit):
     return Result(process.args, process.returncode, out, err, time.monotonic() - began)
 
 
-def run(*arguments, ranks=None, limit=60, **options):
+def run(*arguments, ranks=None, limit=180, **options):
     began = time.monotonic()
     return wait(start(arguments, ranks, **options), began, limit)
 
