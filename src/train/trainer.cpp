@@ -317,17 +317,13 @@ void Trainer::measure_populations(Diagnosis& diagnosis) {
 
     // [projections][zeros, weights]. The batch shards have the same weights.
     std::vector<std::int64_t> counts(2 * topology.projections.size(), 0);
-    std::vector<float> some(1 << 16);  // a part of a row, on the host
+    const std::vector<float> values = network_.values.to_host();
     for (const Segment& segment : network_.layout.segments()) {
         const auto projection = static_cast<std::size_t>(segment.projection);
         if (segment.projection < 0 || grid_.batch_shard() != 0 || topology.projections[projection].sign == Sign::any)
             continue;
-        segment.each_row(network_.values.data(), [&](const float* row, Index) {
-            for (Index at = 0; at < segment.cols; at += static_cast<Index>(some.size())) {
-                const Index count = std::min(segment.cols - at, static_cast<Index>(some.size()));
-                backend_.copy_out(some.data(), row + at, static_cast<std::size_t>(count) * sizeof(float));
-                counts[2 * projection] += std::count(some.begin(), some.begin() + count, 0.0f);
-            }
+        segment.each_row(values.data(), [&](const float* row, Index) {
+            counts[2 * projection] += std::count(row, row + segment.cols, 0.0f);
         });
         counts[2 * projection + 1] += segment.size();
     }

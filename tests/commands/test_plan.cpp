@@ -201,16 +201,16 @@ MemoryNeed need_with(const std::vector<const char*>& settings, Sums sums = Sums:
 
 TEST(Plan, TrainingAndDiagnostics) { compare_on_all_grids(small_config("")); }
 
-TEST(Plan, FlossingStepsOfTheirOwn) {
-    compare_on_all_grids(small_config(R"([flossing]
+const std::string flossing_before = R"([flossing]
 schedule = ["before"]
 before = 1
 exponents = 4
 batch = 7
 warmup = 2
 qr_interval = 3
-)"));
-}
+)";
+
+TEST(Plan, FlossingStepsOfTheirOwn) { compare_on_all_grids(small_config(flossing_before)); }
 
 TEST(Plan, ThePenaltyInTheTrainingStep) {
     compare_on_all_grids(small_config(R"([flossing]
@@ -225,14 +225,7 @@ qr_interval = 1
 
 // Sparse and dense projections, delay lines, adaptation, signs.
 TEST(Plan, Populations) {
-    Config config = small_config(R"([flossing]
-schedule = ["before"]
-before = 1
-exponents = 4
-batch = 7
-warmup = 2
-qr_interval = 3
-[[population]]
+    Config config = small_config(flossing_before + R"([[population]]
 name = "exc"
 neurons = 29
 [[population]]
