@@ -31,8 +31,6 @@ constexpr unsigned most_seconds = 60;
 constexpr rlim_t most_memory = rlim_t(8) << 30;  // besides what the program has when it starts
 constexpr int exit_lacks_memory = 3;
 
-bool lacks_memory = false;
-
 // Signals that stop a run. They are meant for the run, not for the probe.
 constexpr int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT};
 
@@ -62,14 +60,14 @@ void limit_this_process() {
     progress();
 }
 
-// The library calls this when a read has failed. A damaged list may name a length of 4 billion: the reader, which has
-// no such limit, would take that memory and fill it.
-herr_t note_failure(hid_t stack, void*) {
-    const auto note = [](unsigned, const H5E_error2_t* error, void*) -> herr_t {
-        lacks_memory = lacks_memory || error->min_num == H5E_NOSPACE;
+// The library calls this when a read has failed; `lacks_memory` is a bool. A damaged list may name a length of 4
+// billion: the reader, which has no such limit, would take that memory and fill it.
+herr_t note_failure(hid_t stack, void* lacks_memory) {
+    const auto note = [](unsigned, const H5E_error2_t* error, void* lacks) -> herr_t {
+        *static_cast<bool*>(lacks) |= error->min_num == H5E_NOSPACE;
         return 0;
     };
-    return H5Ewalk2(stack, H5E_WALK_UPWARD, note, nullptr);
+    return H5Ewalk2(stack, H5E_WALK_UPWARD, note, lacks_memory);
 }
 
 // Runs one read. An exception is ignored, because the reader will throw it again.
@@ -193,7 +191,8 @@ void set_probe_program(const std::string& program) { probe_program = program; }
 int probe_file(const std::string& path, const std::vector<std::string>& datasets) {
     limit_this_process();
     silence_hdf5();
-    H5Eset_auto2(H5E_DEFAULT, note_failure, nullptr);
+    bool lacks_memory = false;
+    H5Eset_auto2(H5E_DEFAULT, note_failure, &lacks_memory);
     attempt([&] {
         const InputFile file(path, progress);
         touch(file);
