@@ -1,6 +1,7 @@
 """A full disk and a read-only one, as small file systems of this test: the run ends with code 1 and a message, earlier
 files stay whole, and --resume continues once there is room again.
 """
+import errno
 import os
 import subprocess
 
@@ -10,6 +11,11 @@ import program
 
 def mount(*arguments):
     subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+def free_bytes(place):
+    free = os.statvfs(place)
+    return free.f_bavail * free.f_frsize
 
 
 class StorageTest(launched.LaunchedTest):
@@ -23,9 +29,14 @@ class StorageTest(launched.LaunchedTest):
     def fill(self, place, leave):
         """Fills the disk except for about `leave` bytes."""
         filler = place / "filler"
-        free = os.statvfs(place)
         with open(filler, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - leave))
+            while (size := free_bytes(place) - leave) > 0:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                    break
+                except OSError as error:  # the run wrote something since free_bytes
+                    if error.errno != errno.ENOSPC:
+                        raise
         return filler
 
     def check_told(self, result, problem):
