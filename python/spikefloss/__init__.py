@@ -23,8 +23,20 @@ __all__ = ["Network", "Projection", "load", "save", "convert", "simulate", "spec
            "load_run", "program", "Spectrum", "Gradients", "Run", "Table", "NotFinite"]
 
 
-def convert(*modules):
-    """The network of torch modules: spikefloss.torch.convert(*modules).network(). It needs torch."""
-    from . import torch
+def convert(*modules, **rules):
+    """The network of torch modules, spikefloss.torch.convert(*modules).network(), or of a nir.NIRGraph.
 
-    return torch.convert(*modules).network()
+    For torch, rules are those of spikefloss.torch.convert; for a graph those of `load`: dt, reset, integration, order.
+    Raises TypeError or ValueError if no network is equal.
+    """
+    if len(modules) == 1 and type(modules[0]).__name__ == "NIRGraph":
+        import tempfile
+
+        import nir
+
+        with tempfile.TemporaryDirectory() as folder:
+            nir.write(f"{folder}/graph.nir", modules[0])
+            return load(f"{folder}/graph.nir", **rules)
+    from ._modules import convert as as_tensors
+
+    return as_tensors(*modules, **rules).network()

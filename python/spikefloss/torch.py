@@ -1,79 +1,17 @@
 """Flossing and recurrent layers for PyTorch: autograd functions over the engine. Tensors are float32 on the CPU."""
-import dataclasses
 import math
 
+import numpy as np
 import torch as _torch
 
 from . import _core
 from ._errors import noted, translated
-from .network import Network
+from ._modules import Tensors, convert
 
-_MATRICES = ("w_in", "w_rec", "bias")
-_CONSTANTS = ("alpha", "beta")
+__all__ = ["Tensors", "convert", "floss_penalty", "RecurrentLIF"]
 
-
-@dataclasses.dataclass
-class Tensors:
-    """A network of one population whose parameters are tensors of a graph; rules as in Network."""
-
-    w_in: _torch.Tensor   #: [N, M]
-    w_rec: _torch.Tensor  #: [N, N]
-    bias: _torch.Tensor   #: [N]
-    alpha: _torch.Tensor  #: [N], in [0, 1)
-    beta: _torch.Tensor   #: [N], in [0, 1)
-    w_out: _torch.Tensor = None     #: [O, N]
-    bias_out: _torch.Tensor = None  #: [O]
-    rules: dict = dataclasses.field(default_factory=dict)  #: threshold, reset, reset_delay, surrogate, sharpness, readout
-
-    def network(self):
-        """The numbers as a Network."""
-        arguments = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "rules"}
-        return Network(**{name: value for name, value in arguments.items() if value is not None}, **self.rules)
-
-
-def _surrogate(neuron):
-    """The surrogate derivative of a snnTorch neuron, as spikefloss names it. snnTorch's arctan has the same shape with
-    sharpness pi alpha / 2 and another height."""
-    closure = dict(zip(getattr(neuron.spike_grad.__code__, "co_freevars", ()),
-                       (cell.cell_contents for cell in neuron.spike_grad.__closure__ or ())))
-    name = getattr(neuron.spike_grad, "__qualname__", "")
-    if "fast_sigmoid" in name and "slope" in closure:
-        return dict(surrogate="fast_sigmoid", sharpness=float(closure["slope"]))
-    return {}
-
-
-def convert(*modules, **rules):
-    """The network of modules, as Tensors that keep the graph: Linear, then snnTorch's RSynaptic or RLeaky (or their
-    Sequential), then a Linear as readout, if there is one.
-
-    snnTorch adds (1/(1-beta)) times what spikefloss adds to a membrane, so weights and bias are divided by 1-beta. The
-    surrogate is taken if it is snnTorch's fast_sigmoid; else give surrogate= and sharpness=, which also overrule it.
-    The readout then reads spikes. Raises TypeError for other modules.
-    """
-    if len(modules) == 1 and isinstance(modules[0], _torch.nn.Sequential):
-        modules = tuple(modules[0])
-    kinds = [type(module).__name__ for module in modules]
-    if len(modules) not in (2, 3) or kinds[0] != "Linear" or kinds[1] not in ("RSynaptic", "RLeaky") \
-            or kinds[2:] not in ([], ["Linear"]):
-        raise TypeError(f"cannot convert {kinds}; give Linear, RSynaptic or RLeaky, and a Linear if there is a readout")
-    first, neuron = modules[0], modules[1]
-    size = first.out_features
-    beta = _torch.as_tensor(neuron.beta).detach().expand(size)
-    alpha = _torch.as_tensor(getattr(neuron, "alpha", 0.0)).detach().expand(size)
-    gain = 1 / (1 - beta)
-    if neuron.all_to_all:
-        recurrent, biases = neuron.recurrent.weight, [first.bias, neuron.recurrent.bias]
-    else:
-        recurrent, biases = _torch.diag(_torch.as_tensor(neuron.recurrent.V).expand(size)), [first.bias]
-    biases = [b for b in biases if b is not None]
-    found = dict(reset=["subtract", "zero", "none"][int(neuron.reset_mechanism_val)],
-                 reset_delay=int(getattr(neuron, "reset_delay", True)), threshold=float(neuron.threshold), readout="spikes",
-                 **_surrogate(neuron))
-    readout = modules[2] if len(modules) == 3 else None
-    return Tensors(w_in=gain[:, None] * first.weight, w_rec=gain[:, None] * recurrent,
-                   bias=gain * sum(biases) if biases else _torch.zeros(size), alpha=alpha, beta=beta,
-                   w_out=None if readout is None else readout.weight,
-                   bias_out=None if readout is None else readout.bias, rules={**found, **rules})
+_OF_LAYER = ("w_in", "w_rec", "bias", "alpha", "beta")
+_OF_READOUT = ("w_out", "bias_out", "kappa")
 
 
 def _floats(tensor, name):
@@ -83,22 +21,30 @@ def _floats(tensor, name):
     return tensor.detach().to(_torch.float32).contiguous().numpy()
 
 
-def _network(tensors, rules):
+def _network(tensors, rules, populations=None, projections=None):
     arrays = {name: _floats(tensor, name) for name, tensor in tensors.items()}
+    if "w_out" not in arrays:
+        read = list(populations.values())[-1] if populations else len(arrays["w_in"])
+        arrays["w_out"] = np.zeros((1, read), np.float32)
     for name in ("bias_out", "kappa"):
-        arrays.setdefault(name, _torch.zeros(1).numpy())
-    arrays.setdefault("w_out", _torch.zeros(1, arrays["w_rec"].shape[0]).numpy())
-    return _core.Network(rules, [], [], arrays)
+        arrays.setdefault(name, np.zeros(len(arrays["w_out"]), np.float32))
+    descriptions = [{"name": name, "from": source, "to": to, "delay": 1, "sign": "any"}
+                    for name, (source, to) in (projections or {}).items()]
+    return _core.Network(rules, list((populations or {}).items()), descriptions, arrays)
+
+
+def _is_matrix(name):
+    return name in ("w_in", "w_rec", "bias") or name.startswith("projections/")
 
 
 class _Penalty(_torch.autograd.Function):
     @staticmethod
-    def forward(ctx, options, rules, x, q0, names, *tensors):
+    def forward(ctx, options, network, x, q0, names, *tensors):
         with translated():
-            network = _network(dict(zip(names, tensors)), rules)
-            constants = any(ctx.needs_input_grad[5 + names.index(name)] for name in _CONSTANTS)
+            engine = _network(dict(zip(names, tensors)), network.rules, network.populations, network.projections)
+            constants = any(need for name, need in zip(names, ctx.needs_input_grad[5:]) if not _is_matrix(name))
             exponents, warmup, qr_interval, reset, seed, target, slack, skipped, direct, threads, sums = options
-            found = _core.floss(network, _floats(x, "x"), exponents, warmup, qr_interval, reset,
+            found = _core.floss(engine, _floats(x, "x"), exponents, warmup, qr_interval, reset,
                                 None if q0 is None else _floats(q0, "q0"), seed, target, slack, skipped, direct, constants,
                                 threads, sums)
         ctx.names, ctx.needs = names, [tensor.dtype for tensor in tensors]
@@ -123,17 +69,17 @@ def floss_penalty(network, x, exponents=16, target=0.0, *, slack=0.0, skipped=0,
     """
     if isinstance(network, RecurrentLIF):
         network = network.tensors()
-    names = (*_MATRICES, *_CONSTANTS)
+    names = [name for name in network if name not in _OF_READOUT]
     target = [float(value) for value in (target if hasattr(target, "__len__") else [target])]
     options = (exponents, warmup, qr_interval, jacobian_reset, seed, target, slack, skipped, direct, threads, sums)
-    penalty, found = _Penalty.apply(options, network.rules, x, q0, names, *(getattr(network, name) for name in names))
+    penalty, found = _Penalty.apply(options, network, x, q0, names, *(network[name] for name in names))
     return (penalty, found) if return_exponents else penalty
 
 
 class _Layer(_torch.autograd.Function):
     @staticmethod
     def forward(ctx, rules, output, threads, sums, x, *tensors):
-        names = (*_MATRICES, *_CONSTANTS)
+        names = _OF_LAYER
         constants, inputs = any(ctx.needs_input_grad[8:]), ctx.needs_input_grad[4]
         with translated():
             network = _network(dict(zip(names, tensors)), rules)
@@ -185,7 +131,7 @@ class RecurrentLIF(_torch.nn.Module):
 
     def tensors(self):
         """The layer as Tensors, for floss_penalty."""
-        return Tensors(self.w_in, self.w_rec, self.bias, self.alpha, self.beta, rules=self.rules)
+        return Tensors({name: getattr(self, name) for name in _OF_LAYER}, self.rules)
 
     def network(self):
         """The layer as a Network."""

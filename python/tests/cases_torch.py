@@ -29,7 +29,10 @@ N, M, T, B, K, SHARPNESS, WARMUP = 24, 5, 40, 3, 6, 5.0, 10
 
 def model(n, x, reset, delay, theta=1.0, q0=None):
     """(spikes [T, B, N], membranes, penalty) by autograd; n: dict of tensors in float64. The reset is detached."""
+    N = len(n["bias"])
     i = u = s = torch.zeros(x.shape[1], N, dtype=x.dtype)
+    if "initial_current" in n:
+        i, u = i + n["initial_current"], u + n["initial_membrane"]
     Q, logs, spikes, membranes = q0, [], [], []
     for t, x_t in enumerate(x):
         if Q is not None:
@@ -150,7 +153,7 @@ class TorchTest(unittest.TestCase):
             for p in leaves:
                 p.grad = None
             tensors = sft.convert(fc, rec)
-            n = {name: getattr(tensors, name).double() for name in ("w_in", "w_rec", "bias", "alpha", "beta")}
+            n = {name: tensors[name].double() for name in ("w_in", "w_rec", "bias", "alpha", "beta")}
             model(n, self.x.double(), reset, 1, q0=self.q0)[2].backward()
             for found, p in zip(ours, leaves):
                 close(self, found, p.grad, reset)
