@@ -14,13 +14,14 @@ from ._processor import check as _check
 
 _check()
 from ._errors import NotFinite
+from .events import load_events
 from .functions import Spectrum, Gradients, floss, gradients, simulate, spectrum
 from .network import Network, Projection, load, save
 from .runs import Run, Table, load_run, program, train
 
 __version__ = _metadata.version("spikefloss")
-__all__ = ["Network", "Projection", "load", "save", "convert", "simulate", "spectrum", "gradients", "floss", "train",
-           "load_run", "program", "Spectrum", "Gradients", "Run", "Table", "NotFinite"]
+__all__ = ["Network", "Projection", "load", "save", "load_events", "convert", "simulate", "spectrum", "gradients", "floss",
+           "train", "load_run", "program", "Spectrum", "Gradients", "Run", "Table", "NotFinite"]
 
 
 def convert(*modules, **rules):
