@@ -1,10 +1,10 @@
 // Memory of the CPU backend: 64-byte aligned, with guard words on both sides. They are checked when the memory is
 // freed, so that a write out of bounds is found and its array is known.
-#include "backend/blas_kernels.hpp"
 #include "backend/cpu_backend.hpp"
 #include "backend/memory_groups.hpp"
 #include "core/error.hpp"
 
+#include <cblas.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -28,7 +28,7 @@ CpuBackend::CpuBackend(int threads, Sums sums) : threads_(threads), sums_(sums) 
     require(threads >= 1, Exit::usage, fmt::format("{} threads were asked for", threads), "use at least 1");
     omp_set_num_threads(threads);
     // The backend splits products over OpenMP threads, so each call of OpenBLAS uses one thread.
-    keep_blas_on_one_thread();
+    openblas_set_num_threads(1);
 }
 
 CpuBackend::~CpuBackend() {

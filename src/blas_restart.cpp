@@ -1,7 +1,8 @@
 // OpenBLAS chooses its kernels when it is loaded. On a processor newer than itself it takes those of 2004 (SSE3), which
-// are several times slower and less exact. Only an environment variable can change this. So the program sets it and
-// starts itself again, before it does anything else. A module of Python must not do this (SPIKEFLOSS_RESTART).
-#include "backend/blas_kernels.hpp"
+// are several times slower and less exact. Only an environment variable can change this. So an executable with this
+// file sets it and starts itself again, before it does anything else. The library lacks it: its process is the
+// caller's.
+#if defined(__x86_64__)
 
 #include <cblas.h>
 
@@ -13,10 +14,8 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-namespace spikefloss {
 namespace {
 
-#if defined(__x86_64__) && defined(SPIKEFLOSS_RESTART)
 // OpenBLAS's name of the newest kernels that this processor can run; null if the oldest are the right ones.
 const char* newest_kernels() {
     __builtin_cpu_init();
@@ -45,10 +44,7 @@ __attribute__((constructor)) void choose_kernels(int, char** argv, char**) {
     execv(program, argv);
     unsetenv(variable);  // the restart failed: slower, but correct
 }
-#endif
 
 }  // namespace
 
-void keep_blas_on_one_thread() { openblas_set_num_threads(1); }
-
-}  // namespace spikefloss
+#endif

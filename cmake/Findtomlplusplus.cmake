@@ -1,0 +1,18 @@
+# tomlplusplus::tomlplusplus: from its own package for CMake, or from pkg-config. The installed package has this file, too.
+find_package(tomlplusplus CONFIG QUIET)
+if(NOT TARGET tomlplusplus::tomlplusplus)
+  find_package(PkgConfig QUIET)
+  if(PKG_CONFIG_FOUND)
+    pkg_check_modules(TOMLPLUSPLUS QUIET IMPORTED_TARGET GLOBAL tomlplusplus)
+  endif()
+  if(TARGET PkgConfig::TOMLPLUSPLUS)
+    add_library(tomlplusplus::tomlplusplus ALIAS PkgConfig::TOMLPLUSPLUS)
+  endif()
+endif()
+set(TOMLPLUSPLUS_TARGET tomlplusplus::tomlplusplus)
+if(NOT TARGET tomlplusplus::tomlplusplus)
+  set(TOMLPLUSPLUS_TARGET)
+endif()
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(tomlplusplus REQUIRED_VARS TOMLPLUSPLUS_TARGET
+  REASON_FAILURE_MESSAGE "install toml++ (package libtomlplusplus-dev)")

@@ -1,0 +1,28 @@
+# find_package(spikefloss [COMPONENTS files]): spikefloss::spikefloss and, with the component, spikefloss::files. Their
+# dependencies must be installed, with the headers; launch/packages of the sources names the packages.
+include(CMakeFindDependencyMacro)
+foreach(_component ${spikefloss_FIND_COMPONENTS})
+  if(NOT _component STREQUAL "files")
+    set(spikefloss_FOUND FALSE)
+    set(spikefloss_NOT_FOUND_MESSAGE "spikefloss has no component ${_component}; it has the component files")
+    return()
+  endif()
+endforeach()
+
+list(PREPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
+find_dependency(fmt)
+find_dependency(MPI COMPONENTS CXX)
+find_dependency(OpenMP COMPONENTS CXX)
+find_dependency(ZLIB)
+find_dependency(OpenBLAS)
+if("files" IN_LIST spikefloss_FIND_COMPONENTS)
+  find_dependency(tomlplusplus)
+  find_dependency(HDF5MPI)
+endif()
+list(REMOVE_ITEM CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
+
+include(${CMAKE_CURRENT_LIST_DIR}/spikefloss-targets.cmake)
+if("files" IN_LIST spikefloss_FIND_COMPONENTS)
+  include(${CMAKE_CURRENT_LIST_DIR}/spikefloss-files-targets.cmake)
+  set(spikefloss_files_FOUND TRUE)
+endif()
