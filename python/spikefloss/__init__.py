@@ -3,8 +3,8 @@
 Arrays are those of docs/files.md: float32, time first, weights [post, pre]. The letters are N neurons, M inputs,
 O readouts, T steps, B sequences and k exponents. A float32 array in row-major order in host memory is read in place,
 from NumPy, torch or anything with the buffer protocol or DLPack. Any other real array is converted: one copy. NaN and
-infinite numbers are refused. Results are NumPy arrays of their own. Passes run without the GIL; Ctrl-C takes effect when
-the pass returns. threads=0 means one thread for each core that the process may use; `sums` is as --sums of the program.
+infinite numbers are refused. Results are NumPy arrays of their own. Passes run without the GIL; Ctrl-C ends them
+between steps. threads=0 means one thread for each core that the process may use; `sums` is as --sums of the program.
 
 Wrong arguments and files are a ValueError, with the advice as its note; results that are not finite are NotFinite.
 """

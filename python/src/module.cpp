@@ -93,6 +93,15 @@ api::Network make_network(const nb::dict& rules, const std::vector<std::pair<std
     return api::Network(r, views);
 }
 
+// Ctrl-C ends a long call. Python handles signals in its main thread, where this throws KeyboardInterrupt.
+unsigned long main_thread = 0;
+void check_signals() {
+    if (PyThread_get_thread_ident() != main_thread) return;
+    const nb::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+}
+api::Settings settings(int threads, const std::string& sums) { return {threads, sums, check_signals}; }
+
 api::SpectrumOptions spectrum_options(api::Index exponents, api::Index warmup, api::Index qr_interval,
                                       const std::string& jacobian_reset, const Optional& q0, std::uint64_t seed) {
     return {exponents, warmup, qr_interval, jacobian_reset, view_of(q0), seed};
@@ -105,7 +114,8 @@ nb::dict spectrum(const api::Network& network, const Floats& x, api::Index expon
     {
         const nb::gil_scoped_release quiet;
         s = api::spectrum(network, view_of(x),
-                          spectrum_options(exponents, warmup, qr_interval, jacobian_reset, q0, seed), {threads, sums});
+                          spectrum_options(exponents, warmup, qr_interval, jacobian_reset, q0, seed),
+                          settings(threads, sums));
     }
     const auto B = static_cast<api::Index>(x.shape(1)), qrs = static_cast<api::Index>(s.qr_step.size());
     nb::dict all;
@@ -131,7 +141,7 @@ nb::dict floss(const api::Network& network, const Floats& x, api::Index exponent
         f = api::floss(network, view_of(x),
                        {spectrum_options(exponents, warmup, qr_interval, jacobian_reset, q0, seed), target, slack,
                         skipped, direct, constants},
-                       {threads, sums});
+                       settings(threads, sums));
     }
     nb::dict all = give(std::move(f.gradients));
     all["exponents"] = give(std::move(f.exponents));
@@ -148,7 +158,7 @@ nb::dict gradients(const api::Network& network, const Floats& x, const std::opti
     {
         const nb::gil_scoped_release quiet;
         g = api::gradients(network, view_of(x), targets, {.constants = constants, .input_gradient = input_gradient},
-                           {threads, sums});
+                           settings(threads, sums));
     }
     return give(std::move(g));
 }
@@ -165,10 +175,11 @@ HeldPass* run(const api::Network& network, Floats x, bool currents, bool constan
     const api::View view = view_of(x);
     require(view.shape.size() == 3, Exit::usage, "x must be [T, B, M]", "time comes first, then the sequence");
     const nb::gil_scoped_release quiet;
-    auto held = std::unique_ptr<HeldPass>(new HeldPass{
-        api::Pass(network, view.shape[0], view.shape[1], {currents, constants, input_gradient}, {threads, sums}),
-        std::move(x),
-        {view.shape[0] + 1, view.shape[1], network.neurons()}});
+    auto held = std::unique_ptr<HeldPass>(
+        new HeldPass{api::Pass(network, view.shape[0], view.shape[1], {currents, constants, input_gradient},
+                               settings(threads, sums)),
+                     std::move(x),
+                     {view.shape[0] + 1, view.shape[1], network.neurons()}});
     held->pass.forward(view);
     return held.release();
 }
@@ -186,6 +197,7 @@ nb::dict backward(HeldPass& held, const Optional& readout, const Optional& spike
 
 NB_MODULE(_core, m) {
     nb::set_leak_warnings(false);  // a graph of torch can hold a pass until Python ends
+    main_thread = nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident"));
     // The package turns these into its own exceptions: code, problem and advice are in one text.
     static nb::object failure = nb::exception<Error>(m, "Error", PyExc_RuntimeError);
     nb::register_exception_translator(

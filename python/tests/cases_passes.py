@@ -3,10 +3,12 @@ import os
 import pathlib
 import pickle
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 import h5py
@@ -218,6 +220,20 @@ class MemoryTest(unittest.TestCase):
 CONFIG = {"network": {"neurons": 10, "tau_syn": 2.0, "tau_mem": 5.0},
           "train": {"batch": 4, "steps": 12, "report_every": 1, "test_batches": 1},
           "diagnostics": {"every": 4, "exponents": 3, "warmup": 2}, "checkpoint": {"every": 4}}
+
+
+class InterruptTest(unittest.TestCase):
+    def test_ctrl_c(self):
+        net, x = small(neurons=300), np.ones((10000, 1, 3), np.float32)
+        many = x.repeat(24, 1)
+        for call in (lambda: sf.spectrum(net, many, 16), lambda: sf.spectrum(net, many, 16, sums="float32"),
+                     lambda: sf.floss(net, x, 16), lambda: sf.gradients(net, many, label=[0, 1] * 12)):
+            timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+            began = time.monotonic()
+            timer.start()
+            with self.assertRaises(KeyboardInterrupt):
+                call()
+            self.assertLess(time.monotonic() - began, 2.0)  # the whole call takes longer
 
 
 class RunTest(FolderTest):

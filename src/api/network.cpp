@@ -289,6 +289,8 @@ int threads_of(const Settings& settings) {
 Machine::Machine(const Held& held, const Settings& settings)
     : grid(MPI_COMM_SELF, {1, 1}, 0.0),
       backend(make_backend(BackendKind::cpu, threads_of(settings), choice_from<Sums>(settings.sums, "sums"))),
-      network(*backend, grid, held.host) {}
+      network(*backend, grid, held.host) {
+    backend->set_check(settings.check);
+}
 
 }  // namespace spikefloss::api

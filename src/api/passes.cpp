@@ -105,9 +105,10 @@ void Pass::forward(const View& x) {
     Parts& p = *parts_;
     require_input(x, p.shape().inputs);
     require_shape("x", x, {p.T(), p.B(), p.shape().inputs}, "[T, B, M]");
-    p.x = x;
+    p.x = {};
     p.state.forward(p.machine.network, x.values);
     require_finite_states(*p.machine.backend, p.machine.grid, p.state, {0, p.B()}, {0, p.N()});
+    p.x = x;
 }
 
 std::vector<std::uint8_t> Pass::spikes() const {

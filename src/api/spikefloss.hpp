@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -41,12 +42,12 @@ struct Population {
 // A dense projection has the array "projections/NAME" [post, pre], a sparse one [nnz], the data of a CSR matrix with
 // these indptr [post + 1] and indices [nnz], which rise within a row.
 struct Projection {
-    std::string name, from = "input", to;
+    std::string name = "", from = "input", to = "";
     Index delay = 1;
     std::string sign = "any";
     bool sparse = false;
-    std::vector<Index> indptr;
-    std::vector<std::int32_t> indices;
+    std::vector<Index> indptr = {};
+    std::vector<std::int32_t> indices = {};
 };
 
 // The attributes of /network. The words are those of docs/files.md.
@@ -59,10 +60,10 @@ struct Rules {
     std::string readout = "membrane", adaptation = "none";
     Index refractory = 0;
     // Of a network of populations, which has no w_in and w_rec:
-    std::vector<Population> populations;
-    std::vector<Projection> projections;
+    std::vector<Population> populations = {};
+    std::vector<Projection> projections = {};
     Index inputs = 0;
-    std::string readout_from;  // a population; "": all neurons
+    std::string readout_from = "";  // a population; "": all neurons
 };
 
 struct Held;  // the network as the passes take it
@@ -94,9 +95,14 @@ void write_network(const Network& network, const std::string& path);
 
 // How to compute. threads: 0: one for each core that this process may use. sums: "float64" as the commands, with which
 // results do not depend on the order of sums; "float32" as training, which is faster.
+//
+// check: called on the thread of the caller in a long call, every 40 ms or after the step that then runs. What it
+// throws ends the call; a Pass can run again. With float32 sums it is called between chunks of many steps: the threads
+// then take their sequences through a chunk without waiting for each other, so they cannot stop at the same step.
 struct Settings {
     int threads = 0;
     std::string sums = "float64";
+    std::function<void()> check = {};
 };
 
 // ---- the network in time --------------------------------------------------------------------------------------------
@@ -151,8 +157,8 @@ private:
 // What the readout is compared with: labels [B] or a target [T, B, O]. mask [T] or [T, B] of 0 and 1 marks the steps
 // that count. loss: a word of docs/equations.md, or "auto".
 struct Targets {
-    std::vector<Index> label;
-    View target, mask;
+    std::vector<Index> label = {};
+    View target = {}, mask = {};
     std::string loss = "auto";
 };
 
@@ -184,7 +190,7 @@ struct Spectrum {
 Spectrum spectrum(const Network& network, const View& x, const SpectrumOptions& options, const Settings& settings = {});
 
 struct FlossOptions {
-    SpectrumOptions spectrum;
+    SpectrumOptions spectrum = {};
     std::vector<double> target = {0.0};  // per step; one, or one for each exponent that is not skipped
     double slack = 0.0;
     Index skipped = 0;      // the first exponents, which are only measured

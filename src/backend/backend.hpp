@@ -20,6 +20,8 @@
 #include <string_view>
 #include <utility>
 
+#include <time.h>
+
 namespace spikefloss {
 
 // The synapses of this rank's rows of a sparse matrix [rows, cols] by row (CSR) and by column, in ascending order. All
@@ -194,6 +196,20 @@ public:
     std::size_t scratch_bytes() const { return scratch_bytes_; }
     void reserve_scratch(std::size_t bytes) { scratch<char>(static_cast<Index>(bytes)); }
 
+    // ---- interruption -----------------------------------------------------------------------------------------------
+    // Loops over steps, chunks and segments call may_stop() on the thread of the caller. It calls `check`, at most
+    // every check_interval. What that throws ends the pass, which can begin again. A whole pass does not stop inside:
+    // its threads take their sequences through all steps without waiting for each other.
+    void set_check(std::function<void()> check) {
+        check_ = std::move(check);
+        checked_ = milliseconds();
+    }
+    void may_stop() {
+        if (!check_ || milliseconds() - checked_ < check_interval) return;
+        check_();
+        checked_ = milliseconds();
+    }
+
     // A new recording; null where replaying saves nothing (CPU).
     virtual std::unique_ptr<Recording> recording() { return nullptr; }
 
@@ -230,6 +246,16 @@ protected:
 private:
     std::size_t scratch_bytes_ = 0;
     std::size_t* counted_ = nullptr;
+    // By the coarse clock, which takes 6 ns and advances every 4 ms; the other one takes 29 ns, and a step can take
+    // 1000.
+    static std::int64_t milliseconds() {
+        timespec now = {};
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+    }
+    static constexpr std::int64_t check_interval = 40;
+    std::function<void()> check_;
+    std::int64_t checked_ = 0;  // when
     PassMemory pass_memory_{*this};
 };
 

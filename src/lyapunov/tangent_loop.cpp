@@ -102,6 +102,7 @@ void TangentLoop::drive_backward(const TangentBackwardCall& call, Index t, const
 
 void TangentLoop::steps_forward(const TangentForwardCall& call, const Factorise& factorise) {
     for (Index step = 0; step < call.steps; ++step) {
+        backend_.may_stop();
         const Index t = call.first + step;
         float *q = call.q + step * call.q_stride, *p = q + call.q_stride;
         const float* x = perturb(call, t, q);
@@ -167,6 +168,7 @@ void TangentLoop::steps_backward(const TangentBackwardCall& call) {
     const Index rows = shape_.rows(), bn = shape_.b * shape_.n;
     const ConstantSums none{};
     for (Index step = call.steps; step-- > 0;) {
+        backend_.may_stop();
         const Index t = call.first + step;
         const float* q = call.q + step * call.q_stride;
         if (!lines_.holds(t))  // the last step of the pass

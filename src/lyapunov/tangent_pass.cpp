@@ -70,6 +70,7 @@ void TangentPass::forward(const Network& network, StatePass& state, const std::v
     Index qrs = 0;
     std::vector<double> logs;  // of a segment
     while (!schedule.done()) {
+        backend_.may_stop();
         const QrSegment segment = schedule.next();
         if (!keep_) backend_.copy(start_.data(), q_.data(), start_.bytes());
         loop_.mark(segment.steps);
@@ -243,6 +244,7 @@ void TangentPass::backward(const Network& network, StatePass& state, const std::
             r_after[static_cast<std::size_t>(end - 1)] = r_.data() + qrs++ * square;
     loop_.begin_backward(std::move(r_after));
     for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
+        backend_.may_stop();
         qrs -= segment->qrs();
         const Index warm = std::max<Index>(0, options_.warmup - segment->first);
         const TangentBackwardCall call{

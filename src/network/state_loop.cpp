@@ -43,6 +43,7 @@ void StateLoop::forward(const StateForwardCall& call, SpikeTape& spikes, Index f
 void StateLoop::run_forward(const StateForwardCall& call, SpikeTape& spikes, Index first) {
     const Index size = plan_.b * plan_.N;
     for (Index t = 0; t < call.steps; ++t) {
+        backend_.may_stop();
         float *i = call.i + t * call.i_stride, *u = call.u + t * size, *w = call.w ? call.w + t * size : nullptr;
         const NextState next{i + call.i_stride, u + size, w ? w + size : nullptr};
         const auto fired = [&](Index delay) {
@@ -92,6 +93,7 @@ void StateLoop::run_backward(const StateBackwardCall& call, const SpikeTape& spi
     };
     if (longest_ > 1) backend_.copy(chunk_.data() + call.steps * size, later_.data(), later_.bytes());
     for (Index t = call.steps; t >= 1; --t) {
+        backend_.may_stop();
         float* g = chunk_.data() + (t - 1) * size;
         add(t, t < call.steps, call.dz ? g : nullptr, call.extra ? call.extra + t * size : nullptr);
         if (call.squares || call.adjoint_limit) cap(call, t);

@@ -135,6 +135,7 @@ void StatePass::forward(const Network& network, const float* x) {
 // Runs the held segment. Its first state is already in the tape. again: spikes and readout are known.
 void StatePass::forward_segment(const Network& network, const float* x, bool again) {
     for (Index t = first_of(held_); t < end_of(held_); t += chunk_) {
+        backend_.may_stop();
         const StateForwardCall call = forward_call(network, x, t, std::min(chunk_, end_of(held_) - t), again);
         if (passes_.forward.pass)
             passes_.forward.pass->run(call);
@@ -212,6 +213,7 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
                                  SumBuffer& gradient) {
     const Index begin = first_of(held_), end = end_of(held_);
     for (Index first = begin + (end - begin - 1) / chunk_ * chunk_; first >= begin; first -= chunk_) {
+        backend_.may_stop();
         const StateBackwardCall call =
             backward_call(network, x, options, first, std::min(chunk_, end - first), gradient);
         std::function<void()> done;

@@ -5,8 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <thread>
 
 namespace spikefloss::api {
 namespace {
@@ -123,6 +125,61 @@ TEST(Api, GradientsOfAdjoints) {
         for (Index j = 0; j < N; ++j)
             expected += db.values[static_cast<std::size_t>(j)] * w_in.values[static_cast<std::size_t>(j * M + m)];
         EXPECT_NEAR(sum, expected, 1e-5 * std::abs(expected));
+    }
+}
+
+// A check is called on the thread of the caller. Its exception ends every call, and a pass then gives the same numbers.
+TEST(Api, Check) {
+    struct Stop {};
+    const Index N = 256, T = 6000, B = 4;
+    const std::vector<float> zero(N), half(N, 0.5f), ones(T * B * N, 1.0f);
+    std::vector<float> w_rec(N * N);
+    for (std::size_t i = 0; i < w_rec.size(); ++i) w_rec[i] = static_cast<float>(i * i % 17) / 64.0f - 0.125f;
+    const View per_neuron{half.data(), {N}}, of_readout{zero.data(), {1}}, x{ones.data(), {T, B, 1}};
+    const Network network({}, {{"w_in", {half.data(), {N, 1}}},
+                               {"w_rec", {w_rec.data(), {N, N}}},
+                               {"bias", per_neuron},
+                               {"alpha", per_neuron},
+                               {"beta", per_neuron},
+                               {"w_out", {half.data(), {1, N}}},
+                               {"bias_out", of_readout},
+                               {"kappa", of_readout}});
+    const Adjoint adjoint{.spikes = {ones.data(), {T, B, N}}};
+    int calls = 0, last = -1;  // of the check, and the one that throws
+    const std::thread::id me = std::this_thread::get_id();
+    for (const char* sums : {"float64", "float32"}) {
+        SCOPED_TRACE(sums);
+        const Settings settings{.threads = 2, .sums = sums, .check = [&] {
+                                    EXPECT_EQ(std::this_thread::get_id(), me);
+                                    ++calls;
+                                    if (calls == last) throw Stop();
+                                }};
+        // A pass that has waited calls it before its first step.
+        const auto ends = [&](int at, const auto& work) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+            calls = 0;
+            last = at;
+            EXPECT_THROW(work(), Stop);
+            EXPECT_EQ(calls, at);
+            last = -1;
+        };
+        const bool loops = settings.sums == "float64";
+        Pass pass(network, T, B, {}, settings);
+        ends(loops ? 2 : 1, [&] { pass.forward(x); });
+        EXPECT_THROW(pass.backward({}), Error);
+        pass.forward(x);
+        if (loops) {
+            ends(1, [&] { spectrum(network, x, {.exponents = 3}, settings); });
+            ends(1, [&] { floss(network, x, {.spectrum = {.exponents = 3}}, settings); });
+            ends(1, [&] { gradients(network, x, {.label = std::vector<Index>(B)}, {}, settings); });
+        }
+        ends(loops ? 2 : 1, [&] { pass.backward(adjoint); });
+        Pass fresh(network, T, B, {}, {.threads = 2, .sums = sums});
+        fresh.forward(x);
+        EXPECT_EQ(pass.spikes(), fresh.spikes());
+        const Gradients again = pass.backward(adjoint), expected = fresh.backward(adjoint);
+        for (const auto& [name, array] : expected.parameters)
+            EXPECT_EQ(again.parameters.at(name).values, array.values) << name;
     }
 }
 
