@@ -147,7 +147,8 @@ struct Arrays {
             row_begin.push_back(static_cast<Index>(column.size()));
         }
         const std::vector<BlockRange> blocks{{0, n}};
-        patterns.emplace(backend, row_begin, column, blocks[0], blocks);
+        const ProjectionRows all{0, blocks[0], row_begin, column};
+        patterns.emplace(backend, n, std::span(&all, 1), blocks);
         patterns->sort_by_column(w.data());
         return w_sparse = patterns->weights(0, w.data());
     }

@@ -12,11 +12,10 @@ constexpr int block = 256;
 // Largest number of elements of a factor that are transposed at once.
 constexpr Index most_transposed = Index(1) << 24;
 
-// The entries of targets [begin, end): each has a source and a weight.
+// The entries of all targets: each has a source and a weight.
 struct Entries {
-    const Index *begin, *end;
+    std::span<const PatternRows> parts;
     const std::int32_t* source;
-    Index first_source;
     const float* values;
     const std::uint32_t* place;  // of an entry in values; null: the entry itself
 };
@@ -45,10 +44,13 @@ __global__ void chains_kernel(const Entries entries, const float* x, Index first
         double* const wide = narrow ? nullptr : static_cast<double*>(out.data) + to;
         const bool chain = accumulate && (sizeof(T) == sizeof(float) || wide);
         T sum = !chain ? T(0) : narrow ? static_cast<T>(*narrow) : static_cast<T>(*wide);
-        for (Index e = entries.begin[t], end = entries.end[t]; e < end; ++e) {
-            const float value = entries.values[entries.place ? static_cast<Index>(entries.place[e]) : e];
-            sum = fused(static_cast<T>(value), static_cast<T>(x[(entries.source[e] - entries.first_source) * rows + r]),
-                        sum);
+        for (const PatternRows& part : entries.parts) {
+            if (t < part.first || t >= part.first + part.rows) continue;
+            for (Index e = part.begin[t - part.first], end = part.end[t - part.first]; e < end; ++e) {
+                const float value = entries.values[entries.place ? static_cast<Index>(entries.place[e]) : e];
+                const Index source = entries.source[e] - part.first_column;
+                sum = fused(static_cast<T>(value), static_cast<T>(x[source * rows + r]), sum);
+            }
         }
         if (wide)
             *wide = sum;
@@ -57,24 +59,27 @@ __global__ void chains_kernel(const Entries entries, const float* x, Index first
     }
 }
 
-// gradient[e] += sum over rows of y[r, i] x[r, j] for every entry e = (i, j), in T: one warp per row i of the pattern.
+// gradient[e] += sum over rows of y[r, i] x[r, j] for every entry e = (i, j), in T: one warp per row i of a part.
 template <class T>
-__global__ void add_entries_kernel(const SparsePattern p, const float* y, Index rows, Index stride, const Activity x,
-                                   const SumMatrix gradient) {
+__global__ void add_entries_kernel(const std::span<const PatternRows> parts, const std::int32_t* column, const float* y,
+                                   Index rows, Index stride, const Activity x, const SumMatrix gradient) {
     const Index lane = threadIdx.x % warp_size;
-    for (Index i = first_element() / warp_size; i < p.rows; i += element_stride() / warp_size)
-        for (Index e = p.row_begin[i] + lane; e < p.row_end[i]; e += warp_size) {
-            const Index j = p.column[e] - p.first_column;
-            float* const narrow = gradient.type == Scalar::float32 ? static_cast<float*>(gradient.data) + e : nullptr;
-            double* const wide = narrow ? nullptr : static_cast<double*>(gradient.data) + e;
-            T sum = narrow ? static_cast<T>(*narrow) : static_cast<T>(*wide);
-            for (Index r = 0; r < rows; ++r)
-                sum = fused(static_cast<T>(y[r * stride + i]), static_cast<T>(element_of(x, r, j)), sum);
-            if (wide)
-                *wide = sum;
-            else
-                *narrow = static_cast<float>(sum);
-        }
+    for (const PatternRows& part : parts)
+        for (Index i = first_element() / warp_size; i < part.rows; i += element_stride() / warp_size)
+            for (Index e = part.begin[i] + lane; e < part.end[i]; e += warp_size) {
+                const Index j = column[e] - part.first_column;
+                float* const narrow =
+                    gradient.type == Scalar::float32 ? static_cast<float*>(gradient.data) + e : nullptr;
+                double* const wide = narrow ? nullptr : static_cast<double*>(gradient.data) + e;
+                T sum = narrow ? static_cast<T>(*narrow) : static_cast<T>(*wide);
+                for (Index r = 0; r < rows; ++r)
+                    sum =
+                        fused(static_cast<T>(y[r * stride + part.first + i]), static_cast<T>(element_of(x, r, j)), sum);
+                if (wide)
+                    *wide = sum;
+                else
+                    *narrow = static_cast<float>(sum);
+            }
 }
 
 // Rows of a factor that are transposed at once.
@@ -101,7 +106,7 @@ void CudaBackend::project_sparse(const Weights& w, const Activity& x, SumMatrix 
     float* const transposed = scratch<float>(rows_at_once(out.rows, w.cols) * w.cols);
     if (counting()) return;
     const SparsePattern& p = *w.pattern;
-    const Entries entries{p.row_begin, p.row_end, p.column, p.first_column, w.values, nullptr};
+    const Entries entries{p.parts, p.column, w.values, nullptr};
     (sums_ == Sums::float32 ? chains<float> : chains<double>)(stream_, entries, w.cols, x, transposed, out, accumulate);
 }
 
@@ -110,7 +115,7 @@ void CudaBackend::project_sparse_transposed(const Weights& w, Matrix<const float
     if (counting()) return;
     const SparsePattern& p = *w.pattern;
     const Entries entries{
-        p.column_begin, p.column_end, p.row, 0, w.by_column ? w.by_column : w.values, w.by_column ? nullptr : p.place};
+        {p.by_column, 1}, p.row, w.by_column ? w.by_column : w.values, w.by_column ? nullptr : p.place};
     (sums_ == Sums::float32 ? chains<float> : chains<double>)(stream_, entries, w.rows,
                                                               {.values = y.data, .stride = y.stride}, transposed, out,
                                                               accumulate);
@@ -120,8 +125,8 @@ void CudaBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, Sum
                                    const SparsePattern& pattern) {
     if (counting()) return;
     const Launch warps{grid_for(pattern.rows * warp_size, block), block, stream_};
-    launch(warps, sums_ == Sums::float32 ? add_entries_kernel<float> : add_entries_kernel<double>, pattern, y.data,
-           y.rows, y.stride, x, gradient);
+    launch(warps, sums_ == Sums::float32 ? add_entries_kernel<float> : add_entries_kernel<double>, pattern.parts,
+           pattern.column, y.data, y.rows, y.stride, x, gradient);
 }
 
 }  // namespace spikefloss

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,17 +25,24 @@
 
 namespace spikefloss {
 
-// The synapses of this rank's rows of a sparse matrix [rows, cols] by row (CSR) and by column, in ascending order. All
-// arrays are backend memory. A column counts from first_column, the operand's column 0. Patterns of other columns share
-// the arrays of entries: each row and each column has its own begin and end.
+// The entries of rows [first, first + rows) of a sparse matrix from one range of columns. A column of an entry counts
+// from first_column (can be negative), the operand's column 0.
+struct PatternRows {
+    Index first, rows;
+    const Index *begin, *end;  // [rows]
+    Index first_column;
+};
+
+// The synapses of this rank's rows of a sparse matrix [rows, cols] by row (CSR) and by column, in ascending order. A
+// row can be in several parts, then its columns ascend from part to part. Patterns of other columns share the arrays of
+// entries. All pointers are to backend memory, also that of the parts.
 struct SparsePattern {
     Index rows, cols;
-    const Index *row_begin, *row_end;        // [rows] entries of a row
-    const std::int32_t* column;              // [entries]
-    Index first_column;                      // can be negative
-    const Index *column_begin, *column_end;  // [cols] places of a column in the next two
-    const std::int32_t* row;                 // [entries]
-    const std::uint32_t* place;              // [entries] the entry that this is
+    std::span<const PatternRows> parts;  // ordered by `first`; two parts have the same rows or none in common
+    const std::int32_t* column;         // [entries]
+    const PatternRows* by_column;        // the columns as rows, in one part
+    const std::int32_t* row;            // [entries] by column
+    const std::uint32_t* place;         // [entries] the entry that this is
 };
 
 // The weights of a product [rows, cols], the rows `stride` floats apart; or sparse, with a pattern.

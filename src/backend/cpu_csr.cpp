@@ -26,14 +26,8 @@ constexpr Index panel_floats = 1 << 17;
 
 Entries by_column(const Weights& w) {
     const SparsePattern& p = *w.pattern;
-    return {p.cols,
-            p.rows,
-            p.column_begin,
-            p.column_end,
-            p.row,
-            0,
-            w.by_column ? w.by_column : w.values,
-            w.by_column ? nullptr : p.place};
+    return {
+        p.cols, p.rows, {p.by_column, 1}, p.row, w.by_column ? w.by_column : w.values, w.by_column ? nullptr : p.place};
 }
 
 template <class Work>
@@ -63,15 +57,31 @@ void store_sum(T* p, V sum) {
         store(p, sum);
 }
 
-// sums[g, W] += the entries of target t + g over the panel x [sources, W], for G targets.
+// sums[g, W] += the entries of target t + g of a part over the panel x [sources, W], for G targets.
 template <class T, int W, int G, bool placed>
-void add_entries(const Entries& in, Index t, const float* x, T* sums) {
+[[gnu::noinline]] void add_entries(const Entries& in, const PatternRows& part, Index t, const float* x, T* sums) {
     constexpr bool single = W == 1;
     constexpr int size = Vector<T, single>::size, lanes = W / size;
     typename Vector<T, single>::Type a[G][lanes];
-    const auto add_entry = [&](int g, Index e) {
-        const float* const row = x + (in.source[e] - in.first) * W;
-        const T w{in.value<placed>(e)};
+    const float* const first_row = x - part.first_column * W;
+    // One pointer for each array and target, so that they stay in registers. Inlined, they would not.
+    const std::int32_t* source[G];
+    const float* values[G];
+    const std::uint32_t* place[G];
+    Index count[G], common = part.end[t] - part.begin[t];
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) {
+        const Index begin = part.begin[t + g];
+        source[g] = in.source + begin;
+        values[g] = placed ? in.values : in.values + begin;
+        place[g] = placed ? in.place + begin : nullptr;
+        count[g] = part.end[t + g] - begin;
+        common = std::min(common, count[g]);
+        for (int l = 0; l < lanes; ++l) a[g][l] = load_sum<T, single>(sums + g * W + l * size);
+    }
+    const auto add_entry = [&](int g, Index c) {
+        const float* const row = first_row + Index{source[g][c]} * W;
+        const T w{values[g][placed ? static_cast<Index>(place[g][c]) : c]};
 #pragma GCC unroll 8
         for (int l = 0; l < lanes; ++l)
             if constexpr (single)
@@ -79,25 +89,19 @@ void add_entries(const Entries& in, Index t, const float* x, T* sums) {
             else
                 a[g][l] = multiply_add(repeat(w), load_as<T>(row + l * size), a[g][l]);
     };
-    Index begin[G], common = in.end[t] - in.begin[t];
+    for (Index begin = 0; begin < common; begin += line) {
 #pragma GCC unroll 4
-    for (int g = 0; g < G; ++g) {
-        begin[g] = in.begin[t + g];
-        common = std::min(common, in.end[t + g] - begin[g]);
-        for (int l = 0; l < lanes; ++l) a[g][l] = load_sum<T, single>(sums + g * W + l * size);
-    }
-    for (Index c = 0; c < common; ++c) {
-        if (c % line == 0)
-            for (int g = 0; g < G; ++g) {
-                __builtin_prefetch(in.source + begin[g] + c + entries_ahead);
-                __builtin_prefetch(in.values + begin[g] + c + entries_ahead);
-            }
+        for (int g = 0; g < G; ++g) {
+            __builtin_prefetch(source[g] + begin + entries_ahead);
+            if (!placed) __builtin_prefetch(values[g] + begin + entries_ahead);
+        }
+        for (Index c = begin, end = std::min(begin + line, common); c < end; ++c)
 #pragma GCC unroll 4
-        for (int g = 0; g < G; ++g) add_entry(g, begin[g] + c);
+            for (int g = 0; g < G; ++g) add_entry(g, c);
     }
 #pragma GCC unroll 4
     for (int g = 0; g < G; ++g) {
-        for (Index e = begin[g] + common; e < in.end[t + g]; ++e) add_entry(g, e);
+        for (Index c = common; c < count[g]; ++c) add_entry(g, c);
         for (int l = 0; l < lanes; ++l) store_sum(sums + g * W + l * size, a[g][l]);
     }
 }
@@ -111,17 +115,21 @@ void sum_targets(const Entries& in, const float* x, Index first, Index rows, Sum
     for (Index begin = 0; begin < in.targets; begin += targets_at_once) {
         const Index size = std::min(targets_at_once, in.targets - begin);
         T sums[targets_at_once * W] = {};
-        for (Index r = 0; chain && r < rows; ++r)
-            for (Index t = 0; t < size; ++t) sums[t * W + r] = static_cast<T>(row_of<Out>(out, first + r)[begin + t]);
-        Index t = 0;
-        for (; t + G <= size; t += G) add_entries<T, W, G, placed>(in, begin + t, x, sums + t * W);
-        for (; t < size; ++t) add_entries<T, W, 1, placed>(in, begin + t, x, sums + t * W);
-        for (Index r = 0; r < rows; ++r) {
-            Out* const to = row_of<Out>(out, first + r) + begin;
-            for (t = 0; t < size; ++t)
-                to[t] =
-                    static_cast<Out>(accumulate && !chain ? static_cast<T>(to[t]) + sums[t * W + r] : sums[t * W + r]);
-        }
+        Out* const to = row_of<Out>(out, first) + begin;
+        if (chain) copy_transposed(to, out.stride, rows, size, sums, W);
+        in.each_part(begin, begin + size, [&](const PatternRows& part, Index t, Index end) {
+            T* const of_part = sums + (part.first - begin) * W;
+            for (; t + G <= end; t += G) add_entries<T, W, G, placed>(in, part, t, x, of_part + t * W);
+            for (; t < end; ++t) add_entries<T, W, 1, placed>(in, part, t, x, of_part + t * W);
+        });
+        if (!accumulate || chain)
+            copy_transposed(sums, W, size, rows, to, out.stride);
+        else
+            for (Index r = 0; r < rows; ++r)
+                for (Index t = 0; t < size; ++t) {
+                    Out& element = to[r * out.stride + t];
+                    element = static_cast<Out>(static_cast<T>(element) + sums[t * W + r]);
+                }
     }
 }
 
@@ -181,10 +189,10 @@ Index fired(const Activity& x, Index rows, Index sources) {
 }
 
 // sums[t] += the weights of source j of the product to targets [begin, end). `in` is by source: its targets are the
-// sources of the product.
+// sources of the product, in one part.
 template <class T, bool placed>
 void add_source(const Entries& in, Index j, Index begin, Index end, T* sums) {
-    Index e = in.begin[j], last = in.end[j];
+    Index e = in.parts[0].begin[j], last = in.parts[0].end[j];
     if (begin > 0 || end < in.sources) {
         Index below = 0, within = 0;
         for (Index at = e; at < last; ++at) {
@@ -203,9 +211,10 @@ void add_source(const Entries& in, Index j, Index begin, Index end, T* sums) {
 template <class T, bool placed>
 void add_spikes(const Entries& in, const std::uint32_t* bits, Index begin, Index end, T* sums) {
     constexpr Index ahead = 4, most = 128, lines = 8;
+    const PatternRows& sources = in.parts[0];
     Index list[most], count = 0;
     const auto fetch = [&](Index j) {
-        const Index first = in.begin[j], last = std::min(in.end[j], first + lines * line);
+        const Index first = sources.begin[j], last = std::min(sources.end[j], first + lines * line);
         for (Index e = first; e < last; e += line) {
             __builtin_prefetch(in.source + e);
             __builtin_prefetch(placed ? static_cast<const void*>(in.place + e) : in.values + e);
@@ -223,7 +232,7 @@ void add_spikes(const Entries& in, const std::uint32_t* bits, Index begin, Index
         if (count > most - 32) add_listed();
         for (std::uint32_t left = bits[word]; left; left &= left - 1) {
             list[count] = word * 32 + std::countr_zero(left);
-            __builtin_prefetch(in.begin + list[count++]);
+            __builtin_prefetch(sources.begin + list[count++]);
         }
     }
     add_listed();

@@ -15,13 +15,12 @@ inline constexpr double parallel_work = 3e4;
 // Targets and sources that a thread takes at a time.
 inline constexpr Index targets_at_once = 32, sources_at_once = 64;
 
-// Entry e of target t, begin[t] <= e < end[t], has the source source[e] - first, and the weight values[e], or
-// values[place[e]].
+// Entry e of target part.first + t, part.begin[t] <= e < part.end[t], has the source source[e] - part.first_column, and
+// the weight values[e], or values[place[e]].
 struct Entries {
     Index targets, sources;
-    const Index *begin, *end;
+    std::span<const PatternRows> parts;
     const std::int32_t* source;
-    Index first;
     const float* values;
     const std::uint32_t* place;
 
@@ -30,12 +29,25 @@ struct Entries {
         return values[placed ? static_cast<Index>(place[e]) : e];
     }
     // At least the number of entries.
-    Index count() const { return targets ? end[targets - 1] - begin[0] : 0; }
+    Index count() const {
+        Index sum = 0;
+        for (const PatternRows& part : parts) sum += part.end[part.rows - 1] - part.begin[0];
+        return sum;
+    }
+    // Calls work(part, t, end) for the targets [t, end) among [begin, end) that a part has, both counted from its
+    // first.
+    template <class Work>
+    void each_part(Index begin, Index end, Work&& work) const {
+        auto part = std::partition_point(parts.begin(), parts.end(),
+                                         [&](const PatternRows& p) { return p.first + p.rows <= begin; });
+        for (; part != parts.end() && part->first < end; ++part)
+            work(*part, std::max<Index>(begin - part->first, 0), std::min(end - part->first, part->rows));
+    }
 };
 
 inline Entries by_row(const Weights& w) {
     const SparsePattern& p = *w.pattern;
-    return {p.rows, p.cols, p.row_begin, p.row_end, p.column, p.first_column, w.values, nullptr};
+    return {p.rows, p.cols, p.parts, p.column, w.values, nullptr};
 }
 
 // Vectors of T, and a vector of floats as one. A vector can be a single T.
@@ -75,6 +87,25 @@ void with_sums(Sums sums, Scalar out, Work&& work) {
         work(float{}, float{});
 }
 
+// to[c * to_stride + r] = from[r * from_stride + c] for all r < rows and c < cols.
+template <class From, class To>
+void copy_transposed(const From* from, Index from_stride, Index rows, Index cols, To* to, Index to_stride) {
+    Index blocks = 0;  // the columns that are taken in blocks of 8 x 8
+    if constexpr (std::is_same_v<From, float> && std::is_same_v<To, float>) {
+        blocks = rows < lane_size ? 0 : cols / lane_size * lane_size;
+        for (Index c = 0; c < blocks; c += lane_size)
+            for (Index r = 0; r < rows; r += lane_size) {
+                r = std::min(r, rows - lane_size);
+                Lane a[lane_size];
+                for (Index l = 0; l < lane_size; ++l) a[l] = load(from + (r + l) * from_stride + c);
+                transpose(a);
+                for (Index l = 0; l < lane_size; ++l) store(to + (c + l) * to_stride + r, a[l]);
+            }
+    }
+    for (Index r = 0; r < rows; ++r)
+        for (Index c = blocks; c < cols; ++c) to[c * to_stride + r] = static_cast<To>(from[r * from_stride + c]);
+}
+
 // to[j * width + r] = element j of row first + r of x, of which there are `rows`; 0 for the rest of `width`. To be
 // called by all threads.
 inline void transpose(const Activity& x, Index first, Index rows, Index cols, Index width, float* to) {
@@ -83,14 +114,12 @@ inline void transpose(const Activity& x, Index first, Index rows, Index cols, In
         const Index size = std::min(sources_at_once, cols - begin);
         float* const panel = to + begin * width;
         if (rows < width) std::fill_n(panel, size * width, 0.0f);
-        for (Index r = 0; r < rows; ++r) {
+        if (x.values) copy_transposed(x.values + x.before(first) + begin, x.stride, rows, size, panel, width);
+        for (Index r = 0; x.bits && r < rows; ++r) {
             const Index row = x.before(first + r);
-            if (x.bits)
-                for (Index j = 0; j < size; ++j)
-                    panel[j * width + r] =
-                        static_cast<float>((x.bits[row + ((begin + j) >> 5)] >> ((begin + j) & 31)) & 1u);
-            else
-                for (Index j = 0; j < size; ++j) panel[j * width + r] = x.values[row + begin + j];
+            for (Index j = 0; j < size; ++j)
+                panel[j * width + r] =
+                    static_cast<float>((x.bits[row + ((begin + j) >> 5)] >> ((begin + j) & 31)) & 1u);
         }
     }
 }

@@ -29,13 +29,14 @@ void add_vector_sums(const typename Vector<T>::Type* a, Out* to) {
     }
 }
 
-// data[e] += the product of y and row source[e] of x, over `width` elements, for entries [begin, end).
+// data[e] += the product of y and row source[e] - first of x, over `width` elements, for entries [begin, end).
 template <class T, class Out>
-void add_products(const Entries& in, Index begin, Index end, const float* y, const float* x, Index width, Out* data) {
+[[gnu::noinline]] void add_products(const std::int32_t* source, Index first, Index begin, Index end, const float* y, const float* x,
+                  Index width, Out* data) {
     for (Index e = begin; e < end; e += 8) {
         const Index size = std::min<Index>(8, end - e);
         const float* row[8];
-        for (Index k = 0; k < 8; ++k) row[k] = x + (in.source[e + std::min(k, size - 1)] - in.first) * width;
+        for (Index k = 0; k < 8; ++k) row[k] = x + (source[e + std::min(k, size - 1)] - first) * width;
         typename Vector<T>::Type a[8];
         for (auto& sum : a) sum = typename Vector<T>::Type{};
         for (Index l = 0; l < width; l += Vector<T>::size) {
@@ -90,12 +91,17 @@ void list_rows(const Activity& x, Index first, Index count, Index sources, const
             list.rows[at] = static_cast<std::uint16_t>(count);
 }
 
+// How far ahead the rows of an entry's source are fetched: they lie anywhere.
+constexpr Index entries_ahead = 8;
+
 // data[e] += the sum of y over the rows in which the source of e fired, in four parts.
 template <class T, class Out>
-void add_fired(const Entries& in, Index begin, Index end, const float* y, const ListedRows& list, Out* data) {
+[[gnu::noinline]] void add_fired(const std::int32_t* source, Index first, Index begin, Index end, const float* y, const ListedRows& list,
+               Out* data) {
+    const auto rows_of = [&](Index e) { return list.rows + list.begin[source[e] - first]; };
     for (Index e = begin; e < end; ++e) {
-        const Index source = in.source[e] - in.first;
-        const std::uint16_t *row = list.rows + list.begin[source], *const last = list.rows + list.begin[source + 1];
+        if (e + entries_ahead < end) __builtin_prefetch(rows_of(e + entries_ahead));
+        const std::uint16_t *row = rows_of(e), *const last = list.rows + list.begin[source[e] - first + 1];
         if (row == last) continue;
         T sum[4] = {};
         for (; row < last; row += 4)
@@ -145,16 +151,19 @@ void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumM
 #pragma omp for schedule(dynamic)
             for (Index begin = 0; begin < in.targets; begin += targets_at_once) {
                 const Index size = std::min(targets_at_once, in.targets - begin);
-                for (Index r = 0; r < width; ++r)
-                    for (Index t = 0; t < size; ++t)
-                        part[t * width + r] = r < rows ? y.data[(first + r) * y.stride + begin + t] : 0.0f;
-                for (Index t = 0; t < size; ++t) {
-                    const Index entry = in.begin[begin + t], end = in.end[begin + t];
-                    if (x.bits)
-                        add_fired<T>(in, entry, end, part + t * width, list, data);
-                    else
-                        add_products<T>(in, entry, end, part + t * width, panel, width, data);
-                }
+                if (rows < width) std::fill_n(part, size * width, 0.0f);
+                copy_transposed(y.data + first * y.stride + begin, y.stride, rows, size, part, width);
+                in.each_part(begin, begin + size, [&](const PatternRows& rows_of, Index t, Index end) {
+                    for (; t < end; ++t) {
+                        const float* const of_target = part + (rows_of.first - begin + t) * width;
+                        if (x.bits)
+                            add_fired<T>(in.source, rows_of.first_column, rows_of.begin[t], rows_of.end[t], of_target,
+                                         list, data);
+                        else
+                            add_products<T>(in.source, rows_of.first_column, rows_of.begin[t], rows_of.end[t],
+                                            of_target, panel, width, data);
+                    }
+                });
             }
         }
     });

@@ -52,6 +52,23 @@ inline Lane sums(const Lane* a) {
     const Lane high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
     return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }
+// Lane c of a[r] becomes lane r of a[c].
+inline void transpose(Lane* a) {
+    Lane pairs[8], fours[8];
+    for (int r = 0; r < 8; r += 2) {
+        pairs[r] = _mm256_unpacklo_ps(a[r], a[r + 1]);
+        pairs[r + 1] = _mm256_unpackhi_ps(a[r], a[r + 1]);
+    }
+    for (int r = 0; r < 8; r += 4)
+        for (int half = 0; half < 2; ++half) {
+            fours[r + 2 * half] = _mm256_shuffle_ps(pairs[r + half], pairs[r + 2 + half], 0x44);
+            fours[r + 2 * half + 1] = _mm256_shuffle_ps(pairs[r + half], pairs[r + 2 + half], 0xee);
+        }
+    for (int r = 0; r < 4; ++r) {
+        a[r] = _mm256_permute2f128_ps(fours[r], fours[r + 4], 0x20);
+        a[r + 4] = _mm256_permute2f128_ps(fours[r], fours[r + 4], 0x31);
+    }
+}
 inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
     const Lane halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));  // of a b c d, twice
     return _mm256_cvtps_pd(_mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
@@ -99,6 +116,14 @@ inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
 inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
     const auto sum = [](Lane v) { return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])); };
     return WideLane{sum(a), sum(b), sum(c), sum(d)};
+}
+inline void transpose(Lane* a) {
+    for (int r = 0; r < lane_size; ++r)
+        for (int c = r + 1; c < lane_size; ++c) {
+            const float lower = a[c][r];
+            a[c][r] = a[r][c];
+            a[r][c] = lower;
+        }
 }
 inline Lane sums(const Lane* a) {
     Lane all;

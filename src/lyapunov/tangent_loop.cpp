@@ -14,6 +14,15 @@ std::vector<Index> delays_above_1(const std::vector<Term>& terms) {
     return delays;
 }
 
+// Rows that a product of kept steps has at most. More of them would not stay in a cache.
+constexpr Index kept_rows = 32;
+
+Index steps_kept(const ProcessGrid& grid, const Recurrence& recurrence, const DelayLines& lines, Index rows) {
+    const bool sparse = std::any_of(recurrence.terms().begin(), recurrence.terms().end(),
+                                    [](const Term& term) { return term.synapses; });
+    return sparse && grid.shape().neuron_shards == 1 && lines.depth() == 0 ? std::max<Index>(1, kept_rows / rows) : 1;
+}
+
 }  // namespace
 
 TangentLoop::TangentLoop(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout,
@@ -25,16 +34,17 @@ TangentLoop::TangentLoop(Backend& backend, const ProcessGrid& grid, const Parame
       lines_(backend, layout, basis, basis.rows() * layout.shape().neurons, keeps_adjoint),
       delays_(delays_above_1(recurrence_.terms())),
       qr_(backend, grid, basis, &lines_),
-      x_(backend, basis.rows() * basis.n),
+      most_kept_(keeps_adjoint ? steps_kept(grid, recurrence_, lines_, basis.rows()) : 1),
+      x_(backend, most_kept_ * basis.rows() * basis.n),
+      g_(backend, keeps_adjoint ? most_kept_ * basis.rows() * basis.n : 0),
       product_(backend, basis.rows() * basis.n),
-      g_(backend, keeps_adjoint ? basis.rows() * basis.n : 0),
       delayed_(backend, delays_.empty() ? 0 : basis.rows() * basis.n),
       back_(backend, delays_.empty() || !keeps_adjoint ? 0 : basis.rows() * basis.n),
       no_weight_(backend, keeps_adjoint ? basis.rows() : 0),
       forward_calls_(backend),
       backward_calls_(backend) {}
 
-const float* TangentLoop::sigma(Index t) { return lines_.depth() > 0 ? own(t) : x_.data(); }
+const float* TangentLoop::sigma(Index t) { return lines_.depth() > 0 ? own(t) : x(); }
 
 const float* TangentLoop::own(Index t) {
     return lines_.place(t) + shape_.rows() * recurrence_.block(grid_.neuron_shard()).begin;
@@ -51,7 +61,7 @@ const float* TangentLoop::perturb(const Call& call, Index t, const float* q) {
     const Index rows = shape_.rows();
     const bool delays = lines_.depth() > 0;
     float* const place = delays ? lines_.place(t) : nullptr;
-    float* const own = delays && recurrence_.shards() == 1 ? place : x_.data();
+    float* const own = delays && recurrence_.shards() == 1 ? place : x();
     backend_.tangent_input(call.model, call.neurons, shape_, state(call, t), q, own);
     if (!delays) return recurrence_.gather(rows, own);
     if (own != place) recurrence_.gather(rows, own, place);
@@ -74,24 +84,24 @@ void TangentLoop::drive(const float* w_rec, Index t, const float* x) {
     }
 }
 
-void TangentLoop::drive_backward(const TangentBackwardCall& call, Index t, const float* x) {
+void TangentLoop::add_outer(const TangentBackwardCall& call, Index delay, Index steps, const float* y, const float* x) {
+    const Index rows = steps * shape_.rows();
+    for (const Term& term : recurrence_.terms())
+        if (term.delay == delay) recurrence_.add_outer(term, rows, y, recurrence_.blocks_of(rows, x), call.d_w_rec);
+}
+
+void TangentLoop::drive_backward(const TangentBackwardCall& call, Index t) {
     const Index rows = shape_.rows();
     const auto only = [](Index delay, const float* y) -> Recurrence::Adjoint {
         return [delay, y](Index of) { return of == delay ? y : nullptr; };
     };
-    const auto outer = [&](Index delay, const float* y, const float* operand) {
-        for (const Term& term : recurrence_.terms())
-            if (term.delay == delay)
-                recurrence_.add_outer(term, rows, y, recurrence_.blocks_of(rows, operand), call.d_w_rec);
-    };
-    outer(1, g_.data(), x);
-    recurrence_.apply_transposed(call.w_rec, rows, only(1, g_.data()), product_.data());
+    recurrence_.apply_transposed(call.w_rec, rows, only(1, g()), product_.data());
     for (const Index delay : delays_) {
         const Index from = t + 1 - delay;
         if (from < 0) continue;
         delayed_.zero();
-        lines_.add_times_c_transposed(from, g_.data(), delayed_.data());
-        outer(delay, delayed_.data(), lines_.place(from));
+        lines_.add_times_c_transposed(from, g(), delayed_.data());
+        add_outer(call, delay, 1, delayed_.data(), lines_.place(from));
         recurrence_.apply_transposed(call.w_rec, rows, only(delay, delayed_.data()), back_.data());
         lines_.add_adjoint(from, back_.data(), own(from));
     }
@@ -182,10 +192,14 @@ void TangentLoop::steps_backward(const TangentBackwardCall& call) {
         const float* x = lines_.depth() > 0 ? lines_.place(t) : perturb(call, t, q);
         if (!(call.constants == none)) drive(call.w_rec, t, x);
         backend_.tangent_step_backward(call.model, call.reset, call.neurons, shape_, state(call, t), q, sigma(t),
-                                       product_.data(), call.a, g_.data(), call.constants);
-        drive_backward(call, t, x);
+                                       product_.data(), call.a, g(), call.constants);
+        if (most_kept_ == 1) add_outer(call, 1, 1, g(), x);
+        drive_backward(call, t);
         backend_.tangent_input_backward(call.model, call.reset, call.neurons, shape_, state(call, t), q,
-                                        product_.data(), g_.data(), call.a, call.e + step * bn);
+                                        product_.data(), g(), call.a, call.e + step * bn);
+        if (most_kept_ == 1 || (++kept_ < most_kept_ && step > 0)) continue;
+        add_outer(call, 1, kept_, g_.data(), x_.data());
+        kept_ = 0;
     }
 }
 

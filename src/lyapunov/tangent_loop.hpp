@@ -54,14 +54,20 @@ private:
     // product_ = the sum over projections of W times the perturbation of the spikes that arrive in step t; x: sigma of
     // t.
     void drive(const float* w_rec, Index t, const float* x);
-    // The adjoint of this sum, g_: adds to d_w_rec and to the adjoints of delayed spikes. product_ = that of sigma.
-    void drive_backward(const TangentBackwardCall& call, Index t, const float* x);
+    // The adjoint of this sum, g: adds to d_w_rec and to the adjoints of delayed spikes, without the part of spikes of
+    // delay 1 in d_w_rec. product_ = the adjoint of sigma.
+    void drive_backward(const TangentBackwardCall& call, Index t);
+    // d_w_rec += y' x of the terms of one delay; y, x: of `steps` steps.
+    void add_outer(const TangentBackwardCall& call, Index delay, Index steps, const float* y, const float* x);
     // Backwards: adds step t to the delay lines, after t + 1.
     void enter_backwards(const TangentBackwardCall& call, Index t);
     // This rank's part of the sigma of step t in the delay lines.
     const float* own(Index t);
     // This rank's sigma of the present step.
     const float* sigma(Index t);
+    // psi * Q.membrane and g of the present step.
+    float* x() { return x_.data() + kept_ * shape_.rows() * shape_.n; }
+    float* g() { return g_.data() + kept_ * shape_.rows() * shape_.n; }
     // Whether a recording is possible. Sums in double are not recorded, because they need memory of their own.
     bool recordable() const {
         return backend_.sums() == Sums::float32 && lines_.depth() == 0 &&
@@ -76,9 +82,12 @@ private:
     DelayLines lines_;
     std::vector<Index> delays_;  // those above 1
     TangentQr qr_;
-    Buffer<float> x_, product_, g_;  // [b, k, n]: psi * Q.membrane; W x, and W' g; g
-    Buffer<float> delayed_, back_;   // [b, k, n], with delays: a part of the drive, and of an adjoint
-    Buffer<double> no_weight_;       // [b, k] of QRs that do not count
+    // Steps whose x and g are kept, so that the gradient of sparse weights is read and written once for all of them.
+    Index most_kept_, kept_ = 0;
+    Buffer<float> x_, g_;           // [most_kept, b, k, n]: psi * Q.membrane; g
+    Buffer<float> product_;         // [b, k, n]: W x, and W' g
+    Buffer<float> delayed_, back_;  // [b, k, n], with delays: a part of the drive, and of an adjoint
+    Buffer<double> no_weight_;      // [b, k] of QRs that do not count
     std::vector<const double*> r_after_;
     RecordedCalls<TangentForwardCall> forward_calls_;
     RecordedCalls<TangentBackwardCall> backward_calls_;

@@ -28,6 +28,27 @@ Synapses all_synapses(Index rows, Index first_row, Index cols) {
     return all;
 }
 
+// Sparse projections of a term: those of one delay, by their targets and then their sources, so that every row of a
+// product is a chain over its sources in their order.
+std::vector<std::vector<Index>> sparse_terms(const Topology& topology, const std::vector<Index>& sparse) {
+    std::vector<std::vector<Index>> terms;
+    const auto projection = [&](Index p) -> const Projection& {
+        return topology.projections[static_cast<std::size_t>(p)];
+    };
+    const auto ends = [&](Index p) { return std::pair(projection(p).target, projection(p).source); };
+    for (const Index p : sparse) {
+        const auto fits = [&](const std::vector<Index>& members) {
+            return projection(members[0]).delay == projection(p).delay &&
+                   std::none_of(members.begin(), members.end(), [&](Index other) { return ends(other) == ends(p); });
+        };
+        const auto found = std::find_if(terms.begin(), terms.end(), fits);
+        (found == terms.end() ? terms.emplace_back() : *found).push_back(p);
+    }
+    for (std::vector<Index>& members : terms)
+        std::sort(members.begin(), members.end(), [&](Index a, Index b) { return ends(a) < ends(b); });
+    return terms;
+}
+
 }  // namespace
 
 ParameterLayout::ParameterLayout(Topology topology, std::vector<Synapses> synapses, Index shards, Index shard) {
@@ -90,7 +111,10 @@ void ParameterLayout::Structure::add_weights(Parameter parameter) {
             sparse.insert(sparse.end(), members.begin(), members.end());
     }
     std::sort(sparse.begin(), sparse.end());
-    for (const Index p : sparse) add_sparse(p, parameter);
+    const std::size_t before = segments.size();
+    for (const std::vector<Index>& members : sparse_terms(topology, sparse)) add_sparse(members, parameter);
+    std::sort(segments.begin() + static_cast<std::ptrdiff_t>(before), segments.end(),
+              [](const Segment& a, const Segment& b) { return a.projection < b.projection; });
 }
 
 void ParameterLayout::Structure::add_plain(Parameter parameter, Index cols) {
@@ -137,31 +161,33 @@ void ParameterLayout::Structure::add_matrix(Index delay, const std::vector<Index
     size += n * cols;
 }
 
-void ParameterLayout::Structure::add_sparse(Index p, Parameter parameter) {
+void ParameterLayout::Structure::add_sparse(const std::vector<Index>& members, Parameter parameter) {
     const bool input = parameter == Parameter::w_in;
-    const Projection& projection = topology.projections[static_cast<std::size_t>(p)];
-    const BlockRange source = topology.source_of(projection), target = topology.target_of(projection),
-                     rows = overlap(target, neurons);
-    const Index first_row = rows.size() ? rows.begin - target.begin : 0;
-    Synapses& own = synapses[static_cast<std::size_t>(p)];
-    if (!projection.sparse) own = all_synapses(rows.size(), first_row, source.size());
-    SPIKEFLOSS_ASSERT(static_cast<Index>(own.row_begin.size()) == rows.size() + 1);
-    const std::string name = "projections/" + projection.name;
-    if (projection.sparse)
-        segments.push_back({parameter, name, "/data", size, 0, own.first, 1, own.count(), own.count(), 1,
-                            projection.synapses, false, false, p});
-    else
-        segments.push_back({parameter, name, "/weights", size, first_row, 0, rows.size(), source.size(), source.size(),
-                            target.size(), source.size(), true, false, p});
+    const Index start = size;
+    for (const Index p : members) {
+        const Projection& projection = topology.projections[static_cast<std::size_t>(p)];
+        const BlockRange source = topology.source_of(projection), target = topology.target_of(projection),
+                         rows = overlap(target, neurons);
+        const Index first_row = rows.size() ? rows.begin - target.begin : 0;
+        Synapses& own = synapses[static_cast<std::size_t>(p)];
+        if (!projection.sparse) own = all_synapses(rows.size(), first_row, source.size());
+        SPIKEFLOSS_ASSERT(static_cast<Index>(own.row_begin.size()) == rows.size() + 1);
+        const std::string name = "projections/" + projection.name;
+        if (projection.sparse)
+            segments.push_back({parameter, name, "/data", size, 0, own.first, 1, own.count(), own.count(), 1,
+                                projection.synapses, false, false, p});
+        else
+            segments.push_back({parameter, name, "/weights", size, first_row, 0, rows.size(), source.size(),
+                                source.size(), target.size(), source.size(), true, false, p});
+        size += own.count();
+    }
     (input ? terms.input : terms.recurrent)
-        .push_back({.delay = projection.delay,
-                    .offset = size - extents[static_cast<std::size_t>(parameter)].offset,
-                    .row = rows.size() ? rows.begin - neurons.begin : 0,
-                    .rows = rows.size(),
+        .push_back({.delay = topology.projections[static_cast<std::size_t>(members[0])].delay,
+                    .offset = start - extents[static_cast<std::size_t>(parameter)].offset,
+                    .rows = neurons.size(),
                     .cols = input ? topology.shape.inputs : topology.shape.neurons,
-                    .projection = p,
-                    .entries = own.count()});
-    size += own.count();
+                    .sparse = members,
+                    .entries = size - start});
 }
 
 void ParameterLayout::Structure::add_readout() {
@@ -198,7 +224,7 @@ const Segment& ParameterLayout::segment(Parameter parameter) const {
 
 bool ParameterLayout::two_matrices() const {
     const auto one = [](const std::vector<Term>& all) {
-        return all.size() == 1 && all[0].projection < 0 && all[0].delay == 1;
+        return all.size() == 1 && all[0].sparse.empty() && all[0].delay == 1;
     };
     return one(terms().input) && one(terms().recurrent);
 }
@@ -231,12 +257,18 @@ Network::Network(Backend& backend, const ProcessGrid& grid, const HostNetwork& h
     const Topology& topology = layout.topology();
     for (auto* const all : {&terms_.input, &terms_.recurrent})
         for (Term& term : *all) {
-            if (term.projection < 0) continue;
-            const Projection& projection = topology.projections[static_cast<std::size_t>(term.projection)];
-            const int shards = projection.source == from_input ? 1 : grid.shape().neuron_shards;
-            synapses_.push_back(std::make_unique<SparsePatterns>(
-                backend, layout.synapses(term.projection).row_begin, layout.synapses(term.projection).column,
-                topology.source_of(projection), block_ranges(term.cols, shards)));
+            if (term.sparse.empty()) continue;
+            std::vector<ProjectionRows> members;
+            for (const Index p : term.sparse) {
+                const Projection& projection = topology.projections[static_cast<std::size_t>(p)];
+                const Index first = topology.target_of(projection).begin - layout.neurons().begin;
+                const Synapses& own = layout.synapses(p);
+                members.push_back(
+                    {std::max<Index>(first, 0), topology.source_of(projection), own.row_begin, own.column});
+            }
+            const int shards = all == &terms_.input ? 1 : grid.shape().neuron_shards;
+            synapses_.push_back(
+                std::make_unique<SparsePatterns>(backend, term.rows, members, block_ranges(term.cols, shards)));
             term.synapses = synapses_.back().get();
         }
     // All ranks must use the same size of the state, whatever alphas they hold.

@@ -10,8 +10,9 @@
 //
 // In a network of populations the weights lie in terms. A term is what a step multiplies with the inputs or the spikes
 // of one delay: all dense projections of this delay as one matrix [n, M] or [n, N], with zeros (holes) where no
-// projection is, or one sparse projection. Dense projections that would leave most of the matrix empty are kept as
-// sparse ones with all entries. w_in are the terms of the inputs, w_rec those of the spikes.
+// projection is, or all sparse ones, one after another. Dense projections that would leave most of the matrix empty are
+// kept as sparse ones with all entries. Of several projections with the same source, target and delay each has its own
+// term. w_in are the terms of the inputs, w_rec those of the spikes.
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -64,11 +65,10 @@ struct Segment {
 struct Term {
     Index delay = 1;
     Index offset = 0;                    // of its values in the extent of w_in or w_rec
-    Index row = 0, rows = 0;             // of this rank's neurons
-    Index cols = 0;                      // M or N
-    Index projection = -1;               // the sparse projection; -1: a dense matrix
+    Index rows = 0, cols = 0;            // n, and M or N
+    std::vector<Index> sparse = {};      // the sparse projections, in the order of their values; none: a dense matrix
     Index entries = 0;                   // its values
-    SparsePatterns* synapses = nullptr;  // of a sparse one, in backend memory
+    SparsePatterns* synapses = nullptr;  // of sparse ones, in backend memory
 };
 
 // All products of a step.
@@ -136,7 +136,7 @@ private:
         void add_weights(Parameter parameter);
         void add_plain(Parameter parameter, Index cols);
         void add_matrix(Index delay, const std::vector<Index>& members, Parameter parameter, Index cols);
-        void add_sparse(Index projection, Parameter parameter);
+        void add_sparse(const std::vector<Index>& members, Parameter parameter);
         void add_readout();
         void add_vector(Parameter parameter, bool replicated);
     };

@@ -9,11 +9,6 @@ char* sums_at(const SumMatrix& sums, Index offset) {
     return static_cast<char*>(sums.data) + offset * static_cast<Index>(size_of(sums.type));
 }
 
-// The rows of a term in [rows, n].
-SumMatrix columns_of(SumMatrix all, const Term& term) {
-    return {sums_at(all, term.row), all.type, all.rows, term.rows, all.stride};
-}
-
 }  // namespace
 
 Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, std::vector<Term> terms,
@@ -59,19 +54,16 @@ void Recurrence::apply(const float* w, Index rows, const Operand& x, float* out)
         return backend_.project(weights(terms()[0], w, 0), operand[0], Matrix<float>(out, rows, n_), false);
     }
     const SumMatrix sums = sums_.matrix(rows, n_);
-    bool begun = false;  // a dense term has written all sums
-    const auto zero = [&] { backend_.zero(sums_.data(), static_cast<std::size_t>(rows * n_) * size_of(sums.type)); };
+    bool begun = false;
     for (const Term& term : terms()) {
         const std::vector<Activity> operand = x(term.delay);
         if (operand.empty()) continue;
         for (Index p = 0; p < shards(); ++p) {
-            if (!begun && term.synapses) zero();
-            backend_.project(weights(term, w, p), operand[static_cast<std::size_t>(p)], columns_of(sums, term),
-                             begun || term.synapses);
+            backend_.project(weights(term, w, p), operand[static_cast<std::size_t>(p)], sums, begun);
             begun = true;
         }
     }
-    if (!begun) zero();
+    if (!begun) backend_.zero(sums_.data(), static_cast<std::size_t>(rows * n_) * size_of(sums.type));
     backend_.round_sums(sums_.data(), out, rows * n_);
 }
 
@@ -90,7 +82,7 @@ void Recurrence::apply_transposed(const float* w, Index rows, const Adjoint& y, 
         for (const Term& term : terms()) {
             const float* const factor = y(term.delay);
             if (!factor) continue;
-            backend_.project_transposed(weights(term, w, p), {factor + term.row, rows, term.rows, n_}, sums, begun);
+            backend_.project_transposed(weights(term, w, p), {factor, rows, n_}, sums, begun);
             begun = true;
         }
         if (!begun) backend_.zero(sums.data, static_cast<std::size_t>(rows * n_p) * size_of(sums.type));
@@ -102,7 +94,7 @@ void Recurrence::apply_transposed(const float* w, Index rows, const Adjoint& y, 
 
 void Recurrence::add_outer(const Term& term, Index rows, const float* y, std::span<const Activity> x,
                            const SumMatrix& dw) {
-    const Matrix<const float> factor(y + term.row, rows, term.rows, n_);
+    const Matrix<const float> factor(y, rows, n_);
     for (Index p = 0; p < shards(); ++p) {
         const Activity& operand = x[static_cast<std::size_t>(p)];
         if (term.synapses)
@@ -137,10 +129,10 @@ void each_input_term(const std::vector<Term>& terms, const InputSteps& in, const
 
 void project_inputs(Backend& backend, const std::vector<Term>& terms, const InputSteps& in, const float* w, Index n,
                     float* out) {
-    const bool single = terms.size() == 1 && terms[0].delay == 1 && terms[0].rows == n;
+    const bool single = terms.size() == 1 && terms[0].delay == 1;
     if (!single) backend.zero(out, static_cast<std::size_t>(in.steps * in.b * n) * sizeof(float));
-    each_input_term(terms, in, w, [&](const Term& term, const Weights& weights, Index skipped, const Activity& x) {
-        const Matrix<float> to(out + skipped * in.b * n + term.row, (in.steps - skipped) * in.b, term.rows, n);
+    each_input_term(terms, in, w, [&](const Term&, const Weights& weights, Index skipped, const Activity& x) {
+        const Matrix<float> to(out + skipped * in.b * n, (in.steps - skipped) * in.b, n);
         backend.project(weights, x, to, !single);
     });
 }
@@ -149,9 +141,8 @@ void add_inputs(Backend& backend, const std::vector<Term>& terms, const InputSte
                 const SumMatrix& dw) {
     each_input_term(
         terms, in, nullptr, [&](const Term& term, const Weights& weights, Index skipped, const Activity& x) {
-            const Matrix<const float> factor(g + skipped * in.b * n + term.row, (in.steps - skipped) * in.b, term.rows,
-                                             n);
-            const Index rows = weights.pattern ? 1 : term.rows, cols = weights.pattern ? term.entries : in.M;
+            const Matrix<const float> factor(g + skipped * in.b * n, (in.steps - skipped) * in.b, n);
+            const Index rows = weights.pattern ? 1 : n, cols = weights.pattern ? term.entries : in.M;
             backend.add_outer(factor, x, {sums_at(dw, term.offset), dw.type, rows, cols, cols}, weights.pattern);
         });
 }

@@ -51,7 +51,7 @@ private:
     // The weights of a term from the neurons of shard p.
     Weights weights(const Term& term, const float* w, Index p) const;
     // Whether one product is the whole sum.
-    bool single() const { return shards() == 1 && terms_.size() == 1 && terms_[0].rows == n_; }
+    bool single() const { return shards() == 1 && terms_.size() == 1; }
 
     Backend& backend_;
     Communicator& comm_;

@@ -7,47 +7,63 @@
 namespace spikefloss::testing_support {
 namespace {
 
-// A sparse projection from neurons [source.begin, source.end) of P shards with N neurons to n neurons.
+// The neurons that a projection ends on and those that it comes from.
+struct Ends {
+    BlockRange target, source;
+};
+
+// Sparse projections from neurons of P shards with N neurons to n neurons.
 struct Synapses {
     Index n;
-    BlockRange source;
+    std::vector<Ends> ends;
     std::vector<BlockRange> blocks;
-    std::vector<Index> row_begin{0};
-    std::vector<std::int32_t> column, row;  // [entries]
+    std::vector<Index> row, neuron;  // [entries], one projection after another
+    std::vector<std::vector<Index>> row_begin;
+    std::vector<std::vector<std::int32_t>> column;
     Floats values;
     SparsePatterns patterns;
     Buffer<float> values_;
 
-    // density: the share of pairs that have a synapse. Below 1 row 1 and column 2 have none.
-    Synapses(Backend& backend, Index n_, Index N, BlockRange source_, Index P, double density, bool by_column)
+    // density: the share of pairs that have a synapse. Below 1 row 1 and column 2 of a projection have none.
+    Synapses(Backend& backend, Index n_, Index N, std::vector<Ends> ends_, Index P, double density, bool by_column)
         : n(n_),
-          source(source_),
+          ends(std::move(ends_)),
           blocks(block_ranges(N, P)),
           values(entries(density)),
-          patterns(backend, row_begin, column, source, blocks),
+          patterns(backend, n, projections(), blocks),
           values_(backend, values) {
         if (by_column) patterns.sort_by_column(values_.data());
     }
     Floats entries(double density) {
-        const Floats chance = uniform_floats(n * source.size(), 7, 0.0, 1.0);
-        for (Index i = 0; i < n; ++i) {
-            for (Index j = 0; j < source.size(); ++j)
-                if (density >= 1.0 || (chance[i * source.size() + j] < density && i != 1 && j != 2)) {
-                    row.push_back(static_cast<std::int32_t>(i));
-                    column.push_back(static_cast<std::int32_t>(j));
-                }
-            row_begin.push_back(static_cast<Index>(column.size()));
+        for (const auto& [target, source] : ends) {
+            const Floats chance = uniform_floats(target.size() * source.size(), 7, 0.0, 1.0);
+            row_begin.push_back({0});
+            column.emplace_back();
+            for (Index i = 0; i < target.size(); ++i) {
+                for (Index j = 0; j < source.size(); ++j)
+                    if (density >= 1.0 || (chance[i * source.size() + j] < density && i != 1 && j != 2)) {
+                        row.push_back(target.begin + i);
+                        neuron.push_back(source.begin + j);
+                        column.back().push_back(static_cast<std::int32_t>(j));
+                    }
+                row_begin.back().push_back(static_cast<Index>(column.back().size()));
+            }
         }
-        return random_floats(row_begin.back(), 8);
+        return random_floats(static_cast<Index>(row.size()), 8);
+    }
+    std::vector<ProjectionRows> projections() const {
+        std::vector<ProjectionRows> all;
+        for (std::size_t k = 0; k < ends.size(); ++k)
+            all.push_back({ends[k].target.begin, ends[k].source, row_begin[k], column[k]});
+        return all;
     }
     Index shards() const { return static_cast<Index>(blocks.size()); }
     Weights weights(Index p) const { return patterns.weights(p, values_.data()); }
-    Index neuron(Index e) const { return source.begin + column[e]; }
-    // work(e, row, neuron of the block) for the synapses from block p, rows and then neurons ascending.
+    // work(e, row, neuron of the block) for the synapses from block p: of a row neurons ascend, of a neuron rows.
     template <class Work>
     void for_every_synapse(Index p, Work&& work) const {
-        for (Index e = 0; e < row_begin.back(); ++e)
-            if (blocks[p].contains(neuron(e))) work(e, Index{row[e]}, neuron(e) - blocks[p].begin);
+        for (std::size_t e = 0; e < row.size(); ++e)
+            if (blocks[p].contains(neuron[e])) work(static_cast<Index>(e), row[e], neuron[e] - blocks[p].begin);
     }
 };
 
@@ -64,23 +80,29 @@ protected:
     void for_every_case(Test&& test) {
         struct Shape {
             Index n, N;
-            BlockRange source;
+            std::vector<Ends> ends;
             Index P;
             double density;
         };
-        for (const Shape& shape : {Shape{1, 1, {0, 1}, 1, 1.0}, Shape{33, 70, {5, 64}, 3, 0.3},
-                                   Shape{131, 257, {0, 257}, 1, 0.1}, Shape{40, 90, {50, 60}, 2, 0.5}})
+        // The last but one has rows without a projection before, between and after those with two, the last one a
+        // population that this rank has no neuron of.
+        for (const Shape& shape :
+             {Shape{1, 1, {{{0, 1}, {0, 1}}}, 1, 1.0}, Shape{33, 70, {{{0, 33}, {5, 64}}}, 3, 0.3},
+              Shape{131, 257, {{{0, 131}, {0, 257}}}, 1, 0.1}, Shape{40, 90, {{{0, 40}, {50, 60}}}, 2, 0.5},
+              Shape{120, 130, {{{3, 50}, {0, 60}}, {{3, 50}, {70, 130}}, {{61, 110}, {60, 130}}}, 2, 0.3},
+              Shape{45, 80, {{{0, 0}, {0, 50}}, {{0, 45}, {0, 50}}, {{0, 45}, {50, 80}}}, 1, 0.4}})
             for (bool by_column : {false, true}) {
-                const Synapses synapses(backend, shape.n, shape.N, shape.source, shape.P, shape.density, by_column);
+                const Synapses synapses(backend, shape.n, shape.N, shape.ends, shape.P, shape.density, by_column);
                 for (Form form : {Form::floats, Form::sparse_floats, Form::bits, Form::steps_of_bits})
                     for (const double rate : {0.02, 0.5})
                         for (Index rows : {0, 1, 2, 8, 13, 67}) {
                             const Index pad = (rows + by_column) % 2 * 3;
                             const Case c{rows, pad, (rows / 2 + by_column) % 2 == 0, form, rate};
                             SCOPED_TRACE(testing::Message()
-                                         << rows << " rows, " << shape.N << " neurons to " << shape.n << ", P "
-                                         << shape.P << ", pad " << pad << ", accumulate " << c.accumulate << ", form "
-                                         << int(form) << ", rate " << rate << ", by column " << by_column);
+                                         << rows << " rows, " << shape.N << " neurons to " << shape.n << " in "
+                                         << shape.ends.size() << " projections, P " << shape.P << ", pad " << pad
+                                         << ", accumulate " << c.accumulate << ", form " << int(form) << ", rate "
+                                         << rate << ", by column " << by_column);
                             test(c, synapses);
                             if (HasFailure()) return;
                         }
@@ -202,7 +224,7 @@ TEST_P(SparseOperations, OuterProductsAreAdded) {
 // sums that are exact.
 TEST_P(SparseOperations, WithAllEntriesAreDense) {
     const Index rows = 67, n = 45, m = 70;
-    Synapses all(backend, n, m, {0, m}, 1, 1.0, true);
+    Synapses all(backend, n, m, {{{0, n}, {0, m}}}, 1, 1.0, true);
     for (const bool exact : {false, true}) {
         if (!exact && backend.sums() == Sums::float32) continue;
         Padded x(rows, m, 3, 2, 0.4), y(rows, n, 0, 4);
