@@ -75,7 +75,7 @@ Matrices solve_upper(const Matrices& r, Matrices c, Index sequences, Index k) {
 
 DelayLines::DelayLines(Backend& backend, const ParameterLayout& layout, const BasisShape& shape, Index rows_of_all,
                        bool keeps_adjoint)
-    : backend_(backend), shape_(shape), rows_of_all_(rows_of_all) {
+    : backend_(backend), shape_(shape), rows_of_all_(rows_of_all), keeps_adjoint_(keeps_adjoint) {
     const Topology& topology = layout.topology();
     const std::vector<Index> depths = topology.depths();
     const BlockRange mine = layout.neurons();
@@ -129,7 +129,7 @@ Matrices DelayLines::sum_of(const std::vector<Matrices>& gamma, Index lag) const
 void DelayLines::enter(Index t, const float* own, Matrices c) {
     Line line{.made = t, .c = std::move(c)};
     for (const Range& range : ranges_) line.gamma.push_back(gram(own, own, range.begin, range.end));
-    if (adjoint_.size() > 0) {
+    if (keeps_adjoint_) {
         backend_.zero(adjoint(t), static_cast<std::size_t>(shape_.rows() * shape_.n) * sizeof(float));
         line.k.assign(line.c.size(), 0.0);
         line.y.assign(ranges_.size(), line.k);

@@ -98,6 +98,7 @@ private:
     Backend& backend_;
     BasisShape shape_;
     Index rows_of_all_, depth_ = 0, capacity_;
+    bool keeps_adjoint_;
     std::vector<Range> ranges_;
     std::deque<Line> lines_;   // of consecutive steps
     Buffer<float> sigma_;      // [capacity][b, k, N]

@@ -283,6 +283,16 @@ class PopulationsTest(program.ProgramTest):
             if name.startswith("network/") and "@" not in name:
                 self.assertLess(program.difference(found[name], whole[name]), 1e-5, name)
 
+    def test_a_rank_without_a_sequence(self):
+        network = Network()
+        network.project("exc", "exc", dict(weights=np.full((E, E), 0.5)), name="late", delay=3)
+        settings = ['flossing.schedule=["before"]', "flossing.before=2", "flossing.batch=1", "flossing.exponents=2"]
+        one = self.train(network, *settings, steps=1, directory="one")
+        two = self.train(network, *settings, 'parallel.grid="1x2"', steps=1, directory="two", ranks=2)
+        late = "network/projections/late/weights"
+        self.assertTrue(np.any(one[late] != 0.5))
+        self.assertLess(program.difference(two[late], one[late]), 1e-5)
+
     def test_flossing_and_trained_constants(self):
         settings = ["train.report_every=1", 'flossing.schedule=["before"]', "flossing.before=3", "flossing.exponents=2", "flossing.warmup=5",
                     'train.parameters=["w_rec", "threshold", "rho", "adapt_spike"]']
