@@ -33,9 +33,12 @@ void CpuBackend::pack_spikes(const NeuronModel& model, const NeuronVectors& neur
             return pack_row(block.u + block.begin, block.end - block.begin, block.threshold,
                             row_bits + block.begin / 32);
         for (Index first = block.begin; first < block.end; first += 32) {
-            const Index last = std::min(first + 32, block.end);
+            const Index size = std::min<Index>(32, block.end - first);
+            float s[32] = {};
+#pragma omp simd
+            for (Index l = 0; l < size; ++l) s[l] = block[first + l].s;
             std::uint32_t word = 0;
-            for (Index j = first; j < last; ++j) word |= static_cast<std::uint32_t>(block[j].s > 0.0f) << (j - first);
+            for (Index l = 0; l < 32; l += lane_size) word |= nonzero(load(s + l)) << l;
             row_bits[first / 32] = word;
         }
     });

@@ -1,39 +1,49 @@
-// Loops of the CPU backend over the neurons of many rows, in blocks that stay in the first-level cache. Without own
-// thresholds, adaptation and refractory steps a block loads only the membranes.
+// Loops of the CPU backend over the neurons of many rows, in blocks that stay in the first-level cache.
 #pragma once
 
 #include "backend/backend.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace spikefloss {
 
 inline constexpr Index block_size = 512;  // neurons; a multiple of the 32 of a word of spikes
 
-// Neurons begin .. end - 1 of a row, with the same theta.
-struct PlainBlock {
-    static constexpr Adaptation adaptation = Adaptation::none;
+// Neurons begin .. end - 1 of a row without refractory steps. own: each has a threshold of its own.
+template <Adaptation kind, bool own>
+struct NeuronBlock {
+    static constexpr Adaptation adaptation = kind;
     Index begin, end;
     float threshold;
-    const float* u;  // of the row
+    const float *thresholds, *u, *w;  // the last two of the row
 
-    PlainBlock(const NeuronModel& model, const NeuronVectors&, const NeuronState& state, Index row, Index n,
-               Index begin_)
-        : begin(begin_), end(std::min(n, begin_ + block_size)), threshold(model.threshold), u(state.u + row * n) {}
+    NeuronBlock(const NeuronModel& model, const NeuronVectors& neurons, const NeuronState& state, Index row, Index n,
+                Index begin_)
+        : begin(begin_),
+          end(std::min(n, begin_ + block_size)),
+          threshold(model.threshold),
+          thresholds(neurons.threshold),
+          u(state.u + row * n),
+          w(kind == Adaptation::threshold ? state.w + row * n : nullptr) {}
     // A whole row.
-    PlainBlock(float threshold_, const float* u_, Index n) : begin(0), end(n), threshold(threshold_), u(u_) {}
-    Firing operator[](Index j) const { return firing(adaptation, threshold, u[j], 0.0f, false); }
+    NeuronBlock(float threshold_, const float* u_, Index n) requires(kind == Adaptation::none && !own)
+        : begin(0), end(n), threshold(threshold_), thresholds(nullptr), u(u_), w(nullptr) {}
+    Firing operator[](Index j) const {
+        return firing(kind, own ? thresholds[j] : threshold, u[j], kind == Adaptation::threshold ? w[j] : 0.0f, false);
+    }
 };
+using PlainBlock = NeuronBlock<Adaptation::none, false>;
 
-// Neurons with any of the three.
+// Neurons of which some may be refractory.
 template <Adaptation kind>
-struct AdaptedBlock {
+struct RefractoryBlock {
     static constexpr Adaptation adaptation = kind;
     Index begin, end;
     float theta[block_size], v[block_size], m[block_size], s[block_size];
 
-    AdaptedBlock(const NeuronModel& model, const NeuronVectors& neurons, const NeuronState& state, Index row, Index n,
-                 Index begin_)
+    RefractoryBlock(const NeuronModel& model, const NeuronVectors& neurons, const NeuronState& state, Index row,
+                    Index n, Index begin_)
         : begin(begin_), end(std::min(n, begin_ + block_size)) {
         const Index size = end - begin;
         const float *u = state.u + row * n + begin, *w = state.w;
@@ -60,11 +70,11 @@ struct AdaptedBlock {
 template <class Work>
 void for_blocks(const NeuronModel& model, const NeuronVectors& neurons, const NeuronState& state, Index rows, Index n,
                 int threads, Work&& work) {
-    const auto blocks_of = [&]<class Block>(const Block*) {
+    const auto blocks_of = [&]<class Some>(const Some*) {
         const Index blocks = (n + block_size - 1) / block_size;
         const auto take = [&](Index at) {
             const Index row = at / blocks;
-            work(Block(model, neurons, state, row, n, at % blocks * block_size), row);
+            work(Some(model, neurons, state, row, n, at % blocks * block_size), row);
         };
         if (threads == 1) {  // without the cost of a parallel region: whole passes call it in every step for every row
             for (Index at = 0; at < rows * blocks; ++at) take(at);
@@ -73,14 +83,19 @@ void for_blocks(const NeuronModel& model, const NeuronVectors& neurons, const Ne
 #pragma omp parallel for num_threads(threads)
         for (Index at = 0; at < rows * blocks; ++at) take(at);
     };
-    if (model.adaptation == Adaptation::threshold)
-        blocks_of(static_cast<const AdaptedBlock<Adaptation::threshold>*>(nullptr));
-    else if (model.adaptation == Adaptation::current)
-        blocks_of(static_cast<const AdaptedBlock<Adaptation::current>*>(nullptr));
-    else if (neurons.threshold || state.refractory.steps > 0)
-        blocks_of(static_cast<const AdaptedBlock<Adaptation::none>*>(nullptr));
-    else
-        blocks_of(static_cast<const PlainBlock*>(nullptr));
+    const auto blocks_with = [&](auto kind) {
+        if (state.refractory.steps > 0)
+            blocks_of(static_cast<const RefractoryBlock<kind>*>(nullptr));
+        else if (neurons.threshold)
+            blocks_of(static_cast<const NeuronBlock<kind, true>*>(nullptr));
+        else
+            blocks_of(static_cast<const NeuronBlock<kind, false>*>(nullptr));
+    };
+    switch (model.adaptation) {
+        case Adaptation::none: return blocks_with(std::integral_constant<Adaptation, Adaptation::none>{});
+        case Adaptation::threshold: return blocks_with(std::integral_constant<Adaptation, Adaptation::threshold>{});
+        case Adaptation::current: return blocks_with(std::integral_constant<Adaptation, Adaptation::current>{});
+    }
 }
 
 }  // namespace spikefloss
