@@ -9,6 +9,7 @@ between steps. threads=0 means one thread for each core that the process may use
 Wrong arguments and files are a ValueError, with the advice as its note; results that are not finite are NotFinite.
 """
 from importlib import metadata as _metadata
+from typing import Any as _Any
 
 from ._processor import check as _check
 
@@ -24,7 +25,7 @@ __all__ = ["Network", "Projection", "load", "save", "load_events", "convert", "s
            "train", "load_run", "program", "Spectrum", "Gradients", "Run", "Table", "NotFinite"]
 
 
-def convert(*modules, **rules):
+def convert(*modules: _Any, **rules: _Any) -> Network:
     """The network of torch modules, spikefloss.torch.convert(*modules).network(), or of a nir.NIRGraph.
 
     For torch, rules are those of spikefloss.torch.convert; for a graph those of `load`: dt, reset, integration, order.

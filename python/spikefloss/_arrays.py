@@ -1,5 +1,16 @@
 """Arguments as arrays that the extension takes."""
+from typing import Any, Protocol, Union
+
 import numpy as np
+import numpy.typing as npt
+
+
+class _HasDlpack(Protocol):
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        ...
+
+
+Array = Union[npt.ArrayLike, _HasDlpack]  #: of real numbers
 
 
 def floats(value, name, like=None):

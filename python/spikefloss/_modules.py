@@ -9,8 +9,11 @@ A layer of neurons becomes a population with the same membranes before resets, u
 In these libraries a layer sees the spikes of the layer below in the same step. A projection of spikefloss delays by one
 step, so layer d (from 0) runs d steps late, from an initial state that leads to its start in d steps.
 """
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from ._errors import noted
 from .network import Network, Projection
 
 
-class Tensors(dict):
+class Tensors(dict[str, torch.Tensor]):
     """A network whose parameters are tensors of a graph, by the names and in the shapes of Network.parameters.
 
     rules: as in Network. populations {name: neurons} and projections {name: (from, to)}, dense and of delay 1, if there
@@ -33,7 +36,7 @@ class Tensors(dict):
             first = next(self[f"projections/{name}"] for name, (source, _) in self.projections.items() if source == "input")
             self.rules.update(inputs=first.shape[1], readout_from=list(self.populations)[-1])
 
-    def network(self):
+    def network(self) -> Network:
         """The numbers as a Network."""
         arguments = {name: tensor for name, tensor in self.items() if not name.startswith("projections/")}
         arguments.update(self.rules)
@@ -250,7 +253,8 @@ def _common(layers, given):
     return rules
 
 
-def convert(*modules, surrogate=None, sharpness=None, reset_delay=None):
+def convert(*modules: Any, surrogate: str | None = None, sharpness: float | None = None,
+            reset_delay: int | None = None) -> Tensors:
     """The network of modules, as Tensors that keep the graph. Raises TypeError or ValueError if no network is equal.
 
     modules: Linear and layers of neurons in turn, as arguments, as a list or as a Sequential; Linear modules behind the

@@ -1,9 +1,12 @@
 """Sequences of users as arrays: events and arrays in the layouts of docs/data.md, as the task `sequences` reads them."""
+from __future__ import annotations
+
 import gzip
 import os
 import shutil
 import tempfile
 import warnings
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,7 +18,9 @@ _UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3}  # in ms
 _MOST_CHANNELS, _MOST_CLASSES, _LONGEST = 65536, 1_000_000, 100.0  # the last in s
 
 
-def load_events(source, steps=None, seconds=1.0, group=1, *, channels=None, binary=False, time_unit=None):
+def load_events(source: str | os.PathLike[str] | Any, steps: int | None = None, seconds: float = 1.0, group: int = 1, *,
+                channels: int | None = None, binary: bool = False,
+                time_unit: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(x [T, B, M], label [B]) of a file of docs/data.md, also as .h5.gz, or of a data set as those of tonic.
 
     Events: the first `seconds` of each sequence are counted in T = `steps` steps (None: 1 ms each) and in groups of `group`

@@ -1,11 +1,16 @@
 """Passes over a network: its states, its surrogate Lyapunov spectrum, and gradients."""
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from . import _core
-from ._arrays import floats, labels
+from ._arrays import Array, floats, labels
 from ._errors import noted, translated
+from .network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +27,17 @@ class Spectrum:
     log10_condition_number: float
     rate: float                #: spikes per neuron and step
 
-    def plot(self, axes=None):
-        """Draws the exponents over their number, into matplotlib axes. Needs matplotlib."""
+    def plot(self, axes: Any = None) -> Any:
+        """The exponents over their number, and those of each sequence in grey, into matplotlib axes. Returns the axes.
+        Needs matplotlib."""
         import matplotlib.pyplot as plt
 
-        axes = axes or plt.gca()
-        axes.plot(np.arange(1, len(self.exponents) + 1), self.exponents, ".-")
+        axes = plt.gca() if axes is None else axes
+        number = np.arange(1, len(self.exponents) + 1)
+        axes.plot(number, self.per_sequence.T, color="lightgrey", linewidth=0.8)
         axes.axhline(0, color="grey", linewidth=0.5)
-        axes.set(xlabel="number", ylabel="exponent (1/step)")
+        axes.plot(number, self.exponents, ".-", label="mean")
+        axes.set(xlabel="number of the exponent", ylabel="exponent (1/step)")
         return axes
 
 
@@ -39,13 +47,13 @@ class Gradients:
 
     loss: float                #: nan for gradients of the caller's own loss
     accuracy: float            #: share of right answers; nan for a loss without them
-    parameters: dict           #: float32 arrays by the names, and in the shapes, of Network.parameters
+    parameters: dict[str, np.ndarray]  #: float32 arrays by the names, and in the shapes, of Network.parameters
     state_gradient_norm: np.ndarray  #: float64 [T+1], |dL/d(state)| over all sequences at steps 0 to T
-    input: np.ndarray = None   #: float32 dL/dx [T, B, M], if input_gradient
-    exponents: np.ndarray = None     #: float64 [k], of floss
-    per_sequence: np.ndarray = None  #: float64 [B, k], of floss
+    input: np.ndarray | None = None  #: float32 dL/dx [T, B, M], if input_gradient
+    exponents: np.ndarray | None = None     #: float64 [k], of floss
+    per_sequence: np.ndarray | None = None  #: float64 [B, k], of floss
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> np.ndarray:
         return self.parameters[name]
 
 
@@ -57,7 +65,8 @@ def _steps(network, x):
     return x
 
 
-def simulate(network, x, record=("spikes",), *, threads=0, sums="float64"):
+def simulate(network: Network, x: Array, record: Iterable[str] = ("spikes",), *, threads: int = 0,
+             sums: str = "float64") -> dict[str, Any]:
     """Runs the network on x [T, B, M].
 
     record: any of "spikes" (uint8 [T+1, B, N]), "membrane", "current" (float32 [T+1, B, N], before resets; row 0 is the
@@ -75,8 +84,9 @@ def simulate(network, x, record=("spikes",), *, threads=0, sums="float64"):
     return result
 
 
-def spectrum(network, x, exponents=None, *, warmup=0, qr_interval=0, q0=None, seed=1, jacobian_reset="detached", threads=0,
-             sums="float64"):
+def spectrum(network: Network, x: Array, exponents: int | None = None, *, warmup: int = 0, qr_interval: int = 0,
+             q0: Array | None = None, seed: int = 1, jacobian_reset: str = "detached", threads: int = 0,
+             sums: str = "float64") -> Spectrum:
     """The k = `exponents` leading surrogate Lyapunov exponents of the network on x [T, B, M].
 
     exponents: None: as many as q0 has columns, else min(16, D). warmup: steps that do not count. qr_interval: steps from
@@ -92,8 +102,9 @@ def spectrum(network, x, exponents=None, *, warmup=0, qr_interval=0, q0=None, se
                                          sums))
 
 
-def gradients(network, x, *, label=None, target=None, mask=None, dy=None, loss="auto", input_gradient=False, threads=0,
-              sums="float64"):
+def gradients(network: Network, x: Array, *, label: Array | None = None, target: Array | None = None,
+              mask: Array | None = None, dy: Array | None = None, loss: str = "auto", input_gradient: bool = False,
+              threads: int = 0, sums: str = "float64") -> Gradients:
     """Gradients of a loss with respect to all parameters.
 
     Either label [B] (whole numbers, cross-entropy) or target [T, B, O] (0 to 1: binary cross-entropy; any numbers with
@@ -113,8 +124,10 @@ def gradients(network, x, *, label=None, target=None, mask=None, dy=None, loss="
         return Gradients(**run.backward(floats(dy, "dy"), None, None))
 
 
-def floss(network, x, exponents=None, *, target=0.0, slack=0.0, skipped=0, direct=False, constants=True, warmup=0,
-          qr_interval=0, q0=None, seed=1, jacobian_reset="detached", threads=0, sums="float64"):
+def floss(network: Network, x: Array, exponents: int | None = None, *, target: float | Array = 0.0, slack: float = 0.0,
+          skipped: int = 0, direct: bool = False, constants: bool = True, warmup: int = 0, qr_interval: int = 0,
+          q0: Array | None = None, seed: int = 1, jacobian_reset: str = "detached", threads: int = 0,
+          sums: str = "float64") -> Gradients:
     """The flossing penalty mean_j (lambda_j - target_j)^2 of the leading exponents, and its gradients.
 
     target: one number, or one for each exponent that counts. slack: no penalty down to target - slack. skipped: leading

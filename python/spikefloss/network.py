@@ -1,13 +1,17 @@
 """Networks: a checked holder of arrays, and their files."""
+from __future__ import annotations
+
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import h5py
 import numpy as np
 
 from . import _core
-from ._arrays import floats
+from ._arrays import Array, floats
 from ._errors import noted, translated
 
 RULES = ("threshold", "reset", "reset_delay", "surrogate", "sharpness", "readout", "adaptation", "refractory")
@@ -25,7 +29,7 @@ class Projection:
     are sorted. delay: steps from a spike to its arrival, 1 or more. sign: "any", "excitatory" or "inhibitory".
     """
 
-    def __init__(self, source, to, weights, *, delay=1, sign="any"):
+    def __init__(self, source: str, to: str, weights: Any, *, delay: int = 1, sign: str = "any") -> None:
         self.source, self.to, self.delay, self.sign = source, to, int(delay), sign
         self.sparse = hasattr(weights, "indptr")
         if self.sparse:
@@ -61,11 +65,15 @@ class Network:
     matrix). Raises ValueError for shapes, names and ranges.
     """
 
-    def __init__(self, w_in=None, w_rec=None, w_out=None, *, alpha, beta, bias=0.0, bias_out=0.0, kappa=0.0, threshold=1.0,
-                 reset="zero", reset_delay=1, surrogate="fast_sigmoid", sharpness=5.0, readout="membrane",
-                 initial_current=0.0, initial_membrane=0.0, adaptation="none", rho=None, adapt_membrane=0.0,
-                 adapt_spike=0.0, initial_adaptation=0.0, refractory=0, populations=None, projections=None, inputs=0,
-                 readout_from=""):
+    parameters: dict[str, np.ndarray]
+
+    def __init__(self, w_in: Array | None = None, w_rec: Array | None = None, w_out: Array | None = None, *, alpha: Array,
+                 beta: Array, bias: Array = 0.0, bias_out: Array = 0.0, kappa: Array = 0.0, threshold: Array = 1.0,
+                 reset: str = "zero", reset_delay: int = 1, surrogate: str = "fast_sigmoid", sharpness: float = 5.0,
+                 readout: str = "membrane", initial_current: Array = 0.0, initial_membrane: Array = 0.0,
+                 adaptation: str = "none", rho: Array | None = None, adapt_membrane: Array = 0.0, adapt_spike: Array = 0.0,
+                 initial_adaptation: Array = 0.0, refractory: int = 0, populations: Mapping[str, int] | None = None,
+                 projections: Mapping[str, Projection] | None = None, inputs: int = 0, readout_from: str = "") -> None:
         self._rules = dict(reset=reset, reset_delay=int(reset_delay), surrogate=surrogate, sharpness=float(sharpness),
                            readout=readout, adaptation=adaptation, refractory=int(refractory))
         self.populations, self.projections = dict(populations or {}), dict(projections or {})
@@ -110,13 +118,28 @@ class Network:
         for array in self.parameters.values():
             array.flags.writeable = False
 
-    neurons = property(lambda self: self.core.neurons, doc="N")
-    inputs = property(lambda self: self.core.inputs, doc="M")
-    outputs = property(lambda self: self.core.outputs, doc="O")
-    state_size = property(lambda self: self.core.state_size, doc="D, the dimension of the state")
+    @property
+    def neurons(self) -> int:
+        """N"""
+        return self.core.neurons
 
     @property
-    def rules(self):
+    def inputs(self) -> int:
+        """M"""
+        return self.core.inputs
+
+    @property
+    def outputs(self) -> int:
+        """O"""
+        return self.core.outputs
+
+    @property
+    def state_size(self) -> int:
+        """D, the dimension of the state"""
+        return self.core.state_size
+
+    @property
+    def rules(self) -> dict[str, Any]:
         """The attributes of the network: reset, surrogate, ..., and the threshold if all neurons have the same."""
         return {name: value for name, value in self._rules.items() if name in RULES}
 
@@ -129,7 +152,7 @@ class Network:
                                           for name, p in self.projections.items()})
         return arguments
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> Network:
         """The same network with some arguments of the constructor changed."""
         return Network(**{**self._arguments(), **changes})
 
@@ -151,7 +174,8 @@ def _text(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
-def load(path, *, dt=None, reset=None, integration=None, order=None):
+def load(path: str | os.PathLike[str], *, dt: float | None = None, reset: str | None = None,
+         integration: str | None = None, order: str | None = None) -> Network:
     """The network of a network file, a checkpoint or a NIR file (NAME.nir).
 
     dt (seconds), reset ("zero", "subtract"), integration ("euler", "exponential") and order ("new", "old") are what a NIR
@@ -203,7 +227,7 @@ def _read_projection(group, array):
                       sign=_text(group.attrs.get("sign", "any")))
 
 
-def save(network, path, **rules):
+def save(network: Network, path: str | os.PathLike[str], **rules: Any) -> None:
     """Writes a network file, or a NIR file (NAME.nir) with the options of `spikefloss convert`, such as dt=1e-4.
 
     Raises ValueError if no NIR graph steps like the network, or if `path` exists as a NIR file of another program.

@@ -1,4 +1,6 @@
 """Runs of the program: start one, and read the records of one."""
+from __future__ import annotations
+
 import json
 import os
 import pathlib
@@ -10,18 +12,20 @@ import sysconfig
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import h5py
 import numpy as np
 
-from ._arrays import floats, labels
+from ._arrays import Array, floats, labels
 from ._errors import NotFinite, noted
-from .network import load
+from .network import Network, load
 
 STOPPED = 85
 
 
-def program():
+def program() -> str:
     """The path of the program spikefloss: $SPIKEFLOSS, or the one beside this Python, or the first on PATH."""
     beside = [pathlib.Path(folder) / "spikefloss" for folder in
               (sysconfig.get_path("scripts"), pathlib.Path(sys.executable).parent)]
@@ -41,7 +45,7 @@ def failed(code, stderr):
     return noted(kind, problem, advice.strip())
 
 
-class Table(dict):
+class Table(dict[str, np.ndarray]):
     """Records as arrays by field, one element for each record; nan (or None) where a record lacks the field."""
 
     @classmethod
@@ -49,11 +53,22 @@ class Table(dict):
         names = {name: None for record in records for name in record}
         return cls((name, _column([record.get(name) for record in records])) for name in names)
 
-    def frame(self):
+    def frame(self) -> Any:
         """The table as a pandas.DataFrame. Needs pandas."""
         import pandas
 
         return pandas.DataFrame({name: list(column) if column.ndim > 1 else column for name, column in self.items()})
+
+    def dataset(self) -> Any:
+        """The table as an xarray.Dataset over `record`, with the coordinate `step`. Needs xarray.
+
+        A field with several numbers, such as the exponents, has a dimension of its own, FIELD_number, from 0.
+        """
+        import xarray
+
+        table = xarray.Dataset({name: (["record", f"{name}_number"][:column.ndim], column)
+                                for name, column in self.items()})
+        return table.set_coords("step") if "step" in table else table
 
 
 def _column(values):
@@ -91,7 +106,7 @@ def _records(path):
 class Run:
     """A run directory. metrics, diagnostics: Tables of the records (docs/diagnostics.md); outcome: dict or None."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = pathlib.Path(directory)
         if not (self.directory / "config.toml").is_file():
             raise noted(ValueError, f"{directory} is no run directory: it has no config.toml",
@@ -102,15 +117,15 @@ class Run:
         self.outcome = json.loads(outcome.read_text(encoding="utf-8")) if outcome.is_file() else None
 
     @property
-    def config(self):
+    def config(self) -> str:
         """The resolved config, TOML."""
         return (self.directory / "config.toml").read_text(encoding="utf-8")
 
-    def checkpoints(self):
+    def checkpoints(self) -> list[int]:
         """The steps of the checkpoints, ascending."""
         return sorted(int(path.stem.rpartition("_")[2]) for path in self.directory.glob("checkpoint_*.h5"))
 
-    def network(self, step=-1):
+    def network(self, step: int = -1) -> Network:
         """The network of the checkpoint of this step; -1: of the newest."""
         steps = self.checkpoints()
         if not steps or (step != -1 and step not in steps):
@@ -118,21 +133,56 @@ class Run:
                         f"it has those of steps {steps}" if steps else "set checkpoint.every")
         return load(self.directory / f"checkpoint_{steps[-1] if step == -1 else step:09d}.h5")
 
-    def plot(self, axes=None):
-        """Loss over training steps, into matplotlib axes. Needs matplotlib."""
+    def _panels(self):
+        """(label of y, [(name of a curve, or None, x, y)]) for each panel that has data."""
+        def curves(table, rows, columns):
+            found = []
+            for name, values in columns:
+                y = np.asarray(values[rows], float)
+                if np.isfinite(y).any():
+                    found.append((name, table["step"][rows][np.isfinite(y)], y[np.isfinite(y)]))
+            return found
+
+        training = self.metrics.get("kind", np.empty(0, object)) == "training"
+        for label in ("loss", "accuracy"):
+            names = {"training": label, "validation": f"validation_{label}", "test": f"test_{label}"}
+            yield label, curves(self.metrics, training, [(part, self.metrics[name]) for part, name in names.items()
+                                                         if name in self.metrics])
+        exponents = self.diagnostics.get("exponents", np.empty(0))
+        if exponents.ndim == 2:
+            yield "leading exponents (1/step)", curves(self.diagnostics, slice(None), [(None, y) for y in exponents.T[:8]])
+
+    def plot(self, axes: Any = None) -> Any:
+        """Loss, accuracy and the 8 leading exponents of the diagnostics over training steps. Needs matplotlib.
+
+        Panels without data are left out. axes: one for each panel; None: those of a new figure. Returns them.
+        """
         import matplotlib.pyplot as plt
 
-        axes = axes or plt.gca()
-        training = self.metrics["kind"] == "training"
-        axes.plot(self.metrics["step"][training], self.metrics["loss"][training])
-        axes.set(xlabel="training step", ylabel="loss")
+        panels = [(label, curves) for label, curves in self._panels() if curves]
+        if not panels:
+            raise noted(ValueError, f"{self.directory} has no records of training", "train for longer than one report")
+        if axes is None:
+            axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 2.8), layout="constrained", squeeze=False)[1][0]
+        axes = np.atleast_1d(axes)
+        if len(axes) != len(panels):
+            raise noted(ValueError, f"there are {len(axes)} axes for {len(panels)} panels",
+                        f"give one for each of {', '.join(label for label, _ in panels)}")
+        for ax, (label, curves) in zip(axes, panels):
+            for number, (name, x, y) in enumerate(curves):
+                shade = dict(color=plt.get_cmap("viridis")(0.85 * number / max(1, len(curves) - 1))) if name is None else {}
+                ax.plot(x, y, "o" if name in ("validation", "test") and len(x) < 50 else "-", markersize=4, label=name,
+                        **shade)
+            ax.set(xlabel="training step", ylabel=label)
+            if len(curves) > 1 and curves[0][0]:
+                ax.legend(frameon=False)
         return axes
 
     def __repr__(self):
         return f"<spikefloss.Run {self.directory}: {len(self.metrics.get('step', ()))} records>"
 
 
-def load_run(directory):
+def load_run(directory: str | os.PathLike[str]) -> Run:
     """The records of a run directory. Raises ValueError if it is none."""
     return Run(directory)
 
@@ -173,14 +223,17 @@ def _write_sequences(path, data):
             file["sequences/target"] = floats(answer, "target")
 
 
-def train(config, *, data=None, test=None, callback=None, directory=None, resume=False, threads=0, ranks=1):
+def train(config: str | os.PathLike[str] | Mapping[str, Any], *, data: tuple[Array, Array] | None = None,
+          test: tuple[Array, Array] | None = None, callback: Callable[[int, dict[str, Any]], Any] | None = None,
+          directory: str | os.PathLike[str] | None = None, resume: bool = False, threads: int = 0, ranks: int = 1) -> Run:
     """Trains a network with the program, in another process. Blocks until the run ends.
 
     config: the path of a TOML file, or a dict of its sections (docs/config.md). data: arrays to train on, (x [T, B, M],
     label [B]) or (x, target [T, B, O]); they are written to a temporary file, which becomes task.file of the task
-    "sequences". test: the same to test on; without it task.test_share says which part of data is held out. directory: of the run, must be new or empty unless resume; None: as the config says. callback(step,
-    record): called for every record of metrics.jsonl; if it returns False, or raises, the run is stopped by a signal after
-    its present step, with a checkpoint. ranks: processes, started by mpirun. Ctrl-C stops the run, too.
+    "sequences". test: the same to test on; without it task.test_share says which part of data is held out. directory: of
+    the run, must be new or empty unless resume; None: as the config says. callback(step, record): called for every record
+    of metrics.jsonl; if it returns False, or raises, the run is stopped by a signal after its present step, with a
+    checkpoint. ranks: processes, started by mpirun. Ctrl-C stops the run, too.
     Returns the Run. Raises ValueError for a bad config or file, NotFinite if training diverges.
     """
     with tempfile.TemporaryDirectory(prefix="spikefloss_") as folder:

@@ -1,5 +1,8 @@
 """Flossing and recurrent layers for PyTorch: autograd functions over the engine. Tensors are float32 on the CPU."""
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 import torch as _torch
@@ -7,6 +10,7 @@ import torch as _torch
 from . import _core
 from ._errors import noted, translated
 from ._modules import Tensors, convert
+from .network import Network
 
 __all__ = ["Tensors", "convert", "floss_penalty", "RecurrentLIF"]
 
@@ -59,8 +63,10 @@ class _Penalty(_torch.autograd.Function):
             for name, dtype, needed in zip(ctx.names, ctx.needs, ctx.needs_input_grad[5:]))
 
 
-def floss_penalty(network, x, exponents=16, target=0.0, *, slack=0.0, skipped=0, direct=False, warmup=0, qr_interval=0,
-                  q0=None, seed=1, jacobian_reset="detached", threads=0, sums="float64", return_exponents=False):
+def floss_penalty(network: Tensors | RecurrentLIF, x: _torch.Tensor, exponents: int = 16, target: Any = 0.0, *,
+                  slack: float = 0.0, skipped: int = 0, direct: bool = False, warmup: int = 0, qr_interval: int = 0,
+                  q0: _torch.Tensor | None = None, seed: int = 1, jacobian_reset: str = "detached", threads: int = 0,
+                  sums: str = "float64", return_exponents: bool = False) -> Any:
     """The flossing penalty mean_j (lambda_j - target_j)^2 as a scalar tensor, to add to a loss.
 
     network: Tensors (see `convert`), or a RecurrentLIF. x [T, B, M]: sequences; gradients go to the network, not to x. The
@@ -107,8 +113,9 @@ class RecurrentLIF(_torch.nn.Module):
     A gradient of x takes the loop of steps in place of the fused pass, which is slower.
     """
 
-    def __init__(self, inputs, neurons, *, tau_syn=5.0, tau_mem=10.0, threshold=1.0, reset="zero", reset_delay=1,
-                 surrogate="fast_sigmoid", sharpness=5.0, output="spikes", learn_constants=False, threads=0, sums="float32"):
+    def __init__(self, inputs: int, neurons: int, *, tau_syn: float = 5.0, tau_mem: float = 10.0, threshold: float = 1.0,
+                 reset: str = "zero", reset_delay: int = 1, surrogate: str = "fast_sigmoid", sharpness: float = 5.0,
+                 output: str = "spikes", learn_constants: bool = False, threads: int = 0, sums: str = "float32") -> None:
         super().__init__()
         if output not in ("spikes", "membrane"):
             raise noted(ValueError, f"output is '{output}'", "use spikes or membrane")
@@ -125,15 +132,15 @@ class RecurrentLIF(_torch.nn.Module):
             else:
                 self.register_buffer(name, decay)
 
-    def forward(self, x):
+    def forward(self, x: _torch.Tensor) -> _torch.Tensor:
         return _Layer.apply(self.rules, self.output, self.threads, self.sums, x, self.w_in, self.w_rec, self.bias, self.alpha,
                             self.beta)
 
-    def tensors(self):
+    def tensors(self) -> Tensors:
         """The layer as Tensors, for floss_penalty."""
         return Tensors({name: getattr(self, name) for name in _OF_LAYER}, self.rules)
 
-    def network(self):
+    def network(self) -> Network:
         """The layer as a Network."""
         return self.tensors().network()
 

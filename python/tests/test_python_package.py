@@ -27,11 +27,22 @@ def main():
     if made.returncode:
         skip(f"python3 -m venv failed (apt-get install python3-venv): {(made.stdout + made.stderr).strip()[-300:]}")
     python = str(VENV / "bin" / "python")
+    if sys.prefix != sys.base_prefix:  # this Python is in an environment, whose torch the new one shall see, too
+        own = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True,
+                             text=True, check=True).stdout.strip()
+        (pathlib.Path(own) / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
     fetched = subprocess.run([*pip, "-q", "--retries", "1", "--timeout", "10", "nanobind>=2.4", "ninja",
-                              "scikit-build-core>=0.11", "numpy", "h5py"], capture_output=True, text=True, check=False)
+                              "scikit-build-core>=0.11", "typing_extensions", "numpy", "h5py"],
+                             capture_output=True, text=True, check=False)
     if fetched.returncode:
         skip(f"pip cannot install from PyPI: {fetched.stderr.strip()[-300:]}")
+    # The package needs none of these. Cases that use one that is missing are skipped, and the log says so.
+    extras = ["mypy", "matplotlib", "pandas", "xarray", "nbclient", "ipykernel"]
+    fetched = subprocess.run([*pip, "-q", "--retries", "1", "--timeout", "10", "--upgrade", "numpy", "h5py", *extras],
+                             capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        print(f"pip cannot install {', '.join(extras)}, so cases are left out: {fetched.stderr.strip()[-300:]}")
     installed = subprocess.run([*pip, "--no-build-isolation", "--no-deps", "--force-reinstall",
                                 "--config-settings=cmake.define.SPIKEFLOSS_PYTHON_PROGRAM=OFF",
                                 f"--config-settings=build-dir={BUILD / 'python_build'}", SOURCE],
