@@ -1,9 +1,12 @@
-"""Times of the Python package: the overhead of a call, RecurrentLIF against the loop of snnTorch's RSynaptic, and
-floss_penalty against autograd through torch.linalg.qr. One thread each. Needs torch, and snntorch for the second.
+"""Times of the Python package: the overhead of a call; RecurrentLIF against the loop of snnTorch's RSynaptic and against
+a loop over a step of plain PyTorch, as it is and compiled by torch.compile; and floss_penalty against autograd through
+torch.linalg.qr. One thread each. Needs torch, and snntorch for its loop. Compiling ends after 120 s.
 
     python bench/python/bench_python.py
 """
+import contextlib
 import pathlib
+import signal
 import sys
 import time
 
@@ -26,6 +29,21 @@ def seconds(work, repeats=5):
         work()
         times.append(time.perf_counter() - begin)
     return min(times)
+
+
+@contextlib.contextmanager
+def limit(most):
+    """Raises TimeoutError after `most` seconds."""
+    def stop(*_):
+        raise TimeoutError(f"it took more than {most} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(most)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def overhead():
@@ -52,8 +70,34 @@ def layers(N, T=100, B=32, M=64):
             total = total + spk.sum()
         total.backward()
 
+    def step(x_t, i, u, s):
+        i = layer.alpha * i + x_t @ layer.w_in.T + s @ layer.w_rec.T + layer.bias
+        u = (layer.beta * u + (1 - layer.beta) * i) * (1 - s.detach())
+        return i, u, cases_torch.Spike.apply(u - 1.0, 5.0)
+
+    def plain(step):
+        i = u = s = torch.zeros(B, N)
+        total = 0.0
+        for x_t in x:
+            i, u, s = step(x_t, i, u, s)
+            total = total + s.sum()
+        total.backward()
+        return float(total)
+
     ours, them = seconds(lambda: layer(x).sum().backward()), seconds(theirs, 2)
-    print(f"RecurrentLIF N {N}, T {T}, B {B}: {1e3 * ours:.2f} ms, snnTorch {1e3 * them:.1f} ms, {them / ours:.1f} times")
+    loop = seconds(lambda: plain(step), 2)
+    print(f"RecurrentLIF N {N}, T {T}, B {B}: {1e3 * ours:.2f} ms, snnTorch {1e3 * them:.1f} ms "
+          f"({them / ours:.1f} times), plain loop {1e3 * loop:.1f} ms ({loop / ours:.1f} times)")
+    compiled = torch.compile(step)
+    try:
+        with limit(120):
+            same = plain(compiled) == plain(step) == float(layer(x).sum())
+    except Exception as fault:  # there are many, from a missing compiler to the limit
+        print(f"  torch.compile did not work: {type(fault).__name__}: {str(fault).strip().splitlines()[:1]}")
+        return
+    loop = seconds(lambda: plain(compiled), 2)
+    print(f"  plain loop, its step compiled: {1e3 * loop:.1f} ms ({loop / ours:.1f} times), "
+          f"{'the same' if same else 'another'} number of spikes")
 
 
 def penalty(N, T, B, K):

@@ -37,6 +37,7 @@ class Spectrum:
         axes.plot(number, self.per_sequence.T, color="lightgrey", linewidth=0.8)
         axes.axhline(0, color="grey", linewidth=0.5)
         axes.plot(number, self.exponents, ".-", label="mean")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="number of the exponent", ylabel="exponent (1/step)")
         return axes
 
