@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import h5py
@@ -47,6 +48,25 @@ class EventsTest(unittest.TestCase):
         # As np.histogram2d, where no event is at the edge of a step.
         edges = np.arange(length.max() + 1) * 0.01, np.arange(701)
         self.assertTrue(np.array_equal(batch.x[:, 5], np.histogram2d(times[5].astype(float), units[5], edges)[0]))
+
+    def test_numbers_of_16_bits(self):
+        """Every such number, in both byte orders, is read as the same number of 64 bits."""
+        times = np.arange(0x7C00, dtype=np.uint16).view(np.float16)
+        with tempfile.TemporaryDirectory() as folder:
+            found = []
+            for kind in ("<f2", ">f2", "<f8"):
+                path = f"{folder}/{kind[1:]}_{kind[0] == '<'}.h5"
+                write_events(path, [times], [np.arange(len(times)) % 3], [0], kind)
+                found.append(batch_of("test", 0, 1, f"task.file={path}", f"task.test_file={path}", "network.dt=0.5",
+                                      "task.time_unit=ms"))
+            self.assertEqual(found[0].x.sum(), len(times))
+            for other in found[1:]:
+                self.assertTrue(np.array_equal(other.x, found[0].x))
+            for value, said in ((np.inf, "is inf"), (np.nan, "is nan"), (-1.0, "is -1")):
+                write_events(path := f"{folder}/bad.h5", [[0.5, value]], [[0, 0]], [0], "<f2")
+                result = run("test", 0, 1, f"task.file={path}", f"task.test_file={path}")
+                self.assertNotEqual(result.returncode, 0)
+                self.assertIn(said, result.stderr.decode())
 
     def test_cut_grouped_and_binary(self):
         with words_file() as file:
