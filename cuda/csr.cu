@@ -14,7 +14,8 @@ constexpr Index most_transposed = Index(1) << 24;
 
 // The entries of all targets: each has a source and a weight.
 struct Entries {
-    std::span<const PatternRows> parts;
+    const PatternRows* parts;
+    Index part_count;
     const std::int32_t* source;
     const float* values;
     const std::uint32_t* place;  // of an entry in values; null: the entry itself
@@ -44,7 +45,8 @@ __global__ void chains_kernel(const Entries entries, const float* x, Index first
         double* const wide = narrow ? nullptr : static_cast<double*>(out.data) + to;
         const bool chain = accumulate && (sizeof(T) == sizeof(float) || wide);
         T sum = !chain ? T(0) : narrow ? static_cast<T>(*narrow) : static_cast<T>(*wide);
-        for (const PatternRows& part : entries.parts) {
+        for (Index p = 0; p < entries.part_count; ++p) {
+            const PatternRows& part = entries.parts[p];
             if (t < part.first || t >= part.first + part.rows) continue;
             for (Index e = part.begin[t - part.first], end = part.end[t - part.first]; e < end; ++e) {
                 const float value = entries.values[entries.place ? static_cast<Index>(entries.place[e]) : e];
@@ -61,10 +63,12 @@ __global__ void chains_kernel(const Entries entries, const float* x, Index first
 
 // gradient[e] += sum over rows of y[r, i] x[r, j] for every entry e = (i, j), in T: one warp per row i of a part.
 template <class T>
-__global__ void add_entries_kernel(const std::span<const PatternRows> parts, const std::int32_t* column, const float* y,
-                                   Index rows, Index stride, const Activity x, const SumMatrix gradient) {
+__global__ void add_entries_kernel(const PatternRows* parts, Index part_count, const std::int32_t* column,
+                                   const float* y, Index rows, Index stride, const Activity x,
+                                   const SumMatrix gradient) {
     const Index lane = threadIdx.x % warp_size;
-    for (const PatternRows& part : parts)
+    for (Index p = 0; p < part_count; ++p) {
+        const PatternRows& part = parts[p];
         for (Index i = first_element() / warp_size; i < part.rows; i += element_stride() / warp_size)
             for (Index e = part.begin[i] + lane; e < part.end[i]; e += warp_size) {
                 const Index j = column[e] - part.first_column;
@@ -80,6 +84,7 @@ __global__ void add_entries_kernel(const std::span<const PatternRows> parts, con
                 else
                     *narrow = static_cast<float>(sum);
             }
+    }
 }
 
 // Rows of a factor that are transposed at once.
@@ -106,7 +111,7 @@ void CudaBackend::project_sparse(const Weights& w, const Activity& x, SumMatrix 
     float* const transposed = scratch<float>(rows_at_once(out.rows, w.cols) * w.cols);
     if (counting()) return;
     const SparsePattern& p = *w.pattern;
-    const Entries entries{p.parts, p.column, w.values, nullptr};
+    const Entries entries{p.parts.data(), static_cast<Index>(p.parts.size()), p.column, w.values, nullptr};
     (sums_ == Sums::float32 ? chains<float> : chains<double>)(stream_, entries, w.cols, x, transposed, out, accumulate);
 }
 
@@ -114,8 +119,7 @@ void CudaBackend::project_sparse_transposed(const Weights& w, Matrix<const float
     float* const transposed = scratch<float>(rows_at_once(out.rows, w.rows) * w.rows);
     if (counting()) return;
     const SparsePattern& p = *w.pattern;
-    const Entries entries{
-        {p.by_column, 1}, p.row, w.by_column ? w.by_column : w.values, w.by_column ? nullptr : p.place};
+    const Entries entries{p.by_column, 1, p.row, w.by_column ? w.by_column : w.values, w.by_column ? nullptr : p.place};
     (sums_ == Sums::float32 ? chains<float> : chains<double>)(stream_, entries, w.rows,
                                                               {.values = y.data, .stride = y.stride}, transposed, out,
                                                               accumulate);
@@ -125,8 +129,8 @@ void CudaBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, Sum
                                    const SparsePattern& pattern) {
     if (counting()) return;
     const Launch warps{grid_for(pattern.rows * warp_size, block), block, stream_};
-    launch(warps, sums_ == Sums::float32 ? add_entries_kernel<float> : add_entries_kernel<double>, pattern.parts,
-           pattern.column, y.data, y.rows, y.stride, x, gradient);
+    launch(warps, sums_ == Sums::float32 ? add_entries_kernel<float> : add_entries_kernel<double>, pattern.parts.data(),
+           static_cast<Index>(pattern.parts.size()), pattern.column, y.data, y.rows, y.stride, x, gradient);
 }
 
 }  // namespace spikefloss
