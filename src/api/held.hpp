@@ -1,9 +1,10 @@
 // What the functions of the library compute with: a network in host memory, and a process grid, a backend and the
-// network in its memory, which each call makes for itself.
+// network in its memory, which each call makes for itself. And what the commands compute by the same functions.
 #pragma once
 
 #include "api/spikefloss.hpp"
 #include "backend/factory.hpp"
+#include "lyapunov/tangent_pass.hpp"
 #include "network/parameters.hpp"
 #include "train/gradient.hpp"
 
@@ -25,6 +26,18 @@ struct Machine {
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
 };
+
+// Sequences in backend memory: x [T, b, M] of those of this rank, `mine`, of `total`.
+struct Sequences {
+    const float* x;
+    Index steps;
+    BlockRange mine;
+    Index total;
+};
+// The spectrum on any grid, from the bases q0 as TangentPass::forward takes them; per_sequence and log_r are those of
+// this rank. Error(Exit::numerics) if a membrane is not finite. Collective.
+Spectrum spectrum(Backend& backend, const ProcessGrid& grid, const spikefloss::Network& network,
+                  const Sequences& sequences, const TangentOptions& options, const std::vector<float>& q0);
 
 // Error(Exit::usage) unless the array has this shape; `letters` names its axes.
 void require_shape(const std::string& name, const View& view, const Shape& shape, const char* letters);

@@ -20,10 +20,18 @@ TangentOptions tangent_options(const SpectrumOptions& options, Index D, Index T)
 // q0 [B, D, k] -> [B, k, D], or random bases.
 std::vector<float> starting_bases(const SpectrumOptions& options, const Machine& machine, Index B, Index D) {
     const Index k = options.exponents, N = machine.network.n();
-    if (!options.q0.values) return random_bases(options.seed, k, N, machine.network.state_parts(), {0, N}, {0, B});
+    std::vector<float> bases;
+    if (!options.q0.values) {
+        for (Index s = 0; s < B; ++s) {
+            const auto own = random_bases(options.seed, k, N, machine.network.state_parts(), {0, N}, {s, s + 1});
+            bases.insert(bases.end(), own.begin(), own.end());
+            machine.backend->may_stop();
+        }
+        return bases;
+    }
     require_shape("q0", options.q0, {B, D, k}, "[B, D, k]");
     require_finite("q0", options.q0);
-    std::vector<float> bases(static_cast<std::size_t>(B * k * D));
+    bases.resize(static_cast<std::size_t>(B * k * D));
     for (Index s = 0; s < B; ++s)
         for (Index i = 0; i < D; ++i)
             for (Index j = 0; j < k; ++j)
@@ -33,30 +41,35 @@ std::vector<float> starting_bases(const SpectrumOptions& options, const Machine&
 
 }  // namespace
 
+Spectrum spectrum(Backend& backend, const ProcessGrid& grid, const spikefloss::Network& network,
+                  const Sequences& sequences, const TangentOptions& options, const std::vector<float>& q0) {
+    const Index T = sequences.steps, b = sequences.mine.size();
+    StatePass state(backend, grid, network, T, b);
+    std::unique_ptr<TangentPass> tangents;
+    grid.agree([&] { tangents = std::make_unique<TangentPass>(backend, grid, network, options, T, b, false); });
+    state.forward(network, sequences.x);
+    require_finite_states(backend, grid, state, sequences.mine, network.layout.neurons());
+    tangents->forward(network, state, q0, sequences.mine.begin);
+    const spikefloss::Spectrum measured = mean_spectrum(grid, *tangents, sequences.total, network.state_size());
+    const KaplanYorke dimension = kaplan_yorke(measured);
+    return {.exponents = measured.exponents,
+            .per_sequence = measured.per_sequence,
+            .log_r = tangents->log_r(),
+            .qr_step = tangents->counted_steps(),
+            .kaplan_yorke = dimension.dimension,
+            .entropy_rate = entropy_rate(measured),
+            .log10_condition_number = log10_condition_number(measured, T),
+            .kaplan_yorke_is_lower_bound = dimension.is_bound,
+            .rate = state.tape().spikes.rate()};
+}
+
 Spectrum spectrum(const Network& network, const View& x, const SpectrumOptions& options, const Settings& settings) {
     require_input(x, network.inputs());
     const Index T = x.shape[0], B = x.shape[1], D = network.state_size();
     const TangentOptions tangent = tangent_options(options, D, T);
     Machine machine(network.held(), settings);
-    const std::vector<float> q0 = starting_bases(options, machine, B, D);
-    StatePass state(*machine.backend, machine.grid, machine.network, T, B);
-    TangentPass tangents(*machine.backend, machine.grid, machine.network, tangent, T, B, false);
-    state.forward(machine.network, x.values);
-    require_finite_states(*machine.backend, machine.grid, state, {0, B}, {0, machine.network.n()});
-    tangents.forward(machine.network, state, q0, 0);
-    const spikefloss::Spectrum measured = mean_spectrum(machine.grid, tangents, B, D);
-    const KaplanYorke dimension = kaplan_yorke(measured);
-    Spectrum result;
-    result.exponents = measured.exponents;
-    result.per_sequence = measured.per_sequence;
-    result.log_r = tangents.log_r();
-    result.qr_step = tangents.counted_steps();
-    result.kaplan_yorke = dimension.dimension;
-    result.kaplan_yorke_is_lower_bound = dimension.is_bound;
-    result.entropy_rate = entropy_rate(measured);
-    result.log10_condition_number = log10_condition_number(measured, T);
-    result.rate = state.tape().spikes.rate();
-    return result;
+    return spectrum(*machine.backend, machine.grid, machine.network, {x.values, T, {0, B}, B}, tangent,
+                    starting_bases(options, machine, B, D));
 }
 
 Flossing floss(const Network& network, const View& x, const FlossOptions& options, const Settings& settings) {

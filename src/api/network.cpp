@@ -152,29 +152,6 @@ bool is_optional(Parameter p) {
            p == Parameter::adapt_spike || p == Parameter::initial_adaptation;
 }
 
-// The range of the numbers of an array.
-void require_range(const Segment& segment, const Topology& topology, const std::vector<float>& values) {
-    const Parameter p = segment.parameter;
-    const bool decays = p == Parameter::alpha || p == Parameter::beta || p == Parameter::kappa || p == Parameter::rho;
-    const Sign sign =
-        segment.projection < 0 ? Sign::any : topology.projections[static_cast<std::size_t>(segment.projection)].sign;
-    segment.each_row(values.data(), [&](const float* row, Index first) {
-        for (Index c = 0; c < segment.cols; ++c) {
-            const float value = row[c];
-            if (decays && !(value >= 0.0f && value < 1.0f))
-                throw Error(
-                    Exit::usage,
-                    fmt::format("{}[{}] is {} but must be at least 0 and below 1", segment.name, first + c, value),
-                    "it is exp(-dt/tau); 0 is no memory");
-            if ((sign == Sign::excitatory && value < 0.0f) || (sign == Sign::inhibitory && value > 0.0f))
-                throw Error(Exit::usage,
-                            fmt::format("element {} of {} is {}, but the projection is {}", first + c, segment.name,
-                                        value, name_of(sign)),
-                            "excitatory weights are 0 or more, inhibitory ones 0 or less; use sign any for both");
-        }
-    });
-}
-
 }  // namespace
 
 void require_shape(const std::string& name, const View& view, const Shape& shape, const char* letters) {
@@ -232,8 +209,9 @@ Network::Network(const Rules& rules, const std::map<std::string, View>& arrays) 
             std::copy_n(from, segment.cols, row);
             from += segment.cols;
         });
-        require_range(segment, host.layout.topology(), host.values);
     }
+    if (const auto fault = out_of_range(host.layout, host.values, false))
+        throw Error(Exit::usage, fault->problem, fault->suggestion);
     if (taken < arrays.size())
         for (const auto& [name, view] : arrays)
             require(std::any_of(host.layout.segments().begin(), host.layout.segments().end(),

@@ -4,7 +4,6 @@
 #include "train/finite.hpp"
 #include "train/loss.hpp"
 
-#include <algorithm>
 #include <limits>
 
 namespace spikefloss::api {
@@ -45,11 +44,6 @@ Batch batch_of(const Targets& targets, const NetworkShape& shape, Index T, Index
         require_shape("target", targets.target, {T, B, shape.outputs}, "[T, B, O]");
         require_finite("target", targets.target);
         batch.target.assign(targets.target.values, targets.target.values + T * B * shape.outputs);
-        const auto unfit = std::find_if(batch.target.begin(), batch.target.end(),
-                                        [](float value) { return !(value >= 0.0f && value <= 1.0f); });
-        require(batch.loss != LossKind::binary_cross_entropy || unfit == batch.target.end(), Exit::usage,
-                fmt::format("a target is {} but must be between 0 and 1", unfit == batch.target.end() ? 0.0f : *unfit),
-                "targets are the bits 0 and 1; for others use loss mean_squared_error");
         return batch;
     }
     batch.loss = chosen_loss(wanted, LossKind::cross_entropy_mean, "loss");
@@ -160,10 +154,9 @@ Gradients Pass::Parts::backward(double loss, const float* dy, const float* extra
     return result;
 }
 
-// e[t] = psi(u[t] - theta) dL/ds[t] + dL/du[t], t = 1..T.
+// As StatePass::add_extra, of all steps.
 Buffer<float> Pass::Parts::extra_of(const Adjoint& adjoint) {
     const spikefloss::Network& network = machine.network;
-    const Index size = B() * N();
     if (adjoint.membrane.values) {
         require_shape("the gradient of the membranes", adjoint.membrane, {T(), B(), N()}, "[T, B, N]");
         require(!network.has_adaptation() && !network.layout.has(Parameter::threshold), Exit::usage,
@@ -172,16 +165,8 @@ Buffer<float> Pass::Parts::extra_of(const Adjoint& adjoint) {
     }
     if (adjoint.spikes.values)
         require_shape("the gradient of the spikes", adjoint.spikes, {T(), B(), N()}, "[T, B, N]");
-    Buffer<float> extra(*machine.backend, (T() + 1) * size);
-    const Index at_once = network.model.refractory > 0 ? 1 : T();
-    for (Index t = 1; t <= T(); t += at_once)
-        machine.backend->add_adjoints(
-            network.model.neuron, network.neurons(), network.model.readout, at_once * B(), N(),
-            {nullptr, state.membrane(t), state.adaptation(t),
-             at_once == 1 ? state.tape().spikes.refractory(t) : Refractory()},
-            adjoint.spikes.values ? adjoint.spikes.values + (t - 1) * size : nullptr, nullptr, nullptr,
-            adjoint.membrane.values ? adjoint.membrane.values + (t - 1) * size : nullptr,
-            {nullptr, extra.data() + t * size}, {});
+    Buffer<float> extra(*machine.backend, (T() + 1) * B() * N());
+    state.add_extra(network, 0, T(), adjoint.spikes.values, adjoint.membrane.values, extra.data());
     return extra;
 }
 

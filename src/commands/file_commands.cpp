@@ -1,4 +1,5 @@
 // `spectrum` and `gradients`: measurements of any network given as a file, on sequences given as a file.
+#include "api/held.hpp"
 #include "commands/file_inputs.hpp"
 #include "lyapunov/flossing_pass.hpp"
 #include "train/finite.hpp"
@@ -53,40 +54,37 @@ void write_vector(OutputFile& file, const ProcessGrid& grid, const std::string& 
 }
 
 // Writes lambda, lambda_per_sequence, log_r and the quantities that follow from them.
-void write_spectrum(OutputFile& file, const ProcessGrid& grid, const Inputs& in, const TangentPass& tangents,
-                    const TangentOptions& options, const Spectrum& spectrum, Index T) {
+void write_spectrum(OutputFile& file, const ProcessGrid& grid, const Inputs& in, const TangentOptions& options,
+                    const api::Spectrum& spectrum) {
     const Index k = options.exponents, b = in.mine.size();
     const bool writes = grid.neuron_shard() == 0;
     write_vector(file, grid, "/lambda", spectrum.exponents);
     std::vector<Block<double>> rows, logs;
     if (writes) rows.push_back({{in.mine.begin, 0}, {b, k}, spectrum.per_sequence.data()});
     file.dataset<double>("/lambda_per_sequence", {in.sequences.total, k}, rows);
-    const std::vector<std::int64_t>& steps = tangents.counted_steps();
-    const auto counted = static_cast<Index>(steps.size());
-    if (writes) logs.push_back({{0, in.mine.begin, 0}, {counted, b, k}, tangents.log_r().data()});
+    const auto counted = static_cast<Index>(spectrum.qr_step.size());
+    if (writes) logs.push_back({{0, in.mine.begin, 0}, {counted, b, k}, spectrum.log_r.data()});
     file.dataset<double>("/log_r", {counted, in.sequences.total, k}, logs);
     std::vector<Block<std::int64_t>> qr_steps;
-    if (grid.rank() == 0) qr_steps.push_back({{0}, {counted}, steps.data()});
+    if (grid.rank() == 0) qr_steps.push_back({{0}, {counted}, spectrum.qr_step.data()});
     file.dataset<std::int64_t>("/qr_step", {counted}, qr_steps);
-    const KaplanYorke dimension = kaplan_yorke(spectrum);
-    const double log10_condition = log10_condition_number(spectrum, T);
-    file.attribute("/", "kaplan_yorke_dimension", dimension.dimension);
-    file.attribute("/", "kaplan_yorke_is_lower_bound", static_cast<std::int64_t>(dimension.is_bound));
-    file.attribute("/", "entropy_rate", entropy_rate(spectrum));
-    file.attribute("/", "condition_number", std::pow(10.0, log10_condition));
-    file.attribute("/", "log10_condition_number", log10_condition);
+    file.attribute("/", "kaplan_yorke_dimension", spectrum.kaplan_yorke);
+    file.attribute("/", "kaplan_yorke_is_lower_bound", static_cast<std::int64_t>(spectrum.kaplan_yorke_is_lower_bound));
+    file.attribute("/", "entropy_rate", spectrum.entropy_rate);
+    file.attribute("/", "condition_number", std::pow(10.0, spectrum.log10_condition_number));
+    file.attribute("/", "log10_condition_number", spectrum.log10_condition_number);
     file.attribute("/", "exponents", static_cast<std::int64_t>(k));
     file.attribute("/", "warmup", static_cast<std::int64_t>(options.warmup));
     file.attribute("/", "qr_interval", static_cast<std::int64_t>(options.qr_interval));
     file.attribute("/", "jacobian_reset", std::string(name_of(options.reset)));
 }
 
-void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double rate) {
+void print_spectrum(const Inputs& in, const api::Spectrum& spectrum) {
     const std::vector<double>& lambda = spectrum.exponents;
     const auto k = static_cast<Index>(lambda.size());
+    const Index B = in.sequences.total, T = in.sequences.batch.steps;
     fmt::print("{} neurons, state dimension {}, {} sequence{} of {} steps, {:.4f} spikes per neuron and step\n\n",
-               in.network.layout.shape().neurons, spectrum.state_size, spectrum.sequences,
-               spectrum.sequences == 1 ? "" : "s", T, rate);
+               in.network.layout.shape().neurons, in.network.state_size(), B, B == 1 ? "" : "s", T, spectrum.rate);
     fmt::print("   j   lambda_j (1/step)   time constant (steps)\n");
     // The first 8 and the last 2 show the shape.
     for (Index j = 0; j < k; ++j) {
@@ -98,11 +96,11 @@ void print_spectrum(const Inputs& in, const Spectrum& spectrum, Index T, double 
                    : value < 0.0     ? fmt::format("{:.1f}", -1.0 / value)
                                      : std::string("growing"));
     }
-    const KaplanYorke dimension = kaplan_yorke(spectrum);
-    fmt::print("\nKaplan-Yorke dimension   {}{:.3f}\n", dimension.is_bound ? "at least " : "", dimension.dimension);
-    fmt::print("entropy rate             {:.6f} per step\n", entropy_rate(spectrum));
+    fmt::print("\nKaplan-Yorke dimension   {}{:.3f}\n", spectrum.kaplan_yorke_is_lower_bound ? "at least " : "",
+               spectrum.kaplan_yorke);
+    fmt::print("entropy rate             {:.6f} per step\n", spectrum.entropy_rate);
     fmt::print("condition number         10^{:.2f} over {} steps, directions 1 to {}\n",
-               log10_condition_number(spectrum, T), T, k);
+               spectrum.log10_condition_number, T, k);
 }
 
 }  // namespace
@@ -112,28 +110,19 @@ int spectrum(const ProcessGrid& everyone, const FileCommand& command) {
     const Session session(everyone, command.parallel, command.sums);
     const ProcessGrid& grid = session.grid;
     const Inputs in = read_inputs(command, session);
-    const Index T = in.sequences.batch.steps;
     TangentOptions options;
     grid.agree([&] { options = tangent_options(command, in); });
-
-    StatePass state(*session.backend, grid, in.network, T, in.mine.size());
-    std::unique_ptr<TangentPass> tangents;
-    grid.agree([&] {
-        tangents = std::make_unique<TangentPass>(*session.backend, grid, in.network, options, T, in.mine.size(), false);
-    });
     const Buffer<float> x(*session.backend, in.sequences.batch.x);
-    state.forward(in.network, x.data());
-    require_finite_states(*session.backend, grid, state, in.mine, in.network.layout.neurons());
-    tangents->forward(in.network, state, starting_bases(command, session, in, options.exponents), in.mine.begin);
-    const Spectrum result = mean_spectrum(grid, *tangents, in.sequences.total, in.network.state_size());
-    const double rate = state.tape().spikes.rate();
-
+    const api::Spectrum result = api::spectrum(*session.backend, grid, in.network,
+                                               {x.data(), in.sequences.batch.steps, in.mine, in.sequences.total},
+                                               options, starting_bases(command, session, in, options.exponents));
     OutputFile file(grid, command.output);
     file.attribute("/", "format", spectrum_format);
-    write_spectrum(file, grid, in, *tangents, options, result, T);
+    write_spectrum(file, grid, in, options, result);
     file.finish();
-    if (grid.rank() == 0) print_spectrum(in, result, T, rate);
-    if (const std::string lost = lost_text(result); !lost.empty() && grid.rank() == 0)
+    if (grid.rank() != 0) return 0;
+    print_spectrum(in, result);
+    if (const std::string lost = lost_text(result.exponents); !lost.empty())
         std::fprintf(stderr, "warning: %s\n", lost.c_str());
     return 0;
 }

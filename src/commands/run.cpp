@@ -197,7 +197,7 @@ void Run::diagnose(const GradientNorms* norms) {
     const Raster raster = trainer_.raster(most_shown);
     const std::int64_t step = position().first, floss_step = position().second;
     if (std::isfinite(diagnosis.spectrum.exponents[0])) display_.measured(diagnosis.spectrum.exponents[0]);
-    if (const std::string lost = lost_text(diagnosis.spectrum); !lost.empty() && !lost_told_) {
+    if (const std::string lost = lost_text(diagnosis.spectrum.exponents); !lost.empty() && !lost_told_) {
         display_.say(
             fmt::format("warning: at step {}, {}; they are null in diagnostics.jsonl, here and later "
                         "(fewer diagnostics.exponents leave them out)",

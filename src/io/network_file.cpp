@@ -196,19 +196,6 @@ NetworkModel read_model(const InputFile& file) {
     return model;
 }
 
-void require_decay(const InputFile& file, const HostNetwork& network, Parameter parameter, const char* meaning) {
-    for (const Segment& segment : network.layout.segments()) {
-        if (segment.parameter != parameter) continue;
-        for (Index i = 0; i < segment.size(); ++i) {
-            const float value = network.values[static_cast<std::size_t>(segment.offset + i)];
-            if (!(value >= 0.0f && value < 1.0f))
-                file.fail(fmt::format("/network/{}[{}] is {} but must be at least 0 and below 1", name_of(parameter),
-                                      segment.col + i, value),
-                          meaning);
-        }
-    }
-}
-
 // The q0 of this rank: file [B, D, k] -> [b, k, the parts of my neurons].
 void read_bases(const InputFile& file, Index N, Index parts, const ProcessGrid& grid, SequencesFile& sequences) {
     const std::string name = "/sequences/q0";
@@ -323,11 +310,8 @@ HostNetwork read_network(const std::string& path, Index neuron_shards, Index neu
     if (file.has("/network/w_rec"))
         file.require_room("/network/w_rec", {mine.size(), network.layout.shape().neurons}, sizeof(float));
     network.values = read_parameters(file, "/network", network.layout);
-    require_decay(file, network, Parameter::alpha, "alpha = exp(-dt/tau_syn); 0 is a synapse without memory");
-    require_decay(file, network, Parameter::beta, "beta = exp(-dt/tau_mem); 0 is a neuron without memory");
-    require_decay(file, network, Parameter::kappa, "kappa = exp(-dt/tau_out); 0 is a readout without memory");
-    require_decay(file, network, Parameter::rho, "rho = exp(-dt/tau_adapt); 0 is an adaptation without memory");
-    require_signs(file, network.layout, network.values);
+    if (const auto fault = out_of_range(network.layout, network.values, true))
+        file.fail(fault->problem, fault->suggestion);
     if (file.has_attribute("/network", "nir")) network.nir = file.string_attribute("/network", "nir");
     return network;
 }

@@ -97,16 +97,6 @@ Synapses read_rows(const InputFile& file, const StoredWeights& stored, const Pro
     return own;
 }
 
-void require_sign(const InputFile& file, const std::string& dataset, Sign sign, const float* values, Index first,
-                  Index count) {
-    if (sign == Sign::any) return;
-    for (Index c = 0; c < count; ++c)
-        if (sign == Sign::excitatory ? values[c] < 0.0f : values[c] > 0.0f)
-            file.fail(fmt::format("element {} of {} is {}, but its projection is {}", first + c, dataset, values[c],
-                                  name_of(sign)),
-                      "excitatory weights are 0 or more, inhibitory ones 0 or less; use sign any for both");
-}
-
 GivenSynapses given_synapses(const std::string& path, const std::string& name, const ProjectionEnds& ends) {
     const std::string group = absolute(name);
     const StoredWeights stored = read_storage(opened(path, group), group, ends, true);
@@ -121,7 +111,8 @@ GivenSynapses given_synapses(const std::string& path, const std::string& name, c
         const auto values = stored.sparse ? file.read<float>(stored.values, {first}, {count})
                                           : file.read<float>(stored.values, {first / ends.sources, 0},
                                                              {count / ends.sources, ends.sources});
-        require_sign(file, stored.values, ends.sign, values.data(), first, count);
+        if (const auto fault = against_sign(ends.sign, stored.values, values.data(), first, count))
+            file.fail(fault->problem, fault->suggestion);
         return values;
     };
     return given;

@@ -30,9 +30,6 @@ StoredWeights read_storage(const InputFile& file, std::string group, const Proje
 // Of a sparse one, the rows first .. first + rows - 1, checked.
 Synapses read_rows(const InputFile& file, const StoredWeights& stored, const ProjectionEnds& ends, Index first,
                    Index rows);
-// Throws if one of these weights, number `first` of the dataset and following ones, is against the sign.
-void require_sign(const InputFile& file, const std::string& dataset, Sign sign, const float* values, Index first,
-                  Index count);
 
 // The synapses of a projection whose config names a file and a group or dataset. Rows are read when they are needed.
 GivenSynapses given_synapses(const std::string& path, const std::string& group, const ProjectionEnds& ends);

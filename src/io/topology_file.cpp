@@ -130,17 +130,6 @@ std::vector<Synapses> read_synapses(const InputFile& file, const Topology& topol
     return all;
 }
 
-void require_signs(const InputFile& file, const ParameterLayout& layout, const std::vector<float>& values) {
-    for (const Segment& segment : layout.segments()) {
-        if (segment.projection < 0) continue;
-        const Sign sign = layout.topology().projections[static_cast<std::size_t>(segment.projection)].sign;
-        segment.each_row(values.data(), [&](const float* row, Index first) {
-            require_sign(file, fmt::format("/network/{}{}", segment.name, segment.part), sign, row, first,
-                         segment.cols);
-        });
-    }
-}
-
 void write_topology(OutputFile& file, const ProcessGrid& grid, const ParameterLayout& layout) {
     const Topology& topology = layout.topology();
     file.attribute("/network", "inputs", std::int64_t{topology.shape.inputs});

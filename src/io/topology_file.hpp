@@ -16,8 +16,6 @@ bool has_populations(const InputFile& file);
 Topology read_topology(const InputFile& file);
 // Of each sparse projection, the rows of the neurons `mine`, checked; empty for dense ones.
 std::vector<Synapses> read_synapses(const InputFile& file, const Topology& topology, BlockRange mine);
-// Throws if a weight is against the sign of its projection.
-void require_signs(const InputFile& file, const ParameterLayout& layout, const std::vector<float>& values);
 
 // Writes these groups, without the values of weights. Collective.
 void write_topology(OutputFile& file, const ProcessGrid& grid, const ParameterLayout& layout);

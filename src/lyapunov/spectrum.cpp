@@ -25,11 +25,10 @@ Spectrum mean_spectrum(const ProcessGrid& grid, const TangentPass& tangents, Ind
     return spectrum;
 }
 
-std::string lost_text(const Spectrum& spectrum) {
-    const auto k = spectrum.exponents.size();
+std::string lost_text(const std::vector<double>& exponents) {
+    const auto k = exponents.size();
     const auto first = static_cast<std::size_t>(
-        std::find_if(spectrum.exponents.begin(), spectrum.exponents.end(), [](double x) { return std::isinf(x); }) -
-        spectrum.exponents.begin());
+        std::find_if(exponents.begin(), exponents.end(), [](double x) { return std::isinf(x); }) - exponents.begin());
     if (first == k) return "";
     return fmt::format(
         "{} of the {} exponents measured {} -infinite: the tangent map removes these directions, for example by "

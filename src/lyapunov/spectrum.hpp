@@ -19,7 +19,7 @@ struct Spectrum {
 Spectrum mean_spectrum(const ProcessGrid& grid, const TangentPass& tangents, Index sequences, Index state_size);
 
 // Which exponents are -infinite and why, in one sentence; "" if none is.
-std::string lost_text(const Spectrum& spectrum);
+std::string lost_text(const std::vector<double>& exponents);
 
 // Kaplan-Yorke dimension j + sum_{i<=j} lambda_i / |lambda_{j+1}|, j the largest with a non-negative sum; 0 when all
 // exponents are negative. When the sum of all k given exponents is not negative, k is a lower bound (is_bound), unless

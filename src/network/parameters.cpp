@@ -49,6 +49,17 @@ std::vector<std::vector<Index>> sparse_terms(const Topology& topology, const std
     return terms;
 }
 
+// What a decay is; null: not a decay.
+const char* meaning_of(Parameter parameter) {
+    switch (parameter) {
+        case Parameter::alpha: return "alpha = exp(-dt/tau_syn); 0 is a synapse without memory";
+        case Parameter::beta: return "beta = exp(-dt/tau_mem); 0 is a neuron without memory";
+        case Parameter::kappa: return "kappa = exp(-dt/tau_out); 0 is a readout without memory";
+        case Parameter::rho: return "rho = exp(-dt/tau_adapt); 0 is an adaptation without memory";
+        default: return nullptr;
+    }
+}
+
 }  // namespace
 
 ParameterLayout::ParameterLayout(Topology topology, std::vector<Synapses> synapses, Index shards, Index shard) {
@@ -307,6 +318,35 @@ ConstantSums Network::constant_sums(SumBuffer& gradient) const {
     };
     return {optional(Parameter::alpha), optional(Parameter::beta),           optional(Parameter::threshold),
             optional(Parameter::rho),   optional(Parameter::adapt_membrane), optional(Parameter::adapt_spike)};
+}
+
+std::optional<OutOfRange> against_sign(Sign sign, const std::string& array, const float* weights, Index first,
+                                       Index count) {
+    for (Index c = 0; c < count && sign != Sign::any; ++c)
+        if (sign == Sign::excitatory ? weights[c] < 0.0f : weights[c] > 0.0f)
+            return OutOfRange{fmt::format("element {} of {} is {}, but its projection is {}", first + c, array,
+                                          weights[c], name_of(sign)),
+                              "excitatory weights are 0 or more, inhibitory ones 0 or less; use sign any for both"};
+    return {};
+}
+
+std::optional<OutOfRange> out_of_range(const ParameterLayout& layout, const std::vector<float>& values, bool in_file) {
+    std::optional<OutOfRange> found;
+    for (const Segment& segment : layout.segments()) {
+        const std::string array = in_file ? fmt::format("/network/{}{}", segment.name, segment.part) : segment.name;
+        const char* const meaning = meaning_of(segment.parameter);
+        const Sign sign = segment.projection < 0
+                              ? Sign::any
+                              : layout.topology().projections[static_cast<std::size_t>(segment.projection)].sign;
+        segment.each_row(values.data(), [&](const float* row, Index first) {
+            if (!found) found = against_sign(sign, array, row, first, segment.cols);
+            for (Index c = 0; c < segment.cols && meaning && !found; ++c)
+                if (!(row[c] >= 0.0f && row[c] < 1.0f))
+                    found = {fmt::format("{}[{}] is {} but must be at least 0 and below 1", array, first + c, row[c]),
+                             meaning};
+        });
+    }
+    return found;
 }
 
 }  // namespace spikefloss

@@ -24,6 +24,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -157,6 +158,16 @@ struct HostNetwork {
 
 // The same network in which each neuron has a threshold of its own, so that it can be trained.
 HostNetwork with_thresholds(const HostNetwork& network, Index shards, Index shard);
+
+// What is wrong with a number of a network, and what to do.
+struct OutOfRange {
+    std::string problem, suggestion;
+};
+// The first of these weights, number `first` of `array` and the following ones, that is against the sign.
+std::optional<OutOfRange> against_sign(Sign sign, const std::string& array, const float* weights, Index first,
+                                       Index count);
+// The same of all weights of this rank, and decays outside 0 to 1. in_file: arrays are named as in a network file.
+std::optional<OutOfRange> out_of_range(const ParameterLayout& layout, const std::vector<float>& values, bool in_file);
 
 // One rank's part of a network in backend memory.
 class Network {

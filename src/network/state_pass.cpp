@@ -226,18 +226,24 @@ void StatePass::backward_segment(const Network& network, const float* x, const B
     }
 }
 
-// e of a chunk: e[t] = psi(u[t] - theta) dL/ds for the spike adjoint, t = first + 1..first + steps.
-const float* StatePass::extra_of(const Network& network, const BackwardOptions& options, Index first, Index steps) {
+void StatePass::add_extra(const Network& network, Index first, Index steps, const float* spikes, const float* membranes,
+                          float* extra) const {
     const Index size = b_ * n_;
-    if (!options.spike_adjoint) return options.extra ? options.extra + first * size : nullptr;
-    extra_.zero();
     // With refractory neurons step by step: which of them are, differs from step to step.
     const Index at_once = network.model.refractory > 0 ? 1 : steps;
     for (Index t = 1; t <= steps; t += at_once)
         backend_.add_adjoints(network.model.neuron, network.neurons(), network.model.readout, at_once * b_, n_,
                               {nullptr, membrane(first + t), adaptation(first + t),
                                at_once == 1 ? tape_.spikes.refractory(first + t) : Refractory()},
-                              spread_.data(), nullptr, nullptr, nullptr, {nullptr, extra_.data() + t * size}, {});
+                              spikes ? spikes + (t - 1) * size : nullptr, nullptr, nullptr,
+                              membranes ? membranes + (t - 1) * size : nullptr, {nullptr, extra + t * size}, {});
+}
+
+// e of a chunk.
+const float* StatePass::extra_of(const Network& network, const BackwardOptions& options, Index first, Index steps) {
+    if (!options.spike_adjoint) return options.extra ? options.extra + first * b_ * n_ : nullptr;
+    extra_.zero();
+    add_extra(network, first, steps, spread_.data(), nullptr, extra_.data());
     return extra_.data();
 }
 

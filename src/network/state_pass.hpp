@@ -69,6 +69,11 @@ public:
     // pass before it.
     void backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
 
+    // e[t] = psi(u[t] - theta) dL/ds[t] + dL/du[t] of steps t = first + 1..first + steps, which are held: spikes and
+    // membranes [steps, b, n] may be null. Adds to extra [steps+1, b, n], which begins at step `first`.
+    void add_extra(const Network& network, Index first, Index steps, const float* spikes, const float* membranes,
+                   float* extra) const;
+
     // Frobenius norm of dL/d(i[t], u[t]) over all sequences of all ranks, [T+1], after a backward pass that recorded
     // it. Collective.
     std::vector<double> state_gradient_norm() const;

@@ -27,7 +27,7 @@ USES = {
     "sequences": ["io"],
     "watching": ["io"],
     "api": ["io"],
-    "commands": ["watching", "sequences"],
+    "commands": ["watching", "sequences", "api"],
     "main": ["commands"],
 }
 DEVICE_HEADER = re.compile(r"^(cuda|cub/|cublas|cusolver|cusparse|curand|nccl|nvtx|thrust/|cooperative_groups)")
