@@ -17,9 +17,8 @@ namespace {
 // The time of a synapse of a spike, in that of a synapse and eight rows by targets.
 constexpr double spike_cost = 0.8;
 
-// Entries that one line of the cache has, and how far ahead they are fetched: rows are too short for the processor to
-// see a pattern.
-constexpr Index line = 16, entries_ahead = 512;
+// How far ahead entries are fetched: rows are too short for the processor to see a pattern.
+constexpr Index entries_ahead = 512;
 
 // The largest panel that stays in a second-level cache, in floats.
 constexpr Index panel_floats = 1 << 17;

@@ -15,6 +15,9 @@ inline constexpr double parallel_work = 3e4;
 // Targets and sources that a thread takes at a time.
 inline constexpr Index targets_at_once = 32, sources_at_once = 64;
 
+// Floats that a line of the cache has.
+inline constexpr Index line = 16;
+
 // Entry e of target part.first + t, part.begin[t] <= e < part.end[t], has the source source[e] - part.first_column, and
 // the weight values[e], or values[place[e]].
 struct Entries {

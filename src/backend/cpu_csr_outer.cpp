@@ -29,14 +29,20 @@ void add_vector_sums(const typename Vector<T>::Type* a, Out* to) {
     }
 }
 
+// The elements of a row of x that are fetched before they are needed. The processor sees the pattern of longer rows.
+constexpr Index most_fetched = 64;
+
 // data[e] += the product of y and row source[e] - first of x, over `width` elements, for entries [begin, end).
 template <class T, class Out>
-[[gnu::noinline]] void add_products(const std::int32_t* source, Index first, Index begin, Index end, const float* y, const float* x,
-                  Index width, Out* data) {
+[[gnu::noinline]] void add_products(const std::int32_t* source, Index first, Index begin, Index end, const float* y,
+                                    const float* x, Index width, Out* data) {
     for (Index e = begin; e < end; e += 8) {
         const Index size = std::min<Index>(8, end - e);
         const float* row[8];
         for (Index k = 0; k < 8; ++k) row[k] = x + (source[e + std::min(k, size - 1)] - first) * width;
+        for (Index next = e + 8; next < std::min(e + 16, end); ++next)  // they lie anywhere
+            for (Index l = 0; l < std::min(width, most_fetched); l += line)
+                __builtin_prefetch(x + (source[next] - first) * width + l);
         typename Vector<T>::Type a[8];
         for (auto& sum : a) sum = typename Vector<T>::Type{};
         for (Index l = 0; l < width; l += Vector<T>::size) {
@@ -96,8 +102,8 @@ constexpr Index entries_ahead = 8;
 
 // data[e] += the sum of y over the rows in which the source of e fired, in four parts.
 template <class T, class Out>
-[[gnu::noinline]] void add_fired(const std::int32_t* source, Index first, Index begin, Index end, const float* y, const ListedRows& list,
-               Out* data) {
+[[gnu::noinline]] void add_fired(const std::int32_t* source, Index first, Index begin, Index end, const float* y,
+                                 const ListedRows& list, Out* data) {
     const auto rows_of = [&](Index e) { return list.rows + list.begin[source[e] - first]; };
     for (Index e = begin; e < end; ++e) {
         if (e + entries_ahead < end) __builtin_prefetch(rows_of(e + entries_ahead));
