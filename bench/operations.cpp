@@ -46,21 +46,21 @@ struct Arrays {
     // [b, k, D], [b, k, n]
     Buffer<float> q = random(b * k * D), p = random(b * k * D), x = random(b * k * n), back = random(b * k * n);
     // [b, k, k], [b, k]
-    Buffer<double> gram{backend, b*k*k}, r{backend, unit_r()}, c{backend, b*k*k}, log_r{backend, b*k},
-        weight{backend, b*k};
+    Buffer<double> gram{backend, b* k* k}, r{backend, unit_r()}, c{backend, b* k* k}, log_r{backend, b* k},
+        weight{backend, b* k};
     Buffer<std::int32_t> info{backend, 2 * b}, label{backend, b}, named{backend, b};
     // [T, b, O]
     Buffer<float> z = random(T * b * O), y = random(T * b * O), dy = random(T * b * O),
                   target = filled(T * b * O, 1.0f), mask = filled(T * b, 1.0f), kappa = filled(O, 0.9f),
                   bias_out = filled(O, 0.1f);
     Buffer<double> result{backend, 2};
-    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n*n}, sums_o{backend, O};
+    SumBuffer sums_n{backend, n}, sums_n_other{backend, n}, sums_w{backend, n* n}, sums_o{backend, O};
     Buffer<float> m = filled(n * n, 0.0f), v = filled(n * n, 0.0f);
     // [steps+1, b, n] of whole passes
     Buffer<float> u_steps = random((steps + 1) * b * n), i_steps = random((steps + 1) * b * n),
                   x_steps = random(steps * b * M), y_steps = random(steps * b * O), w_out = random(O * n);
     Buffer<std::uint32_t> bits_steps{backend, (steps + 1) * b* spike_words(n)};
-    SumBuffer sums_in{backend, n*M}, sums_out{backend, O*n};
+    SumBuffer sums_in{backend, n* M}, sums_out{backend, O* n};
     std::optional<StatePasses> passes;  // made at the first use
     bool taken = true;                  // whether the backend has the operation at this shape
 

@@ -178,8 +178,7 @@ __global__ void add_kernel(Index count, const float* x, float* y) {
 
 }  // namespace
 
-void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g,
-                       const ColumnRange* columns) {
+void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g, const ColumnRange* columns) {
     const Index b = shape.b, k = shape.k, D = shape.D(), size = b * k * D;
     double* const wide_x = scratch<double>(x == y ? size : 2 * size);
     if (counting()) return;
@@ -194,8 +193,8 @@ void CudaBackend::gram(const BasisShape& shape, const float* x, const float* y, 
     const double one = 1.0, none = 0.0;
     const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
     check(cublasDgemmStridedBatched(blas_, CUBLAS_OP_T, CUBLAS_OP_N, k_, k_, static_cast<int>(range.size()), &one,
-                                    wide_y + range.begin, D_, k * D, wide_x + range.begin, D_, k * D, &none, g, k_, k * k,
-                                    static_cast<int>(b)),
+                                    wide_y + range.begin, D_, k * D, wide_x + range.begin, D_, k * D, &none, g, k_,
+                                    k * k, static_cast<int>(b)),
           "cublasDgemmStridedBatched");
 }
 
@@ -204,9 +203,7 @@ void CudaBackend::add_combined(Index b, Index k, Index n, const ColumnRange& col
     launch(over(b * k * columns.size(), stream_), add_combined_kernel, b, k, n, columns, c, x, y);
 }
 
-void CudaBackend::add(Index count, const float* x, float* y) {
-    launch(over(count, stream_), add_kernel, count, x, y);
-}
+void CudaBackend::add(Index count, const float* x, float* y) { launch(over(count, stream_), add_kernel, count, x, y); }
 
 void CudaBackend::cholesky(Index b, Index k, const QrRound& round, double* g, double* r, double* log_r,
                            const QrFindings& findings) {

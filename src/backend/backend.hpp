@@ -39,10 +39,10 @@ struct PatternRows {
 struct SparsePattern {
     Index rows, cols;
     std::span<const PatternRows> parts;  // ordered by `first`; two parts have the same rows or none in common
-    const std::int32_t* column;         // [entries]
+    const std::int32_t* column;          // [entries]
     const PatternRows* by_column;        // the columns as rows, in one part
-    const std::int32_t* row;            // [entries] by column
-    const std::uint32_t* place;         // [entries] the entry that this is
+    const std::int32_t* row;             // [entries] by column
+    const std::uint32_t* place;          // [entries] the entry that this is
 };
 
 // The weights of a product [rows, cols], the rows `stride` floats apart; or sparse, with a pattern.

@@ -51,7 +51,7 @@ public:
     void name(__VA_ARGS__) override {}
 #define SPIKEFLOSS_SCRATCH_OPERATION(name, arguments, ...) \
     void name(__VA_ARGS__) override {                      \
-        count_scratch([&] { like_.name arguments; });              \
+        count_scratch([&] { like_.name arguments; });      \
     }
 #include "backend/operations.inc"
 #pragma GCC diagnostic pop

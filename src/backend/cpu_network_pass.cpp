@@ -325,7 +325,7 @@ public:
         pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), rows_.data());
         pack_transposed_rows(call.w_in, shape_.N, shape_.M, shape_.width, w_in_.data());
         const Index parts = shape_.parts, threads = std::max<Index>(1, std::min<Index>(backend_.threads(), parts));
-#pragma omp parallel for num_threads(static_cast <int>(threads)) schedule(static) if (threads > 1)
+#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
         for (Index thread = 0; thread < threads; ++thread)
             for_every_group(shape_, parts * thread / threads, parts * (thread + 1) / threads,
                             [&](Index, Index, Index first, Index end) { run_group(call, thread, first, end); });
@@ -388,7 +388,7 @@ public:
         for (Index thread = 0; thread < threads; ++thread) own.emplace_back(arena, shape_);
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
             using S = decltype(surrogate);
-#pragma omp parallel for num_threads(static_cast <int>(threads)) schedule(static) if (threads > 1)
+#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
             for (Index thread = 0; thread < threads; ++thread) {
                 BackwardSteps steps(backend_, shape_, call, panels_.data(), w_out_.data(),
                                     own[static_cast<std::size_t>(thread)], gradients);

@@ -27,7 +27,8 @@ struct NeuronBlock {
           u(state.u + row * n),
           w(kind == Adaptation::threshold ? state.w + row * n : nullptr) {}
     // A whole row.
-    NeuronBlock(float threshold_, const float* u_, Index n) requires(kind == Adaptation::none && !own)
+    NeuronBlock(float threshold_, const float* u_, Index n)
+        requires(kind == Adaptation::none && !own)
         : begin(0), end(n), threshold(threshold_), thresholds(nullptr), u(u_), w(nullptr) {}
     Firing operator[](Index j) const {
         return firing(kind, own ? thresholds[j] : threshold, u[j], kind == Adaptation::threshold ? w[j] : 0.0f, false);

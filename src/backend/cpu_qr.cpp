@@ -34,8 +34,7 @@ void rounded(const double* from, float* to, Index count) {
 
 // Of whole bases, the products of the membrane parts come before those of the current parts: results depend on this
 // order.
-void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g,
-                      const ColumnRange* columns) {
+void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g, const ColumnRange* columns) {
     const Index k = shape.k, D = shape.D(), size = k * D;
     double* const wide_x = scratch<double>(x == y ? shape.size() : 2 * shape.size());
     if (counting()) return;

@@ -45,7 +45,7 @@ private:
     void take_steps(const StateForwardCall& call) {
         pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, rows_.data());
         const Index b = plan_.b, parts = std::min<Index>(backend_.threads(), b);
-#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
         for (Index part = 0; part < parts; ++part) {
             const Index end = b * (part + 1) / parts;
             for (Index first = b * part / parts; first < end; first += largest_group)
@@ -128,7 +128,7 @@ private:
         const Index b = plan_.b, N = plan_.N, parts = std::min<Index>(backend_.threads(), b);
         pack_panels(call.w_rec, N, false, panels_.data());
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
-#pragma omp parallel for num_threads(static_cast <int>(std::max <Index>(1, parts))) schedule(static)
+#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
             for (Index part = 0; part < parts; ++part) {
                 float* back = backs_.data() + part * largest_group * width_;
                 const Index end = b * (part + 1) / parts;

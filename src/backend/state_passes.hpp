@@ -14,7 +14,7 @@ namespace spikefloss {
 struct StatePlan {
     Index steps, b, N, M, O;  // the most steps of a call; sequences, neurons of this rank, inputs, readouts
     bool time_constants =
-        false;  // backward passes also give the gradients of the constants of neurons (alpha, beta ...)
+        false;             // backward passes also give the gradients of the constants of neurons (alpha, beta ...)
     bool adapted = false;  // neurons adapt or have thresholds of their own
 };
 

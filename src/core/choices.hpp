@@ -263,8 +263,7 @@ inline constexpr Named<NirOrder> choices<NirOrder>[] = {
 
 // An enum with a table.
 template <class Choice>
-concept HasNames = std::size(choices<Choice>)
-> 0;
+concept HasNames = std::size(choices<Choice>) > 0;
 
 template <HasNames Choice>
 constexpr std::string_view name_of(Choice value) {

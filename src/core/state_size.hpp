@@ -7,7 +7,8 @@
 
 namespace spikefloss {
 
-// The current (unless none is left after a step), the membrane and, where neurons adapt, the adaptation of every neuron.
+// The current (unless none is left after a step), the membrane and, where neurons adapt, the adaptation of every
+// neuron.
 constexpr Index state_parts(bool has_current, bool has_adaptation) { return 1 + has_current + has_adaptation; }
 constexpr Index state_size(Index neurons, bool has_current, bool has_adaptation = false) {
     return neurons * state_parts(has_current, has_adaptation);

@@ -46,7 +46,7 @@ private:
     Buffer<std::uint32_t> place_;
     Buffer<float> by_column_;
     const float* sorted_ = nullptr;  // whose values by_column_ has
-    Buffer<PatternRows> parts_;       // of each block, then its columns
+    Buffer<PatternRows> parts_;      // of each block, then its columns
     std::vector<SparsePattern> patterns_;
 };
 

@@ -12,7 +12,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         require_readable(path, fuzz::alone());
         if (InputFile(path).has("/node")) network_of(read_nir(path), {}, path);
         const HostNetwork network = read_network(path, 1, 0);
-        read_sequences(path, network.layout.shape(), state_parts(network.has_current(), network.layout.topology().adaptation), fuzz::alone());
+        read_sequences(path, network.layout.shape(),
+                       state_parts(network.has_current(), network.layout.topology().adaptation), fuzz::alone());
     });
     return 0;
 }

@@ -32,7 +32,9 @@ std::vector<QrSegment> run(QrSchedule schedule, const std::function<double(const
 }
 
 TEST(QrSchedule, FixedIntervals) {
-    const struct { Index T, interval, last; } cases[] = {{10, 1, 10}, {10, 3, 9}, {10, 10, 10}, {10, 11, 0}};
+    const struct {
+        Index T, interval, last;
+    } cases[] = {{10, 1, 10}, {10, 3, 9}, {10, 10, 10}, {10, 11, 0}};
     for (const auto& c : cases) {
         const QrSchedule schedule(c.T, 4, c.interval);
         EXPECT_EQ(schedule.last(), c.last);

@@ -1,6 +1,5 @@
 """Files that do not fit the task `sequences`: each is refused with exit code 2, or a remark says what was done."""
 import gzip
-import unittest
 
 import h5py
 import numpy as np
