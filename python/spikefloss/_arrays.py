@@ -27,7 +27,7 @@ def floats(value, name, like=None):
         except (TypeError, BufferError, RuntimeError):  # bool or bfloat16, for example
             value = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
     array = np.asarray(value)
-    if array.dtype.kind not in "buif":
+    if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has elements of type {array.dtype}, not real numbers")
     if like is not None and array.ndim == 0:
         array = np.full(like, array)
@@ -40,6 +40,6 @@ def labels(value, name="label"):
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     array = np.asarray(value)
-    if array.dtype.kind not in "bui":
+    if array.dtype.kind not in "biu":
         raise TypeError(f"{name} has elements of type {array.dtype}, not whole numbers")
     return np.ascontiguousarray(array, dtype=np.int64)
