@@ -31,8 +31,9 @@ def load_events(source: str | os.PathLike[str] | Any, steps: int | None = None, 
     A data set has len() and gives (events, label), where events have the fields t, x, and y and p if `sensor_size`
     (width, height, polarities) has several; the channel is (p height + y) width + x.
 
-    x is uint8 if its numbers are 0 to 255, else float32. A file with a target gives it, float32 [T, B, O], in place of the
-    label. A mask is not read. The numbers are those of task.file with network.dt = seconds/T. Raises ValueError for a bad file or argument.
+    x is uint8 for counts, and for arrays of integers, from 0 to 255; else float32. A file with a target gives it, float32
+    [T, B, O], in place of the label. A mask is not read. The numbers are those of task.file with network.dt = seconds/T.
+    Raises ValueError for a bad file or argument.
     """
     for name, value in (("steps", steps), ("group", group), ("channels", channels)):
         if value is not None and (value != int(value) or value < 1):
