@@ -1,6 +1,7 @@
 """The package as a user installs it: `pip install .` in a new virtual environment, and then the cases_*.py beside this
-file. The environment is made in the build folder, and sees the torch of the machine if there is one. Skipped (exit code
-77) where PyPI, python3-venv or python3-dev is missing.
+file. The environment is made in the build folder, and sees the torch of the Python that runs this, if there is one: cmake
+-DSPIKEFLOSS_PYTHON=ENV/bin/python chooses one with torch, snntorch, norse, spikingjelly and nir. Skipped (exit
+code 77) where PyPI, python3-venv or python3-dev is missing.
 """
 import os
 import pathlib
