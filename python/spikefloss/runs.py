@@ -201,13 +201,19 @@ def _toml(value):
     raise TypeError(f"a config cannot have a value of type {type(value).__name__}")
 
 
-def _write_config(table, path=()):
-    """A dict of dicts as TOML: numbers, words and lists of a table first, then the tables in it."""
-    lines = [f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict)]
+def _write_config(table, path=(), head="[{}]"):
+    """A dict as TOML: numbers, words and lists of a table first, then the tables in it, and [[...]] for lists of tables."""
+    lines, tables = [], []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            tables += _write_config(value, (*path, key))
+        elif isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
+            tables += [line for item in value for line in _write_config(item, (*path, key), "[[{}]]")]
+        else:
+            lines.append(f"{key} = {_toml(value)}")
     if path and (lines or not table):
-        lines.insert(0, f"[{'.'.join(path)}]")
-    return lines + [line for key, value in table.items() if isinstance(value, dict)
-                    for line in _write_config(value, (*path, key))]
+        lines.insert(0, head.format(".".join(path)))
+    return lines + tables
 
 
 def _write_sequences(path, data):
@@ -228,17 +234,17 @@ def train(config: str | os.PathLike[str] | Mapping[str, Any], *, data: tuple[Arr
           directory: str | os.PathLike[str] | None = None, resume: bool = False, threads: int = 0, ranks: int = 1) -> Run:
     """Trains a network with the program, in another process. Blocks until the run ends.
 
-    config: the path of a TOML file, or a dict of its sections (docs/config.md). data: arrays to train on, (x [T, B, M],
-    label [B]) or (x, target [T, B, O]); they are written to a temporary file, which becomes task.file of the task
-    "sequences". test: the same to test on; without it task.test_share says which part of data is held out. directory: of
-    the run, must be new or empty unless resume; None: as the config says. callback(step, record): called for every record
-    of metrics.jsonl; if it returns False, or raises, the run is stopped by a signal after its present step, with a
-    checkpoint. ranks: processes, started by mpirun. Ctrl-C stops the run, too.
+    config: the path of a TOML file, or a dict of its sections (docs/config.md), with a list of dicts for population and
+    projection. data: arrays to train on, (x [T, B, M], label [B]) or (x, target [T, B, O]); they are written to a temporary
+    file, which becomes task.file of the task "sequences". test: the same to test on; without it task.test_share says which
+    part of data is held out. directory: of the run, must be new or empty unless resume; None: as the config says.
+    callback(step, record): called for every record of metrics.jsonl; if it returns False, or raises, the run is stopped by
+    a signal after its present step, with a checkpoint. ranks: processes, started by mpirun. Ctrl-C stops the run, too.
     Returns the Run. Raises ValueError for a bad config or file, NotFinite if training diverges.
     """
     with tempfile.TemporaryDirectory(prefix="spikefloss_") as folder:
         sets = []
-        if isinstance(config, dict):
+        if isinstance(config, Mapping):
             path = pathlib.Path(folder) / "config.toml"
             path.write_text("\n".join(_write_config(config)) + "\n", encoding="utf-8")
             if directory is None and "directory" not in config.get("run", {}):
