@@ -226,15 +226,14 @@ class InterruptTest(unittest.TestCase):
     def test_ctrl_c(self):
         net, x = small(neurons=300), np.ones((10000, 1, 3), np.float32)
         many = x.repeat(24, 1)
-        # The whole call takes longer than `most` seconds. The others may still allocate memory when the signal comes.
-        for call, most in ((lambda: sf.spectrum(net, many, 16), 5), (lambda: sf.spectrum(net, many, 16, sums="float32"), 5),
-                           (lambda: sf.floss(net, x, 16), 60), (lambda: sf.gradients(net, many, label=[0, 1] * 12), 60)):
+        for call in (lambda: sf.spectrum(net, many, 16), lambda: sf.spectrum(net, many, 16, sums="float32"),
+                     lambda: sf.floss(net, x, 16), lambda: sf.gradients(net, many, label=[0, 1] * 12)):
             timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
             began = time.monotonic()
             timer.start()
             with self.assertRaises(KeyboardInterrupt):
                 call()
-            self.assertLess(time.monotonic() - began, most)
+            self.assertLess(time.monotonic() - began, 2.0)  # the whole call takes longer
 
 
 class RunTest(FolderTest):
