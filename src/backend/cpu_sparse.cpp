@@ -5,6 +5,7 @@
 
 #include <omp.h>
 
+#include <array>
 #include <atomic>
 
 namespace spikefloss {
@@ -16,31 +17,61 @@ constexpr Index slab = 512;
 // Parts of the rows, each with its own list. They depend only on the shape, so the results do too.
 constexpr Index most_parts = 8;
 
-// Lists the entries of x from row `first` on in one block. Returns false if there are more than it has room for.
-bool list_entries(const Activity& x, Index first, SparseRows& list) {
+// The places of the bits that are set in a byte, in order; then zeros.
+using Places = std::array<std::uint8_t, lane_size>;
+constexpr std::array<Places, 256> places_of_bytes = [] {
+    std::array<Places, 256> table{};
+    for (unsigned byte = 0; byte < 256; ++byte)
+        for (unsigned place = 0, count = 0; place < lane_size; ++place)
+            if (byte >> place & 1u) table[byte][count++] = static_cast<std::uint8_t>(place);
+    return table;
+}();
+
+// Calls work(first column, their values, byte) for every eight columns of a row; a bit is set where the entry is not 0.
+// Spikes have no values.
+template <class Work>
+void for_bytes(const Activity& x, Index row, Index columns, Work&& work) {
+    if (x.bits) {
+        const std::uint32_t* const words = x.bits + x.before(row);
+        for (Index first = 0; first < columns; first += lane_size)
+            work(first, zero_lane(), words[first / 32] >> (first % 32) & 0xffu);
+        return;
+    }
+    const float* const values = x.values + x.before(row);
+    const Index whole = columns / lane_size * lane_size;
+    for (Index first = 0; first < whole; first += lane_size) {
+        const Lane entries = load(values + first);
+        work(first, entries, nonzero(entries));
+    }
+    if (whole == columns) return;
+    float rest[lane_size] = {};
+    std::copy_n(values + whole, columns - whole, rest);
+    work(whole, load(rest), nonzero(load(rest)));
+}
+
+Index count_entries(const Activity& x, Index first, Index rows, Index columns) {
     Index count = 0;
+    for (Index r = 0; r < rows; ++r)
+        for_bytes(x, first + r, columns, [&](Index, Lane, unsigned byte) { count += std::popcount(byte); });
+    return count;
+}
+
+// Lists the entries of x from row `first` on in one block. Returns false if there is no room for another row.
+// Eight entries are written for a byte, so that no branch depends on their number.
+bool list_entries(const Activity& x, Index first, const SparseRows& list) {
+    Index count = 0;
+    std::uint16_t* const index = list.index;
+    float* const value = list.value;
     list.ends[0] = 0;
     for (Index r = 0; r < list.rows; ++r) {
-        const Index row = x.before(first + r);
-        const auto add_lane = [&](Index begin, unsigned bits) {
-            for (; bits; bits &= bits - 1) {
-                const Index j = begin + std::countr_zero(bits);
-                list.index[count] = static_cast<std::uint16_t>(j);
-                if (list.value) list.value[count] = x.values[row + j];
-                ++count;
-            }
-        };
-        if (count + list.columns > list.capacity) return false;
-        if (x.bits) {
-            for (Index w = 0; w < spike_words(list.columns); ++w) add_lane(w * 32, x.bits[row + w]);
-        } else {
-            const Index whole = list.columns / lane_size * lane_size;
-            for (Index begin = 0; begin < whole; begin += lane_size)
-                add_lane(begin, nonzero(load(x.values + row + begin)));
-            float rest[lane_size] = {};
-            std::copy_n(x.values + row + whole, list.columns - whole, rest);
-            add_lane(whole, nonzero(load(rest)));
-        }
+        if (count + list.columns + lane_size > list.capacity) return false;
+        for_bytes(x, first + r, list.columns, [&](Index begin, Lane entries, unsigned byte) {
+            if (byte == 0) return;
+            const std::uint8_t* const places = places_of_bytes[byte].data();
+            store_sums(static_cast<std::uint16_t>(begin), places, index + count);
+            if (value) store(value + count, picked(entries, places));
+            count += std::popcount(byte);
+        });
         list.ends[r + 1] = static_cast<std::uint32_t>(count);
     }
     return true;
@@ -108,7 +139,7 @@ void scatter_rows(int threads, const SparseRows* x, Index parts, Matrix<const fl
         float* g_slab = total + m * panel_columns;
         std::fill_n(total, m * columns.size, 0.0f);
         std::fill_n(g_slab, slab * columns.size, 0.0f);
-        const bool copy = x->blocks() > 1 || whole < columns.size;  // else every row of G is read once
+        const bool copy = whole < columns.size;
         const auto add_slab = [&](auto lanes, const SparseRows& list, const float* rows, Index first, Index size) {
             for (Index c = 0; c < list.blocks(); ++c)
                 for (Index r = 0; r < size; ++r) {
@@ -145,51 +176,71 @@ ListRoom::ListRoom(const Activity& x, Index rows, Index cols, bool in_parts, Ind
                  : std::clamp<Index>(rows / least_rows, 1, most_parts)) {
     for (Index part = 0; part < count_; ++part) {
         SparseRows& list = part_[part];
-        list.rows = rows * (part + 1) / count_ - rows * part / count_;
+        list.rows = first_row(part + 1) - first_row(part);
         list.columns = cols;
         list.block = in_parts ? (cols + 31) / 32 * 32 : spike_block;
-        list.capacity = in_parts ? static_cast<Index>(dense_rate * static_cast<double>(list.rows * cols)) + cols
-                                 : list.rows * spike_block;
+        list.capacity = list.rows * spike_block;  // of a block; in parts: set by list_parts
     }
 }
 
+// Entries of all parts or blocks together. In parts, each has room for a row more, so that a row is not looked at
+// twice.
+Index ListRoom::most_entries() const {
+    const Index columns = part_[0].columns;
+    return in_parts_
+               ? static_cast<Index>(dense_rate * static_cast<double>(rows_ * columns)) + count_ * (columns + lane_size)
+               : part_[0].blocks() * part_[0].capacity;
+}
+
 Index ListRoom::bytes() const {
-    Index bytes = count_ > 0 ? Arena::bytes<float>(floats_) : 0;
-    for (const SparseRows& list : parts())
-        bytes += Arena::bytes<std::uint32_t>(list.blocks() * (list.rows + 1)) +
-                 Arena::bytes<std::uint16_t>(list.blocks() * list.capacity) +
-                 (x_.bits ? 0 : Arena::bytes<float>(list.capacity));
+    if (count_ == 0) return 0;
+    Index bytes = Arena::bytes<float>(floats_) + Arena::bytes<std::uint16_t>(most_entries()) +
+                  (x_.bits ? 0 : Arena::bytes<float>(most_entries()));
+    for (const SparseRows& list : parts()) bytes += Arena::bytes<std::uint32_t>(list.blocks() * (list.rows + 1));
     return bytes;
 }
 
 bool ListRoom::list(int threads, Arena arena) {
     if (count_ == 0) return false;
     panels_ = arena.take<float>(floats_);
-    for (Index part = 0; part < count_; ++part) {
-        SparseRows& list = part_[part];
-        list.ends = arena.take<std::uint32_t>(list.blocks() * (list.rows + 1));
-        list.index = arena.take<std::uint16_t>(list.blocks() * list.capacity);
-        if (!x_.bits) list.value = arena.take<float>(list.capacity);
-    }
+    part_[0].index = arena.take<std::uint16_t>(most_entries());
+    if (!x_.bits) part_[0].value = arena.take<float>(most_entries());
+    for (Index part = 0; part < count_; ++part)
+        part_[part].ends = arena.take<std::uint32_t>(part_[part].blocks() * (part_[part].rows + 1));
     return in_parts_ ? list_parts(threads) : list_blocks(threads);
 }
 
 bool ListRoom::list_parts(int threads) {
-    std::atomic<bool> sparse = true;
+    for (Index part = 0; part < count_; ++part) part_[part].capacity = most_entries() / count_;
+    if (list_in_shares(threads)) return true;
+        // A part may have most of the entries: those of early steps, for example.
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (Index part = 0; part < count_; ++part)
-        if (!list_entries(x_, rows_ * part / count_, part_[part])) sparse = false;
-    return sparse;
+        part_[part].capacity =
+            count_entries(x_, first_row(part), part_[part].rows, part_[part].columns) + part_[part].columns + lane_size;
+    Index room = 0;
+    for (const SparseRows& list : parts()) room += list.capacity;
+    return room <= most_entries() && list_in_shares(threads);
+}
+
+// The parts follow one another in the room, each with its capacity.
+bool ListRoom::list_in_shares(int threads) {
+    for (Index part = 1; part < count_; ++part) {
+        const SparseRows& before = part_[part - 1];
+        part_[part].index = before.index + before.capacity;
+        if (!x_.bits) part_[part].value = before.value + before.capacity;
+    }
+    std::atomic<bool> fits = true;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+    for (Index part = 0; part < count_; ++part)
+        if (!list_entries(x_, first_row(part), part_[part])) fits = false;
+    return fits;
 }
 
 bool ListRoom::list_blocks(int threads) {
     const SparseRows& list = part_[0];
-    Index spikes = 0;
-    for (Index r = 0; r < list.rows; ++r)
-        for (const std::uint32_t *word = x_.bits + x_.before(r), *end = word + spike_words(list.columns); word < end;
-             ++word)
-            spikes += std::popcount(*word);
-    if (static_cast<double>(spikes) > dense_rate * static_cast<double>(list.rows * list.columns)) return false;
+    const Index entries = count_entries(x_, 0, list.rows, list.columns);
+    if (static_cast<double>(entries) > dense_rate * static_cast<double>(list.rows * list.columns)) return false;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (Index c = 0; c < list.blocks(); ++c) list_spikes(list, c, x_);
     return true;

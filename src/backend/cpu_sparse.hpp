@@ -18,10 +18,10 @@
 namespace spikefloss {
 
 // Above this share of entries a dense product is cheaper.
-inline constexpr double dense_rate = 0.15;
+inline constexpr double dense_rate = 0.3;
 
 // From this many rows, and columns of the other factor, listing the entries saves time.
-inline constexpr Index least_rows = 256, least_columns = 32;
+inline constexpr Index least_rows = 256, least_columns = 8;
 
 // The same for sums over rows of spikes, which need no copy of the weights.
 inline constexpr Index least_spike_rows = 64;
@@ -162,8 +162,11 @@ public:
     float* panels() const { return panels_; }
 
 private:
+    Index first_row(Index part) const { return rows_ * part / count_; }
+    Index most_entries() const;
     bool list_blocks(int threads);
     bool list_parts(int threads);
+    bool list_in_shares(int threads);
     Activity x_;
     Index rows_;
     bool in_parts_;

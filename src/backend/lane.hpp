@@ -2,6 +2,8 @@
 // AVX2 and FMA they are one register; otherwise they are the compiler's own vector type, which any processor can run.
 #pragma once
 
+#include <cstdint>
+
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #endif
@@ -27,6 +29,17 @@ inline unsigned nonzero(Lane a) {
 // Bit l: lane l of a is greater than that of b.
 inline unsigned greater(Lane a, Lane b) {
     return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
+}
+// Lane places[l] of a becomes lane l.
+inline Lane picked(Lane a, const std::uint8_t* places) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(places));
+    return _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(eight));
+}
+// to[l] = first + places[l], eight of them.
+inline void store_sums(std::uint16_t first, const std::uint8_t* places, std::uint16_t* to) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(places));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm_add_epi16(_mm_set1_epi16(static_cast<short>(first)), _mm_cvtepu8_epi16(eight)));
 }
 
 using WideLane = __m256d;
@@ -93,6 +106,14 @@ inline unsigned greater(Lane a, Lane b) {
     unsigned bits = 0;
     for (int l = 0; l < lane_size; ++l) bits |= static_cast<unsigned>(a[l] > b[l]) << l;
     return bits;
+}
+inline Lane picked(Lane a, const std::uint8_t* places) {
+    Lane to;
+    for (int l = 0; l < lane_size; ++l) to[l] = a[places[l]];
+    return to;
+}
+inline void store_sums(std::uint16_t first, const std::uint8_t* places, std::uint16_t* to) {
+    for (int l = 0; l < lane_size; ++l) to[l] = static_cast<std::uint16_t>(first + places[l]);
 }
 
 typedef double WideLane __attribute__((vector_size(32)));

@@ -131,6 +131,7 @@ public:
         for (const auto& one : files_)
             if (s_.channels == 0) channels_ = std::max(channels_, one->channels());
         inputs_ = (channels_ + s_.channels_per_input - 1) / s_.channels_per_input;
+        for (Index channel = 0; channel < channels_; ++channel) input_of_.push_back(channel / s_.channels_per_input);
         outputs_ = file->outputs();
         remark();
     }
@@ -288,7 +289,7 @@ private:
             result.label.resize(static_cast<std::size_t>(b));
         else
             result.target.resize(static_cast<std::size_t>(T * b * O));
-        std::vector<float> rows;
+        std::vector<float> rows, one(static_cast<std::size_t>(T * M));  // of one sequence: it stays in cache
         const bool in_order = purpose == Purpose::test || purpose == Purpose::validation;
         for (Index j = 0; j < b; ++j) {
             const std::int64_t position = step * batch + sequences.begin + j;
@@ -297,9 +298,11 @@ private:
                          : permuted(s_.seed, purpose, static_cast<std::uint32_t>(position / n), n, position % n);
             const Index i = from.members[static_cast<std::size_t>(member)];
             const Augmentation a = augmentation(purpose, position);
-            const auto place = [&](Index t, Index m) -> float& { return result.x[(t * b + j) * M + m]; };
+            std::fill(one.begin(), one.end(), 0.0f);
+            const auto place = [M, to = one.data()](Index t, Index m) -> float& { return to[t * M + m]; };
             const Index length =
                 from.file->has_events() ? add_events(*from.file, i, a, place) : add_rows(*from.file, i, a, rows, place);
+            for (Index t = 0; t < T; ++t) std::copy_n(one.data() + t * M, M, result.x.data() + (t * b + j) * M);
             for (Index t = 0; t < T; ++t)
                 result.mask[t * b + j] = (s_.mask == LossSteps::all || t < length) && from.file->counts(i, t);
             if (labels) {
@@ -320,14 +323,13 @@ private:
     template <class Place>
     Index add_events(const SequenceFile& file, Index i, const Augmentation& a, const Place& place) const {
         const SequenceFile::Events e = file.events(i);
-        const auto group = static_cast<std::uint32_t>(s_.channels_per_input);
         Index length = 1;
         for (Index k = 0; k < e.count; ++k) {
             const auto t = static_cast<Index>(static_cast<double>(e.time[k]) * a.stretch);
             const Index channel = e.channel[k] + a.shift;
             length = std::max(length, t + 1);
             if (t >= steps_ || e.channel[k] >= channels_ || channel < 0 || channel >= channels_ || a.drops(k)) continue;
-            place(t, static_cast<std::uint32_t>(channel) / group) += 1.0f;
+            place(t, input_of_[static_cast<std::size_t>(channel)]) += 1.0f;
         }
         return std::min(length, steps_);
     }
@@ -337,12 +339,11 @@ private:
     Index add_rows(const SequenceFile& file, Index i, const Augmentation& a, std::vector<float>& rows,
                    const Place& place) const {
         const Index steps = std::min(steps_, file.length(i)), C = channels_;
-        const auto group = static_cast<std::uint32_t>(s_.channels_per_input);
         file.read_x(i, steps, rows);
         for (Index t = 0; t < steps; ++t)
             for (Index c = std::max<Index>(0, -a.shift); c < std::min(C, C - a.shift); ++c)
                 if (!a.drops(t * C + c))
-                    place(t, static_cast<std::uint32_t>(c + a.shift) / group) +=
+                    place(t, input_of_[static_cast<std::size_t>(c + a.shift)]) +=
                         rows[static_cast<std::size_t>(t * C + c)];
         return steps;
     }
@@ -351,6 +352,7 @@ private:
     Part train_, validation_, test_;
     std::vector<std::shared_ptr<const SequenceFile>> files_;  // task.file first
     Index steps_ = 0, channels_ = 0, inputs_ = 0, outputs_ = 0;
+    std::vector<Index> input_of_;  // [channels]
     std::vector<std::string> remarks_;
     mutable NextBatch next_;  // last: its thread uses the others
 };
