@@ -18,6 +18,9 @@ constexpr double parallel_work = 1e6;
 // Otherwise it is split: the largest number of parts, and the smallest number of rows or columns of a part.
 constexpr Index most_parts = 8, least_part = 32;
 
+// Up to this many rows of W (readouts), Y W is not left to BLAS.
+constexpr Index few_rows = 32;
+
 // From this many elements all threads expand bits.
 constexpr Index parallel_elements = 1 << 15;
 
@@ -65,6 +68,26 @@ void split_product(int threads, Matrix<const T> a, bool turned_a, Matrix<const T
 template <class T>
 Index dense_bytes(const Activity& x, Index rows, Index cols) {
     return std::is_same_v<T, float> && !x.bits ? 0 : Arena::bytes<T>(rows * cols);
+}
+
+// out (+)= Y W for W of few rows. Y is narrow, so the time is that of writing out, which BLAS would write several
+// times.
+void multiply_few(int threads, Matrix<const float> y, const Weights& w, Matrix<float> out, bool accumulate) {
+    const Index whole = out.cols / tile * tile, rest = out.cols - whole;
+    float last[few_rows * tile] = {};  // the other columns of W, padded
+    for (Index j = 0; j < w.rows; ++j) std::copy_n(w.values + j * w.stride + whole, rest, last + j * tile);
+#pragma omp parallel for num_threads(threads) if (static_cast<double>(out.rows * out.cols * w.rows) >= parallel_work)
+    for (Index top = 0; top < out.rows; top += row_block) {
+        const Index rows = std::min(row_block, out.rows - top);
+        const LeftFactor a{y.data + top * y.stride, y.stride, 1};
+        float* const to = out.data + top * out.stride;
+        multiply(rows, whole, w.rows, a, {w.values, w.stride}, to, out.stride, accumulate);
+        if (rest == 0) continue;
+        float sums[row_block * tile];
+        for (Index r = 0; accumulate && r < rows; ++r) std::copy_n(to + r * out.stride + whole, rest, sums + r * tile);
+        multiply(rows, tile, w.rows, a, {last, tile}, sums, tile, accumulate);
+        for (Index r = 0; r < rows; ++r) std::copy_n(sums + r * tile, rest, to + r * out.stride + whole);
+    }
 }
 
 }  // namespace
@@ -137,7 +160,11 @@ void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, Sum
     const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, false},
         b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, false};
     const Arena arena = product_scratch(a, b, out, nullptr);
-    if (!counting()) product(arena, a, b, out, accumulate);
+    if (counting()) return;
+    if (sums_ == Sums::float32 && w.rows <= few_rows)
+        multiply_few(threads_, y, w, {static_cast<float*>(out.data), out.rows, out.cols, out.stride}, accumulate);
+    else
+        product(arena, a, b, out, accumulate);
 }
 
 void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern* pattern) {

@@ -80,9 +80,23 @@ bool list_entries(const Activity& x, Index first, const SparseRows& list) {
 }  // namespace
 
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride) {
-    for (Index first = 0; first < m; first += tile)
-        for (Index c = 0; c < columns; ++c)
-            for (Index j = first; j < std::min(m, first + tile); ++j) sum[c * stride + j] += panel[j * size + c];
+    for (Index first = 0; first < m; first += lane_size)
+        for (Index c = 0; c < columns; c += lane_size) {
+            const Index height = std::min(lane_size, m - first), width = std::min(lane_size, columns - c);
+            if (height < lane_size || width < lane_size) {
+                for (Index k = 0; k < width; ++k)
+                    for (Index j = 0; j < height; ++j)
+                        sum[(c + k) * stride + first + j] += panel[(first + j) * size + c + k];
+                continue;
+            }
+            Lane block[lane_size];
+            for (Index j = 0; j < lane_size; ++j) block[j] = load(panel + (first + j) * size + c);
+            transpose(block);
+            for (Index k = 0; k < lane_size; ++k) {
+                float* const to = sum + (c + k) * stride + first;
+                store(to, add(load(to), block[k]));
+            }
+        }
 }
 
 void pack_transposed(int threads, Matrix<const float> w, float* panels) {
@@ -91,16 +105,25 @@ void pack_transposed(int threads, Matrix<const float> w, float* panels) {
 
 void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels) {
     const Index n = w.rows, m = w.cols, width = padded(n);
-    constexpr Index piece = 8;  // of a row of W: with a large stride, rows evict each other from the cache
 #pragma omp parallel for num_threads(threads) if (threads > 1 && n * m >= 65536)
     for (Index part = 0; part < parts; ++part) {
         const Columns columns(width, part, parts);
-        float* to = panels + columns.begin * m;
-        const Index whole = std::min(columns.size, n - columns.begin);
-        for (Index first = 0; first < m; first += piece)
-            for (Index c = 0; c < columns.size; ++c)
-                for (Index j = first; j < std::min(m, first + piece); ++j)
-                    to[j * columns.size + c] = c < whole ? w.data[(columns.begin + c) * w.stride + j] : 0.0f;
+        float* const to = panels + columns.begin * m;
+        for (Index first = 0; first < m; first += lane_size)
+            for (Index c = 0; c < columns.size; c += lane_size) {
+                // 8 x 8 at a time; zeros outside W.
+                const Index row = columns.begin + c, rows = std::clamp<Index>(n - row, 0, lane_size),
+                            size = std::min(lane_size, m - first);
+                Lane block[lane_size];
+                for (Index r = 0; r < lane_size; ++r) {
+                    float edge[lane_size] = {};
+                    const float* const from = w.data + (row + r) * w.stride + first;
+                    if (r < rows && size < lane_size) std::copy_n(from, size, edge);
+                    block[r] = r < rows && size == lane_size ? load(from) : load(edge);
+                }
+                transpose(block);
+                for (Index r = 0; r < size; ++r) store(to + (first + r) * columns.size + c, block[r]);
+            }
     }
 }
 

@@ -137,7 +137,7 @@ inline Index panels_size(Index m, Index n) { return m * padded(n); }
 void pack_transposed(int threads, Matrix<const float> w, float* panels);
 void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels);  // `parts` panels
 
-// sum += panel', 16 x 16 at a time, so that both stay in cache. panel [m, size], of which the first `columns` are used.
+// sum += panel', 8 x 8 at a time. panel [m, size], of which the first `columns` are used.
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride);
 
 // out [rows, n] = X W'. X [rows, m], listed as one block; W' [m, n] in panels.
