@@ -9,6 +9,16 @@
 
 namespace spikefloss {
 
+// While there is one, each call of OpenBLAS uses one thread: the backend splits products over OpenMP threads. After the
+// last one it uses as many as before, for other parts of the process.
+class OneBlasThread {
+public:
+    OneBlasThread();
+    ~OneBlasThread();
+    OneBlasThread(const OneBlasThread&) = delete;
+    OneBlasThread& operator=(const OneBlasThread&) = delete;
+};
+
 class CpuBackend : public Backend {
 public:
     // threads: OpenMP threads of this process, >= 1.
@@ -61,6 +71,7 @@ private:
     // cpu_csr_outer.cpp
     void add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern& pattern);
 
+    OneBlasThread blas_;
     int threads_;
     Sums sums_;
 };

@@ -2,6 +2,9 @@
 #include "backend/operation_test.hpp"
 #include "core/error.hpp"
 
+#include <cblas.h>
+#include <omp.h>
+
 #include <limits>
 
 namespace spikefloss::testing_support {
@@ -129,6 +132,20 @@ TEST(CpuMemoryDeathTest, WritesOutsideAnArrayAreFoundWhenItIsFreed) {
 TEST(CpuMemory, WritesInsideAnArrayAreNot) {
     write_outside(4, 3);
     write_outside(4, 0);
+}
+
+// Other parts of the process may use OpenMP and OpenBLAS, too.
+TEST(CpuThreads, AreThoseOfTheProcessAgainAfterwards) {
+    const int openmp = omp_get_max_threads();
+    openblas_set_num_threads(3);
+    {
+        const auto first = make_backend(BackendKind::cpu, 1, Sums::float32);
+        { const auto second = make_backend(BackendKind::cpu, openmp + 1, Sums::float32); }
+        EXPECT_EQ(openblas_get_num_threads(), 1);
+    }
+    EXPECT_EQ(openblas_get_num_threads(), 3);
+    EXPECT_EQ(omp_get_max_threads(), openmp);
+    openblas_set_num_threads(1);
 }
 
 TEST(Factory, RefusesWhatTheBuildDoesNotHave) {
