@@ -298,7 +298,7 @@ class NorseTest(ConvertTest):
             sf.convert(LIFRecurrentCell(M, N, p=LIFParameters(method="tanh")))
 
 
-@unittest.skipUnless(torch and installed("spikingjelly"), "spikingjelly is not installed")
+@unittest.skipUnless(torch and installed("spikingjelly") and installed("loguru"), "spikingjelly or its loguru is missing")
 class SpikingJellyTest(ConvertTest):
     def test_container(self):
         from spikingjelly.activation_based import functional, layer, neuron

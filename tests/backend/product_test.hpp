@@ -23,14 +23,14 @@ struct Padded {
     Index rows, cols, stride;
     Floats values;
 
-    // density: the share of elements that are not 0.
-    Padded(Index rows_, Index cols_, Index pad, std::uint64_t seed, double density = 1.0)
+    // density: the share of elements that are not 0, in the first share `early` of the rows. The other rows are 0.
+    Padded(Index rows_, Index cols_, Index pad, std::uint64_t seed, double density = 1.0, double early = 1.0)
         : rows(rows_), cols(cols_), stride(cols_ + pad), values(random_floats(size(), seed)) {
         const Floats chance = uniform_floats(size(), seed + 10, 0.0, 1.0);
         for (Index i = 0; i < size(); ++i) {
             if (i % std::max<Index>(1, stride) >= cols)
                 values[i] = nan_value;
-            else if (chance[i] >= density)
+            else if (chance[i] >= density || i >= early * static_cast<double>(rows * stride))
                 values[i] = 0.0f;
         }
     }
@@ -49,7 +49,7 @@ struct Operand {
     Buffer<std::uint32_t> bits_;
     Activity activity;
 
-    Operand(Backend& backend, Index rows, Index m, Index pad, double density, Form form_, std::uint64_t seed = 2)
+    Operand(Backend& backend, Index rows, Index m, Index pad, double density, Form form_, std::uint64_t seed)
         : Operand(backend, Padded(rows, m, pad, seed, density), form_) {}
     Operand(Backend& backend, Padded floats_on_host, Form form_)
         : form(form_), floats(std::move(floats_on_host)), floats_(backend, floats.values) {
@@ -78,8 +78,11 @@ protected:
         Index rows, n, m, pad;
         bool accumulate;
         Form form;
-        double density;
+        double density, early = 1.0;
     };
+    Operand operand(const Product& p) const {
+        return Operand(backend, Padded(p.rows, p.m, p.pad, 2, p.density, p.early), p.form);
+    }
 
     template <class Test>
     void for_every_product(Test&& test) {
@@ -95,9 +98,12 @@ protected:
                 if (backend.name() == "cuda" && form >= Form::bits)
                     products.push_back({37, 513, 515, 1, accumulate, form, 0.5});
                 // Densities below and above the limits of algorithms.
-                for (double density : {0.0, 0.03, 0.13, 0.17})
+                for (double density : {0.0, 0.03, 0.27, 0.33})
                     products.push_back({601, 33, 145, 3, accumulate, form, density});
                 products.push_back({1301, 101, 45, 3, accumulate, form, 0.1});
+                // Few outputs, as of a readout; and entries of early rows only, few and many.
+                products.push_back({601, 10, 145, 3, accumulate, form, 0.1});
+                for (double early : {0.3, 0.5}) products.push_back({1201, 33, 145, 3, accumulate, form, 0.8, early});
             }
         for (const Product& p : products) {
             SCOPED_TRACE(testing::Message()

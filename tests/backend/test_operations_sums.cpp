@@ -14,7 +14,7 @@ TEST_P(ProductOperations, Projections) {
     for_every_product([&](const Product& p) {
         const Padded w(p.n, p.m, p.pad, 1);
         const Buffer<float> w_(backend, w.values);
-        const Operand x(backend, p.rows, p.m, p.pad, p.density, p.form);
+        const Operand x = operand(p);
         const auto run = [&](SumMatrix out) {
             backend.project({p.n, p.m, w_.data(), w.stride}, x.activity, out, p.accumulate);
         };
@@ -48,7 +48,7 @@ TEST_P(ProductOperations, OuterProductsAreAdded) {
         if (!p.accumulate) return;
         const Padded y(p.rows, p.n, p.pad, 1);
         const Buffer<float> y_(backend, y.values);
-        const Operand x(backend, p.rows, p.m, p.pad, p.density, p.form);
+        const Operand x = operand(p);
         const auto run = [&](SumMatrix gradient) {
             backend.add_outer({y_.data(), p.rows, p.n, y.stride}, x.activity, gradient);
         };
