@@ -4,20 +4,11 @@
 
 #include "backend/backend.hpp"
 #include "backend/cpu_sparse.hpp"
+#include "backend/one_blas_thread.hpp"
 
 #include <algorithm>
 
 namespace spikefloss {
-
-// While there is one, each call of OpenBLAS uses one thread: the backend splits products over OpenMP threads. After the
-// last one it uses as many as before, for other parts of the process.
-class OneBlasThread {
-public:
-    OneBlasThread();
-    ~OneBlasThread();
-    OneBlasThread(const OneBlasThread&) = delete;
-    OneBlasThread& operator=(const OneBlasThread&) = delete;
-};
 
 class CpuBackend : public Backend {
 public:
@@ -71,7 +62,7 @@ private:
     // cpu_csr_outer.cpp
     void add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern& pattern);
 
-    OneBlasThread blas_;
+    OneBlasThread blas_;  // products are split over OpenMP threads
     int threads_;
     Sums sums_;
 };

@@ -4,8 +4,6 @@
 #include "backend/memory_groups.hpp"
 #include "core/error.hpp"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -13,7 +11,6 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <mutex>
 #include <string>
 
 namespace spikefloss {
@@ -22,23 +19,7 @@ namespace {
 constexpr std::size_t guard_bytes = 64;
 constexpr unsigned char guard_value = 0xA5;
 
-// Of OneBlasThread.
-std::mutex blas_mutex;
-int blas_objects = 0, blas_threads_before = 0;
-
 }  // namespace
-
-OneBlasThread::OneBlasThread() {
-    const std::lock_guard lock(blas_mutex);
-    if (blas_objects++ > 0) return;
-    blas_threads_before = openblas_get_num_threads();
-    openblas_set_num_threads(1);
-}
-
-OneBlasThread::~OneBlasThread() {
-    const std::lock_guard lock(blas_mutex);
-    if (--blas_objects == 0) openblas_set_num_threads(blas_threads_before);
-}
 
 CpuBackend::CpuBackend(int threads, Sums sums) : threads_(threads), sums_(sums) {
     require(threads >= 1, Exit::usage, fmt::format("{} threads were asked for", threads), "use at least 1");

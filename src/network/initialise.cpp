@@ -1,5 +1,6 @@
 #include "network/initialise.hpp"
 
+#include "backend/one_blas_thread.hpp"
 #include "core/error.hpp"
 #include "core/random.hpp"
 #include "core/state_size.hpp"
@@ -27,6 +28,7 @@ std::vector<double> random_orthogonal(std::uint64_t seed, Index begin, Index N, 
         for (Index j = 0; j < N; ++j)
             a[static_cast<std::size_t>(j * N + i)] = draw(seed, Parameter::w_rec, begin + i, begin + j, copy);
     const int n = static_cast<int>(N);
+    const OneBlasThread one;  // the same weights on every machine and backend
     int info = LAPACKE_dgeqrf(LAPACK_COL_MAJOR, n, n, a.data(), n, tau.data());
     for (Index j = 0; j < N; ++j)
         sign[static_cast<std::size_t>(j)] = a[static_cast<std::size_t>(j * N + j)] < 0 ? -1 : 1;
