@@ -12,7 +12,7 @@ spikefloss_test(backend/test_cpu_basis LINK spikefloss_backend spikefloss_refere
 spikefloss_test(backend/test_same_bits LINK spikefloss_network spikefloss_reference EMULATED)
 spikefloss_test(backend/test_operations_tangent_passes LINK spikefloss_lyapunov spikefloss_reference EMULATED)
 spikefloss_test(backend/test_adjoints LINK spikefloss_backend spikefloss_reference EMULATED)
-spikefloss_test(backend/test_rounding LINK spikefloss_backend spikefloss_reference EMULATED)
+spikefloss_test(backend/test_rounding LINK spikefloss_backend spikefloss_reference EMULATED EMULATED_FULL)
 spikefloss_test(backend/test_precision LINK spikefloss_network spikefloss_reference EMULATED)
 # Races of the fused kernels, with threads that stop at random accesses.
 spikefloss_traced_test(test_state_passes backend/test_state_passes.cpp
