@@ -2,6 +2,7 @@
 #include "backend/cpu_sparse.hpp"
 
 #include "backend/cpu_backend.hpp"
+#include "backend/cpu_csr.hpp"
 
 #include <omp.h>
 
@@ -51,8 +52,11 @@ void for_bytes(const Activity& x, Index row, Index columns, Work&& work) {
 
 Index count_entries(const Activity& x, Index first, Index rows, Index columns) {
     Index count = 0;
-    for (Index r = 0; r < rows; ++r)
-        for_bytes(x, first + r, columns, [&](Index, Lane, unsigned byte) { count += std::popcount(byte); });
+    for (Index r = first; r < first + rows; ++r)
+        if (x.bits)
+            for (Index w = 0; w < spike_words(columns); ++w) count += std::popcount(x.bits[x.before(r) + w]);
+        else
+            for_bytes(x, r, columns, [&](Index, Lane, unsigned byte) { count += std::popcount(byte); });
     return count;
 }
 
@@ -109,21 +113,9 @@ void pack_transposed(int threads, Matrix<const float> w, Index parts, float* pan
     for (Index part = 0; part < parts; ++part) {
         const Columns columns(width, part, parts);
         float* const to = panels + columns.begin * m;
-        for (Index first = 0; first < m; first += lane_size)
-            for (Index c = 0; c < columns.size; c += lane_size) {
-                // 8 x 8 at a time; zeros outside W.
-                const Index row = columns.begin + c, rows = std::clamp<Index>(n - row, 0, lane_size),
-                            size = std::min(lane_size, m - first);
-                Lane block[lane_size];
-                for (Index r = 0; r < lane_size; ++r) {
-                    float edge[lane_size] = {};
-                    const float* const from = w.data + (row + r) * w.stride + first;
-                    if (r < rows && size < lane_size) std::copy_n(from, size, edge);
-                    block[r] = r < rows && size == lane_size ? load(from) : load(edge);
-                }
-                transpose(block);
-                for (Index r = 0; r < size; ++r) store(to + (first + r) * columns.size + c, block[r]);
-            }
+        const Index whole = std::min(columns.size, n - columns.begin);
+        if (whole < columns.size) std::fill_n(to, m * columns.size, 0.0f);
+        copy_transposed(w.data + columns.begin * w.stride, w.stride, whole, m, to, columns.size);
     }
 }
 
@@ -234,9 +226,9 @@ bool ListRoom::list(int threads, Arena arena) {
 }
 
 bool ListRoom::list_parts(int threads) {
+    // Equal shares first: then every row is looked at once. But a part may have most entries, that of early steps.
     for (Index part = 0; part < count_; ++part) part_[part].capacity = most_entries() / count_;
     if (list_in_shares(threads)) return true;
-        // A part may have most of the entries: those of early steps, for example.
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (Index part = 0; part < count_; ++part)
         part_[part].capacity =

@@ -136,7 +136,7 @@ TEST(CpuMemory, WritesInsideAnArrayAreNot) {
 
 // Other parts of the process may use OpenMP and OpenBLAS, too.
 TEST(CpuThreads, AreThoseOfTheProcessAgainAfterwards) {
-    const int openmp = omp_get_max_threads();
+    const int openmp = omp_get_max_threads(), openblas = openblas_get_num_threads();
     openblas_set_num_threads(3);
     {
         const auto first = make_backend(BackendKind::cpu, 1, Sums::float32);
@@ -145,7 +145,7 @@ TEST(CpuThreads, AreThoseOfTheProcessAgainAfterwards) {
     }
     EXPECT_EQ(openblas_get_num_threads(), 3);
     EXPECT_EQ(omp_get_max_threads(), openmp);
-    openblas_set_num_threads(1);
+    openblas_set_num_threads(openblas);
 }
 
 TEST(Factory, RefusesWhatTheBuildDoesNotHave) {
