@@ -29,36 +29,48 @@ void add_vector_sums(const typename Vector<T>::Type* a, Out* to) {
     }
 }
 
-// The elements of a row of x that are fetched before they are needed. The processor sees the pattern of longer rows.
-constexpr Index most_fetched = 64;
+// Entries whose sums are taken together, and how far ahead the first lines of their rows of x are fetched: they lie
+// anywhere. The processor sees the pattern of the lines after them.
+constexpr Index entries_together = 8, rows_ahead = 2 * entries_together, lines_fetched = 2;
 
-// data[e] += the product of y and row source[e] - first of x, over `width` elements, for entries [begin, end).
+// data[e] += the product of y and row source[e] - first of x, over `width` elements, for entries [begin, end). There
+// are sources before `last`.
 template <class T, class Out>
-[[gnu::noinline]] void add_products(const std::int32_t* source, Index first, Index begin, Index end, const float* y,
-                                    const float* x, Index width, Out* data) {
-    for (Index e = begin; e < end; e += 8) {
-        const Index size = std::min<Index>(8, end - e);
-        const float* row[8];
-        for (Index k = 0; k < 8; ++k) row[k] = x + (source[e + std::min(k, size - 1)] - first) * width;
-        for (Index next = e + 8; next < std::min(e + 16, end); ++next)  // they lie anywhere
-            for (Index l = 0; l < std::min(width, most_fetched); l += line)
-                __builtin_prefetch(x + (source[next] - first) * width + l);
-        typename Vector<T>::Type a[8];
+[[gnu::noinline]] void add_products(const std::int32_t* source, Index first, Index begin, Index end, Index last,
+                                    const float* y, const float* x, Index width, Out* data) {
+    // As a number: an entry ahead can be of another panel.
+    const std::uintptr_t row_0 = reinterpret_cast<std::uintptr_t>(x) - static_cast<std::uintptr_t>(first * width) * 4;
+    const auto row = [=](std::int32_t j) {
+        return reinterpret_cast<const float*>(row_0 + static_cast<std::uintptr_t>(j * width) * 4);
+    };
+    const auto products = [&](const std::int32_t* of, const std::int32_t* ahead, Out* to) {
+        const float* rows[entries_together];
+#pragma GCC unroll 8
+        for (int k = 0; k < entries_together; ++k) rows[k] = row(of[k]);
+#pragma GCC unroll 8
+        for (int k = 0; k < entries_together; ++k)
+#pragma GCC unroll 2
+            for (int l = 0; l < lines_fetched; ++l) __builtin_prefetch(row(ahead[k]) + l * line);
+        typename Vector<T>::Type a[entries_together];
         for (auto& sum : a) sum = typename Vector<T>::Type{};
         for (Index l = 0; l < width; l += Vector<T>::size) {
             const auto factor = load_as<T>(y + l);
 #pragma GCC unroll 8
-            for (int k = 0; k < 8; ++k) a[k] = multiply_add(factor, load_as<T>(row[k] + l), a[k]);
+            for (int k = 0; k < entries_together; ++k) a[k] = multiply_add(factor, load_as<T>(rows[k] + l), a[k]);
         }
-        if (size == 8) {
-            add_vector_sums<T>(a, data + e);
-        } else {
-            Out rest[8] = {};
-            std::copy_n(data + e, size, rest);
-            add_vector_sums<T>(a, rest);
-            std::copy_n(rest, size, data + e);
-        }
-    }
+        add_vector_sums<T>(a, to);
+    };
+    Index e = begin;
+    for (; e + entries_together <= end; e += entries_together)
+        products(source + e, source + std::min(e + rows_ahead, last - entries_together), data + e);
+    if (e == end) return;
+    // The last ones, with one of them in the free places.
+    std::int32_t of[entries_together];
+    Out to[entries_together] = {};
+    for (Index k = 0; k < entries_together; ++k) of[k] = source[std::min(e + k, end - 1)];
+    std::copy(data + e, data + end, to);
+    products(of, of, to);
+    std::copy(to, to + (end - e), data + e);
 }
 
 // Rows in which each source fires, in groups of four: source j has rows[begin[j] .. begin[j + 1]). The last group is
@@ -167,7 +179,7 @@ void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumM
                                          list, data);
                         else
                             add_products<T>(in.source, rows_of.first_column, rows_of.begin[t], rows_of.end[t],
-                                            of_target, panel, width, data);
+                                            rows_of.end[rows_of.rows - 1], of_target, panel, width, data);
                     }
                 });
             }

@@ -15,7 +15,7 @@ std::vector<Index> delays_above_1(const std::vector<Term>& terms) {
 }
 
 // Rows that a product of kept steps has at most. More of them would not stay in a cache.
-constexpr Index kept_rows = 32;
+constexpr Index kept_rows = 48;
 
 Index steps_kept(const ProcessGrid& grid, const Recurrence& recurrence, const DelayLines& lines, Index rows) {
     const bool sparse = std::any_of(recurrence.terms().begin(), recurrence.terms().end(),
