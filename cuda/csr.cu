@@ -16,7 +16,7 @@ constexpr Index most_transposed = Index(1) << 24;
 struct Entries {
     const PatternRows* parts;
     Index part_count;
-    const std::int32_t* source;
+    EntryIndices source;
     const float* values;
     const std::uint32_t* place;  // of an entry in values; null: the entry itself
 };
@@ -63,7 +63,7 @@ __global__ void chains_kernel(const Entries entries, const float* x, Index first
 
 // gradient[e] += sum over rows of y[r, i] x[r, j] for every entry e = (i, j), in T: one warp per row i of a part.
 template <class T>
-__global__ void add_entries_kernel(const PatternRows* parts, Index part_count, const std::int32_t* column,
+__global__ void add_entries_kernel(const PatternRows* parts, Index part_count, const EntryIndices column,
                                    const float* y, Index rows, Index stride, const Activity x,
                                    const SumMatrix gradient) {
     const Index lane = threadIdx.x % warp_size;

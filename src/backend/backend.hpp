@@ -33,15 +33,23 @@ struct PatternRows {
     Index first_column;
 };
 
+// Indices of entries, in backend memory: of 16 bits if all of them fit, else of 32. The other pointer is null.
+struct EntryIndices {
+    const std::uint16_t* narrow = nullptr;
+    const std::int32_t* wide = nullptr;
+
+    SPIKEFLOSS_HD Index operator[](Index e) const { return narrow ? Index{narrow[e]} : Index{wide[e]}; }
+};
+
 // The synapses of this rank's rows of a sparse matrix [rows, cols] by row (CSR) and by column, in ascending order. A
 // row can be in several parts, then its columns ascend from part to part. Patterns of other columns share the arrays of
 // entries. All pointers are to backend memory, also that of the parts.
 struct SparsePattern {
     Index rows, cols;
     std::span<const PatternRows> parts;  // ordered by `first`; two parts have the same rows or none in common
-    const std::int32_t* column;          // [entries]
+    EntryIndices column;                 // [entries]
     const PatternRows* by_column;        // the columns as rows, in one part
-    const std::int32_t* row;             // [entries] by column
+    EntryIndices row;                    // [entries] by column
     const std::uint32_t* place;          // [entries] the entry that this is
 };
 

@@ -23,10 +23,10 @@ constexpr Index entries_ahead = 512;
 // The largest panel that stays in a second-level cache, in floats.
 constexpr Index panel_floats = 1 << 17;
 
-Entries by_column(const Weights& w) {
-    const SparsePattern& p = *w.pattern;
-    return {
-        p.cols, p.rows, {p.by_column, 1}, p.row, w.by_column ? w.by_column : w.values, w.by_column ? nullptr : p.place};
+template <class Source>
+Entries<Source> by_column(const Weights& w, const Source* row) {
+    const float* const values = w.by_column ? w.by_column : w.values;
+    return {w.cols, w.rows, {w.pattern->by_column, 1}, row, values, w.by_column ? nullptr : w.pattern->place};
 }
 
 template <class Work>
@@ -57,14 +57,15 @@ void store_sum(T* p, V sum) {
 }
 
 // sums[g, W] += the entries of target t + g of a part over the panel x [sources, W], for G targets.
-template <class T, int W, int G, bool placed>
-[[gnu::noinline]] void add_entries(const Entries& in, const PatternRows& part, Index t, const float* x, T* sums) {
+template <class T, int W, int G, bool placed, class Source>
+[[gnu::noinline]] void add_entries(const Entries<Source>& in, const PatternRows& part, Index t, const float* x,
+                                   T* sums) {
     constexpr bool single = W == 1;
     constexpr int size = Vector<T, single>::size, lanes = W / size;
     typename Vector<T, single>::Type a[G][lanes];
     const float* const first_row = x - part.first_column * W;
     // One pointer for each array and target, so that they stay in registers. Inlined, they would not.
-    const std::int32_t* source[G];
+    const Source* source[G];
     const float* values[G];
     const std::uint32_t* place[G];
     Index count[G], common = part.end[t] - part.begin[t];
@@ -106,8 +107,8 @@ template <class T, int W, int G, bool placed>
 }
 
 // Rows first .. first + rows of out (+)= the sums of all targets over the panel. To be called by all threads.
-template <class T, class Out, int W, bool placed>
-void sum_targets(const Entries& in, const float* x, Index first, Index rows, SumMatrix out, bool accumulate) {
+template <class T, class Out, int W, bool placed, class Source>
+void sum_targets(const Entries<Source>& in, const float* x, Index first, Index rows, SumMatrix out, bool accumulate) {
     constexpr int lanes = W / Vector<T, W == 1>::size, G = std::min(4, 8 / lanes);
     const bool chain = accumulate && std::is_same_v<T, Out>;
 #pragma omp for schedule(dynamic)
@@ -155,8 +156,9 @@ void with_width(Index width, Work&& work) {
 Index panel_size(Sums sums, Index rows, Index sources) { return panel_width(sums, rows, sources) * sources; }
 
 // out (+)= the sums of all targets over x.
-void project_by_targets(int threads, Sums sums, const Entries& in, const Activity& x, float* panel, SumMatrix out,
-                        bool accumulate) {
+template <class Source>
+void project_by_targets(int threads, Sums sums, const Entries<Source>& in, const Activity& x, float* panel,
+                        SumMatrix out, bool accumulate) {
     const double work = static_cast<double>(in.count()) * static_cast<double>(out.rows);
     with_sums(sums, out.type, [&]<class T, class Out>(T, Out) {
         with_flag(in.place != nullptr, [&](auto placed) {
@@ -189,8 +191,8 @@ Index fired(const Activity& x, Index rows, Index sources) {
 
 // sums[t] += the weights of source j of the product to targets [begin, end). `in` is by source: its targets are the
 // sources of the product, in one part.
-template <class T, bool placed>
-void add_source(const Entries& in, Index j, Index begin, Index end, T* sums) {
+template <class T, bool placed, class Source>
+void add_source(const Entries<Source>& in, Index j, Index begin, Index end, T* sums) {
     Index e = in.parts[0].begin[j], last = in.parts[0].end[j];
     if (begin > 0 || end < in.sources) {
         Index below = 0, within = 0;
@@ -202,13 +204,13 @@ void add_source(const Entries& in, Index j, Index begin, Index end, T* sums) {
         e += below;
     }
 #pragma GCC unroll 4
-    for (; e < last; ++e) sums[in.source[e]] += T{in.value<placed>(e)};
+    for (; e < last; ++e) sums[in.source[e]] += T{in.values[placed ? static_cast<Index>(in.place[e]) : e]};
 }
 
 // The same for all sources that fired, one row of bits. They are listed some at a time, so that the first entries of
 // the next ones are on their way to the cache.
-template <class T, bool placed>
-void add_spikes(const Entries& in, const std::uint32_t* bits, Index begin, Index end, T* sums) {
+template <class T, bool placed, class Source>
+void add_spikes(const Entries<Source>& in, const std::uint32_t* bits, Index begin, Index end, T* sums) {
     constexpr Index ahead = 4, most = 128, lines = 8;
     const PatternRows& sources = in.parts[0];
     Index list[most], count = 0;
@@ -237,7 +239,8 @@ void add_spikes(const Entries& in, const std::uint32_t* bits, Index begin, Index
     add_listed();
 }
 
-void project_by_spikes(int threads, Sums sums, const Entries& in, Index spikes, const Activity& x, double* wide,
+template <class Source>
+void project_by_spikes(int threads, Sums sums, const Entries<Source>& in, Index spikes, const Activity& x, double* wide,
                        SumMatrix out, bool accumulate) {
     const double work = static_cast<double>(in.count()) / static_cast<double>(std::max<Index>(1, in.targets)) *
                         static_cast<double>(spikes);
@@ -268,7 +271,6 @@ void project_by_spikes(int threads, Sums sums, const Entries& in, Index spikes, 
 }  // namespace
 
 void CpuBackend::project_sparse(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) {
-    const Entries rows = by_row(w), columns = by_column(w);
     const bool wide = x.bits && sums_ == Sums::float64 && out.type == Scalar::float32;
     const Index panel = panel_size(sums_, out.rows, w.cols) * static_cast<Index>(sizeof(float)),
                 sums = wide ? out.rows * out.cols * static_cast<Index>(sizeof(double)) : 0;
@@ -277,16 +279,23 @@ void CpuBackend::project_sparse(const Weights& w, const Activity& x, SumMatrix o
     if (x.bits) {
         const Index spikes = fired(x, out.rows, w.cols), eights = (out.rows + lane_size - 1) / lane_size;
         if (spike_cost * static_cast<double>(spikes) <= static_cast<double>(eights * w.cols))
-            return project_by_spikes(threads_, sums_, columns, spikes, x, reinterpret_cast<double*>(memory), out,
-                                     accumulate);
+            return with_indices(w.pattern->row, [&](const auto* row) {
+                project_by_spikes(threads_, sums_, by_column(w, row), spikes, x, reinterpret_cast<double*>(memory), out,
+                                  accumulate);
+            });
     }
-    project_by_targets(threads_, sums_, rows, x, reinterpret_cast<float*>(memory), out, accumulate);
+    with_indices(w.pattern->column, [&](const auto* column) {
+        project_by_targets(threads_, sums_, by_row(w, column), x, reinterpret_cast<float*>(memory), out, accumulate);
+    });
 }
 
 void CpuBackend::project_sparse_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
     auto* const panel = scratch<float>(panel_size(sums_, out.rows, w.rows));
     if (counting()) return;
-    project_by_targets(threads_, sums_, by_column(w), {.values = y.data, .stride = y.stride}, panel, out, accumulate);
+    with_indices(w.pattern->row, [&](const auto* row) {
+        project_by_targets(threads_, sums_, by_column(w, row), {.values = y.data, .stride = y.stride}, panel, out,
+                           accumulate);
+    });
 }
 
 }  // namespace spikefloss

@@ -20,17 +20,14 @@ inline constexpr Index line = 16;
 
 // Entry e of target part.first + t, part.begin[t] <= e < part.end[t], has the source source[e] - part.first_column, and
 // the weight values[e], or values[place[e]].
+template <class Source>
 struct Entries {
     Index targets, sources;
     std::span<const PatternRows> parts;
-    const std::int32_t* source;
+    const Source* source;
     const float* values;
     const std::uint32_t* place;
 
-    template <bool placed>
-    float value(Index e) const {
-        return values[placed ? static_cast<Index>(place[e]) : e];
-    }
     // At least the number of entries.
     Index count() const {
         Index sum = 0;
@@ -48,9 +45,15 @@ struct Entries {
     }
 };
 
-inline Entries by_row(const Weights& w) {
-    const SparsePattern& p = *w.pattern;
-    return {p.rows, p.cols, p.parts, p.column, w.values, nullptr};
+template <class Source>
+Entries<Source> by_row(const Weights& w, const Source* column) {
+    return {w.rows, w.cols, w.pattern->parts, column, w.values, nullptr};
+}
+
+// Calls work with the pointer that is not null.
+template <class Work>
+void with_indices(const EntryIndices& indices, Work&& work) {
+    indices.narrow ? work(indices.narrow) : work(indices.wide);
 }
 
 // Vectors of T, and a vector of floats as one. A vector can be a single T.

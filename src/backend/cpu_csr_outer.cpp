@@ -35,15 +35,16 @@ constexpr Index entries_together = 8, rows_ahead = 2 * entries_together, lines_f
 
 // data[e] += the product of y and row source[e] - first of x, over `width` elements, for entries [begin, end). There
 // are sources before `last`.
-template <class T, class Out>
-[[gnu::noinline]] void add_products(const std::int32_t* source, Index first, Index begin, Index end, Index last,
+template <class T, class Source, class Out>
+[[gnu::noinline]] void add_products(const Source* source, Index first, Index begin, Index end, Index last,
                                     const float* y, const float* x, Index width, Out* data) {
-    // As a number: an entry ahead can be of another panel.
-    const std::uintptr_t row_0 = reinterpret_cast<std::uintptr_t>(x) - static_cast<std::uintptr_t>(first * width) * 4;
-    const auto row = [=](std::int32_t j) {
-        return reinterpret_cast<const float*>(row_0 + static_cast<std::uintptr_t>(j * width) * 4);
+    // Rows are addresses in numbers, because an entry ahead can be of another panel.
+    const auto row_0 = reinterpret_cast<std::uintptr_t>(x) - static_cast<std::uintptr_t>(first * width) * sizeof(float);
+    const auto row = [=](Index j) {
+        const std::uintptr_t at = row_0 + static_cast<std::uintptr_t>(j * width) * sizeof(float);
+        return reinterpret_cast<const float*>(at);  // NOLINT(performance-no-int-to-ptr): see above
     };
-    const auto products = [&](const std::int32_t* of, const std::int32_t* ahead, Out* to) {
+    const auto products = [&](const Source* of, const Source* ahead, Out* to) {
         const float* rows[entries_together];
 #pragma GCC unroll 8
         for (int k = 0; k < entries_together; ++k) rows[k] = row(of[k]);
@@ -65,7 +66,7 @@ template <class T, class Out>
         products(source + e, source + std::min(e + rows_ahead, last - entries_together), data + e);
     if (e == end) return;
     // The last ones, with one of them in the free places.
-    std::int32_t of[entries_together];
+    Source of[entries_together];
     Out to[entries_together] = {};
     for (Index k = 0; k < entries_together; ++k) of[k] = source[std::min(e + k, end - 1)];
     std::copy(data + e, data + end, to);
@@ -113,8 +114,8 @@ void list_rows(const Activity& x, Index first, Index count, Index sources, const
 constexpr Index entries_ahead = 8;
 
 // data[e] += the sum of y over the rows in which the source of e fired, in four parts.
-template <class T, class Out>
-[[gnu::noinline]] void add_fired(const std::int32_t* source, Index first, Index begin, Index end, const float* y,
+template <class T, class Source, class Out>
+[[gnu::noinline]] void add_fired(const Source* source, Index first, Index begin, Index end, const float* y,
                                  const ListedRows& list, Out* data) {
     const auto rows_of = [&](Index e) { return list.rows + list.begin[source[e] - first]; };
     for (Index e = begin; e < end; ++e) {
@@ -133,30 +134,31 @@ template <class T, class Out>
 
 void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient,
                                   const SparsePattern& pattern) {
-    const Entries in = by_row({pattern.rows, pattern.cols, nullptr, 0, &pattern});
+    const Weights w{pattern.rows, pattern.cols, nullptr, 0, &pattern};
     // Of y and x, the rows that are taken at once, and their number after they are transposed: a multiple of 8 but not
     // of 128, so that they do not evict each other from the cache.
     const Index at_once = x.bits ? std::min(y.rows, most_listed) : y.rows;
     Index width = (at_once + (x.bits ? 1 : 0) + lane_size - 1) / lane_size * lane_size;
     if (width % 128 == 0) width += lane_size;
-    const Index y_bytes = Arena::bytes<float>(targets_at_once * width), listed = ListedRows::most(at_once, in.sources);
-    const Index x_bytes = x.bits ? Arena::bytes<std::uint32_t>(in.sources + 1) +
-                                       Arena::bytes<std::uint32_t>(in.sources) + Arena::bytes<std::uint16_t>(listed)
-                                 : Arena::bytes<float>(width * in.sources);
+    const Index y_bytes = Arena::bytes<float>(targets_at_once * width), listed = ListedRows::most(at_once, w.cols);
+    const Index x_bytes = x.bits ? Arena::bytes<std::uint32_t>(w.cols + 1) + Arena::bytes<std::uint32_t>(w.cols) +
+                                       Arena::bytes<std::uint16_t>(listed)
+                                 : Arena::bytes<float>(width * w.cols);
     Arena arena(scratch<char>(threads_ * y_bytes + x_bytes + 64));
     if (counting()) return;
     auto* const y_parts = arena.take<char>(threads_ * y_bytes);
     ListedRows list{};
     float* panel = nullptr;
     if (x.bits) {
-        list.begin = arena.take<std::uint32_t>(in.sources + 1);
-        list.next = arena.take<std::uint32_t>(in.sources);
+        list.begin = arena.take<std::uint32_t>(w.cols + 1);
+        list.next = arena.take<std::uint32_t>(w.cols);
         list.rows = arena.take<std::uint16_t>(listed);
     } else {
-        panel = arena.take<float>(width * in.sources);
+        panel = arena.take<float>(width * w.cols);
     }
-    const double work = static_cast<double>(in.count()) * static_cast<double>(y.rows);
-    with_sums(sums_, gradient.type, [&]<class T, class Out>(T, Out) {
+    const auto add = [&]<class T, class Out, class Source>(T, Out, const Source* column) {
+        const Entries in = by_row(w, column);
+        const double work = static_cast<double>(in.count()) * static_cast<double>(y.rows);
         auto* const data = static_cast<Out*>(gradient.data);
 #pragma omp parallel num_threads(threads_) if (threads_ > 1 && work >= parallel_work)
         for (Index first = 0; first < y.rows; first += at_once) {
@@ -184,6 +186,9 @@ void CpuBackend::add_outer_sparse(Matrix<const float> y, const Activity& x, SumM
                 });
             }
         }
+    };
+    with_indices(pattern.column, [&](const auto* column) {
+        with_sums(sums_, gradient.type, [&](auto sum, auto out) { add(sum, out, column); });
     });
 }
 

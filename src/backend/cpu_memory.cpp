@@ -21,7 +21,8 @@ namespace {
 constexpr std::size_t guard_bytes = 64;
 constexpr unsigned char guard_value = 0xA5;
 
-// Arrays of at least a huge page begin in one.
+// Larger arrays begin at a huge page. The kernel gives them huge pages where it has some, which saves the processor
+// most look-ups of addresses.
 constexpr std::size_t huge_page = std::size_t{1} << 21;
 
 }  // namespace
@@ -39,10 +40,12 @@ void* CpuBackend::allocate(std::size_t bytes) {
     const std::size_t padded = (bytes + 63) / 64 * 64;
     const std::size_t whole = padded + 2 * guard_bytes;
     const bool huge = whole >= huge_page;
-    auto* block = static_cast<unsigned char*>(std::aligned_alloc(huge ? huge_page : 64, whole));
-    require(block != nullptr, Exit::usage, fmt::format("no memory left for an array of {:.1f} MiB", bytes / 1048576.0),
+    void* memory = nullptr;
+    require(posix_memalign(&memory, huge ? huge_page : 64, whole) == 0, Exit::usage,
+            fmt::format("no memory left for an array of {:.1f} MiB", bytes / 1048576.0),
             "use a smaller train.batch, fewer exponents or a shorter horizon, or more ranks on more machines");
-    if (huge) madvise(block, whole / huge_page * huge_page, MADV_HUGEPAGE);
+    if (huge) madvise(memory, whole / huge_page * huge_page, MADV_HUGEPAGE);
+    auto* const block = static_cast<unsigned char*>(memory);
     std::memset(block, guard_value, guard_bytes);
     std::memcpy(block, &bytes, sizeof bytes);
     std::memset(block + guard_bytes + bytes, guard_value, padded - bytes + guard_bytes);

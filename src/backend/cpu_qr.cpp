@@ -6,6 +6,7 @@
 
 #include <cblas.h>
 #include <lapacke.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -20,42 +21,68 @@ constexpr Index parallel_elements = 1 << 15;
 // the rounding of double arithmetic, 2^-53, and the precision of float entries, 2^-24.
 constexpr double lost_rank = 0x1p-40;
 
-// count floats widened to double.
-double* widened(double* to, const float* from, Index count) {
-    for (Index i = 0; i < count; ++i) to[i] = from[i];
+// Columns of a basis that a thread takes at a time, at most. Their sums do not depend on the threads.
+constexpr Index most_columns = 1024;
+
+Index blocks_of(Index columns) { return std::max<Index>(1, (columns + most_columns - 1) / most_columns); }
+
+// Part `block` of [0, columns) in `blocks` parts.
+ColumnRange part_of(Index columns, Index block, Index blocks) {
+    return {columns * block / blocks, columns * (block + 1) / blocks};
+}
+
+// Calls work(s, block, thread) for every block of columns of every sequence.
+template <class Work>
+void for_blocks_of(int threads, Index b, Index blocks, Work&& work) {
+#pragma omp parallel for num_threads(threads) collapse(2) if (b * blocks > 1)
+    for (Index s = 0; s < b; ++s)
+        for (Index block = 0; block < blocks; ++block) work(s, block, Index{omp_get_thread_num()});
+}
+
+// Columns of x [k, D] widened to `to` [k, columns.size()].
+double* widened(double* to, const float* x, Index k, Index D, const ColumnRange& columns) {
+    const Index size = columns.size();
+    for (Index j = 0; j < k; ++j)
+        for (Index i = 0; i < size; ++i) to[j * size + i] = x[j * D + columns.begin + i];
     return to;
 }
 
-void rounded(const double* from, float* to, Index count) {
-    for (Index i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
+void rounded(const double* from, float* x, Index k, Index D, const ColumnRange& columns) {
+    const Index size = columns.size();
+    for (Index j = 0; j < k; ++j)
+        for (Index i = 0; i < size; ++i) x[j * D + columns.begin + i] = static_cast<float>(from[j * size + i]);
 }
 
 }  // namespace
 
-// Of whole bases, the products of the membrane parts come before those of the current parts: results depend on this
-// order.
+// In a block of a whole basis, the products of the membrane parts come before those of the current parts: results
+// depend on this order.
 void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, double* g, const ColumnRange* columns) {
-    const Index k = shape.k, D = shape.D(), size = k * D;
-    double* const wide_x = scratch<double>(x == y ? shape.size() : 2 * shape.size());
+    const Index k = shape.k, D = shape.D(), blocks = blocks_of(columns ? columns->size() : shape.n);
+    const Index wide = k * ((D + blocks - 1) / blocks + 1), sums = blocks > 1 ? shape.b * blocks * k * k : 0;
+    double* const memory = scratch<double>(sums + 2 * threads_ * wide);
     if (counting()) return;
-    double* const wide_y = x == y ? wide_x : wide_x + shape.size();
-    const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
-#pragma omp parallel for num_threads(threads_) if (shape.b > 1)
-    for (Index s = 0; s < shape.b; ++s) {
-        double* g_s = g + s * k * k;
-        const double* x_s = widened(wide_x + s * size, x + s * size, size);
-        const double* y_s = x == y ? x_s : widened(wide_y + s * size, y + s * size, size);
+    for_blocks_of(threads_, shape.b, blocks, [&](Index s, Index block, Index thread) {
+        double* const sum = (blocks > 1 ? memory : g) + (s * blocks + block) * k * k;
+        double* const own = memory + sums + 2 * thread * wide;
         const auto add = [&](Index from, Index count, double keep) {
-            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, static_cast<int>(count), 1.0, x_s + from, D_,
-                        y_s + from, D_, keep, g_s, k_);
+            const ColumnRange of = part_of(count, block, blocks), at{from + of.begin, from + of.end};
+            const double* x_s = widened(own, x + s * k * D, k, D, at);
+            const double* y_s = x == y ? x_s : widened(own + wide, y + s * k * D, k, D, at);
+            const int k_ = static_cast<int>(k), size = static_cast<int>(at.size());
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k_, k_, size, 1.0, x_s, std::max(1, size), y_s,
+                        std::max(1, size), keep, sum, k_);
         };
-        if (columns) {
-            add(columns->begin, columns->size(), 0.0);
-            continue;
-        }
+        if (columns) return add(columns->begin, columns->size(), 0.0);
         add(shape.membrane(), D - shape.membrane(), 0.0);
         if (shape.current) add(0, shape.n, 1.0);
-    }
+    });
+    for (Index s = 0; blocks > 1 && s < shape.b; ++s)
+        for (Index at = 0; at < k * k; ++at) {
+            double sum = 0.0;
+            for (Index block = 0; block < blocks; ++block) sum += memory[(s * blocks + block) * k * k + at];
+            g[s * k * k + at] = sum;
+        }
 }
 
 void CpuBackend::add_combined(Index b, Index k, Index n, const ColumnRange& columns, const double* c, const float* x,
@@ -123,15 +150,17 @@ void CpuBackend::cholesky(Index b, Index k, const QrRound& round, double* g, dou
 
 void CpuBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* x) {
     if (D == 0) return;  // BLAS rejects it
-    double* const wide = scratch<double>(b * k * D);
+    const Index blocks = blocks_of(D), wide = k * (D / blocks + 1);
+    double* const memory = scratch<double>(threads_ * wide);
     if (counting()) return;
-#pragma omp parallel for num_threads(threads_) if (b > 1)
-    for (Index s = 0; s < b; ++s) {
-        double* x_s = widened(wide + s * k * D, x + s * k * D, k * D);
-        cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, static_cast<int>(k),
-                    static_cast<int>(D), 1.0, r + s * k * k, static_cast<int>(k), x_s, static_cast<int>(D));
-        rounded(x_s, x + s * k * D, k * D);
-    }
+    for_blocks_of(threads_, b, blocks, [&](Index s, Index block, Index thread) {
+        const ColumnRange columns = part_of(D, block, blocks);
+        double* const own = widened(memory + thread * wide, x + s * k * D, k, D, columns);
+        const int k_ = static_cast<int>(k), size = static_cast<int>(columns.size());
+        cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, k_, size, 1.0, r + s * k * k, k_,
+                    own, size);
+        rounded(own, x + s * k * D, k, D, columns);
+    });
 }
 
 void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, double* log_r, std::int32_t* info) {
@@ -139,7 +168,7 @@ void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, dou
     if (counting()) return;
     double* const tau = a + k * D;
     for (Index s = 0; s < b; ++s) {
-        widened(a, x + s * k * D, k * D);
+        widened(a, x + s * k * D, k, D, {0, D});
         const int rows = static_cast<int>(D), cols = static_cast<int>(k);
         info[s] = 0;  // LAPACKE would return the number of its argument, not of the column
         for (Index j = k; j-- > 0;)
@@ -160,17 +189,16 @@ void CpuBackend::householder(Index b, Index k, Index D, float* x, double* r, dou
             for (Index c = j; c < k; ++c) r_s[j * k + c] *= sign;
             log_r[s * k + j] = std::log(r_s[j * k + j]);
             for (Index i = 0; i < D; ++i) a[j * D + i] *= sign;
-            rounded(a + j * D, x + (s * k + j) * D, D);
+            rounded(a + j * D, x + (s * k + j) * D, 1, D, {0, D});
         }
     }
 }
 
 void CpuBackend::qr_backward(Index b, Index k, Index D, const float* q, const double* r, const double* weight,
                              double* qbq, float* qb) {
-    double* const wide_q = scratch<double>(2 * b * k * D);
+    const Index blocks = blocks_of(D), wide = k * (D / blocks + 1);
+    double* const memory = scratch<double>(2 * threads_ * wide);
     if (counting()) return;
-    double* const wide_qb = wide_q + b * k * D;
-    const int k_ = static_cast<int>(k), D_ = static_cast<int>(D);
 #pragma omp parallel for num_threads(threads_) if (b > 1)
     for (Index s = 0; s < b; ++s) {
         const double *r_s = r + s * k * k, *w_s = weight + s * k;
@@ -178,14 +206,19 @@ void CpuBackend::qr_backward(Index b, Index k, Index D, const float* q, const do
         for (Index i = 0; i < k; ++i)  // only the lower triangle of M is needed
             for (Index j = 0; j <= i; ++j)
                 c[j * k + i] = c[i * k + j] = r_s[i * k + j] * (w_s[j] / r_s[j * k + j]) - c[i * k + j];
-        if (D == 0) continue;  // BLAS rejects it
-        const Index at = s * k * D;
-        const double* q_s = widened(wide_q + at, q + at, k * D);
-        double* x = widened(wide_qb + at, qb + at, k * D);
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k_, D_, k_, 1.0, c, k_, q_s, D_, 1.0, x, D_);
-        cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, k_, D_, 1.0, r_s, k_, x, D_);
-        rounded(x, qb + at, k * D);
     }
+    if (D == 0) return;  // BLAS rejects it
+    for_blocks_of(threads_, b, blocks, [&](Index s, Index block, Index thread) {
+        const ColumnRange columns = part_of(D, block, blocks);
+        const double* q_s = widened(memory + 2 * thread * wide, q + s * k * D, k, D, columns);
+        double* x = widened(memory + (2 * thread + 1) * wide, qb + s * k * D, k, D, columns);
+        const int k_ = static_cast<int>(k), size = static_cast<int>(columns.size());
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k_, size, k_, 1.0, qbq + s * k * k, k_, q_s, size, 1.0, x,
+                    size);
+        cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, k_, size, 1.0, r + s * k * k, k_,
+                    x, size);
+        rounded(x, qb + s * k * D, k, D, columns);
+    });
 }
 
 }  // namespace spikefloss

@@ -9,6 +9,14 @@
 
 namespace spikefloss {
 
+SparsePatterns::StoredIndices::StoredIndices(Backend& backend, const std::vector<std::int32_t>& indices) {
+    const auto largest = std::ranges::max_element(indices);
+    if (largest == indices.end() || *largest > std::numeric_limits<std::uint16_t>::max())
+        wide = {backend, indices};
+    else
+        narrow = {backend, std::vector<std::uint16_t>(indices.begin(), indices.end())};
+}
+
 SparsePatterns::SparsePatterns(Backend& backend, Index rows, std::span<const ProjectionRows> projections,
                                std::span<const BlockRange> blocks)
     : backend_(backend), rows_(rows) {
@@ -85,7 +93,7 @@ SparsePatterns::SparsePatterns(Backend& backend, Index rows, std::span<const Pro
     for (Index p = 0; p < P; ++p) {
         const PatternRows* const columns_of = parts_.data() + ends[at(p)];
         patterns_.push_back(
-            {rows_, blocks[at(p)].size(), {from, columns_of}, column_.data(), columns_of, row_.data(), place_.data()});
+            {rows_, blocks[at(p)].size(), {from, columns_of}, column_.view(), columns_of, row_.view(), place_.data()});
         from = columns_of + 1;
     }
 }

@@ -29,7 +29,7 @@ public:
     // Of the sources' neurons in block p; the operand is the whole block, [rows, blocks[p].size()].
     const SparsePattern& pattern(Index p) const { return patterns_[static_cast<std::size_t>(p)]; }
     Index shards() const { return static_cast<Index>(patterns_.size()); }
-    Index entries() const { return column_.size(); }
+    Index entries() const { return by_column_.size(); }
 
     // Copies values [entries] to the order by column. Products of these weights until the next call take less time.
     void sort_by_column(const float* values);
@@ -38,11 +38,19 @@ public:
     }
 
 private:
+    struct StoredIndices {
+        Buffer<std::uint16_t> narrow;
+        Buffer<std::int32_t> wide;
+
+        StoredIndices() = default;
+        StoredIndices(Backend& backend, const std::vector<std::int32_t>& indices);
+        EntryIndices view() const { return {narrow.data(), wide.data()}; }
+    };
     Backend& backend_;
     Index rows_;
     Buffer<Index> row_begin_;     // of each projection [P + 1, rows]: row p + 1 is the end of block p
     Buffer<Index> column_begin_;  // [neurons of all blocks + 1]
-    Buffer<std::int32_t> column_, row_;
+    StoredIndices column_, row_;
     Buffer<std::uint32_t> place_;
     Buffer<float> by_column_;
     const float* sorted_ = nullptr;  // whose values by_column_ has
