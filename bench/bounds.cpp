@@ -25,9 +25,9 @@ Home home_of(double w_bytes, const Limits& limits) {
 
 // For a CPU. Caches hold a dense W_rec; products with spikes cost only the additions for the spikes; only the membranes
 // and spikes of the state leave the caches. A flossing step multiplies k dense columns of each sequence. A synapse of a
-// sparse W_rec has 8 bytes, its weight and its source. A product reads all of them in every step, or those of the
-// spikes; the entries of its gradient are read and written once in a training step, and in every step of a flossing
-// one.
+// sparse W_rec counts 8 bytes, its weight and its source (the program stores the source in 2 bytes up to 65 536
+// neurons). A product reads all of them in every step, or those of the spikes; the entries of its gradient are read and
+// written once.
 Bounds host_bounds(const Workload& workload, double rate, const Limits& limits) {
     const auto N = static_cast<double>(workload.N), BT = static_cast<double>(workload.B * workload.T),
                k = static_cast<double>(workload.k), M = static_cast<double>(workload.M),
@@ -40,7 +40,7 @@ Bounds host_bounds(const Workload& workload, double rate, const Limits& limits) 
     if (workload.sparse()) {
         const auto T = static_cast<double>(workload.T), B = static_cast<double>(workload.B);
         bounds.bytes += 8.0 * synapses * T * (1.0 + std::min(1.0, rate * B));
-        if (workload.flossing()) bounds.bytes += (8.0 + 16.0) * synapses * T;
+        if (workload.flossing()) bounds.bytes += 2.0 * 8.0 * synapses * T;
     }
     // W s, W' g, dW = g s'; W_in x, dW_in; y, W_out' dy, dW_out.
     bounds.operations = (2.0 * rate + 1.0) * recurrent + 2.0 * input_rate * input;

@@ -294,6 +294,10 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
                             "NIR graph; the data must allow for it",
                             config.network.file, late, late == 1 ? "" : "s"));
     if (command.check) {
+        if (!start)
+            grid.agree([&] {
+                if (grid.rank() == 0) try_given_weights(settings);
+            });
         for (const std::string& warning : warnings) display.say("warning: " + warning);
         display.say(fmt::format("{} is fine: {}: {}", command.config, name_of(config.task.name),
                                 sizes_text(config, *task, shape)));

@@ -258,4 +258,18 @@ HostNetwork initial_network(const InitialNetwork& settings, HostNetwork planned)
     return network;
 }
 
+void try_given_weights(const InitialNetwork& settings) {
+    constexpr Index most = 1 << 20;  // weights that are read at once, or one row
+    const Plan plan(settings);
+    for (std::size_t at = 0; at < plan.connectivity.size(); ++at) {
+        const InitialProjection& p = settings.projections[at];
+        if (!plan.connectivity[at].has_weights()) continue;
+        const Index sources = plan.source_of(p).size(), part = std::max<Index>(1, most / sources) * sources,
+                    count =
+                        plan.connectivity[at].synapses_of(plan.populations[static_cast<std::size_t>(p.target)].size);
+        for (Index first = 0; first < count; first += part)
+            plan.connectivity[at].weights(first, std::min(part, count - first));
+    }
+}
+
 }  // namespace spikefloss

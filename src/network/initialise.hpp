@@ -77,5 +77,8 @@ HostNetwork initial_network(const InitialNetwork& settings, HostNetwork planned)
 inline HostNetwork initial_network(const InitialNetwork& settings, Index shards, Index shard) {
     return initial_network(settings, planned_network(settings, shards, shard));
 }
+// Reads all weights of files, as initial_network does for its part, and keeps none. Throws what the files' readers
+// throw.
+void try_given_weights(const InitialNetwork& settings);
 
 }  // namespace spikefloss

@@ -224,13 +224,13 @@ class ProjectionFilesTest(program.ProgramTest):
                 self.expect(config, [str(self.file)])
 
     def expect(self, config, words, *options):
-        result = program.run("train", config, "--run-dir", self.folder / ("never" if words else "run"), *options)
-        if not words:
-            shutil.rmtree(self.folder / "run", ignore_errors=True)
-            return self.assertEqual(result.code, program.SUCCESS, result)
-        self.assertEqual(result.code, program.BAD_FILE, result)
-        for word in words:
-            self.assertIn(word, result.err, result)
+        for check in ([], ["--check"]):
+            result = program.run("train", config, "--run-dir", self.folder / ("never" if words else "run"), *options,
+                                 *check)
+            self.assertEqual(result.code, program.BAD_FILE if words else program.SUCCESS, result)
+            for word in words:
+                self.assertIn(word, result.err, result)
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
         self.assertFalse((self.folder / "never").exists())
 
 
