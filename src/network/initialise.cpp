@@ -264,11 +264,10 @@ void try_given_weights(const InitialNetwork& settings) {
     for (std::size_t at = 0; at < plan.connectivity.size(); ++at) {
         const InitialProjection& p = settings.projections[at];
         if (!plan.connectivity[at].has_weights()) continue;
-        const Index sources = plan.source_of(p).size(), part = std::max<Index>(1, most / sources) * sources,
-                    count =
-                        plan.connectivity[at].synapses_of(plan.populations[static_cast<std::size_t>(p.target)].size);
-        for (Index first = 0; first < count; first += part)
-            plan.connectivity[at].weights(first, std::min(part, count - first));
+        const Connectivity& synapses = plan.connectivity[at];
+        const Index sources = plan.source_of(p).size(), part = std::max<Index>(1, most / sources) * sources;
+        const Index count = synapses.synapses_of(plan.populations[static_cast<std::size_t>(p.target)].size);
+        for (Index first = 0; first < count; first += part) synapses.weights(first, std::min(part, count - first));
     }
 }
 
