@@ -53,8 +53,8 @@ private:
     };
     template <class T>
     Matrix<const T> dense(const Factor& factor, Arena& arena);
-    // `lists`: room for those that are tried first, or null.
-    Arena product_scratch(const Factor& a, const Factor& b, SumMatrix out, const ListRoom* lists);
+    // lists: bytes for those that are tried first.
+    Arena product_scratch(const Factor& a, const Factor& b, SumMatrix out, Index lists);
     void product(Arena arena, const Factor& a, const Factor& b, SumMatrix out, bool accumulate);
     // cpu_csr.cpp
     void project_sparse(const Weights& w, const Activity& x, SumMatrix out, bool accumulate);

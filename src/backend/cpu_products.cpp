@@ -117,13 +117,12 @@ Matrix<const T> CpuBackend::dense(const Factor& factor, Arena& arena) {
     return {to, rows, cols};
 }
 
-Arena CpuBackend::product_scratch(const Factor& a, const Factor& b, SumMatrix out, const ListRoom* lists) {
+Arena CpuBackend::product_scratch(const Factor& a, const Factor& b, SumMatrix out, Index lists) {
     const auto bytes = [&]<class T>(T) {
         return dense_bytes<T>(a.x, a.rows, a.cols) + dense_bytes<T>(b.x, b.rows, b.cols);
     };
     const Index sum = out.type == Scalar::float32 ? Arena::bytes<double>(out.rows * out.cols) : 0;
-    return Arena(
-        scratch<char>(std::max(sums_ == Sums::float32 ? bytes(0.0f) : bytes(0.0) + sum, lists ? lists->bytes() : 0)));
+    return Arena(scratch<char>(std::max(sums_ == Sums::float32 ? bytes(0.0f) : bytes(0.0) + sum, lists)));
 }
 
 // out (+)= A B.
@@ -148,18 +147,17 @@ void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, boo
     if (w.pattern) return project_sparse(w, x, out, accumulate);
     const Factor a{x, out.rows, w.cols, false}, b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, true};
     const bool listed = sums_ == Sums::float32 && !accumulate && (x.bits || x.sparse) && w.rows >= least_columns;
-    ListRoom lists(x, out.rows, w.cols, true, panels_size(w.cols, w.rows));
-    const Arena arena = product_scratch(a, b, out, listed ? &lists : nullptr);
+    const Arena arena = product_scratch(a, b, out, listed ? project_bytes(threads_, x, w) : 0);
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(out.data), out.rows, out.cols, out.stride);
-    if (!listed || !project_listed(threads_, lists, arena, w, to)) product(arena, a, b, out, accumulate);
+    if (!listed || !project_listed(threads_, x, w, arena, to)) product(arena, a, b, out, accumulate);
 }
 
 void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
     if (w.pattern) return project_sparse_transposed(w, y, out, accumulate);
     const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, false},
         b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, false};
-    const Arena arena = product_scratch(a, b, out, nullptr);
+    const Arena arena = product_scratch(a, b, out, 0);
     if (counting()) return;
     if (sums_ == Sums::float32 && w.rows <= few_rows)
         multiply_few(threads_, y, w, {static_cast<float*>(out.data), out.rows, out.cols, out.stride}, accumulate);
@@ -176,11 +174,10 @@ void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix g
 void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient, bool lists) {
     const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, b{x, y.rows, gradient.cols, false};
     const bool listed = lists && sums_ == Sums::float32 && (x.bits || x.sparse);
-    ListRoom room(x, y.rows, gradient.cols, !x.bits, scatter_workspace(threads_, gradient.cols));
-    const Arena arena = product_scratch(a, b, gradient, listed ? &room : nullptr);
+    const Arena arena = product_scratch(a, b, gradient, listed ? outer_bytes(threads_, x, y.rows, gradient.cols) : 0);
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
-    if (!listed || !add_outer_listed(threads_, room, arena, y, to)) product(arena, a, b, gradient, true);
+    if (!listed || !add_outer_listed(threads_, y, x, arena, to)) product(arena, a, b, gradient, true);
 }
 
 }  // namespace spikefloss

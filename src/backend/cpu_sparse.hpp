@@ -1,8 +1,8 @@
 // Products with rows that are mostly zeros (spikes or inputs). The CPU backend visits only the entries that are not 0:
-//   gather   out[r] += sum over entries (r, j) of x[r, j] w[j]
-//   scatter  sum[j] += sum over rows r of x[r, j] g[r]
-// w, g, sum and out are panels of a few columns, so that the panel that all rows share stays in cache. A sum runs in
-// the order of j (gather) or r (scatter), on any number of threads.
+//   project_listed     out[r] = sum over entries (r, j) of x[r, j] w[j], in the order of j
+//   add_outer_listed   sum[j] += sum over entries (r, j) of x[r, j] y[r], in the order of r
+// w, y, sum and out are taken in panels of a few columns. The part of a panel that many entries share stays in cache,
+// and a sum stays in registers. No sum depends on the number of threads.
 #pragma once
 
 #include "backend/arena.hpp"
@@ -10,9 +10,9 @@
 #include "backend/cpu_product.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
-#include <span>
 #include <type_traits>
 
 namespace spikefloss {
@@ -23,7 +23,7 @@ inline constexpr double dense_rate = 0.3;
 // From this many rows, and columns of the other factor, listing the entries saves time.
 inline constexpr Index least_rows = 256, least_columns = 8;
 
-// The same for sums over rows of spikes, which need no copy of the weights.
+// The same for sums over rows of spikes.
 inline constexpr Index least_spike_rows = 64;
 
 // The most columns of a panel: eight lanes.
@@ -109,27 +109,6 @@ void gather(const SparseRows& list, Index c, Index r, const float* w, bool accum
     for (int l = 0; l < lanes; ++l) store(out + l * lane_size, a[l]);
 }
 
-// sum[j] += x g for every entry of row r in block c; sum: the block's rows of a panel.
-template <int lanes, bool valued>
-void scatter(const SparseRows& list, Index c, Index r, const float* g, float* sum) {
-    const std::uint16_t* index = list.indices(c);
-    Lane a[lanes];
-#pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) a[l] = load(g + l * lane_size);
-    for (Index e = list.begin(c, r), end = list.end(c, r); e < end; ++e) {
-        float* row = sum + index[e] * lanes * lane_size;
-        if constexpr (valued) {
-            const Lane x = repeat(list.values(c)[e]);
-#pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l)
-                store(row + l * lane_size, multiply_add(x, a[l], load(row + l * lane_size)));
-        } else {
-#pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) store(row + l * lane_size, add(load(row + l * lane_size), a[l]));
-        }
-    }
-}
-
 // Floats of the panels of a matrix with n columns and m rows.
 inline Index panels_size(Index m, Index n) { return m * padded(n); }
 
@@ -140,43 +119,28 @@ void pack_transposed(int threads, Matrix<const float> w, Index parts, float* pan
 // sum += panel', 8 x 8 at a time. panel [m, size], of which the first `columns` are used.
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride);
 
-// out [rows, n] = X W'. X [rows, m], listed as one block; W' [m, n] in panels.
-void gather_rows(const SparseRows& x, const float* panels, Index n, Matrix<float> out);
+// The places of the bits that are set in a byte, in order; then zeros.
+using Places = std::array<std::uint8_t, lane_size>;
+inline constexpr std::array<Places, 256> places_of_bytes = [] {
+    std::array<Places, 256> table{};
+    for (unsigned byte = 0; byte < 256; ++byte)
+        for (unsigned place = 0, count = 0; place < lane_size; ++place)
+            if (byte >> place & 1u) table[byte][count++] = static_cast<std::uint8_t>(place);
+    return table;
+}();
 
-// sum [n, m] += G' X over rows; X in parts with the same columns; their rows follow one another. G [rows, n].
-void scatter_rows(int threads, const SparseRows* x, Index parts, Matrix<const float> g, float* workspace,
-                  Matrix<float> sum);
-Index scatter_workspace(int threads, Index m);  // floats
+// The most entries of x [rows, columns] that are listed.
+inline Index few_entries(Index rows, Index columns) {
+    return static_cast<Index>(dense_rate * static_cast<double>(rows * columns));
+}
 
-// Room for lists of the entries of x [rows, cols], and for panels of floats.
-class ListRoom {
-public:
-    // Lists of spikes in blocks of spike_block columns; or, in_parts, of all entries as one block, in parts of the
-    // rows.
-    ListRoom(const Activity& x, Index rows, Index cols, bool in_parts, Index floats);
-    Index bytes() const;
-    // Lists the entries, in `arena`. Returns false if they are not few.
-    bool list(int threads, Arena arena);
+// out = x W'. Returns false if it takes less time by BLAS, because the entries are many or the rows few. The arena has
+// project_bytes.
+bool project_listed(int threads, const Activity& x, const Weights& w, Arena arena, Matrix<float> out);
+Index project_bytes(int threads, const Activity& x, const Weights& w);
 
-    std::span<const SparseRows> parts() const { return {part_, static_cast<std::size_t>(count_)}; }
-    float* panels() const { return panels_; }
-
-private:
-    Index first_row(Index part) const { return rows_ * part / count_; }
-    Index most_entries() const;
-    bool list_blocks(int threads);
-    bool list_parts(int threads);
-    bool list_in_shares(int threads);
-    Activity x_;
-    Index rows_;
-    bool in_parts_;
-    Index floats_, count_;
-    SparseRows part_[8];
-    float* panels_ = nullptr;
-};
-
-// out = x W'. Returns false if it takes less time by BLAS. The next: gradient += y' x.
-bool project_listed(int threads, ListRoom& room, Arena arena, const Weights& w, Matrix<float> out);
-bool add_outer_listed(int threads, ListRoom& room, Arena arena, Matrix<const float> y, Matrix<float> gradient);
+// The same for gradient += y' x, with outer_bytes. m: columns of x.
+bool add_outer_listed(int threads, Matrix<const float> y, const Activity& x, Arena arena, Matrix<float> gradient);
+Index outer_bytes(int threads, const Activity& x, Index rows, Index m);
 
 }  // namespace spikefloss

@@ -97,6 +97,8 @@ struct Augmentation {
     std::uint64_t seed = 0;
     std::uint32_t low = 0, high = 0;  // of the position
 
+    bool changes_nothing() const { return shift == 0 && stretch == 1.0 && drop <= 0.0; }
+
     // Whether event (or number) `number` is left out.
     bool drops(Index number) const {
         if (drop <= 0.0) return false;
@@ -323,6 +325,12 @@ private:
     template <class Place>
     Index add_events(const SequenceFile& file, Index i, const Augmentation& a, const Place& place) const {
         const SequenceFile::Events e = file.events(i);
+        if (a.changes_nothing()) {
+            for (Index k = 0; k < e.count; ++k)
+                if (e.time[k] < static_cast<float>(steps_) && e.channel[k] < channels_)
+                    place(static_cast<Index>(e.time[k]), input_of_[e.channel[k]]) += 1.0f;
+            return std::min(file.length(i), steps_);
+        }
         Index length = 1;
         for (Index k = 0; k < e.count; ++k) {
             const auto t = static_cast<Index>(static_cast<double>(e.time[k]) * a.stretch);

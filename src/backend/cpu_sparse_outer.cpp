@@ -1,0 +1,211 @@
+// gradient += y' x for spikes, and for inputs x that are mostly zeros: sum[j] += sum over entries (r, j) of x[r, j]
+// y[r]. Rows are taken in slabs. The entries of a slab are listed by columns, so that a sum stays in registers while it
+// runs over them. y is taken in panels of columns, so that the rows of a slab stay in the first-level cache.
+#include "backend/cpu_sparse.hpp"
+
+#include <omp.h>
+
+#include <atomic>
+
+namespace spikefloss {
+namespace {
+
+// Rows of a slab: their place is a byte, and those of a panel stay in the second-level cache (64 KiB).
+constexpr Index slab = 256;
+
+// Columns that a thread takes at a time; the least, if there are several threads.
+constexpr Index least_share = 32;
+
+// The entries of x [rows, columns] by slabs, and by columns within them.
+struct ListedColumns {
+    Index columns;
+    Index* first;         // [slabs] the first entry of a slab
+    std::uint32_t* ends;  // [slabs, columns + 1] within its slab, the first of each 0
+    std::uint8_t* place;  // [entries and room] rows within their slab
+    float* value;         // [entries and room]; null: all entries are 1
+
+    // Eight entries are written at a time, so a slab needs room for seven more than it has.
+    static Index room(Index entries, Index slabs) { return entries + slabs * lane_size; }
+    std::uint32_t* ends_of(Index k) const { return ends + k * (columns + 1); }
+};
+
+// Where a slab has entries. Bit r of a column: row r.
+using ColumnBits = std::array<std::uint64_t, slab / 64>;
+
+// Bit 8 r + c becomes bit 8 c + r.
+std::uint64_t transposed(std::uint64_t bits) {
+    const auto swap = [&](int distance, std::uint64_t mask) {
+        const std::uint64_t changed = (bits ^ (bits >> distance)) & mask;
+        bits ^= changed ^ (changed << distance);
+    };
+    swap(7, 0x00aa00aa00aa00aaull);
+    swap(14, 0x0000cccc0000ccccull);
+    swap(28, 0x00000000f0f0f0f0ull);
+    return bits;
+}
+
+// The bits of `columns` columns of rows [first, first + size). Returns the number of entries.
+template <bool valued>
+Index find_entries(const Activity& x, Index first, Index size, Index columns, ColumnBits* bits) {
+    std::fill_n(bits, columns, ColumnBits{});
+    Index count = 0;
+    for (Index top = 0; top < size; top += lane_size) {
+        const Index rows = std::min(lane_size, size - top);
+        for (Index j = 0; j < columns; j += lane_size) {
+            const Index width = std::min(lane_size, columns - j);
+            std::uint64_t eight = 0;  // bit 8 l + c: row top + l, column j + c
+            for (Index l = 0; l < rows; ++l) {
+                const Index row = x.before(first + top + l);
+                unsigned byte;
+                if constexpr (!valued) {
+                    byte = x.bits[row + j / 32] >> (j % 32) & 0xffu;
+                } else if (width == lane_size) {
+                    byte = nonzero(load(x.values + row + j));
+                } else {
+                    float rest[lane_size] = {};
+                    std::copy_n(x.values + row + j, width, rest);
+                    byte = nonzero(load(rest));
+                }
+                eight |= static_cast<std::uint64_t>(byte) << (8 * l);
+            }
+            if (eight == 0) continue;
+            count += std::popcount(eight);
+            eight = transposed(eight);
+            for (Index c = 0; c < width; ++c) bits[j + c][top / 64] |= (eight >> (8 * c) & 0xffu) << (top % 64);
+        }
+    }
+    return count;
+}
+
+// Lists slab k, whose rows begin at `first`. Eight entries are written for a byte of bits.
+template <bool valued>
+void list_slab(const Activity& x, Index first, const ColumnBits* bits, const ListedColumns& list, Index k) {
+    std::uint32_t* const ends = list.ends_of(k);
+    std::uint8_t* const place = list.place + list.first[k];
+    Index count = 0;
+    ends[0] = 0;
+    for (Index j = 0; j < list.columns; ++j) {
+        for (Index w = 0; w < slab / 64; ++w)
+            for (std::uint64_t word = bits[j][w]; word;) {
+                const int shift = std::countr_zero(word) / 8 * 8;
+                const auto byte = static_cast<std::uint8_t>(word >> shift);
+                store_sums(static_cast<std::uint8_t>(w * 64 + shift), places_of_bytes[byte].data(), place + count);
+                count += std::popcount(byte);
+                word &= ~(std::uint64_t{0xff} << shift);
+            }
+        if constexpr (valued)
+            for (Index e = ends[j]; e < count; ++e)
+                list.value[list.first[k] + e] = x.values[x.before(first + place[e]) + j];
+        ends[j + 1] = static_cast<std::uint32_t>(count);
+    }
+}
+
+// sum [8 lanes] += the sum over `count` entries of their value times their row of y [slab, 8 lanes].
+template <int lanes, bool valued>
+void add_entries(const std::uint8_t* place, const float* value, Index count, const float* y, float* sum) {
+    Lane a[lanes];
+#pragma GCC unroll 8
+    for (int l = 0; l < lanes; ++l) a[l] = load(sum + l * lane_size);
+    for (Index e = 0; e < count; ++e) {
+        const float* const row = y + place[e] * lanes * lane_size;
+        if constexpr (valued) {
+            const Lane x = repeat(value[e]);
+#pragma GCC unroll 8
+            for (int l = 0; l < lanes; ++l) a[l] = multiply_add(x, load(row + l * lane_size), a[l]);
+        } else {
+#pragma GCC unroll 8
+            for (int l = 0; l < lanes; ++l) a[l] = add(a[l], load(row + l * lane_size));
+        }
+    }
+#pragma GCC unroll 8
+    for (int l = 0; l < lanes; ++l) store(sum + l * lane_size, a[l]);
+}
+
+// sum [end - begin, 8 lanes] += the entries of columns [begin, end) in slab k.
+template <int lanes>
+void add_slab(const ListedColumns& list, Index k, Index begin, Index end, const float* y, float* sum) {
+    const std::uint32_t* const ends = list.ends_of(k);
+    const Index first = list.first[k];
+    for (Index j = begin; j < end; ++j) {
+        const Index at = first + ends[j], count = ends[j + 1] - ends[j];
+        if (count == 0) continue;
+        float* const to = sum + (j - begin) * lanes * lane_size;
+        if (list.value)
+            add_entries<lanes, true>(list.place + at, list.value + at, count, y, to);
+        else
+            add_entries<lanes, false>(list.place + at, nullptr, count, y, to);
+    }
+}
+
+void copy_row(const float* from, Index size, float* to) {
+    Index c = 0;
+    for (; c + lane_size <= size; c += lane_size) store(to + c, load(from + c));
+    for (; c < size; ++c) to[c] = from[c];
+}
+
+Index slabs_of(Index rows) { return (rows + slab - 1) / slab; }
+
+// Floats of a thread: its rows of y, and its sums.
+Index own_floats(Index m) { return (slab + m) * panel_columns; }
+
+}  // namespace
+
+bool add_outer_listed(int threads, Matrix<const float> y, const Activity& x, Arena arena, Matrix<float> gradient) {
+    const Index rows = y.rows, n = y.cols, m = gradient.cols, slabs = slabs_of(rows), few = few_entries(rows, m);
+    if (!x.bits && m < lane_size) return false;
+    const auto size_of = [&](Index k) { return std::min(slab, rows - k * slab); };
+    const Index room = ListedColumns::room(few, slabs);
+    const ListedColumns list{m, arena.take<Index>(slabs), arena.take<std::uint32_t>(slabs * (m + 1)),
+                             arena.take<std::uint8_t>(room), x.bits ? nullptr : arena.take<float>(room)};
+    auto* const bits = arena.take<ColumnBits>(threads * m);
+    float* const own = arena.take<float>(threads * own_floats(m));
+
+    // A slab takes the next part of the room when its number of entries is known.
+    std::atomic<Index> taken = 0;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+    for (Index k = 0; k < slabs; ++k) {
+        const auto list_with = [&](auto valued) {
+            ColumnBits* const own_bits = bits + omp_get_thread_num() * m;
+            const Index count = find_entries<valued>(x, k * slab, size_of(k), m, own_bits);
+            list.first[k] = taken.fetch_add(count + lane_size);
+            if (list.first[k] + count + lane_size <= room) list_slab<valued>(x, k * slab, own_bits, list, k);
+        };
+        if (taken > room) continue;
+        x.bits ? list_with(std::false_type{}) : list_with(std::true_type{});
+    }
+    if (taken > room) return false;
+
+    const Index width = padded(n), panels = panels_of(width);
+    const Index shares = threads == 1 ? 1 : std::clamp<Index>(m / least_share, 1, (4 * threads + panels - 1) / panels);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+    for (Index work = 0; work < panels * shares; ++work) {
+        const Columns columns(width, work / shares, panels);
+        const Index begin = m * (work % shares) / shares, end = m * (work % shares + 1) / shares;
+        const Index whole = std::min(columns.size, n - columns.begin);
+        float *const y_slab = own + omp_get_thread_num() * own_floats(m), *const sum = y_slab + slab * columns.size;
+        std::fill_n(y_slab, (slab + end - begin) * columns.size, 0.0f);
+        for (Index k = 0; k < slabs; ++k) {
+            for (Index r = 0; r < size_of(k); ++r) {
+                const float* const row = y.data + (k * slab + r) * y.stride + columns.begin;
+                copy_row(row, whole, y_slab + r * columns.size);
+                if (k * slab + r + slab < rows)
+                    for (Index c = 0; c < whole; c += 16) __builtin_prefetch(row + slab * y.stride + c, 0, 2);
+            }
+            with_lanes(columns.size / lane_size,
+                       [&](auto lanes) { add_slab<lanes>(list, k, begin, end, y_slab, sum); });
+        }
+        add_transposed(sum, end - begin, columns.size, whole, gradient.data + columns.begin * gradient.stride + begin,
+                       gradient.stride);
+    }
+    return true;
+}
+
+Index outer_bytes(int threads, const Activity& x, Index rows, Index m) {
+    const Index slabs = slabs_of(rows);
+    const Index room = ListedColumns::room(few_entries(rows, m), slabs);
+    return Arena::bytes<Index>(slabs) + Arena::bytes<std::uint32_t>(slabs * (m + 1)) +
+           Arena::bytes<std::uint8_t>(room) + (x.bits ? 0 : Arena::bytes<float>(room)) +
+           Arena::bytes<ColumnBits>(threads * m) + Arena::bytes<float>(threads * own_floats(m));
+}
+
+}  // namespace spikefloss
