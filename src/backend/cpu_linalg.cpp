@@ -21,9 +21,14 @@ void CpuBackend::add_column_sums(Matrix<const float> a, SumMatrix c) {
     double* const total = scratch<double>(a.cols);
     if (counting()) return;
     std::fill_n(total, a.cols, 0.0);
-    for (Index i = 0; i < a.rows; ++i)
+    const Index parts = std::max<Index>(1, std::min<Index>(threads_for(a.rows * a.cols), a.cols / tile));
+#pragma omp parallel for num_threads(static_cast<int>(parts)) if (parts > 1) schedule(static)
+    for (Index part = 0; part < parts; ++part) {
+        const Index begin = a.cols * part / parts, end = a.cols * (part + 1) / parts;
+        for (Index i = 0; i < a.rows; ++i)
 #pragma omp simd
-        for (Index j = 0; j < a.cols; ++j) total[j] += a.data[i * a.stride + j];
+            for (Index j = begin; j < end; ++j) total[j] += a.data[i * a.stride + j];
+    }
     const auto add_to = [&](auto* sum) {
         using T = std::remove_pointer_t<decltype(sum)>;
         for (Index j = 0; j < a.cols; ++j) sum[j] = static_cast<T>(sum[j] + total[j]);

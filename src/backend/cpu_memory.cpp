@@ -67,6 +67,17 @@ void CpuBackend::deallocate(void* data) noexcept {
     std::free(block);
 }
 
+// All threads copy batches. They share no memory with what they are copied to.
+void CpuBackend::copy_in(void* destination, const void* host, std::size_t bytes) {
+    constexpr Index block = 1 << 18;
+    const auto size = static_cast<Index>(bytes);
+    if (size < 4 * block) return copy(destination, host, bytes);
+#pragma omp parallel for num_threads(threads_) if (threads_ > 1) schedule(static)
+    for (Index begin = 0; begin < size; begin += block)
+        std::memcpy(static_cast<char*>(destination) + begin, static_cast<const char*>(host) + begin,
+                    static_cast<std::size_t>(std::min(block, size - begin)));
+}
+
 void CpuBackend::copy(void* destination, const void* source, std::size_t bytes) {
     if (bytes) std::memmove(destination, source, bytes);
 }

@@ -6,6 +6,7 @@
 #include <omp.h>
 
 #include <atomic>
+#include <cstring>
 
 namespace spikefloss {
 namespace {
@@ -89,7 +90,10 @@ void list_slab(const Activity& x, Index first, const ColumnBits* bits, const Lis
             for (std::uint64_t word = bits[j][w]; word;) {
                 const int shift = std::countr_zero(word) / 8 * 8;
                 const auto byte = static_cast<std::uint8_t>(word >> shift);
-                store_sums(static_cast<std::uint8_t>(w * 64 + shift), places_of_bytes[byte].data(), place + count);
+                std::uint64_t rows;
+                std::memcpy(&rows, places_of_bytes[byte].data(), sizeof rows);
+                rows += static_cast<std::uint64_t>(w * 64 + shift) * 0x0101010101010101ull;
+                std::memcpy(place + count, &rows, sizeof rows);
                 count += std::popcount(byte);
                 word &= ~(std::uint64_t{0xff} << shift);
             }

@@ -41,10 +41,6 @@ inline void store_sums(std::uint16_t first, const std::uint8_t* places, std::uin
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
                      _mm_add_epi16(_mm_set1_epi16(static_cast<short>(first)), _mm_cvtepu8_epi16(eight)));
 }
-inline void store_sums(std::uint8_t first, const std::uint8_t* places, std::uint8_t* to) {
-    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(places));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_add_epi8(_mm_set1_epi8(static_cast<char>(first)), eight));
-}
 
 using WideLane = __m256d;
 inline WideLane load(const double* p) { return _mm256_loadu_pd(p); }
@@ -118,9 +114,6 @@ inline Lane picked(Lane a, const std::uint8_t* places) {
 }
 inline void store_sums(std::uint16_t first, const std::uint8_t* places, std::uint16_t* to) {
     for (int l = 0; l < lane_size; ++l) to[l] = static_cast<std::uint16_t>(first + places[l]);
-}
-inline void store_sums(std::uint8_t first, const std::uint8_t* places, std::uint8_t* to) {
-    for (int l = 0; l < lane_size; ++l) to[l] = static_cast<std::uint8_t>(first + places[l]);
 }
 
 typedef double WideLane __attribute__((vector_size(32)));

@@ -118,7 +118,7 @@ int evaluate(const ProcessGrid& everyone, const EvalCommand& command) {
     std::unique_ptr<Task> task;
     TrainingState state = read_checkpoint(path, grid);
     grid.agree([&] { check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards); });
-    task = open_task(task_settings(config), grid);
+    task = open_task(task_settings(config, session.host_threads()), grid);
     if (grid.rank() == 0 && !origin.data.empty() && task->data_digest() != origin.data)
         fmt::print(stderr, "spikefloss: warning: {} = \"{}\" holds other data than the run was trained on\n",
                    data_place(config.task).key, data_place(config.task).value);

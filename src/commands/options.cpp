@@ -66,8 +66,8 @@ FlossingScheduleOptions floss_schedule(const Config& config) {
 
 }  // namespace
 
-TaskSettings task_settings(const Config& config) {
-    return {config.task, config.network.dt, static_cast<std::uint64_t>(config.run.seed)};
+TaskSettings task_settings(const Config& config, int threads) {
+    return {config.task, config.network.dt, static_cast<std::uint64_t>(config.run.seed), threads};
 }
 
 InitialNetwork initial_settings(const Config& config, const Task& task) {

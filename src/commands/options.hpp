@@ -9,7 +9,7 @@
 
 namespace spikefloss {
 
-TaskSettings task_settings(const Config& config);
+TaskSettings task_settings(const Config& config, int threads = 0);
 // The task sets the numbers of inputs and outputs; the config sets the number of neurons.
 InitialNetwork initial_settings(const Config& config, const Task& task);
 // Probes network.file and the files of projections (io/file_probe.hpp). Collective.

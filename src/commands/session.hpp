@@ -33,6 +33,8 @@ public:
     // Collective.
     std::string record(const CheckpointOrigin& origin,
                        const std::vector<std::pair<std::string, std::string>>& passes) const;
+    // Those of the backend, if they run on the host; otherwise 0.
+    int host_threads() const { return backend->name() == "cpu" ? threads : 0; }
     // This rank's share of the free memory of its GPU or machine.
     std::size_t memory_share() const { return backend->free_memory() / static_cast<std::size_t>(sharers_); }
 

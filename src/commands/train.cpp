@@ -249,7 +249,7 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
     const ProcessGrid& grid = session.grid;
     std::unique_ptr<Task> task;
     grid.agree([&] { check_grid(config, grid.shape().neuron_shards, grid.shape().batch_shards); });
-    task = open_task(task_settings(config), grid);
+    task = open_task(task_settings(config, session.host_threads()), grid);
     ProgressDisplay display(grid.rank() != 0, config.train.steps);
     std::optional<LiveServer> server;
     std::vector<std::string> warnings;

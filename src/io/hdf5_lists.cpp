@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cmath>
 #include <cstdint>
@@ -72,10 +73,12 @@ Hdf5Handle half_type() {
 }
 
 double value_of_half(std::uint16_t bits) {
-    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    const double size = exponent == 31  ? (fraction ? NAN : HUGE_VAL)
-                        : exponent == 0 ? std::ldexp(fraction, -24)
-                                        : std::ldexp(1024 + fraction, exponent - 25);
+    const std::uint64_t exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double size = static_cast<double>(fraction) * 0x1p-24;
+    if (exponent == 31)
+        size = fraction ? NAN : HUGE_VAL;
+    else if (exponent != 0)
+        size = std::bit_cast<double>((exponent + 1023 - 15) << 52 | fraction << 42);
     return bits >> 15 ? -size : size;
 }
 

@@ -17,6 +17,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <mutex>
 #include <set>
 
 namespace spikefloss {
@@ -177,10 +179,22 @@ public:
         const auto make = [this, purpose, batch, sequences](std::int64_t at) {
             return made(purpose, at, batch, sequences);
         };
-        return purpose == Purpose::train ? next_.take({step, batch, sequences.begin, sequences.end}, make) : make(step);
+        const bool waits_for_file = !(train_.file->has_events() && s_.threads > 0);
+        return purpose == Purpose::train && waits_for_file
+                   ? next_.take({step, batch, sequences.begin, sequences.end}, make)
+                   : make(step);
+    }
+
+    void recycle(Batch&& batch) const override {
+        const std::lock_guard lock(spare_mutex_);
+        spare_ = std::move(batch);
     }
 
 private:
+    Batch spare() const {
+        const std::lock_guard lock(spare_mutex_);
+        return std::exchange(spare_, {});
+    }
     const Part& part(Purpose purpose) const {
         if (purpose == Purpose::validation) return validation_;
         return purpose == Purpose::test ? test_ : train_;
@@ -281,44 +295,71 @@ private:
 
     Batch made(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const {
         const Part& from = part(purpose);
-        const Index T = steps_, b = sequences.size(), M = inputs_, O = outputs_, n = from.size();
-        Batch result;
+        const Index T = steps_, b = sequences.size(), M = inputs_, O = outputs_;
+        Batch result = spare();  // all of it is written
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = O, result.loss = loss();
         result.x.resize(static_cast<std::size_t>(T * b * M));
         result.mask.resize(static_cast<std::size_t>(T * b));
-        const bool labels = from.file->has_labels();
-        if (labels)
+        if (from.file->has_labels())
             result.label.resize(static_cast<std::size_t>(b));
         else
             result.target.resize(static_cast<std::size_t>(T * b * O));
-        std::vector<float> rows, one(static_cast<std::size_t>(T * M));  // of one sequence: it stays in cache
-        const bool in_order = purpose == Purpose::test || purpose == Purpose::validation;
-        for (Index j = 0; j < b; ++j) {
-            const std::int64_t position = step * batch + sequences.begin + j;
-            const Index member =
-                in_order ? position % n
-                         : permuted(s_.seed, purpose, static_cast<std::uint32_t>(position / n), n, position % n);
-            const Index i = from.members[static_cast<std::size_t>(member)];
-            const Augmentation a = augmentation(purpose, position);
-            std::fill(one.begin(), one.end(), 0.0f);
-            const auto place = [M, to = one.data()](Index t, Index m) -> float& { return to[t * M + m]; };
-            const Index length =
-                from.file->has_events() ? add_events(*from.file, i, a, place) : add_rows(*from.file, i, a, rows, place);
-            for (Index t = 0; t < T; ++t) std::copy_n(one.data() + t * M, M, result.x.data() + (t * b + j) * M);
-            for (Index t = 0; t < T; ++t)
-                result.mask[t * b + j] = (s_.mask == LossSteps::all || t < length) && from.file->counts(i, t);
-            if (labels) {
-                result.label[j] = from.file->label(i);
-                continue;
-            }
-            const Index steps = std::min(T, from.file->length(i));
-            from.file->read_target(i, steps, rows);
-            for (Index t = 0; t < steps; ++t)
-                std::copy_n(&rows[static_cast<std::size_t>(t * O)], O, &result.target[(t * b + j) * O]);
-        }
-        if (s_.binary)
-            for (float& x : result.x) x = x > 0.0f ? 1.0f : 0.0f;
+        const int threads = from.file->has_events() ? std::max(1, s_.threads) : 1;  // a file has one reader
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+        for (Index j = 0; j < b; ++j) make_one(purpose, step * batch + sequences.begin + j, j, result);
         return result;
+    }
+
+    // Sequence j of a batch, the one at `position` of all that are taken.
+    void make_one(Purpose purpose, std::int64_t position, Index j, Batch& result) const {
+        std::vector<float> rows;
+        const Part& from = part(purpose);
+        const Index T = steps_, b = result.sequences, M = inputs_, O = outputs_, n = from.size();
+        const bool in_order = purpose == Purpose::test || purpose == Purpose::validation;
+        const Index member =
+            in_order ? position % n
+                     : permuted(s_.seed, purpose, static_cast<std::uint32_t>(position / n), n, position % n);
+        const Index i = from.members[static_cast<std::size_t>(member)];
+        const Augmentation a = augmentation(purpose, position);
+        // One sequence is made in a place that stays in cache, with `number` for each input.
+        const auto made_with = [&](const auto& add, auto number) {
+            using Number = decltype(number);
+            std::vector<Number> one(static_cast<std::size_t>(T * M));
+            const Index length = add([M, to = one.data()](Index t, Index m) -> Number& { return to[t * M + m]; });
+            for (Index t = 0; t < T; ++t) {
+                const Number* const row = one.data() + t * M;
+                float* const to = result.x.data() + (t * b + j) * M;
+                if (s_.binary)
+                    for (Index m = 0; m < M; ++m) to[m] = row[m] > Number{} ? 1.0f : 0.0f;
+                else
+                    for (Index m = 0; m < M; ++m) to[m] = static_cast<float>(row[m]);
+            }
+            return length;
+        };
+        const auto events = [&](const auto& place) { return add_events(*from.file, i, a, place); };
+        const auto dense = [&](const auto& place) { return add_rows(*from.file, i, a, rows, place); };
+        Index length = 0;
+        if (!from.file->has_events())
+            length = made_with(dense, float{});
+        else if (from.file->events(i).count <= std::numeric_limits<std::uint16_t>::max())
+            length = made_with(events, std::uint16_t{});
+        else
+            length = made_with(events, float{});
+        for (Index t = 0; t < T; ++t)
+            result.mask[t * b + j] = (s_.mask == LossSteps::all || t < length) && from.file->counts(i, t);
+        if (from.file->has_labels()) {
+            result.label[j] = from.file->label(i);
+            return;
+        }
+        const Index steps = std::min(T, from.file->length(i));
+        from.file->read_target(i, steps, rows);
+        for (Index t = 0; t < T; ++t) {
+            float* const to = result.target.data() + (t * b + j) * O;
+            if (t < steps)
+                std::copy_n(rows.data() + t * O, O, to);
+            else
+                std::fill_n(to, O, 0.0f);
+        }
     }
 
     // Adds the events of sequence i to its inputs. Returns its length in steps.
@@ -328,7 +369,7 @@ private:
         if (a.changes_nothing()) {
             for (Index k = 0; k < e.count; ++k)
                 if (e.time[k] < static_cast<float>(steps_) && e.channel[k] < channels_)
-                    place(static_cast<Index>(e.time[k]), input_of_[e.channel[k]]) += 1.0f;
+                    ++place(static_cast<Index>(e.time[k]), input_of_[e.channel[k]]);
             return std::min(file.length(i), steps_);
         }
         Index length = 1;
@@ -337,7 +378,7 @@ private:
             const Index channel = e.channel[k] + a.shift;
             length = std::max(length, t + 1);
             if (t >= steps_ || e.channel[k] >= channels_ || channel < 0 || channel >= channels_ || a.drops(k)) continue;
-            place(t, input_of_[static_cast<std::size_t>(channel)]) += 1.0f;
+            ++place(t, input_of_[static_cast<std::size_t>(channel)]);
         }
         return std::min(length, steps_);
     }
@@ -362,6 +403,8 @@ private:
     Index steps_ = 0, channels_ = 0, inputs_ = 0, outputs_ = 0;
     std::vector<Index> input_of_;  // [channels]
     std::vector<std::string> remarks_;
+    mutable std::mutex spare_mutex_;
+    mutable Batch spare_;     // a recycled batch, or an empty one
     mutable NextBatch next_;  // last: its thread uses the others
 };
 

@@ -59,6 +59,8 @@ public:
     virtual std::vector<std::string> remarks() const { return {}; }
     // Sequences `sequences` of global batch number `step`, which has `batch` sequences on all ranks together.
     virtual Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const = 0;
+    // A batch that is no longer needed. Its memory may serve the next one.
+    virtual void recycle(Batch&&) const {}
 };
 
 // The section [task] of a config. Each task uses the settings that it needs. Times are in milliseconds, rates are
@@ -99,6 +101,9 @@ struct TaskConfig {
 struct TaskSettings : TaskConfig {
     double dt = 1.0;  // ms
     std::uint64_t seed = 1;
+    // Threads that make a batch of events when it is taken, if they also compute the steps. 0: another thread makes it
+    // while the step before it is computed.
+    int threads = 0;
 };
 
 // T, of pictures of 28 x 28; unknown_steps if only the data say. It reads no data. Throws Error(Exit::usage) for

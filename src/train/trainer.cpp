@@ -150,7 +150,9 @@ float Trainer::adjoint_limit(double terms) const {
 
 StepReport Trainer::train_step() {
     StepReport report;
-    loss_.load(taken(Purpose::train, progress_.step, options_.batch, mine_));
+    Batch batch = taken(Purpose::train, progress_.step, options_.batch, mine_);
+    loss_.load(batch);
+    task_.recycle(std::move(batch));
     pass_.forward(network_, loss_.x());
     report.outcome = loss_.evaluate(pass_.tape().readout.data());
     if (rate_penalty_) report.rate_penalty = rate_penalty_->evaluate(pass_.tape().spikes);
