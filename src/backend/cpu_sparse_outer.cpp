@@ -1,6 +1,7 @@
-// gradient += y' x for spikes, and for inputs x that are mostly zeros: sum[j] += sum over entries (r, j) of x[r, j]
-// y[r]. Rows are taken in slabs. The entries of a slab are listed by columns, so that a sum stays in registers while it
-// runs over them. y is taken in panels of columns, so that the rows of a slab stay in the first-level cache.
+// gradient += y' x for spikes, and for inputs x that are mostly zeros:
+//   gradient[i, j] += sum over entries (r, j) of y[r, i] x[r, j]
+// Rows are taken in slabs. The entries of a slab are listed by columns of x, so that a sum stays in registers while it
+// runs over them. y is taken in panels of columns, so that the rows of a slab stay in cache.
 #include "backend/cpu_sparse.hpp"
 
 #include <omp.h>
@@ -141,13 +142,44 @@ void add_slab(const ListedColumns& list, Index k, Index begin, Index end, const 
     }
 }
 
+Index slabs_of(Index rows) { return (rows + slab - 1) / slab; }
+
+// Lists all slabs of x [rows, .]. Returns false if the entries are too many for the room. bits: [threads, columns].
+bool list_slabs(int threads, const Activity& x, Index rows, ColumnBits* bits, const ListedColumns& list, Index room) {
+    // A slab takes the next part of the room when its number of entries is known.
+    std::atomic<Index> taken = 0;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+    for (Index k = 0; k < slabs_of(rows); ++k) {
+        if (taken > room) continue;
+        const auto list_with = [&](auto valued) {
+            ColumnBits* const own = bits + omp_get_thread_num() * list.columns;
+            const Index first = k * slab;
+            const Index count = find_entries<valued>(x, first, std::min(slab, rows - first), list.columns, own);
+            list.first[k] = taken.fetch_add(count + lane_size);
+            if (list.first[k] + count + lane_size <= room) list_slab<valued>(x, first, own, list, k);
+        };
+        x.bits ? list_with(std::false_type{}) : list_with(std::true_type{});
+    }
+    return taken <= room;
+}
+
 void copy_row(const float* from, Index size, float* to) {
     Index c = 0;
     for (; c + lane_size <= size; c += lane_size) store(to + c, load(from + c));
     for (; c < size; ++c) to[c] = from[c];
 }
 
-Index slabs_of(Index rows) { return (rows + slab - 1) / slab; }
+// The columns of y in slab k, to [slab, columns.size]. The next slab is fetched into cache meanwhile.
+void copy_slab(Matrix<const float> y, Index k, const Columns& columns, float* to) {
+    constexpr Index line = 16;  // floats of a line of cache
+    const Index whole = std::min(columns.size, y.cols - columns.begin), end = std::min(y.rows, (k + 1) * slab);
+    for (Index r = k * slab; r < end; ++r, to += columns.size) {
+        const float* const row = y.data + r * y.stride + columns.begin;
+        copy_row(row, whole, to);
+        for (Index c = 0; r + slab < y.rows && c < whole; c += line)
+            __builtin_prefetch(row + slab * y.stride + c, 0, 2);
+    }
+}
 
 // Floats of a thread: its rows of y, and its sums.
 Index own_floats(Index m) { return (slab + m) * panel_columns; }
@@ -155,58 +187,37 @@ Index own_floats(Index m) { return (slab + m) * panel_columns; }
 }  // namespace
 
 bool add_outer_listed(int threads, Matrix<const float> y, const Activity& x, Arena arena, Matrix<float> gradient) {
-    const Index rows = y.rows, n = y.cols, m = gradient.cols, slabs = slabs_of(rows), few = few_entries(rows, m);
+    const Index rows = y.rows, n = y.cols, m = gradient.cols, slabs = slabs_of(rows);
     if (!x.bits && m < lane_size) return false;
-    const auto size_of = [&](Index k) { return std::min(slab, rows - k * slab); };
-    const Index room = ListedColumns::room(few, slabs);
+    const Index room = ListedColumns::room(few_entries(rows, m), slabs);
     const ListedColumns list{m, arena.take<Index>(slabs), arena.take<std::uint32_t>(slabs * (m + 1)),
                              arena.take<std::uint8_t>(room), x.bits ? nullptr : arena.take<float>(room)};
     auto* const bits = arena.take<ColumnBits>(threads * m);
     float* const own = arena.take<float>(threads * own_floats(m));
+    if (!list_slabs(threads, x, rows, bits, list, room)) return false;
 
-    // A slab takes the next part of the room when its number of entries is known.
-    std::atomic<Index> taken = 0;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
-    for (Index k = 0; k < slabs; ++k) {
-        const auto list_with = [&](auto valued) {
-            ColumnBits* const own_bits = bits + omp_get_thread_num() * m;
-            const Index count = find_entries<valued>(x, k * slab, size_of(k), m, own_bits);
-            list.first[k] = taken.fetch_add(count + lane_size);
-            if (list.first[k] + count + lane_size <= room) list_slab<valued>(x, k * slab, own_bits, list, k);
-        };
-        if (taken > room) continue;
-        x.bits ? list_with(std::false_type{}) : list_with(std::true_type{});
-    }
-    if (taken > room) return false;
-
+    // With too few panels for the threads, these share the columns of x, too.
     const Index width = padded(n), panels = panels_of(width);
-    const Index shares = threads == 1 ? 1 : std::clamp<Index>(m / least_share, 1, (4 * threads + panels - 1) / panels);
+    const Index shares = threads == 1 ? 1 : std::clamp<Index>(m / least_share, 1, (2 * threads + panels - 1) / panels);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (Index work = 0; work < panels * shares; ++work) {
         const Columns columns(width, work / shares, panels);
         const Index begin = m * (work % shares) / shares, end = m * (work % shares + 1) / shares;
-        const Index whole = std::min(columns.size, n - columns.begin);
         float *const y_slab = own + omp_get_thread_num() * own_floats(m), *const sum = y_slab + slab * columns.size;
         std::fill_n(y_slab, (slab + end - begin) * columns.size, 0.0f);
         for (Index k = 0; k < slabs; ++k) {
-            for (Index r = 0; r < size_of(k); ++r) {
-                const float* const row = y.data + (k * slab + r) * y.stride + columns.begin;
-                copy_row(row, whole, y_slab + r * columns.size);
-                if (k * slab + r + slab < rows)
-                    for (Index c = 0; c < whole; c += 16) __builtin_prefetch(row + slab * y.stride + c, 0, 2);
-            }
+            copy_slab(y, k, columns, y_slab);
             with_lanes(columns.size / lane_size,
                        [&](auto lanes) { add_slab<lanes>(list, k, begin, end, y_slab, sum); });
         }
-        add_transposed(sum, end - begin, columns.size, whole, gradient.data + columns.begin * gradient.stride + begin,
-                       gradient.stride);
+        add_transposed(sum, end - begin, columns.size, std::min(columns.size, n - columns.begin),
+                       gradient.data + columns.begin * gradient.stride + begin, gradient.stride);
     }
     return true;
 }
 
 Index outer_bytes(int threads, const Activity& x, Index rows, Index m) {
-    const Index slabs = slabs_of(rows);
-    const Index room = ListedColumns::room(few_entries(rows, m), slabs);
+    const Index slabs = slabs_of(rows), room = ListedColumns::room(few_entries(rows, m), slabs);
     return Arena::bytes<Index>(slabs) + Arena::bytes<std::uint32_t>(slabs * (m + 1)) +
            Arena::bytes<std::uint8_t>(room) + (x.bits ? 0 : Arena::bytes<float>(room)) +
            Arena::bytes<ColumnBits>(threads * m) + Arena::bytes<float>(threads * own_floats(m));

@@ -20,6 +20,8 @@ public:
     const std::string& path() const { return file_->path(); }
     Index count() const { return static_cast<Index>(lengths_.size()); }  // n
     bool has_events() const { return events_; }
+    // Whether nothing is read from the file any more: the events, or x and target, are in memory.
+    bool in_memory() const { return in_memory(x_) && in_memory(target_); }
     Index channels() const { return channels_; }  // the largest of an event + 1, or M of x
     Index outputs() const { return outputs_; }    // the largest label + 1, or O of target
     bool has_labels() const { return !labels_.empty(); }
@@ -60,6 +62,7 @@ private:
         Hdf5Handle open = {};  // then the dataset, so that the library keeps chunks between reads
     };
 
+    static bool in_memory(const Rows& rows) { return rows.columns == 0 || !rows.values.empty(); }
     bool has(const std::string& name) const { return file_->has(group_ + name); }
     void read_events(const TaskSettings& settings);
     void read_dense(const TaskSettings& settings);

@@ -304,7 +304,7 @@ private:
             result.label.resize(static_cast<std::size_t>(b));
         else
             result.target.resize(static_cast<std::size_t>(T * b * O));
-        const int threads = from.file->has_events() ? std::max(1, s_.threads) : 1;  // a file has one reader
+        const int threads = from.file->in_memory() ? std::max(1, s_.threads) : 1;  // a file has one reader
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
         for (Index j = 0; j < b; ++j) make_one(purpose, step * batch + sequences.begin + j, j, result);
         return result;

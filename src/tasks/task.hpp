@@ -101,8 +101,8 @@ struct TaskConfig {
 struct TaskSettings : TaskConfig {
     double dt = 1.0;  // ms
     std::uint64_t seed = 1;
-    // Threads that make a batch of events when it is taken, if they also compute the steps. 0: another thread makes it
-    // while the step before it is computed.
+    // Threads that make a batch from data in memory when it is taken, if they also compute the steps. 0: another thread
+    // makes it while the step before it is computed.
     int threads = 0;
 };
 

@@ -68,6 +68,13 @@ class EventsTest(unittest.TestCase):
                 self.assertNotEqual(result.returncode, 0)
                 self.assertIn(said, result.stderr.decode())
 
+    def test_many_events_in_a_step(self):
+        with tempfile.TemporaryDirectory() as folder:
+            write_events(path := f"{folder}/many.h5", [np.zeros(70000), np.zeros(3)], [np.ones(70000), [0, 1, 1]],
+                         [0, 1], "<f4")
+            x = batch_of("test", 0, 2, f"task.file={path}", f"task.test_file={path}").x
+            self.assertEqual(x.tolist(), [[[0, 70000], [1, 2]]])
+
     def test_cut_grouped_and_binary(self):
         with words_file() as file:
             times, units = file["spikes/times"][:], file["spikes/units"][:]
