@@ -165,6 +165,8 @@ class FilesTest(program.ProgramTest):
                     self.assertTrue(np.array_equal(batch.mask, (inside & (each == 1)).T))
                     self.assertTrue(np.array_equal(batch.target, np.moveaxis(inside[..., None] * target, 0, 1)))
                     self.assertEqual(batch.outputs, O)
+                    part = batch_of("test", 0, 3, *self.settings(path, f"task.memory={memory}"))  # then others follow
+                    self.assertTrue(np.array_equal(part.target, batch.target[:, :3]))
         # Grouped, shifted and cut, with labels and one mask for all.
         x = rng.integers(0, 9, (n, T, M))
         mask = np.arange(T) > 2
