@@ -87,17 +87,16 @@ inline void list_spikes(const SparseRows& list, Index c, const Activity& spikes)
     }
 }
 
-// out [8 lanes] (+)= sum over the entries of row r in block c of x w[j]; w: the block's rows of a panel.
-template <int lanes, bool valued>
-void gather(const SparseRows& list, Index c, Index r, const float* w, bool accumulate, float* out) {
-    const std::uint16_t* index = list.indices(c);
+// out [8 lanes] (+)= the sum over `count` entries of their value (1 for spikes) times the row of `rows` at their place.
+template <int lanes, bool valued, class Place>
+void sum_entries(const Place* place, const float* value, Index count, const float* rows, bool accumulate, float* out) {
     Lane a[lanes];
 #pragma GCC unroll 8
     for (int l = 0; l < lanes; ++l) a[l] = accumulate ? load(out + l * lane_size) : zero_lane();
-    for (Index e = list.begin(c, r), end = list.end(c, r); e < end; ++e) {
-        const float* row = w + index[e] * lanes * lane_size;
+    for (Index e = 0; e < count; ++e) {
+        const float* const row = rows + place[e] * lanes * lane_size;
         if constexpr (valued) {
-            const Lane x = repeat(list.values(c)[e]);
+            const Lane x = repeat(value[e]);
 #pragma GCC unroll 8
             for (int l = 0; l < lanes; ++l) a[l] = multiply_add(x, load(row + l * lane_size), a[l]);
         } else {
@@ -107,6 +106,14 @@ void gather(const SparseRows& list, Index c, Index r, const float* w, bool accum
     }
 #pragma GCC unroll 8
     for (int l = 0; l < lanes; ++l) store(out + l * lane_size, a[l]);
+}
+
+// out [8 lanes] (+)= sum over the entries of row r in block c of x w[j]; w: the block's rows of a panel.
+template <int lanes, bool valued>
+void gather(const SparseRows& list, Index c, Index r, const float* w, bool accumulate, float* out) {
+    const Index begin = list.begin(c, r);
+    sum_entries<lanes, valued>(list.indices(c) + begin, valued ? list.values(c) + begin : nullptr,
+                               list.end(c, r) - begin, w, accumulate, out);
 }
 
 // Floats of the panels of a matrix with n columns and m rows.

@@ -105,27 +105,6 @@ void list_slab(const Activity& x, Index first, const ColumnBits* bits, const Lis
     }
 }
 
-// sum [8 lanes] += the sum over `count` entries of their value times their row of y [slab, 8 lanes].
-template <int lanes, bool valued>
-void add_entries(const std::uint8_t* place, const float* value, Index count, const float* y, float* sum) {
-    Lane a[lanes];
-#pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) a[l] = load(sum + l * lane_size);
-    for (Index e = 0; e < count; ++e) {
-        const float* const row = y + place[e] * lanes * lane_size;
-        if constexpr (valued) {
-            const Lane x = repeat(value[e]);
-#pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) a[l] = multiply_add(x, load(row + l * lane_size), a[l]);
-        } else {
-#pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) a[l] = add(a[l], load(row + l * lane_size));
-        }
-    }
-#pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) store(sum + l * lane_size, a[l]);
-}
-
 // sum [end - begin, 8 lanes] += the entries of columns [begin, end) in slab k.
 template <int lanes>
 void add_slab(const ListedColumns& list, Index k, Index begin, Index end, const float* y, float* sum) {
@@ -136,9 +115,9 @@ void add_slab(const ListedColumns& list, Index k, Index begin, Index end, const 
         if (count == 0) continue;
         float* const to = sum + (j - begin) * lanes * lane_size;
         if (list.value)
-            add_entries<lanes, true>(list.place + at, list.value + at, count, y, to);
+            sum_entries<lanes, true>(list.place + at, list.value + at, count, y, true, to);
         else
-            add_entries<lanes, false>(list.place + at, nullptr, count, y, to);
+            sum_entries<lanes, false>(list.place + at, nullptr, count, y, true, to);
     }
 }
 
