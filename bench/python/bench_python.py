@@ -1,8 +1,8 @@
 """Times of the Python package: the overhead of a call; RecurrentLIF against the loop of snnTorch's RSynaptic and against
 a loop over a step of plain PyTorch, as it is and compiled by torch.compile; and floss_penalty against autograd through
-torch.linalg.qr. One thread each. Needs torch, and snntorch for its loop. Compiling ends after 120 s.
+torch.linalg.qr. Needs torch, and snntorch for its loop. Compiling ends after 120 s.
 
-    python bench/python/bench_python.py
+    python bench/python/bench_python.py [THREADS]        # of both sides (default 1)
 """
 import contextlib
 import pathlib
@@ -53,14 +53,14 @@ def overhead():
     print(f"call of simulate, N 16, T 1: {1e3 * seconds(lambda: sf.simulate(network, x, threads=1), 100):.3f} ms")
 
 
-def layers(N, T=100, B=32, M=64):
+def layers(N, threads, T=100, B=32, M=64):
     import snntorch
 
     x = (torch.rand(T, B, M) < 0.1).float()
     fc = torch.nn.Linear(M, N)
     rec = snntorch.RSynaptic(alpha=0.8, beta=0.9, linear_features=N, reset_mechanism="zero",
                              spike_grad=snntorch.surrogate.fast_sigmoid(slope=5))
-    layer = sft.RecurrentLIF(M, N, threads=1)
+    layer = sft.RecurrentLIF(M, N, threads=threads)
 
     def theirs():
         spk = syn = mem = torch.zeros(B, N)
@@ -100,24 +100,25 @@ def layers(N, T=100, B=32, M=64):
           f"{'the same' if same else 'another'} number of spikes")
 
 
-def penalty(N, T, B, K):
+def penalty(N, T, B, K, threads):
     cases_torch.N, cases_torch.WARMUP = N, 0
     x = (torch.rand(T, B, 5) < 0.4).float()
     q0 = torch.tensor(np.linalg.qr(np.random.default_rng(1).normal(size=(B, 2 * N, K)))[0])
     layer = sft.RecurrentLIF(5, N)
     n = {name: value.detach().clone().requires_grad_() for name, value in
          {**dict(layer.named_parameters()), **dict(layer.named_buffers())}.items()}
-    ours = seconds(lambda: sft.floss_penalty(layer, x, K, q0=q0, threads=1).backward())
+    ours = seconds(lambda: sft.floss_penalty(layer, x, K, q0=q0, threads=threads).backward())
     them = seconds(lambda: cases_torch.model(n, x, "zero", 1, q0=q0.float())[2].backward(), 2)
     print(f"floss_penalty N {N}, T {T}, B {B}, k {K}: {1e3 * ours:.2f} ms, autograd {1e3 * them:.1f} ms, "
           f"{them / ours:.1f} times")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     overhead()
     for size in (128, 512):
-        layers(size)
-    penalty(64, 100, 4, 16)
-    penalty(64, 500, 1, 50)
+        layers(size, threads)
+    penalty(64, 100, 4, 16, threads)
+    penalty(64, 500, 1, 50, threads)

@@ -79,7 +79,7 @@ def simulate(network: Network, x: Array, record: Iterable[str] = ("spikes",), *,
         raise noted(ValueError, f"record has {sorted(unknown)}", "use spikes, membrane, current and readout")
     x = _steps(network, x)
     with translated():
-        run = _core.run(network.core, x, "current" in record, False, False, threads, sums)
+        run = _core.run(network.core, x, "current" in record, False, False, "readout" in record, threads, sums)
         result = {name: getattr(run, name)() for name in record}
         result["rate"] = run.rate()
     return result
@@ -121,7 +121,7 @@ def gradients(network: Network, x: Array, *, label: Array | None = None, target:
     if label is not None or target is not None or mask is not None:
         raise noted(ValueError, "dy was given with a label, a target or a mask", "dy is the gradient of your own loss")
     with translated():
-        run = _core.run(network.core, x, False, True, input_gradient, threads, sums)
+        run = _core.run(network.core, x, False, True, input_gradient, True, threads, sums)
         return Gradients(**run.backward(floats(dy, "dy"), None, None))
 
 

@@ -89,7 +89,7 @@ class _Layer(_torch.autograd.Function):
         constants, inputs = any(ctx.needs_input_grad[8:]), ctx.needs_input_grad[4]
         with translated():
             network = _network(dict(zip(names, tensors)), rules)
-            ctx.run = _core.run(network, _floats(x, "x"), False, constants, inputs, threads, sums)
+            ctx.run = _core.run(network, _floats(x, "x"), False, constants, inputs, False, threads, sums)
             result = ctx.run.spikes() if output == "spikes" else ctx.run.membrane()
         ctx.names, ctx.output, ctx.dtypes = names, output, [x.dtype, *(tensor.dtype for tensor in tensors)]
         return _torch.from_numpy(result)[1:].to(_torch.float32)

@@ -170,13 +170,13 @@ struct HeldPass {
     api::Shape steps;  // [T+1, B, N]
 };
 
-HeldPass* run(const api::Network& network, Floats x, bool currents, bool constants, bool input_gradient, int threads,
-              const std::string& sums) {
+HeldPass* run(const api::Network& network, Floats x, bool currents, bool constants, bool input_gradient, bool readout,
+              int threads, const std::string& sums) {
     const api::View view = view_of(x);
     require(view.shape.size() == 3, Exit::usage, "x must be [T, B, M]", "time comes first, then the sequence");
     const nb::gil_scoped_release quiet;
     auto held = std::unique_ptr<HeldPass>(
-        new HeldPass{api::Pass(network, view.shape[0], view.shape[1], {currents, constants, input_gradient},
+        new HeldPass{api::Pass(network, view.shape[0], view.shape[1], {currents, constants, input_gradient, readout},
                                settings(threads, sums)),
                      std::move(x),
                      {view.shape[0] + 1, view.shape[1], network.neurons()}});

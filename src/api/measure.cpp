@@ -44,7 +44,7 @@ std::vector<float> starting_bases(const SpectrumOptions& options, const Machine&
 Spectrum spectrum(Backend& backend, const ProcessGrid& grid, const spikefloss::Network& network,
                   const Sequences& sequences, const TangentOptions& options, const std::vector<float>& q0) {
     const Index T = sequences.steps, b = sequences.mine.size();
-    StatePass state(backend, grid, network, T, b);
+    StatePass state(backend, grid, network, T, b, {.readout = false});
     std::unique_ptr<TangentPass> tangents;
     grid.agree([&] { tangents = std::make_unique<TangentPass>(backend, grid, network, options, T, b, false); });
     state.forward(network, sequences.x);

@@ -4,6 +4,8 @@
 #include "train/finite.hpp"
 #include "train/loss.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
 namespace spikefloss::api {
@@ -12,8 +14,16 @@ namespace {
 constexpr double none = std::numeric_limits<double>::quiet_NaN();
 
 StateOptions state_options(const PassOptions& options) {
-    return {
-        .keep_current = options.currents, .time_constants = options.constants, .input_adjoint = options.input_gradient};
+    return {.keep_current = options.currents,
+            .time_constants = options.constants,
+            .input_adjoint = options.input_gradient,
+            .readout = options.readout};
+}
+
+// Byte k is bit k, 0 or 1.
+std::uint64_t bytes_of(std::uint64_t bits) {
+    const std::uint64_t apart = (bits * 0x0101010101010101ull) & 0x8040201008040201ull;
+    return ((apart + 0x7f7f7f7f7f7f7f7full) >> 7) & 0x0101010101010101ull;
 }
 
 // The mask [T] of all sequences, or [T, B].
@@ -80,6 +90,9 @@ struct Pass::Parts {
     Index B() const { return state.sequences(); }
     Index N() const { return machine.network.n(); }
     const NetworkShape& shape() const { return machine.network.layout.shape(); }
+    void require_readout() const {
+        require(options.readout, Exit::usage, "the pass has no readout", "set PassOptions::readout");
+    }
     // dL/dy [T, B, O] and e [T+1, B, N] may be null.
     Gradients backward(double loss, const float* dy, const float* extra);
     Buffer<float> extra_of(const Adjoint& adjoint);
@@ -114,7 +127,10 @@ std::vector<std::uint8_t> Pass::spikes() const {
     for (Index t = 0; t <= T; ++t)
         for (Index s = 0; s < B; ++s, to += N) {
             const std::uint32_t* const row = tape.bits(t) + s * words;
-            for (Index j = 0; j < N; ++j) to[j] = row[j / 32] >> (j % 32) & 1;
+            for (Index j = 0; j < N; j += 8) {
+                const std::uint64_t eight = bytes_of(row[j / 32] >> (j % 32) & 0xffu);
+                std::memcpy(to + j, &eight, static_cast<std::size_t>(std::min<Index>(8, N - j)));
+            }
         }
     return spikes;
 }
@@ -125,6 +141,7 @@ Array Pass::current() const {
     return {parts_->state.tape().current.to_host(), {parts_->T() + 1, parts_->B(), parts_->N()}};
 }
 Array Pass::readout() const {
+    parts_->require_readout();
     return {parts_->state.tape().readout.to_host(), {parts_->T(), parts_->B(), parts_->shape().outputs}};
 }
 double Pass::rate() const { return parts_->state.tape().spikes.rate(); }
@@ -171,8 +188,10 @@ Buffer<float> Pass::Parts::extra_of(const Adjoint& adjoint) {
 }
 
 Gradients Pass::backward(const Adjoint& adjoint) {
-    if (adjoint.readout.values)
+    if (adjoint.readout.values) {
+        parts_->require_readout();
         require_shape("dL/dy", adjoint.readout, {parts_->T(), parts_->B(), parts_->shape().outputs}, "[T, B, O]");
+    }
     Buffer<float> extra;
     if (adjoint.spikes.values || adjoint.membrane.values) extra = parts_->extra_of(adjoint);
     return parts_->backward(none, adjoint.readout.values, extra ? extra.data() : nullptr);
@@ -185,6 +204,7 @@ Gradients gradients(const Network& network, const View& x, const Targets& target
     const Batch batch = batch_of(targets, network.held().host.layout.shape(), T, B);
     Pass pass(network, T, B, options, settings);
     Pass::Parts& parts = *pass.parts_;
+    parts.require_readout();
     // The pass has x, so the loss needs none.
     LossPass loss(*parts.machine.backend, parts.machine.grid, T, B, 0, batch.outputs, batch.loss);
     loss.load(batch);

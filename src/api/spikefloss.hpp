@@ -111,6 +111,7 @@ struct PassOptions {
     bool currents = false;        // keep them
     bool constants = false;       // gradients of alpha, beta and the other constants of neurons, too
     bool input_gradient = false;  // dL/dx, too; of a network without populations
+    bool readout = true;          // false: none is computed, and the adjoint has none
 };
 
 // What a loss adds to the adjoint, each may be missing.

@@ -8,14 +8,17 @@
 
 namespace spikefloss {
 
+// For arrays that are written before they are read.
+struct Unset {};
+
 template <class T>
 class Buffer {
 public:
     Buffer() = default;
     // `count` elements, all zero bits.
-    Buffer(Memory& memory, Index count) : memory_(&memory), count_(count) {
+    Buffer(Memory& memory, Index count) : Buffer(memory, count, Unset()) { zero(); }
+    Buffer(Memory& memory, Index count, Unset) : memory_(&memory), count_(count) {
         data_ = static_cast<T*>(memory.allocate(bytes()));
-        memory.zero(data_, bytes());
     }
     Buffer(Memory& memory, const std::vector<T>& host) : Buffer(memory, static_cast<Index>(host.size())) {
         memory.copy_in(data_, host.data(), bytes());

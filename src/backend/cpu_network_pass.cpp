@@ -356,7 +356,7 @@ private:
                 take_step(call.model, call.neurons, PlainBlock(theta, u, N), input, sum, {i, u},
                           {call.i + (t + 1) * call.i_stride + s * N, call.u + next * N});
                 pack_row(call.u + next * N, N, theta, call.bits + next * words);
-                if (!call.again) read_out(shape_, call, call.u + next * N, y + here * shape_.O);
+                if (y && !call.again) read_out(shape_, call, call.u + next * N, y + here * shape_.O);
             }
     }
 
@@ -379,7 +379,7 @@ public:
     void run(const StateBackwardCall& call, const std::function<void()>& /*recurrent_done*/) override {
         if (shape_.b == 0 || backend_.counting()) return;
         Arena arena(scratch_.data());
-        pack_panels(call.w_rec, shape_.N, false, panels_.data());
+        pack_panels(backend_.threads(), call.w_rec, shape_.N, panels_.data());
         pack_rows_padded(call.w_out, shape_.O, shape_.N, shape_.width, w_out_.data());
         const Index parts = shape_.parts, threads = std::min<Index>(backend_.threads(), parts);
         std::vector<PartGradient> gradients;

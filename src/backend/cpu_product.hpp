@@ -107,13 +107,7 @@ inline void multiply(Index rows, Index columns, Index inner, LeftFactor a, Right
     }
 }
 
-// W [n, n] (or W', transposed) as panels [padded(n) / 16][n][16], padded with zeros.
-inline void pack_panels(const float* w, Index n, bool transposed, float* panels) {
-    const Index width = padded(n);
-    for (Index j = 0; j < n; ++j)
-        for (Index c = 0; c < width; ++c)
-            panels[c / tile * n * tile + j * tile + c % tile] =
-                c >= n ? 0.0f : (transposed ? w[c * n + j] : w[j * n + c]);
-}
+// W [n, n] as panels [padded(n) / 16][n][16], padded with zeros. pack_transposed of cpu_sparse.hpp does so with W'.
+void pack_panels(int threads, const float* w, Index n, float* panels);
 
 }  // namespace spikefloss

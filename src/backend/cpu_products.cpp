@@ -92,6 +92,24 @@ void multiply_few(int threads, Matrix<const float> y, const Weights& w, Matrix<f
 
 }  // namespace
 
+void pack_panels(int threads, const float* w, Index n, float* panels) {
+#pragma omp parallel for num_threads(threads) if (threads > 1 && n * n >= 65536)
+    for (Index begin = 0; begin < n; begin += tile) {
+        const Index width = std::min(tile, n - begin);
+        float* to = panels + begin * n;
+        for (Index j = 0; j < n; ++j, to += tile) {
+            const float* const row = w + j * n + begin;
+            for (Index c = 0; c < tile; c += lane_size) {
+                if (c + lane_size <= width) {
+                    store(to + c, load(row + c));
+                    continue;
+                }
+                for (Index k = c; k < c + lane_size; ++k) to[k] = k < width ? row[k] : 0.0f;
+            }
+        }
+    }
+}
+
 // The factor as a matrix of T; expanded or widened, in `arena`, unless it is one.
 template <class T>
 Matrix<const T> CpuBackend::dense(const Factor& factor, Arena& arena) {

@@ -29,8 +29,8 @@ public:
           list_{largest_group, plan.N, spike_block, largest_group * spike_block, nullptr, nullptr, nullptr},
           entries_of_thread_(list_.blocks() * list_.capacity),
           ends_of_thread_(list_.blocks() * (largest_group + 1)),
-          input_(memory, plan.steps * plan.b * plan.N),
-          rows_(memory, panels_size(plan.N, plan.N)),
+          input_(memory, plan.steps * plan.b * plan.N, Unset()),
+          rows_(memory, panels_size(plan.N, plan.N), Unset()),
           sums_(memory, backend.threads() * largest_group * width_),
           entries_(memory, backend.threads() * entries_of_thread_),
           ends_(memory, backend.threads() * ends_of_thread_) {}
@@ -108,10 +108,10 @@ public:
         : backend_(backend),
           plan_(plan),
           width_(padded(plan.N)),
-          panels_(memory, plan.N * width_),
+          panels_(memory, plan.N * width_, Unset()),
           backs_(memory, backend.threads() * largest_group * width_),
           own_(memory, plan.adapted ? backend.threads() * largest_group * plan.N : 0),
-          adjoint_(memory, plan.steps * plan.b * plan.N) {}
+          adjoint_(memory, plan.steps * plan.b * plan.N, Unset()) {}
 
     void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
         readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
@@ -126,7 +126,7 @@ public:
 private:
     void take_steps(const StateBackwardCall& call) {
         const Index b = plan_.b, N = plan_.N, parts = std::min<Index>(backend_.threads(), b);
-        pack_panels(call.w_rec, N, false, panels_.data());
+        pack_panels(backend_.threads(), call.w_rec, N, panels_.data());
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
 #pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
             for (Index part = 0; part < parts; ++part) {

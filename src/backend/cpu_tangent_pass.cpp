@@ -6,6 +6,8 @@
 // If the factorisation of a sequence fails, its step is recorded and the sequence stops.
 #include "backend/cpu_tangent_pass.hpp"
 
+#include "backend/cpu_sparse.hpp"
+
 #include <cmath>
 
 namespace spikefloss {
@@ -189,7 +191,7 @@ void CpuTangentForward::run(const TangentForwardCall& call) {
     if (backend_.counting()) return;
     Arena arena(scratch_.data());
     float* panels = arena.take<float>(shape_.N * shape_.width);
-    pack_panels(call.w_rec, shape_.N, true, panels);
+    pack_transposed(backend_.threads(), {call.w_rec, shape_.N, shape_.N}, shape_.width / tile, panels);
     std::vector<Shared> shared;
     std::vector<Private> own;
     for (int thread = 0; thread < backend_.threads(); ++thread) {

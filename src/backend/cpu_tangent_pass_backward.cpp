@@ -204,7 +204,7 @@ void CpuTangentBackward::run(const TangentBackwardCall& call) {
     Arena arena(scratch_.data());
     float* panels = arena.take<float>(size);
     float* gradients = arena.take<float>(parts * size);
-    pack_panels(call.w_rec, N, false, panels);
+    pack_panels(backend_.threads(), call.w_rec, N, panels);
     std::fill_n(gradients, parts * size, 0.0f);
     std::vector<Shared> shared;
     std::vector<Private> own;

@@ -17,7 +17,7 @@ void project_inputs(Backend& backend, const StatePlan& plan, const StateForwardC
 }
 
 void project_readout(Backend& backend, const StatePlan& plan, const StateForwardCall& call, const Activity& spikes) {
-    if (call.again) return;
+    if (call.again || !call.y.data) return;
     backend.project({plan.O, plan.N, call.w_out, plan.N}, readout_input(plan, call.readout, call.u, spikes), call.y,
                     false);
 }

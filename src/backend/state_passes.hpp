@@ -31,7 +31,7 @@ struct StateForwardCall {
     float* u;             // [steps+1, b, N], u[0] is given
     float* w = nullptr;   // likewise, with adaptation
     std::uint32_t* bits;  // the spikes of all neurons at steps 0..steps as in network/spike_tape.hpp, bits[0] is given
-    SumMatrix y;          // [steps b, O], written
+    SumMatrix y;          // [steps b, O], written; without data: there is no readout
     bool again;           // bits and y are known: y is not written
     bool operator==(const StateForwardCall&) const = default;
 };

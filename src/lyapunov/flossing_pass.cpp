@@ -29,8 +29,9 @@ FlossingPass::FlossingPass(Backend& backend, const ProcessGrid& grid, const Netw
       batch_(batch),
       mine_(grid.sequences_of(batch)),
       q0_(std::move(q0)),
-      state_(backend, grid, network, T, mine_.size(),
-             {.time_constants = options_.time_constants, .whole_passes = options_.tangent.whole_passes}),
+      state_(
+          backend, grid, network, T, mine_.size(),
+          {.time_constants = options_.time_constants, .whole_passes = options_.tangent.whole_passes, .readout = false}),
       tangents_(backend, grid, network, options_.tangent, T, mine_.size(), true),
       extra_(backend, (T + 1) * mine_.size() * network.n()),
       unused_(backend, !options_.through_state && options_.time_constants && network.layout.has(Parameter::threshold)

@@ -50,15 +50,15 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, const Network& n
       segment_(segment_length(options.tape, T, chunk_)),
       segments_(std::max<Index>(1, (T + segment_ - 1) / segment_)),
       passes_(choose_passes(backend, grid, network, plan(), options)),
-      tape_{Buffer<float>(backend, (std::min(segment_, T) + 1) * b * n_),
+      tape_{Buffer<float>(backend, (std::min(segment_, T) + 1) * b * n_, Unset()),
             Buffer<float>(backend, (i_stride_ ? std::min(segment_, T) + 1 : 1) * b * n_),
             Buffer<float>(backend, adapts_ ? (std::min(segment_, T) + 1) * b * n_ : 0),
             SpikeTape(backend, grid, shape_.neurons, T, b, network.model.refractory),
-            Buffer<float>(backend, T * b * shape_.outputs)},
+            Buffer<float>(backend, readouts())},
       starts_(backend, segments_ > 1 ? segments_ * state_arrays() * b * n_ : 0),
       end_(backend, segments_ > 1 ? b * n_ : 0),
-      readout_sums_(backend, T * b * shape_.outputs),
-      dz_(backend, T * b * shape_.outputs),
+      readout_sums_(backend, readouts()),
+      dz_(backend, readouts()),
       di_(backend, b * n_),
       du_(backend, b * n_),
       dw_(backend, adapts_ ? b * n_ : 0),
@@ -159,11 +159,12 @@ StateForwardCall StatePass::forward_call(const Network& network, const float* x,
             .u = membrane_at(first),
             .w = adaptation_at(first),
             .bits = tape_.spikes.bits(first),
-            .y = readout_sums_.matrix(steps * b_, O, first * b_ * O),
+            .y = options_.readout ? readout_sums_.matrix(steps * b_, O, first * b_ * O) : SumMatrix(),
             .again = again};
 }
 
 void StatePass::finish_readout(const Network& network) {
+    if (!options_.readout) return;
     const Index O = shape_.outputs;
     grid_.neurons().all_reduce_sum(readout_sums_.data(), readout_sums_.type(), T_ * b_ * O);
     backend_.round_sums(readout_sums_.data(), tape_.readout.data(), T_ * b_ * O);
@@ -178,6 +179,7 @@ void StatePass::backward(const Network& network, const float* x, const BackwardO
     if (options.dy) filter_backward(network, options.dy, gradient);
     squares_complete_ = options.adjoint_limit > 0.0f;  // except at t = 0, which has no readout and no cap
     if (options.adjoint_limit > 0.0f) limit_.copy_in(&options.adjoint_limit);
+    SPIKEFLOSS_ASSERT(!options.dy || options_.readout);
     SPIKEFLOSS_ASSERT(!options.input_adjoint || options_.input_adjoint);
     SPIKEFLOSS_ASSERT(!options.spike_adjoint || (options_.spike_adjoint && !options.extra));
     if (options.spike_adjoint) backend_.repeat_row(chunk_ * b_, n_, options.spike_adjoint, spread_.data());

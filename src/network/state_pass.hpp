@@ -29,6 +29,7 @@ struct StateOptions {
     bool spike_adjoint = false;  // the backward pass takes one
     bool input_adjoint = false;  // the backward pass gives one
     bool whole_passes = true;    // false: always the loop over steps
+    bool readout = true;         // false: there is none, and no dL/dy
 };
 
 // The results of a forward pass, for the backward pass and for measurements. S steps are held: T in the full tape,
@@ -123,6 +124,7 @@ private:
     float* current_at(Index t) { return tape_.current.data() + row(t) * i_stride_; }
     float* adaptation_at(Index t) { return const_cast<float*>(adaptation(t)); }
     Index state_arrays() const { return adapts_ ? 3 : 2; }
+    Index readouts() const { return options_.readout ? T_ * b_ * shape_.outputs : 0; }
 
     Backend& backend_;
     const ProcessGrid& grid_;

@@ -29,6 +29,16 @@ TEST_P(Memory, CopiesAndZeroes) {
     }
 }
 
+// Large blocks are used again. What is in them must not be seen.
+TEST_P(Memory, UsedMemoryIsZeroed) {
+    for (const Index count : {1 << 20, (1 << 20) - 3}) {
+        SCOPED_TRACE(count);
+        { const Buffer<float> used(backend, Floats(static_cast<std::size_t>(count), 1.0f)); }
+        const Buffer<float> again(backend, count);
+        EXPECT_TRUE(all_equal(again.to_host(), Floats(static_cast<std::size_t>(count), 0.0f)));
+    }
+}
+
 TEST_P(Memory, BuffersMove) {
     Buffer<float> a(backend, Floats{1.0f, 2.0f});
     Buffer<float> b(std::move(a));
