@@ -1,6 +1,6 @@
 # spikefloss_library(folder LINK public... PRIVATE_LINK private...): the library of src/<folder>.
 # A folder with headers only becomes an interface library.
-set(SPIKEFLOSS_FLAGS -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas
+set(SPIKEFLOSS_FLAGS -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Wno-psabi
     # Fused multiply-adds are written out (std::fma); the compiler must not add or remove any, so that
     # every grid and backend rounds alike.
     -ffp-contract=off -fno-math-errno -fno-trapping-math)

@@ -26,9 +26,11 @@ void connect_cuda(CommKind, Backend&, ProcessGrid&) {}
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(const BackendChoice& choice) {
+#if defined(__AVX2__) && defined(__FMA__)
     require(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), Exit::usage,
             "this machine's processor has no AVX2 and FMA instructions, which this build uses",
             "configure with -DSPIKEFLOSS_ARCH= (empty) and build again");
+#endif
     const bool prefers_cuda = SPIKEFLOSS_PREFER_CUDA && cuda_fault().empty();
     const bool cuda = choice.kind == BackendKind::cuda ||
                       (choice.kind == BackendKind::automatic && SPIKEFLOSS_WITH_CUDA && prefers_cuda);

@@ -1,11 +1,15 @@
 // Eight floats or four doubles at a time, for the inner loops that the compiler does not vectorise well by itself. With
-// AVX2 and FMA they are one register; otherwise they are the compiler's own vector type, which any processor can run.
+// AVX2 and FMA they are one register, on Arm two registers of NEON. Both round alike: products are fused with their
+// sums, and sums over lanes have the same order. Otherwise they are the compiler's own vector type, which any processor
+// can run.
 #pragma once
 
 #include <cstdint>
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace spikefloss {
@@ -87,6 +91,88 @@ inline WideLane sums(Lane a, Lane b, Lane c, Lane d) {
     return _mm256_cvtps_pd(_mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
 }
 
+#elif defined(__aarch64__)
+
+struct Lane {
+    float32x4_t low, high;
+};
+inline Lane load(const float* p) { return {vld1q_f32(p), vld1q_f32(p + 4)}; }
+inline void store(float* p, Lane v) { vst1q_f32(p, v.low), vst1q_f32(p + 4, v.high); }
+inline Lane repeat(float x) { return {vdupq_n_f32(x), vdupq_n_f32(x)}; }
+inline Lane zero_lane() { return repeat(0.0f); }
+inline Lane add(Lane a, Lane b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+inline Lane multiply_add(Lane a, Lane b, Lane c) {
+    return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
+}
+// Bit l: lane l of the masks is set.
+inline unsigned bits(uint32x4_t low, uint32x4_t high) {
+    constexpr std::uint32_t weights[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    return vaddvq_u32(vorrq_u32(vandq_u32(low, vld1q_u32(weights)), vandq_u32(high, vld1q_u32(weights + 4))));
+}
+inline unsigned nonzero(Lane a) { return bits(vmvnq_u32(vceqzq_f32(a.low)), vmvnq_u32(vceqzq_f32(a.high))); }
+inline unsigned greater(Lane a, Lane b) { return bits(vcgtq_f32(a.low, b.low), vcgtq_f32(a.high, b.high)); }
+inline Lane picked(Lane a, const std::uint8_t* places) {
+    constexpr std::uint8_t four_times[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+    constexpr std::uint8_t next[16] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
+    const uint8x16_t first = vld1q_u8(four_times), eight = vcombine_u8(vld1_u8(places), vdup_n_u8(0));
+    const uint8x16x2_t bytes{{vreinterpretq_u8_f32(a.low), vreinterpretq_u8_f32(a.high)}};
+    const auto half = [&](uint8x16_t which) {
+        const uint8x16_t place = vqtbl1q_u8(eight, which);
+        return vreinterpretq_f32_u8(vqtbl2q_u8(bytes, vaddq_u8(vshlq_n_u8(place, 2), vld1q_u8(next))));
+    };
+    return {half(first), half(vaddq_u8(first, vdupq_n_u8(4)))};
+}
+inline void store_sums(std::uint16_t first, const std::uint8_t* places, std::uint16_t* to) {
+    vst1q_u16(to, vaddq_u16(vdupq_n_u16(first), vmovl_u8(vld1_u8(places))));
+}
+
+struct WideLane {
+    float64x2_t low, high;
+};
+inline WideLane load(const double* p) { return {vld1q_f64(p), vld1q_f64(p + 2)}; }
+inline WideLane wide(float32x4_t v) { return {vcvt_f64_f32(vget_low_f32(v)), vcvt_high_f64_f32(v)}; }
+inline WideLane load_wide(const float* p) { return wide(vld1q_f32(p)); }
+inline void store(double* p, WideLane v) { vst1q_f64(p, v.low), vst1q_f64(p + 2, v.high); }
+inline void store(float* p, WideLane v) { vst1q_f32(p, vcvt_high_f32_f64(vcvt_f32_f64(v.low), v.high)); }
+inline WideLane repeat(double x) { return {vdupq_n_f64(x), vdupq_n_f64(x)}; }
+inline WideLane zero_wide_lane() { return repeat(0.0); }
+inline WideLane add(WideLane a, WideLane b) { return {vaddq_f64(a.low, b.low), vaddq_f64(a.high, b.high)}; }
+inline WideLane multiply(WideLane a, WideLane b) { return {vmulq_f64(a.low, b.low), vmulq_f64(a.high, b.high)}; }
+inline WideLane multiply_add(WideLane a, WideLane b, WideLane c) {
+    return {vfmaq_f64(c.low, a.low, b.low), vfmaq_f64(c.high, a.high, b.high)};
+}
+inline WideLane subtract_product(WideLane a, WideLane b, WideLane c) {
+    return {vfmsq_f64(c.low, a.low, b.low), vfmsq_f64(c.high, a.high, b.high)};
+}
+inline WideLane sums(WideLane a, WideLane b, WideLane c, WideLane d) {
+    const auto sum = [](WideLane e, WideLane f) {
+        return vaddq_f64(vpaddq_f64(e.low, f.low), vpaddq_f64(e.high, f.high));
+    };
+    return {sum(a, b), sum(c, d)};
+}
+// {sum of a, sum of b, sum of c, sum of d}
+inline float32x4_t sums_of_four(Lane a, Lane b, Lane c, Lane d) {
+    return vaddq_f32(vpaddq_f32(vpaddq_f32(a.low, b.low), vpaddq_f32(c.low, d.low)),
+                     vpaddq_f32(vpaddq_f32(a.high, b.high), vpaddq_f32(c.high, d.high)));
+}
+inline Lane sums(const Lane* a) { return {sums_of_four(a[0], a[1], a[2], a[3]), sums_of_four(a[4], a[5], a[6], a[7])}; }
+inline WideLane sums(Lane a, Lane b, Lane c, Lane d) { return wide(sums_of_four(a, b, c, d)); }
+inline void transpose(Lane* a) {
+    // Lane c of v[r] becomes lane r of v[c].
+    const auto turn = [](float32x4_t* v) {
+        const float32x4x2_t even = vtrnq_f32(v[0], v[1]), odd = vtrnq_f32(v[2], v[3]);
+        for (int i = 0; i < 2; ++i) {
+            v[i] = vcombine_f32(vget_low_f32(even.val[i]), vget_low_f32(odd.val[i]));
+            v[i + 2] = vcombine_f32(vget_high_f32(even.val[i]), vget_high_f32(odd.val[i]));
+        }
+    };
+    float32x4_t quarters[2][2][4];  // [rows, columns]
+    for (int r = 0; r < 8; ++r) quarters[r / 4][0][r % 4] = a[r].low, quarters[r / 4][1][r % 4] = a[r].high;
+    for (auto& rows : quarters)
+        for (auto& quarter : rows) turn(quarter);
+    for (int c = 0; c < 8; ++c) a[c] = {quarters[0][c / 4][c % 4], quarters[1][c / 4][c % 4]};
+}
+
 #else
 
 typedef float Lane __attribute__((vector_size(32)));
@@ -156,7 +242,7 @@ inline Lane sums(const Lane* a) {
 #endif
 
 // One element of multiply_add.
-#if defined(__AVX2__) && defined(__FMA__)
+#if (defined(__AVX2__) && defined(__FMA__)) || defined(__aarch64__)
 inline float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #else

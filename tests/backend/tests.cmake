@@ -20,7 +20,7 @@ spikefloss_traced_test(test_state_passes backend/test_state_passes.cpp
 spikefloss_traced_test(test_operations_tangent_passes backend/test_operations_tangent_passes.cpp
   "spikefloss_lyapunov;spikefloss_reference" FILTER "*float32*")
 # Enough for all blocks of a network of a thousand neurons to be resident together.
-if(TEST test_state_passes_emulated)
+if(SPIKEFLOSS_WITH_EMULATION)
   set_property(TEST test_state_passes_emulated APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_EMULATION_MULTIPROCESSORS=40)
   # The plans of other devices: capability and multiprocessors.
   foreach(device 80_108 90_1 90_2 90_132 120_170)
