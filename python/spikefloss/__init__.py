@@ -19,10 +19,11 @@ from .events import load_events
 from .functions import Spectrum, Gradients, floss, gradients, simulate, spectrum
 from .network import Network, Projection, load, save
 from .runs import Run, Table, load_run, program, train
+from .sweeps import Sweep, load_sweep, sweep
 
 __version__ = _metadata.version("spikefloss")
 __all__ = ["Network", "Projection", "load", "save", "load_events", "convert", "simulate", "spectrum", "gradients", "floss",
-           "train", "load_run", "program", "Spectrum", "Gradients", "Run", "Table", "NotFinite"]
+           "train", "load_run", "sweep", "load_sweep", "program", "Spectrum", "Gradients", "Run", "Sweep", "Table", "NotFinite"]
 
 
 def convert(*modules: _Any, **rules: _Any) -> Network:
