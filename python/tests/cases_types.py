@@ -27,6 +27,9 @@ stepped: np.ndarray = sf.simulate(net, [[[0.0, 1.0]]])["spikes"]
 run: sf.Run = sf.train({"train": {"steps": 3}}, data=(x, label), callback=lambda step, record: step < 2)
 last: sf.Network = run.network().replace(sharpness=2)
 state: int = last.state_size
+delays: np.ndarray = sf.load_sweep("runs/delays").table["task.delay"]
+whole: sf.Sweep = sf.sweep({"base": "tiny.toml"}, directory="runs/tiny", jobs=2)
+losses: list[np.ndarray] = [one.metrics["loss"] for one in whole]
 """
 WRONG = """
 import spikefloss as sf
