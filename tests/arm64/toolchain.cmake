@@ -16,12 +16,12 @@ set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L ${CMAKE_SYSROOT})
 set(libraries ${CMAKE_SYSROOT}/usr/lib/aarch64-linux-gnu)
 set(ENV{PKG_CONFIG_SYSROOT_DIR} ${CMAKE_SYSROOT})
 set(ENV{PKG_CONFIG_LIBDIR} ${libraries}/pkgconfig:${libraries}/openblas-pthread/pkgconfig:${CMAKE_SYSROOT}/usr/share/pkgconfig)
-# The compiler wrappers of this machine's MPI know nothing of Arm.
+# The compiler wrappers of MPI compile for this machine, so they are not used.
 set(MPI_CXX_SKIP_MPICXX ON)
 set(MPI_ASSUME_NO_BUILTIN_MPI ON)
 set(MPI_CXX_COMPILER NOTFOUND)
 set(MPI_CXX_HEADER_DIR ${libraries}/openmpi/include)
 set(MPI_CXX_LIB_NAMES mpi)
 set(MPI_mpi_LIBRARY ${libraries}/openmpi/lib/libmpi.so)
-# What an executable links needs the libraries that they need.
+# Libraries need further libraries. The linker looks for those here.
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-Wl,-rpath-link,${libraries}:${libraries}/openblas-pthread:${libraries}/openmpi/lib")
