@@ -19,8 +19,9 @@ namespace spikefloss {
 
 class CudaBackend final : public Backend {
 public:
-    // On `device` (see device.hpp), which becomes this thread's current device.
-    CudaBackend(const Device& device, Sums sums, Precision precision);
+    // On `device` (see device.hpp), which becomes this thread's current device. Whole passes of the state with a name in
+    // `without` are not taken.
+    CudaBackend(const Device& device, Sums sums, Precision precision, std::vector<std::string> without = {});
     ~CudaBackend() override;
     CudaBackend(const CudaBackend&) = delete;
     CudaBackend& operator=(const CudaBackend&) = delete;
@@ -88,6 +89,7 @@ private:
     Device device_;
     Sums sums_;
     Precision precision_;
+    std::vector<std::string> without_;
     cudaStream_t stream_ = nullptr;
     cublasHandle_t blas_ = nullptr;
     cusolverDnHandle_t solver_ = nullptr;

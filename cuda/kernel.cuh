@@ -75,6 +75,28 @@ __device__ inline void wait_until(const unsigned* counter, unsigned target) {
     asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 
+// Copies a float from global to shared memory without waiting. The copies of a thread since its last commit_copies form
+// a group. wait_copies<newer> waits until all its groups but the newest `newer` are complete; then it sees the copies.
+__device__ inline void copy_async(float* shared, const float* global) {
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(shared))),
+        "l"(global)
+        : "memory");
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int newer>
+__device__ void wait_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(newer) : "memory");
+}
+
+// to[0..3] in shared memory = the numbers, in one store; `to` is a multiple of 16 bytes. nvcc makes four stores of a
+// float4.
+__device__ inline void store_shared(float* to, float a, float b, float c, float d) {
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+                 "f"(a), "f"(b), "f"(c), "f"(d)
+                 : "memory");
+}
+
 }  // namespace spikefloss
 
 #else

@@ -22,7 +22,7 @@ std::unique_ptr<Backend> make_cuda_backend(const BackendChoice& choice) {
     if (choice.limits.multiprocessors)
         device.multiprocessors = std::min(device.multiprocessors, choice.limits.multiprocessors);
     if (!choice.limits.clusters) device.major = std::min(device.major, 8);
-    return std::make_unique<CudaBackend>(device, choice.sums, choice.precision);
+    return std::make_unique<CudaBackend>(device, choice.sums, choice.precision, choice.without_passes);
 }
 
 std::string cuda_fault() {

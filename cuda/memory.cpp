@@ -54,8 +54,8 @@ void tell(cudaError_t result, const char* call) noexcept {
 
 }  // namespace
 
-CudaBackend::CudaBackend(const Device& device, Sums sums, Precision precision)
-    : device_(device), sums_(sums), precision_(precision) {
+CudaBackend::CudaBackend(const Device& device, Sums sums, Precision precision, std::vector<std::string> without)
+    : device_(device), sums_(sums), precision_(precision), without_(std::move(without)) {
     check(cudaSetDevice(device.id), "cudaSetDevice");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     check(cublasCreate(&blas_), "cublasCreate");

@@ -21,7 +21,9 @@ constexpr StateCandidate<StateForward> state_forward[] = {{"team", team_limits, 
                                                                       plan.N > 0;
                                                            },
                                                            products_forward}};
-constexpr StateCandidate<StateBackward> state_backward[] = {{"team", team_limits, fits_team_backward, team_backward}};
+constexpr StateCandidate<StateBackward> state_backward[] = {
+    {"tiles", team_limits, fits_team_backward<4>, team_backward<4>},
+    {"team", team_limits, fits_team_backward<1>, team_backward<1>}};
 
 constexpr Candidate<TangentForward, TangentPlan, CudaBackend> tangent_forward[] = {
     {"whole recurrence", block_limits, tangents_fit_block, make_pass<TangentForward, BlockTangentForward>}};
@@ -32,7 +34,8 @@ constexpr Candidate<TangentBackward, TangentPlan, CudaBackend> tangent_backward[
 
 StatePasses CudaBackend::state_passes(const StatePlan& plan, Memory& memory) {
     if (plan.adapted) return {{.why = different_neurons}, {.why = different_neurons}};
-    return {choose(state_forward, *this, plan, memory), choose_backward(state_backward, *this, plan, memory)};
+    return {choose(state_forward, *this, plan, memory, without_),
+            choose_backward(state_backward, *this, plan, memory, without_)};
 }
 
 TangentPasses CudaBackend::tangent_passes(const TangentPlan& plan, Memory& memory) {

@@ -9,8 +9,11 @@ namespace spikefloss {
 
 // team_forward.cu, team_backward.cu: W_rec in shared memory, one launch for all steps.
 bool fits_team_forward(CudaBackend& backend, const StatePlan& plan);
-bool fits_team_backward(CudaBackend& backend, const StatePlan& plan);
 std::unique_ptr<StateForward> team_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
+// A lane of a product takes 1 or 4 columns.
+template <int lane_columns>
+bool fits_team_backward(CudaBackend& backend, const StatePlan& plan);
+template <int lane_columns>
 std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 
 // products_forward.cu: a bfloat16 product and a kernel per step.

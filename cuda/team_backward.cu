@@ -5,10 +5,14 @@
 //   du  = beta q dv + psi(u[t-1] - theta) (W' g)
 //
 // W [post, pre] stays in shared memory. Each block of a team (team_plan.hpp) holds the columns of some pre-synaptic
-// neurons. A thread owns one neuron of one sequence and keeps its adjoints in registers. Blocks exchange the adjoints g
-// through the array g in global memory, which the pass writes anyway. In the product W' g a warp takes 32 columns, a
-// slice of the inner length, and R sequences at a time. So an element of W read from shared memory serves R
-// multiply-adds. The slices are summed in order. dW_rec is one product over all steps at the end.
+// neurons. A thread owns one neuron of one sequence and keeps its adjoints in registers. The blocks of a cluster write
+// their adjoints g into the shared memory of all its blocks. The blocks of a grid read them from the array g in global
+// memory, which the pass writes anyway. In the product W' g a warp takes 32 columns, a slice of the inner length, and R
+// sequences at a time. The slices are summed in order. dW_rec is one product over all steps at the end.
+//
+// Loads from shared memory limit the product. There are two forms of it (multiply_columns, multiply_tiles). A lane
+// takes one column, and an element of W serves R multiply-adds; or it takes four, and an element of g serves four as
+// well.
 #include "kernel.cuh"
 #include "passes.hpp"
 #include "team_plan.hpp"
@@ -34,23 +38,29 @@ struct BackwardArrays {
 int rounded_up(int a, int to) { return (a + to - 1) / to * to; }
 
 // Sequences that a warp's product takes at a time.
-int sequences_at_once(int S) { return S == 1 ? 1 : S <= 4 ? 4 : 8; }
+int sequences_at_once(int S) { return S <= 2 ? S : S <= 4 ? 4 : 8; }
 
-// Shared memory of a block: W [inner, columns], g of its sequences [S padded, inner], and the slices' parts of W' g
-// [slices, S padded, columns].
+// Shared memory of a block: W [inner, columns], g of its sequences [copies, S padded, inner], and the slices' parts of
+// W' g [slices, S padded, columns].
 struct BackwardShared {
-    int inner, padded;  // N rounded up, so that a slice is a multiple of 4; S rounded up to a multiple of R
-    BackwardShared(int N, int S, int slices)
-        : inner(rounded_up(N, 4 * slices)), padded(rounded_up(S, sequences_at_once(S))) {}
-    std::size_t bytes(int columns, int slices) const {
-        return sizeof(float) * static_cast<std::size_t>(inner * columns + padded * inner + slices * padded * columns);
+    int inner, padded;  // N rounded up to a multiple of 4 lane_columns; S rounded up to a multiple of R
+    int copies;         // of g: a block of a cluster may write the next g while another block reads this one
+    BackwardShared(int N, const TeamPlan& plan, int lane_columns)
+        : inner(rounded_up(N, 4 * lane_columns)),
+          padded(rounded_up(plan.sequences, sequences_at_once(plan.sequences))),
+          copies(plan.kind == TeamKind::cluster ? 2 : 1) {}
+    std::size_t bytes(const TeamPlan& plan) const {
+        return sizeof(float) * static_cast<std::size_t>(inner * plan.columns + copies * padded * inner +
+                                                        plan.slices * padded * plan.columns);
     }
 };
 
-// The part of W' g that one slice gives, for R sequences and the column of this lane. Rows of g are `inner` apart, rows
-// of w and out `columns` apart.
+// The part of W' g that one slice gives, for 32 columns and R sequences. Rows of g are `inner` apart, rows of w and out
+// `columns` apart. Each lane takes one column.
 template <int R>
-__device__ void multiply_slice(const float* g, int inner, int length, const float* w, int columns, float* out) {
+__device__ void multiply_columns(const float* g, int inner, int length, const float* w, int columns, float* out) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    w += lane, out += lane;
     float sum[R];
 #pragma unroll
     for (int r = 0; r < R; ++r) sum[r] = 0.0f;
@@ -69,6 +79,56 @@ __device__ void multiply_slice(const float* g, int inner, int length, const floa
     }
 #pragma unroll
     for (int r = 0; r < R; ++r) out[r * columns] = sum[r];
+}
+
+// Adds `count` sums of the lanes whose numbers differ in `bit`. The lane without the bit keeps the first half of the
+// results in sum[0, count/2), the other lane the second half.
+template <int count>
+__device__ void add_halves(float* sum, unsigned bit) {
+    const bool second = threadIdx.x & bit;
+#pragma unroll
+    for (int k = 0; k < count / 2; ++k) {
+        const float kept = second ? sum[k + count / 2] : sum[k], sent = second ? sum[k] : sum[k + count / 2];
+        sum[k] = kept + __shfl_xor_sync(all_lanes, sent, static_cast<int>(bit));
+    }
+}
+
+// The same part, with four columns a lane. Eight lanes take the 32 columns. The four quarters of the warp take four
+// inner values each in turn, and their sums are added at the end. `length` is a multiple of 16.
+template <int R>
+__device__ void multiply_tiles(const float* g, int inner, int length, const float* w, int columns, float* out) {
+    const int lane = static_cast<int>(threadIdx.x % warp_size), quarter = lane / 8;
+    w += 4 * (lane % 8), out += 4 * (lane % 8);
+    float sum[4 * R];  // [R, 4 columns]
+#pragma unroll
+    for (int k = 0; k < 4 * R; ++k) sum[k] = 0.0f;
+#pragma unroll 1
+    for (int p = 4 * quarter; p < length; p += 16) {
+        float4 row[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) row[k] = *reinterpret_cast<const float4*>(w + (p + k) * columns);
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+            const float4 four = *reinterpret_cast<const float4*>(g + r * inner + p);
+            const float x[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                sum[4 * r] = fmaf(x[k], row[k].x, sum[4 * r]);
+                sum[4 * r + 1] = fmaf(x[k], row[k].y, sum[4 * r + 1]);
+                sum[4 * r + 2] = fmaf(x[k], row[k].z, sum[4 * r + 2]);
+                sum[4 * r + 3] = fmaf(x[k], row[k].w, sum[4 * r + 3]);
+            }
+        }
+    }
+    add_halves<4 * R>(sum, 16);
+    add_halves<2 * R>(sum, 8);  // this lane has the sums quarter * R + k of [R, 4 columns]
+    if constexpr (R < 4)
+#pragma unroll
+        for (int k = 0; k < R; ++k) out[(quarter * R + k) / 4 * columns + (quarter * R + k) % 4] = sum[k];
+    else
+#pragma unroll
+        for (int k = 0; k < R; k += 4)
+            store_shared(out + (quarter * R + k) / 4 * columns, sum[k], sum[k + 1], sum[k + 2], sum[k + 3]);
 }
 
 // Inputs of one neuron of one sequence at step t: u[t-1], and the gradients of u[t] from the readout and the tangents.
@@ -107,7 +167,7 @@ __device__ void gather_adjoints(const float* g, int S, int N, int inner, float* 
                 g_all[r * inner + at] = __ldcg(g + static_cast<Index>(r) * N + at);
 }
 
-template <int R>
+template <int lane_columns, int R>
 __global__ void __launch_bounds__(most_threads, 1)
     backward_steps_kernel(const BackwardArrays a, const int columns, const int S, const int padded, const int slices,
                           const int inner, const int team_size, const TeamKind kind, unsigned* counters) {
@@ -115,16 +175,19 @@ __global__ void __launch_bounds__(most_threads, 1)
     const int threads = static_cast<int>(blockDim.x);
     const int rank = static_cast<int>(blockIdx.x) % team_size, team_number = static_cast<int>(blockIdx.x) / team_size;
     const int teams = static_cast<int>(gridDim.x) / team_size;
-    auto* w = dynamic_shared<float>();      // [inner, columns]
-    float* g_all = w + inner * columns;     // [padded, inner]
-    float* parts = g_all + padded * inner;  // [slices, padded, columns]
+    const int copies = kind == TeamKind::cluster ? 2 : 1;
+    auto* w = dynamic_shared<float>();               // [inner, columns]
+    float* g_all = w + inner * columns;              // [copies, padded, inner]
+    float* parts = g_all + copies * padded * inner;  // [slices, padded, columns]
     Team team{kind, static_cast<unsigned>(team_size), counters + team_number * counter_stride};
 
     for (int at = thread; at < inner * columns; at += threads) {
         const int post = at / columns, pre = rank * columns + at % columns;
         w[at] = post < N && pre < N ? a.call.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
     }
-    for (int at = thread; at < padded * inner; at += threads) g_all[at] = 0.0f;
+    for (int at = thread; at < copies * padded * inner; at += threads) g_all[at] = 0.0f;
+    // No block of a cluster may write into a block that has not started.
+    if (kind == TeamKind::cluster) cluster_barrier();
     __syncthreads();
 
     // This thread's neuron and sequence. Threads beyond S * columns only take part in the product.
@@ -134,8 +197,11 @@ __global__ void __launch_bounds__(most_threads, 1)
     const float theta = a.call.model.threshold, limit = a.call.adjoint_limit ? *a.call.adjoint_limit : 0.0f;
     // This warp's part of the product.
     const int groups = columns / warp_size, warp = thread / warp_size;
-    const int group = warp % groups, slice = warp / groups, length = inner / slices;
+    constexpr int unit = 4 * lane_columns;  // of the inner length
+    const int group = warp % groups, slice = warp / groups, units = inner / unit;
+    const int begin = slice * units / slices * unit, length = (slice + 1) * units / slices * unit - begin;
 
+    int copy = 0;  // of g, in this step
     for (Index first = static_cast<Index>(team_number) * S; first < a.b; first += static_cast<Index>(teams) * S) {
         const Index s = first + slot, row = s * N + j, step = a.b * N;
         const bool active = neuron && s < a.b;
@@ -170,16 +236,27 @@ __global__ void __launch_bounds__(most_threads, 1)
             di = alpha * g;
             du = beta * (factor_before(a.call.model.reset_delay, c) * dv);
             if (active) a.g[(t - 1) * step + row] = g;
-            if (kind == TeamKind::block && slot < S && j < inner) g_all[slot * inner + j] = g;
+            float* const g_now = g_all + copy * padded * inner;
+            copy = copies - 1 - copy;
+            if (slot < S && j < inner) {
+                if (kind == TeamKind::block) g_now[slot * inner + j] = g;
+                for (int peer = 0; kind == TeamKind::cluster && peer < team_size; ++peer)
+                    cluster_peer(g_now, static_cast<unsigned>(peer))[slot * inner + j] = g;
+            }
             team.wait();
-            if (kind != TeamKind::block) {
-                gather_adjoints(a.g + (t - 1) * step + first * N, here, N, inner, g_all);
+            if (kind == TeamKind::grid) {
+                gather_adjoints(a.g + (t - 1) * step + first * N, here, N, inner, g_now);
                 __syncthreads();
             }
-            for (int r = 0; r < padded && slice < slices; r += R)
-                multiply_slice<R>(g_all + r * inner + slice * length, inner, length,
-                                  w + slice * length * columns + group * warp_size + lane, columns,
-                                  parts + (slice * padded + r) * columns + group * warp_size + lane);
+            for (int r = 0; r < padded && slice < slices; r += R) {
+                const float* const g_part = g_now + r * inner + begin;
+                const float* const w_part = w + begin * columns + group * warp_size;
+                float* const out = parts + (slice * padded + r) * columns + group * warp_size;
+                if constexpr (lane_columns == 1)
+                    multiply_columns<R>(g_part, inner, length, w_part, columns, out);
+                else
+                    multiply_tiles<R>(g_part, inner, length, w_part, columns, out);
+            }
             __syncthreads();
             if (active) {
                 float back = 0.0f;
@@ -205,47 +282,62 @@ __global__ void add_partial_squares_kernel(Index rows, int words, const double* 
     }
 }
 
-auto kernel_for(int S) {
+template <int lane_columns>
+auto kernel_of(int S) {
     switch (sequences_at_once(S)) {
-        case 1: return backward_steps_kernel<1>;
-        case 4: return backward_steps_kernel<4>;
-        default: return backward_steps_kernel<8>;
+        case 1: return backward_steps_kernel<lane_columns, 1>;
+        case 2: return backward_steps_kernel<lane_columns, 2>;
+        case 4: return backward_steps_kernel<lane_columns, 4>;
+        default: return backward_steps_kernel<lane_columns, 8>;
     }
 }
+auto kernel_for(int lane_columns, int S) { return lane_columns == 1 ? kernel_of<1>(S) : kernel_of<4>(S); }
 
 // Enough slices to give every neuron and sequence a thread, and short ones that keep all warps busy.
-void measure_backward(int N, TeamPlan& plan) {
+void measure_backward(int N, int lane_columns, TeamPlan& plan) {
     const int groups = plan.columns / warp_size, most = most_threads / warp_size / groups;
     plan.slices = std::max(plan.sequences, std::clamp(N / 16, 1, std::max(1, std::min(8, most))));
     plan.threads = warp_size * groups * plan.slices;
-    plan.shared = BackwardShared(N, plan.sequences, plan.slices).bytes(plan.columns, plan.slices);
+    plan.shared = BackwardShared(N, plan, lane_columns).bytes(plan);
 }
 
-// Predicted microseconds of one step of one round at 1.75 GHz. The loads of the product from shared memory limit it:
-// for four inner values and R sequences a warp issues 4 loads of W and R loads of g, which take two cycles each. Blocks
-// of a team also gather g through the second-level cache.
-double backward_time(int N, const TeamPlan& plan) {
-    const BackwardShared shared(N, plan.sequences, plan.slices);
-    const int R = sequences_at_once(plan.sequences), groups = shared.padded / R;
-    const double cycles = plan.columns / 32.0 * (shared.inner / 4.0) * groups * (4 + 2 * R);
-    const double gather = plan.kind == TeamKind::block ? 0.0 : 0.5 + 4.0 * N * plan.sequences / 60e3;
-    return 0.35 + cycles / 1750.0 + gather;
+// Predicted cycles of the product of a step of one block. Loads from shared memory limit it: one of 16 bytes takes four
+// cycles if each lane has its own address, and two if few addresses differ. For 16 inner values and R sequences, a warp
+// with one column a lane loads 16 rows of W and 4 R times g. With four columns a lane it loads 4 rows and R times g;
+// then its multiply-adds take 4 R cycles of all schedulers, and the sums are exchanged at the end.
+double product_cycles(const BackwardShared& shared, const TeamPlan& plan, int lane_columns) {
+    const int R = sequences_at_once(plan.sequences);
+    const double sixteen = lane_columns == 1 ? 16.0 + 8.0 * R : std::max(16.0 + 2.0 * R, 4.0 * R);
+    const double at_the_end = lane_columns == 1 ? 0.0 : 4.0 * R * plan.slices;
+    return plan.columns / 32.0 * (shared.padded / R) * (shared.inner / 16.0 * sixteen + at_the_end);
 }
 
-std::optional<TeamPlan> plan_of(const Device& device, const StatePlan& plan) {
+// Predicted microseconds of one step of one round at 1.75 GHz. Blocks of a grid also gather g through the second-level
+// cache. Those of a cluster write it into each other's shared memory, at a fifth of that time.
+double backward_time(int N, int lane_columns, const TeamPlan& plan) {
+    const double gather = 0.5 + 4.0 * N * plan.sequences / 60e3;
+    return 0.35 + product_cycles(BackwardShared(N, plan, lane_columns), plan, lane_columns) / 1750.0 +
+           (plan.kind == TeamKind::grid      ? gather
+            : plan.kind == TeamKind::cluster ? gather / 5.0
+                                             : 0.0);
+}
+
+std::optional<TeamPlan> plan_of(const Device& device, const StatePlan& plan, int lane_columns) {
     const int N = static_cast<int>(plan.N);
-    return plan_teams(device, plan.N, plan.b,
-                      {most_threads, [&](TeamPlan& p) { measure_backward(N, p); },
-                       [&](const TeamPlan& p) { return teams_at_once(kernel_for(p.sequences), p, device); },
-                       [&](const TeamPlan& p) { return backward_time(N, p); }, stepwise_backward_time(plan.N, plan.b)});
+    return plan_teams(
+        device, plan.N, plan.b,
+        {most_threads, [&](TeamPlan& p) { measure_backward(N, lane_columns, p); },
+         [&](const TeamPlan& p) { return teams_at_once(kernel_for(lane_columns, p.sequences), p, device); },
+         [&](const TeamPlan& p) { return backward_time(N, lane_columns, p); }, stepwise_backward_time(plan.N, plan.b)});
 }
 
+template <int lane_columns>
 class TeamBackward final : public StateBackward {
 public:
     TeamBackward(CudaBackend& backend, const StatePlan& plan, Memory& memory)
         : backend_(backend),
           plan_(plan),
-          team_(plan_of(backend.device(), plan).value()),
+          team_(plan_of(backend.device(), plan, lane_columns).value()),
           words_(static_cast<int>(spike_words(plan.N))),
           adjoint_(memory, plan.steps * plan.b * plan.N),
           partial_(memory, (plan.steps + 1) * plan.b * words_),
@@ -266,9 +358,9 @@ private:
         if (team_.kind == TeamKind::grid) counters_.zero();
         const BackwardArrays arrays{call, b, static_cast<int>(N), adjoint_.data(),
                                     call.squares || call.adjoint_limit ? partial_.data() : nullptr};
-        const BackwardShared shared(arrays.N, team_.sequences, team_.slices);
-        launch(launch_of(team_, backend_.stream()), kernel_for(team_.sequences), arrays, team_.columns, team_.sequences,
-               shared.padded, team_.slices, shared.inner, team_.size, team_.kind, counters_.data());
+        const BackwardShared shared(arrays.N, team_, lane_columns);
+        launch(launch_of(team_, backend_.stream()), kernel_for(lane_columns, team_.sequences), arrays, team_.columns,
+               team_.sequences, shared.padded, team_.slices, shared.inner, team_.size, team_.kind, counters_.data());
         if (call.squares) {
             const Index rows = call.steps * b;  // t = 1..steps
             launch({.grid = grid_for(rows, 128), .block = dim3(128), .stream = backend_.stream()},
@@ -288,11 +380,17 @@ private:
 
 }  // namespace
 
+template <int lane_columns>
 bool fits_team_backward(CudaBackend& backend, const StatePlan& plan) {
-    return backend.sums() == Sums::float32 && plan_of(backend.device(), plan);
+    return backend.sums() == Sums::float32 && plan_of(backend.device(), plan, lane_columns);
 }
+template <int lane_columns>
 std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory) {
-    return std::make_unique<TeamBackward>(backend, plan, memory);
+    return std::make_unique<TeamBackward<lane_columns>>(backend, plan, memory);
 }
+template bool fits_team_backward<1>(CudaBackend&, const StatePlan&);
+template bool fits_team_backward<4>(CudaBackend&, const StatePlan&);
+template std::unique_ptr<StateBackward> team_backward<1>(CudaBackend&, const StatePlan&, Memory&);
+template std::unique_ptr<StateBackward> team_backward<4>(CudaBackend&, const StatePlan&, Memory&);
 
 }  // namespace spikefloss

@@ -7,7 +7,8 @@
 // post-synaptic neurons. The kernel loops over time. A thread owns one neuron of one sequence and keeps its state in
 // registers. Spikes are exchanged as words of 32 bits: in the shared memory of the block, in that of all blocks of a
 // cluster, or through the tape in global memory. Each warp turns the words of its sequence into a list and adds one row
-// of W per spike. This takes about rate * N additions; a dense product takes N. A step has one barrier.
+// of W per spike. This takes about rate * N additions; a dense product takes N. A step has one barrier. The input of a
+// step is copied to shared memory three steps before, because a step may take less time than a load.
 #include "kernel.cuh"
 #include "passes.hpp"
 #include "team_plan.hpp"
@@ -25,6 +26,9 @@ constexpr int words_at_once = 32;
 
 constexpr int most_threads = 1024;
 
+// Steps whose input is in shared memory or on the way there; a power of two.
+constexpr int input_steps = 4;
+
 struct ForwardArrays {
     StateForwardCall call;
     Index b;
@@ -33,7 +37,8 @@ struct ForwardArrays {
 };
 
 // Shared memory of a block: W' [N + 1, columns + 1] (the last row is 0; rows are padded against bank conflicts), the
-// words of its sequences at this and the previous step [2, S, words], and one list of spikes per warp.
+// words of its sequences at this and the previous step [2, S, words], the inputs [input_steps, threads], and one list
+// of spikes per warp.
 struct ForwardShared {
     int stride, words, list;
     __host__ __device__ ForwardShared(int N, int columns)
@@ -43,6 +48,9 @@ struct ForwardShared {
     }
     __host__ __device__ std::size_t mask_bytes(int S) const {
         return (2 * static_cast<std::size_t>(S * words) * sizeof(std::uint32_t) + 15) / 16 * 16;
+    }
+    __host__ __device__ static std::size_t input_bytes(int threads) {
+        return sizeof(float) * input_steps * static_cast<std::size_t>(threads);
     }
     __host__ __device__ std::size_t list_bytes(int threads) const {
         return static_cast<std::size_t>(threads / warp_size * list) * sizeof(std::uint16_t);
@@ -74,16 +82,20 @@ __global__ void __launch_bounds__(most_threads, 1)
     const int N = a.N, lane = static_cast<int>(threadIdx.x % warp_size);
     const int rank = static_cast<int>(blockIdx.x) % team_size, team_number = static_cast<int>(blockIdx.x) / team_size;
     const int teams = static_cast<int>(gridDim.x) / team_size;
+    const int threads = static_cast<int>(blockDim.x);
     const ForwardShared layout(N, columns);
     auto* memory = dynamic_shared<unsigned char>();
     auto* w = reinterpret_cast<float*>(memory);
-    auto* masks = reinterpret_cast<std::uint32_t*>(memory + layout.w_bytes(N));
-    auto* list = reinterpret_cast<std::uint16_t*>(memory + layout.w_bytes(N) + layout.mask_bytes(S)) +
-                 static_cast<int>(threadIdx.x) / warp_size * layout.list;
+    memory += layout.w_bytes(N);
+    auto* masks = reinterpret_cast<std::uint32_t*>(memory);
+    memory += layout.mask_bytes(S);
+    auto* inputs = reinterpret_cast<float*>(memory) + threadIdx.x;
+    memory += layout.input_bytes(threads);
+    auto* list = reinterpret_cast<std::uint16_t*>(memory) + static_cast<int>(threadIdx.x) / warp_size * layout.list;
     Team team{kind, static_cast<unsigned>(team_size), counters + team_number * counter_stride};
 
     // W' of this block's columns. Columns beyond N and the row after the last are 0.
-    for (int at = static_cast<int>(threadIdx.x); at < columns * (N + 1); at += static_cast<int>(blockDim.x)) {
+    for (int at = static_cast<int>(threadIdx.x); at < columns * (N + 1); at += threads) {
         const int column = at / (N + 1), pre = at % (N + 1), post = rank * columns + column;
         w[pre * layout.stride + column] = post < N && pre < N ? call.w_rec[static_cast<Index>(post) * N + pre] : 0.0f;
     }
@@ -102,7 +114,12 @@ __global__ void __launch_bounds__(most_threads, 1)
         const bool active = neuron && s < a.b;
         const Index row = s * N + j, step = a.b * N;
         float i = active ? call.i[row] : 0.0f, u = active ? call.u[row] : 0.0f;
-        float input = active ? a.input[row] : 0.0f;
+        const auto input_of = [&](Index t) { return inputs + static_cast<int>(t % input_steps) * threads; };
+        const auto fetch_input = [&](Index t) {
+            if (active && t < call.steps) copy_async(input_of(t), a.input + t * step + row);
+            commit_copies();
+        };
+        for (Index t = 0; t < input_steps - 1; ++t) fetch_input(t);
         for (Index t = 0;; ++t) {
             const std::uint32_t spikes = __ballot_sync(all_lanes, active && u > theta);
             std::uint32_t* const tape = call.bits + (t * a.b + s) * layout.words;
@@ -115,7 +132,7 @@ __global__ void __launch_bounds__(most_threads, 1)
             if (kind == TeamKind::cluster && lane < team_size && word < layout.words)
                 cluster_peer(now, static_cast<unsigned>(lane))[word] = spikes;
             team.wait();
-            const float next_input = active && t + 1 < call.steps ? a.input[(t + 1) * step + row] : 0.0f;
+            fetch_input(t + input_steps - 1);
             float sum = 0.0f;
             for (int at = 0; at < layout.words; at += words_at_once) {
                 std::uint32_t mask = 0;
@@ -129,10 +146,10 @@ __global__ void __launch_bounds__(most_threads, 1)
                     sum = (((sum + w0) + w1) + w2) + w3;
                 }
             }
-            const float total = (input + sum) + bias;
+            wait_copies<input_steps - 1>();
+            const float total = ((active ? *input_of(t) : 0.0f) + sum) + bias;
             i = next_current(alpha, i, total);
             u = next_membrane(call.model, beta, u, i);
-            input = next_input;
             if (active) {
                 call.u[(t + 1) * step + row] = u;
                 if (call.i_stride) call.i[(t + 1) * call.i_stride + row] = i;
@@ -159,7 +176,8 @@ std::optional<TeamPlan> plan_of(const Device& device, const StatePlan& plan) {
                        [&](TeamPlan& p) {
                            const ForwardShared shared(N, p.columns);
                            p.threads = p.columns * p.sequences;
-                           p.shared = shared.w_bytes(N) + shared.mask_bytes(p.sequences) + shared.list_bytes(p.threads);
+                           p.shared = shared.w_bytes(N) + shared.mask_bytes(p.sequences) +
+                                      shared.input_bytes(p.threads) + shared.list_bytes(p.threads);
                        },
                        [&](const TeamPlan& p) { return teams_at_once(forward_steps_kernel, p, device); },
                        [&](const TeamPlan& p) { return forward_time(N, p); }, stepwise_forward_time(plan.N, plan.b)});

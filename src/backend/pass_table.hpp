@@ -4,10 +4,12 @@
 
 #include "backend/memory.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace spikefloss {
 
@@ -32,12 +34,13 @@ std::unique_ptr<Pass> make_pass(Of& backend, const Plan& plan, Memory& memory) {
     return std::make_unique<Derived>(backend, plan, memory);
 }
 
-// The first candidate that fits.
+// The first candidate that fits and is not in `without` (tests and benchmarks compare candidates).
 template <class Pass, class Plan, class Of, std::size_t count>
 Chosen<Pass> choose(const Candidate<Pass, Plan, Of> (&candidates)[count], Of& backend, const Plan& plan,
-                    Memory& memory) {
+                    Memory& memory, const std::vector<std::string>& without = {}) {
     std::string limits;  // of the candidates that do not fit
     for (const auto& [name, limit, fits, make] : candidates) {
+        if (std::find(without.begin(), without.end(), name) != without.end()) continue;
         if (fits(backend, plan)) {
             memory.begin_pass();
             return {make(backend, plan, memory), std::string(name),
@@ -45,7 +48,7 @@ Chosen<Pass> choose(const Candidate<Pass, Plan, Of> (&candidates)[count], Of& ba
         }
         limits += std::string(name) + " is taken " + std::string(limit) + "; ";
     }
-    return {.why = limits.substr(0, limits.size() - 2)};
+    return {.why = limits.empty() ? "every whole pass was left out" : limits.substr(0, limits.size() - 2)};
 }
 
 }  // namespace spikefloss

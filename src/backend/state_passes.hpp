@@ -82,9 +82,10 @@ struct StatePasses {
 // No whole pass gives the gradients of constants.
 template <class Of, std::size_t count>
 Chosen<StateBackward> choose_backward(const Candidate<StateBackward, StatePlan, Of> (&candidates)[count], Of& backend,
-                                      const StatePlan& plan, Memory& memory) {
+                                      const StatePlan& plan, Memory& memory,
+                                      const std::vector<std::string>& without = {}) {
     if (plan.time_constants) return {.why = "constants of the neurons are trained"};
-    return choose(candidates, backend, plan, memory);
+    return choose(candidates, backend, plan, memory, without);
 }
 
 // The spikes of `step` and the steps after it, for passes of one rank that holds all neurons.

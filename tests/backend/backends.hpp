@@ -38,15 +38,22 @@ inline std::vector<BackendCase> limited_cuda_backends() {
     struct Limited {
         const char* name;
         BackendChoice::DeviceLimits limits;
+        std::vector<std::string> without = {};
     };
     std::vector<BackendCase> backends;
-    for (const Limited& limited : {Limited{"cuda_clusters", {14000, true, 0}}, Limited{"cuda_grid", {14000, false, 0}},
-                                   Limited{"cuda_stepwise", {1024, false, 0}}, Limited{"cuda_small", {0, true, 1}},
-                                   Limited{"cuda_grid_small", {14000, false, 4}}})
-        backends.push_back(
-            {limited.name,
-             [=] { return make_backend(BackendChoice{.kind = BackendKind::cuda, .limits = limited.limits}); },
-             why_no_cuda()});
+    for (const Limited& limited :
+         {Limited{"cuda_clusters", {14000, true, 0}}, Limited{"cuda_grid", {14000, false, 0}},
+          Limited{"cuda_stepwise", {1024, false, 0}}, Limited{"cuda_small", {0, true, 1}},
+          Limited{"cuda_grid_small", {14000, false, 4}}, Limited{"cuda_columns", {0, true, 0}, {"tiles"}},
+          Limited{"cuda_columns_clusters", {14000, true, 0}, {"tiles"}},
+          Limited{"cuda_columns_small", {0, true, 1}, {"tiles"}}})
+        backends.push_back({limited.name,
+                            [=] {
+                                return make_backend(BackendChoice{.kind = BackendKind::cuda,
+                                                                  .limits = limited.limits,
+                                                                  .without_passes = limited.without});
+                            },
+                            why_no_cuda()});
     return backends;
 }
 

@@ -16,9 +16,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def simple(name):
-    """The name of a kernel without namespaces, arguments and result."""
+    """The name of a kernel without namespaces, arguments, result and spaces."""
     found = re.search(r"(\w+_kernel)(<[^(]*>)?\(", name.replace("(anonymous namespace)::", ""))
-    return found[1] + (found[2] or "") if found else None
+    return found[1] + (found[2] or "").replace(" ", "") if found else None
 
 
 def table(lines):

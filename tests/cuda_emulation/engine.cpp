@@ -156,6 +156,8 @@ Thread* Engine::next_fresh() {
     thread.block = &block;
     thread.index = index;
     thread.id = ids_[index];
+    thread.copies.clear();
+    thread.copy_groups = 0;
     return &thread;
 }
 

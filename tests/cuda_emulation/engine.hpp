@@ -33,6 +33,13 @@ struct WarpState {
     unsigned barriers = 0;                         // __syncwarps of all lanes
 };
 
+struct PendingCopy {
+    void* to;
+    const void* from;
+    std::size_t bytes;
+    unsigned group;
+};
+
 struct Thread {
     Block* block;
     unsigned index;  // in the block
@@ -47,6 +54,8 @@ struct Thread {
     std::uint64_t value;
     const unsigned* counter;
     unsigned target;
+    std::vector<PendingCopy> copies;
+    unsigned copy_groups;  // committed
 };
 
 struct Barrier {

@@ -50,7 +50,8 @@ unsigned registers_of(const void* kernel) {
     static std::map<std::pair<const void*, int>, unsigned> known;
     const auto [at, is_new] = known.try_emplace({kernel, capability()}, 0u);
     if (!is_new) return at->second;
-    const std::string name = kernel_name(kernel);
+    std::string name = kernel_name(kernel);
+    std::erase(name, ' ');  // kernel<4, 8>; the table has no spaces in names
     const std::size_t space = name.rfind("::", name.find('<'));
     const auto table = register_table();
     const auto found = table.find(space == std::string::npos ? name : name.substr(space + 2));

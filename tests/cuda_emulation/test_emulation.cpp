@@ -10,7 +10,11 @@ using spikefloss::add_release;
 using spikefloss::cluster_barrier;
 using spikefloss::cluster_peer;
 using spikefloss::cluster_rank;
+using spikefloss::commit_copies;
+using spikefloss::copy_async;
 using spikefloss::dynamic_shared;
+using spikefloss::store_shared;
+using spikefloss::wait_copies;
 using spikefloss::wait_until;
 
 __global__ void indices_kernel(unsigned* out) {
@@ -70,6 +74,22 @@ __global__ void early_exit_cluster_kernel(unsigned* out) {
     emulation::let_others_run();
     out[threadIdx.x] = cluster_peer(held, 0)[threadIdx.x];
 }
+
+// A ring of two copies. `newer` groups may be incomplete when a copy is read; with 1, each is complete.
+template <int newer>
+__global__ void copies_kernel(const float* in, int count, float* out) {
+    float* ring = dynamic_shared<float>();
+    copy_async(ring, in);
+    commit_copies();
+    for (int at = 0; at < count; ++at) {
+        if (at + 1 < count) copy_async(ring + (at + 1) % 2, in + at + 1);
+        commit_copies();
+        wait_copies<newer>();
+        out[at] = ring[at % 2];
+    }
+}
+
+__global__ void store_four_kernel(int at) { store_shared(dynamic_shared<float>() + at, 1.0f, 2.0f, 3.0f, 4.0f); }
 
 // All blocks count and wait for each other, several times.
 __global__ void grid_barrier_kernel(unsigned* counter, unsigned* values, int* mismatches) {
@@ -224,6 +244,27 @@ TEST_F(Emulation, ClustersShareMemoryAndBarriers) {
         const auto values = read(out, 8 * 40);
         for (unsigned i = 0; i < values.size(); ++i) EXPECT_EQ(values[i], (i / 40 + 1) % 4 * 100 + i % 40);
     }
+}
+
+TEST_F(Emulation, CopiesArriveWhenTheirGroupIsWaitedFor) {
+    const std::vector<float> in{1, 2, 3, 4, 5};
+    const float* data = buffer(in);
+    float* out = buffer<float>(5);
+    launch({1, 1, 8}, copies_kernel<1>, data, 5, out);
+    EXPECT_EQ(read(out, 5), in);
+    launch({1, 1, 8}, copies_kernel<2>, data, 5, out);  // waits for one group too few
+    const std::vector<float> early = read(out, 5);
+    for (std::size_t i = 0; i < 5; ++i) EXPECT_NE(early[i], in[i]);
+}
+
+TEST_F(Emulation, FourNumbersAreStoredAtMultiplesOf16Bytes) {
+    launch({1, 1, 64}, store_four_kernel, 4);
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    launch({1, 1, 64}, store_four_kernel, 6);
+    expect_fault(cudaErrorMisalignedAddress, {"store_four_kernel", "16 bytes at byte 24"});
+    SetUp();
+    launch({1, 1, 64}, store_four_kernel, 16);
+    expect_fault(cudaErrorIllegalAddress, {"not in its own shared memory"});
 }
 
 TEST_F(Emulation, SharedMemoryOfAnEndedBlockIsOutOfReach) {

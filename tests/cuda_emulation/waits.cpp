@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdio>
+#include <cstring>
 
 namespace emulation {
 
@@ -74,6 +75,33 @@ void let_others_run() { engine().wait(Wait::turn, Place::current()); }
 unsigned cluster_rank() { return engine().current()->block->rank; }
 
 void* block_shared_memory() { return engine().current()->block->shared.data(); }
+
+void require_shared(const void* address, std::size_t bytes) {
+    const SharedMemory& shared = engine().current()->block->shared;
+    const auto offset = static_cast<const char*>(address) - static_cast<const char*>(shared.data());
+    if (offset < 0 || static_cast<std::size_t>(offset) + bytes > shared.bytes())
+        engine().fail(cudaErrorIllegalAddress, "it stores to what is not in its own shared memory");
+    if (static_cast<std::size_t>(offset) % bytes)
+        engine().fail(cudaErrorMisalignedAddress,
+                      "it stores " + std::to_string(bytes) + " bytes at byte " + std::to_string(offset));
+}
+
+void copy_async(void* shared, const void* global, std::size_t bytes) {
+    require_shared(shared, bytes);
+    Thread& thread = *engine().current();
+    thread.copies.push_back({shared, global, bytes, thread.copy_groups});
+}
+
+void commit_copies() { ++engine().current()->copy_groups; }
+
+void wait_copies(unsigned newer) {
+    Thread& thread = *engine().current();
+    std::erase_if(thread.copies, [&](const PendingCopy& copy) {
+        const bool complete = copy.group + newer < thread.copy_groups;
+        if (complete) std::memcpy(copy.to, copy.from, copy.bytes);
+        return complete;
+    });
+}
 
 void* cluster_peer(void* mine, unsigned rank) {
     const Block& block = *engine().current()->block;

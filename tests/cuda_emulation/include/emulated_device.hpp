@@ -16,6 +16,16 @@ template <class T>
 T* cluster_peer(T* mine, unsigned rank) {
     return static_cast<T*>(emulation::cluster_peer(mine, rank));
 }
+inline void copy_async(float* shared, const float* global) { emulation::copy_async(shared, global, sizeof(float)); }
+inline void commit_copies() { emulation::commit_copies(); }
+template <int newer>
+void wait_copies() {
+    emulation::wait_copies(newer);
+}
+inline void store_shared(float* to, float a, float b, float c, float d) {
+    emulation::require_shared(to, 4 * sizeof(float));
+    to[0] = a, to[1] = b, to[2] = c, to[3] = d;
+}
 SPIKEFLOSS_UNTRACED inline void add_release(unsigned* counter) { ++*counter; }
 inline void wait_until(const unsigned* counter, unsigned target, emulation::Place place = emulation::Place::current()) {
     emulation::wait_until(counter, target, place);

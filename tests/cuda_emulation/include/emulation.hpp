@@ -31,5 +31,11 @@ void let_others_run();
 unsigned cluster_rank();
 void* block_shared_memory();
 void* cluster_peer(void* mine, unsigned rank);
+// Fails if the `bytes` bytes are not in the block's shared memory, or not at a multiple of `bytes`.
+void require_shared(const void* address, std::size_t bytes);
+// An asynchronous copy happens as late as it may: when the thread waits for its group.
+void copy_async(void* shared, const void* global, std::size_t bytes);
+void commit_copies();
+void wait_copies(unsigned newer);
 
 }  // namespace emulation
