@@ -31,7 +31,7 @@ namespace {
 struct Options {
     std::string backend = "cuda", json, cases, precision = "fp32";
     std::string limits = "measure";  // or none, or the JSON file of an earlier run
-    std::vector<std::string> only;
+    std::vector<std::string> only, without;
     bool quick = false, list = false, limits_only = false;
     int repeats = 15;
     double budget = 60.0;  // seconds of timing for one workload
@@ -99,7 +99,9 @@ Limits limits_of_file(const std::string& path) {
 
 nlohmann::json run_case(Backend& backend, const ProcessGrid& grid, Timer& timer, const Limits& limits,
                         const Workload& workload, const Options& options) {
-    nlohmann::json row = {{"name", workload.name}, {"kind", workload.flossing() ? "flossing" : "training"},
+    std::string name = workload.name;
+    if (!options.without.empty()) name += fmt::format(" without {}", fmt::join(options.without, ", "));
+    nlohmann::json row = {{"name", name},          {"kind", workload.flossing() ? "flossing" : "training"},
                           {"goal", workload.goal}, {"N", workload.N},
                           {"B", workload.B},       {"T", workload.T},
                           {"k", workload.k}};
@@ -108,6 +110,7 @@ nlohmann::json run_case(Backend& backend, const ProcessGrid& grid, Timer& timer,
         Case one(backend, grid, workload);
         const double rate = one.tune();
         row["rate"] = rate;
+        row["passes"] = one.passes();
         row["time"] = measure(
                           timer, [&] { one.step(); }, options.repeats, options.budget)
                           .json();
@@ -139,8 +142,8 @@ void print_limits(const nlohmann::json& limits) {
             std::printf("  %-20s %s\n", key.c_str(), value.get<std::string>().c_str());
         else
             std::printf("  %-20s %.4g\n", key.c_str(), value.get<double>());
-    std::printf("\n%-22s %10s %21s %9s %6s  %-16s %9s %6s\n", "workload", "median ms", "min .. max ms", "forward",
-                "rate %", "bound by", "bound ms", "share");
+    std::printf("\n%-22s %10s %21s %9s %6s  %-16s %9s %6s  passes\n", "workload", "median ms", "min .. max ms",
+                "forward", "rate %", "bound by", "bound ms", "share");
 }
 
 void print_row(const nlohmann::json& row) {
@@ -151,9 +154,10 @@ void print_row(const nlohmann::json& row) {
     }
     const nlohmann::json &time = row["time"], &bounds = row["bounds"];
     const double median = time["median_ms"], least = time["min_ms"], most = time["max_ms"], share = bounds["share"];
-    std::printf("%-22s %10.4f %9.4f .. %8.4f %9.4f %6.2f  %-16s %9.4f %5.1f%%\n", name.c_str(), median, least, most,
+    std::printf("%-22s %10.4f %9.4f .. %8.4f %9.4f %6.2f  %-16s %9.4f %5.1f%%  %s\n", name.c_str(), median, least, most,
                 row["forward"]["median_ms"].get<double>(), 100.0 * row["rate"].get<double>(),
-                bounds["bound_by"].get<std::string>().c_str(), share * median, 100.0 * share);
+                bounds["bound_by"].get<std::string>().c_str(), share * median, 100.0 * share,
+                row["passes"].get<std::string>().c_str());
     if (row.contains("share_of_bf16_third") && row["N"].get<Index>() > 4096)
         std::printf("%-22s three dense products at %.1f %% of the bf16 rate / 3\n", "",
                     100.0 * row["share_of_bf16_third"].get<double>());
@@ -170,7 +174,8 @@ std::vector<Workload> chosen(const Options& options) {
 bool run(const Options& options) {
     const BackendChoice choice{.kind = choice_from<BackendKind>(options.backend, "--backend"),
                                .threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
-                               .precision = choice_from<Precision>(options.precision, "--precision")};
+                               .precision = choice_from<Precision>(options.precision, "--precision"),
+                               .without_passes = options.without};
     const std::vector<Workload> workloads = options.limits_only ? std::vector<Workload>() : chosen(options);
     const std::unique_ptr<Backend> backend = make_backend(choice);
     const ProcessGrid grid(MPI_COMM_SELF, {1, 1});
@@ -230,6 +235,10 @@ int main(int argc, char** argv) {
     app.add_option("--only", options.only,
                    "names of workloads to run, of --list or of any sizes: train_N_B_T, floss_N_k_T_B")
         ->delimiter(',');
+    app.add_option("--without", options.without,
+                   "whole passes to leave out, to compare them with others: team, tiles, digits, products")
+        ->delimiter(',')
+        ->check(CLI::IsMember({"team", "tiles", "digits", "products", "loop"}));
     app.add_flag("--list", options.list, "print the names of the workloads, the smallest first");
     app.add_option("--limits", options.limits, "measure, none, or the JSON file of an earlier run to take them from");
     app.add_flag("--limits-only", options.limits_only, "measure the limits of the device, and no workload");

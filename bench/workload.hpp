@@ -57,6 +57,8 @@ public:
     void write(const std::filesystem::path& folder);
 
     const Network& network() const { return network_; }
+    // The names of the passes forwards and backwards.
+    std::string passes() { return state().passes().forward.name + ", " + state().passes().backward.name; }
 
 private:
     StatePass& state() { return floss_ ? floss_->state() : *state_; }

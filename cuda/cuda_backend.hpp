@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include <functional>
+#include <string_view>
 #include <vector>
 
 namespace spikefloss {
@@ -20,7 +21,7 @@ namespace spikefloss {
 class CudaBackend final : public Backend {
 public:
     // On `device` (see device.hpp), which becomes this thread's current device. Whole passes of the state with a name in
-    // `without` are not taken.
+    // `without` are not taken. Without "loop", a pass that fits is taken even if steps would take less time.
     CudaBackend(const Device& device, Sums sums, Precision precision, std::vector<std::string> without = {});
     ~CudaBackend() override;
     CudaBackend(const CudaBackend&) = delete;
@@ -34,6 +35,9 @@ public:
     cudaStream_t stream() const { return stream_; }
     cublasHandle_t blas() const { return blas_; }
     Precision precision() const { return precision_; }
+    bool leaves_out(std::string_view pass) const {
+        return std::find(without_.begin(), without_.end(), pass) != without_.end();
+    }
 
     // ---- memory.cpp ----
     void* allocate(std::size_t bytes) override;

@@ -14,16 +14,21 @@ constexpr std::string_view team_limits =
     "where blocks that hold W_rec take less time than a product for each step, with "
     "float32 sums";
 
-constexpr StateCandidate<StateForward> state_forward[] = {{"team", team_limits, fits_team_forward, team_forward},
-                                                          {"products", "with float32 sums",
-                                                           [](CudaBackend& backend, const StatePlan& plan) {
-                                                               return backend.sums() == Sums::float32 && plan.b > 0 &&
-                                                                      plan.N > 0;
-                                                           },
-                                                           products_forward}};
+constexpr std::string_view product_limits = "with float32 sums";
+
+bool fits_products(CudaBackend& backend, const StatePlan& plan) {
+    return backend.sums() == Sums::float32 && plan.b > 0 && plan.N > 0;
+}
+
+constexpr StateCandidate<StateForward> state_forward[] = {
+    {"team", team_limits, fits_team_forward, team_forward},
+    {"digits", product_limits, fits_products, digits_forward},
+    {"products", product_limits, fits_products, products_forward}};
 constexpr StateCandidate<StateBackward> state_backward[] = {
     {"tiles", team_limits, fits_team_backward<4>, team_backward<4>},
-    {"team", team_limits, fits_team_backward<1>, team_backward<1>}};
+    {"team", team_limits, fits_team_backward<1>, team_backward<1>},
+    {"digits", "where integer products take less time than float products, with float32 sums", fits_digits_backward,
+     digits_backward}};
 
 constexpr Candidate<TangentForward, TangentPlan, CudaBackend> tangent_forward[] = {
     {"whole recurrence", block_limits, tangents_fit_block, make_pass<TangentForward, BlockTangentForward>}};

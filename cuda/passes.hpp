@@ -16,7 +16,11 @@ bool fits_team_backward(CudaBackend& backend, const StatePlan& plan);
 template <int lane_columns>
 std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 
-// products_forward.cu: a bfloat16 product and a kernel per step.
+// products_forward.cu, digits_backward.cu: a product on the tensor cores and a few kernels per step. The factors are
+// int8 digits, or forwards also bfloat16 parts.
+std::unique_ptr<StateForward> digits_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
+bool fits_digits_backward(CudaBackend& backend, const StatePlan& plan);
+std::unique_ptr<StateBackward> digits_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 std::unique_ptr<StateForward> products_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 
 }  // namespace spikefloss

@@ -45,9 +45,12 @@ struct TeamNeeds {
 // into all multiprocessors together. N neurons, b sequences.
 std::optional<TeamPlan> plan_teams(const Device& device, Index N, Index b, const TeamNeeds& needs);
 
-// The predicted microseconds of one step with a product and a kernel per step: two launches, and the larger of the time
-// to read the weights from memory and the time of the product.
+// The predicted microseconds of one step with a product and kernels per step: the launches, and the larger of the time
+// to read the weights from memory and the time of the product. Backwards by a float product or by int8 digits
+// (digits_backward.cu); stepwise: the lesser.
 double stepwise_forward_time(Index N, Index b);
+double float_backward_time(Index N, Index b);
+double digits_backward_time(Index N, Index b);
 double stepwise_backward_time(Index N, Index b);
 
 }  // namespace spikefloss

@@ -32,7 +32,8 @@ inline std::vector<BackendCase> cuda_backends() {
 }
 
 // The same GPU with smaller limits, so that whole passes of a few dozen neurons take every form: W_rec split over the
-// blocks of a cluster, over blocks that communicate through global memory, or a product for every step. With few
+// blocks of a cluster, over blocks that communicate through global memory, or a product for every step (by bfloat16
+// parts, by digits). With few
 // multiprocessors, blocks take many sequences at a time (1: eight in a product), and teams several groups in turn.
 inline std::vector<BackendCase> limited_cuda_backends() {
     struct Limited {
@@ -43,8 +44,9 @@ inline std::vector<BackendCase> limited_cuda_backends() {
     std::vector<BackendCase> backends;
     for (const Limited& limited :
          {Limited{"cuda_clusters", {14000, true, 0}}, Limited{"cuda_grid", {14000, false, 0}},
-          Limited{"cuda_stepwise", {1024, false, 0}}, Limited{"cuda_small", {0, true, 1}},
-          Limited{"cuda_grid_small", {14000, false, 4}}, Limited{"cuda_columns", {0, true, 0}, {"tiles"}},
+          Limited{"cuda_stepwise", {1024, false, 0}, {"digits"}}, Limited{"cuda_digits", {1024, false, 0}, {"loop"}},
+          Limited{"cuda_small", {0, true, 1}}, Limited{"cuda_grid_small", {14000, false, 4}},
+          Limited{"cuda_columns", {0, true, 0}, {"tiles"}},
           Limited{"cuda_columns_clusters", {14000, true, 0}, {"tiles"}},
           Limited{"cuda_columns_small", {0, true, 1}, {"tiles"}}})
         backends.push_back({limited.name,

@@ -1,5 +1,5 @@
-// The bits of factors that the precisions fp32, tf32 and bf16 keep in products: all 24, about 11, or 8. Sums are floats
-// in each case. The CPU backend has one precision.
+// The bits of factors that the precisions fp32, tf32 and bf16 keep in products: all 24, about 11, or 8; by digits 30,
+// 22 or 14 of the largest weight of a row. The CPU backend has one precision.
 #include "backend/state_runs.hpp"
 
 #include <cstring>
@@ -10,8 +10,9 @@ namespace {
 struct Kept {
     std::string name;  // as in BackendCase
     Precision precision;
-    int parts;     // number of bfloat16 numbers per weight
-    double error;  // relative error of one factor
+    int parts, digits;    // bfloat16 numbers, or digits of 8 bits, of a weight
+    double error;         // relative error of one factor
+    double digits_error;  // of W' g by digits, in the norm
 };
 
 class PrecisionTest : public testing::TestWithParam<std::pair<std::string, Kept>> {
@@ -19,9 +20,21 @@ protected:
     void SetUp() override { skip_where_missing(on_cpu() ? "" : why_no_cuda()); }
     static bool on_cpu() { return GetParam().first == "cpu"; }
     static const Kept& kept() { return GetParam().second; }
-    static std::unique_ptr<Backend> make(Precision precision, BackendChoice::DeviceLimits limits = {}) {
-        return make_backend(BackendChoice{
-            .kind = on_cpu() ? BackendKind::cpu : BackendKind::cuda, .precision = precision, .limits = limits});
+    static std::unique_ptr<Backend> make(Precision precision, BackendChoice::DeviceLimits limits = {},
+                                         std::vector<std::string> without = {}) {
+        return make_backend(BackendChoice{.kind = on_cpu() ? BackendKind::cpu : BackendKind::cuda,
+                                          .precision = precision,
+                                          .limits = limits,
+                                          .without_passes = std::move(without)});
+    }
+    // u of a pass with these weights.
+    static Floats states(const std::string& pass, Precision precision, StateCase c, const Floats& w_rec) {
+        const auto backend = make(precision, {1024, false}, {"loop", pass == "digits" ? "products" : "digits"});
+        c.w_rec = w_rec;
+        StateRun state(*backend, c, StateRun::How::whole_passes);
+        EXPECT_EQ(state.passes.forward.name, on_cpu() ? "network" : pass);
+        state.forward();
+        return state.u.to_host();
     }
 };
 
@@ -78,10 +91,26 @@ TEST_P(PrecisionTest, OfAProduct) {
             error += off, size += largest;
         }
     EXPECT_LE(error, kept().error * size);  // the roundings of a sum partly cancel
-        // A real device may use exact kernels for a small product. The emulated one rounds with the chosen precision.
+                                            // A real device may use exact kernels for a small product. The emulated one
+                                            // rounds with the chosen precision.
 #ifdef SPIKEFLOSS_TEST_EMULATED
     EXPECT_GT(error, 0.02 * kept().error * size);
 #endif
+}
+
+// w [rows, cols] as `count` digits of 8 bits and the exponent of the row keep it.
+Floats digits_kept_of(Floats w, Index cols, int count) {
+    for (std::size_t first = 0; first < w.size(); first += static_cast<std::size_t>(cols)) {
+        float most = 0.0f;
+        for (std::size_t j = 0; j < static_cast<std::size_t>(cols); ++j) most = std::max(most, std::abs(w[first + j]));
+        int exponent = 0;
+        std::frexp(most, &exponent);  // most < 2^exponent
+        const int shift = 8 * count - 2 - exponent;
+        for (std::size_t j = 0; j < static_cast<std::size_t>(cols); ++j)
+            w[first + j] =
+                static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(double(w[first + j]), shift)), -shift));
+    }
+    return w;
 }
 
 // A pass with a product for each step equals the exact pass with the rounded weights, bit for bit.
@@ -90,17 +119,45 @@ TEST_P(PrecisionTest, OfWeightsInAPass) {
     c.i0 = random_floats(3 * 40, 3, 0.3);
     for (float& x : c.x) x *= 0.25f;
     const Floats w = weights(40 * 40, 1);
-    const auto run = [&](Precision precision, const Floats& matrix) {
-        const auto backend = make(precision, {1024, false});
-        c.w_rec = matrix;
-        StateRun state(*backend, c, StateRun::How::whole_passes);
-        EXPECT_EQ(state.passes.forward.name, on_cpu() ? "network" : "products");
-        state.forward();
-        return state.u.to_host();
-    };
-    const Floats u = run(kept().precision, w), whole = run(Precision::fp32, w);
-    EXPECT_TRUE(all_equal(u, run(Precision::fp32, kept_of(w, on_cpu() ? 3 : kept().parts))));
-    EXPECT_EQ(std::equal(u.begin(), u.end(), whole.begin()), on_cpu() || kept().precision == Precision::fp32);
+    for (const std::string pass : {"products", "digits"}) {
+        SCOPED_TRACE(pass);
+        const Floats rounded = on_cpu()             ? w
+                               : pass == "products" ? kept_of(w, kept().parts)
+                                                    : digits_kept_of(w, 40, kept().digits);
+        const Floats u = states(pass, kept().precision, c, w), whole = states(pass, Precision::fp32, c, w);
+        EXPECT_TRUE(all_equal(u, states(pass, Precision::fp32, c, rounded)));
+        // 18 bits: three digits and more keep all of them.
+        const bool all = on_cpu() || (pass == "products" ? kept().parts == 3 : kept().digits >= 3);
+        EXPECT_EQ(std::equal(u.begin(), u.end(), whole.begin()), all);
+    }
+}
+
+// W' g in a step by digits, against sums of doubles: rows of W and sequences of very different sizes.
+TEST_P(PrecisionTest, OfAdjointsByDigits) {
+    if (on_cpu()) GTEST_SKIP() << "the CPU backend has no digits";
+    const Index N = 300, b = 5;
+    StateCase c({1, b, N, 2, 1}, {.threshold = 0.5f, .sharpness = 2.0f});
+    c.has_dz = c.squares = false;
+    c.w_rec = random_floats(N * N, 1, 0.05);
+    for (Index j = 0; j < N; ++j)
+        for (Index i = 0; i < N; ++i) c.w_rec[j * N + i] *= std::ldexp(1.0f, static_cast<int>(j % 7) * 4 - 12);
+    for (Index s = 0; s < b; ++s)
+        for (Index j = 0; j < N; ++j) {
+            const float size = std::ldexp(1.0f, static_cast<int>(s) * 20 - 50);
+            c.di[s * N + j] *= size, c.du[s * N + j] *= size;
+        }
+    const auto digits = make(kept().precision, {1024, false}, {"loop"});
+    const auto exact = make_backend(BackendKind::cpu, 1, Sums::float64);
+    StateRun run(*digits, c, StateRun::How::whole_passes), reference(*exact, c, StateRun::How::loop);
+    ASSERT_EQ(run.passes.backward.name, "digits");
+    for (StateRun* each : {&run, &reference}) each->forward(), each->backward();
+    const Floats du = run.du.to_host(), expected = reference.du.to_host();
+    for (Index s = 0; s < b; ++s) {
+        SCOPED_TRACE(s);
+        const auto row = [&](const Floats& all) { return Floats(all.begin() + s * N, all.begin() + (s + 1) * N); };
+        EXPECT_TRUE(near_in_norm(row(du), row(expected), kept().digits_error));
+        EXPECT_EQ(static_cast<bool>(near_in_norm(row(du), row(expected), 1e-3 * kept().digits_error)), false);
+    }
 }
 
 // The sum of y s' over spikes s, with enough neurons that it is computed in parts: it equals that of the rounded y.
@@ -128,8 +185,8 @@ TEST_P(PrecisionTest, OfTheGradientOfTheWeights) {
 }
 
 std::vector<std::pair<std::string, Kept>> cases() {
-    const Kept fp32{"fp32", Precision::fp32, 3, 0x1p-23}, tf32{"tf32", Precision::tf32, 2, 0x1p-11},
-        half{"bf16", Precision::bf16, 1, 0x1p-8};
+    const Kept fp32{"fp32", Precision::fp32, 3, 4, 0x1p-23, 1e-7}, tf32{"tf32", Precision::tf32, 2, 3, 0x1p-11, 1e-5},
+        half{"bf16", Precision::bf16, 1, 2, 0x1p-8, 1e-3};
     std::vector<std::pair<std::string, Kept>> all;
 #ifndef SPIKEFLOSS_TEST_EMULATED
     for (Kept kept : {fp32, tf32, half}) all.emplace_back("cpu", kept), all.back().second.error = fp32.error;

@@ -15,7 +15,7 @@
 // Kernels with the names, and so the registers, of the backend's own.
 namespace limited {
 __global__ void softmax_cross_entropy_kernel(int) {}
-template <int R>
+template <int lane_columns, int R>
 __global__ void backward_steps_kernel(int) {}
 }  // namespace limited
 
@@ -114,10 +114,10 @@ TEST_F(CudaBackendTest, LaunchesHaveRegisters) {
     CudaBackend backend(device_, Sums::float32, Precision::fp32);
     const Buffer<float> x(backend, std::vector<float>(4, 1.0f));
     EXPECT_EQ(resident_blocks(limited::softmax_cross_entropy_kernel, 1024, 0), 1);  // 64 registers: the whole file
-    EXPECT_EQ(resident_blocks(limited::backward_steps_kernel<8>, 512, 0), 1);       // 128 registers
-    EXPECT_EQ(resident_blocks(limited::backward_steps_kernel<8>, 544, 0), 0);
+    EXPECT_EQ(resident_blocks(limited::backward_steps_kernel<1, 8>, 512, 0), 1);    // 128 registers
+    EXPECT_EQ(resident_blocks(limited::backward_steps_kernel<1, 8>, 544, 0), 0);
     const Launch how{.grid = dim3(1), .block = dim3(544), .stream = backend.stream()};
-    EXPECT_THROW(launch(how, limited::backward_steps_kernel<8>, 0), Error);
+    EXPECT_THROW(launch(how, limited::backward_steps_kernel<1, 8>, 0), Error);
 }
 
 }  // namespace

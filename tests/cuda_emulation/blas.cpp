@@ -31,9 +31,12 @@ struct Product {
 
 CBLAS_TRANSPOSE transpose(cublasOperation_t op) { return op == CUBLAS_OP_N ? CblasNoTrans : CblasTrans; }
 
-std::size_t size_of(cudaDataType type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
+std::size_t size_of(cudaDataType type) {
+    return type == CUDA_R_64F ? 8 : type == CUDA_R_32F || type == CUDA_R_32I ? 4 : type == CUDA_R_8I ? 1 : 2;
+}
 
 double element(const Operand& x, std::int64_t at) {
+    if (x.type == CUDA_R_8I) return static_cast<const std::int8_t*>(x.data)[at];
     if (x.type == CUDA_R_64F) return static_cast<const double*>(x.data)[at];
     if (x.type == CUDA_R_32F) return static_cast<const float*>(x.data)[at];
     return __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at]);
@@ -137,6 +140,28 @@ void multiply(const Product& p, Operand a, Operand b, Operand c, T alpha, T beta
         }
 }
 
+// C [m, n] = A' B of 8-bit integers, with 32-bit sums. Sums of doubles are exact here.
+void multiply_integers(const Product& p) {
+    const auto a = converted<double>(p.a, p.k, p.m, p.compute), b = converted<double>(p.b, p.k, p.n, p.compute);
+    const auto m = static_cast<int>(p.m), n = static_cast<int>(p.n), k = static_cast<int>(p.k);
+    std::vector<double> sum(static_cast<std::size_t>(p.m * p.n));
+    blas_gemm(CblasTrans, CblasNoTrans, m, n, k, 1.0, a.data(), k, b.data(), k, 0.0, sum.data(), m);
+    auto* const c = static_cast<std::int32_t*>(const_cast<void*>(p.c.data));
+    for (std::int64_t col = 0; col < p.n; ++col)
+        for (std::int64_t row = 0; row < p.m; ++row)  // a sum that is too large wraps round
+            c[row + col * p.c.ld] =
+                static_cast<std::int32_t>(static_cast<std::int64_t>(sum[static_cast<std::size_t>(row + col * p.m)]));
+}
+
+// What the integer products of the tensor cores want: A turned, B not; sides and strides of whole words.
+bool fits_integer_units(const Product& p, const void* alpha, const void* beta) {
+    const auto words = [](const Operand& x) {
+        return reinterpret_cast<std::uintptr_t>(x.data) % 4 == 0 && x.ld % 4 == 0;
+    };
+    return p.op_a == CUBLAS_OP_T && p.op_b == CUBLAS_OP_N && p.m % 4 == 0 && p.k % 4 == 0 && words(p.a) && words(p.b) &&
+           words(p.c) && *static_cast<const std::int32_t*>(alpha) == 1 && *static_cast<const std::int32_t*>(beta) == 0;
+}
+
 bool wrong(const Product& p) {
     const auto rows_a = p.op_a == CUBLAS_OP_N ? p.m : p.k, rows_b = p.op_b == CUBLAS_OP_N ? p.k : p.n;
     const auto at_least_one = [](std::int64_t x) { return x > 1 ? x : 1; };
@@ -156,6 +181,12 @@ cublasStatus_t product(cublasHandle_t handle, Product p, const void* alpha, cons
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (wrong(p) || !alpha || !beta) return CUBLAS_STATUS_INVALID_VALUE;
     if (p.m == 0 || p.n == 0 || p.batch == 0) return CUBLAS_STATUS_SUCCESS;
+    if (p.compute == CUBLAS_COMPUTE_32I) {
+        if (p.a.type != CUDA_R_8I || p.b.type != CUDA_R_8I || p.c.type != CUDA_R_32I ||
+            !fits_integer_units(p, alpha, beta))
+            return CUBLAS_STATUS_NOT_SUPPORTED;
+        return enqueue(handle, "cublas gemm of int8", [p] { multiply_integers(p); });
+    }
     const bool in_double = p.compute == CUBLAS_COMPUTE_64F;
     for (cudaDataType type : {p.a.type, p.b.type, p.c.type})
         if ((type == CUDA_R_64F) != in_double || (type != CUDA_R_64F && type != CUDA_R_32F && type != CUDA_R_16BF))

@@ -13,6 +13,8 @@ BENCH_LIMIT, PROFILE_LIMIT = 60, 40  # seconds of a process
 PROFILES_TIME = 100  # seconds of all profiles, kept free by the stage before
 # Sizes at which the way of distributing a pass changes.
 CLIFFS = ("train_512_64_100", "train_768_64_100", "train_1100_64_100", "train_1600_64_100")
+# Workloads, and the pass that is left out, to time the one that it replaced (cuda/passes.cpp).
+REPLACED = (("train_256_64_500", "tiles"), ("train_1024_64_500", "tiles"), ("train_16384_64_100", "digits"))
 PROFILED = (
     ("train_256_64_500", "forward_steps"),
     ("train_256_64_500", "backward_steps"),
@@ -78,6 +80,13 @@ def cliffs(day):
     """Sizes between those of the table."""
     if not day.options.workloads:
         workloads(day, CLIFFS)
+
+
+def replaced(day):
+    """The passes that a newer one replaced, beside it."""
+    for name, newer in REPLACED if not day.options.workloads else ():
+        arguments = ["--limits", limits_of(day), "--only", name, "--without", newer, "--budget", "10"]
+        bench(day, f"{name} without {newer}", arguments, bench_limit(day))
 
 
 def end_to_end(day):

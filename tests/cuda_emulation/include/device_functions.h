@@ -75,6 +75,9 @@ template <class T>
 T atomicMin(T* address, T x) {
     return emulation::replace(address, x < *address ? x : *address);
 }
+inline unsigned atomicMax(unsigned* address, unsigned x) {
+    return emulation::replace(address, x > *address ? x : *address);
+}
 
 // ---- loads and stores with a cache hint ----
 template <class T>
@@ -86,6 +89,7 @@ SPIKEFLOSS_UNTRACED T __ldcg(const T* p) {
 // ---- bits ----
 inline int __popc(unsigned x) { return std::popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 
 // ---- arithmetic ----
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
