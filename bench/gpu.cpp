@@ -15,6 +15,7 @@
 #include "core/error.hpp"
 #include "parallel/mpi_communicator.hpp"
 
+#include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -176,6 +177,8 @@ bool run(const Options& options) {
                                .threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
                                .precision = choice_from<Precision>(options.precision, "--precision"),
                                .without_passes = options.without};
+    require(options.without.empty() || options.backend == "cuda", Exit::usage,
+            "--without: the CPU backend has none of these", "leave it out, or use --backend cuda");
     const std::vector<Workload> workloads = options.limits_only ? std::vector<Workload>() : chosen(options);
     const std::unique_ptr<Backend> backend = make_backend(choice);
     const ProcessGrid grid(MPI_COMM_SELF, {1, 1});
@@ -236,9 +239,10 @@ int main(int argc, char** argv) {
                    "names of workloads to run, of --list or of any sizes: train_N_B_T, floss_N_k_T_B")
         ->delimiter(',');
     app.add_option("--without", options.without,
-                   "whole passes to leave out, to compare them with others: team, tiles, digits, products")
+                   "ways of the CUDA backend to leave out, to compare them with others: team, tiles, digits, products, "
+                   "clusters (cuda/cuda_backend.hpp)")
         ->delimiter(',')
-        ->check(CLI::IsMember({"team", "tiles", "digits", "products", "loop"}));
+        ->check(CLI::IsMember({"team", "tiles", "digits", "products", "loop", "clusters"}));
     app.add_flag("--list", options.list, "print the names of the workloads, the smallest first");
     app.add_option("--limits", options.limits, "measure, none, or the JSON file of an earlier run to take them from");
     app.add_flag("--limits-only", options.limits_only, "measure the limits of the device, and no workload");

@@ -20,8 +20,9 @@ namespace spikefloss {
 
 class CudaBackend final : public Backend {
 public:
-    // On `device` (see device.hpp), which becomes this thread's current device. Whole passes of the state with a name in
-    // `without` are not taken. Without "loop", a pass that fits is taken even if steps would take less time.
+    // On `device` (see device.hpp), which becomes this thread's current device. Whole passes of the state with a name
+    // in `without` are not taken. Without "loop", a pass that fits is taken even if steps would take less time; without
+    // "clusters", the QR is taken operation by operation.
     CudaBackend(const Device& device, Sums sums, Precision precision, std::vector<std::string> without = {});
     ~CudaBackend() override;
     CudaBackend(const CudaBackend&) = delete;
@@ -61,6 +62,12 @@ public:
     // All operations.
 #define SPIKEFLOSS_OPERATION(name, ...) void name(__VA_ARGS__) override
 #include "backend/operations.inc"
+
+    // ---- cluster_qr.cu ----
+    void factorise_basis(const BasisShape& shape, Index step, float* x, double* g, double* r, double* log_r,
+                         const QrFindings& findings) override;
+    void factorise_basis_backward(const BasisShape& shape, const float* q, const double* r, const double* weight,
+                                  double* g, float* qb) override;
 
     StatePasses state_passes(const StatePlan& plan, Memory& memory) override;
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;

@@ -45,31 +45,6 @@ struct Workspace : FactorSpace {
           beta(alpha + layout.columns()) {}
 };
 
-// By the whole block: basis <- basis L^-T. A warp takes 8 states and keeps their finished part of Q as operands.
-__device__ void divide_by_factor(const BasisLayout& layout, const Workspace& space) {
-    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
-    const int tiles = layout.tiles(), stride = layout.stride(), factor_stride = layout.factor_stride();
-    for (int states = warp; states < layout.length() / tile; states += warps) {
-        float* column = space.basis + lane % 4 * 2 * stride + states * tile + lane / 4;
-        double q[2 * most_tiles];
-#pragma unroll
-        for (int p = 0; p < most_tiles; ++p) {
-            if (p >= tiles) continue;
-            float* at = column + p * tile * stride;
-            double c[2] = {at[0], at[stride]};
-            const double* l = space.factor + (p * tile + lane / 4) * factor_stride + lane % 4;
-#pragma unroll
-            for (int m = 0; m < 2 * p; ++m) multiply_add_tile(c, -q[m], l[4 * m]);
-            const double* inverse = space.inverse + (p * tile + lane / 4) * BasisLayout::inverse_stride + lane % 4;
-            double a[2], out[2] = {0.0, 0.0};
-            to_operand(c, a);
-            for (int half = 0; half < 2; ++half) multiply_add_tile(out, a[half], inverse[4 * half]);
-            for (int e = 0; e < 2; ++e) at[e * stride] = static_cast<float>(out[e]);
-            to_operand(out, q + 2 * p);
-        }
-    }
-}
-
 // By the whole block: R = L' in the first round, L' R in the second, row-major in global memory, and its diagonal.
 __device__ void store_r(const BasisLayout& layout, const Workspace& space, int round, double* r) {
     const int k = layout.k, stride = layout.factor_stride();
@@ -111,7 +86,7 @@ __device__ int factorise(const BasisLayout& layout, const Workspace& space, doub
         __syncthreads();  // judge may overwrite what was just read
         if (threadIdx.x < warp_size) judge(layout, space, round);
         store_r(layout, space, round, r);
-        divide_by_factor(layout, space);
+        divide_by_factor(layout, space, space.basis);
         __syncthreads();
         if (*space.failed) return *space.failed;
         if (!*space.again) break;

@@ -15,28 +15,25 @@
 #include "tangent_steps.hpp"
 
 #include "tangent_steps.cuh"
+#include "tangent_steps_adjoint.cuh"
 
 #include <algorithm>
 
 namespace spikefloss {
 namespace {
 
-struct Workspace {
-    double *factor, *small, *inverse;  // L = R' in the lower triangle; C; inverses of L's diagonal tiles
-    float *w, *basis, *adjoint, *g;    // [columns, columns]; Q and A [rows, stride]; [rows, input_stride]
+struct Workspace : AdjointSpace {
+    float *w, *basis, *adjoint, *g;  // [columns, columns]; Q and A [rows, stride]; [rows, input_stride]
     float *psi, *reset, *alpha, *beta;
 
     SPIKEFLOSS_HD static Index bytes(const BasisLayout& layout) {
-        const Index doubles = 2 * layout.factor_size() + layout.inverses_size();
         const Index floats =
             layout.weights_size() + 2 * layout.basis_size() + layout.input_size() + 6 * layout.columns();
-        return 8 * doubles + 4 * floats;
+        return AdjointSpace::bytes(layout) + 4 * floats;
     }
     __device__ Workspace(const BasisLayout& layout, double* memory)
-        : factor(memory),
-          small(factor + layout.factor_size()),
-          inverse(small + layout.factor_size()),
-          w(reinterpret_cast<float*>(inverse + layout.inverses_size())),
+        : AdjointSpace(layout, memory),
+          w(reinterpret_cast<float*>(memory + AdjointSpace::bytes(layout) / 8)),
           basis(w + layout.weights_size()),
           adjoint(basis + layout.basis_size()),
           g(adjoint + layout.basis_size()),
@@ -52,71 +49,6 @@ struct Chunk {
     float *g, *back;
 };
 
-// L = R', padded with the identity.
-__device__ void load_r(const BasisLayout& layout, const double* r, double* factor) {
-    const int rows = layout.rows(), k = layout.k;
-    for (int at = threadIdx.x; at < rows * rows; at += blockDim.x) {
-        const int i = at / rows, j = at % rows;  // of R
-        if (i <= j) factor[j * layout.factor_stride() + i] = j < k ? r[i * k + j] : i == j ? 1.0 : 0.0;
-    }
-}
-
-// By the whole block: C from A, Q and the weights of R, and the inverses of R's diagonal tiles.
-__device__ void small_algebra(const BasisLayout& layout, const Workspace& space, const double* weight) {
-    const int stride = layout.factor_stride(), k = layout.k;
-    for (int p = threadIdx.x / warp_size; p < layout.tiles(); p += static_cast<int>(blockDim.x) / warp_size) {
-        double l[tile][tile], reciprocal[tile];
-        load_lower(space.factor + p * tile * (stride + 1), stride, l);
-#pragma unroll
-        for (int j = 0; j < tile; ++j) reciprocal[j] = 1.0 / l[j][j];
-        invert_lower(l, reciprocal, space.inverse + p * tile * BasisLayout::inverse_stride);
-    }
-    double* small = space.small;
-    lower_gram(layout, space.adjoint, space.basis, [&](int row, int column, double sum) {
-        if (row < column) return;
-        const double c = (weight && row == column && row < k ? weight[row] : 0.0) - sum;
-        small[row * stride + column] = c;
-        small[column * stride + row] = c;
-    });
-}
-
-// By the whole block: A <- (A + Q C) R^-T. A warp takes 8 states.
-__device__ void apply(const BasisLayout& layout, const Workspace& space) {
-    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
-    const int tiles = layout.tiles(), stride = layout.stride(), factor_stride = layout.factor_stride();
-    for (int states = warp; states < layout.length() / tile; states += warps) {
-        float* adjoint = space.adjoint + lane % 4 * 2 * stride + states * tile + lane / 4;
-        const float* q = space.basis + lane % 4 * stride + states * tile + lane / 4;
-        double x[most_tiles][2];
-#pragma unroll
-        for (int p = 0; p < most_tiles; ++p)
-            for (int e = 0; e < 2; ++e) x[p][e] = p < tiles ? adjoint[(p * tile + e) * stride] : 0.0;
-        for (int m = 0; m < 2 * tiles; ++m) {
-            const double q_m = q[4 * m * stride];
-            const double* c = space.small + lane / 4 * factor_stride + 4 * m + lane % 4;  // C is symmetric
-#pragma unroll
-            for (int p = 0; p < most_tiles; ++p)
-                if (p < tiles) multiply_add_tile(x[p], q_m, c[p * tile * factor_stride]);
-        }
-#pragma unroll
-        for (int p = most_tiles - 1; p >= 0; --p) {
-            if (p >= tiles) continue;
-            const double* inverse = space.inverse + (p * tile + lane % 4) * BasisLayout::inverse_stride + lane / 4;
-            double a[2], out[2] = {0.0, 0.0};
-            to_operand(x[p], a);
-            for (int half = 0; half < 2; ++half)
-                multiply_add_tile(out, a[half], inverse[4 * half * BasisLayout::inverse_stride]);
-            for (int e = 0; e < 2; ++e) adjoint[(p * tile + e) * stride] = static_cast<float>(out[e]);
-            to_operand(out, a);
-            const double* l = space.factor + (p * tile + lane % 4) * factor_stride + lane / 4;  // row p of L
-#pragma unroll
-            for (int m = 0; m < p; ++m)
-                for (int half = 0; half < 2; ++half)
-                    multiply_add_tile(x[m], -a[half], l[4 * half * factor_stride + m * tile]);
-        }
-    }
-}
-
 __global__ void __launch_bounds__(tangent_block_threads)
     tangent_steps_backward_kernel(BasisLayout layout, TangentBackwardCall pass, Chunk chunk) {
     const Workspace space(layout, dynamic_shared<double>());
@@ -127,7 +59,7 @@ __global__ void __launch_bounds__(tangent_block_threads)
     const auto load_qr = [&](Index end) {
         if (end == 0 || end % pass.qr_interval != 0) return;
         load_basis(layout, pass.q + end * pass.q_stride + first, space.basis);
-        load_r(layout, pass.r + ((end / pass.qr_interval - 1) * b + s) * k * k, space.factor);
+        load_r(layout, pass.r + ((end / pass.qr_interval - 1) * b + s) * k * k, space);
     };
     load_weights(layout, pass.w_rec, false, space.w);
     load_basis(layout, pass.a + first, space.adjoint);
@@ -140,9 +72,12 @@ __global__ void __launch_bounds__(tangent_block_threads)
         const float *psi = space.psi + t % 2 * columns, *reset = space.reset + t % 2 * columns;
         if ((t + 1) % pass.qr_interval == 0) {
             const bool counted = (t + 1) / pass.qr_interval - 1 >= pass.first_counted;
-            small_algebra(layout, space, counted ? pass.weight + s * k : nullptr);
+            const double* weight = counted ? pass.weight + s * k : nullptr;
+            invert_tiles(layout, space);
+            lower_gram(layout, space.adjoint, space.basis,
+                       [&](int row, int column, double sum) { set_small(layout, space, weight, row, column, sum); });
             __syncthreads();
-            apply(layout, space);
+            take_back_qr(layout, space, space.basis, space.adjoint);
             __syncthreads();
         }
         const Index out = ((t - chunk.begin) * b + s) * k * N;

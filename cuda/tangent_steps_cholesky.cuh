@@ -105,6 +105,31 @@ __device__ inline void factor_gram(const BasisLayout& layout, const FactorSpace&
     }
 }
 
+// By the whole block: basis <- basis L^-T. A warp takes 8 states and keeps their finished part of Q as operands.
+__device__ inline void divide_by_factor(const BasisLayout& layout, const FactorSpace& space, float* basis) {
+    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
+    const int tiles = layout.tiles(), stride = layout.stride(), factor_stride = layout.factor_stride();
+    for (int states = warp; states < layout.length() / tile; states += warps) {
+        float* column = basis + lane % 4 * 2 * stride + states * tile + lane / 4;
+        double q[2 * most_tiles];
+#pragma unroll
+        for (int p = 0; p < most_tiles; ++p) {
+            if (p >= tiles) continue;
+            float* at = column + p * tile * stride;
+            double c[2] = {at[0], at[stride]};
+            const double* l = space.factor + (p * tile + lane / 4) * factor_stride + lane % 4;
+#pragma unroll
+            for (int m = 0; m < 2 * p; ++m) multiply_add_tile(c, -q[m], l[4 * m]);
+            const double* inverse = space.inverse + (p * tile + lane / 4) * BasisLayout::inverse_stride + lane % 4;
+            double a[2], out[2] = {0.0, 0.0};
+            to_operand(c, a);
+            for (int half = 0; half < 2; ++half) multiply_add_tile(out, a[half], inverse[4 * half]);
+            for (int e = 0; e < 2; ++e) at[e * stride] = static_cast<float>(out[e]);
+            to_operand(out, q + 2 * p);
+        }
+    }
+}
+
 // By warp 0, after the diagonal is written. Round 0: is another round needed? Round 1: the first lost column, if any.
 __device__ inline void judge(const BasisLayout& layout, const FactorSpace& space, int round) {
     double low = DBL_MAX, high = 0.0;

@@ -241,6 +241,21 @@ public:
 #define SPIKEFLOSS_OPERATION(name, ...) virtual void name(__VA_ARGS__) = 0
 #include "backend/operations.inc"
 
+    // ---- several operations of the QR as one, when one rank holds all rows of the bases; a backend can fuse them
+    // ------ One round after step `step`: gram(x, x), cholesky and divide_by_r. x becomes Q; g [b, k, k] is work space.
+    virtual void factorise_basis(const BasisShape& shape, Index step, float* x, double* g, double* r, double* log_r,
+                                 const QrFindings& findings) {
+        gram(shape, x, x, g);
+        cholesky(shape.b, shape.k, {step, 0, true}, g, r, log_r, findings);
+        divide_by_r(shape.b, shape.k, shape.D(), g, x);
+    }
+    // Its adjoint: gram(qb, q) and qr_backward.
+    virtual void factorise_basis_backward(const BasisShape& shape, const float* q, const double* r,
+                                          const double* weight, double* g, float* qb) {
+        gram(shape, qb, q, g);
+        qr_backward(shape.b, shape.k, shape.D(), q, r, weight, g, qb);
+    }
+
 protected:
     // Scratch of an operation, which asks once, at its beginning. It is lost when another operation asks.
     template <class T>

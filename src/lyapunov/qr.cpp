@@ -67,6 +67,8 @@ void TangentQr::drop(float* a, Index sequence, Index first) {
 }
 
 void TangentQr::factorise(Index step, float* a, double* r, double* log_r, const QrFindings& findings) {
+    if (!lines_ && grid_.shape().neuron_shards == 1)
+        return backend_.factorise_basis(shape_, step, a, gram_.data(), r, log_r, findings);
     gram(step, a);
     backend_.cholesky(b_, k_, {step, 0, true}, gram_.data(), r, log_r, findings);
     if (lines_) lines_->divide(gram_.to_host());
@@ -161,6 +163,8 @@ void TangentQr::factorise_carefully(Index step, Index first_sequence, float* a, 
 }
 
 void TangentQr::backward(Index step, const float* q, const double* r, const double* weight, float* qb) {
+    if (!lines_ && grid_.shape().neuron_shards == 1)
+        return backend_.factorise_basis_backward(shape_, q, r, weight, gram_.data(), qb);
     gram(qb, q, [&](DelayLines::Matrices& qbq) { lines_->add_adjoint_gram(step, qbq); });
     backend_.qr_backward(b_, k_, shape_.D(), q, r, weight, gram_.data(), qb);
     if (!lines_) return;

@@ -3,6 +3,7 @@
 #include "backend/operation_test.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace spikefloss::testing_support {
 namespace {
@@ -305,6 +306,73 @@ TEST_P(QrOperations, AdjointOfQr) {
                                      reference::qr_backward(shape.n, k, factors, columns(shape, qb, s), rb), 1e-6))
                 << "k " << k << ", sequence " << s;
         }
+    }
+}
+
+// A round of the QR and its adjoint in one call, against the operations one after another. The bases of some backends
+// are in one block, in clusters of different sizes, or in neither.
+class FusedQr : public OperationTest {};
+INSTANTIATE_TEST_SUITE_P(Backends, FusedQr, testing::ValuesIn(available_pass_backends()),
+                         [](const auto& instance) { return instance.param.name; });
+
+struct FusedResults {
+    Floats q, qb;
+    Doubles r, logs, strain;
+    std::vector<std::int32_t> failure;
+};
+
+// `fused`: by the backend's own functions; otherwise by those of the class Backend.
+FusedResults round_and_adjoint(Backend& backend, const BasisShape& shape, bool fused, const Floats& a) {
+    const Index matrices = shape.rows() * shape.k;
+    Buffer<float> q(backend, a), qb(backend, random_floats(shape.size(), 21));
+    const Buffer<double> weight(backend, widened(random_floats(shape.rows(), 22)));
+    Buffer<double> g(backend, matrices), r(backend, Doubles(matrices, nan_value)), logs(backend, shape.rows()),
+        strain(backend, Doubles(shape.b, 0.25));
+    Buffer<std::int32_t> failure(backend, 2 * shape.b);
+    const QrFindings findings{failure.data(), strain.data()};
+    if (fused) {
+        backend.factorise_basis(shape, 7, q.data(), g.data(), r.data(), logs.data(), findings);
+        backend.factorise_basis_backward(shape, q.data(), r.data(), weight.data(), g.data(), qb.data());
+    } else {
+        backend.Backend::factorise_basis(shape, 7, q.data(), g.data(), r.data(), logs.data(), findings);
+        backend.Backend::factorise_basis_backward(shape, q.data(), r.data(), weight.data(), g.data(), qb.data());
+    }
+    return {q.to_host(), qb.to_host(), r.to_host(), logs.to_host(), strain.to_host(), failure.to_host()};
+}
+
+TEST_P(FusedQr, IsTheOperationsOneAfterAnother) {
+    for (const BasisShape& shape :
+         {BasisShape{1, 1, 70, false}, BasisShape{1, 33, 131, true}, BasisShape{2, 9, 3, true, true},
+          BasisShape{3, 7, 131, true}, BasisShape{3, 64, 70, true}, BasisShape{9, 8, 33, false, true}}) {
+        SCOPED_TRACE(testing::Message() << "b " << shape.b << ", k " << shape.k << ", D " << shape.D());
+        const Floats a = random_floats(shape.size(), 20);
+        const FusedResults found = round_and_adjoint(backend, shape, true, a),
+                           expected = round_and_adjoint(backend, shape, false, a);
+        EXPECT_TRUE(close_to(found.q, widened(expected.q), 2e-7));
+        EXPECT_TRUE(close_to(found.r, expected.r, 1e-11));
+        EXPECT_TRUE(close_to(found.logs, expected.logs, 1e-11));
+        EXPECT_TRUE(close_to(found.strain, expected.strain, 1e-11));
+        EXPECT_EQ(found.failure, expected.failure);
+        EXPECT_TRUE(near_in_norm(found.qb, expected.qb, 1e-6));
+    }
+}
+
+// What it tells of a vector that is 0, not finite, or much shorter than another; an earlier failure stays.
+TEST_P(FusedQr, TellsWhatTheOperationsTell) {
+    const BasisShape shape{4, 9, 80, true};
+    for (int round = 0; round < 2; ++round) {
+        Floats a = random_floats(shape.size(), 20);
+        for (Index d = 0; d < shape.D(); ++d) {
+            a[(1 * shape.k + 4) * shape.D() + d] = 0.0f;
+            a[(3 * shape.k + 5) * shape.D() + d] *= 1e-5f;
+        }
+        a[(2 * shape.k + 3) * shape.D() + 150] = round ? INFINITY : NAN;
+        const FusedResults found = round_and_adjoint(backend, shape, true, a),
+                           expected = round_and_adjoint(backend, shape, false, a);
+        EXPECT_EQ(found.failure, expected.failure);
+        EXPECT_EQ(found.failure, (std::vector<std::int32_t>{0, 0, 7, 5, 7, 4, 7, 0}));
+        EXPECT_TRUE(
+            close_to(Doubles{found.strain[0], found.strain[3]}, {expected.strain[0], expected.strain[3]}, 1e-9));
     }
 }
 

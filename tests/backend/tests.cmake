@@ -19,6 +19,8 @@ spikefloss_traced_test(test_state_passes backend/test_state_passes.cpp
   "spikefloss_network;spikefloss_reference" ENVIRONMENT SPIKEFLOSS_EMULATION_PREEMPT=97 SPIKEFLOSS_EMULATION_SEED=3)
 spikefloss_traced_test(test_operations_tangent_passes backend/test_operations_tangent_passes.cpp
   "spikefloss_lyapunov;spikefloss_reference" FILTER "*float32*")
+spikefloss_traced_test(test_operations_qr backend/test_operations_qr.cpp
+  "spikefloss_backend;spikefloss_reference" FILTER "*FusedQr*")
 # Enough for all blocks of a network of a thousand neurons to be resident together.
 if(SPIKEFLOSS_WITH_EMULATION)
   set_property(TEST test_state_passes_emulated APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_EMULATION_MULTIPROCESSORS=40)

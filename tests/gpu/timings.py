@@ -13,8 +13,13 @@ BENCH_LIMIT, PROFILE_LIMIT = 60, 40  # seconds of a process
 PROFILES_TIME = 100  # seconds of all profiles, kept free by the stage before
 # Sizes at which the way of distributing a pass changes.
 CLIFFS = ("train_512_64_100", "train_768_64_100", "train_1100_64_100", "train_1600_64_100")
-# Workloads, and the pass that is left out, to time the one that it replaced (cuda/passes.cpp).
-REPLACED = (("train_256_64_500", "tiles"), ("train_1024_64_500", "tiles"), ("train_16384_64_100", "digits"))
+# Workloads, and what is left out, to time what it replaced (cuda/passes.cpp, cuda/cluster_qr.cu).
+REPLACED = (
+    ("train_256_64_500", "tiles"),
+    ("train_1024_64_500", "tiles"),
+    ("train_16384_64_100", "digits"),
+    ("floss_1024_32_200_16", "clusters"),
+)
 PROFILED = (
     ("train_256_64_500", "forward_steps"),
     ("train_256_64_500", "backward_steps"),
