@@ -193,6 +193,7 @@ void Engine::end_thread(Thread& thread) {
 void Engine::end_block(Block& block) {
     if (!block.shared.slack_intact())
         fail(cudaErrorIllegalAddress, "its block wrote before the beginning of its shared memory");
+    if (block_ended) block_ended(block);
     block.shared.close();
 }
 

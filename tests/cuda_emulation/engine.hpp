@@ -109,6 +109,8 @@ public:
     // The block whose shared memory contains `address` or is near it; null: none.
     const Block* shared_owner(const void* address) const;
     std::string describe(const Thread& thread) const;
+    // Called when a block ends; null: nothing (races.cpp).
+    void (*block_ended)(const Block&) = nullptr;
 
 private:
     Engine() : fibers_(&Engine::fiber_main) {}

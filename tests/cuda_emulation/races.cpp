@@ -32,6 +32,8 @@ enum class Memory { none, shared, global };
 
 struct Detector {
     std::unordered_map<std::uintptr_t, Word> words;  // of the present launch
+    // By the number of a block: the access of another block to its shared memory after the most meetings.
+    std::unordered_map<unsigned, Access> from_outside;
     unsigned launch = 0;
     long long preempt = 0;  // SPIKEFLOSS_EMULATION_PREEMPT
     bool busy = false;      // in the detector itself
@@ -111,6 +113,18 @@ void check(Detector& d, std::uintptr_t key, const Access& now, bool store, Memor
     word.loads[0] = now;
 }
 
+// A block has ended: were the accesses of others to its shared memory before the last meeting?
+void judge_end(const Block& block) {
+    Detector& d = detector();
+    const auto found = d.from_outside.find(number_of(block));
+    if (found == d.from_outside.end() || found->second.launch != Engine::get().launches() ||
+        found->second.meetings != block.meetings)
+        return;
+    ++d.found.races;
+    const Access now{d.launch, number_of(block), 0, block.barriers, 0, block.meetings, block.team, nullptr};
+    report("access to the memory of a block that may have ended", found->second, now, Memory::shared);
+}
+
 void access(void* address, std::size_t bytes, bool store, bool past_cache, void* place) {
     Engine& engine = Engine::get();
     Detector& d = detector();
@@ -123,6 +137,8 @@ void access(void* address, std::size_t bytes, bool store, bool past_cache, void*
         d.launch = engine.launches();
         d.preempt = setting("SPIKEFLOSS_EMULATION_PREEMPT", 0);
         d.words.clear();
+        d.from_outside.clear();
+        engine.block_ended = judge_end;
     }
     if (preempts(d)) let_others_run();
     d.busy = true;
@@ -130,6 +146,10 @@ void access(void* address, std::size_t bytes, bool store, bool past_cache, void*
     const Block& block = *me->block;
     const Access now{d.launch,       number_of(block), me->index, block.barriers, block.warps[me->index / 32].barriers,
                      block.meetings, block.team,       place};
+    if (owner && owner != &block) {
+        Access& most = d.from_outside[number_of(*owner)];
+        if (most.launch == 0 || most.meetings <= now.meetings) most = now;
+    }
     // Blocks that run one after another have their shared memory at the same address.
     const std::uintptr_t of_block = owner ? std::uintptr_t{number_of(*owner) + 1} << 48 : 0;
     const auto first = reinterpret_cast<std::uintptr_t>(address);

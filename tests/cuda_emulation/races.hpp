@@ -3,6 +3,7 @@
 // unless a barrier of the block, a __syncwarp of their warp or a meeting of their team (a cluster, or blocks with a
 // counter) is between them. The order in which the fibers ran does not matter. A plain load of what another block
 // stored in the same launch is also a fault: it may read a stale line of the first-level cache, where __ldcg does not.
+// So is an access to the shared memory of another block that no meeting separates from the end of that block.
 #pragma once
 
 namespace emulation {

@@ -48,6 +48,17 @@ __global__ void cluster_kernel(float* out, bool meet) {
     spikefloss::cluster_barrier();
 }
 
+// Each block reads what the other has; without the last meeting the other may have ended.
+__global__ void reading_cluster_kernel(float* out, bool meet) {
+    auto* shared = spikefloss::dynamic_shared<float>();
+    shared[threadIdx.x] = 1.0f;
+    spikefloss::cluster_barrier();
+    const float read = cluster_peer(shared, 1 - spikefloss::cluster_rank())[threadIdx.x];
+    if (meet) spikefloss::cluster_barrier();
+    emulation::let_others_run();  // both read before one of them ends
+    out[blockIdx.x * blockDim.x + threadIdx.x] = read;
+}
+
 __global__ void sum_kernel(float* sum) { atomicAdd(sum, 1.0f); }
 
 class RacesTest : public Emulation {
@@ -108,6 +119,13 @@ TEST_F(RacesTest, BlocksOfACluster) {
     EXPECT_EQ(found().races, 0);
     launch({2, 32, 128, 2}, cluster_kernel, buffer<float>(64), false);
     EXPECT_GT(found().races, 0);
+}
+
+TEST_F(RacesTest, BlocksOfAClusterThatEndTooEarly) {
+    launch({2, 32, 128, 2}, reading_cluster_kernel, buffer<float>(64), true);
+    EXPECT_EQ(found().races, 0);
+    launch({2, 32, 128, 2}, reading_cluster_kernel, buffer<float>(64), false);
+    EXPECT_EQ(found().races, 2);
 }
 
 TEST_F(RacesTest, AtomicsAreNoRaces) {
