@@ -111,7 +111,9 @@ nlohmann::json run_case(Backend& backend, const ProcessGrid& grid, Timer& timer,
         Case one(backend, grid, workload);
         const double rate = one.tune();
         row["rate"] = rate;
-        row["passes"] = one.passes();
+        const auto& [forward, backward] = one.passes();
+        row["passes"] = forward.name + ", " + backward.name;
+        row["predicted_step_us"] = {{"forward", forward.microseconds}, {"backward", backward.microseconds}};
         row["time"] = measure(
                           timer, [&] { one.step(); }, options.repeats, options.budget)
                           .json();

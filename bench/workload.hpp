@@ -57,8 +57,7 @@ public:
     void write(const std::filesystem::path& folder);
 
     const Network& network() const { return network_; }
-    // The names of the passes forwards and backwards.
-    std::string passes() { return state().passes().forward.name + ", " + state().passes().backward.name; }
+    const StatePasses& passes() { return state().passes(); }
 
 private:
     StatePass& state() { return floss_ ? floss_->state() : *state_; }

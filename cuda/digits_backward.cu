@@ -117,10 +117,6 @@ private:
 
 }  // namespace
 
-bool fits_digits_backward(CudaBackend& backend, const StatePlan& plan) {
-    if (backend.sums() != Sums::float32 || plan.b < 1 || plan.N < 1) return false;
-    return backend.leaves_out("loop") || digits_backward_time(plan.N, plan.b) < float_backward_time(plan.N, plan.b);
-}
 std::unique_ptr<StateBackward> digits_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory) {
     return std::make_unique<DigitsBackward>(backend, plan, memory);
 }

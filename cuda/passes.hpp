@@ -5,22 +5,26 @@
 
 #include "backend/state_passes.hpp"
 
+#include <optional>
+
 namespace spikefloss {
 
-// team_forward.cu, team_backward.cu: W_rec in shared memory, one launch for all steps.
-bool fits_team_forward(CudaBackend& backend, const StatePlan& plan);
+// Predicted microseconds of one step of all sequences. Empty: the pass does not fit, or steps take less.
+using StepTime = std::optional<double>;
+
+// team_forward.cu, team_backward.cu: W_rec in shared memory, one launch for all steps. In the products of the backward
+// pass a lane takes 1 or 4 columns.
+StepTime team_forward_time(CudaBackend& backend, const StatePlan& plan);
 std::unique_ptr<StateForward> team_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
-// A lane of a product takes 1 or 4 columns.
 template <int lane_columns>
-bool fits_team_backward(CudaBackend& backend, const StatePlan& plan);
+StepTime team_backward_time(CudaBackend& backend, const StatePlan& plan);
 template <int lane_columns>
 std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 
 // products_forward.cu, digits_backward.cu: a product on the tensor cores and a few kernels per step. The factors are
-// int8 digits, or forwards also bfloat16 parts.
+// int8 digits, or forwards also bfloat16 parts. The times of these steps are in team_plan.hpp.
 std::unique_ptr<StateForward> digits_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
-bool fits_digits_backward(CudaBackend& backend, const StatePlan& plan);
-std::unique_ptr<StateBackward> digits_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 std::unique_ptr<StateForward> products_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
+std::unique_ptr<StateBackward> digits_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 
 }  // namespace spikefloss

@@ -381,15 +381,17 @@ private:
 }  // namespace
 
 template <int lane_columns>
-bool fits_team_backward(CudaBackend& backend, const StatePlan& plan) {
-    return backend.sums() == Sums::float32 && plan_of(backend.device(), plan, lane_columns);
+StepTime team_backward_time(CudaBackend& backend, const StatePlan& plan) {
+    if (backend.sums() != Sums::float32) return std::nullopt;
+    const std::optional<TeamPlan> team = plan_of(backend.device(), plan, lane_columns);
+    return team ? StepTime(team->microseconds) : std::nullopt;
 }
 template <int lane_columns>
 std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory) {
     return std::make_unique<TeamBackward<lane_columns>>(backend, plan, memory);
 }
-template bool fits_team_backward<1>(CudaBackend&, const StatePlan&);
-template bool fits_team_backward<4>(CudaBackend&, const StatePlan&);
+template StepTime team_backward_time<1>(CudaBackend&, const StatePlan&);
+template StepTime team_backward_time<4>(CudaBackend&, const StatePlan&);
 template std::unique_ptr<StateBackward> team_backward<1>(CudaBackend&, const StatePlan&, Memory&);
 template std::unique_ptr<StateBackward> team_backward<4>(CudaBackend&, const StatePlan&, Memory&);
 

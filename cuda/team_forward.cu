@@ -215,8 +215,10 @@ private:
 
 }  // namespace
 
-bool fits_team_forward(CudaBackend& backend, const StatePlan& plan) {
-    return backend.sums() == Sums::float32 && plan_of(backend.device(), plan);
+StepTime team_forward_time(CudaBackend& backend, const StatePlan& plan) {
+    if (backend.sums() != Sums::float32) return std::nullopt;
+    const std::optional<TeamPlan> team = plan_of(backend.device(), plan);
+    return team ? StepTime(team->microseconds) : std::nullopt;
 }
 std::unique_ptr<StateForward> team_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory) {
     return std::make_unique<TeamForward>(backend, plan, memory);

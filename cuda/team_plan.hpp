@@ -46,11 +46,14 @@ struct TeamNeeds {
 std::optional<TeamPlan> plan_teams(const Device& device, Index N, Index b, const TeamNeeds& needs);
 
 // The predicted microseconds of one step with a product and kernels per step: the launches, and the larger of the time
-// to read the weights from memory and the time of the product. Backwards by a float product or by int8 digits
-// (digits_backward.cu); stepwise: the lesser.
-double stepwise_forward_time(Index N, Index b);
+// to read the weights from memory and the time of the product. Factors are int8 digits (products_forward.cu,
+// digits_backward.cu), bfloat16 parts, or floats in the loop over step operations.
+double digits_forward_time(Index N, Index b);
+double bf16_forward_time(Index N, Index b);
 double float_backward_time(Index N, Index b);
 double digits_backward_time(Index N, Index b);
+// The least of these.
+double stepwise_forward_time(Index N, Index b);
 double stepwise_backward_time(Index N, Index b);
 
 }  // namespace spikefloss

@@ -55,6 +55,14 @@ public:
     }
 #include "backend/operations.inc"
 #pragma GCC diagnostic pop
+    void factorise_basis(const BasisShape& shape, Index step, float* x, double* g, double* r, double* log_r,
+                         const QrFindings& findings) override {
+        count_scratch([&] { like_.factorise_basis(shape, step, x, g, r, log_r, findings); });
+    }
+    void factorise_basis_backward(const BasisShape& shape, const float* q, const double* r, const double* weight,
+                                  double* g, float* qb) override {
+        count_scratch([&] { like_.factorise_basis_backward(shape, q, r, weight, g, qb); });
+    }
 
     // The choice of `like`. The passes have their scratch here; when they run, the scratch of their operations is
     // counted.

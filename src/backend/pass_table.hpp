@@ -17,6 +17,7 @@ template <class Pass>
 struct Chosen {
     std::unique_ptr<Pass> pass = nullptr;       // null: the loop
     std::string name = "loop over steps", why;  // why: a reason, for the log
+    double microseconds = 0.0;                  // predicted, of one step of all sequences; 0: unknown
     std::string text() const { return name + " (" + why + ")"; }
 };
 
@@ -27,6 +28,7 @@ struct Candidate {
     std::string_view name, limits;  // "whole recurrence", "up to 512 neurons, with float32 sums"
     bool (*fits)(Of&, const Plan&);
     std::unique_ptr<Pass> (*make)(Of&, const Plan&, Memory&);
+    double (*step_time)(Of&, const Plan&) = nullptr;  // predicted microseconds of one step of all sequences
 };
 
 template <class Pass, class Derived, class Plan, class Of>
@@ -36,15 +38,16 @@ std::unique_ptr<Pass> make_pass(Of& backend, const Plan& plan, Memory& memory) {
 
 // The first candidate that fits and is not in `without` (tests and benchmarks compare candidates).
 template <class Pass, class Plan, class Of, std::size_t count>
-Chosen<Pass> choose(const Candidate<Pass, Plan, Of> (&candidates)[count], Of& backend, const Plan& plan,
-                    Memory& memory, const std::vector<std::string>& without = {}) {
+Chosen<Pass> choose(const Candidate<Pass, Plan, Of> (&candidates)[count], Of& backend, const Plan& plan, Memory& memory,
+                    const std::vector<std::string>& without = {}) {
     std::string limits;  // of the candidates that do not fit
-    for (const auto& [name, limit, fits, make] : candidates) {
+    for (const auto& [name, limit, fits, make, step_time] : candidates) {
         if (std::find(without.begin(), without.end(), name) != without.end()) continue;
         if (fits(backend, plan)) {
             memory.begin_pass();
             return {make(backend, plan, memory), std::string(name),
-                    "one rank holds all neurons; " + limits + "taken " + std::string(limit)};
+                    "one rank holds all neurons; " + limits + "taken " + std::string(limit),
+                    step_time ? step_time(backend, plan) : 0.0};
         }
         limits += std::string(name) + " is taken " + std::string(limit) + "; ";
     }

@@ -16,7 +16,8 @@ void add_run(Section s, RunConfig& c) {
           "Folder for metrics, log and checkpoints; empty: runs/ followed by the name of the config file.");
     s.add("precision", c.precision,
           "Precision of matrix products on a GPU; states, weights and gradients are always float32. fp32: factors "
-          "with all 24 bits; tf32: rounded to 11 bits; bf16: to 8 bits, fastest. The CPU always uses fp32.");
+          "with all 24 bits; tf32: rounded to 11 bits; bf16: to 8 bits, fastest. Where W_rec is too large for shared "
+          "memory: with 30, 22 or 14 bits of the largest weight of a row. The CPU always uses fp32.");
     s.add("sums", c.sums,
           "Number format in which gradients and norms are summed over steps and sequences; float64 is slower and "
           "closer to the exact sum.");

@@ -6,6 +6,10 @@ if(SPIKEFLOSS_WITH_EMULATION)
   spikefloss_test(cuda/test_cuda_backend LINK spikefloss_cuda_emulated spikefloss_cuda_emulation spikefloss_emulated_thrust)
   spikefloss_test(cuda/test_digits LINK spikefloss_cuda_emulated spikefloss_cuda_emulation spikefloss_emulated_thrust
     spikefloss_backend spikefloss_reference)
+  spikefloss_test(cuda/test_predicted_times LINK spikefloss_cuda_emulated spikefloss_cuda_emulation
+    spikefloss_emulated_thrust spikefloss_factory_emulated)
+  set_tests_properties(test_predicted_times PROPERTIES LABELS emulated
+    ENVIRONMENT "SPIKEFLOSS_EMULATION_CAPABILITY=90;SPIKEFLOSS_EMULATION_MULTIPROCESSORS=132")
   foreach(test test_cuda_backend test_digits)
     target_include_directories(${test} PRIVATE ${PROJECT_SOURCE_DIR}/cuda)
     set_tests_properties(${test} PROPERTIES LABELS emulated)
