@@ -13,6 +13,7 @@
 #pragma once
 
 #include "core/view.hpp"
+#include "neuron/host_device.hpp"
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -26,10 +27,10 @@ inline int digits_of(Precision precision) {
 }
 
 // The bits of q. The first digit is at most 64, so that no rounding needs one more.
-constexpr int bits_of(int count) { return 8 * count - 2; }
+SPIKEFLOSS_HD constexpr int bits_of(int count) { return 8 * count - 2; }
 
 // Sides of the matrices of digits are multiples of 16, as the integer products of cuBLAS want.
-constexpr Index digit_stride(Index n) { return (n + 15) / 16 * 16; }
+SPIKEFLOSS_HD constexpr Index digit_stride(Index n) { return (n + 15) / 16 * 16; }
 
 // magnitude[row] = the largest magnitude of the row, as the bits of a float; those of infinity or NaN for a row that is
 // not finite. With `column`, magnitudes of the columns, element j of a row is multiplied by 2^e of column j first.

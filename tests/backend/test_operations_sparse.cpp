@@ -223,6 +223,32 @@ TEST_P(SparseOperations, OuterProductsAreAdded) {
     });
 }
 
+// So many targets that a backend may take the rows in pieces (67 rows in 2 or 3 pieces on a GPU).
+TEST_P(SparseOperations, OuterProductsOfManyTargets) {
+    const Index rows = 67, n = 300'000, m = 40;
+    const Synapses synapses(backend, n, m, {{{0, n}, {0, m}}}, 1, 0.03, false);
+    const Floats y = dyadic_floats(rows * n, 3);
+    const Buffer<float> y_(backend, y);
+    for (const Form form : {Form::floats, Form::bits}) {
+        Padded x(rows, m, 0, 2, 0.3);
+        for (float& value : x.values) value = std::round(value);  // all sums are exact
+        const Operand operand(backend, x, form);
+        SumBuffer gradient(backend, synapses.patterns.entries());
+        backend.add_outer({y_.data(), rows, n}, operand.activity, gradient.matrix(1, gradient.size()),
+                          &synapses.patterns.pattern(0));
+        Buffer<float> rounded(backend, gradient.size());
+        backend.round_sums(gradient.data(), rounded.data(), gradient.size());
+        const Floats found = rounded.to_host();
+        Index wrong = 0;
+        synapses.for_every_synapse(0, [&](Index e, Index i, Index j) {
+            double expected = 0.0;
+            for (Index r = 0; r < rows; ++r) expected += double(y[r * n + i]) * operand.at(r, j);
+            wrong += found[e] != static_cast<float>(expected);
+        });
+        EXPECT_EQ(wrong, 0) << "form " << int(form);
+    }
+}
+
 // A sparse matrix with all entries gives the bits of the dense one: of sums in double, which are rounded once, and of
 // sums that are exact.
 TEST_P(SparseOperations, WithAllEntriesAreDense) {
