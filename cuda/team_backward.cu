@@ -10,9 +10,8 @@
 // memory, which the pass writes anyway. In the product W' g a warp takes 32 columns, a slice of the inner length, and R
 // sequences at a time. The slices are summed in order. dW_rec is one product over all steps at the end.
 //
-// Loads from shared memory limit the product. There are two forms of it (multiply_columns, multiply_tiles). A lane
-// takes one column, and an element of W serves R multiply-adds; or it takes four, and an element of g serves four as
-// well.
+// Loads from shared memory limit the product. There are two forms of it. In multiply_columns a lane takes one column,
+// so an element of W serves R multiply-adds. In multiply_tiles it takes four, so an element of g serves four, too.
 #include "kernel.cuh"
 #include "passes.hpp"
 #include "team_plan.hpp"

@@ -35,7 +35,7 @@ def convert(*modules: _Any, **rules: _Any) -> Network:
     if len(modules) == 1 and type(modules[0]).__name__ == "NIRGraph":
         import tempfile
 
-        import nir
+        import nir  # type: ignore[import]
 
         with tempfile.TemporaryDirectory() as folder:
             nir.write(f"{folder}/graph.nir", modules[0])

@@ -38,7 +38,7 @@ class Tensors(dict[str, torch.Tensor]):
 
     def network(self) -> Network:
         """The numbers as a Network."""
-        arguments = {name: tensor for name, tensor in self.items() if not name.startswith("projections/")}
+        arguments: dict[str, Any] = {name: tensor for name, tensor in self.items() if not name.startswith("projections/")}
         arguments.update(self.rules)
         if self.populations:
             arguments.update(populations=self.populations,
@@ -51,8 +51,8 @@ class Tensors(dict[str, torch.Tensor]):
 class _Map:
     """What lies between two layers: x -> weight x + bias. None: the identity, and 0."""
 
-    weight: torch.Tensor = None
-    bias: torch.Tensor = None
+    weight: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
 
     def then(self, linear):
         weight, bias = linear.weight, linear.bias
@@ -71,7 +71,7 @@ class _Layer:
     gain: torch.Tensor        #: of what arrives
     threshold: torch.Tensor   #: from the value to which a reset goes
     rules: dict               #: reset, reset_delay, and surrogate and sharpness if there are equal ones
-    rest: torch.Tensor = 0.0  #: of a membrane without input, from the value to which a reset goes
+    rest: torch.Tensor | float = 0.0  #: of a membrane without input, from the value to which a reset goes
 
     def __post_init__(self):
         sizes = {tensor.shape[0] for tensor in (self.arriving.weight, self.recurrent, self.alpha, self.beta, self.threshold)

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from typing import Any
 
-import h5py
+import h5py  # type: ignore[import]
 import numpy as np
 
 from ._errors import noted
@@ -213,7 +213,7 @@ def _rows(path, place, steps, group, channels, binary):
         return values
 
     values = turned(x)
-    given, B, M = *values.shape[:2], -(-values.shape[2] // group)
+    given, B, M = values.shape[0], values.shape[1], -(-values.shape[2] // group)
     if target is not None and ("label" in place or "labels" in place):
         raise _wrong(path, "it has both labels and a target", "keep the one for the loss that you need")
     label = _labels(path, place, B) if target is None else turned(target).astype(np.float32)

@@ -77,9 +77,9 @@ def simulate(network: Network, x: Array, record: Iterable[str] = ("spikes",), *,
     unknown = set(record) - {"spikes", "membrane", "current", "readout"}
     if unknown:
         raise noted(ValueError, f"record has {sorted(unknown)}", "use spikes, membrane, current and readout")
-    x = _steps(network, x)
+    given = _steps(network, x)
     with translated():
-        run = _core.run(network.core, x, "current" in record, False, False, "readout" in record, threads, sums)
+        run = _core.run(network.core, given, "current" in record, False, False, "readout" in record, threads, sums)
         result = {name: getattr(run, name)() for name in record}
         result["rate"] = run.rate()
     return result
@@ -95,12 +95,12 @@ def spectrum(network: Network, x: Array, exponents: int | None = None, *, warmup
     "detached" or "ignored". Source: Engelken, Gradient flossing, NeurIPS 2023; equations in docs/equations.md.
     Returns a Spectrum. Raises ValueError for wrong arguments, NotFinite if the network grows beyond float32.
     """
-    x, q0 = _steps(network, x), floats(q0, "q0")
+    given, start = _steps(network, x), floats(q0, "q0")
     if exponents is None:
-        exponents = q0.shape[-1] if q0 is not None else min(16, network.state_size)
+        exponents = start.shape[-1] if start is not None else min(16, network.state_size)
     with translated():
-        return Spectrum(**_core.spectrum(network.core, x, exponents, warmup, qr_interval, jacobian_reset, q0, seed, threads,
-                                         sums))
+        return Spectrum(**_core.spectrum(network.core, given, exponents, warmup, qr_interval, jacobian_reset, start, seed,
+                                         threads, sums))
 
 
 def gradients(network: Network, x: Array, *, label: Array | None = None, target: Array | None = None,
@@ -113,15 +113,15 @@ def gradients(network: Network, x: Array, *, label: Array | None = None, target:
     of your own loss with respect to the readout. input_gradient: also dL/dx, of a network without populations.
     Returns Gradients. Raises ValueError for wrong arguments, NotFinite if the loss or a gradient is not finite.
     """
-    x = _steps(network, x)
+    given = _steps(network, x)
     if dy is None:
         with translated():
-            return Gradients(**_core.gradients(network.core, x, labels(label), floats(target, "target"),
+            return Gradients(**_core.gradients(network.core, given, labels(label), floats(target, "target"),
                                                floats(mask, "mask"), loss, True, input_gradient, threads, sums))
     if label is not None or target is not None or mask is not None:
         raise noted(ValueError, "dy was given with a label, a target or a mask", "dy is the gradient of your own loss")
     with translated():
-        run = _core.run(network.core, x, False, True, input_gradient, True, threads, sums)
+        run = _core.run(network.core, given, False, True, input_gradient, True, threads, sums)
         return Gradients(**run.backward(floats(dy, "dy"), None, None))
 
 
@@ -135,10 +135,10 @@ def floss(network: Network, x: Array, exponents: int | None = None, *, target: f
     exponents that do not count. direct: without the gradient through the trajectory. constants: also gradients of alpha,
     beta and the other constants of neurons. The rest is as in `spectrum`. Returns Gradients, with `exponents`.
     """
-    x, q0 = _steps(network, x), floats(q0, "q0")
+    given, start = _steps(network, x), floats(q0, "q0")
     if exponents is None:
-        exponents = q0.shape[-1] if q0 is not None else min(16, network.state_size)
+        exponents = start.shape[-1] if start is not None else min(16, network.state_size)
     with translated():
-        return Gradients(**_core.floss(network.core, x, exponents, warmup, qr_interval, jacobian_reset, q0, seed,
+        return Gradients(**_core.floss(network.core, given, exponents, warmup, qr_interval, jacobian_reset, start, seed,
                                        np.atleast_1d(np.asarray(target, float)).tolist(), slack, skipped, direct, constants,
                                        threads, sums))

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-import h5py
+import h5py  # type: ignore[import]
 import numpy as np
 
 from . import _core
@@ -107,8 +107,9 @@ class Network:
                 raise noted(ValueError, f"{name} is missing", "neurons that adapt need rho = exp(-dt/tau_adapt)")
             arrays[name] = floats(given[name], name, (neurons,))
         arrays["bias_out"], arrays["kappa"] = floats(bias_out, "bias_out", (outputs,)), floats(kappa, "kappa", (outputs,))
-        if np.ndim(threshold) == 0:
-            self._rules["threshold"] = float(threshold)
+        one_or_more: Any = threshold
+        if np.ndim(one_or_more) == 0:
+            self._rules["threshold"] = float(one_or_more)
         else:
             arrays["threshold"] = floats(threshold, "threshold")
         with translated():

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import h5py
+import h5py  # type: ignore[import]
 import numpy as np
 
 from ._arrays import Array, floats, labels
@@ -55,7 +55,7 @@ class Table(dict[str, np.ndarray]):
 
     def frame(self) -> Any:
         """The table as a pandas.DataFrame. Needs pandas."""
-        import pandas
+        import pandas  # type: ignore[import]
 
         return pandas.DataFrame({name: list(column) if column.ndim > 1 else column for name, column in self.items()})
 

@@ -115,11 +115,11 @@ def sweep(config: str | os.PathLike[str] | Mapping[str, Any], *, jobs: int = 0, 
             whole = {**config, "base": os.path.abspath(config["base"])}
             path.write_text("\n".join(_write_config(whole)) + "\n", encoding="utf-8")
         place = pathlib.Path("runs") / path.stem if directory is None else pathlib.Path(directory)
-        arguments = ["sweep", path, "--run-dir", place]
+        arguments: list[str | os.PathLike[str]] = ["sweep", path, "--run-dir", place]
         states = re.findall(r"^(\d+) +(\w+) ", _program(*arguments), re.MULTILINE)
         wanted = [number for number, state in states
                   if state in ("new", "stopped") or (retry and state in ("diverged", "failed"))]
-        commands = [[program(), *map(os.fspath, arguments), "--run", number, "--threads", str(threads),
+        commands = [[program(), *(os.fspath(part) for part in arguments), "--run", number, "--threads", str(threads),
                      *(["--retry"] if retry else [])] for number in wanted]
         runs, ended = _Runs(), []
         with concurrent.futures.ThreadPoolExecutor(jobs or max(1, len(os.sched_getaffinity(0)) // threads)) as pool:

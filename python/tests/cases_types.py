@@ -84,6 +84,13 @@ class StubTest(unittest.TestCase):
         wrong = {int(line.split(":")[1]) for line in self.check(WRONG)}
         self.assertEqual(wrong, set(range(3, 11)))
 
+    @unittest.skipUnless(all(map(importlib.util.find_spec, ("mypy", "torch", "pandas", "xarray", "matplotlib"))),
+                         "mypy or a module that the package can use is not installed")
+    def test_mypy_of_the_package(self):
+        result = subprocess.run([sys.executable, "-m", "mypy", "--no-incremental", "-p", "spikefloss"],
+                                capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
     @unittest.skipUnless(importlib.util.find_spec("mypy") and importlib.util.find_spec("torch"), "no mypy, or no torch")
     def test_mypy_with_torch(self):
         self.assertEqual(self.check(TENSORS), [])

@@ -8,9 +8,11 @@ from day import LIST_LIMIT, label
 
 PROBE_LIMIT = 30  # seconds of a process
 SANITIZER_LIMIT = 75
-# Whole passes run the fused kernels: a case for each kind, with the smallest sizes. The tangent kernels have their own.
+# Whole passes run the fused kernels: a case for each kind, with the smallest sizes. The tangent kernels and the QR have
+# their own.
 SANITIZED = (
     r"^test_state_passes\w*:.*RepeatedWithOtherValues/cuda_|"
+    r"^test_operations_qr\w*:.*TellsWhatTheOperationsTell/cuda_float32|"
     r"^test_operations_tangent_passes\w*:.*(Authors|SecondRound)\w*/cuda_float32"
 )
 SANITIZED_SMALL = (

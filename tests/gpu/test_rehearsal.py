@@ -214,6 +214,9 @@ class Rehearsal(unittest.TestCase):
             for name in ("limits", "train_40_4_30", "train_2048_256_2000", "no_such_workload", "floss_24_6_40_1")
         ]
         self.assertEqual(verdicts, ["ok", "ok", "HANG", "FAILED(2)", "ok"])
+        verdict, note = self.tables["numbers"]["bench", "train_40_4_30 without tiles"]
+        self.assertEqual(verdict, "FAILED(2)", "the CPU backend, which stands in here, has no tiles")
+        self.assertIn("--without", note)
         bench = json.loads((self.out / "bench.json").read_text())
         self.assertEqual([row["name"] for row in bench["rows"]], ["train_40_4_30", "floss_24_6_40_1"])
         self.assertGreater(bench["limits"]["copy_GB_per_s"], 0.0)

@@ -88,8 +88,9 @@ def cliffs(day):
 
 
 def replaced(day):
-    """The passes that a newer one replaced, beside it."""
-    for name, newer in REPLACED if not day.options.workloads else ():
+    """What newer passes replaced, to compare it with them."""
+    asked = [(name, "tiles") for name in day.options.workloads if name.startswith("train")]
+    for name, newer in asked or REPLACED:
         arguments = ["--limits", limits_of(day), "--only", name, "--without", newer, "--budget", "10"]
         bench(day, f"{name} without {newer}", arguments, bench_limit(day))
 
