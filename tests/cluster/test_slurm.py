@@ -93,8 +93,9 @@ class TrainTest(batch_jobs.JobTest):
             self.wait_for(job, "COMPLETED", name)
 
     def test_time_limit(self):
-        """Both launchers: signal, checkpoint, requeue, the same end. Slurm may send the signal up to 60 s early."""
-        jobs = {name: self.submit(name, options=["--time=1", "--signal=B:USR1@45"], environment=environment)
+        """Both launchers: signal, checkpoint, requeue, the same end. Slurm may send the signal up to 60 s early: here 10 to
+        70 s after the start. At the start itself it would end the script before its first line."""
+        jobs = {name: self.submit(name, options=["--time=2", "--signal=B:USR1@50"], environment=environment)
                 for name, environment in (("by_srun", {}), ("by_mpirun", MPIRUN))}
         for name in jobs:
             self.wait_for_log(name, r"USR1: stopping after this step with a checkpoint")
