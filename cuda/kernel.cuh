@@ -89,6 +89,15 @@ __device__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(newer) : "memory");
 }
 
+// A warp adds the product a b of an 8 x 4 and a 4 x 8 matrix to c: lane l holds a(l / 4, l % 4), b(l % 4, l / 4) and
+// c(l / 4, 2 (l % 4) + {0, 1}). volatile: the compiler must not move an instruction of the whole warp under a
+// condition.
+__device__ inline void multiply_add_tile(double (&c)[2], double a, double b) {
+    asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                 : "+d"(c[0]), "+d"(c[1])
+                 : "d"(a), "d"(b));
+}
+
 // to[0..3] in shared memory = the numbers, in one store; `to` is a multiple of 16 bytes. nvcc makes four stores of a
 // float4.
 __device__ inline void store_shared(float* to, float a, float b, float c, float d) {

@@ -40,23 +40,6 @@ struct BasisLayout {
     static constexpr int inverse_stride = 12;
 };
 
-// A warp adds a b to c: lane l holds a(l / 4, l % 4), b(l % 4, l / 4) and c(l / 4, 2 (l % 4) + {0, 1}).
-// volatile: the compiler must not move an instruction of the whole warp under a condition.
-__device__ inline void multiply_add_tile(double (&c)[2], double a, double b) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
-                 : "+d"(c[0]), "+d"(c[1])
-                 : "d"(a), "d"(b));
-#else
-    const int lane = threadIdx.x % warp_size, row = lane / 4, column = lane % 4 * 2;
-    for (int l = 0; l < 4; ++l) {
-        const double a_l = __shfl_sync(all_lanes, a, row * 4 + l);
-        c[0] = fma(a_l, __shfl_sync(all_lanes, b, column * 4 + l), c[0]);
-        c[1] = fma(a_l, __shfl_sync(all_lanes, b, column * 4 + 4 + l), c[1]);
-    }
-#endif
-}
-
 // Turns a tile from the layout of a result into the left operands of the two products over its columns.
 __device__ inline void to_operand(const double (&c)[2], double* a) {
     const int lane = threadIdx.x % warp_size;

@@ -157,7 +157,7 @@ Thread* Engine::next_fresh() {
     thread.index = index;
     thread.id = ids_[index];
     thread.copies.clear();
-    thread.copy_groups = 0;
+    thread.copy_groups = thread.exchanges = 0;
     return &thread;
 }
 

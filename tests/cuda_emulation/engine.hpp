@@ -31,6 +31,7 @@ enum class Wait : unsigned char { no, block_barrier, cluster_barrier, warp, coun
 struct WarpState {
     unsigned present = 0, waiting = 0, ended = 0;  // lanes
     unsigned barriers = 0;                         // __syncwarps of all lanes
+    double exchanged[2][64] = {};                  // of this and the last call of exchange
 };
 
 struct PendingCopy {
@@ -56,6 +57,7 @@ struct Thread {
     unsigned target;
     std::vector<PendingCopy> copies;
     unsigned copy_groups;  // committed
+    unsigned exchanges;    // calls of exchange
 };
 
 struct Barrier {

@@ -203,4 +203,15 @@ std::uint64_t warp_call(WarpCall call, unsigned mask, std::uint64_t value, int a
     return me->value;
 }
 
+// A lane can be one call ahead of another, so there are two arrays. This is no __syncwarp: it orders no accesses.
+const double* exchange(double a, double b, Place place) {
+    Thread& me = *engine().current();
+    double* const all = me.block->warps[me.index / 32].exchanged[me.exchanges++ % 2];
+    const unsigned lane = me.index % 32;
+    all[lane] = a;
+    all[32 + lane] = b;
+    warp_call(WarpCall::shfl, ~0u, 0, static_cast<int>(lane), 32, place);
+    return all;
+}
+
 }  // namespace emulation

@@ -22,6 +22,16 @@ template <int newer>
 void wait_copies() {
     emulation::wait_copies(newer);
 }
+inline void multiply_add_tile(double (&c)[2], double a, double b,
+                              emulation::Place place = emulation::Place::current()) {
+    const double* all = emulation::exchange(a, b, place);
+    const unsigned lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2;
+    for (unsigned l = 0; l < 4; ++l) {
+        const double a_l = all[row * 4 + l];
+        c[0] = fma(a_l, all[32 + column * 4 + l], c[0]);
+        c[1] = fma(a_l, all[32 + column * 4 + 4 + l], c[1]);
+    }
+}
 inline void store_shared(float* to, float a, float b, float c, float d) {
     emulation::require_shared(to, 4 * sizeof(float));
     to[0] = a, to[1] = b, to[2] = c, to[3] = d;

@@ -26,6 +26,8 @@ enum class WarpCall : unsigned char { shfl, shfl_up, shfl_xor, ballot, syncwarp 
 void block_barrier(Place place);
 void cluster_barrier(Place place);
 std::uint64_t warp_call(WarpCall call, unsigned mask, std::uint64_t value, int argument, int width, Place place);
+// The numbers a of the 32 lanes, then their b. Valid until the next call but one.
+const double* exchange(double a, double b, Place place);
 void wait_until(const unsigned* counter, unsigned target, Place place);
 void let_others_run();
 unsigned cluster_rank();
