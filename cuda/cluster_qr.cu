@@ -179,9 +179,12 @@ __global__ void __launch_bounds__(threads)
     meet(blocks);
 }
 
-// Blocks of a cluster: as many as there are multiprocessors for, but enough for the basis. 0: it does not fit.
+// Blocks of a cluster: as many as there are multiprocessors for, but enough for the basis. 0: it does not fit, or the
+// operations are taken one by one, as always with float64 sums.
 template <class Space>
-int blocks_for(const Device& device, const BasisShape& shape) {
+int blocks_for(const CudaBackend& backend, const BasisShape& shape) {
+    const Device& device = backend.device();
+    if (backend.leaves_out("clusters") || backend.sums() != Sums::float32) return 0;
     if (shape.size() == 0 || shape.k > most_block_vectors) return 0;
     const auto fits = [&](int blocks) {
         const Slice slice(shape, blocks);
@@ -209,7 +212,7 @@ Launch clusters(const BasisShape& shape, const Slice& slice, int blocks, cudaStr
 
 void CudaBackend::factorise_basis(const BasisShape& shape, Index step, float* x, double* g, double* r, double* log_r,
                                   const QrFindings& findings) {
-    const int blocks = leaves_out("clusters") ? 0 : blocks_for<FactoriseSpace>(device_, shape);
+    const int blocks = blocks_for<FactoriseSpace>(*this, shape);
     if (blocks == 0) return Backend::factorise_basis(shape, step, x, g, r, log_r, findings);
     if (counting()) return;
     const Slice slice(shape, blocks);
@@ -219,7 +222,7 @@ void CudaBackend::factorise_basis(const BasisShape& shape, Index step, float* x,
 
 void CudaBackend::factorise_basis_backward(const BasisShape& shape, const float* q, const double* r,
                                            const double* weight, double* g, float* qb) {
-    const int blocks = leaves_out("clusters") ? 0 : blocks_for<TakeBackSpace>(device_, shape);
+    const int blocks = blocks_for<TakeBackSpace>(*this, shape);
     if (blocks == 0) return Backend::factorise_basis_backward(shape, q, r, weight, g, qb);
     if (counting()) return;
     const Slice slice(shape, blocks);

@@ -28,6 +28,15 @@ protected:
 };
 SPIKEFLOSS_ON_EVERY_BACKEND(QrOnGrids);
 
+// On a GPU a round is one kernel where it fits, or the operations one by one.
+std::vector<BackendCase> one_by_one() {
+    if (backend_names() == "cpu") return {};
+    const BackendChoice choice{.kind = BackendKind::cuda, .without_passes = {"clusters"}};
+    return {{"cuda_one_by_one", [=] { return make_backend(choice); }, why_no_cuda()}};
+}
+INSTANTIATE_TEST_SUITE_P(OneByOne, QrOnGrids, testing::ValuesIn(one_by_one()),
+                         [](const auto& instance) { return instance.param.name; });
+
 constexpr Index sequences = 5, neurons = 37, k = 7;
 
 // [D, k] for all sequences, the same on all ranks, as float values.
@@ -159,9 +168,14 @@ TEST_P(QrOnGrids, FactorsAtAllConditionNumbers) {
 }
 
 // One round without the host gives the same bits where it leaves no doubt, and reports the doubt on all ranks of the
-// sequence otherwise.
+// sequence otherwise. As one kernel it sums in another order, so that doubles differ by rounding.
 TEST_P(QrOnGrids, OneRound) {
     for_every_grid([&](const ProcessGrid& grid) {
+        const bool one_kernel = GetParam().name == "cuda_float32" && grid.shape().neuron_shards == 1;
+        const auto same = [&](const auto& found, const auto& careful, double rounding) {
+            return one_kernel ? close_to(found, Doubles(careful.begin(), careful.end()), rounding)
+                              : all_equal(found, careful);
+        };
         for (double condition : {1.0, 30.0, 1e5}) {
             const Bases a = random_bases(true, condition);
             Shard once(backend, grid, true, a), careful(backend, grid, true, a);
@@ -174,10 +188,10 @@ TEST_P(QrOnGrids, OneRound) {
                 for (Index s = 0; s < b; ++s) expected[2 * s] = 9;
             EXPECT_TRUE(all_equal(once.failure.to_host(), expected)) << "condition " << condition;
             if (condition > 1e3) continue;
-            EXPECT_TRUE(all_equal(once.q.to_host(), careful.q.to_host()));
-            EXPECT_TRUE(all_equal(once.r.to_host(), careful.r.to_host()));
-            EXPECT_TRUE(all_equal(logs.to_host(), careful.logs));
-            EXPECT_TRUE(all_equal(once.strain.to_host(), careful.strain.to_host()));
+            EXPECT_TRUE(same(once.q.to_host(), careful.q.to_host(), 2e-7));
+            EXPECT_TRUE(same(once.r.to_host(), careful.r.to_host(), 1e-12));
+            EXPECT_TRUE(same(logs.to_host(), careful.logs, 1e-12));
+            EXPECT_TRUE(same(once.strain.to_host(), careful.strain.to_host(), 1e-12));
         }
     });
 }
