@@ -1,11 +1,11 @@
 // A round of the Cholesky QR of the tangent bases in one kernel, and its adjoint in another: for bases that one block
 // cannot hold (tangent_steps.cu). The blocks of a cluster hold the basis of one sequence, [k, D], in their shared
 // memory. Each has a slice of the columns. It sums the Gram matrix of its slice; then every block adds these sums of
-// all blocks, in order, and factorises the result. So all have the same R, and none waits for another one's.
+// all blocks, in order, and factorises the result. So all have the same R, without a second exchange.
 //
 // Estimate for N = 1024, k = 32, b = 16 (D = 2048, eight blocks a sequence) in microseconds: loads 1, Gram 1.5, sums of
 // the other blocks 1.5 with two meetings, Cholesky 2.5, substitution 1, stores 1: 9 with the launch; the adjoint 10.
-// The separate operations (qr.cu) are 8 and 7 kernels and take about 80 (not measured).
+// The separate operations (qr.cu) are 8 and 10 kernels and take about 80 (not measured).
 #include "cuda_backend.hpp"
 #include "tangent_steps_adjoint.cuh"
 #include "tangent_steps_cholesky.cuh"

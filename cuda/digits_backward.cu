@@ -46,12 +46,9 @@ public:
           calls_(backend) {}
 
     void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
-        readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
-        if (!backend_.counting()) calls_.run(call, [&] { take_steps(call); });
-        backend_.add_outer({adjoint_.data(), call.steps * plan_.b, plan_.N}, spikes_from(plan_, call.bits, 0),
-                           call.d_w_rec);
-        if (recurrent_done) recurrent_done();
-        inputs_backward(backend_, plan_, call, adjoint_.data());
+        run_backward(
+            backend_, plan_, call, adjoint_.data(), [&] { calls_.run(call, [&] { take_steps(call); }); },
+            recurrent_done);
     }
 
 private:

@@ -55,6 +55,15 @@ constexpr Candidate<TangentBackward, TangentPlan, CudaBackend> tangent_backward[
 
 }  // namespace
 
+void run_backward(CudaBackend& backend, const StatePlan& plan, const StateBackwardCall& call, float* adjoint,
+                  const std::function<void()>& take_steps, const std::function<void()>& recurrent_done) {
+    readout_backward(backend, plan, call, spikes_from(plan, call.bits, 1), adjoint);
+    if (!backend.counting()) take_steps();
+    backend.add_outer({adjoint, call.steps * plan.b, plan.N}, spikes_from(plan, call.bits, 0), call.d_w_rec);
+    if (recurrent_done) recurrent_done();
+    inputs_backward(backend, plan, call, adjoint);
+}
+
 StatePasses CudaBackend::state_passes(const StatePlan& plan, Memory& memory) {
     if (plan.adapted) return {{.why = different_neurons}, {.why = different_neurons}};
     return {choose(state_forward, *this, plan, memory, without_),

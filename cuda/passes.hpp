@@ -21,6 +21,11 @@ StepTime team_backward_time(CudaBackend& backend, const StatePlan& plan);
 template <int lane_columns>
 std::unique_ptr<StateBackward> team_backward(CudaBackend& backend, const StatePlan& plan, Memory& memory);
 
+// A backward call: the readout's part, take_steps, and the sums over all steps. take_steps turns adjoint [steps, b, N]
+// from the gradient of the readout, if the call has one, into g.
+void run_backward(CudaBackend& backend, const StatePlan& plan, const StateBackwardCall& call, float* adjoint,
+                  const std::function<void()>& take_steps, const std::function<void()>& recurrent_done);
+
 // products_forward.cu, digits_backward.cu: a product on the tensor cores and a few kernels per step. The factors are
 // int8 digits, or forwards also bfloat16 parts. The times of these steps are in team_plan.hpp.
 std::unique_ptr<StateForward> digits_forward(CudaBackend& backend, const StatePlan& plan, Memory& memory);

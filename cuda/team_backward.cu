@@ -343,12 +343,8 @@ public:
           counters_(memory, team_.teams * counter_stride) {}
 
     void run(const StateBackwardCall& call, const std::function<void()>& recurrent_done) override {
-        readout_backward(backend_, plan_, call, spikes_from(plan_, call.bits, 1), adjoint_.data());
-        if (!backend_.counting()) take_steps(call);
-        backend_.add_outer({adjoint_.data(), call.steps * plan_.b, plan_.N}, spikes_from(plan_, call.bits, 0),
-                           call.d_w_rec);
-        if (recurrent_done) recurrent_done();
-        inputs_backward(backend_, plan_, call, adjoint_.data());
+        run_backward(
+            backend_, plan_, call, adjoint_.data(), [&] { take_steps(call); }, recurrent_done);
     }
 
 private:

@@ -26,7 +26,8 @@ struct BackendChoice {
         bool clusters = true;
         int multiprocessors = 0;  // 0: no limit
     } limits = {};
-    std::vector<std::string> without_passes = {};  // whole passes of the state that the CUDA backend leaves out
+    // What the CUDA backend leaves out, to compare it with what it replaced (cuda/cuda_backend.hpp).
+    std::vector<std::string> without_passes = {};
 };
 
 // Throws Error(Exit::usage) for a backend that this build or this machine does not have, and when there are more local
