@@ -4,9 +4,6 @@ set(SPIKEFLOSS_FLAGS -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas -Wno
     # Fused multiply-adds are written out (std::fma); the compiler must not add or remove any, so that
     # every grid and backend rounds alike.
     -ffp-contract=off -fno-math-errno -fno-trapping-math)
-if(SPIKEFLOSS_ARCH)
-  list(APPEND SPIKEFLOSS_FLAGS -march=${SPIKEFLOSS_ARCH})
-endif()
 if(SPIKEFLOSS_WERROR)
   list(APPEND SPIKEFLOSS_FLAGS -Werror)
 endif()
@@ -17,10 +14,18 @@ if(SPIKEFLOSS_SANITIZE)
 endif()
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${SPIKEFLOSS_FLAGS}>")
 
+# For tests that run nowhere else.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT CMAKE_CROSSCOMPILING)
+  include(CheckCXXSourceRuns)
+  check_cxx_source_runs("int main() { __builtin_cpu_init(); return !(__builtin_cpu_supports(\"avx2\") &&
+    __builtin_cpu_supports(\"fma\") && __builtin_cpu_supports(\"bmi2\")); }" SPIKEFLOSS_BUILD_MACHINE_HAS_AVX2)
+endif()
+
 function(spikefloss_library name)
   cmake_parse_arguments(ARG "" "" "LINK;PRIVATE_LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/src/backend/factory.cpp$")  # a separate library: spikefloss_factory_library
+  list(FILTER sources EXCLUDE REGEX "/src/backend/cpu_")          # CpuKernels.cmake
   list(FILTER sources EXCLUDE REGEX "/src/api/files.cpp$")        # spikefloss_api_files
   if(sources)
     add_library(spikefloss_${name} STATIC ${sources})

@@ -227,10 +227,10 @@ double invert(Index k, const double* r, float* inverse, double* scratch) {
     for (Index p = 0; p < k; ++p) norms[p] = std::sqrt(norms[p]);
     double largest = 0.0;
     for (Index j = 0; j < k; ++j) {
-        double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-        for (Index p = 0; p <= j; ++p) sum += std::abs(x[j * stride + p]) * norms[p];
-        largest = std::max(largest, sum);
+        const double* row = x + j * stride;
+        largest = std::max(largest, sum_in_lanes<wide_lane_size, double>(j + 1, [&](double sum, Index p) {
+                               return sum + std::abs(row[p]) * norms[p];
+                           }));
     }
     return largest;
 }

@@ -1,5 +1,6 @@
 // Sums and element-wise operations of the CPU backend.
 #include "backend/cpu_backend.hpp"
+#include "backend/lane.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,10 +9,8 @@ namespace spikefloss {
 namespace {
 
 double squares_of(const float* x, Index count) {
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (Index i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];
-    return sum;
+    return sum_in_lanes<lane_size, double>(
+        count, [&](double sum, Index i) { return sum + static_cast<double>(x[i]) * x[i]; });
 }
 
 }  // namespace

@@ -130,14 +130,10 @@ void read_out(const StatePlan& plan, const StateForwardCall& call, const float* 
     const Index N = plan.N;
     for (Index o = 0; o < plan.O; ++o) {
         const float* w = call.w_out + o * N;
-        float sum = 0.0f;
-        if (call.readout == Readout::membrane)
-#pragma omp simd reduction(+ : sum)
-            for (Index j = 0; j < N; ++j) sum = fmaf(w[j], u[j], sum);
-        else
-#pragma omp simd reduction(+ : sum)
-            for (Index j = 0; j < N; ++j) sum = fmaf(w[j], spike(u[j], theta), sum);
-        y[o] = sum;
+        y[o] = call.readout == Readout::membrane
+                   ? sum_in_lanes<lane_size, float>(N, [&](float sum, Index j) { return fmaf(w[j], u[j], sum); })
+                   : sum_in_lanes<lane_size, float>(
+                         N, [&](float sum, Index j) { return fmaf(w[j], spike(u[j], theta), sum); });
     }
 }
 

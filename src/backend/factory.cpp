@@ -1,7 +1,7 @@
 // The only file that depends on which backends the build contains.
 #include "backend/factory.hpp"
 
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "core/error.hpp"
 
 #if SPIKEFLOSS_WITH_CUDA
@@ -26,15 +26,10 @@ void connect_cuda(CommKind, Backend&, ProcessGrid&) {}
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(const BackendChoice& choice) {
-#if defined(__AVX2__) && defined(__FMA__)
-    require(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), Exit::usage,
-            "this machine's processor has no AVX2 and FMA instructions, which this build uses",
-            "configure with -DSPIKEFLOSS_ARCH= (empty) and build again");
-#endif
     const bool prefers_cuda = SPIKEFLOSS_PREFER_CUDA && cuda_fault().empty();
     const bool cuda = choice.kind == BackendKind::cuda ||
                       (choice.kind == BackendKind::automatic && SPIKEFLOSS_WITH_CUDA && prefers_cuda);
-    if (!cuda) return std::make_unique<CpuBackend>(choice.threads, choice.sums);
+    if (!cuda) return make_cpu_backend(choice.threads, choice.sums, choice.instruction_set);
     require(SPIKEFLOSS_WITH_CUDA, Exit::usage, "backend 'cuda' is not in this build",
             "configure with -DSPIKEFLOSS_CUDA=ON and build again, or use backend cpu");
     return make_cuda_backend(choice);

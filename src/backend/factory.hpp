@@ -14,7 +14,8 @@ class ProcessGrid;
 
 struct BackendChoice {
     BackendKind kind = BackendKind::automatic;
-    int threads = 1;  // of the CPU backend, >= 1
+    int threads = 1;                   // of the CPU backend, >= 1
+    std::string instruction_set = "";  // of the CPU backend (instruction_sets.hpp); empty: the newest
     Sums sums = Sums::float32;
     Precision precision = Precision::fp32;
     // This rank's number among the ranks on this machine, and how many there are; rank r takes GPU r.

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/view.hpp"
+#include "neuron/fused.hpp"
 #include "neuron/host_device.hpp"
 
 #include <cmath>

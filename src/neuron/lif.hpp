@@ -16,6 +16,7 @@
 // beta = exp(-dt/tau_mem), rho = exp(-dt/tau_adapt). Multiply-adds are explicit so that all backends round alike.
 #pragma once
 
+#include "neuron/fused.hpp"
 #include "neuron/host_device.hpp"
 #include "neuron/surrogate.hpp"
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "backend/factory.hpp"
+#include "backend/instruction_sets.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -59,13 +61,22 @@ inline std::vector<BackendCase> limited_cuda_backends() {
     return backends;
 }
 
-// Three threads do not divide any of the usual sizes, so a wrong split of the work shows.
+// Three threads do not divide any of the usual sizes, so a wrong split of the work shows. The kernels for older
+// processors have one entry for each kind of sums.
 inline std::vector<BackendCase> cpu_backends() {
     std::vector<BackendCase> backends;
     for (int threads : {1, 3})
         for (Sums sums : {Sums::float32, Sums::float64})
             backends.push_back({"cpu_" + std::to_string(threads) + "_threads_" + std::string(name_of(sums)),
                                 [=] { return make_backend(BackendKind::cpu, threads, sums); }});
+    for (const InstructionSet& set : instruction_sets()) {
+        if (!set.runs_here() || &set == &instruction_set()) continue;
+        std::string name(set.name);
+        std::replace(name.begin(), name.end(), '-', '_');
+        for (Sums sums : {Sums::float32, Sums::float64})
+            backends.push_back({"cpu_" + name + "_" + std::string(name_of(sums)),
+                                [&set, sums] { return make_cpu_backend(1, sums, set.name); }});
+    }
     return backends;
 }
 

@@ -2,7 +2,7 @@
 // flush, and perhaps names given since. A power cut may come after every flush and every rename (other operations do
 // not change the disk). After each power cut, a checkpoint with its name must find the records that it counts. The
 // linker redirects fsync and rename to this file, so the sessions below are those of the program.
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "commands/options.hpp"
 #include "commands/run.hpp"
 #include "commands/run_directory.hpp"
@@ -146,7 +146,8 @@ void train_to(std::int64_t step, Config config) {
     RunDirectory directory = check_run_directory(grid, config.run.directory, config, resume);
     CheckpointOrigin origin;
     origin.run = "1";
-    CpuBackend backend(1, Sums::float32);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+    Backend& backend = *made;
     const std::unique_ptr<Task> task = make_task(task_settings(config));
     TrainingState state;
     if (resume) {

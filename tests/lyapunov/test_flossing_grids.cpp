@@ -1,6 +1,6 @@
 // The tangents forwards and backwards on every grid: the reference, one rank, one rank bit for bit with dyadic weights,
 // the adjoint identity over several steps, and shards of the batch without a sequence.
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "core/random.hpp"
 #include "support/golden.hpp"
 #include "support/near.hpp"
@@ -116,7 +116,8 @@ TEST(TangentMap, BackwardIsTheAdjointOfForward) {
             for (const auto reset : {JacobianReset::detached, JacobianReset::ignored}) {
                 const Case c =
                     clear_case({.neurons = 7, .steps = 9, .batch = 7, .has_current = has_current, .seed = 21});
-                CpuBackend backend(1, Sums::float64);
+                const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float64);
+                Backend& backend = *made;
                 const Network network(backend, grid, host_network(c.net, grid));
                 const BlockRange mine = grid.sequences_of(7), neurons = grid.neurons_of(7);
                 const Index T = 9, b = mine.size(), n = neurons.size(), k = 3, count = b * k * n;
@@ -188,7 +189,8 @@ TEST(TangentPass, DirectGradientOfBinaryUnitsObeysEulersIdentity) {
         on_every_grid([&](const ProcessGrid& grid) {
             reference::Network net = c.net;
             net.beta.assign(7, 0.0);
-            CpuBackend backend(1, Sums::float64);
+            const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float64);
+            Backend& backend = *made;
             const Network network(backend, grid, host_network(net, grid));
             const BlockRange mine = grid.sequences_of(7);
             StatePass state(backend, grid, network, 10, mine.size());

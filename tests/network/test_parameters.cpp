@@ -1,6 +1,6 @@
 // The layout of parameters: every element of every global array is on exactly one neuron shard (replicated ones on
 // all), at the place given by the segments; names; and the agreement of ranks about a network.
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "core/error.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
@@ -75,7 +75,8 @@ TEST(Parameters, NamesAreThoseOfTheFiles) {
 // One neuron with a synaptic current makes the state 2N on every rank, also on ranks that own only alpha = 0.
 TEST(Network, RanksAgreeOnTheStateSize) {
     on_every_grid([](const ProcessGrid& grid) {
-        CpuBackend backend(1, Sums::float32);
+        const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+        Backend& backend = *made;
         reference::Network net = reference::random_network({.neurons = 9, .has_current = false});
         EXPECT_EQ(Network(backend, grid, host_network(net, grid)).state_size(), 9);
         net.alpha[8] = 0.5;
@@ -85,7 +86,8 @@ TEST(Network, RanksAgreeOnTheStateSize) {
 
 TEST(Network, ComesBackAsItWas) {
     on_every_grid([](const ProcessGrid& grid) {
-        CpuBackend backend(1, Sums::float32);
+        const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+        Backend& backend = *made;
         const reference::Network net = reference::random_network({.neurons = 9, .initial_state = true});
         const HostNetwork back = Network(backend, grid, host_network(net, grid)).to_host();
         const reference::Parameters global = gathered_parameters(grid, back.layout, back.values);

@@ -2,7 +2,7 @@
 // other.
 #include "network/recurrence.hpp"
 
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "core/random.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
@@ -60,7 +60,8 @@ TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
         for (const Sums sums : {Sums::float32, Sums::float64})
             for (const Index N : sizes(grid)) {
                 SCOPED_TRACE(testing::Message() << "N " << N);
-                CpuBackend backend(1, sums);
+                const std::unique_ptr<Backend> made = make_cpu_backend(1, sums);
+                Backend& backend = *made;
                 Recurrence recurrence(backend, grid, N, plain_terms(grid.neurons_of(N).size(), N, 1).recurrent, rows);
                 const auto w = numbers(1, N * N), x = numbers(2, rows * N), y = numbers(3, rows * N);
                 const Buffer<float> w_local(backend, weights_part(w, N, grid));
@@ -98,7 +99,8 @@ TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
 TEST(Recurrence, OuterProductIsTheGradientOfTheProduct) {
     on_every_grid([](const ProcessGrid& grid) {
         const Index N = 7;
-        CpuBackend backend(1, Sums::float64);
+        const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float64);
+        Backend& backend = *made;
         Recurrence recurrence(backend, grid, N, plain_terms(grid.neurons_of(N).size(), N, 1).recurrent, rows);
         const auto x = numbers(2, rows * N), y = numbers(3, rows * N);
         const Buffer<float> x_local(backend, part(x, rows, grid.neurons_of(N)));

@@ -2,7 +2,7 @@
 // raster and as a rate.
 #include "network/spike_tape.hpp"
 
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "core/random.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
@@ -35,7 +35,8 @@ TEST(SpikeTape, EveryShardReadsAllNeurons) {
         const Index P = grid.shape().neuron_shards;
         for (const Index N : {Index{7}, P, Index{67}, Index{200}}) {
             SCOPED_TRACE(testing::Message() << "N " << N);
-            CpuBackend backend(1, Sums::float32);
+            const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+            Backend& backend = *made;
             const BlockRange mine = grid.sequences_of(B), neurons = grid.neurons_of(N);
             SpikeTape tape(backend, grid, N, T, mine.size());
             NeuronModel model;

@@ -1,5 +1,5 @@
 // The state forwards and backwards on one rank: the golden cases, and the reference on random networks of every kind.
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "support/golden.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
@@ -163,7 +163,8 @@ TEST(StatePassReference, SeveralChunksOfSteps) {
 // Without the currents of all steps, two buffers alternate. The result must be the same.
 TEST(StatePassReference, DroppedCurrentsChangeNothing) {
     const Case c = clear_case({.steps = 9, .seed = 31});
-    CpuBackend backend(1, Sums::float32);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+    Backend& backend = *made;
     const Network network(backend, alone(), host_network(c.net, alone()));
     const Batch batch = host_batch(c.net, c.seq, {0, c.seq.batch});
     LossPass loss(backend, alone(), c.seq.steps, c.seq.batch, c.net.inputs, c.net.outputs, batch.loss);

@@ -1,6 +1,6 @@
 // The state pass in segments against the full tape, on every grid: the same loss, readout, spikes and gradients with
 // far less memory. Bit for bit if both divide time into the same chunks, else within rounding.
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
 
@@ -35,7 +35,8 @@ struct Choice {
 
 PassRun run_pass(const ProcessGrid& grid, const reference::Network& net, const reference::Sequences& seq,
                  const Choice& choice) {
-    CpuBackend backend(1, choice.sums);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, choice.sums);
+    Backend& backend = *made;
     const Network network(backend, grid, host_network(net, grid));
     const BlockRange mine = grid.sequences_of(seq.batch);
     const Batch batch = host_batch(net, seq, mine);
@@ -151,7 +152,7 @@ TEST(StatePassSegments, SameChunksGiveTheSameBits) {
     for (const auto readout : reference::all_readouts)
         for (const Index steps : {13, 30}) {
             Case c = clear_case({.neurons = 5, .steps = steps, .batch = 3, .readout = readout, .seed = 500});
-            c.seq = repeated(c.seq, CpuBackend(1, Sums::float32).chunk_rows(5) / (4 * 3));
+            c.seq = repeated(c.seq, make_cpu_backend(1, Sums::float32)->chunk_rows(5) / (4 * 3));
             expect_as_full(alone(), c, 0.01, true);
             EXPECT_EQ(run_pass(alone(), c.net, c.seq, {.tape = TapeKind::segments}).segment, steps == 13 ? 4 : 8);
         }
@@ -160,7 +161,8 @@ TEST(StatePassSegments, SameChunksGiveTheSameBits) {
 // Memory that grows with T: two arrays of floats in the full tape if time constants are trained; in segments only bits.
 TEST(StatePassSegments, TakeLessMemory) {
     if (!first_rank()) return;
-    CpuBackend backend(1, Sums::float32);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+    Backend& backend = *made;
     constexpr Index N = 256, b = 2;
     const Network network(backend, alone(), HostNetwork{{}, ParameterLayout({N, 1, 1}, 1, 0), {}});
     const auto bytes = [&](Index T, bool keep_current, TapeKind kind) {

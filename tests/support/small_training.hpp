@@ -1,7 +1,7 @@
 // A small training run for tests of the trainer: 13 neurons, delayed xor over 24 steps, and flossing of every kind.
 #pragma once
 
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "network/initialise.hpp"
 #include "support/run_network.hpp"
 #include "train/trainer.hpp"
@@ -81,12 +81,13 @@ inline TrainerOptions small_options(Flossing flossing) {
 
 // A trainer with the backend and the task it needs.
 struct SmallTraining {
-    CpuBackend backend;
+    std::unique_ptr<Backend> made;
+    Backend& backend;
     std::unique_ptr<Task> task = small_task();
     Trainer trainer;
 
     SmallTraining(const ProcessGrid& grid, Sums sums, const TrainerOptions& options, TrainingState state)
-        : backend(1, sums), trainer(backend, grid, *task, options, std::move(state)) {}
+        : made(make_cpu_backend(1, sums)), backend(*made), trainer(backend, grid, *task, options, std::move(state)) {}
     SmallTraining(const ProcessGrid& grid, Sums sums, const TrainerOptions& options)
         : SmallTraining(grid, sums, options, TrainingState{small_network(grid), {}, {}, {}}) {}
 

@@ -1,6 +1,6 @@
 // configs/authors_setting.toml has its stated effect: 100 Adam steps lower the mean of lambda^2 at least tenfold, on
 // the flossed sequences and on others.
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "commands/options.hpp"
 
 #include <gtest/gtest.h>
@@ -33,7 +33,8 @@ TEST(AuthorsSetting, FlossesTenfold) {
     const auto task = make_task(task_settings(config));
     EXPECT_EQ(task->steps(), 500);
     const ProcessGrid grid(MPI_COMM_SELF, {1, 1});
-    CpuBackend backend(1, Sums::float32);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+    Backend& backend = *made;
     TrainingState start;
     start.network = initial_network(initial_settings(config, *task), 1, 0);
     Trainer trainer(backend, grid, *task, trainer_options(config, *task), std::move(start));

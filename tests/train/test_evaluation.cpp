@@ -39,7 +39,8 @@ private:
 };
 
 Outcome evaluated(const ProcessGrid& grid, const Task& task, Index batch, Index sequences) {
-    CpuBackend backend(1, Sums::float64);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float64);
+    Backend& backend = *made;
     TrainerOptions options = small_options(Flossing::none);
     options.batch = batch;
     options.test_sequences = sequences;
@@ -80,7 +81,8 @@ TEST(Evaluation, TakesTheFirstWhereFewerAreAskedFor) {
 TEST(Evaluation, OfWholeBatchesIsTheMeanOfTheirLosses) {
     const std::unique_ptr<Task> task = small_task();
     const Outcome both = evaluated(alone(), *task, 6, 12), first = evaluated(alone(), *task, 6, 6);
-    CpuBackend backend(1, Sums::float64);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float64);
+    Backend& backend = *made;
     const HostNetwork host = small_network(alone());
     const Network network(backend, alone(), host);
     StatePass pass(backend, alone(), network, task->steps(), 6, {.keep_current = true});

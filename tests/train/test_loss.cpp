@@ -1,7 +1,7 @@
 // The losses over the batch shards of every grid: value, accuracy and gradient, with logits of any size.
 #include "train/loss.hpp"
 
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "core/error.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
@@ -34,7 +34,8 @@ TEST(LossPass, IsTheReferenceOnEveryGrid) {
         const Logits l = logits(kind);
         const reference::Loss expected = reference::task_loss(l.seq, l.y);
         on_every_grid([&](const ProcessGrid& grid) {
-            CpuBackend backend(1, Sums::float32);
+            const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+            Backend& backend = *made;
             const BlockRange mine = grid.sequences_of(7);
             const Batch batch = host_batch(l.net, l.seq, mine);
             LossPass loss(backend, grid, 9, mine.size(), l.net.inputs, 3, batch.loss);
@@ -69,7 +70,8 @@ TEST(LossPass, SequencesThatFillABatchUpDoNotCount) {
                 y.insert(y.end(), l.y.begin() + (t * 7 + range.begin) * 3, l.y.begin() + (t * 7 + range.end) * 3);
             return y;
         };
-        CpuBackend backend(1, Sums::float32);
+        const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+        Backend& backend = *made;
         for (Index all = 1; all <= 7; ++all) {
             const Batch few = host_batch(l.net, l.seq, {0, all});
             LossPass of_few(backend, alone(), 9, all, l.net.inputs, 3, few.loss);
@@ -90,7 +92,8 @@ TEST(LossPass, SequencesThatFillABatchUpDoNotCount) {
 }
 
 TEST(LossPass, RefusesWhatItCannotTake) {
-    CpuBackend backend(1, Sums::float32);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+    Backend& backend = *made;
     const auto refuses = [&](const Batch& batch, LossKind kind) {
         LossPass loss(backend, alone(), 9, 7, batch.inputs, 3, kind);
         loss.load(batch);

@@ -1,7 +1,7 @@
 // From partial gradients to parameters on every grid, against the reference's updates of the global arrays.
 #include "train/optimiser.hpp"
 
-#include "backend/cpu_backend.hpp"
+#include "backend/instruction_sets.hpp"
 #include "support/near.hpp"
 #include "support/run_network.hpp"
 
@@ -92,7 +92,8 @@ void add_share(Backend& backend, const ProcessGrid& grid, const reference::Netwo
 
 void expect_as_reference(const OptimiserOptions& options) {
     on_every_grid([&](const ProcessGrid& grid) {
-        CpuBackend backend(1, Sums::float32);
+        const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+        Backend& backend = *made;
         Network network(backend, grid, host_network(start(), grid));
         Gradient sum(backend, grid, network.layout);
         Optimiser optimiser(backend, network.layout, options);
@@ -156,7 +157,8 @@ TEST(Optimiser, AdamWithTinyGradientsAndASmallerEps) {
                 .learning_rate = 0.001, .beta2 = beta2, .eps = eps, .parameters = {Parameter::w_rec}};
             reference::Network net = start();
             net.w_rec.assign(net.w_rec.size(), 0.0);
-            CpuBackend backend(1, Sums::float32);
+            const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+            Backend& backend = *made;
             Network network(backend, alone(), host_network(net, alone()));
             Gradient sum(backend, alone(), network.layout);
             Optimiser optimiser(backend, network.layout, options);
@@ -184,7 +186,8 @@ TEST(Optimiser, AdamWithTinyGradientsAndASmallerEps) {
 
 // If no unit is needed, the stored moments are those of Adam's formula.
 TEST(Optimiser, AdamStoresPlainMomentsFromAnEpsOf1e20On) {
-    CpuBackend backend(1, Sums::float32);
+    const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+    Backend& backend = *made;
     for (const double eps : {1e-20, 1e-8}) {
         Network network(backend, alone(), host_network(start(), alone()));
         Gradient sum(backend, alone(), network.layout);
@@ -257,7 +260,8 @@ TEST(Optimiser, DecayFactorsStayBetween0And1) {
         for (const double sign : {1.0, -1.0}) {
             reference::Network net = start();
             net.alpha[0] = 0.0, net.beta[0] = 0.0, net.kappa[0] = 0.0, net.beta[1] = 1.0;
-            CpuBackend backend(1, Sums::float32);
+            const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+            Backend& backend = *made;
             Network network(backend, alone(), host_network(net, alone()));
             Gradient sum(backend, alone(), network.layout);
             Optimiser optimiser(
@@ -288,7 +292,8 @@ TEST(Optimiser, GoesOnFromItsStateBitForBit) {
                                    .schedule_factor = 0.1,
                                    .parameters = everything};
     on_every_grid([&](const ProcessGrid& grid) {
-        CpuBackend backend(1, Sums::float32);
+        const std::unique_ptr<Backend> made = make_cpu_backend(1, Sums::float32);
+        Backend& backend = *made;
         Network network(backend, grid, host_network(start(), grid));
         Gradient sum(backend, grid, network.layout);
         const auto steps = [&](Network& net, Optimiser& optimiser, int first, int last) {

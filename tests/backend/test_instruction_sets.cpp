@@ -1,0 +1,106 @@
+// The CPU kernels for every instruction set that this processor has give the same bits: states, gradients and tangents of
+// any weights, and whole passes over them. Only products of doubles in QRs, and OpenBLAS, may round otherwise.
+#include "backend/instruction_sets.hpp"
+#include "backend/state_runs.hpp"
+#include "core/error.hpp"
+#include "neuron/fused.hpp"
+
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+namespace spikefloss::testing_support {
+namespace {
+
+using How = StateRun::How;
+
+TEST(FusedInDouble, RoundsAsTheInstruction) {
+    const float infinity = std::numeric_limits<float>::infinity(), tiny = std::numeric_limits<float>::denorm_min(),
+                least = std::numeric_limits<float>::min(), most = std::numeric_limits<float>::max(),
+                next = std::nextafter(1.0f, 2.0f), before = std::nextafter(1.0f, 0.0f);
+    const auto check = [](float a, float b, float c) {
+        const float fused = fused_in_double(a, b, c), expected = std::fma(a, b, c);
+        if (std::isnan(expected))
+            EXPECT_TRUE(std::isnan(fused)) << a << " " << b << " " << c;
+        else
+            EXPECT_EQ(std::bit_cast<std::uint32_t>(fused), std::bit_cast<std::uint32_t>(expected))
+                << a << " " << b << " " << c;
+    };
+    const float special[] = {0.0f, 1.0f, next, before, 3.0f, tiny, 3 * tiny, least, most, infinity, 0x1p-30f, 0x1p24f};
+    for (const float a : special)
+        for (const float b : special)
+            for (const float c : special)
+                for (const float sign : {1.0f, -1.0f}) check(sign * a, b, c), check(a, sign * b, -c);
+    // Just below the middle of two floats: here the sum in double, rounded once more to float, is wrong.
+    const float a = next, b = std::ldexp(std::nextafter(before, 0.0f), -24);
+    EXPECT_NE(static_cast<float>(static_cast<double>(a) * b + next), std::fma(a, b, next));
+    check(a, b, next), check(-a, b, -next), check(a, -b, -next);
+    // All exponents, sums that cancel, and results that are not normal.
+    const Index count = 200000;
+    const Floats x = random_floats(count, 1), y = random_floats(count, 2), z = random_floats(count, 3);
+    const Floats scale = uniform_floats(count, 4, -75.0, 75.0);
+    for (Index i = 0; i < count; ++i) {
+        const int e = static_cast<int>(scale[i]);
+        check(x[i], y[i], std::ldexp(z[i], e));
+        check(x[i], y[i], -(x[i] * y[i]));
+        check(x[i], y[i], std::ldexp(x[i] * y[i], e / 2));
+        check(std::ldexp(x[i], -std::abs(e)), std::ldexp(y[i], -70), std::ldexp(z[i], -140));
+    }
+}
+
+TEST(InstructionSets, NewestOfTheProcessorIsTheDefault) {
+    unsetenv("SPIKEFLOSS_CPU");
+    for (const InstructionSet& set : instruction_sets())
+        EXPECT_TRUE(!set.runs_here() || &instruction_set() >= &set) << set.name;
+    EXPECT_TRUE(instruction_set().runs_here());
+}
+
+TEST(InstructionSets, EnvironmentChoosesOne) {
+    const std::string first(instruction_sets().front().name);
+    setenv("SPIKEFLOSS_CPU", first.c_str(), 1);
+    EXPECT_EQ(instruction_set().name, first);
+    setenv("SPIKEFLOSS_CPU", "avx", 1);
+    EXPECT_THROW(instruction_set(), Error);
+    EXPECT_EQ(instruction_set(first).name, first);
+    setenv("SPIKEFLOSS_CPU", "", 1);
+    EXPECT_TRUE(instruction_set().runs_here());
+    unsetenv("SPIKEFLOSS_CPU");
+}
+
+TEST(InstructionSets, OneThatTheProcessorLacksIsRefused) {
+    for (const InstructionSet& set : instruction_sets()) {
+        if (set.runs_here()) continue;
+        EXPECT_THROW(make_cpu_backend(1, Sums::float32, set.name), Error) << set.name;
+    }
+}
+
+// Weights, inputs and adjoints of any value. Whole networks, rows with adaptation, and sizes that no register divides.
+TEST(InstructionSets, PassesHaveTheSameBits) {
+    const auto newest = make_cpu_backend(1, Sums::float32);
+    for (const InstructionSet& set : instruction_sets()) {
+        if (!set.runs_here() || &set == &instruction_set()) continue;
+        const auto backend = make_cpu_backend(1, Sums::float32, set.name);
+        for (const Index N : {1, 33, 67, 200})
+            for (const Surrogate surrogate : {Surrogate::fast_sigmoid, Surrogate::triangle})
+                for (const Adaptation adaptation : {Adaptation::none, Adaptation::threshold}) {
+                    SCOPED_TRACE(testing::Message() << set.name << ", N " << N);
+                    StateCase c({5, 3, N, 2, 3},
+                                {.threshold = 0.5f, .surrogate = surrogate, .sharpness = 2.0f, .adaptation = adaptation});
+                    c.w_rec = random_floats(N * N, 1), c.w_in = random_floats(N * 2, 2);
+                    c.x = random_floats(5 * 3 * 2, 4), c.has_extra = true;
+                    const StateResults expected = run_state(*newest, c, How::whole_passes),
+                                       results = run_state(*backend, c, How::whole_passes);
+                    expect_same_states(results, expected);
+                    EXPECT_TRUE(all_equal(results.du, expected.du)) << "du";
+                    EXPECT_TRUE(all_equal(results.squares, expected.squares)) << "squares";
+                    EXPECT_TRUE(all_equal(results.d_w_rec, expected.d_w_rec)) << "dW_rec";
+                    EXPECT_TRUE(all_equal(results.d_w_in, expected.d_w_in)) << "dW_in";
+                    EXPECT_TRUE(all_equal(results.d_w_out, expected.d_w_out)) << "dW_out";
+                    EXPECT_TRUE(all_equal(results.d_bias, expected.d_bias)) << "db";
+                }
+    }
+}
+
+}  // namespace
+}  // namespace spikefloss::testing_support
