@@ -25,6 +25,8 @@ spikefloss_archive(spikefloss_installed NAME spikefloss
 spikefloss_archive(spikefloss_installed_files NAME files
   OF config io api_files
   LINK spikefloss_installed PRIVATE_LINK tomlplusplus::tomlplusplus spikefloss::hdf5)
+target_sources(spikefloss_installed PRIVATE ${SPIKEFLOSS_CPU_OBJECTS})
+add_dependencies(spikefloss_installed spikefloss_backend)  # which makes them
 set_target_properties(spikefloss_installed PROPERTIES OUTPUT_NAME spikefloss)
 set_target_properties(spikefloss_installed_files PROPERTIES OUTPUT_NAME spikefloss_files)
 

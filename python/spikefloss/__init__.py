@@ -11,9 +11,6 @@ Wrong arguments and files are a ValueError, with the advice as its note; results
 from importlib import metadata as _metadata
 from typing import Any as _Any
 
-from ._processor import check as _check
-
-_check()
 from ._errors import NotFinite
 from .events import load_events
 from .functions import Spectrum, Gradients, floss, gradients, simulate, spectrum

@@ -1,10 +1,8 @@
 // Eight floats or four doubles at a time, for the inner loops that the compiler does not vectorise well by itself. With
-// AVX2 and FMA they are one register, on Arm two registers of NEON. Otherwise they are the compiler's own vector type,
-// which any processor can run. Sums over lanes have the same order everywhere, and products of floats are fused with
-// their sums. Products of doubles are not fused in the last form; they occur in QRs.
+// AVX2 and FMA they are one register, on Arm two registers of NEON. Both round alike: products are fused with their
+// sums. Otherwise they are the compiler's own vector type, which any processor can run, and products are rounded before
+// they are added. Sums over lanes have the same order everywhere.
 #pragma once
-
-#include "neuron/fused.hpp"
 
 #include <cstdint>
 
@@ -184,11 +182,7 @@ inline void store(float* p, Lane v) { *reinterpret_cast<UnalignedLane*>(p) = v; 
 inline Lane repeat(float x) { return Lane{x, x, x, x, x, x, x, x}; }
 inline Lane zero_lane() { return Lane{}; }
 inline Lane add(Lane a, Lane b) { return a + b; }
-inline Lane multiply_add(Lane a, Lane b, Lane c) {
-    Lane to;
-    for (int l = 0; l < lane_size; ++l) to[l] = fused_in_double(a[l], b[l], c[l]);
-    return to;
-}
+inline Lane multiply_add(Lane a, Lane b, Lane c) { return a * b + c; }
 inline unsigned nonzero(Lane a) {
     unsigned bits = 0;
     for (int l = 0; l < lane_size; ++l) bits |= static_cast<unsigned>(a[l] != 0.0f) << l;
@@ -252,7 +246,7 @@ inline Lane sums(const Lane* a) {
 inline float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #else
-inline float multiply_add(float a, float b, float c) { return fused_in_double(a, b, c); }
+inline float multiply_add(float a, float b, float c) { return a * b + c; }
 inline double multiply_add(double a, double b, double c) { return a * b + c; }
 #endif
 

@@ -1,5 +1,6 @@
 #include "commands/session.hpp"
 
+#include "backend/instruction_sets.hpp"
 #include "commands/machines.hpp"
 #include "config/schema.hpp"
 
@@ -55,7 +56,8 @@ Session::Session(const ProcessGrid& everyone, const ParallelChoice& choice, Sums
     const auto gpus = static_cast<int>(devices.size());
     sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among(grid, "").local_ranks;
     device_ = on_gpu ? devices[static_cast<std::size_t>(place.local_rank % gpus)]
-                     : fmt::format("{}, {} thread{}", processor_name(), threads, threads == 1 ? "" : "s");
+                     : fmt::format("{}, {} kernels, {} thread{}", processor_name(), instruction_set().name, threads,
+                                   threads == 1 ? "" : "s");
     connect(comm_, *backend, grid);
     if (comm_ == CommKind::automatic) comm_ = on_gpu ? CommKind::nccl : CommKind::mpi;
     if (!on_gpu) precision_ = Precision::fp32;
