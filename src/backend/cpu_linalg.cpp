@@ -8,9 +8,19 @@
 namespace spikefloss {
 namespace {
 
+// Eight partial sums and the rest in the first, as sum_in_lanes adds.
 double squares_of(const float* x, Index count) {
-    return sum_in_lanes<lane_size, double>(
-        count, [&](double sum, Index i) { return sum + static_cast<double>(x[i]) * x[i]; });
+    WideLane low = zero_wide_lane(), high = zero_wide_lane();
+    Index i = 0;
+    for (; i + lane_size <= count; i += lane_size) {
+        const WideLane a = load_wide(x + i), b = load_wide(x + i + wide_lane_size);
+        low = add(low, multiply(a, a)), high = add(high, multiply(b, b));
+    }
+    double sums[lane_size], total = 0.0;
+    store(sums, low), store(sums + wide_lane_size, high);
+    for (; i < count; ++i) sums[0] += static_cast<double>(x[i]) * x[i];
+    for (const double sum : sums) total += sum;
+    return total;
 }
 
 }  // namespace
