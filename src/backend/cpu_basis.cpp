@@ -228,9 +228,8 @@ double invert(Index k, const double* r, float* inverse, double* scratch) {
     double largest = 0.0;
     for (Index j = 0; j < k; ++j) {
         const double* row = x + j * stride;
-        largest = std::max(largest, sum_in_lanes<wide_lane_size, double>(j + 1, [&](double sum, Index p) {
-                               return sum + std::abs(row[p]) * norms[p];
-                           }));
+        largest = std::max(largest, sum_in_lanes<wide_lane_size, double>(
+                                        j + 1, [&](double sum, Index p) { return sum + std::abs(row[p]) * norms[p]; }));
     }
     return largest;
 }

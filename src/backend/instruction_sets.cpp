@@ -31,7 +31,8 @@ bool processor_has([[maybe_unused]] std::string_view name) {
 }
 
 constexpr InstructionSet sets[] = {
-#define SPIKEFLOSS_INSTRUCTION_SET(number, name) {name, [] { return processor_has(name); }, spikefloss_cpu_backend_##number},
+#define SPIKEFLOSS_INSTRUCTION_SET(number, name) \
+    {name, [] { return processor_has(name); }, spikefloss_cpu_backend_##number},
 #include <instruction_sets.inc>
 #undef SPIKEFLOSS_INSTRUCTION_SET
 };

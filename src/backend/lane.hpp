@@ -250,8 +250,8 @@ inline float multiply_add(float a, float b, float c) { return a * b + c; }
 inline double multiply_add(double a, double b, double c) { return a * b + c; }
 #endif
 
-// add(sum, j) for j = 0 .. count - 1. Sum l takes every j = l (mod `partial`) of whole groups, and sum 0 the rest. Their
-// sum is the result. So the order of the sum does not depend on the width of registers.
+// add(sum, j) for j = 0 .. count - 1. Sum l takes every j = l (mod `partial`) of whole groups, and sum 0 the rest.
+// Their sum is the result. So the order of the sum does not depend on the width of registers.
 template <int partial, class T, class Add>
 inline T sum_in_lanes(long count, Add&& add) {
     T sums[partial] = {};

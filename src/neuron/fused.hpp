@@ -11,7 +11,8 @@
 namespace spikefloss {
 
 // The product of two floats is exact in double. Its sum with c is rounded to odd: if it is not exact, its last bit is
-// set. Then the second rounding, to float, is that of the exact sum (Boldo and Melquiond, IEEE Trans. Comput. 57, 2008).
+// set. Then the second rounding, to float, is that of the exact sum (Boldo and Melquiond, IEEE Trans. Comput. 57,
+// 2008).
 inline __attribute__((always_inline)) float fused_in_double(float a, float b, float c) {
     const double product = static_cast<double>(a) * b, sum = product + c;
     const double added = sum - product;

@@ -88,8 +88,9 @@ TEST(InstructionSets, PassesHaveTheSameBits) {
             for (const Surrogate surrogate : {Surrogate::fast_sigmoid, Surrogate::triangle})
                 for (const Adaptation adaptation : {Adaptation::none, Adaptation::threshold}) {
                     SCOPED_TRACE(testing::Message() << set.name << ", N " << N);
-                    StateCase c({5, 3, N, 2, 3},
-                                {.threshold = 0.5f, .surrogate = surrogate, .sharpness = 2.0f, .adaptation = adaptation});
+                    StateCase c(
+                        {5, 3, N, 2, 3},
+                        {.threshold = 0.5f, .surrogate = surrogate, .sharpness = 2.0f, .adaptation = adaptation});
                     c.has_extra = true;
                     const StateResults expected = run_state(*newest, c, How::whole_passes),
                                        results = run_state(*backend, c, How::whole_passes);
