@@ -267,6 +267,11 @@ int run_command_line(int argc, char** argv) {
         "--plan", info_command.plan,
         "a config (TOML): print the memory that a rank of --grid needs, and the data it sends; the ranks of the grid "
         "need not exist");
+    info_app
+        .add_flag(
+            "--time", info_command.time,
+            "with --plan: also take a few steps of the rank's work here, and print the time of a step and of the run")
+        ->needs("--plan");
     add_assignments(info_app, info_command.assignments);
 
     ReportCommand report_command;

@@ -54,6 +54,7 @@ struct InfoCommand {
     ParallelChoice parallel;
     std::string plan;                      // a config; "": print no plan
     std::vector<std::string> assignments;  // --set section.key=value
+    bool time = false;                     // also take a few steps of the plan and predict the time of the run
 };
 
 struct ReportCommand {

@@ -1,6 +1,7 @@
 // `info`: prints the version, the build, the libraries, the devices and the grid.
 #include "commands/memory_need.hpp"
 #include "commands/options.hpp"
+#include "commands/time_need.hpp"
 #include "io/build_text.hpp"
 #include "io/file_probe.hpp"
 #include "io/nir_network.hpp"
@@ -16,8 +17,23 @@
 namespace spikefloss {
 namespace {
 
-// The memory and traffic of training the config on one rank of the grid. Pass free = 0 if the grid does not exist.
-std::string plan_of(const Session& session, const Config& config, GridShape grid, std::size_t free) {
+// The time of the last rank of the grid, whose network has its values if they are those of a file.
+std::string time_of(const Session& session, const Config& config, GridShape grid, Workload workload) {
+    constexpr double budget = 1.0;  // seconds for each kind of step
+    const int rank = grid.neuron_shards * grid.batch_shards - 1, shard = grid.neuron_shards - 1;
+    const MemoryNeed need = memory_need(*session.backend, grid, rank, {config, workload.task, blank(workload.network)},
+                                        session.memory_share());
+    if (!need.fits()) return "  time: not measured, the rank does not fit into the memory that is free here\n";
+    if (config.network.file.empty())
+        workload.network =
+            to_train(config, initial_network(initial_settings(config, workload.task), grid.neuron_shards, shard),
+                     grid.neuron_shards, shard);
+    return time_text(time_need(*session.backend, grid, rank, workload, budget), session.device());
+}
+
+// The memory and traffic of training the config on one rank of the grid; also its time if that is asked for. Pass free
+// = 0 if the grid does not exist.
+std::string plan_of(const Session& session, const Config& config, GridShape grid, std::size_t free, bool time) {
     check_grid(config, grid.neuron_shards, grid.batch_shards);
     const std::unique_ptr<Task> task = open_task(task_settings(config));
     const int last = grid.neuron_shards - 1;
@@ -29,11 +45,13 @@ std::string plan_of(const Session& session, const Config& config, GridShape grid
             load_network(config.network.file, nir_rules(config), grid.neuron_shards, last, config.network.transposed);
     network = to_train(config, std::move(network), grid.neuron_shards, last);
     check_network(config, *task, network);
+    std::string times;
+    if (time) times = time_of(session, config, grid, {config, *task, network});
     network = blank(network);
     const int ranks = grid.neuron_shards * grid.batch_shards;
     return fmt::format("on a {}x{} grid ({} rank{}), on its last rank, which holds the most:\n{}", grid.neuron_shards,
                        grid.batch_shards, ranks, ranks == 1 ? "" : "s",
-                       plan_text(*session.backend, grid, {config, *task, std::move(network)}, free));
+                       plan_text(*session.backend, grid, {config, *task, std::move(network)}, free) + times);
 }
 
 }  // namespace
@@ -63,7 +81,7 @@ int info(const ProcessGrid& everyone, const InfoCommand& command) {
     for (const std::string& path : hdf5_files(config.task)) require_readable(path, session.grid);
     session.grid.agree([&] {
         if (!command.plan.empty() && everyone.rank() == 0)
-            plan = plan_of(session, config, grid, there ? session.memory_share() : 0);
+            plan = plan_of(session, config, grid, there ? session.memory_share() : 0, command.time);
     });
     if (everyone.rank() != 0) return 0;
     char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";

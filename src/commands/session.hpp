@@ -29,6 +29,8 @@ public:
     // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for ranks with the same device;
     // and the contradiction about machines, if there is one. Collective.
     std::string devices_text() const;
+    // That of this rank.
+    const std::string& device() const { return device_; }
     // One JSON object with the machines and settings of this session, the run and its data. passes: as Trainer::passes.
     // Collective.
     std::string record(const CheckpointOrigin& origin,

@@ -118,11 +118,21 @@ class MemoryTest(program.ProgramTest):
         self.assertRegex("\n".join(self.plan("--grid", "2x1")), rf"a training step +26 +{13 * 16 + 12 * 160 + 12 * 16} ")
         self.assertRegex("\n".join(self.plan("--grid", "1x4")), rf"a training step .* 1 +{(10 * 17 + 2) * 4} ")
 
+    def test_time_of_the_plan(self):
+        for grid in ("1x1", "2x1", "1x4"):
+            out = "\n".join(self.plan("--grid", grid, "--threads", 1, "--time"))
+            self.assertRegex(out, r"one of the training steps +[\d.e-]+ m?s   measured, 12 steps in time", grid)
+            self.assertRegex(out, r"the run +[\d.e-]+ m?s   \d+ training steps; without adaptive flossing", grid)
+        self.assertNotIn("the run ", "\n".join(self.plan()))
+        out = "\n".join(self.plan("--time", "--threads", 1, "--set", "network.neurons=1000000", "--set", "train.batch=1"))
+        self.assertIn("time: not measured, the rank does not fit into the memory that is free here", out)
+
     def test_a_grid_that_cannot_be(self):
         config = self.config()
         self.fail_with(program.USAGE, ["11x1", "network.neurons = 10"], "info", "--plan", config, "--grid", "11x1")
         self.fail_with(program.USAGE, ["is not a process grid"], "info", "--plan", config, "--grid", "11")
         self.fail_with(program.USAGE, ["needs 6 ranks, but 2 are"], "info", "--plan", config, "--grid", "3x2", ranks=2)
+        self.fail_with(program.USAGE, ["--time requires --plan"], "info", "--time")
         self.fail_with(program.USAGE, ["--plan CONFIG"], "info", "--set", "train.batch=3")
 
     def test_what_does_not_fit(self):
