@@ -4,9 +4,13 @@
 #include "commands/machines.hpp"
 #include "config/schema.hpp"
 
+#include <cblas.h>
 #include <fmt/ranges.h>
 
+#include <cstdlib>
 #include <fstream>
+
+#include <strings.h>
 
 namespace spikefloss {
 namespace {
@@ -16,6 +20,14 @@ std::string processor_name() {
     for (std::string line; std::getline(file, line);)
         if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
     return "unknown processor";
+}
+
+// OpenBLAS says nothing if it does not know the kernels that OPENBLAS_CORETYPE names.
+std::string unheard_blas() {
+    const char* asked = std::getenv("OPENBLAS_CORETYPE");
+    const std::string used = openblas_get_corename();
+    if (!asked || !*asked || strcasecmp(asked, used.c_str()) == 0) return "";
+    return fmt::format("OPENBLAS_CORETYPE names '{}', which OpenBLAS does not know; it uses {}", asked, used);
 }
 
 GridShape shape_of(const ProcessGrid& everyone, const ParallelChoice& choice) {
@@ -51,7 +63,8 @@ Session::Session(const ProcessGrid& everyone, const ParallelChoice& choice, Sums
     });
     std::vector<std::string> hosts;
     for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watchdog()->host_of(rank));
-    contradiction_ = contradiction_of(hosts, machines(grid));
+    warning_ = contradiction_of(hosts, machines(grid));
+    if (const std::string note = unheard_blas(); !note.empty()) warning_ += (warning_.empty() ? "" : "; ") + note;
     const bool on_gpu = backend->name() == "cuda";
     const auto gpus = static_cast<int>(devices.size());
     sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among(grid, "").local_ranks;

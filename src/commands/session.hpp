@@ -27,7 +27,7 @@ public:
     Session& operator=(const Session&) = delete;
 
     // "cuda, fp32 products, communicator nccl", and the device of every rank, one line for ranks with the same device;
-    // and the contradiction about machines, if there is one. Collective.
+    // and a warning, if there is one: contradictions about machines, kernels of OpenBLAS that are not used. Collective.
     std::string devices_text() const;
     // That of this rank.
     const std::string& device() const { return device_; }
@@ -45,7 +45,7 @@ private:
 
     CommKind comm_;
     Precision precision_;
-    std::string device_, contradiction_;
+    std::string device_, warning_;
     int sharers_ = 1;  // ranks that share the memory
 };
 

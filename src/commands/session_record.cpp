@@ -35,7 +35,7 @@ std::string Session::devices_text() const {
         before = device;
         ++rank;
     }
-    if (!contradiction_.empty()) text += "\n  warning: " + contradiction_;
+    if (!warning_.empty()) text += "\n  warning: " + warning_;
     return text;
 }
 
@@ -53,7 +53,7 @@ std::string Session::record(const CheckpointOrigin& origin,
     json["backend"] = backend->name();
     json["precision"] = name_of(precision_);
     json["communicator"] = name_of(comm_);
-    if (!contradiction_.empty()) json["warning"] = contradiction_;
+    if (!warning_.empty()) json["warning"] = warning_;
     for (const auto& [name, form] : passes) json["passes"][name] = form;
     json["ranks"] = nlohmann::ordered_json::array();
     int rank = 0;

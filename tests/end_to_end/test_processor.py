@@ -53,6 +53,21 @@ class ProcessorTest(program.ProgramTest):
     def test_kernels_that_were_asked_for_are_kept(self):
         done = program.run("info", env={**os.environ, "OPENBLAS_CORETYPE": "Prescott"})
         self.assertRegex(done.out, r"BLAS +OpenBLAS .* Prescott ", str(done))
+        self.assertNotIn("warning", done.out)
+
+    def test_kernels_that_openblas_does_not_know_are_told(self):
+        for name in ("avx2", "Zen9"):
+            done = program.run("info", env={**os.environ, "OPENBLAS_CORETYPE": name})
+            self.assertRegex(done.out, rf"warning: OPENBLAS_CORETYPE names '{name}', which OpenBLAS does not know; it "
+                                       r"uses \w+")
+
+    def test_kernels_that_the_processor_cannot_run_are_an_error(self):
+        # Until they are used, nothing is wrong; the first product would end the program.
+        for processor, kernels in (("Haswell", "SkylakeX"), ("Nehalem", "Haswell"), ("Nehalem", "Sandybridge")):
+            done = self.info_on(processor, OPENBLAS_CORETYPE=kernels)
+            self.assertEqual(done.returncode, program.USAGE, done.stdout + done.stderr)
+            self.assertIn(f"OpenBLAS has its kernels for {kernels}, with instructions that this processor lacks", done.stderr)
+            self.assertIn("what to do: unset the environment variable OPENBLAS_CORETYPE", done.stderr)
 
 
 if __name__ == "__main__":

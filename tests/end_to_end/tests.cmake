@@ -26,6 +26,7 @@ if("x86-64" IN_LIST SPIKEFLOSS_ARCH AND "x86-64-v3" IN_LIST SPIKEFLOSS_ARCH AND 
   spikefloss_python_test(end_to_end/test_processor TIMEOUT 120)
 endif()
 spikefloss_python_test(end_to_end/test_sweep TIMEOUT 600)
+spikefloss_python_test(end_to_end/test_reproduce TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_which_run TIMEOUT 120)
 spikefloss_python_test(end_to_end/test_validation TIMEOUT 300)
 spikefloss_python_test(end_to_end/test_losses TIMEOUT 120)
