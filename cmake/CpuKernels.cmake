@@ -32,7 +32,8 @@ foreach(_name IN LISTS _names)
   if(_count EQUAL 1)
     list(APPEND SPIKEFLOSS_CPU_OBJECTS $<TARGET_OBJECTS:${_kernels}>)
   else()
-    target_compile_options(${_kernels} PRIVATE -fno-gnu-unique)  # a unique symbol cannot be made local
+    # A unique symbol, which only GCC makes, cannot be made local.
+    target_compile_options(${_kernels} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
     set(_object ${PROJECT_BINARY_DIR}/cpu_kernels_${_number}.o)
     add_custom_command(OUTPUT ${_object} DEPENDS ${_kernels} $<TARGET_OBJECTS:${_kernels}> COMMAND_EXPAND_LISTS VERBATIM
       COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${_object} $<TARGET_OBJECTS:${_kernels}>
