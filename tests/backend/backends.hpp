@@ -80,6 +80,12 @@ inline std::vector<BackendCase> cpu_backends() {
     return backends;
 }
 
+// Whether it fuses products of floats with their sums: all do but the kernels for x86-64 without more.
+inline bool fuses_products(const BackendCase& backend) {
+    if (backend.name.rfind("cpu_", 0) != 0) return true;
+    return backend.name.rfind("cpu_x86_64_float", 0) != 0 && instruction_set().name != "x86-64";
+}
+
 // In the emulated twin of a test only the CUDA backend, on an emulated device. Elsewhere all backends of the build.
 inline std::vector<BackendCase> available_backends() {
 #ifdef SPIKEFLOSS_TEST_EMULATED

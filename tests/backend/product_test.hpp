@@ -1,7 +1,6 @@
 // Matrices and operands of products, for the tests of dense and of sparse ones.
 #pragma once
 
-#include "backend/lane.hpp"
 #include "backend/operation_test.hpp"
 
 #include <algorithm>

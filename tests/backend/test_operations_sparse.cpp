@@ -131,6 +131,7 @@ protected:
     // add(row, column, factor, factor), to the last bit.
     template <class Run, class AddTerms>
     void expect_chains(const Case& c, Index cols, Index parts, bool accumulate, Run&& run, AddTerms&& add_terms) {
+        const bool fused = fuses_products(GetParam());
         const Index stride = cols + c.pad;
         const auto check = [&]<class Sum, class Out>(Sum, Out, SumMatrix matrix, const auto& start, auto&& found) {
             std::vector<Out> out(start.begin(), start.end());
@@ -141,7 +142,7 @@ protected:
                 if (chain) sums.assign(out.begin(), out.end());
                 add_terms(part, [&](Index i, Index j, double a, double b) {
                     Sum &sum = sums[i * stride + j], x = static_cast<Sum>(a), y = static_cast<Sum>(b);
-                    sum = backend.name() == "cpu" ? multiply_add(x, y, sum) : std::fma(x, y, sum);
+                    sum = fused ? std::fma(x, y, sum) : x * y + sum;
                 });
                 for (std::size_t at = 0; at < out.size(); ++at)
                     if (static_cast<Index>(at) % stride < cols)
