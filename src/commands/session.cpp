@@ -23,7 +23,7 @@ std::string processor_name() {
 }
 
 // OpenBLAS says nothing if it does not know the kernels that OPENBLAS_CORETYPE names.
-std::string unheard_blas() {
+std::string unknown_blas_kernels() {
     const char* asked = std::getenv("OPENBLAS_CORETYPE");
     const std::string used = openblas_get_corename();
     if (!asked || !*asked || strcasecmp(asked, used.c_str()) == 0) return "";
@@ -64,7 +64,7 @@ Session::Session(const ProcessGrid& everyone, const ParallelChoice& choice, Sums
     std::vector<std::string> hosts;
     for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watchdog()->host_of(rank));
     warning_ = contradiction_of(hosts, machines(grid));
-    if (const std::string note = unheard_blas(); !note.empty()) warning_ += (warning_.empty() ? "" : "; ") + note;
+    if (const std::string note = unknown_blas_kernels(); !note.empty()) warning_ += (warning_.empty() ? "" : "; ") + note;
     const bool on_gpu = backend->name() == "cuda";
     const auto gpus = static_cast<int>(devices.size());
     sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among(grid, "").local_ranks;

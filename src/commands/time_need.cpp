@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace spikefloss {
 namespace {
@@ -35,6 +36,7 @@ public:
         if (!batch.target.empty()) batch.target.resize(rows * static_cast<std::size_t>(batch.outputs));
         return batch;
     }
+    void recycle(Batch&& batch) const override { whole_.recycle(std::move(batch)); }
 
 private:
     const Task& whole_;
