@@ -128,18 +128,6 @@ void invert_diagonal(Index k, const double* r, double* inverse) {
     for (Index j = 0; j < padded_k(k); ++j) inverse[j] = 1.0 / r[j * (padded_k(k) + 1)];
 }
 
-// Rows [first, first + count) of x <- a x for `tile` columns of x; a has zeros beyond its triangle.
-void multiply_rows(Index count, Index inner, LeftFactor a, const float* x, Index stride, float* out) {
-    switch (count) {
-        case 1: return multiply_tile<1>(inner, a, x, stride, out, stride, false);
-        case 2: return multiply_tile<2>(inner, a, x, stride, out, stride, false);
-        case 3: return multiply_tile<3>(inner, a, x, stride, out, stride, false);
-        case 4: return multiply_tile<4>(inner, a, x, stride, out, stride, false);
-        case 5: return multiply_tile<5>(inner, a, x, stride, out, stride, false);
-        default: return multiply_tile<6>(inner, a, x, stride, out, stride, false);
-    }
-}
-
 }  // namespace
 
 Index basis_scratch(Index k) {
@@ -244,11 +232,11 @@ void divide(Index k, Transpose op, const float* inverse, float* x, Index stride,
             const Index first = k * group / groups, last = k * (group + 1) / groups;
             float* const column = x + at;
             if (op == Transpose::no)
-                multiply_rows(last - first, last, {inverse + first * width, width, 1}, column, stride,
-                              column + first * stride);
+                multiply_tile(last - first, last, {inverse + first * width, width, 1}, column, stride,
+                              column + first * stride, stride, false);
             else
-                multiply_rows(last - first, k - first, {inverse + first * (width + 1), 1, width},
-                              column + first * stride, stride, column + first * stride);
+                multiply_tile(last - first, k - first, {inverse + first * (width + 1), 1, width},
+                              column + first * stride, stride, column + first * stride, stride, false);
         }
 }
 

@@ -10,8 +10,7 @@
 
 namespace spikefloss {
 
-// Columns that are computed together. Rows of padded arrays are a whole number of tiles.
-inline constexpr Index tile = 2 * lane_size;
+// Rows of padded arrays are a whole number of tiles.
 inline Index padded(Index n) { return (n + tile - 1) / tile * tile; }
 
 // The left factor: a(r, j) is at data[r * row + j * inner].
@@ -26,37 +25,27 @@ struct RightFactor {
     Index stride, panel = tile;
 };
 
-template <int R>
-void multiply_tile(Index inner, LeftFactor a, const float* w, Index w_stride, float* out, Index out_stride,
+// A tile of columns of `rows` rows, at most R.
+template <int R = tile_rows>
+void multiply_tile(Index rows, Index inner, LeftFactor a, const float* w, Index w_stride, float* out, Index out_stride,
                    bool accumulate) {
-    Lane low[R], high[R];
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) {
-        low[r] = accumulate ? load(out + r * out_stride) : zero_lane();
-        high[r] = accumulate ? load(out + r * out_stride + lane_size) : zero_lane();
-    }
+    if constexpr (R > 1)
+        if (rows < R) return multiply_tile<R - 1>(rows, inner, a, w, w_stride, out, out_stride, accumulate);
+    Tile sum[R];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) sum[r] = accumulate ? load_tile(out + r * out_stride) : zero_tile();
     for (Index j = 0; j < inner; ++j) {
-        const Lane w0 = load(w + j * w_stride), w1 = load(w + j * w_stride + lane_size);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; ++r) {
-            const Lane x = repeat(a.data[r * a.row + j * a.inner]);
-            low[r] = multiply_add(x, w0, low[r]);
-            high[r] = multiply_add(x, w1, high[r]);
-        }
+        const Tile w_j = load_tile(w + j * w_stride);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) sum[r] = multiply_add(a.data[r * a.row + j * a.inner], w_j, sum[r]);
     }
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) {
-        store(out + r * out_stride, low[r]);
-        store(out + r * out_stride + lane_size, high[r]);
-    }
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) store(out + r * out_stride, sum[r]);
 }
 
 // How much of the inner length and how many rows are taken at a time. With these sizes both factors of the inner loops
 // stay in the first-level cache for any size of W.
 inline constexpr Index inner_block = 256, row_block = 48;
-
-// Rows of a tile: twice as many sums as there are pairs of factors in flight.
-inline constexpr Index tile_rows = 6;
 
 // From this many columns on, the left factor is copied, so that its rows do not evict each other from the cache.
 inline constexpr Index copy_from = 8 * tile;
@@ -93,14 +82,8 @@ inline void multiply(Index rows, Index columns, Index inner, LeftFactor a, Right
                 const float* panel = w.data + at / tile * w.panel + begin * w.stride;
                 for (Index group = 0; group < groups; ++group) {
                     float* to = out + (top + first(group)) * out_stride + at;
-                    switch (first(group + 1) - first(group)) {
-                        case 1: multiply_tile<1>(size, parts[group], panel, w.stride, to, out_stride, add); break;
-                        case 2: multiply_tile<2>(size, parts[group], panel, w.stride, to, out_stride, add); break;
-                        case 3: multiply_tile<3>(size, parts[group], panel, w.stride, to, out_stride, add); break;
-                        case 4: multiply_tile<4>(size, parts[group], panel, w.stride, to, out_stride, add); break;
-                        case 5: multiply_tile<5>(size, parts[group], panel, w.stride, to, out_stride, add); break;
-                        default: multiply_tile<6>(size, parts[group], panel, w.stride, to, out_stride, add);
-                    }
+                    multiply_tile(first(group + 1) - first(group), size, parts[group], panel, w.stride, to, out_stride,
+                                  add);
                 }
             }
         }

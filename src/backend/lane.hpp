@@ -1,7 +1,8 @@
 // Eight floats or four doubles at a time, for the inner loops that the compiler does not vectorise well by itself. With
 // AVX2 and FMA they are one register, on Arm two registers of NEON. Both round alike: products are fused with their
 // sums. Otherwise they are the compiler's own vector type, which any processor can run, and products are rounded before
-// they are added. Sums over lanes have the same order everywhere.
+// they are added. Sums over lanes have the same order everywhere. A Tile is sixteen floats: two lanes, or one register of
+// AVX-512.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@ namespace spikefloss {
 
 inline constexpr long lane_size = 8;       // floats
 inline constexpr long wide_lane_size = 4;  // doubles
+inline constexpr long tile = 2 * lane_size;
 
 #if defined(__AVX2__) && defined(__FMA__)
 
@@ -238,6 +240,34 @@ inline Lane sums(const Lane* a) {
         all[l] = ((a[l][0] + a[l][1]) + (a[l][2] + a[l][3])) + ((a[l][4] + a[l][5]) + (a[l][6] + a[l][7]));
     return all;
 }
+
+#endif
+
+// Registers bound the sums of an inner loop: tile_rows tiles of a product, panel_tiles tiles of one row.
+#if defined(__AVX512F__)
+
+using Tile = __m512;
+inline Tile load_tile(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, Tile v) { _mm512_storeu_ps(p, v); }
+inline Tile zero_tile() { return _mm512_setzero_ps(); }
+inline Tile add(Tile a, Tile b) { return _mm512_add_ps(a, b); }
+inline Tile multiply_add(float a, Tile b, Tile c) { return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c); }
+inline constexpr int tile_rows = 12, panel_tiles = 8;
+
+#else
+
+struct Tile {
+    Lane low, high;
+};
+inline Tile load_tile(const float* p) { return {load(p), load(p + lane_size)}; }
+inline void store(float* p, Tile v) { store(p, v.low), store(p + lane_size, v.high); }
+inline Tile zero_tile() { return {zero_lane(), zero_lane()}; }
+inline Tile add(Tile a, Tile b) { return {add(a.low, b.low), add(a.high, b.high)}; }
+inline Tile multiply_add(float a, Tile b, Tile c) {
+    const Lane x = repeat(a);
+    return {multiply_add(x, b.low, c.low), multiply_add(x, b.high, c.high)};
+}
+inline constexpr int tile_rows = 6, panel_tiles = 4;
 
 #endif
 
