@@ -21,8 +21,9 @@ constexpr Index most_parts = 8;
 // Steps whose adjoints are kept and then summed together.
 constexpr Index slab = 32;
 
-// Panels of W' are at most as wide as the registers allow: twelve lanes of sums.
-constexpr Index widest_panel = 12 * lane_size;
+// Panels of W' are at most as wide as the registers allow, which hold nothing else.
+constexpr int most_tiles = panel_tiles * 3 / 2;
+constexpr Index widest_panel = most_tiles * tile;
 std::vector<Columns> panels_in_registers(Index width) {
     const Index panels = (width + widest_panel - 1) / widest_panel;
     std::vector<Columns> columns;
@@ -51,15 +52,6 @@ void for_every_group(const BatchShape& shape, Index begin, Index end, Work&& wor
     }
 }
 
-template <class Work>
-void with_network_lanes(Index lanes, Work&& work) {
-    switch (lanes) {
-        case 10: return work(std::integral_constant<int, 10>{});
-        case 12: return work(std::integral_constant<int, 12>{});
-        default: return with_lanes(lanes, work);
-    }
-}
-
 // Lists the spikes of one sequence, at most largest_fused_network, in `index`. Returns their number.
 Index list_row(const std::uint32_t* bits, Index words, std::uint16_t* index) {
     Index count = 0;
@@ -71,30 +63,30 @@ Index list_row(const std::uint32_t* bits, Index words, std::uint16_t* index) {
 }
 
 // sum = the sum of rows index[0], index[1], ... of a panel.
-template <int lanes>
+template <int tiles>
 void add_rows(const std::uint16_t* index, Index count, const float* panel, float* sum) {
-    Lane a[lanes];
+    Tile a[tiles];
 #pragma GCC unroll 12
-    for (int l = 0; l < lanes; ++l) a[l] = zero_lane();
+    for (int l = 0; l < tiles; ++l) a[l] = zero_tile();
     for (Index e = 0; e < count; ++e) {
-        const float* row = panel + index[e] * lanes * lane_size;
+        const float* row = panel + index[e] * tiles * tile;
 #pragma GCC unroll 12
-        for (int l = 0; l < lanes; ++l) a[l] = add(a[l], load(row + l * lane_size));
+        for (int l = 0; l < tiles; ++l) a[l] = add(a[l], load_tile(row + l * tile));
     }
 #pragma GCC unroll 12
-    for (int l = 0; l < lanes; ++l) store(sum + l * lane_size, a[l]);
+    for (int l = 0; l < tiles; ++l) store(sum + l * tile, a[l]);
 }
 
 // Adds g to rows index[0], index[1], ... of a panel.
-template <int lanes>
+template <int tiles>
 void add_to_rows(const std::uint16_t* index, Index count, const float* g, float* panel) {
-    Lane a[lanes];
+    Tile a[tiles];
 #pragma GCC unroll 12
-    for (int l = 0; l < lanes; ++l) a[l] = load(g + l * lane_size);
+    for (int l = 0; l < tiles; ++l) a[l] = load_tile(g + l * tile);
     for (Index e = 0; e < count; ++e) {
-        float* row = panel + index[e] * lanes * lane_size;
+        float* row = panel + index[e] * tiles * tile;
 #pragma GCC unroll 12
-        for (int l = 0; l < lanes; ++l) store(row + l * lane_size, add(load(row + l * lane_size), a[l]));
+        for (int l = 0; l < tiles; ++l) store(row + l * tile, add(load_tile(row + l * tile), a[l]));
     }
 }
 
@@ -221,11 +213,11 @@ private:
         std::fill_n(scratch_.sum, (1 + M + O) * width, 0.0f);
         std::uint16_t index[largest_fused_network];
         for (const Columns& columns : shape_.panels)
-            with_network_lanes(columns.size / lane_size, [&](auto lanes) {
+            with_tiles<most_tiles>(columns.size / tile, [&](auto tiles) {
                 for (Index t = last; t >= begin; --t)
                     for (Index r = s; r < end; ++r) {
                         const Index count = list_row(call_.bits + ((t - 1) * b + r) * words, words, index);
-                        add_to_rows<lanes>(index, count, g_of(t - begin, r - first) + columns.begin,
+                        add_to_rows<tiles>(index, count, g_of(t - begin, r - first) + columns.begin,
                                            gradient.w_rec + columns.begin * N);
                     }
             });
@@ -344,8 +336,8 @@ private:
                 const Index here = t * b + s, next = here + b;
                 const Index count = list_row(call.bits + here * words, words, index);
                 for (const Columns& columns : shape_.panels)
-                    with_network_lanes(columns.size / lane_size, [&](auto lanes) {
-                        add_rows<lanes>(index, count, rows_.data() + columns.begin * N, sum + columns.begin);
+                    with_tiles<most_tiles>(columns.size / tile, [&](auto tiles) {
+                        add_rows<tiles>(index, count, rows_.data() + columns.begin * N, sum + columns.begin);
                     });
                 combine_rows(M, call.x + here * M, w_in_.data(), width, input);
                 const float *i = call.i + t * call.i_stride + s * N, *u = call.u + here * N;

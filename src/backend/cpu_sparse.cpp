@@ -64,15 +64,15 @@ void gather_rows(const SparseRows& x, const float* panels, Index n, Matrix<float
     for (Index part = 0; part < parts; ++part) {
         const Columns columns(width, part, parts);
         const Index whole = std::min(columns.size, n - columns.begin);
-        with_lanes(columns.size / lane_size, [&](auto lanes) {
+        with_tiles(columns.size / tile, [&](auto tiles) {
             for (Index r = 0; r < x.rows; ++r) {
                 float* to = out.data + r * out.stride + columns.begin;
-                float last[lanes * lane_size];
+                float last[tiles * tile];
                 const float* const panel = panels + columns.begin * x.columns;
                 if (x.value)
-                    gather<lanes, true>(x, 0, r, panel, false, whole < columns.size ? last : to);
+                    gather<tiles, true>(x, 0, r, panel, false, whole < columns.size ? last : to);
                 else
-                    gather<lanes, false>(x, 0, r, panel, false, whole < columns.size ? last : to);
+                    gather<tiles, false>(x, 0, r, panel, false, whole < columns.size ? last : to);
                 if (whole < columns.size) std::copy_n(last, whole, to);
             }
         });

@@ -26,8 +26,8 @@ inline constexpr Index least_rows = 256, least_columns = 8;
 // The same for sums over rows of spikes.
 inline constexpr Index least_spike_rows = 64;
 
-// The most columns of a panel: eight lanes.
-inline constexpr Index panel_columns = 8 * lane_size;
+// The most columns of a panel.
+inline constexpr Index panel_columns = panel_tiles * tile;
 
 // The columns of one of `parts` nearly equal parts of width, in whole tiles.
 struct Columns {
@@ -40,15 +40,12 @@ inline Index panels_of(Index width, Index wanted = 1) {
     return std::max((width + panel_columns - 1) / panel_columns, std::min(wanted, width / (2 * tile)));
 }
 
-// Calls work with the number of lanes, even and at most 8, as an integral constant.
-template <class Work>
-void with_lanes(Index lanes, Work&& work) {
-    switch (lanes) {
-        case 2: return work(std::integral_constant<int, 2>{});
-        case 4: return work(std::integral_constant<int, 4>{});
-        case 6: return work(std::integral_constant<int, 6>{});
-        default: return work(std::integral_constant<int, 8>{});
-    }
+// Calls work with the number of tiles, at most `most`, as an integral constant.
+template <int most = panel_tiles, class Work>
+void with_tiles(Index tiles, Work&& work) {
+    if constexpr (most > 1)
+        if (tiles < most) return with_tiles<most - 1>(tiles, work);
+    work(std::integral_constant<int, most>{});
 }
 
 // The entries of rows, by blocks of columns. Block c and row r have the elements [begin(c, r), end(c, r)) of
@@ -68,7 +65,7 @@ struct SparseRows {
     const float* values(Index c) const { return value + c * capacity; }
 };
 
-// Columns of spikes that are listed together. A block of a panel is then as large as a first-level cache.
+// Columns of spikes that are listed together. A block of a panel then has 32 KiB, or 64 KiB with AVX-512.
 inline constexpr Index spike_block = 128;
 
 // Lists block c of the spikes in rows of bits.
@@ -87,32 +84,30 @@ inline void list_spikes(const SparseRows& list, Index c, const Activity& spikes)
     }
 }
 
-// out [8 lanes] (+)= the sum over `count` entries of their value (1 for spikes) times the row of `rows` at their place.
-template <int lanes, bool valued, class Place>
+// out [16 tiles] (+)= the sum over `count` entries of their value (1 for spikes) times the row of `rows` at their place.
+template <int tiles, bool valued, class Place>
 void sum_entries(const Place* place, const float* value, Index count, const float* rows, bool accumulate, float* out) {
-    Lane a[lanes];
+    Tile a[tiles];
 #pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) a[l] = accumulate ? load(out + l * lane_size) : zero_lane();
+    for (int l = 0; l < tiles; ++l) a[l] = accumulate ? load_tile(out + l * tile) : zero_tile();
     for (Index e = 0; e < count; ++e) {
-        const float* const row = rows + place[e] * lanes * lane_size;
-        if constexpr (valued) {
-            const Lane x = repeat(value[e]);
+        const float* const row = rows + place[e] * tiles * tile;
 #pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) a[l] = multiply_add(x, load(row + l * lane_size), a[l]);
-        } else {
-#pragma GCC unroll 8
-            for (int l = 0; l < lanes; ++l) a[l] = add(a[l], load(row + l * lane_size));
-        }
+        for (int l = 0; l < tiles; ++l)
+            if constexpr (valued)
+                a[l] = multiply_add(value[e], load_tile(row + l * tile), a[l]);
+            else
+                a[l] = add(a[l], load_tile(row + l * tile));
     }
 #pragma GCC unroll 8
-    for (int l = 0; l < lanes; ++l) store(out + l * lane_size, a[l]);
+    for (int l = 0; l < tiles; ++l) store(out + l * tile, a[l]);
 }
 
-// out [8 lanes] (+)= sum over the entries of row r in block c of x w[j]; w: the block's rows of a panel.
-template <int lanes, bool valued>
+// out [16 tiles] (+)= sum over the entries of row r in block c of x w[j]; w: the block's rows of a panel.
+template <int tiles, bool valued>
 void gather(const SparseRows& list, Index c, Index r, const float* w, bool accumulate, float* out) {
     const Index begin = list.begin(c, r);
-    sum_entries<lanes, valued>(list.indices(c) + begin, valued ? list.values(c) + begin : nullptr,
+    sum_entries<tiles, valued>(list.indices(c) + begin, valued ? list.values(c) + begin : nullptr,
                                list.end(c, r) - begin, w, accumulate, out);
 }
 

@@ -105,19 +105,19 @@ void list_slab(const Activity& x, Index first, const ColumnBits* bits, const Lis
     }
 }
 
-// sum [end - begin, 8 lanes] += the entries of columns [begin, end) in slab k.
-template <int lanes>
+// sum [end - begin, 16 tiles] += the entries of columns [begin, end) in slab k.
+template <int tiles>
 void add_slab(const ListedColumns& list, Index k, Index begin, Index end, const float* y, float* sum) {
     const std::uint32_t* const ends = list.ends_of(k);
     const Index first = list.first[k];
     for (Index j = begin; j < end; ++j) {
         const Index at = first + ends[j], count = ends[j + 1] - ends[j];
         if (count == 0) continue;
-        float* const to = sum + (j - begin) * lanes * lane_size;
+        float* const to = sum + (j - begin) * tiles * tile;
         if (list.value)
-            sum_entries<lanes, true>(list.place + at, list.value + at, count, y, true, to);
+            sum_entries<tiles, true>(list.place + at, list.value + at, count, y, true, to);
         else
-            sum_entries<lanes, false>(list.place + at, nullptr, count, y, true, to);
+            sum_entries<tiles, false>(list.place + at, nullptr, count, y, true, to);
     }
 }
 
@@ -186,8 +186,7 @@ bool add_outer_listed(int threads, Matrix<const float> y, const Activity& x, Are
         std::fill_n(y_slab, (slab + end - begin) * columns.size, 0.0f);
         for (Index k = 0; k < slabs; ++k) {
             copy_slab(y, k, columns, y_slab);
-            with_lanes(columns.size / lane_size,
-                       [&](auto lanes) { add_slab<lanes>(list, k, begin, end, y_slab, sum); });
+            with_tiles(columns.size / tile, [&](auto tiles) { add_slab<tiles>(list, k, begin, end, y_slab, sum); });
         }
         add_transposed(sum, end - begin, columns.size, std::min(columns.size, n - columns.begin),
                        gradient.data + columns.begin * gradient.stride + begin, gradient.stride);

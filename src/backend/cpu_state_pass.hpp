@@ -25,10 +25,10 @@ inline void pack_row(const float* u, Index n, float theta, std::uint32_t* bits) 
 // sums [rows, width] of one panel: for every row the sum over its spikes j of the panel's w[j].
 inline void add_spikes(const SparseRows& spikes, Columns columns, const float* panels, float* sums, Index width) {
     const float* panel = panels + columns.begin * spikes.columns;
-    with_lanes(columns.size / lane_size, [&](auto lanes) {
+    with_tiles(columns.size / tile, [&](auto tiles) {
         for (Index c = 0; c < spikes.blocks(); ++c)
             for (Index r = 0; r < spikes.rows; ++r)
-                gather<lanes, false>(spikes, c, r, panel + c * spikes.block * columns.size, c > 0,
+                gather<tiles, false>(spikes, c, r, panel + c * spikes.block * columns.size, c > 0,
                                      sums + r * width + columns.begin);
     });
 }

@@ -243,7 +243,7 @@ inline Lane sums(const Lane* a) {
 
 #endif
 
-// Registers bound the sums of an inner loop: tile_rows tiles of a product, panel_tiles tiles of one row.
+// The sums of an inner loop stay in registers: tile_rows tiles of a product, or panel_tiles tiles of a row.
 #if defined(__AVX512F__)
 
 using Tile = __m512;
