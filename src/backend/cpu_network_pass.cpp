@@ -110,12 +110,6 @@ void pack_rows_padded(const float* w, Index rows, Index cols, Index width, float
         for (Index c = 0; c < width; ++c) to[r * width + c] = c < cols ? w[r * cols + c] : 0.0f;
 }
 
-double* take_doubles(Arena& arena, Index count) {
-    double* at = arena.take<double>(count);
-    std::fill_n(at, count, 0.0);
-    return at;
-}
-
 // y = W_out z of one sequence and step.
 void read_out(const StatePlan& plan, const StateForwardCall& call, const float* u, float* y) {
     const float theta = call.model.threshold;
@@ -129,17 +123,22 @@ void read_out(const StatePlan& plan, const StateForwardCall& call, const float* 
     }
 }
 
-// The gradients of one part, [., width] each. bias, w_in and w_out are sums over slabs, in double.
+// The gradients of one part, [., width] each. bias, w_in and w_out are sums over slabs, in double. The thread that adds
+// them clears them, so that they are in its cache.
 struct PartGradient {
     float* w_rec;                 // dW' [N, width] in panels of columns
     double *bias, *w_in, *w_out;  // [1], [M], [O] rows
 
     PartGradient(Arena& arena, const BatchShape& shape)
         : w_rec(arena.take<float>(shape.N * shape.width)),
-          bias(take_doubles(arena, shape.width)),
-          w_in(take_doubles(arena, shape.M * shape.width)),
-          w_out(take_doubles(arena, shape.O * shape.width)) {
+          bias(arena.take<double>(shape.width)),
+          w_in(arena.take<double>(shape.M * shape.width)),
+          w_out(arena.take<double>(shape.O * shape.width)) {}
+    void clear(const BatchShape& shape) const {
         std::fill_n(w_rec, shape.N * shape.width, 0.0f);
+        std::fill_n(bias, shape.width, 0.0);
+        std::fill_n(w_in, shape.M * shape.width, 0.0);
+        std::fill_n(w_out, shape.O * shape.width, 0.0);
     }
     static Index bytes(const BatchShape& shape) {
         return (4 * shape.N + 8 * (1 + shape.M + shape.O)) * shape.width + 4 * 64;
@@ -156,8 +155,11 @@ struct BackwardScratch {
         : g(arena.take<float>(slab * largest_group * shape.width)),
           back(arena.take<float>(largest_group * shape.width)),
           from(arena.take<float>(shape.width)),
-          sum(arena.take<float>((1 + shape.M + shape.O) * shape.width)) {
-        std::fill_n(g, slab * largest_group * shape.width, 0.0f);
+          sum(arena.take<float>((1 + shape.M + shape.O) * shape.width)) {}
+    // By its own thread.
+    void clear(const BatchShape& shape) const {
+        for (Index row = 0; row < slab * largest_group && shape.width > shape.N; ++row)
+            std::fill(g + row * shape.width + shape.N, g + (row + 1) * shape.width, 0.0f);
     }
     static Index bytes(const BatchShape& shape) {
         return 4 * ((slab + 1) * largest_group + 2 + shape.M + shape.O) * shape.width + 4 * 64;
@@ -270,27 +272,32 @@ private:
     std::vector<PartGradient>& gradients_;
 };
 
-// Adds the gradients of the parts, in order, to those of the call.
-void add_parts(const BatchShape& shape, std::vector<PartGradient>& gradients, const StateBackwardCall& call) {
+// Adds the gradients of the parts, in order, to those of the call: of the synapses from neurons [begin, end), and of the
+// inputs and outputs of these neurons.
+void add_parts(const BatchShape& shape, const std::vector<PartGradient>& gradients, const StateBackwardCall& call,
+               Index begin, Index end) {
     const Index N = shape.N, width = shape.width, M = shape.M, O = shape.O;
     const PartGradient& total = gradients.front();
+    const auto add = [](auto* to, const auto* from, Index first, Index last) {
+#pragma omp simd
+        for (Index j = first; j < last; ++j) to[j] += from[j];
+    };
     for (std::size_t q = 1; q < gradients.size(); ++q) {
-#pragma omp simd
-        for (Index j = 0; j < N * width; ++j) total.w_rec[j] += gradients[q].w_rec[j];
-        const auto add = [&](double* to, const double* from, Index rows) {
-#pragma omp simd
-            for (Index j = 0; j < rows * width; ++j) to[j] += from[j];
-        };
-        add(total.bias, gradients[q].bias, 1);
-        add(total.w_in, gradients[q].w_in, M);
-        add(total.w_out, gradients[q].w_out, O);
+        for (const Columns& columns : shape.panels) {
+            const Index panel = columns.begin * N;
+            add(total.w_rec + panel, gradients[q].w_rec + panel, begin * columns.size, end * columns.size);
+        }
+        add(total.bias, gradients[q].bias, begin, end);
+        for (Index m = 0; m < M; ++m) add(total.w_in, gradients[q].w_in, m * width + begin, m * width + end);
+        for (Index o = 0; o < O; ++o) add(total.w_out, gradients[q].w_out, o * width + begin, o * width + end);
     }
     const SumMatrix &dw = call.d_w_rec, &db = call.d_bias, &dw_in = call.d_w_in, &dw_out = call.d_w_out;
     for (const Columns& columns : shape.panels)
-        add_transposed(total.w_rec + columns.begin * N, N, columns.size, std::min(columns.size, N - columns.begin),
-                       static_cast<float*>(dw.data) + columns.begin * dw.stride, dw.stride);
+        add_transposed(total.w_rec + columns.begin * N + begin * columns.size, end - begin, columns.size,
+                       std::min(columns.size, N - columns.begin),
+                       static_cast<float*>(dw.data) + columns.begin * dw.stride + begin, dw.stride);
     const auto add_to = [](float& sum, double value) { sum = static_cast<float>(sum + value); };
-    for (Index j = 0; j < N; ++j) {
+    for (Index j = begin; j < end; ++j) {
         add_to(static_cast<float*>(db.data)[j], total.bias[j]);
         for (Index m = 0; m < M; ++m)
             add_to(static_cast<float*>(dw_in.data)[j * dw_in.stride + m], total.w_in[m * width + j]);
@@ -304,24 +311,27 @@ public:
     NetworkForward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
         : backend_(backend),
           shape_(plan),
-          rows_(memory, plan.N * shape_.width),
+          rows_(memory, backend.threads() * plan.N * shape_.width),
           w_in_(memory, (plan.M + 1) * shape_.width),
           of_threads_(memory, backend.threads() * own()) {}
 
     void run(const StateForwardCall& call) override {
         if (backend_.counting()) return;
-        pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), rows_.data());
         pack_transposed_rows(call.w_in, shape_.N, shape_.M, shape_.width, w_in_.data());
         const Index parts = shape_.parts, threads = std::max<Index>(1, std::min<Index>(backend_.threads(), parts));
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
-        for (Index thread = 0; thread < threads; ++thread)
+        for (Index thread = 0; thread < threads; ++thread) {
+            pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()),
+                            rows_of(thread));
             for_every_group(shape_, parts * thread / threads, parts * (thread + 1) / threads,
                             [&](Index, Index, Index first, Index end) { run_group(call, thread, first, end); });
+        }
     }
 
 private:
     // Floats of a thread: the input and the recurrent sum of a neuron, each with a line of cache to its neighbours.
     Index own() const { return 2 * (shape_.width + 16); }
+    float* rows_of(Index thread) { return rows_.data() + thread * shape_.N * shape_.width; }
 
     // Sequences [first, end) through all steps.
     void run_group(const StateForwardCall& call, Index thread, Index first, Index end) {
@@ -337,7 +347,7 @@ private:
                 const Index count = list_row(call.bits + here * words, words, index);
                 for (const Columns& columns : shape_.panels)
                     with_tiles<most_tiles>(columns.size / tile, [&](auto tiles) {
-                        add_rows<tiles>(index, count, rows_.data() + columns.begin * N, sum + columns.begin);
+                        add_rows<tiles>(index, count, rows_of(thread) + columns.begin * N, sum + columns.begin);
                     });
                 combine_rows(M, call.x + here * M, w_in_.data(), width, input);
                 const float *i = call.i + t * call.i_stride + s * N, *u = call.u + here * N;
@@ -350,7 +360,7 @@ private:
 
     CpuBackend& backend_;
     BatchShape shape_;
-    Buffer<float> rows_, w_in_;  // W' in panels; W_in' [M + 1, width]
+    Buffer<float> rows_, w_in_;  // W' in panels, of each thread; W_in' [M + 1, width]
     Buffer<float> of_threads_;
 };
 
@@ -359,7 +369,7 @@ public:
     NetworkBackward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
         : backend_(backend),
           shape_(plan),
-          panels_(memory, plan.N * shape_.width),
+          panels_(memory, backend.threads() * plan.N * shape_.width),
           w_out_(memory, (plan.O + 1) * shape_.width),
           scratch_(memory, shape_.parts * PartGradient::bytes(shape_) +
                                backend.threads() * BackwardScratch::bytes(shape_) + 64) {}
@@ -367,7 +377,6 @@ public:
     void run(const StateBackwardCall& call, const std::function<void()>& /*recurrent_done*/) override {
         if (shape_.b == 0 || backend_.counting()) return;
         Arena arena(scratch_.data());
-        pack_panels(backend_.threads(), call.w_rec, shape_.N, panels_.data());
         pack_rows_padded(call.w_out, shape_.O, shape_.N, shape_.width, w_out_.data());
         const Index parts = shape_.parts, threads = std::min<Index>(backend_.threads(), parts);
         std::vector<PartGradient> gradients;
@@ -378,20 +387,29 @@ public:
             using S = decltype(surrogate);
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
             for (Index thread = 0; thread < threads; ++thread) {
-                BackwardSteps steps(backend_, shape_, call, panels_.data(), w_out_.data(),
-                                    own[static_cast<std::size_t>(thread)], gradients);
-                for_every_group(
-                    shape_, parts * thread / threads, parts * (thread + 1) / threads,
-                    [&](Index part, Index next, Index first, Index end) { steps.run<S>(part, next, first, end); });
+                const Index begin = parts * thread / threads, last = parts * (thread + 1) / threads;
+                BackwardScratch& scratch = own[static_cast<std::size_t>(thread)];
+                float* const panels = panels_.data() + thread * shape_.N * shape_.width;
+                pack_panels(1, call.w_rec, shape_.N, panels);
+                scratch.clear(shape_);
+                for (Index part = begin; part < last; ++part) gradients[static_cast<std::size_t>(part)].clear(shape_);
+                BackwardSteps steps(backend_, shape_, call, panels, w_out_.data(), scratch, gradients);
+                for_every_group(shape_, begin, last, [&](Index part, Index next, Index first, Index end) {
+                    steps.run<S>(part, next, first, end);
+                });
             }
         });
-        add_parts(shape_, gradients, call);
+        const Index tiles = shape_.width / tile;
+#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
+        for (Index thread = 0; thread < threads; ++thread)
+            add_parts(shape_, gradients, call, tiles * thread / threads * tile,
+                      std::min(shape_.N, tiles * (thread + 1) / threads * tile));
     }
 
 private:
     CpuBackend& backend_;
     BatchShape shape_;
-    Buffer<float> panels_, w_out_;   // of W; [O + 1, width]
+    Buffer<float> panels_, w_out_;   // of W, for each thread; [O + 1, width]
     Buffer<unsigned char> scratch_;  // of the parts and the threads
 };
 
