@@ -272,8 +272,8 @@ private:
     std::vector<PartGradient>& gradients_;
 };
 
-// Adds the gradients of the parts, in order, to those of the call: of the synapses from neurons [begin, end), and of the
-// inputs and outputs of these neurons.
+// Adds the gradients of the parts, in order, to those of the call: of the synapses from neurons [begin, end), and of
+// the inputs and outputs of these neurons.
 void add_parts(const BatchShape& shape, const std::vector<PartGradient>& gradients, const StateBackwardCall& call,
                Index begin, Index end) {
     const Index N = shape.N, width = shape.width, M = shape.M, O = shape.O;

@@ -84,7 +84,8 @@ inline void list_spikes(const SparseRows& list, Index c, const Activity& spikes)
     }
 }
 
-// out [16 tiles] (+)= the sum over `count` entries of their value (1 for spikes) times the row of `rows` at their place.
+// out [16 tiles] (+)= the sum over `count` entries of their value (1 for spikes) times the row of `rows` at their
+// place.
 template <int tiles, bool valued, class Place>
 void sum_entries(const Place* place, const float* value, Index count, const float* rows, bool accumulate, float* out) {
     Tile a[tiles];

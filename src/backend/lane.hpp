@@ -1,8 +1,8 @@
 // Eight floats or four doubles at a time, for the inner loops that the compiler does not vectorise well by itself. With
 // AVX2 and FMA they are one register, on Arm two registers of NEON. Both round alike: products are fused with their
 // sums. Otherwise they are the compiler's own vector type, which any processor can run, and products are rounded before
-// they are added. Sums over lanes have the same order everywhere. A Tile is sixteen floats: two lanes, or one register of
-// AVX-512.
+// they are added. Sums over lanes have the same order everywhere. A Tile is sixteen floats: two lanes, or one register
+// of AVX-512.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,9 @@
 // The CPU kernels for every instruction set that this processor has: the choice of one, and equal bits of all that have
 // fused products. x86-64 has none; there the neurons still round alike.
 #include "backend/instruction_sets.hpp"
+#include "backend/product_test.hpp"
 #include "backend/state_runs.hpp"
+#include "backend/tangent_runs.hpp"
 #include "core/error.hpp"
 #include "neuron/fused.hpp"
 
@@ -9,6 +11,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <utility>
 
 namespace spikefloss::testing_support {
 namespace {
@@ -84,12 +87,12 @@ TEST(InstructionSets, PassesHaveTheSameBits) {
         if (!set.runs_here() || &set == &instruction_set()) continue;
         const bool fused = fused_newest && set.name != "x86-64";
         const auto backend = make_cpu_backend(1, Sums::float32, set.name);
-        for (const Index N : {1, 33, 67, 200})
+        for (const auto& [b, N] : {std::pair<Index, Index>{3, 1}, {3, 33}, {29, 67}, {13, 200}})
             for (const Surrogate surrogate : {Surrogate::fast_sigmoid, Surrogate::triangle})
                 for (const Adaptation adaptation : {Adaptation::none, Adaptation::threshold}) {
-                    SCOPED_TRACE(testing::Message() << set.name << ", N " << N);
+                    SCOPED_TRACE(testing::Message() << set.name << ", b " << b << ", N " << N);
                     StateCase c(
-                        {5, 3, N, 2, 3},
+                        {5, b, N, 2, 3},
                         {.threshold = 0.5f, .surrogate = surrogate, .sharpness = 2.0f, .adaptation = adaptation});
                     c.has_extra = true;
                     const StateResults expected = run_state(*newest, c, How::whole_passes),
@@ -105,6 +108,69 @@ TEST(InstructionSets, PassesHaveTheSameBits) {
                     EXPECT_TRUE(alike(results.d_w_out, expected.d_w_out)) << "dW_out";
                     EXPECT_TRUE(alike(results.d_bias, expected.d_bias)) << "db";
                 }
+    }
+}
+
+// Bases and their adjoints, of sizes that no register divides.
+TEST(InstructionSets, TangentPassesHaveTheSameBits) {
+    struct Results {
+        Floats q, a, e, d_w_rec;
+        Doubles r, log_r;
+    };
+    const auto run = [](Backend& backend, const Problem& p) {
+        spikefloss::TangentPasses passes = backend.tangent_passes({p.c.steps, p.shape()}, backend);
+        const OnBackend on(backend, p);
+        Tape tape(backend, p);
+        passes.forward.pass->run(forward_call(p, on, tape));
+        BackwardCase adjoint(backend, p);
+        Buffer<float> d_w_rec(backend, p.c.N * p.c.N);
+        passes.backward.pass->run(adjoint.call(on, tape, 1, {d_w_rec.data(), Scalar::float32, p.c.N, p.c.N, p.c.N}));
+        return Results{tape.q.to_host(),  adjoint.a.to_host(), adjoint.e.to_host(),
+                       d_w_rec.to_host(), tape.r.to_host(),    tape.log_r.to_host()};
+    };
+    const auto newest = make_cpu_backend(1, Sums::float32);
+    for (const InstructionSet& set : instruction_sets()) {
+        if (!set.runs_here() || set.name == "x86-64" || &set == &instruction_set()) continue;
+        const auto backend = make_cpu_backend(1, Sums::float32, set.name);
+        for (const PassCase& c : {PassCase{4, 2, 2, 7, 9, true},
+                                  {4, 1, 1, 17, 33, true},
+                                  {6, 3, 2, 50, 64, true},
+                                  {4, 2, 3, 31, 100, false}}) {
+            SCOPED_TRACE(testing::Message() << set.name << ", " << c);
+            const Problem problem(c);
+            const Results expected = run(*newest, problem), results = run(*backend, problem);
+            EXPECT_TRUE(all_equal(results.q, expected.q)) << "Q";
+            EXPECT_TRUE(all_equal(results.r, expected.r)) << "R";
+            EXPECT_TRUE(all_equal(results.log_r, expected.log_r)) << "ln R";
+            EXPECT_TRUE(all_equal(results.a, expected.a)) << "A";
+            EXPECT_TRUE(all_equal(results.e, expected.e)) << "e";
+            EXPECT_TRUE(all_equal(results.d_w_rec, expected.d_w_rec)) << "dW_rec";
+        }
+    }
+}
+
+// Lists of spikes and of inputs that are mostly zeros, with one thread and with two.
+TEST(InstructionSets, ListedProductsHaveTheSameBits) {
+    const auto newest = make_cpu_backend(1, Sums::float32);
+    for (const InstructionSet& set : instruction_sets()) {
+        if (!set.runs_here() || set.name == "x86-64") continue;
+        for (const int threads : {1, 2})
+            for (const Index n : {8, 33, 131, 300}) {
+                SCOPED_TRACE(testing::Message() << set.name << ", " << threads << " threads, n " << n);
+                const auto backend = make_cpu_backend(threads, Sums::float32, set.name);
+                const auto run = [n](Backend& on, Form form) {
+                    const Index rows = 300, m = 70;
+                    const Operand x(on, rows, m, 0, 0.1, form, 3);
+                    const Buffer<float> w(on, random_floats(n * m, 4)), y(on, random_floats(rows * n, 5));
+                    Buffer<float> out(on, rows * n), gradient(on, n * m);
+                    on.project({n, m, w.data(), m}, x.activity, {out.data(), Scalar::float32, rows, n, n}, false);
+                    on.add_outer({y.data(), rows, n, n}, x.activity, {gradient.data(), Scalar::float32, n, m, m},
+                                 nullptr);
+                    return std::pair(out.to_host(), gradient.to_host());
+                };
+                for (const Form form : {Form::sparse_floats, Form::bits})
+                    EXPECT_EQ(run(*backend, form), run(*newest, form));
+            }
     }
 }
 

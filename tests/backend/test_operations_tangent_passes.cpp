@@ -1,25 +1,12 @@
 // The whole tangent passes of every backend that has them, forwards and backwards, against the loop over its step
 // operations; and the loop, which may be a recorded graph, against its careful form.
 #include "backend/operation_test.hpp"
+#include "backend/tangent_runs.hpp"
 #include "core/error.hpp"
 #include "lyapunov/tangent_loop.hpp"
 
 namespace spikefloss::testing_support {
 namespace {
-
-struct PassCase {
-    Index steps, qr_interval, b, k, N;
-    bool has_current;
-    Surrogate surrogate = Surrogate::fast_sigmoid;
-    ResetRule rule{Reset::zero, 1};
-    JacobianReset jacobian = JacobianReset::detached;
-};
-
-std::ostream& operator<<(std::ostream& out, const PassCase& c) {
-    return out << "steps " << c.steps << ", QR every " << c.qr_interval << ", b " << c.b << ", k " << c.k << ", N "
-               << c.N << ", current " << c.has_current << ", surrogate " << int(c.surrogate) << ", " << c.rule
-               << ", Jacobian " << int(c.jacobian);
-}
 
 // Neurons and vectors around the tiles of 8, from one vector to as many as there are states, every surrogate and reset.
 std::vector<PassCase> pass_cases() {
@@ -40,81 +27,6 @@ std::vector<PassCase> pass_cases() {
             {2, 1, 1, 64, 40, true, S::fast_sigmoid, {Reset::zero, 1}, J::ignored}};
 }
 
-// A network and bases of one case. The beta of every neuron is well above 0, so that no direction is lost.
-struct Problem {
-    PassCase c;
-    Neurons net;
-    Floats w, q;  // [N, N]; [b, k, D]
-
-    explicit Problem(const PassCase& c_, std::uint64_t seed = 1)
-        : c(c_),
-          net({.threshold = 1.0f,
-               .reset = c.rule.reset,
-               .reset_delay = c.rule.delay,
-               .surrogate = c.surrogate,
-               .sharpness = 0.3f},
-              c.steps * c.b, c.N, seed),
-          w(random_floats(c.N * c.N, seed + 10, 1.5 / std::sqrt(static_cast<double>(c.N)))),
-          q(random_floats(shape().size(), seed + 11)) {
-        net.beta = uniform_floats(c.N, seed + 2, 0.3, 0.9);
-        net.alpha = uniform_floats(c.N, seed + 1, 0.3, 0.9);
-        if (!c.has_current) net.alpha.assign(net.alpha.size(), 0.0f);
-        for (float& u : net.u) u = std::min(std::max(u, -3.0f), 3.0f);
-    }
-    BasisShape shape() const { return {c.b, c.k, c.N, c.has_current}; }
-    Index part() const { return c.b * c.k * c.N; }
-    Index basis_size() const { return shape().size(); }
-    // Vector j of sequence s, [D].
-    float* vector(Index s, Index j) { return q.data() + (s * c.k + j) * shape().D(); }
-    Index qrs() const { return c.steps / c.qr_interval; }
-};
-
-// The inputs and results of a pass, with all bases and R.
-struct Tape {
-    Buffer<float> q;       // [steps + 1][b, k, D]
-    Buffer<double> r;      // [QRs, b, k, k]
-    Buffer<double> log_r;  // [QRs, b, k]
-    Buffer<std::int32_t> failure;
-    Buffer<double> strain;
-    const Problem& problem;
-
-    Tape(Backend& backend, const Problem& p, bool keep = true)
-        : q(backend, (keep ? p.c.steps + 1 : 1) * p.basis_size()),
-          r(backend, Doubles((keep ? p.qrs() : 1) * p.c.b * p.c.k * p.c.k, -1.0)),
-          log_r(backend, Doubles(p.qrs() * p.c.b * p.c.k, -1.0)),
-          failure(backend, 2 * p.c.b),
-          strain(backend, p.c.b),
-          problem(p) {
-        backend.copy_in(q.data(), p.q.data(), p.q.size() * sizeof(float));
-    }
-    float* basis(Index t) { return q.data() + t * problem.basis_size(); }
-};
-
-// The problem's constants in backend memory.
-struct OnBackend {
-    Constants constants;
-    Buffer<float> u, w;
-    OnBackend(Backend& backend, const Problem& p) : constants(backend, p.net), u(backend, p.net.u), w(backend, p.w) {}
-};
-
-TangentForwardCall forward_call(const Problem& p, const OnBackend& on, Tape& tape, bool keep = true) {
-    const PassCase& c = p.c;
-    return {.model = p.net.model,
-            .reset = c.jacobian,
-            .neurons = on.constants,
-            .w_rec = on.w.data(),
-            .first = 0,
-            .steps = c.steps,
-            .qr_interval = c.qr_interval,
-            .u = on.u.data(),
-            .q = tape.basis(0),
-            .q_stride = keep ? p.basis_size() : 0,
-            .r = tape.r.data(),
-            .r_stride = keep ? c.b * c.k * c.k : 0,
-            .log_r = tape.log_r.data(),
-            .findings = {tape.failure.data(), tape.strain.data()}};
-}
-
 // By the host's decisions. Throws if a QR fails.
 Tape careful_forward(Backend& backend, const ProcessGrid& grid, const Problem& p, const OnBackend& on) {
     Tape tape(backend, p);
@@ -124,12 +36,6 @@ Tape careful_forward(Backend& backend, const ProcessGrid& grid, const Problem& p
     tape.log_r.copy_in(logs.data());
     return tape;
 }
-
-struct Adjoint {
-    Floats a;  // of the first basis
-    Doubles d_w_rec;
-    Floats e;
-};
 
 class TangentPasses : public OperationTest {
 protected:
@@ -148,32 +54,15 @@ protected:
     Adjoint backward(const Problem& p, const OnBackend& on, Tape& tape, Index first_counted, SumBuffer d_w_rec,
                      TangentBackward* pass) {
         const PassCase& c = p.c;
-        Buffer<float> a(backend, random_floats(p.basis_size(), 31)), e(backend, random_floats(c.steps * c.b * c.N, 33));
-        const Buffer<double> weight(backend, widened(random_floats(c.b * c.k, 34)));
-        const SumMatrix dw = d_w_rec.matrix(c.N, c.N);
-        const TangentBackwardCall call{.model = p.net.model,
-                                       .reset = c.jacobian,
-                                       .neurons = on.constants,
-                                       .w_rec = on.w.data(),
-                                       .first = 0,
-                                       .steps = c.steps,
-                                       .qr_interval = c.qr_interval,
-                                       .u = on.u.data(),
-                                       .q = tape.basis(0),
-                                       .q_stride = p.basis_size(),
-                                       .r = tape.r.data(),
-                                       .weight = weight.data(),
-                                       .first_counted = first_counted,
-                                       .a = a.data(),
-                                       .d_w_rec = dw,
-                                       .e = e.data()};
+        BackwardCase problem(backend, p);
+        const TangentBackwardCall call = problem.call(on, tape, first_counted, d_w_rec.matrix(c.N, c.N));
         if (pass)
             pass->run(call);
         else
             TangentLoop(backend, grid, ParameterLayout({c.N, 1, 1}, 1, 0), plain_terms(c.N, c.N, 1).recurrent,
                         p.shape(), true)
                 .backward(call);
-        return Adjoint{a.to_host(), to_host(d_w_rec), e.to_host()};
+        return Adjoint{problem.a.to_host(), to_host(d_w_rec), problem.e.to_host()};
     }
 
     const ProcessGrid grid{MPI_COMM_WORLD, {1, 1}};
