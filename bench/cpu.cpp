@@ -12,6 +12,7 @@
 
 #include "backend/factory.hpp"
 #include "core/error.hpp"
+#include "core/flush_denormals.hpp"
 #include "parallel/mpi_communicator.hpp"
 
 #include <CLI/CLI.hpp>
@@ -114,6 +115,7 @@ int main(int argc, char** argv) {
     app.add_flag("--limits", options.limits, "measure the machine's copy and product rates first");
     app.add_flag("--quick", options.quick, "a small workload");
     CLI11_PARSE(app, argc, argv);
+    const FlushDenormals flush;  // as the program does
     MpiSession mpi(&argc, &argv, MpiSession::Start::always);
     try {
         bench::run(options);

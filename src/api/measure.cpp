@@ -1,5 +1,6 @@
 // Surrogate Lyapunov exponents and the flossing penalty of a network on sequences of the caller.
 #include "api/held.hpp"
+#include "core/flush_denormals.hpp"
 #include "lyapunov/flossing_pass.hpp"
 #include "train/finite.hpp"
 
@@ -64,6 +65,7 @@ Spectrum spectrum(Backend& backend, const ProcessGrid& grid, const spikefloss::N
 }
 
 Spectrum spectrum(const Network& network, const View& x, const SpectrumOptions& options, const Settings& settings) {
+    const FlushDenormals flush;
     require_input(x, network.inputs());
     const Index T = x.shape[0], B = x.shape[1], D = network.state_size();
     const TangentOptions tangent = tangent_options(options, D, T);
@@ -73,6 +75,7 @@ Spectrum spectrum(const Network& network, const View& x, const SpectrumOptions& 
 }
 
 Flossing floss(const Network& network, const View& x, const FlossOptions& options, const Settings& settings) {
+    const FlushDenormals flush;
     require_input(x, network.inputs());
     const Index T = x.shape[0], B = x.shape[1], D = network.state_size();
     FlossingOptions flossing;

@@ -1,5 +1,6 @@
 // The network in time: one forward pass, and backward passes from a loss or from adjoints of the caller.
 #include "api/held.hpp"
+#include "core/flush_denormals.hpp"
 #include "network/state_pass.hpp"
 #include "train/finite.hpp"
 #include "train/loss.hpp"
@@ -99,6 +100,7 @@ struct Pass::Parts {
 };
 
 Pass::Pass(const Network& network, Index T, Index B, const PassOptions& options, const Settings& settings) {
+    const FlushDenormals flush;
     const Topology& topology = network.held().host.layout.topology();
     require(T >= 1 && B >= 1, Exit::usage, fmt::format("{} steps of {} sequences were asked for", T, B),
             "use at least 1 of each");
@@ -109,6 +111,7 @@ Pass::Pass(const Network& network, Index T, Index B, const PassOptions& options,
 Pass::~Pass() = default;
 
 void Pass::forward(const View& x) {
+    const FlushDenormals flush;
     Parts& p = *parts_;
     require_input(x, p.shape().inputs);
     require_shape("x", x, {p.T(), p.B(), p.shape().inputs}, "[T, B, M]");
@@ -147,6 +150,7 @@ Array Pass::readout() const {
 double Pass::rate() const { return parts_->state.tape().spikes.rate(); }
 
 Gradients Pass::Parts::backward(double loss, const float* dy, const float* extra) {
+    const FlushDenormals flush;
     require(x.values != nullptr, Exit::usage, "there was no forward pass", "call forward(x) first");
     const auto rows = T() * B();
     Buffer<float> g(*machine.backend, options.input_gradient ? rows * N() : 0);
@@ -188,6 +192,7 @@ Buffer<float> Pass::Parts::extra_of(const Adjoint& adjoint) {
 }
 
 Gradients Pass::backward(const Adjoint& adjoint) {
+    const FlushDenormals flush;
     if (adjoint.readout.values) {
         parts_->require_readout();
         require_shape("dL/dy", adjoint.readout, {parts_->T(), parts_->B(), parts_->shape().outputs}, "[T, B, O]");

@@ -5,9 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <thread>
 
 namespace spikefloss::api {
@@ -126,6 +128,30 @@ TEST(Api, GradientsOfAdjoints) {
             expected += db.values[static_cast<std::size_t>(j)] * w_in.values[static_cast<std::size_t>(j * M + m)];
         EXPECT_NEAR(sum, expected, 1e-5 * std::abs(expected));
     }
+}
+
+// Without recurrent weights dL/dstate halves in each step back. It becomes 0, not a denormal number.
+TEST(Api, VanishingGradientsAreZero) {
+    const Case given(data + "/lif_zero_reset.h5");
+    const Index T = 200, M = given.network.inputs(), O = given.network.outputs();
+    Arrays arrays = given.network.arrays();
+    for (const char* name : {"w_rec", "alpha"}) std::fill(arrays[name].values.begin(), arrays[name].values.end(), 0.0f);
+    std::fill(arrays["beta"].values.begin(), arrays["beta"].values.end(), 0.5f);
+    const Network network(rules_of(given.network.held()), views(arrays));
+    const std::vector<float> x(static_cast<std::size_t>(T * M));
+    std::vector<float> dy(static_cast<std::size_t>(T * O));
+    std::fill(dy.end() - O, dy.end(), 1.0f);
+    for (const char* sums : {"float32", "float64"}) {
+        Pass pass(network, T, 1, {.constants = true}, {.sums = sums});
+        pass.forward({x.data(), {T, 1, M}});
+        const std::vector<double> norms = pass.backward({.readout = {dy.data(), {T, 1, O}}}).state_gradient_norm;
+        EXPECT_EQ(norms.front(), 0.0);
+        EXPECT_GT(norms.back(), 0.0);
+        for (const double norm : norms) EXPECT_TRUE(norm == 0.0 || norm >= std::numeric_limits<float>::min()) << norm;
+        EXPECT_GT(std::count_if(norms.begin(), norms.end(), [](double norm) { return norm > 0.0; }), 100);
+    }
+    volatile float small = std::numeric_limits<float>::min();
+    EXPECT_GT(small / 2.0f, 0.0f);  // only during the calls
 }
 
 // A check is called on the thread of the caller. Its exception ends every call, and a pass then gives the same numbers.
