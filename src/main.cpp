@@ -1,7 +1,6 @@
 // spikefloss: parses, runs, and ends every rank with one clear message and the right exit code.
 #include "commands/commands.hpp"
 #include "commands/stop_signal.hpp"
-#include "core/flush_denormals.hpp"
 #include "io/file_probe.hpp"
 #include "parallel/mpi_communicator.hpp"
 
@@ -52,7 +51,6 @@ int main(int argc, char** argv) {
     // A write beyond the file-size limit must return an error with a message, not end the process.
     std::signal(SIGXFSZ, SIG_IGN);
     read_watchdog(argc, argv);
-    const spikefloss::FlushDenormals flush;
     try {
         spikefloss::MpiSession mpi(&argc, &argv, spikefloss::MpiSession::Start::only_as_rank);
         try {

@@ -3,6 +3,7 @@
 
 #include "backend/factory.hpp"
 #include "commands/commands.hpp"
+#include "core/flush_denormals.hpp"
 #include "io/checkpoint.hpp"
 #include "parallel/process_grid.hpp"
 
@@ -14,6 +15,8 @@
 namespace spikefloss {
 
 class Session {
+    FlushDenormals flush_;  // first, so that the threads of the backend do so, too
+
 public:
     ProcessGrid grid;
     int threads;

@@ -1,6 +1,7 @@
 // While there is such an object, its thread computes with 0 in place of numbers that are smaller than the smallest
 // normal one (1.2e-38 in float). Adjoints that vanish on the way back through many steps become that small, and a step
-// with such numbers takes up to 20 times as long on a processor. Threads that OpenMP starts meanwhile do the same.
+// with such numbers takes up to 20 times as long on a processor. Threads that OpenMP starts meanwhile do the same. Text
+// is read outside: limits such as "more than 0" are compared with the smallest denormal number.
 #pragma once
 
 #include <cstdint>

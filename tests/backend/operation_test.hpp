@@ -13,10 +13,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <ostream>
 #include <vector>
@@ -32,12 +34,18 @@ inline constexpr std::array all_surrogates = {Surrogate::fast_sigmoid, Surrogate
 using ResetRule = reference::ResetRuleOf<Reset>;
 inline constexpr auto& all_reset_rules = reference::reset_rules_of<Reset>;
 
-// Normal numbers times scale.
+// Normal numbers times scale. Most tests ask for the first of the same few seeds again and again, so these are kept.
 inline Floats random_floats(Index count, std::uint64_t seed, double scale = 1.0) {
+    constexpr std::size_t most_kept = 1 << 18;
+    thread_local std::map<std::uint64_t, Doubles> of_seeds;
+    Doubles& kept = of_seeds[seed];
+    const auto compute = [seed](std::size_t i) {
+        return normal(seed, Stream::test, static_cast<std::uint32_t>(i), 0, 0);
+    };
     Floats values(static_cast<std::size_t>(count));
-    for (Index i = 0; i < count; ++i)
-        values[static_cast<std::size_t>(i)] =
-            static_cast<float>(scale * normal(seed, Stream::test, static_cast<std::uint32_t>(i), 0, 0));
+    while (kept.size() < std::min(values.size(), most_kept)) kept.push_back(compute(kept.size()));
+    for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<float>(scale * (i < kept.size() ? kept[i] : compute(i)));
     return values;
 }
 

@@ -99,12 +99,25 @@ def start(arguments, ranks=None, **options):
 
 
 def end(process):
-    """Ends a process and all processes that it started, in any state."""
+    """Ends a process and all processes that it started, in any state. Returns what it has printed."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.communicate()
+    return process.communicate()
+
+
+def threads_of(process):
+    """Where each thread of a process that does not end is: its state, and the kernel's function that it waits in."""
+    lines = []
+    for task in sorted(Path(f"/proc/{process.pid}/task").glob("*")):
+        try:
+            status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+            lines.append(f"thread {task.name}: {status['State'].strip()}, in {(task / 'wchan').read_text()}, pending signals "
+                         f"{status['SigPnd'].strip()} and {status['ShdPnd'].strip()}, caught {status['SigCgt'].strip()}")
+        except OSError:
+            pass
+    return lines
 
 
 def wait(process, began, limit):
@@ -112,8 +125,10 @@ def wait(process, began, limit):
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        end(process)
-        raise AssertionError(f"not done after {limit} s: {' '.join(map(str, process.args))}") from None
+        threads = threads_of(process)
+        out, err = end(process)
+        raise AssertionError("\n".join([f"not done after {limit} s: {' '.join(map(str, process.args))}", *threads,
+                                        f"stdout: {out}", f"stderr: {err}"])) from None
     return Result(process.args, process.returncode, out, err, time.monotonic() - began)
 
 
