@@ -72,15 +72,14 @@ class ResumeTest(program.ProgramTest):
             time.sleep(0.0005)
 
     def stop_at(self, lines, arguments, ranks, sign):
-        """Runs, sends the signal when metrics.jsonl has this many lines, and returns the Result."""
+        """Runs, sends the signal when metrics.jsonl has this many lines, at least one, and returns the Result. The program then listens,
+        to the signals of its config."""
         began = time.monotonic()
         process = program.start(arguments, ranks)
         self.addCleanup(program.end, process)
         metrics = arguments[3] / "metrics.jsonl"
 
         def send():
-            if ranks is None:
-                self.wait_until_listening(process)
             while process.poll() is None and time.monotonic() - began < 60:
                 if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
                     process.send_signal(sign)
