@@ -10,18 +10,21 @@ namespace spikefloss {
 
 class FlushDenormals {
 public:
-    FlushDenormals() : before_(control()) { set_control(before_ | flush); }
+    // flush = false: not while there is such an object.
+    explicit FlushDenormals(bool flush = true) : before_(control()) {
+        set_control(flush ? before_ | bits : before_ & ~bits);
+    }
     ~FlushDenormals() { set_control(before_); }
     FlushDenormals(const FlushDenormals&) = delete;
     FlushDenormals& operator=(const FlushDenormals&) = delete;
 
 private:
 #if defined(__x86_64__)
-    static constexpr std::uint64_t flush = 0x8040;  // of results and of operands
+    static constexpr std::uint64_t bits = 0x8040;  // of results and of operands
     static std::uint64_t control() { return __builtin_ia32_stmxcsr(); }
     static void set_control(std::uint64_t value) { __builtin_ia32_ldmxcsr(static_cast<unsigned>(value)); }
 #elif defined(__aarch64__)
-    static constexpr std::uint64_t flush = std::uint64_t{1} << 24;
+    static constexpr std::uint64_t bits = std::uint64_t{1} << 24;
     static std::uint64_t control() {
         std::uint64_t value;
         asm volatile("mrs %0, fpcr" : "=r"(value));
@@ -29,7 +32,7 @@ private:
     }
     static void set_control(std::uint64_t value) { asm volatile("msr fpcr, %0" : : "r"(value)); }
 #else
-    static constexpr std::uint64_t flush = 0;
+    static constexpr std::uint64_t bits = 0;
     static std::uint64_t control() { return 0; }
     static void set_control(std::uint64_t) {}
 #endif

@@ -1,5 +1,6 @@
 // Optimiser updates of every backend against the reference.
 #include "backend/operation_test.hpp"
+#include "core/flush_denormals.hpp"
 #include "reference/optimisers.hpp"
 
 #include <algorithm>
@@ -66,6 +67,15 @@ TEST_P(OptimiserOperations, AdamWithTinyGradients) {
 }
 
 // Squares that are infinite in float32 act like that of the largest allowed gradient. The values continue to move.
+// While a command flushes denormal numbers, v = 1e-43 is still not 0, so no value moves by more than the rate allows.
+TEST_P(OptimiserOperations, AdamKeepsDenormals) {
+    if (backend.name() != "cpu") GTEST_SKIP() << "a GPU has denormal numbers at any time";
+    const FlushDenormals flush;
+    Arrays arrays(backend, Floats(33, 0.0f), 2);
+    arrays.update(backend, Adam{1e-3f, 0.9f, 0.999f, 1e-20f, 0.0f, 1}, Floats(33, 1e-20f));
+    for (const float value : arrays.values.to_host()) EXPECT_NEAR(value, -0.5e-3f, 0.02e-3f);
+}
+
 TEST_P(OptimiserOperations, AdamWithHugeGradients) {
     const Floats huge = {1e30f, -1e38f, 2e19f, -0x1p63f, 1.0f}, small(5, 1e-3f);
     Doubles m(5), v(5), values(5);

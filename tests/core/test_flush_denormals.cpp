@@ -24,6 +24,10 @@ TEST(FlushDenormals, OnlyWhileThereIsOne) {
         EXPECT_EQ(third(3e-308), 0.0);
         EXPECT_GT(third(6e-38f), 0.0f);
         { const FlushDenormals again; }
+        {
+            const FlushDenormals keep(false);
+            EXPECT_GT(third(2e-38f), 0.0f);
+        }
         EXPECT_EQ(third(2e-38f), 0.0f);
     }
     EXPECT_GT(third(2e-38f), 0.0f);
