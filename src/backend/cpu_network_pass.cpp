@@ -21,7 +21,7 @@ constexpr Index most_parts = 8;
 // Steps whose adjoints are kept and then summed together.
 constexpr Index slab = 32;
 
-// Panels of W' are at most as wide as the registers allow, which hold nothing else.
+// The sums of a panel of W' fill at most three quarters of the registers.
 constexpr int most_tiles = panel_tiles * 3 / 2;
 constexpr Index widest_panel = most_tiles * tile;
 std::vector<Columns> panels_in_registers(Index width) {

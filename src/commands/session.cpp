@@ -61,10 +61,12 @@ Session::Session(const ProcessGrid& everyone, const ParallelChoice& choice, Sums
                                 .share_device = comm_ == CommKind::staged});
         check_comm(choice_from<BackendKind>(backend->name(), "the backend"), comm_);
     });
+    if (backend->name() == "cpu") flush_.emplace();
     std::vector<std::string> hosts;
     for (int rank = 0; rank < grid.ranks(); ++rank) hosts.push_back(grid.watchdog()->host_of(rank));
     warning_ = contradiction_of(hosts, machines(grid));
-    if (const std::string note = unknown_blas_kernels(); !note.empty()) warning_ += (warning_.empty() ? "" : "; ") + note;
+    if (const std::string note = unknown_blas_kernels(); !note.empty())
+        warning_ += (warning_.empty() ? "" : "; ") + note;
     const bool on_gpu = backend->name() == "cuda";
     const auto gpus = static_cast<int>(devices.size());
     sharers_ = on_gpu ? (place.local_ranks + gpus - 1) / gpus : place_among(grid, "").local_ranks;

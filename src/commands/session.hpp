@@ -8,6 +8,7 @@
 #include "parallel/process_grid.hpp"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,8 +16,6 @@
 namespace spikefloss {
 
 class Session {
-    FlushDenormals flush_;  // first, so that the threads of the backend do so, too
-
 public:
     ProcessGrid grid;
     int threads;
@@ -48,6 +47,7 @@ private:
 
     CommKind comm_;
     Precision precision_;
+    std::optional<FlushDenormals> flush_;  // on a CPU. A GPU has denormal numbers at no cost.
     std::string device_, warning_;
     int sharers_ = 1;  // ranks that share the memory
 };
