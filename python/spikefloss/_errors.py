@@ -1,7 +1,7 @@
 """The exceptions of the package, from the errors of the library."""
 import contextlib
 
-from . import _core
+from ._library import _core
 
 _ADVICE = "\n  what to do: "
 

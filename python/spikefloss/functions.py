@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
+from ._library import _core
 from ._arrays import Array, floats, labels
 from ._errors import noted, translated
 from .network import Network

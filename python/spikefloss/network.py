@@ -10,7 +10,7 @@ from typing import Any
 import h5py  # type: ignore[import]
 import numpy as np
 
-from . import _core
+from ._library import _core
 from ._arrays import Array, floats
 from ._errors import noted, translated
 

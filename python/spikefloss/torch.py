@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch as _torch
 
-from . import _core
+from ._library import _core
 from ._errors import noted, translated
 from ._modules import Tensors, convert
 from .network import Network

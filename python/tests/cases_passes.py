@@ -3,6 +3,7 @@ import os
 import pathlib
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,42 @@ class NumbersTest(FolderTest):
         for name, gradient in whole.parameters.items():
             np.testing.assert_allclose(own[name], gradient, rtol=1e-5, atol=1e-6 * abs(gradient).max(), err_msg=name)
         np.testing.assert_allclose(whole.input.sum((0, 1)), network.parameters["w_in"].T @ whole["bias"], rtol=1e-4)
+
+
+class ProcessorTest(unittest.TestCase):
+    """The package and the program have the same kernels of OpenBLAS, so the same bits."""
+
+    KERNELS = """
+import ctypes, os
+def kernels():
+    name = ctypes.CDLL("libopenblas.so.0").openblas_get_corename
+    name.restype = ctypes.c_char_p
+    return name().decode()
+"""
+
+    def printed(self, text, *emulator, **environment):
+        kept = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+        return subprocess.run([*emulator, sys.executable, "-c", self.KERNELS + text], env={**kept, **environment},
+                              stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+    def test_same_kernels_as_the_program(self):
+        for environment in ({}, {"OPENBLAS_CORETYPE": "Prescott"}):
+            found = self.printed("import spikefloss; print(kernels(), os.environ.get('OPENBLAS_CORETYPE'))", **environment)
+            kernels, left = found.split()
+            self.assertEqual(left, environment.get("OPENBLAS_CORETYPE", "None"))  # what it was before
+            info = subprocess.run([PROGRAM, "info"], env={**os.environ, **environment}, capture_output=True, text=True,
+                                  check=True).stdout
+            self.assertRegex(info, f"BLAS +OpenBLAS .* {kernels} ")
+
+    @unittest.skipUnless(shutil.which("qemu-x86_64"), "no qemu-x86_64, which pretends to be a processor")
+    def test_unknown_processor(self):
+        """A model number that does not exist; it has AVX2 and no AVX-512."""
+        emulator = ("qemu-x86_64", "-cpu", "Haswell,family=6,model=250")
+        self.assertEqual(self.printed("import spikefloss; print(kernels())", *emulator), "Haswell")
+        # The library of other code is left as it is.
+        before, after = self.printed("a = kernels(); import spikefloss; print(a, kernels())", *emulator).split()
+        self.assertNotEqual(before, "Haswell")
+        self.assertEqual(after, before)
 
 
 class NetworkTest(unittest.TestCase):
