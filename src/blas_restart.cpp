@@ -1,7 +1,7 @@
 // An executable with this file gives OpenBLAS the newest kernels that the processor has: it sets the variable of
 // blas_kernels.hpp and starts itself again, before it does anything else. The library lacks it: its process is the
 // caller's.
-#include "blas_kernels.hpp"
+#include "core/blas_kernels.hpp"
 
 #include <cblas.h>
 

@@ -1,5 +1,5 @@
 // spikefloss._blas: what OPENBLAS_CORETYPE should be while the package loads OpenBLAS. It does not link OpenBLAS.
-#include "blas_kernels.hpp"
+#include "core/blas_kernels.hpp"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
