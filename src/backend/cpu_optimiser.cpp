@@ -7,7 +7,7 @@ namespace spikefloss {
 void CpuBackend::update(const UpdateRule& rule, Constraint constraint, float gradient_scale, const UpdateView& view) {
     // Adam's second moment is a square, and its eps may be as small as the gradients: without denormal numbers a
     // gradient below 3e-18 would be divided by eps alone.
-    const FlushDenormals keep(false);
+    const KeepDenormals keep;
     std::visit(
         [&](const auto& chosen) {
             const auto all = [&](Constraint constant) {

@@ -1,22 +1,22 @@
-// While there is such an object, its thread computes with 0 in place of numbers that are smaller than the smallest
-// normal one (1.2e-38 in float). Adjoints that vanish on the way back through many steps become that small, and a step
-// with such numbers takes up to 20 times as long on a processor. Threads that OpenMP starts meanwhile do the same. Text
-// is read outside: limits such as "more than 0" are compared with the smallest denormal number.
+// Whether a thread computes with 0 in place of numbers that are smaller than the smallest normal one (1.2e-38 in
+// float). Adjoints that vanish on the way back through many steps become that small, and a step with such numbers takes
+// up to 20 times as long on a processor. While there is a FlushDenormals, its thread uses 0, and so do threads that
+// OpenMP starts meanwhile; a KeepDenormals inside keeps the numbers. Text is read outside: limits such as "more than 0"
+// are compared with the smallest denormal number.
 #pragma once
 
 #include <cstdint>
 
 namespace spikefloss {
 
-class FlushDenormals {
+class DenormalMode {
 public:
-    // flush = false: not while there is such an object.
-    explicit FlushDenormals(bool flush = true) : before_(control()) {
-        set_control(flush ? before_ | bits : before_ & ~bits);
-    }
-    ~FlushDenormals() { set_control(before_); }
-    FlushDenormals(const FlushDenormals&) = delete;
-    FlushDenormals& operator=(const FlushDenormals&) = delete;
+    DenormalMode(const DenormalMode&) = delete;
+    DenormalMode& operator=(const DenormalMode&) = delete;
+
+protected:
+    explicit DenormalMode(bool flush) : before_(control()) { set_control(flush ? before_ | bits : before_ & ~bits); }
+    ~DenormalMode() { set_control(before_); }
 
 private:
 #if defined(__x86_64__)
@@ -38,6 +38,14 @@ private:
 #endif
 
     std::uint64_t before_;
+};
+
+struct FlushDenormals : DenormalMode {
+    FlushDenormals() : DenormalMode(true) {}
+};
+
+struct KeepDenormals : DenormalMode {
+    KeepDenormals() : DenormalMode(false) {}
 };
 
 }  // namespace spikefloss

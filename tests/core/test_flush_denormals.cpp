@@ -25,7 +25,7 @@ TEST(FlushDenormals, OnlyWhileThereIsOne) {
         EXPECT_GT(third(6e-38f), 0.0f);
         { const FlushDenormals again; }
         {
-            const FlushDenormals keep(false);
+            const KeepDenormals keep;
             EXPECT_GT(third(2e-38f), 0.0f);
         }
         EXPECT_EQ(third(2e-38f), 0.0f);

@@ -31,7 +31,10 @@ class ReproduceTest(program.ProgramTest):
             self.assertEqual(done.returncode, 0, done.stderr)
             for config in re.findall(r"\S+\.toml", done.stdout):
                 self.assertTrue((SOURCE / config).is_file(), config)
-            self.assertRegex(done.stdout.splitlines()[-1], rf"^docs/results/figures {name} runs/")
+            sweeps = "configs/experiments" in done.stdout
+            self.assertRegex(done.stdout.splitlines()[-1], rf"^docs/results/figures {name}" + (" runs/" if sweeps or name == "scale" else "$"))
+            if not sweeps and name != "scale":  # a script of its own measures
+                self.assertTrue((SOURCE / done.stdout.splitlines()[0]).is_file(), name)
 
     def test_unknown_figures(self):
         done = self.reproduce("prediktion")
