@@ -140,9 +140,8 @@ def kernels():
         """A model number that does not exist; it has AVX2 and no AVX-512."""
         emulator = ("qemu-x86_64", "-cpu", "Haswell,family=6,model=250")
         self.assertEqual(self.printed("import spikefloss; print(kernels())", *emulator), "Haswell")
-        # The library of other code is left as it is.
+        # The library of other code is left as it is (a newer OpenBLAS takes Haswell by itself).
         before, after = self.printed("a = kernels(); import spikefloss; print(a, kernels())", *emulator).split()
-        self.assertNotEqual(before, "Haswell")
         self.assertEqual(after, before)
 
 
