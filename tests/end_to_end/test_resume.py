@@ -72,16 +72,21 @@ class ResumeTest(program.ProgramTest):
             time.sleep(0.0005)
 
     def stop_at(self, lines, arguments, ranks, sign):
-        """Runs, sends the signal when metrics.jsonl has this many lines, at least one, and returns the Result. The program then listens,
-        to the signals of its config."""
+        """Runs, sends the signal when metrics.jsonl has this many lines, and returns the Result. At least one line is
+        new: only then does the program listen, to the signals of its config."""
+        metrics = arguments[3] / "metrics.jsonl"
+
+        def written():
+            return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+
+        lines = max(lines, written() + 1)
         began = time.monotonic()
         process = program.start(arguments, ranks)
         self.addCleanup(program.end, process)
-        metrics = arguments[3] / "metrics.jsonl"
 
         def send():
             while process.poll() is None and time.monotonic() - began < 60:
-                if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+                if written() >= lines:
                     process.send_signal(sign)
                     return
                 time.sleep(0.0005)
