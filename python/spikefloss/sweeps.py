@@ -116,11 +116,11 @@ def sweep(config: str | os.PathLike[str] | Mapping[str, Any], *, jobs: int = 0, 
             path.write_text("\n".join(_write_config(whole)) + "\n", encoding="utf-8")
         place = pathlib.Path("runs") / path.stem if directory is None else pathlib.Path(directory)
         arguments: list[str | os.PathLike[str]] = ["sweep", path, "--run-dir", place]
-        states = re.findall(r"^(\d+) +(\w+) ", _program(*arguments), re.MULTILINE)
-        wanted = [number for number, state in states
+        states = re.findall(r"^\d+ +(\w+) +(.+)$", _program(*arguments), re.MULTILINE)
+        wanted = [os.path.basename(run) for state, run in states
                   if state in ("new", "stopped") or (retry and state in ("diverged", "failed"))]
-        commands = [[program(), *(os.fspath(part) for part in arguments), "--run", number, "--threads", str(threads),
-                     *(["--retry"] if retry else [])] for number in wanted]
+        commands = [[program(), *(os.fspath(part) for part in arguments), "--run", name, "--threads", str(threads),
+                     *(["--retry"] if retry else [])] for name in wanted]
         runs, ended = _Runs(), []
         with concurrent.futures.ThreadPoolExecutor(jobs or max(1, len(os.sched_getaffinity(0)) // threads)) as pool:
             try:

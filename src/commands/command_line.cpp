@@ -299,8 +299,8 @@ int run_command_line(int argc, char** argv) {
     sweep_app.add_option("--run-dir", sweep_command.run_directory,
                          "where the directories of its runs go (default runs/<name of the sweep file>)");
     CLI::Option& sweep_run = *sweep_app.add_option(
-        "--run", sweep_command.run, "train run number n (from 0), or continue it; do nothing if it is done");
-    sweep_run.check(whole_number(0));
+        "--run", sweep_command.run,
+        "train a run, or continue it, by its number in the list or by its name; do nothing if it is done");
     sweep_app.add_flag("--retry", sweep_command.retry, "with --run: also train a run that failed or diverged before")
         ->needs(&sweep_run);
     sweep_app.add_flag("--print-config", sweep_command.print_config, "with --run: print its config and stop")
@@ -373,7 +373,7 @@ int run_command_line(int argc, char** argv) {
     if (!info_app.parsed() && !data_app.parsed() && !report_app.parsed() && !collect_app.parsed())
         everyone.agree(check_launcher);
     if (train_app.parsed()) return train(everyone, train_command);
-    if (sweep_command.run) return sweep(everyone, sweep_command);
+    if (!sweep_command.run.empty()) return sweep(everyone, sweep_command);
     return printed(everyone, [&] {
         if (eval_app.parsed()) {
             file_command.parallel = eval_command.parallel;

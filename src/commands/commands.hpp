@@ -65,8 +65,8 @@ struct ReportCommand {
 struct SweepCommand {
     ParallelChoice parallel;
     std::string file;
-    std::string run_directory;        // of all its runs; "": runs/<name of the file>
-    std::optional<std::int64_t> run;  // which of its runs; none: list them
+    std::string run_directory;  // of all its runs; "": runs/<name of the file>
+    std::string run;            // which of its runs, a number of the list or a name; "": list them
     bool count = false, retry = false, print_config = false, check = false;
 };
 

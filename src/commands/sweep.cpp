@@ -6,6 +6,7 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -52,16 +53,23 @@ void write_record(const std::string& directory, const Sweep& sweep) {
     write_whole_file(record, text);
 }
 
-int run_point(const ProcessGrid& everyone, const SweepCommand& command, const Sweep& sweep) {
+// The run of this number or name. If the file gets another variant or value, numbers change, names do not.
+SweepPoint point_of(const SweepCommand& command, const Sweep& sweep) {
     const std::vector<SweepPoint> points = points_of(sweep);
+    std::size_t number = points.size();
+    const char* end = command.run.data() + command.run.size();
+    if (const auto [read, error] = std::from_chars(command.run.data(), end, number);
+        read != end || error != std::errc{})
+        for (number = 0; number < points.size() && points[number].name != command.run;) ++number;
+    require(number < points.size(), Exit::usage,
+            fmt::format("there is no run {}: {} has the runs 0 to {}", command.run, command.file, points.size() - 1),
+            fmt::format("spikefloss sweep {} lists them with their names", command.file));
+    return points[number];
+}
+
+int run_point(const ProcessGrid& everyone, const SweepCommand& command, const Sweep& sweep) {
     SweepPoint point;
-    everyone.agree([&] {
-        const auto count = static_cast<std::int64_t>(points.size());
-        require(*command.run < count, Exit::usage,
-                fmt::format("there is no run {}: {} has the runs 0 to {}", *command.run, command.file, count - 1),
-                fmt::format("spikefloss sweep {} lists them", command.file));
-        point = points[static_cast<std::size_t>(*command.run)];
-    });
+    everyone.agree([&] { point = point_of(command, sweep); });
     const std::string directory = directory_of(command, sweep) + "/" + point.name;
     TrainCommand training{command.parallel,
                           sweep.base_path,
@@ -104,7 +112,7 @@ int sweep(const ProcessGrid& everyone, const SweepCommand& command) {
         // Options have the same effect as keys in the base config.
         file.base = config_of(file.base_path, {}, command.parallel);
     });
-    if (command.run) return run_point(everyone, command, file);
+    if (!command.run.empty()) return run_point(everyone, command, file);
     everyone.agree([&] {
         if (everyone.rank() != 0) return;
         if (command.count)

@@ -78,8 +78,9 @@ class SweepTest(program.ProgramTest):
     def arguments(self, *extra):
         return ["sweep", self.file, "--run-dir", self.runs, *extra]
 
-    def run_number(self, number, *extra):
-        return self.arguments("--run", number, "--threads", 1, *extra)
+    def run_number(self, run, *extra):
+        """A run by its number, or by its name."""
+        return self.arguments("--run", run, "--threads", 1, *extra)
 
     def states(self):
         lines = self.succeed(*self.arguments()).out.splitlines()
@@ -320,8 +321,8 @@ train.learning_rate = 1e6
             for arguments in (self.arguments(), self.run_number(0), self.arguments("--count")):
                 self.fail_with(program.USAGE, fragments, *arguments)
         self.file = self.sweep_file(SWEEP)
-        self.fail_with(program.USAGE, ["there is no run 4"], *self.run_number(4))
-        self.fail_with(program.USAGE, ["--run"], *self.run_number(-1))
+        for run in (-1, 4, 10**30, "task.delay=5,seed=1"):
+            self.fail_with(program.USAGE, [f"there is no run {run}: ", "has the runs 0 to 3"], *self.run_number(run))
         self.fail_with(program.USAGE, ["--retry requires --run"], *self.arguments("--retry"))
         self.fail_with(program.USAGE, ["--run excludes --count"], *self.run_number(1, "--count"))
         self.fail_with(program.USAGE, ["cannot read the sweep file"], "sweep", self.folder / "none.toml")
@@ -330,8 +331,8 @@ train.learning_rate = 1e6
     def test_what_cannot_be_collected(self):
         self.fail_with(program.BAD_FILE, ["holds no sweep", "sweep.json"], "collect", self.folder / "none")
         self.file = self.sweep_file(SWEEP + "[set]\ntrain.steps = 200\n")
-        for number in range(3):
-            self.succeed(*self.run_number(number))
+        for run in (0, NAMES[1], 2):
+            self.succeed(*self.run_number(run))
         self.fail_with(program.STORAGE, ["cannot write", "no/table.csv"], "collect", self.runs, "-o",
                        self.folder / "no/table.csv")
         # A lost record, a damaged config, a run that is not of this sweep: all are named.
@@ -449,6 +450,21 @@ class LaunchTest(SweepTest):
         for number in (0, 1):
             self.assertIn("continuing from ", self.succeed(*self.run_number(number)).out)
         self.assertEqual(self.states(), ["done", "done", "new", "new"])
+
+    def test_edited_while_it_runs(self):
+        """One more value renumbers all runs. Those that the sweep began with are trained, no others."""
+        steps = "[set]\ntrain.steps = 2000\n"
+        self.file = self.sweep_file(SWEEP + steps)
+        process = self.start("--jobs", 1)
+        until(lambda: process.poll() is not None or self.reports(self.runs / NAMES[0]), "run 0 on its way")
+        self.sweep_file(SWEEP.replace("[1, 3]", "[2, 1, 3]") + steps)
+        result = program.wait(process, time.monotonic(), 240)
+        self.assertEqual(result.code, program.SUCCESS, str(result))
+        self.assertIn("4 of 4 runs are done\n", result.out)
+        self.assertEqual(self.states(), ["new", "done", "done"] * 2)
+        # One value less: what is no longer in the file is an error of that run alone.
+        self.sweep_file(SWEEP.replace("[1, 3]", "[2]") + steps)
+        self.assertIn("2 runs, 0 are done, 2 to do", self.launch(program.SUCCESS))
 
     def line_with(self, process, text):
         line = process.stdout.readline()
