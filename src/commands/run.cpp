@@ -6,8 +6,8 @@
 #include "io/build_text.hpp"
 #include "io/network_file.hpp"
 
+#include <algorithm>
 #include <array>
-
 #include <cmath>
 
 namespace spikefloss {
@@ -20,6 +20,11 @@ bool better(const Outcome& now, const Progress& best) {
     return std::isfinite(now.loss) &&
            (best.best_step < 0 ||
             (std::isnan(now.accuracy) ? now.loss < best.best_loss : now.accuracy > best.best_accuracy));
+}
+
+std::int64_t steps_before_training(const FlossingConfig& flossing) {
+    const bool on = std::ranges::count(flossing.schedule, FlossingTime::before) > 0;
+    return on ? flossing.before : 0;
 }
 
 bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
@@ -35,7 +40,8 @@ Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, Progre
       server_(server),
       origin_(std::move(origin)),
       last_report_(Clock::now()),
-      last_unit_(last_report_) {
+      last_unit_(last_report_),
+      flossing_effect_(steps_before_training(config.flossing)) {
     Progress& p = trainer.progress();
     if (p.best_step >= 0) {
         const std::string fault = checkpoint_fault(best_checkpoint(config.run.directory, p.best_step), grid);
@@ -100,6 +106,9 @@ void Run::after(const StepReport& report) {
         data_seconds_ = 0.0;
         last_report_ = Clock::now();
     }
+    if (report.flossing && p.step == 0)
+        if (const std::string note = flossing_effect_.after(p.floss_steps, report.penalty->loss); !note.empty())
+            display_.say(note);
     if (!report.flossing && due(config_.diagnostics.every, p.step)) diagnose(&report.norms);
     // In a long series of flossing steps before one training step, that step's checkpoint is replaced as often.
     if (due(config_.checkpoint.every, report.flossing ? flossing_in_a_row_ : p.step)) checkpoint();

@@ -1,6 +1,7 @@
 // A training run in progress: writes records, measurements and checkpoints after each unit of work.
 #pragma once
 
+#include "commands/flossing_effect.hpp"
 #include "config/config.hpp"
 #include "io/checkpoint.hpp"
 #include "io/event_file.hpp"
@@ -69,6 +70,7 @@ private:
     Index sequences_ = 0;        // since the last record
     double data_seconds_ = 0.0;  // since then, until batches were there
     std::int64_t flossing_in_a_row_ = 0;
+    FlossingEffect flossing_effect_;
     std::pair<std::int64_t, std::int64_t> saved_{-1, -1};
     std::int64_t saved_best_ = -1;       // progress.best_step of the newest checkpoint
     std::optional<Outcome> validation_;  // the newest of this session

@@ -2,6 +2,7 @@ spikefloss_test(commands/test_machines LINK spikefloss_commands spikefloss_facto
 spikefloss_test(commands/test_plan RANKS 1 2 4 6 LINK spikefloss_cpu_internals spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_time_need LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_statistics LINK spikefloss_commands spikefloss_factory)
+spikefloss_test(commands/test_flossing_effect LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_test_sequences LINK spikefloss_commands spikefloss_factory)
 spikefloss_test(commands/test_power_cut LINK spikefloss_commands spikefloss_factory)
 target_link_options(test_power_cut PRIVATE -Wl,--wrap=fsync,--wrap=rename)
