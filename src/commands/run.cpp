@@ -6,7 +6,6 @@
 #include "io/build_text.hpp"
 #include "io/network_file.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -20,11 +19,6 @@ bool better(const Outcome& now, const Progress& best) {
     return std::isfinite(now.loss) &&
            (best.best_step < 0 ||
             (std::isnan(now.accuracy) ? now.loss < best.best_loss : now.accuracy > best.best_accuracy));
-}
-
-std::int64_t steps_before_training(const FlossingConfig& flossing) {
-    const bool on = std::ranges::count(flossing.schedule, FlossingTime::before) > 0;
-    return on ? flossing.before : 0;
 }
 
 bool due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
@@ -41,7 +35,7 @@ Run::Run(const ProcessGrid& grid, const Config& config, Trainer& trainer, Progre
       origin_(std::move(origin)),
       last_report_(Clock::now()),
       last_unit_(last_report_),
-      flossing_effect_(steps_before_training(config.flossing)) {
+      flossing_effect_(trainer.flossing_before()) {
     Progress& p = trainer.progress();
     if (p.best_step >= 0) {
         const std::string fault = checkpoint_fault(best_checkpoint(config.run.directory, p.best_step), grid);

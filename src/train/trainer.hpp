@@ -89,6 +89,8 @@ public:
     Outcome evaluate(Purpose purpose, const HostNetwork& other, Answers* answers = nullptr);
     // Whether the task has validation data.
     bool validates() const { return options_.validation_sequences > 0; }
+    // Flossing steps before training.
+    std::int64_t flossing_before() const { return options_.floss_schedule.before; }
     // Spectrum, gradient by lag and rate, on separate data. Changes no state. Collective.
     Diagnosis diagnose();
     // The first sequence of the last diagnose(), at most `most` neurons. Only rank 0 gets spikes. Collective.
