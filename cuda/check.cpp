@@ -6,7 +6,7 @@ namespace spikefloss {
 
 void check(cudaError_t result, const char* call, std::source_location place) {
     if (result == cudaSuccess) return;
-    cudaGetLastError();  // reported here; CUB and later calls must not report it again
+    cudaGetLastError();  // reported here; later calls must not report it again
     const bool memory = result == cudaErrorMemoryAllocation;
     const char* advice =
         memory

@@ -1,5 +1,5 @@
-// The Backend on one NVIDIA GPU. All operations are queued on the backend's own stream. Only copy_out, synchronize and
-// deallocate wait for it. The files of this folder implement the class, one subject each.
+// The Backend on one NVIDIA GPU. All operations are queued on the backend's own stream. Only copy_out, the get() of
+// an arrival, synchronize and deallocate wait for it. The files of this folder implement the class, one subject each.
 #pragma once
 
 #include "backend/backend.hpp"
@@ -47,6 +47,8 @@ public:
     void copy_out(void* host, const void* source, std::size_t bytes) override;
     void copy(void* destination, const void* source, std::size_t bytes) override;
     void zero(void* data, std::size_t bytes) override;
+    void zero_rows(void* data, std::size_t rows, std::size_t bytes, std::size_t stride) override;
+    std::unique_ptr<Arrival> arrival(std::size_t most) override;
     void synchronize() override;
     void* replace(void* data, std::size_t bytes) override;
     std::unique_ptr<Recording> recording() override { return std::make_unique<GraphRecording>(stream_, recordings_); }
@@ -90,6 +92,7 @@ private:
     void project_sparse(const Weights& w, const Activity& x, SumMatrix out, bool accumulate);
     void project_sparse_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate);
     void add_outer_sparse(Matrix<const float> y, const Activity& x, SumMatrix gradient, const SparsePattern& pattern);
+    class LaterCopy;
     void wait();
     // Queries `done` until the device has done the work, with while_waiting_.
     template <class Query>

@@ -144,12 +144,48 @@ void CudaBackend::copy_out(void* host, const void* source, std::size_t bytes) {
     wait();
 }
 
+// Page-locked memory, so that the copy needs no wait, and an event behind the copy.
+class CudaBackend::LaterCopy final : public Arrival {
+public:
+    LaterCopy(CudaBackend& backend, std::size_t most) : backend_(backend) {
+        check(cudaMallocHost(&memory_, std::max<std::size_t>(most, 1)), "cudaMallocHost");
+        check(cudaEventCreateWithFlags(&copied_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    }
+    ~LaterCopy() override {
+        if (backend_.abandoned_) return;  // freeing would wait for the copy
+        tell(cudaEventDestroy(copied_), "cudaEventDestroy");
+        tell(cudaFreeHost(memory_), "cudaFreeHost");
+    }
+    LaterCopy(const LaterCopy&) = delete;
+    LaterCopy& operator=(const LaterCopy&) = delete;
+    void begin(const void* source, std::size_t bytes) override {
+        check(cudaMemcpyAsync(memory_, source, bytes, cudaMemcpyDeviceToHost, backend_.stream_),
+              "cudaMemcpyAsync(out)");
+        check(cudaEventRecord(copied_, backend_.stream_), "cudaEventRecord");
+    }
+    const void* get() override {
+        backend_.wait_for([&] { return cudaEventQuery(copied_); }, "cudaEventQuery");
+        return memory_;
+    }
+
+private:
+    CudaBackend& backend_;
+    void* memory_ = nullptr;
+    cudaEvent_t copied_ = nullptr;
+};
+
+std::unique_ptr<Arrival> CudaBackend::arrival(std::size_t most) { return std::make_unique<LaterCopy>(*this, most); }
+
 void CudaBackend::copy(void* destination, const void* source, std::size_t bytes) {
     if (bytes) check(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDeviceToDevice, stream_), "cudaMemcpyAsync");
 }
 
 void CudaBackend::zero(void* data, std::size_t bytes) {
     if (bytes) check(cudaMemsetAsync(data, 0, bytes, stream_), "cudaMemsetAsync");
+}
+
+void CudaBackend::zero_rows(void* data, std::size_t rows, std::size_t bytes, std::size_t stride) {
+    if (rows && bytes) check(cudaMemset2DAsync(data, stride, 0, bytes, rows, stream_), "cudaMemset2DAsync");
 }
 
 void CudaBackend::synchronize() { wait(); }

@@ -2,7 +2,7 @@
 #include "cuda_backend.hpp"
 
 #include "kernel.cuh"
-#include "reduce.cuh"
+#include "pieces.cuh"
 
 #include <algorithm>
 
@@ -39,7 +39,38 @@ __global__ void round_kernel(const double* in, float* out, Index count) {
     for (Index i = first_element(); i < count; i += element_stride()) out[i] = static_cast<float>(in[i]);
 }
 
-__global__ void add_one_kernel(const double* x, double* sum) { *sum += *x; }
+// sum_squares: the elements that a block sums.
+constexpr int piece = 8192;
+
+// partial[piece] = the sum of squares of each piece.
+__global__ void sum_squares_kernel(const __grid_constant__ Pieces<Squares> all, double* partial) {
+    double* const shared = dynamic_shared<double>();
+    for (int at = static_cast<int>(blockIdx.x); at < all.pieces(); at += static_cast<int>(gridDim.x)) {
+        const auto part = all.at(at, piece);
+        double sum = 0.0;
+        for (Index e = part.begin + threadIdx.x; e < part.end; e += blockDim.x) {
+            const double x = part.array.x[part.place(e)];
+            sum += x * x;
+        }
+        sum = block_sum(sum, shared);
+        if (threadIdx.x == 0) partial[at] = sum;
+        __syncthreads();
+    }
+}
+
+// Adds the pieces of each array to its sum, in turn: one block, because several arrays can have the same sum.
+__global__ void add_squares_kernel(const __grid_constant__ Pieces<Squares> all, const double* partial) {
+    double* const shared = dynamic_shared<double>();
+    for (int a = 0; a < all.count; ++a) {
+        double sum = 0.0;
+        for (int at = all.first[a] + static_cast<int>(threadIdx.x); at < all.first[a + 1];
+             at += static_cast<int>(blockDim.x))
+            sum += partial[at];
+        sum = block_sum(sum, shared);
+        if (threadIdx.x == 0) *all.arrays[a].sum += sum;
+        __syncthreads();
+    }
+}
 
 // One block per row.
 __global__ void row_sum_squares_kernel(Index rows, Index n, const float* a, const float* b, const float* c,
@@ -102,17 +133,13 @@ void CudaBackend::round_sums(const void* in, float* out, Index count) {
         copy(out, in, static_cast<std::size_t>(count) * sizeof(float));
 }
 
-void CudaBackend::sum_squares(const float* x, Index count, double* sum) {
-    if (count == 0) return;
-    std::size_t bytes = 0;
-    reduce_squares(nullptr, bytes, x, count, nullptr, stream_);
-    // The sum of this call, followed by the temporary memory of CUB.
-    constexpr std::size_t aligned = 256;
-    auto* memory = scratch<unsigned char>(static_cast<Index>(aligned + bytes));
-    if (counting()) return;
-    auto* total = reinterpret_cast<double*>(memory);
-    reduce_squares(memory + aligned, bytes, x, count, total, stream_);
-    launch({dim3(1), dim3(1), stream_}, add_one_kernel, total, sum);
+void CudaBackend::sum_squares(std::span<const Squares> all) {
+    each_launch(all, piece, [&](const Pieces<Squares>& some) {
+        double* const partial = scratch<double>(some.pieces());
+        if (counting()) return;
+        launch({grid_for(some.pieces(), 1), block, stream_, block_sum_bytes}, sum_squares_kernel, some, partial);
+        launch({dim3(1), block, stream_, block_sum_bytes}, add_squares_kernel, some, partial);
+    });
 }
 
 void CudaBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, const float* c, double* out) {

@@ -121,6 +121,13 @@ struct StateAdjoint {
 // The tangent vectors of all sequences are one array, the basis [b, k, D]. Row j of sequence s is vector j: its current
 // part [n], if the state has a current (some alpha is not 0), its membrane part [n], and its adaptation part [n], if
 // the neurons adapt.
+// The sum of squares of x [rows, cols], with rows `stride` elements apart, is added to *sum; backend memory.
+struct Squares {
+    const float* x;
+    Index rows, cols, stride;
+    double* sum;
+};
+
 struct BasisShape {
     Index b, k, n;
     bool current, adaptation = false;

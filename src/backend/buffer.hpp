@@ -3,6 +3,8 @@
 
 #include "backend/backend.hpp"
 
+#include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -60,10 +62,32 @@ private:
     Index count_ = 0;
 };
 
+// Results that the host takes later, so that work can be queued behind them. On a GPU only get() waits.
+template <class T>
+class Readback {
+public:
+    Readback(Memory& memory, Index most) : arrival_(memory.arrival(static_cast<std::size_t>(most) * sizeof(T))) {}
+    // Queues the copy of source[count], backend memory, to the host.
+    void begin(const T* source, Index count) {
+        count_ = static_cast<std::size_t>(count);
+        if (count_) arrival_->begin(source, count_ * sizeof(T));
+    }
+    void begin(const Buffer<T>& source) { begin(source.data(), source.size()); }
+    // Waits for the copy. Valid until the next begin().
+    std::span<const T> get() {
+        return count_ ? std::span(static_cast<const T*>(arrival_->get()), count_) : std::span<const T>();
+    }
+
+private:
+    std::unique_ptr<Arrival> arrival_;
+    std::size_t count_ = 0;
+};
+
 // The sum of squares of x[count] (backend memory), copied to the host through `sum`, one double in backend memory.
 inline double squares_of(Backend& backend, const float* x, Index count, Buffer<double>& sum) {
     sum.zero();
-    backend.sum_squares(x, count, sum.data());
+    const Squares all{x, 1, count, count, sum.data()};
+    backend.sum_squares({&all, 1});
     return sum.to_host()[0];
 }
 

@@ -55,8 +55,12 @@ void CpuBackend::round_sums(const void* in, float* out, Index count) {
         for (Index i = 0; i < count; ++i) out[i] = static_cast<float>(static_cast<const double*>(in)[i]);
 }
 
-void CpuBackend::sum_squares(const float* x, Index count, double* sum) {
-    if (!counting()) *sum += squares_of(x, count);
+void CpuBackend::sum_squares(std::span<const Squares> all) {
+    if (counting()) return;
+    for (const auto& [x, rows, cols, stride, sum] : all) {
+        const bool one = stride == cols;
+        for (Index r = 0; r < (one ? 1 : rows); ++r) *sum += squares_of(x + r * stride, one ? rows * cols : cols);
+    }
 }
 
 void CpuBackend::row_sum_squares(Index rows, Index n, const float* a, const float* b, const float* c, double* out) {

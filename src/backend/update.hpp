@@ -20,12 +20,14 @@ namespace spikefloss {
 
 enum class Constraint { none, fraction, non_negative, non_positive };
 
-// The arrays of an update, [count] each. Adam has two moments, SGD with momentum the first, and without momentum none.
+// The arrays of an update, [rows, cols] each, with rows `stride` elements apart. Adam has two moments, SGD with
+// momentum the first, and without momentum none.
 struct UpdateView {
-    Index count;
+    Index rows, cols, stride;
     const float* gradient;
     float *first, *second;
     float* values;
+    Constraint constraint = Constraint::none;
 };
 
 // Adam limits gradients to this size. The square of a larger one is infinite in float32, and its parameter would never
@@ -64,6 +66,7 @@ SPIKEFLOSS_HD double within_0_and_1(double w) {
     return w < least ? least : w > most ? most : w;
 }
 
+// Updates element i of the arrays. `constraint` is that of the view; as a constant it makes a loop of its own.
 template <class Rule>
 SPIKEFLOSS_HD void update_element(const Rule& rule, Constraint constraint, float gradient_scale, const UpdateView& at,
                                   Index i) {

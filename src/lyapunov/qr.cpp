@@ -55,7 +55,9 @@ void TangentQr::fill_up_gram(const std::vector<Index>& independent) {
 // Whether a vector (from 0) of a sequence is finite, over all neurons.
 bool TangentQr::finite(const float* a, Index sequence, Index vector) {
     square_.zero();
-    backend_.sum_squares(a + (sequence * k_ + vector) * shape_.D(), shape_.D(), square_.data());
+    const Index D = shape_.D();
+    const Squares all{a + (sequence * k_ + vector) * D, 1, D, D, square_.data()};
+    backend_.sum_squares({&all, 1});
     grid_.neurons().all_reduce_sum(square_.data(), Scalar::float64, 1);
     return std::isfinite(square_.to_host()[0]);
 }

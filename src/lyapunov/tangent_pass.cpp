@@ -52,6 +52,9 @@ TangentPass::TangentPass(Backend& backend, const ProcessGrid& grid, const Networ
       segment_log_r_(backend, last_ / std::max<Index>(1, options.qr_interval) * shape_.rows()),
       failure_(backend, 2 * b),
       strain_(backend, b),
+      read_log_r_(backend, segment_log_r_.size()),
+      read_failure_(backend, failure_.size()),
+      read_strain_(backend, b),
       adjoint_(backend, keep ? shape_.size() : 0),
       weight_(backend, keep ? shape_.rows() : 0) {}
 
@@ -153,8 +156,7 @@ void TangentPass::remove_lost(const Network& network, const StatePass& state, In
 TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index first_sequence, std::vector<double>& logs) {
     Report report;
     const auto look = [&] {
-        const std::vector<double> strain = strain_.to_host();
-        for (const double s : strain) report.strain = std::max(report.strain, s);
+        for (const double s : read_strain_.get()) report.strain = std::max(report.strain, s);
     };
     const bool whole = passes_.forward.pass != nullptr;
     const auto lost_some = [&] {
@@ -170,12 +172,15 @@ TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index firs
             passes_.forward.pass->run(call);
         else
             loop_.forward(call);
+        read_strain_.begin(strain_);
+        read_failure_.begin(failure_);
+        read_log_r_.begin(call.log_r, call.steps / call.qr_interval * shape_.rows());
         look();
-        const std::vector<std::int32_t> failure = failure_.to_host();
+        const std::span<const std::int32_t> failure = read_failure_.get();
         report.failed = std::any_of(failure.begin(), failure.end(), [](std::int32_t at) { return at != 0; });
         if (!report.failed) {
-            logs.resize(static_cast<std::size_t>(call.steps / call.qr_interval * shape_.rows()));
-            if (!logs.empty()) backend_.copy_out(logs.data(), call.log_r, logs.size() * sizeof(double));
+            const std::span<const double> of_segment = read_log_r_.get();
+            logs.assign(of_segment.begin(), of_segment.end());
             return report;
         }
         if (!final) return report;
@@ -186,6 +191,7 @@ TangentPass::Report TangentPass::take(const TangentForwardCall& call, Index firs
     try {
         logs = loop_.forward_carefully(call, first_sequence, keep_ ? nullptr : &independent_,
                                        call.qr_interval == 1 ? least_ : 0.0);
+        read_strain_.begin(strain_);
         look();
     } catch (const Error& error) {
         // All shards of a sequence fail together, but ranks with other sequences do not fail.

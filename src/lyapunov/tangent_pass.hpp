@@ -86,12 +86,15 @@ private:
     bool careful_ = false;  // a QR left doubt or failed before
     TangentLoop loop_;
     TangentPasses passes_;
-    Buffer<float> q_;                    // [last + 1 or 1][b, k, D]
-    Buffer<float> start_;                // [b, k, D] before a segment, for a measurement
-    Buffer<double> r_;                   // [QRs or 1][b, k, k]
-    Buffer<double> segment_log_r_;       // [QRs of a segment, b, k]
-    Buffer<std::int32_t> failure_;       // [b, 2]
-    Buffer<double> strain_;              // [b]
+    Buffer<float> q_;               // [last + 1 or 1][b, k, D]
+    Buffer<float> start_;           // [b, k, D] before a segment, for a measurement
+    Buffer<double> r_;              // [QRs or 1][b, k, k]
+    Buffer<double> segment_log_r_;  // [QRs of a segment, b, k]
+    Buffer<std::int32_t> failure_;  // [b, 2]
+    Buffer<double> strain_;         // [b]
+    Readback<double> read_log_r_;
+    Readback<std::int32_t> read_failure_;
+    Readback<double> read_strain_;
     Buffer<float> adjoint_;              // [b, k, D] of the basis
     Buffer<double> weight_;              // [b, k]
     std::vector<QrSegment> segments_;    // of the last forward pass

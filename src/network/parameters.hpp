@@ -81,8 +81,8 @@ inline Terms plain_terms(Index n, Index N, Index M) {
     return {{{.rows = n, .cols = M, .entries = n * M}}, {{.rows = n, .cols = N, .entries = n * N}}};
 }
 
-// A rectangle of a dense array that belongs to no parameter.
-struct Hole {
+// A rectangle of a flat buffer, row after row.
+struct Rectangle {
     Index offset, rows, cols, stride;
 };
 
@@ -113,7 +113,8 @@ public:
         return parameter == Parameter::bias_out || parameter == Parameter::kappa;
     }
     const Terms& terms() const { return structure_->terms; }
-    std::span<const Hole> holes() const { return structure_->holes; }
+    // What belongs to no parameter.
+    std::span<const Rectangle> holes() const { return structure_->holes; }
     // This rank's synapses of a projection that is kept as a sparse one.
     const Synapses& synapses(Index projection) const {
         return structure_->synapses[static_cast<std::size_t>(projection)];
@@ -129,7 +130,7 @@ private:
         BlockRange neurons;
         std::vector<Segment> segments;
         Terms terms;
-        std::vector<Hole> holes;
+        std::vector<Rectangle> holes;
         std::array<Extent, parameter_count> extents{};
         std::array<bool, parameter_count> present{};
         Index size = 0;

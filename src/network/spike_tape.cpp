@@ -11,13 +11,14 @@ SpikeTape::SpikeTape(Backend& backend, const ProcessGrid& grid, Index N, Index T
       T_(T),
       b_(b),
       refractory_(refractory),
-      blocks_(block_ranges(N, grid.shape().neuron_shards)) {
+      blocks_(block_ranges(N, grid.shape().neuron_shards)),
+      count_(backend, 1),
+      counted_(backend, 1) {
     for (const BlockRange& block : blocks_)
         sizes_.push_back(b * spike_words(block.size()) * static_cast<Index>(sizeof(std::uint32_t)));
     words_ = word_offset(shards());
     bits_ = Buffer<std::uint32_t>(backend, (T + 1) * words_);
     packed_ = Buffer<std::uint32_t>(backend, shards() > 1 ? b * spike_words(neurons_of(grid.neuron_shard())) : 0);
-    count_ = Buffer<double>(backend, 1);
 }
 
 Index SpikeTape::word_offset(Index p) const {
@@ -51,12 +52,16 @@ std::vector<Activity> SpikeTape::at(Index t) const {
     return spikes;
 }
 
-double SpikeTape::rate() const {
+void SpikeTape::begin_rate() const {
     const Index n = neurons_of(grid_.neuron_shard());
     count_.zero();
     backend_.count_spikes(T_, b_ * spike_words(n), bits_.data() + words_ + word_offset(grid_.neuron_shard()), words_,
                           count_.data());
-    double counts[2] = {count_.to_host()[0], static_cast<double>(T_ * b_ * n)};
+    counted_.begin(count_);
+}
+
+double SpikeTape::end_rate() const {
+    double counts[2] = {counted_.get()[0], static_cast<double>(T_ * b_ * neurons_of(grid_.neuron_shard()))};
     grid_.control().all_reduce_sum(counts, Scalar::float64, 2);
     return counts[1] > 0.0 ? counts[0] / counts[1] : 0.0;
 }

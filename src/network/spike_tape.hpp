@@ -28,8 +28,14 @@ public:
     std::vector<Activity> at(Index t) const;
     Activity mine(Index t) const { return of_shard(t, grid_.neuron_shard()); }
 
-    // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective.
-    double rate() const;
+    // Mean probability of a spike per neuron and step, over t = 1..T and all ranks. Collective. begin_rate() queues the
+    // count, end_rate() waits for it.
+    double rate() const {
+        begin_rate();
+        return end_rate();
+    }
+    void begin_rate() const;
+    double end_rate() const;
     // The spikes of each of these ranges of neurons at t = 1..T, of this rank's neurons and sequences. Counted on the
     // host.
     std::vector<std::int64_t> counts(std::span<const BlockRange> ranges) const;
@@ -56,6 +62,7 @@ private:
     Buffer<std::uint32_t> bits_;      // [T+1][words]
     Buffer<std::uint32_t> packed_;    // [b, words of n], before they are gathered
     mutable Buffer<double> count_;    // [1]
+    mutable Readback<double> counted_;
 };
 
 }  // namespace spikefloss

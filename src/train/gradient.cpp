@@ -4,6 +4,11 @@
 #include <cmath>
 
 namespace spikefloss {
+namespace {
+
+std::size_t bytes_of(Index floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
+
+}  // namespace
 
 Gradient::Gradient(Backend& backend, const ProcessGrid& grid, const ParameterLayout& layout)
     : backend_(backend),
@@ -12,7 +17,8 @@ Gradient::Gradient(Backend& backend, const ProcessGrid& grid, const ParameterLay
       sums_(backend, layout.size()),
       rounded_(backend.sums() == Sums::float64 ? Buffer<float>(backend, layout.size()) : Buffer<float>()),
       reduced_(rounded_ ? rounded_.data() : static_cast<float*>(sums_.data())),
-      squares_(backend, parameter_count + 1) {}
+      squares_(backend, parameter_count + 1),
+      read_squares_(backend, parameter_count + 1) {}
 
 SumBuffer& Gradient::start() {
     sums_.zero();
@@ -44,26 +50,32 @@ void Gradient::sum_over_batch() {
     begun_.fill(false);
 }
 
-GradientNorms Gradient::reduce(std::span<const Parameter> trained, std::span<const ParameterLayout::Extent> parts) {
+void Gradient::begin_reduce(std::span<const Rectangle> parts) {
     sum_over_batch();
     if (rounded_) backend_.round_sums(sums_.data(), reduced_, layout_.size());
-    for (const Hole& hole : layout_.holes())
-        for (Index r = 0; r < hole.rows; ++r)
-            backend_.zero(reduced_ + hole.offset + r * hole.stride,
-                          static_cast<std::size_t>(hole.cols) * sizeof(float));
+    for (const Rectangle& hole : layout_.holes())
+        backend_.zero_rows(reduced_ + hole.offset, static_cast<std::size_t>(hole.rows), bytes_of(hole.cols),
+                           bytes_of(hole.stride));
     // Every batch shard now holds the same value; only the first contributes, and of replicated parameters only the
     // first neuron shard.
     squares_.zero();
     if (grid_.batch_shard() == 0) {
+        std::vector<Squares> squares;
         for (const Parameter p : all_parameters) {
             const auto [offset, count] = layout_.extent(p);
             if (count && (!layout_.replicated(p) || grid_.neuron_shard() == 0))
-                backend_.sum_squares(reduced_ + offset, count, squares_.data() + static_cast<Index>(p));
+                squares.push_back({reduced_ + offset, 1, count, count, squares_.data() + static_cast<Index>(p)});
         }
-        for (const auto& [offset, count] : parts)
-            backend_.sum_squares(reduced_ + offset, count, squares_.data() + parameter_count);
+        for (const auto& [offset, rows, cols, stride] : parts)
+            squares.push_back({reduced_ + offset, rows, cols, stride, squares_.data() + parameter_count});
+        backend_.sum_squares(squares);
     }
-    std::vector<double> squares = squares_.to_host();
+    read_squares_.begin(squares_);
+}
+
+GradientNorms Gradient::end_reduce(std::span<const Parameter> trained) {
+    const std::span<const double> mine = read_squares_.get();
+    std::vector<double> squares(mine.begin(), mine.end());
     grid_.control().all_reduce_sum(squares.data(), Scalar::float64, parameter_count + 1);
     GradientNorms norms;
     norms.global = squares.back();

@@ -28,10 +28,16 @@ public:
     // grid.
     void complete(std::initializer_list<Parameter> parameters);
     // Sums over the batch shards and rounds; returns the norms. Collective; the same on all ranks. parts: of this
-    // rank's numbers those that are trained besides the trained parameters.
-    GradientNorms reduce(std::span<const Parameter> trained, std::span<const ParameterLayout::Extent> parts = {});
+    // rank's numbers those that are trained besides the trained parameters. begin_reduce() queues it, end_reduce()
+    // waits for the norms.
+    GradientNorms reduce(std::span<const Parameter> trained, std::span<const Rectangle> parts = {}) {
+        begin_reduce(parts);
+        return end_reduce(trained);
+    }
+    void begin_reduce(std::span<const Rectangle> parts = {});
+    GradientNorms end_reduce(std::span<const Parameter> trained);
 
-    // After reduce(), [layout.size()].
+    // After begin_reduce(), [layout.size()].
     const float* data() const { return reduced_; }
     std::vector<float> to_host() const;
 
@@ -46,6 +52,7 @@ private:
     float* reduced_;                             // rounded_ or sums_
     std::array<bool, parameter_count> begun_{};  // parameters whose sum has started
     Buffer<double> squares_;                     // [parameter_count + 1]: of each parameter, and of the parts
+    Readback<double> read_squares_;
 };
 
 }  // namespace spikefloss

@@ -21,7 +21,8 @@ LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, 
       dy_(backend, T * b * O),
       label_(backend, takes_labels(kind) ? b : 0),
       named_(backend, takes_labels(kind) ? b : 0),
-      result_(backend, 2) {}
+      result_(backend, 2),
+      read_result_(backend, 2) {}
 
 void LossPass::load(const Batch& batch, Index counted) {
     SPIKEFLOSS_ASSERT(batch.steps == T_ && batch.sequences == b_ && takes_labels(batch.loss) == takes_labels(kind_));
@@ -82,28 +83,33 @@ void LossPass::refuse(double unfit) const {
                 "set the mask to 1 where the answer is expected");
 }
 
-Outcome LossPass::evaluate(const float* y) {
-    // The neuron shards of a batch shard hold the same readout; only the first contributes.
-    const bool contributes = grid_.neuron_shard() == 0;
+double LossPass::begin(const float* y) {
     // Each counts, because a plan has only one rank, which may be any.
     double counts[2] = {static_cast<double>(terms_), static_cast<double>(unfit_)};
     grid_.control().all_reduce_sum(counts, Scalar::float64, 2);
-    double all = counts[0] / grid_.shape().neuron_shards;
-    if (grid_.control().size() < grid_.ranks()) all = std::max(all, 1.0);  // the plan of a rank without terms
+    all_terms_ = counts[0] / grid_.shape().neuron_shards;
+    if (grid_.control().size() < grid_.ranks())
+        all_terms_ = std::max(all_terms_, 1.0);  // the plan of a rank without terms
     const double unfit = counts[1] / grid_.shape().neuron_shards;
-    if (unfit > 0.0 || all == 0.0) grid_.agree([&] { refuse(unfit); });
-    const auto weight = static_cast<float>(1.0 / all);
+    if (unfit > 0.0 || all_terms_ == 0.0) grid_.agree([&] { refuse(unfit); });
+    const auto weight = static_cast<float>(1.0 / all_terms_);
     if (!takes_labels(kind_))
         backend_.element_loss(kind_, T_, counted_, O_, counted_of(y), target_.data(), mask_.data(), weight, dy_.data(),
                               result_.data());
     else
         backend_.softmax_cross_entropy(kind_, T_, counted_, O_, counted_of(y), label_.data(), mask_.data(), weight,
                                        dy_.data(), named_.data(), result_.data());
-    std::vector<double> sums = result_.to_host();
-    if (!contributes) sums.assign(2, 0.0);
-    grid_.control().all_reduce_sum(sums.data(), Scalar::float64, 2);
-    const double accuracy = has_accuracy(kind_) ? sums[1] / all : std::numeric_limits<double>::quiet_NaN();
-    return {sums[0] / all, accuracy, std::llround(sums[1]), all};
+    read_result_.begin(result_);
+    return all_terms_;
+}
+
+Outcome LossPass::end() {
+    double sums[2] = {0.0, 0.0};
+    // The neuron shards of a batch shard hold the same readout; only the first contributes.
+    if (grid_.neuron_shard() == 0) std::ranges::copy(read_result_.get(), sums);
+    grid_.control().all_reduce_sum(sums, Scalar::float64, 2);
+    const double accuracy = has_accuracy(kind_) ? sums[1] / all_terms_ : std::numeric_limits<double>::quiet_NaN();
+    return {sums[0] / all_terms_, accuracy, std::llround(sums[1]), all_terms_};
 }
 
 void TargetVariance::add(const Batch& batch, Index counted) {

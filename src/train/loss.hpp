@@ -47,9 +47,14 @@ public:
     // The same, but only the first `counted` sequences of this rank count. The others only fill the batch.
     void load(const Batch& batch, Index counted);
     // Loss of y [T, b, O] over the sequences that count, on all ranks together. If all of this rank's sequences count,
-    // dy() is dL/dy. Collective.
-    Outcome evaluate(const float* y);
-    // Adds the answers of this rank's sequences that counted in the last evaluate() to 0 at `first` and behind. Of the
+    // dy() is dL/dy. Collective. begin() queues it and returns the number of loss terms, end() waits for it.
+    Outcome evaluate(const float* y) {
+        begin(y);
+        return end();
+    }
+    double begin(const float* y);
+    Outcome end();
+    // Adds the answers of this rank's sequences that counted in the last loss to 0 at `first` and behind. Of the
     // neuron shards only the first adds something. For a loss that takes labels.
     void add_answers(Index first, Answers& answers) const;
 
@@ -68,11 +73,13 @@ private:
     LossKind kind_;
     Index counted_ = 0;        // of the b sequences loaded
     Index terms_ = 0;          // of these
+    double all_terms_ = 0.0;   // of all ranks
     Index unfit_ = 0;          // of these: sequences without a step that counts, or targets outside 0 to 1
     Buffer<float> counted_y_;  // [T, counted, O], if not all count
     Buffer<float> x_, mask_, target_, dy_;
     Buffer<std::int32_t> label_, named_;
-    Buffer<double> result_;
+    Buffer<double> result_;  // [2]
+    Readback<double> read_result_;
 };
 
 }  // namespace spikefloss

@@ -29,18 +29,14 @@ std::vector<Optimiser::Part> parts_of(const ParameterLayout& layout, Parameter p
     if (names && projections.empty()) return {};
     if (!names && (!weights || std::all_of(projections.begin(), projections.end(),
                                            [](const Projection& x) { return x.sign == Sign::any; })))
-        return {{offset, count, constraint_of(p)}};
+        return {{{offset, 1, count, count}, constraint_of(p)}};
     std::vector<Optimiser::Part> parts;
     for (const Segment& segment : layout.segments()) {
         if (segment.parameter != p) continue;
         const Projection& projection = projections[static_cast<std::size_t>(segment.projection)];
         if (names && std::find(names->begin(), names->end(), projection.name) == names->end()) continue;
         const Constraint constraint = constraint_of(projection.sign);
-        if (segment.stride == segment.cols)
-            parts.push_back({segment.offset, segment.size(), constraint});
-        else
-            for (Index r = 0; r < segment.rows; ++r)
-                parts.push_back({segment.offset + r * segment.stride, segment.cols, constraint});
+        parts.push_back({{segment.offset, segment.rows, segment.cols, segment.stride}, constraint});
     }
     return parts;
 }
@@ -76,17 +72,17 @@ Optimiser::Optimiser(Backend& backend, const ParameterLayout& layout, OptimiserO
         const auto moment = [&](bool kept) { return kept ? Buffer<float>(backend, count) : Buffer<float>(); };
         trained_.push_back({offset, moment(first), moment(adam), {}});
         for (const Part& part : parts)
-            if (part.count > 0) trained_.back().parts.push_back(part);
+            if (part.at.rows * part.at.cols > 0) trained_.back().parts.push_back(part);
     };
     for (Parameter p : options_.parameters) add(layout_.extent(p).offset, layout_.extent(p).count, parts_of(layout, p));
     for (const Parameter p : {Parameter::w_in, Parameter::w_rec}) {
         if (trains(p) || options_.projections.empty()) continue;
         Index begin = layout_.size(), end = 0;
         std::vector<Part> parts = parts_of(layout, p, &options_.projections);
-        for (const Part& part : parts) {
-            if (part.count == 0) continue;
-            begin = std::min(begin, part.offset), end = std::max(end, part.offset + part.count);
-            trained_parts_.push_back({part.offset, part.count});
+        for (const auto& [at, constraint] : parts) {
+            if (at.rows * at.cols == 0) continue;
+            begin = std::min(begin, at.offset), end = std::max(end, at.offset + (at.rows - 1) * at.stride + at.cols);
+            trained_parts_.push_back(at);
         }
         if (end > begin) add(begin, end - begin, parts);
     }
@@ -111,14 +107,16 @@ void Optimiser::update(Network& network, const Gradient& gradient, const Gradien
                                        static_cast<float>(options_.eps / unit),
                                        static_cast<float>(decay),
                                        updates_};
+    std::vector<UpdateView> views;
     for (Trained& trained : trained_) {
-        const Index begin = trained.offset;
         const auto moment = [](Buffer<float>& all, Index at) { return all.size() ? all.data() + at : all.data(); };
-        for (const Part& part : trained.parts)
-            backend_.update(rule, part.constraint, static_cast<float>(scale),
-                            {part.count, gradient.data() + part.offset, moment(trained.first, part.offset - begin),
-                             moment(trained.second, part.offset - begin), network.values.data() + part.offset});
+        for (const auto& [at, constraint] : trained.parts)
+            views.push_back({at.rows, at.cols, at.stride, gradient.data() + at.offset,
+                             moment(trained.first, at.offset - trained.offset),
+                             moment(trained.second, at.offset - trained.offset), network.values.data() + at.offset,
+                             constraint});
     }
+    backend_.update(rule, static_cast<float>(scale), views);
 }
 
 OptimiserState Optimiser::state() const {

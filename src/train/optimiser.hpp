@@ -35,14 +35,14 @@ public:
     const std::vector<Parameter>& trained() const { return options_.parameters; }
     bool trains(Parameter parameter) const;
     // This rank's weights of the projections that are trained although their parameter is not.
-    const std::vector<ParameterLayout::Extent>& trained_parts() const { return trained_parts_; }
+    const std::vector<Rectangle>& trained_parts() const { return trained_parts_; }
     // The state has the moments of all parameters; those that this rule does not keep are 0.
     OptimiserState state() const;
     void restore(const OptimiserState& state);
 
     // A part of a parameter that has one constraint.
     struct Part {
-        Index offset, count;
+        Rectangle at;
         Constraint constraint;
     };
 
@@ -58,7 +58,7 @@ private:
     ParameterLayout layout_;
     OptimiserOptions options_;
     std::vector<Trained> trained_;
-    std::vector<ParameterLayout::Extent> trained_parts_;
+    std::vector<Rectangle> trained_parts_;
     std::int64_t updates_ = 0;
 };
 

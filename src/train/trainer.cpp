@@ -49,7 +49,8 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
              .spike_adjoint = options_.rate.active(),
              .whole_passes = options_.whole_passes}),
       loss_(backend, grid, task.steps(), mine_.size(), task.inputs(), task.outputs(), kind()),
-      square_(backend, 1) {
+      square_(backend, 1),
+      read_square_(backend, 1) {
     if (options_.rate.active())
         rate_penalty_.emplace(backend, grid, options_.rate, network_.layout.shape().neurons, task.steps(), mine_.size(),
                               options_.batch);
@@ -128,36 +129,51 @@ StepReport Trainer::floss_step(const Penalty& penalty) {
     StepReport report;
     report.flossing = true;
     report.penalty = add_penalty(penalty, gradient_.start());
-    report.norms = gradient_.reduce(floss_optimiser_.trained(), floss_optimiser_.trained_parts());
+    const SpikeTape& spikes = flossing_->state().tape().spikes;
+    gradient_.begin_reduce(floss_optimiser_.trained_parts());
+    spikes.begin_rate();
+    report.norms = gradient_.end_reduce(floss_optimiser_.trained());
     check_finite(nullptr, report.norms, flossing_->state(), "flossing");
-    report.rate = flossing_->state().tape().spikes.rate();
+    report.rate = spikes.end_rate();
     floss_optimiser_.update(network_, gradient_, report.norms);
     report.step = progress_.step;
     return report;
 }
 
-// limit of the adjoint cap: c q, q = 0.5 |W_out|_F / (number of loss terms in the batch)
-float Trainer::adjoint_limit(double terms) const {
-    if (options_.adjoint_cap <= 0.0) return 0.0f;
+// Queues the square of |W_out|_F, which adjoint_limit() waits for.
+void Trainer::begin_adjoint_limit() {
+    square_.zero();
     const auto [offset, count] = network_.layout.extent(Parameter::w_out);
-    double squares =
-        grid_.batch_shard() == 0 ? squares_of(backend_, network_.values.data() + offset, count, square_) : 0.0;
+    const Squares w_out{network_.values.data() + offset, 1, count, count, square_.data()};
+    if (options_.adjoint_cap > 0.0 && grid_.batch_shard() == 0) backend_.sum_squares({&w_out, 1});
+    read_square_.begin(square_);
+}
+
+// limit of the adjoint cap: c q, q = 0.5 |W_out|_F / (number of loss terms in the batch)
+float Trainer::adjoint_limit(double terms) {
+    if (options_.adjoint_cap <= 0.0) return 0.0f;
+    double squares = read_square_.get()[0];
     grid_.control().all_reduce_sum(&squares, Scalar::float64, 1);
     const double limit = options_.adjoint_cap * 0.5 * std::sqrt(squares) / terms;
     // Above 0, because 0 means off. So all ranks make the same collectives even if W_out = 0.
     return std::max(static_cast<float>(limit), std::numeric_limits<float>::min());
 }
 
+// On a GPU the host waits once, at the end. Before that it only waits for |W_out|, which is known before the forward
+// pass begins.
 StepReport Trainer::train_step() {
     StepReport report;
+    begin_adjoint_limit();
     Batch batch = taken(Purpose::train, progress_.step, options_.batch, mine_);
     loss_.load(batch);
     task_.recycle(std::move(batch));
     pass_.forward(network_, loss_.x());
-    report.outcome = loss_.evaluate(pass_.tape().readout.data());
-    if (rate_penalty_) report.rate_penalty = rate_penalty_->evaluate(pass_.tape().spikes);
+    const double terms = loss_.begin(pass_.tape().readout.data());
+    const SpikeTape& spikes = pass_.tape().spikes;
+    spikes.begin_rate();
+    if (rate_penalty_) report.rate_penalty = rate_penalty_->evaluate(spikes);
     const bool joint = schedule_.joint(progress_);
-    BackwardOptions options{.dy = loss_.dy(), .adjoint_limit = adjoint_limit(report.outcome.terms)};
+    BackwardOptions options{.dy = loss_.dy(), .adjoint_limit = adjoint_limit(terms)};
     if (rate_penalty_) options.spike_adjoint = rate_penalty_->spike_adjoint();
     if (!joint) options.complete = [this](auto parameters) { gradient_.complete(parameters); };
     SumBuffer& gradient = gradient_.start();
@@ -169,9 +185,11 @@ StepReport Trainer::train_step() {
         report.penalty = add_penalty(joint_penalty, gradient);
         report.flossing_seconds = seconds_since(began);
     }
-    report.norms = gradient_.reduce(optimiser_.trained(), optimiser_.trained_parts());
+    gradient_.begin_reduce(optimiser_.trained_parts());
+    report.outcome = loss_.end();
+    report.norms = gradient_.end_reduce(optimiser_.trained());
+    report.rate = spikes.end_rate();
     check_finite(&report.outcome, report.norms, pass_, "training");
-    report.rate = pass_.tape().spikes.rate();
     optimiser_.update(network_, gradient_, report.norms);
     ++progress_.step;
     // The first value starts the running means; later ones enter with a weight of 0.05.

@@ -116,7 +116,8 @@ private:
     StepReport train_step();
     PenaltyValue add_penalty(const Penalty& penalty, SumBuffer& gradient);
     LossKind kind() const { return options_.loss == LossKind::automatic ? task_.loss() : options_.loss; }
-    float adjoint_limit(double terms) const;
+    void begin_adjoint_limit();
+    float adjoint_limit(double terms);
     double measure_adaptive();
     // The parts of a diagnosis. The last two need the first.
     void measure_states(Diagnosis& diagnosis);
@@ -144,7 +145,8 @@ private:
     StatePass pass_;
     LossPass loss_;
     std::optional<RatePenalty> rate_penalty_;
-    mutable Buffer<double> square_;           // [1]
+    Buffer<double> square_;  // [1]
+    Readback<double> read_square_;
     std::unique_ptr<FlossingPass> flossing_;  // only when flossing is on
     Buffer<float> floss_x_;
     // Measurement of the spectrum and of the gradient by lag, made at its first use.

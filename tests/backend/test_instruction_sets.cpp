@@ -188,7 +188,8 @@ TEST(InstructionSets, NormsHaveTheSameBits) {
             double expected = 0.0;
             for (const double sum : partial) expected += sum;
             Doubles sum(1, 0.0);
-            backend->sum_squares(x.data(), count, sum.data());
+            const Squares all{x.data(), 1, count, count, sum.data()};
+            backend->sum_squares({&all, 1});
             EXPECT_EQ(sum[0], expected) << set.name << ", " << count;
         }
     }

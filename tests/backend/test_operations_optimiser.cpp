@@ -22,7 +22,8 @@ struct Arrays {
     void update(Backend& backend, const UpdateRule& rule, const Floats& gradient,
                 Constraint constraint = Constraint::none, float scale = 1.0f) {
         const Buffer<float> g(backend, gradient);
-        backend.update(rule, constraint, scale, {g.size(), g.data(), m.data(), v.data(), values.data()});
+        const UpdateView all{1, g.size(), g.size(), g.data(), m.data(), v.data(), values.data(), constraint};
+        backend.update(rule, scale, {&all, 1});
     }
 };
 
@@ -179,6 +180,41 @@ TEST_P(OptimiserOperations, FractionsChangeByTheirLogit) {
             EXPECT_TRUE(close_to(arrays.values.to_host(), values, 1e-6)) << count << " values";
             EXPECT_TRUE(close_to(arrays.m.to_host(), m, 1e-6)) << count << " values";
         }
+}
+
+// Arrays of any size and constraint in one call change as each alone does. What lies between their rows stays.
+TEST_P(OptimiserOperations, ManyArraysAtOnce) {
+    constexpr Index shapes[][3] = {{1, 67, 67}, {5, 31, 33}, {3, 1, 8}, {0, 4, 4}, {2, 1500, 1501}};
+    constexpr Constraint constraints[] = {Constraint::none, Constraint::fraction, Constraint::non_negative,
+                                          Constraint::non_positive};
+    for (const UpdateRule& rule : {UpdateRule(Adam{0.1f, 0.9f, 0.999f, 1e-8f, 0.01f, 1}), UpdateRule(Sgd{0.1f, 0.9f}),
+                                   UpdateRule(Sgd{0.1f, 0.0f})}) {
+        std::vector<Arrays> alone, together;
+        std::vector<Buffer<float>> gradients;
+        std::vector<UpdateView> views;
+        const int moments = std::holds_alternative<Adam>(rule) ? 2 : std::get<Sgd>(rule).momentum > 0.0f;
+        for (Index i = 0; i < 70; ++i) {
+            const auto [rows, cols, stride] = shapes[i % 5];
+            const Constraint constraint = constraints[i % 4];
+            const Floats start = uniform_floats(rows * stride, static_cast<std::uint64_t>(i) + 1, 0.01, 0.99);
+            Floats gradient = random_floats(rows * stride, static_cast<std::uint64_t>(i) + 2);
+            const Buffer<float>& g = gradients.emplace_back(backend, gradient);
+            Arrays& many = together.emplace_back(backend, start, moments);
+            views.push_back(
+                {rows, cols, stride, g.data(), many.m.data(), many.v.data(), many.values.data(), constraint});
+            alone.emplace_back(backend, start, moments).update(backend, rule, gradient, constraint, 0.25f);
+        }
+        backend.update(rule, 0.25f, views);
+        for (std::size_t i = 0; i < views.size(); ++i) {
+            const auto [rows, cols, stride] = shapes[i % 5];
+            Floats expected = alone[i].values.to_host();
+            const Floats start = uniform_floats(rows * stride, i + 1, 0.01, 0.99),
+                         values = together[i].values.to_host();
+            for (std::size_t at = 0; at < expected.size(); ++at)
+                if (static_cast<Index>(at) % stride >= cols) expected[at] = start[at];
+            EXPECT_TRUE(all_equal(values, expected)) << "array " << i;
+        }
+    }
 }
 
 TEST_P(OptimiserOperations, FractionsStayBetween0And1) {

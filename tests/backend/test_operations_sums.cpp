@@ -120,7 +120,8 @@ TEST_P(SumOperations, SumOfSquaresIsTakenInDouble) {
     // The result is added to the existing values.
     Buffer<double> sum(backend, Doubles{0.5});
     const Buffer<float> three(backend, Floats{3.0f});
-    backend.sum_squares(three.data(), 1, sum.data());
+    const Squares one{three.data(), 1, 1, 1, sum.data()};
+    backend.sum_squares({&one, 1});
     EXPECT_EQ(sum.to_host()[0], 9.5);
     // A non-finite element at any place, also in the last, incomplete vector.
     for (Index at : {0, 8, 36}) {
@@ -131,6 +132,27 @@ TEST_P(SumOperations, SumOfSquaresIsTakenInDouble) {
             EXPECT_FALSE(std::isfinite(squares(x_.data(), 37))) << bad << " at " << at;
         }
     }
+}
+
+// All in one call, with rows that are apart, none, and several of one sum. A GPU takes more than one launch.
+TEST_P(SumOperations, SquaresOfManyArrays) {
+    constexpr Index shapes[][3] = {{1, 67, 0}, {5, 31, 2}, {3, 1, 7}, {0, 4, 0}, {4, 0, 3}, {2, 5000, 1}, {70, 300, 0}};
+    std::vector<Padded> arrays;
+    std::vector<Buffer<float>> buffers;
+    std::vector<Squares> all;
+    Buffer<double> sums(backend, 50);
+    Doubles expected(50, 0.0);
+    for (Index i = 0; i < 100; ++i) {
+        const auto [rows, cols, pad] = shapes[i % 7];
+        const Padded& a = arrays.emplace_back(rows, cols, pad, static_cast<std::uint64_t>(i) + 1);
+        const Buffer<float>& x = buffers.emplace_back(backend, a.values);
+        all.push_back({x.data(), rows, cols, a.stride, sums.data() + i / 2});
+        for (Index r = 0; r < rows; ++r)
+            for (Index j = 0; j < cols; ++j) expected[i / 2] += a.at(r, j) * a.at(r, j);
+    }
+    backend.sum_squares(all);
+    EXPECT_TRUE(close_to(sums.to_host(), expected, 1e-13));
+    backend.sum_squares({});
 }
 
 TEST_P(SumOperations, SquaresOfRows) {

@@ -185,10 +185,11 @@ TEST_P(Rounding, OptimisersOfAnyPart) {
         const Buffer<float> gradient_(backend, part(gradient, count, block));
         Buffer<float> m_(backend, part(m, count, block)), v_(backend, part(v, count, block)),
             values_(backend, part(values, count, block));
-        const UpdateView all{block.size(), gradient_.data(), m_.data(), v_.data(), values_.data()};
-        backend.update(Adam{1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, 3}, Constraint::none, 0.3f, all);
-        backend.update(Sgd{0.1f, 0.9f}, Constraint::none, 0.7f, all);
-        backend.update(Sgd{0.1f, 0.9f}, Constraint::fraction, 0.7f, all);
+        UpdateView all{1, block.size(), block.size(), gradient_.data(), m_.data(), v_.data(), values_.data()};
+        backend.update(Adam{1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, 3}, 0.3f, {&all, 1});
+        backend.update(Sgd{0.1f, 0.9f}, 0.7f, {&all, 1});
+        all.constraint = Constraint::fraction;
+        backend.update(Sgd{0.1f, 0.9f}, 0.7f, {&all, 1});
         return values_.to_host();
     };
     const Floats whole = update({0, count});

@@ -23,16 +23,14 @@ spikefloss_traced_test(test_operations_tangent_passes backend/test_operations_ta
 spikefloss_traced_test(test_operations_qr backend/test_operations_qr.cpp
   "spikefloss_backend;spikefloss_reference" FILTER "*FusedQr*")
 # Enough for all blocks of a network of a thousand neurons to be resident together.
-if(SPIKEFLOSS_WITH_EMULATION)
-  set_property(TEST test_state_passes_emulated APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_EMULATION_MULTIPROCESSORS=40)
-  # The plans of other devices: capability and multiprocessors.
-  foreach(device 80_108 90_1 90_2 90_132 120_170)
-    string(REPLACE "_" ";" limits ${device})
-    list(GET limits 0 capability)
-    list(GET limits 1 multiprocessors)
-    set(entry test_state_passes_emulated_sm${device})
-    spikefloss_test_entries(test_state_passes_emulated ENTRY ${entry} LABEL emulated FULL RANKS 1 TIMEOUT 300)
-    set_property(TEST ${entry} APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_TESTS=quick
-      SPIKEFLOSS_EMULATION_CAPABILITY=${capability} SPIKEFLOSS_EMULATION_MULTIPROCESSORS=${multiprocessors})
-  endforeach()
-endif()
+set_property(TEST test_state_passes_emulated APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_EMULATION_MULTIPROCESSORS=40)
+# The plans of other devices: capability and multiprocessors.
+foreach(device 80_108 90_1 90_2 90_132 120_170)
+  string(REPLACE "_" ";" limits ${device})
+  list(GET limits 0 capability)
+  list(GET limits 1 multiprocessors)
+  set(entry test_state_passes_emulated_sm${device})
+  spikefloss_test_entries(test_state_passes_emulated ENTRY ${entry} LABEL emulated FULL RANKS 1 TIMEOUT 300)
+  set_property(TEST ${entry} APPEND PROPERTY ENVIRONMENT SPIKEFLOSS_TESTS=quick
+    SPIKEFLOSS_EMULATION_CAPABILITY=${capability} SPIKEFLOSS_EMULATION_MULTIPROCESSORS=${multiprocessors})
+endforeach()

@@ -31,7 +31,7 @@ def table(lines):
         used = re.search(r"Used (\d+) registers", line)
         if used and now:
             name = simple(subprocess.run(["c++filt", now[0]], capture_output=True, text=True, check=True).stdout)
-            if name:  # not one of CUB
+            if name:
                 kernels.setdefault(name, {})[int(now[1])] = int(used[1])
             now = None
     return kernels

@@ -41,10 +41,33 @@ TEST_F(CudaBackendTest, AReportedErrorIsNotReportedAgain) {
     CudaBackend backend(device_, Sums::float32, Precision::fp32);
     EXPECT_THROW(check(cudaSetDevice(99), "cudaSetDevice"), Error);
     EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+}
+
+// The host takes a result while later work is still queued.
+TEST_F(CudaBackendTest, AnArrivalWaitsForItsCopyOnly) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
     const Buffer<float> x(backend, std::vector<float>{3.0f, 4.0f});
-    Buffer<double> sum(backend, std::vector<double>{0.0});
-    EXPECT_NO_THROW(backend.sum_squares(x.data(), 2, sum.data()));  // CUB reports an earlier error
-    EXPECT_EQ(sum.to_host()[0], 25.0);
+    Readback<float> results(backend, 2);
+    bool ran = false;
+    auto work = [&] { ran = true; };
+    for (Index count : {2, 1, 0}) {
+        ran = false;
+        results.begin(x.data(), count);
+        queue(backend, work);
+        const std::span<const float> values = results.get();
+        EXPECT_EQ(static_cast<Index>(values.size()), count);
+        for (std::size_t i = 0; i < values.size(); ++i) EXPECT_EQ(values[i], 3.0f + static_cast<float>(i));
+        EXPECT_FALSE(ran) << "get() has waited for the work behind the copy";
+        backend.synchronize();
+    }
+}
+
+// The holes of a matrix, in one call.
+TEST_F(CudaBackendTest, ZeroesRows) {
+    CudaBackend backend(device_, Sums::float32, Precision::fp32);
+    Buffer<float> x(backend, std::vector<float>(12, 1.0f));  // [3, 4]
+    backend.zero_rows(x.data() + 1, 3, 2 * sizeof(float), 4 * sizeof(float));
+    EXPECT_EQ(x.to_host(), (std::vector<float>{1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1}));
 }
 
 // A copy from pageable memory of more than 64 KiB would wait for the stream.
@@ -97,9 +120,10 @@ TEST_F(CudaBackendTest, DroppedGraphsAreRecordedAgain) {
     Buffer<float> x(backend, std::vector<float>{1.0f});
     const std::unique_ptr<Recording> recording = backend.recording();
     int calls = 0;
+    const UpdateView view{1, 1, 1, x.data(), nullptr, nullptr, x.data()};
     const auto twice = [&] {
         ++calls;
-        backend.update(Sgd{-1.0f, 0.0f}, Constraint::none, 1.0f, {1, x.data(), nullptr, nullptr, x.data()});  // x += x
+        backend.update(Sgd{-1.0f, 0.0f}, 1.0f, {&view, 1});  // x += x
     };
     for (int i = 0; i < 3; ++i) recording->run(twice);
     EXPECT_EQ(calls, 2) << "one call, one recording, one replay";

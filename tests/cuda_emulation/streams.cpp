@@ -25,6 +25,11 @@ void raise(cudaError_t error, const std::string& report) {
     if (device().sticky == cudaSuccess) device().sticky = error;
 }
 
+Counts& counts() {
+    static Counts all;
+    return all;
+}
+
 CUstream_st* resolve(CUstream_st* stream) { return stream ? stream : &device().default_stream; }
 
 bool exists(const CUstream_st* stream) {
@@ -51,6 +56,7 @@ void run(CUstream_st* stream, const Marker* marker) {
     install_fault_handler();
     DeviceAccess access;
     while (!stream->queue.empty() && !(marker && marker->reached) && !device().unfinished) run_one(stream);
+    if (stream->queue.empty()) ++counts().idle;
 }
 
 // Runs all work that does not wait for another rank.
@@ -105,6 +111,7 @@ cudaError_t queue(CUstream_st* stream, const char* name, std::function<void()> w
     if (device().sticky != cudaSuccess) return answer(cudaSuccess);
     if (!exists(stream)) return answer(cudaErrorInvalidResourceHandle);
     if (stream->capture) return answer(record_node(stream, name, std::move(work)));
+    ++counts().queued;
     stream->queue.push_back({name, std::move(work), nullptr, nullptr});
     if (stream->eager) run_ready(stream);
     return cudaSuccess;

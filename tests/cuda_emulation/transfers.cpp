@@ -126,6 +126,18 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
     return answer(error);
 }
 
+cudaError_t cudaMemset2DAsync(void* data, std::size_t pitch, int value, std::size_t width, std::size_t height,
+                              cudaStream_t stream) {
+    std::lock_guard lock(device().mutex);
+    if (width == 0 || height == 0) return answer(device().sticky);
+    if (!is_device(data) || width > pitch) return answer(cudaErrorInvalidValue);
+    return answer(queue(stream, "cudaMemset2D", [=] {
+        if (!valid(data, (height - 1) * pitch + width, "cudaMemset2D")) return;
+        for (std::size_t row = 0; row < height; ++row)
+            std::memset(static_cast<char*>(data) + row * pitch, value, width);
+    }));
+}
+
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
     std::lock_guard lock(device().mutex);
     if (bytes == 0) return answer(device().sticky);

@@ -10,9 +10,7 @@ target_link_libraries(gpu_planted PRIVATE spikefloss_test_support)
 add_test(NAME gpu_planted COMMAND gpu_planted)
 set_tests_properties(gpu_planted PROPERTIES DISABLED TRUE LABELS "planted;full" ENVIRONMENT "SPIKEFLOSS_PLANTED=a value")
 
-if(NOT SPIKEFLOSS_WITH_EMULATION)
-  spikefloss_emulation_missing(gpu_rehearsal)
-elseif(SPIKEFLOSS_BENCH AND NOT SPIKEFLOSS_SANITIZE)
+if(SPIKEFLOSS_BENCH AND NOT SPIKEFLOSS_SANITIZE)
   add_test(NAME gpu_rehearsal
     COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/test_rehearsal.py ${PROJECT_BINARY_DIR} -v)
   set_tests_properties(gpu_rehearsal PROPERTIES TIMEOUT 300 PROCESSORS 2 LABELS full)

@@ -34,7 +34,8 @@ int world(int (*ask)(MPI_Comm, int*)) {
 
 // x *= factor, where 1 - factor is exact, as an update of x with the gradient x.
 void multiply(Backend& backend, float* x, float factor, Index count) {
-    backend.update(Sgd{1.0f - factor, 0.0f}, Constraint::none, 1.0f, {count, x, nullptr, nullptr, x});
+    const UpdateView all{1, count, count, x, nullptr, nullptr, x};
+    backend.update(Sgd{1.0f - factor, 0.0f}, 1.0f, {&all, 1});
 }
 
 class DeviceCommunicators : public testing::TestWithParam<Case> {

@@ -17,6 +17,13 @@ using Place = std::source_location;
 // Queues `work` on `stream` (or records it, while the stream is captured). name: for reports, a string constant.
 int enqueue(CUstream_st* stream, const char* name, std::function<void()> work);
 
+// Of all streams since the start of the process.
+struct Counts {
+    long queued = 0;  // kernels, copies, fills, calls of libraries and of graphs
+    long idle = 0;    // waits of the host after which a stream had no work left
+};
+Counts& counts();
+
 // Checks the launch as a device does and queues it. `body` is the work of one thread.
 int launch_kernel(const cudaLaunchConfig_st& config, const void* kernel, std::function<void()> body);
 
