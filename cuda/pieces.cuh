@@ -38,6 +38,7 @@ struct Pieces {
 // Calls work(some) with all arrays that have elements, as many at once as a launch takes.
 template <class Array, class Work>
 void each_launch(std::span<const Array> all, int size, Work&& work) {
+    static_assert(sizeof(Pieces<Array>) <= 3500, "the other arguments of the kernel need room, too");
     Pieces<Array> some;
     some.first[0] = 0;
     const auto take = [&] {

@@ -18,10 +18,10 @@ void require_readable_networks(const Config& config, const ProcessGrid& grid);
 NirRules nir_rules(const Config& config);
 TrainerOptions trainer_options(const Config& config, const Task& task);
 
-// Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config, or if
-// the task has no data that the config needs.
 // The network with all parameters that the config trains: thresholds of single neurons are added where it trains them.
 HostNetwork to_train(const Config& config, HostNetwork network, Index shards, Index shard);
+// Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config, or if
+// the task has no data that the config needs.
 void check_network(const Config& config, const Task& task, const HostNetwork& network);
 
 // The config file, overridden by the assignments and then by the options of the command line.
