@@ -239,7 +239,13 @@ std::vector<Operation> operations() {
          bn(1),
          {}},
         {"round_sums", [](Arrays& a) { a.backend.round_sums(a.sums_w.data(), a.m.data(), a.n * a.n); }, nn(2), {}},
-        {"sum_squares", [](Arrays& a) { a.backend.sum_squares(a.w.data(), a.n * a.n, a.sum.data()); }, nn(1), {}},
+        {"sum_squares",
+         [](Arrays& a) {
+             const Squares all{a.w.data(), a.n, a.n, a.n, a.sum.data()};
+             a.backend.sum_squares({&all, 1});
+         },
+         nn(1),
+         {}},
         {"row_sum_squares",
          [](Arrays& a) { a.backend.row_sum_squares(a.b, a.n, a.i.data(), a.u.data(), nullptr, a.squares.data()); },
          bn(2),
@@ -371,22 +377,22 @@ std::vector<Operation> operations() {
          bkn(6), gram_flops},
         {"update_adam",
          [](Arrays& a) {
-             a.backend.update(Adam{1e-6f, 0.9f, 0.999f, 1e-8f, 0.0f, 5}, Constraint::none, 1.0f,
-                              {a.n * a.n, a.w.data(), a.m.data(), a.v.data(), a.w.data()});
+             const UpdateView all{a.n, a.n, a.n, a.w.data(), a.m.data(), a.v.data(), a.w.data()};
+             a.backend.update(Adam{1e-6f, 0.9f, 0.999f, 1e-8f, 0.0f, 5}, 1.0f, {&all, 1});
          },
          nn(6),
          {}},
         {"update_sgd",
          [](Arrays& a) {
-             a.backend.update(Sgd{1e-6f, 0.9f}, Constraint::none, 1.0f,
-                              {a.n * a.n, a.w.data(), a.m.data(), nullptr, a.v.data()});
+             const UpdateView all{a.n, a.n, a.n, a.w.data(), a.m.data(), nullptr, a.v.data()};
+             a.backend.update(Sgd{1e-6f, 0.9f}, 1.0f, {&all, 1});
          },
          nn(5),
          {}},
         {"update_fraction",
          [](Arrays& a) {
-             a.backend.update(Sgd{1e-6f, 0.0f}, Constraint::fraction, 1.0f,
-                              {a.n, a.beta.data(), nullptr, nullptr, a.alpha.data()});
+             const UpdateView all{1, a.n, a.n, a.beta.data(), nullptr, nullptr, a.alpha.data(), Constraint::fraction};
+             a.backend.update(Sgd{1e-6f, 0.0f}, 1.0f, {&all, 1});
          },
          [](const Arrays& a) { return 3.0 * double(a.n); },
          {}},
