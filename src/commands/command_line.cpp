@@ -90,7 +90,7 @@ void add_overwrite(CLI::App& command, bool& overwrite, const char* kind) {
     command.add_flag("--overwrite", overwrite, fmt::format("replace the file even if it is not {}", kind));
 }
 
-// What a NIR file does not say.
+// What a NIR file does not say, and the surrogate of any file.
 void add_nir_options(CLI::App& command, NirRules& nir) {
     add_keyed(command, "--dt", nir.dt, "network.nir_dt",
               "of a NIR file (docs/nir.md): its time step, in the unit of its time constants (default 1e-4)");
@@ -100,9 +100,9 @@ void add_nir_options(CLI::App& command, NirRules& nir) {
     add_keyed(command, "--order", nir.order, "network.nir_order",
               "of a NIR file: the current that reaches the membrane is the new (default) or the old one");
     add_keyed(command, "--surrogate", nir.surrogate, "network.surrogate",
-              "of a NIR file: surrogate derivative (default fast_sigmoid)");
+              "surrogate derivative (default: that of the network; of a NIR file fast_sigmoid)");
     add_keyed(command, "--sharpness", nir.sharpness, "network.sharpness",
-              "of a NIR file: sharpness of the surrogate derivative (default 5)");
+              "sharpness of the surrogate derivative (default: that of the network; of a NIR file 5)");
     command
         .add_option("--count-steps", nir.count_steps,
                     "of a NIR file: steps T that count for the loss; the readout is taken times T, so that its mean "

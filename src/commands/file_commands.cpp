@@ -53,6 +53,13 @@ void write_vector(OutputFile& file, const ProcessGrid& grid, const std::string& 
     file.dataset<double>(name, {count}, block);
 }
 
+// The surrogate that was used, which may not be that of the network file.
+void write_surrogate(OutputFile& file, const Inputs& in) {
+    const NeuronModel& neuron = in.network.model.neuron;
+    file.attribute("/", "surrogate", std::string(name_of(neuron.surrogate)));
+    file.attribute("/", "sharpness", static_cast<double>(neuron.sharpness));
+}
+
 // Writes lambda, lambda_per_sequence, log_r and the quantities that follow from them.
 void write_spectrum(OutputFile& file, const ProcessGrid& grid, const Inputs& in, const TangentOptions& options,
                     const api::Spectrum& spectrum) {
@@ -118,6 +125,7 @@ int spectrum(const ProcessGrid& everyone, const FileCommand& command) {
                                                options, starting_bases(command, session, in, options.exponents));
     OutputFile file(grid, command.output);
     file.attribute("/", "format", spectrum_format);
+    write_surrogate(file, in);
     write_spectrum(file, grid, in, options, result);
     file.finish();
     if (grid.rank() != 0) return 0;
@@ -180,6 +188,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
 
     OutputFile file(grid, command.output);
     file.attribute("/", "format", gradients_format);
+    write_surrogate(file, in);
     file.attribute("/", "penalty", command.penalty);
     write_scalar(file, grid, "/loss", loss);
     write_parameters(file, grid, "", in.network.layout, gradient.to_host());

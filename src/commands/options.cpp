@@ -205,6 +205,36 @@ void check_trained_projection(const Config& config, const HostNetwork& network, 
 
 }  // namespace
 
+std::vector<std::string> file_warnings(const Config& config, const NetworkModel& model) {
+    std::vector<std::string> warnings;
+    if (config.network.file.empty()) return warnings;
+    Config usual, of_file;
+    NetworkConfig& n = of_file.network;
+    n.threshold = model.neuron.threshold;
+    n.reset = model.neuron.reset;
+    n.reset_delay = model.neuron.reset_delay;
+    n.surrogate = model.neuron.surrogate;
+    n.sharpness = model.neuron.sharpness;
+    n.adaptation = model.neuron.adaptation;
+    n.readout = model.readout;
+    n.refractory = static_cast<double>(model.refractory) * config.network.dt;
+    Config mine = config;
+    mine.network.threshold = static_cast<float>(mine.network.threshold);  // as the file has them
+    mine.network.sharpness = static_cast<float>(mine.network.sharpness);
+    const std::vector<Key> asked = keys_of(mine), defaults = keys_of(usual), there = keys_of(of_file);
+    for (const char* name :
+         {"threshold", "reset", "reset_delay", "surrogate", "sharpness", "adaptation", "readout", "refractory"}) {
+        const auto text = [&](const std::vector<Key>& keys) {
+            const auto named = [&](const Key& key) { return key.section == "network" && key.name == name; };
+            return value_text(*std::find_if(keys.begin(), keys.end(), named));
+        };
+        if (text(asked) == text(defaults) || text(asked) == text(there)) continue;
+        warnings.push_back(fmt::format("network.{} = {} is not used: network.file = \"{}\" has {}", name, text(asked),
+                                       config.network.file, text(there)));
+    }
+    return warnings;
+}
+
 void check_network(const Config& config, const Task& task, const HostNetwork& network) {
     const NetworkShape& shape = network.layout.shape();
     const Index state_size =

@@ -23,6 +23,8 @@ HostNetwork to_train(const Config& config, HostNetwork network, Index shards, In
 // Throws Error(Exit::usage) if a network read from a file does not fit the task or the flossing of the config, or if
 // the task has no data that the config needs.
 void check_network(const Config& config, const Task& task, const HostNetwork& network);
+// One sentence for each key of [network] that is set, but not to what network.file has.
+std::vector<std::string> file_warnings(const Config& config, const NetworkModel& model);
 
 // The config file, overridden by the assignments and then by the options of the command line.
 Config config_of(const std::string& path, const std::vector<std::string>& assignments, const ParallelChoice& choice);

@@ -288,6 +288,8 @@ int train(const ProcessGrid& everyone, const TrainCommand& command) {
         warnings.push_back(warning);
     for (const std::string& remark : task->remarks()) warnings.push_back(remark);
     if (start && !begun)
+        for (const std::string& warning : file_warnings(config, start->network.model)) warnings.push_back(warning);
+    if (start && !begun)
         if (const Index late = nir_origin(start->network, config.network.file).delay; late > 0)
             warnings.push_back(
                 fmt::format("the readout of network.file = \"{}\" is {} step{} later than that of its "

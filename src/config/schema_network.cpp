@@ -68,7 +68,7 @@ void add_weights(Section& s, WeightConfig& c) {
 void add_network(Section s, NetworkConfig& c) {
     s.add("file", c.file,
           "HDF5 file with a /network to start from, or a NIR file (NAME.nir); the other keys of this section then only "
-          "describe it. Empty: a random network.");
+          "describe it, and one that is set to another value prints a warning. Empty: a random network.");
     s.add("nir_dt", c.nir.dt,
           "Time step of a NIR network.file, in the unit of its time constants; 0: what its metadata say, else 1e-4.",
           {0, 1e9});

@@ -38,13 +38,15 @@ bool is_nir(const std::string& path) { return path.ends_with(".nir"); }
 HostNetwork load_network(const std::string& path, const NirRules& rules, Index neuron_shards, Index neuron_shard,
                          bool transposed) {
     if (!is_nir(path)) {
-        require(
-            !rules.given(), Exit::usage,
-            fmt::format("{}: dt, reset, integration, order, surrogate, sharpness or count-steps was given, which are "
-                        "for a NIR file (NAME.nir)",
-                        path),
-            "leave them out: a file with /network states its rule; NIR files have names that end in .nir");
-        return read_network(path, neuron_shards, neuron_shard, transposed);
+        require(!rules.of_graph(), Exit::usage,
+                fmt::format("{}: dt, reset, integration, order or count-steps was given, which are for a NIR file "
+                            "(NAME.nir)",
+                            path),
+                "leave them out: a file with /network states its rule; NIR files have names that end in .nir");
+        HostNetwork network = read_network(path, neuron_shards, neuron_shard, transposed);
+        if (rules.surrogate) network.model.neuron.surrogate = *rules.surrogate;
+        if (rules.sharpness > 0.0) network.model.neuron.sharpness = static_cast<float>(rules.sharpness);
+        return network;
     }
     HostNetwork whole = network_of(read_nir(path), rules, path);
     const NetworkShape shape = whole.layout.shape();

@@ -19,14 +19,16 @@
 
 namespace spikefloss {
 
-// What a NIR file does not say. Options overrule the default, and must agree with metadata that spikefloss wrote.
+// What a NIR file does not say. Options overrule the default, and must agree with metadata that spikefloss wrote. The
+// surrogate and its sharpness overrule those of any file.
 struct NirRules : NirConfig {
-    std::optional<Surrogate> surrogate;  // these two overrule the metadata
-    double sharpness = 0.0;              // 0: not given
-    std::int64_t count_steps = 0;        // w_out times this: time means of the readout become sums. 0: not given
-    bool given() const {
+    std::optional<Surrogate> surrogate;
+    double sharpness = 0.0;        // 0: not given
+    std::int64_t count_steps = 0;  // w_out times this: time means of the readout become sums. 0: not given
+    // Whether one is given that only a NIR file can have.
+    bool of_graph() const {
         return dt > 0.0 || reset != NirReset::automatic || integration != NirIntegration::automatic ||
-               order != NirOrder::automatic || surrogate || sharpness > 0.0 || count_steps > 0;
+               order != NirOrder::automatic || count_steps > 0;
     }
 };
 

@@ -47,6 +47,39 @@ class SpectrumTest(program.ProgramTest):
                      f"entropy rate             {found['@entropy_rate']:.6f}"):
             self.assertIn(text, shown)
 
+    def test_another_surrogate(self):
+        """The options replace the surrogate of the file: the spectrum is that of a file which has it."""
+        path = self.readme_example()
+        other = self.folder / "other.h5"
+        other.write_bytes(path.read_bytes())
+        with h5py.File(other, "a") as file:
+            file["network"].attrs["surrogate"] = "gaussian"
+            file["network"].attrs["sharpness"] = 20.0
+        found, _ = self.spectrum(path, "--exponents", 3, "--surrogate", "gaussian", "--sharpness", 20, name="a.h5")
+        expected, _ = self.spectrum(other, "--exponents", 3, name="b.h5")
+        usual, _ = self.spectrum(path, "--exponents", 3, name="c.h5")
+        self.assertEqual((found["@surrogate"], found["@sharpness"]), ("gaussian", 20.0))
+        np.testing.assert_array_equal(found["lambda"], expected["lambda"])
+        self.assertGreater(np.abs(found["lambda"] - usual["lambda"]).max(), 1e-3)
+        with h5py.File(path) as file:
+            attributes = file["network"].attrs
+            self.assertEqual((usual["@surrogate"], usual["@sharpness"]), (attributes["surrogate"], attributes["sharpness"]))
+
+    def test_keys_that_a_network_file_does_not_follow(self):
+        """A key of [network] that is set, but not to what network.file has, is not silently left unused."""
+        first = self.succeed("train", self.config(program.SMALL_CONFIG), "--run-dir", self.folder / "first",
+                             "--set", "train.steps=0", "--set", "network.sharpness=3.0")
+        self.assertNotIn("is not used", first.out)
+        start = f"network.file={self.folder / 'first' / 'checkpoint_000000000.h5'}"
+        for run, more, told in (("same", ["network.sharpness=3.0"], []),
+                                ("other", ["network.sharpness=34.0", "network.reset=none"],
+                                 ["network.sharpness = 34.0 is not used", "has 3.0", 'network.reset = "none" is not used'])):
+            out = self.succeed("train", self.config(program.SMALL_CONFIG), "--run-dir", self.folder / run, "--set", "train.steps=0",
+                               "--set", start, *(word for setting in more for word in ("--set", setting))).out
+            for text in told:
+                self.assertIn(text, out)
+            self.assertEqual("is not used" in out, bool(told), run)
+
     def check_dimension(self, found, state_size):
         sums = np.cumsum(np.sort(found["lambda"])[::-1])
         k = len(sums)
