@@ -104,9 +104,11 @@ double LossPass::begin(const float* y) {
 }
 
 Outcome LossPass::end() {
+    // All ranks wait for their part of the forward pass, because it needs data of the others. Then only the first neuron
+    // shard of a batch shard contributes: all of them hold the same readout.
+    const std::span<const double> mine = read_result_.get();
     double sums[2] = {0.0, 0.0};
-    // The neuron shards of a batch shard hold the same readout; only the first contributes.
-    if (grid_.neuron_shard() == 0) std::ranges::copy(read_result_.get(), sums);
+    if (grid_.neuron_shard() == 0) std::ranges::copy(mine, sums);
     grid_.control().all_reduce_sum(sums, Scalar::float64, 2);
     const double accuracy = has_accuracy(kind_) ? sums[1] / all_terms_ : std::numeric_limits<double>::quiet_NaN();
     return {sums[0] / all_terms_, accuracy, std::llround(sums[1]), all_terms_};
