@@ -104,8 +104,8 @@ double LossPass::begin(const float* y) {
 }
 
 Outcome LossPass::end() {
-    // All ranks wait for their part of the forward pass, because it needs data of the others. Then only the first neuron
-    // shard of a batch shard contributes: all of them hold the same readout.
+    // All ranks wait for their part of the forward pass, because it needs data of the others. Then only the first
+    // neuron shard of a batch shard contributes: all of them hold the same readout.
     const std::span<const double> mine = read_result_.get();
     double sums[2] = {0.0, 0.0};
     if (grid_.neuron_shard() == 0) std::ranges::copy(mine, sums);
