@@ -3,6 +3,7 @@
 #include "commands/completion.hpp"
 #include "commands/data_summary.hpp"
 #include "commands/launch_checks.hpp"
+#include "config/nearest.hpp"
 #include "config/schema.hpp"
 #include "io/build_text.hpp"
 
@@ -108,6 +109,27 @@ void add_nir_options(CLI::App& command, NirRules& nir) {
                     "of a NIR file: steps T that count for the loss; the readout is taken times T, so that its mean "
                     "over them is a sum (spike counts)")
         ->check(whole_number(1));
+}
+
+// The error for arguments that no option of the command takes. A mistyped option gets the nearest one.
+Error unexpected(const CLI::App& app, const CLI::ExtrasError& fault) {
+    const std::vector<CLI::App*> commands = app.get_subcommands();
+    const std::string name = commands.empty() ? "" : " " + commands.front()->get_name();
+    std::vector<std::string> known;
+    const auto add_options = [&](const CLI::App& of) {
+        for (const CLI::Option* option : of.get_options())
+            for (const std::string& long_name : option->get_lnames()) known.push_back("--" + long_name);
+    };
+    add_options(app);
+    if (!commands.empty()) add_options(*commands.front());
+    for (const std::string& argument : app.remaining(true))
+        if (argument.starts_with("--")) {
+            const std::string option = argument.substr(0, argument.find('='));
+            return {Exit::usage, fmt::format("spikefloss{} has no option {}", name, option),
+                    fmt::format("did you mean {}? spikefloss{} --help lists all options", nearest_name(option, known),
+                                name)};
+        }
+    return {Exit::usage, fault.what(), fmt::format("see spikefloss{} --help", name)};
 }
 
 // The files of a network and its sequences.
@@ -357,6 +379,8 @@ int run_command_line(int argc, char** argv) {
         } catch (const CLI::Success& asked) {  // --help, --version
             shown = true;
             if (first) app.exit(asked);
+        } catch (const CLI::ExtrasError& fault) {
+            throw unexpected(app, fault);
         } catch (const CLI::ParseError& fault) {
             throw Error(Exit::usage, fault.what(), "see spikefloss --help, or spikefloss COMMAND --help");
         }
