@@ -142,10 +142,11 @@ StepReport Trainer::floss_step(const Penalty& penalty) {
 
 // Queues the square of |W_out|_F, which adjoint_limit() waits for.
 void Trainer::begin_adjoint_limit() {
+    if (options_.adjoint_cap <= 0.0) return;
     square_.zero();
     const auto [offset, count] = network_.layout.extent(Parameter::w_out);
     const Squares w_out{network_.values.data() + offset, 1, count, count, square_.data()};
-    if (options_.adjoint_cap > 0.0 && grid_.batch_shard() == 0) backend_.sum_squares({&w_out, 1});
+    if (grid_.batch_shard() == 0) backend_.sum_squares({&w_out, 1});
     read_square_.begin(square_);
 }
 
