@@ -226,18 +226,19 @@ double invert(Index k, const double* r, float* inverse, double* scratch) {
 // an upper one from the first row down.
 void divide(Index k, Transpose op, const float* inverse, float* x, Index stride, Index begin, Index end) {
     const Index width = padded_k(k), groups = (k + tile_rows - 1) / tile_rows;
-    for (Index at = begin; at < end; at += tile)
+    for_tiles(begin, end, [&](auto tiles, Index at) {
         for (Index i = 0; i < groups; ++i) {
             const Index group = op == Transpose::no ? groups - 1 - i : i;
             const Index first = k * group / groups, last = k * (group + 1) / groups;
             float* const column = x + at;
             if (op == Transpose::no)
-                multiply_tile(last - first, last, {inverse + first * width, width, 1}, column, stride,
-                              column + first * stride, stride, false);
+                multiply_tiles<tiles>(last - first, last, {inverse + first * width, width, 1}, column, stride, tile,
+                                      column + first * stride, stride, false);
             else
-                multiply_tile(last - first, k - first, {inverse + first * (width + 1), 1, width},
-                              column + first * stride, stride, column + first * stride, stride, false);
+                multiply_tiles<tiles>(last - first, k - first, {inverse + first * (width + 1), 1, width},
+                                      column + first * stride, stride, tile, column + first * stride, stride, false);
         }
+    });
 }
 
 void substitute(Index k, const double* r, float* x, Index stride, Index begin, Index end, double* scratch) {

@@ -93,25 +93,6 @@ void with_sums(Sums sums, Scalar out, Work&& work) {
         work(float{}, float{});
 }
 
-// to[c * to_stride + r] = from[r * from_stride + c] for all r < rows and c < cols.
-template <class From, class To>
-void copy_transposed(const From* from, Index from_stride, Index rows, Index cols, To* to, Index to_stride) {
-    Index blocks = 0;  // the columns that are taken in blocks of 8 x 8
-    if constexpr (std::is_same_v<From, float> && std::is_same_v<To, float>) {
-        blocks = rows < lane_size ? 0 : cols / lane_size * lane_size;
-        for (Index c = 0; c < blocks; c += lane_size)
-            for (Index r = 0; r < rows; r += lane_size) {
-                r = std::min(r, rows - lane_size);
-                Lane a[lane_size];
-                for (Index l = 0; l < lane_size; ++l) a[l] = load(from + (r + l) * from_stride + c);
-                transpose(a);
-                for (Index l = 0; l < lane_size; ++l) store(to + (c + l) * to_stride + r, a[l]);
-            }
-    }
-    for (Index r = 0; r < rows; ++r)
-        for (Index c = blocks; c < cols; ++c) to[c * to_stride + r] = static_cast<To>(from[r * from_stride + c]);
-}
-
 // to[j * width + r] = element j of row first + r of x, of which there are `rows`; 0 for the rest of `width`. To be
 // called by all threads.
 inline void transpose(const Activity& x, Index first, Index rows, Index cols, Index width, float* to) {

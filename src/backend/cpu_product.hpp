@@ -7,6 +7,7 @@
 #include "core/view.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace spikefloss {
 
@@ -25,22 +26,40 @@ struct RightFactor {
     Index stride, panel = tile;
 };
 
-// A tile of columns of `rows` rows, at most R.
-template <int R = tile_rows>
-void multiply_tile(Index rows, Index inner, LeftFactor a, const float* w, Index w_stride, float* out, Index out_stride,
-                   bool accumulate) {
+// `rows` rows, at most R, of C tiles of columns. Those of w are `panel` floats apart, those of out side by side.
+template <int C, int R = tile_rows>
+void multiply_tiles(Index rows, Index inner, LeftFactor a, const float* w, Index w_stride, Index panel, float* out,
+                    Index out_stride, bool accumulate) {
     if constexpr (R > 1)
-        if (rows < R) return multiply_tile<R - 1>(rows, inner, a, w, w_stride, out, out_stride, accumulate);
-    Tile sum[R];
+        if (rows < R) return multiply_tiles<C, R - 1>(rows, inner, a, w, w_stride, panel, out, out_stride, accumulate);
+    Tile sum[R][C];
 #pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) sum[r] = accumulate ? load_tile(out + r * out_stride) : zero_tile();
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+        for (int c = 0; c < C; ++c) sum[r][c] = accumulate ? load_tile(out + r * out_stride + c * tile) : zero_tile();
     for (Index j = 0; j < inner; ++j) {
-        const Tile w_j = load_tile(w + j * w_stride);
+        Tile w_j[C];
+#pragma GCC unroll 2
+        for (int c = 0; c < C; ++c) w_j[c] = load_tile(w + c * panel + j * w_stride);
 #pragma GCC unroll 12
-        for (int r = 0; r < R; ++r) sum[r] = multiply_add(a.data[r * a.row + j * a.inner], w_j, sum[r]);
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+            for (int c = 0; c < C; ++c) sum[r][c] = multiply_add(a.data[r * a.row + j * a.inner], w_j[c], sum[r][c]);
     }
 #pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) store(out + r * out_stride, sum[r]);
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+        for (int c = 0; c < C; ++c) store(out + r * out_stride + c * tile, sum[r][c]);
+}
+
+// Calls work(tiles, column) for every tile_columns tiles of `columns` columns from `begin` on, and one by one for the
+// rest; tiles is an integral constant.
+template <class Work>
+void for_tiles(Index begin, Index end, Work&& work) {
+    Index at = begin;
+    for (; at + tile_columns * tile <= end; at += tile_columns * tile)
+        work(std::integral_constant<int, tile_columns>{}, at);
+    for (; at < end; at += tile) work(std::integral_constant<int, 1>{}, at);
 }
 
 // How much of the inner length and how many rows are taken at a time. With these sizes both factors of the inner loops
@@ -52,10 +71,10 @@ inline constexpr Index copy_from = 8 * tile;
 
 // Rows first .. first + count of the left factor, side by side: to[j count + r].
 inline void pack_rows(LeftFactor a, Index first, Index count, Index begin, Index size, float* to) {
-    for (Index r = 0; r < count; ++r) {
-        const float* from = a.data + (first + r) * a.row + begin * a.inner;
-        for (Index j = 0; j < size; ++j) to[j * count + r] = from[j * a.inner];
-    }
+    const float* const from = a.data + first * a.row + begin * a.inner;
+    if (a.inner == 1) return copy_transposed(from, a.row, count, size, to, count);
+    for (Index r = 0; r < count; ++r)
+        for (Index j = 0; j < size; ++j) to[j * count + r] = from[r * a.row + j * a.inner];
 }
 
 // columns: a multiple of 16.
@@ -78,14 +97,12 @@ inline void multiply(Index rows, Index columns, Index inner, LeftFactor a, Right
                     copy ? LeftFactor{copied, 1, count}
                          : LeftFactor{a.data + (top + first(group)) * a.row + begin * a.inner, a.row, a.inner};
             }
-            for (Index at = 0; at < columns; at += tile) {
+            for_tiles(0, columns, [&](auto tiles, Index at) {
                 const float* panel = w.data + at / tile * w.panel + begin * w.stride;
-                for (Index group = 0; group < groups; ++group) {
-                    float* to = out + (top + first(group)) * out_stride + at;
-                    multiply_tile(first(group + 1) - first(group), size, parts[group], panel, w.stride, to, out_stride,
-                                  add);
-                }
-            }
+                for (Index group = 0; group < groups; ++group)
+                    multiply_tiles<tiles>(first(group + 1) - first(group), size, parts[group], panel, w.stride, w.panel,
+                                          out + (top + first(group)) * out_stride + at, out_stride, add);
+            });
         }
     }
 }

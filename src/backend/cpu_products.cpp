@@ -1,8 +1,8 @@
 // Products of the CPU backend: x W', y W and y' x. Spikes, and inputs that are mostly zeros, are listed and only these
-// entries are visited (cpu_sparse.cpp); everything else is one product by BLAS. With Sums::float64 the factors are
-// widened and the product is computed in double. Products of two floats are then exact, and the rounded sum does not
-// depend on the order of its terms, except for ties in about 1e-9 of the cases. For this reason runs agree on all
-// grids.
+// entries are visited (cpu_sparse.cpp). Products with a narrow factor (readouts, a few inputs) are computed here, and
+// all others by BLAS. With Sums::float64 the factors are widened and the product is computed in double. Products of two
+// floats are then exact, and the rounded sum does not depend on the order of its terms, except for ties in about 1e-9
+// of the cases. For this reason runs agree on all grids.
 #include "backend/cpu_backend.hpp"
 
 #include <cblas.h>
@@ -18,8 +18,12 @@ constexpr double parallel_work = 1e6;
 // Otherwise it is split: the largest number of parts, and the smallest number of rows or columns of a part.
 constexpr Index most_parts = 8, least_part = 32;
 
-// Up to this many rows of W (readouts), Y W is not left to BLAS.
-constexpr Index few_rows = 32;
+// A product with a factor of up to this many rows or columns takes as long as reading or writing the other one. BLAS
+// copies both, or writes its result several times.
+constexpr Index narrow = 32;
+
+// Rows of the wide factor of y' x that are taken at a time, so that they stay in the first-level cache.
+constexpr Index outer_block = 32;
 
 // From this many elements all threads expand bits.
 constexpr Index parallel_elements = 1 << 15;
@@ -70,23 +74,77 @@ Index dense_bytes(const Activity& x, Index rows, Index cols) {
     return std::is_same_v<T, float> && !x.bits ? 0 : Arena::bytes<T>(rows * cols);
 }
 
-// out (+)= Y W for W of few rows. Y is narrow, so the time is that of writing out, which BLAS would write several
-// times.
-void multiply_few(int threads, Matrix<const float> y, const Weights& w, Matrix<float> out, bool accumulate) {
+// Threads for a product of so many multiply-adds.
+int threads_for_product(int threads, Index rows, Index columns, Index inner) {
+    return static_cast<double>(rows * columns) * static_cast<double>(inner) >= parallel_work ? threads : 1;
+}
+
+// out (+)= a W, with a [out.rows, inner] and W [inner, out.cols]. last: the columns of W after its whole tiles, as a
+// tile that is padded with zeros.
+void multiply_rows(int threads, Index inner, Matrix<const float> a, RightFactor w, RightFactor last, Matrix<float> out,
+                   bool accumulate) {
     const Index whole = out.cols / tile * tile, rest = out.cols - whole;
-    float last[few_rows * tile] = {};  // the other columns of W, padded
-    for (Index j = 0; j < w.rows; ++j) std::copy_n(w.values + j * w.stride + whole, rest, last + j * tile);
-#pragma omp parallel for num_threads(threads) if (static_cast<double>(out.rows * out.cols * w.rows) >= parallel_work)
+#pragma omp parallel for num_threads(threads_for_product(threads, out.rows, out.cols, inner))
     for (Index top = 0; top < out.rows; top += row_block) {
         const Index rows = std::min(row_block, out.rows - top);
-        const LeftFactor a{y.data + top * y.stride, y.stride, 1};
+        const LeftFactor left{a.data + top * a.stride, a.stride, 1};
         float* const to = out.data + top * out.stride;
-        multiply(rows, whole, w.rows, a, {w.values, w.stride}, to, out.stride, accumulate);
+        multiply(rows, whole, inner, left, w, to, out.stride, accumulate);
         if (rest == 0) continue;
         float sums[row_block * tile];
         for (Index r = 0; accumulate && r < rows; ++r) std::copy_n(to + r * out.stride + whole, rest, sums + r * tile);
-        multiply(rows, tile, w.rows, a, {last, tile}, sums, tile, accumulate);
+        multiply(rows, tile, inner, left, last, sums, tile, accumulate);
         for (Index r = 0; r < rows; ++r) std::copy_n(sums + r * tile, rest, to + r * out.stride + whole);
+    }
+}
+
+// out (+)= Y W for W of few rows.
+void multiply_few(int threads, Matrix<const float> y, const Weights& w, Matrix<float> out, bool accumulate) {
+    const Index whole = out.cols / tile * tile, rest = out.cols - whole;
+    float last[narrow * tile] = {};
+    for (Index j = 0; j < w.rows; ++j) std::copy_n(w.values + j * w.stride + whole, rest, last + j * tile);
+    multiply_rows(threads, w.rows, y, {w.values, w.stride}, {last, tile}, out, accumulate);
+}
+
+// out (+)= X W' for W [n, m] with a narrow side. turned: room for W', [m, padded(n)].
+void project_narrow(int threads, Matrix<const float> x, const Weights& w, float* turned, Matrix<float> out,
+                    bool accumulate) {
+    const Index n = w.rows, m = w.cols, width = padded(n), whole = n / tile * tile;
+    for (Index j = 0; j < m; ++j) std::fill_n(turned + j * width + whole, width - whole, 0.0f);
+    copy_transposed(w.values, w.stride, n, m, turned, width);
+    if (n > narrow) return multiply_rows(threads, m, x, {turned, width}, {turned + whole, width}, out, accumulate);
+#pragma omp parallel for num_threads(threads_for_product(threads, out.rows, n, m))
+    for (Index top = 0; top < out.rows; top += row_block) {
+        const Index rows = std::min(row_block, out.rows - top);
+        float sums[row_block * narrow];
+        float* const to = out.data + top * out.stride;
+        for (Index r = 0; accumulate && r < rows; ++r) std::copy_n(to + r * out.stride, n, sums + r * width);
+        multiply(rows, width, m, {x.data + top * x.stride, x.stride, 1}, {turned, width}, sums, width, accumulate);
+        for (Index r = 0; r < rows; ++r) std::copy_n(sums + r * width, n, to + r * out.stride);
+    }
+}
+
+// sum [y.cols, columns of x] += y' x for a narrow y. The rows are added in their order.
+void add_outer_narrow(int threads, Matrix<const float> y, Matrix<const float> x, Matrix<float> sum) {
+    const Index tiles = (x.cols + tile - 1) / tile;
+    const int team = threads_for_product(threads, x.rows, x.cols, y.cols);
+#pragma omp parallel for num_threads(team) schedule(static)
+    for (int part = 0; part < team; ++part) {
+        const Index begin = tiles * part / team * tile, end = std::min(x.cols, tiles * (part + 1) / team * tile);
+        const Index whole = (end - begin) / tile * tile, rest = end - begin - whole;
+        float last[outer_block * tile] = {}, sums[narrow * tile] = {};  // the columns after the whole tiles
+        float* const to = sum.data + begin;
+        for (Index i = 0; i < y.cols; ++i) std::copy_n(to + i * sum.stride + whole, rest, sums + i * tile);
+        for (Index top = 0; top < x.rows; top += outer_block) {
+            const Index rows = std::min(outer_block, x.rows - top);
+            const LeftFactor left{y.data + top * y.stride, 1, y.stride};
+            const float* const from = x.data + top * x.stride + begin;
+            multiply(y.cols, whole, rows, left, {from, x.stride}, to, sum.stride, true);
+            if (rest == 0) continue;
+            for (Index r = 0; r < rows; ++r) std::copy_n(from + r * x.stride + whole, rest, last + r * tile);
+            multiply(y.cols, tile, rows, left, {last, tile}, sums, tile, true);
+        }
+        for (Index i = 0; i < y.cols; ++i) std::copy_n(sums + i * tile, rest, to + i * sum.stride + whole);
     }
 }
 
@@ -165,10 +223,17 @@ void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, boo
     if (w.pattern) return project_sparse(w, x, out, accumulate);
     const Factor a{x, out.rows, w.cols, false}, b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, true};
     const bool listed = sums_ == Sums::float32 && !accumulate && (x.bits || x.sparse) && w.rows >= least_columns;
-    const Arena arena = product_scratch(a, b, out, listed ? project_bytes(threads_, x, w) : 0);
+    const bool few = sums_ == Sums::float32 && x.values && std::min(w.rows, w.cols) <= narrow;
+    const Index turned = w.cols * padded(w.rows);
+    Arena arena = product_scratch(
+        a, b, out, std::max(listed ? project_bytes(threads_, x, w) : 0, few ? Arena::bytes<float>(turned) : 0));
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(out.data), out.rows, out.cols, out.stride);
-    if (!listed || !project_listed(threads_, x, w, arena, to)) product(arena, a, b, out, accumulate);
+    if (listed && project_listed(threads_, x, w, arena, to)) return;
+    if (few)
+        project_narrow(threads_, {x.values, out.rows, w.cols, x.stride}, w, arena.take<float>(turned), to, accumulate);
+    else
+        product(arena, a, b, out, accumulate);
 }
 
 void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
@@ -177,7 +242,7 @@ void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, Sum
         b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, false};
     const Arena arena = product_scratch(a, b, out, 0);
     if (counting()) return;
-    if (sums_ == Sums::float32 && w.rows <= few_rows)
+    if (sums_ == Sums::float32 && w.rows <= narrow)
         multiply_few(threads_, y, w, {static_cast<float*>(out.data), out.rows, out.cols, out.stride}, accumulate);
     else
         product(arena, a, b, out, accumulate);
@@ -192,10 +257,23 @@ void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix g
 void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix gradient, bool lists) {
     const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, b{x, y.rows, gradient.cols, false};
     const bool listed = lists && sums_ == Sums::float32 && (x.bits || x.sparse);
-    const Arena arena = product_scratch(a, b, gradient, listed ? outer_bytes(threads_, x, y.rows, gradient.cols) : 0);
+    const bool few = sums_ == Sums::float32 && x.values && std::min(y.cols, gradient.cols) <= narrow;
+    const Index turned = few && y.cols > narrow ? gradient.cols * padded(y.cols) : 0;
+    Arena arena = product_scratch(
+        a, b, gradient,
+        std::max(listed ? outer_bytes(threads_, x, y.rows, gradient.cols) : 0, Arena::bytes<float>(turned)));
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
-    if (!listed || !add_outer_listed(threads_, y, x, arena, to)) product(arena, a, b, gradient, true);
+    const Matrix<const float> values(x.values, y.rows, gradient.cols, x.stride);
+    if (listed && add_outer_listed(threads_, y, x, arena, to)) return;
+    if (!few) return product(arena, a, b, gradient, true);
+    if (turned == 0) return add_outer_narrow(threads_, y, values, to);
+    // x is the narrow one: the transpose of y' x.
+    const Matrix<float> sum(arena.take<float>(turned), to.cols, to.rows, padded(to.rows));
+    std::fill_n(sum.data, turned, 0.0f);
+    add_outer_narrow(threads_, values, y, sum);
+    for (Index i = 0; i < to.rows; ++i)
+        for (Index j = 0; j < to.cols; ++j) to.data[i * to.stride + j] += sum.data[j * sum.stride + i];
 }
 
 }  // namespace spikefloss

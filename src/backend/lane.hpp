@@ -5,7 +5,9 @@
 // of AVX-512.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -243,7 +245,8 @@ inline Lane sums(const Lane* a) {
 
 #endif
 
-// The sums of an inner loop stay in registers: tile_rows tiles of a product, or panel_tiles tiles of a row.
+// The sums of an inner loop stay in registers: tile_rows x tile_columns tiles of a product, or panel_tiles tiles of a
+// row.
 #if defined(__AVX512F__)
 
 using Tile = __m512;
@@ -252,7 +255,7 @@ inline void store(float* p, Tile v) { _mm512_storeu_ps(p, v); }
 inline Tile zero_tile() { return _mm512_setzero_ps(); }
 inline Tile add(Tile a, Tile b) { return _mm512_add_ps(a, b); }
 inline Tile multiply_add(float a, Tile b, Tile c) { return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c); }
-inline constexpr int tile_rows = 12, panel_tiles = 8;
+inline constexpr int tile_rows = 12, tile_columns = 2, panel_tiles = 8;
 
 #else
 
@@ -267,7 +270,7 @@ inline Tile multiply_add(float a, Tile b, Tile c) {
     const Lane x = repeat(a);
     return {multiply_add(x, b.low, c.low), multiply_add(x, b.high, c.high)};
 }
-inline constexpr int tile_rows = 6, panel_tiles = 4;
+inline constexpr int tile_rows = 6, tile_columns = 1, panel_tiles = 4;
 
 #endif
 
@@ -292,6 +295,25 @@ inline T sum_in_lanes(long count, Add&& add) {
     T total{};
     for (const T sum : sums) total += sum;
     return total;
+}
+
+// to[c * to_stride + r] = from[r * from_stride + c] for all r < rows and c < cols.
+template <class From, class To>
+void copy_transposed(const From* from, long from_stride, long rows, long cols, To* to, long to_stride) {
+    long blocks = 0;  // the columns that are taken in blocks of 8 x 8
+    if constexpr (std::is_same_v<From, float> && std::is_same_v<To, float>) {
+        blocks = rows < lane_size ? 0 : cols / lane_size * lane_size;
+        for (long c = 0; c < blocks; c += lane_size)
+            for (long r = 0; r < rows; r += lane_size) {
+                r = std::min(r, rows - lane_size);
+                Lane a[lane_size];
+                for (long l = 0; l < lane_size; ++l) a[l] = load(from + (r + l) * from_stride + c);
+                transpose(a);
+                for (long l = 0; l < lane_size; ++l) store(to + (c + l) * to_stride + r, a[l]);
+            }
+    }
+    for (long r = 0; r < rows; ++r)
+        for (long c = blocks; c < cols; ++c) to[c * to_stride + r] = static_cast<To>(from[r * from_stride + c]);
 }
 
 }  // namespace spikefloss
