@@ -233,6 +233,15 @@ public:
         checked_ = milliseconds();
     }
 
+    // ---- inputs as bits ---------------------------------------------------------------------------------------------
+    // Whether inputs [rows, m] of n neurons can be worth packing on this backend.
+    virtual bool packs_inputs(Index /*rows*/, Index /*m*/, Index /*n*/) const { return false; }
+    // Writes the bits [rows, spike_words(m)] of x [rows, m] if all entries are 0 or 1 and products with the bits take
+    // less time than with x. Returns whether it did.
+    virtual bool pack_inputs(const float* /*x*/, Index /*rows*/, Index /*m*/, Index /*n*/, std::uint32_t* /*bits*/) {
+        return false;
+    }
+
     // A new recording; null where replaying saves nothing (CPU).
     virtual std::unique_ptr<Recording> recording() { return nullptr; }
 

@@ -44,6 +44,7 @@ public:
     void copy_out(void* host, const void*, std::size_t bytes) override {
         if (bytes) std::memset(host, static_cast<int>(results_), bytes);
     }
+    bool packs_inputs(Index rows, Index m, Index n) const override { return like_.packs_inputs(rows, m, n); }
     // All operations: nothing is computed, scratch is counted.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"

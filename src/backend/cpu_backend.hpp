@@ -35,6 +35,9 @@ public:
 #define SPIKEFLOSS_OPERATION(name, ...) void name(__VA_ARGS__) override
 #include "backend/operations.inc"
 
+    bool packs_inputs(Index rows, Index m, Index n) const override;
+    bool pack_inputs(const float* x, Index rows, Index m, Index n, std::uint32_t* bits) override;
+
     StatePasses state_passes(const StatePlan& plan, Memory& memory) override;
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 

@@ -52,12 +52,13 @@ void for_every_group(const BatchShape& shape, Index begin, Index end, Work&& wor
     }
 }
 
-// Lists the spikes of one sequence, at most largest_fused_network, in `index`. Returns their number.
+// Lists the spikes of one sequence in `index`, which has room for largest_fused_network and spare_places. Returns their
+// number.
 Index list_row(const std::uint32_t* bits, Index words, std::uint16_t* index) {
     Index count = 0;
     for (Index w = 0; w < words; w += 2) {
         std::uint64_t word = bits[w] | (w + 1 < words ? std::uint64_t(bits[w + 1]) << 32 : 0);
-        for (; word; word &= word - 1) index[count++] = static_cast<std::uint16_t>(32 * w + std::countr_zero(word));
+        count += list_bits(word, 32 * w, index + count);
     }
     return count;
 }
@@ -213,7 +214,7 @@ private:
         const Index b = shape_.b, N = shape_.N, width = shape_.width, M = shape_.M, O = shape_.O,
                     words = spike_words(N);
         std::fill_n(scratch_.sum, (1 + M + O) * width, 0.0f);
-        std::uint16_t index[largest_fused_network];
+        std::uint16_t index[largest_fused_network + spare_places];
         for (const Columns& columns : shape_.panels)
             with_tiles<most_tiles>(columns.size / tile, [&](auto tiles) {
                 for (Index t = last; t >= begin; --t)
@@ -339,7 +340,7 @@ private:
         const float theta = call.model.threshold;
         float *input = of_threads_.data() + thread * own(), *sum = input + own() / 2;
         float* y = static_cast<float*>(call.y.data);
-        std::uint16_t index[largest_fused_network];
+        std::uint16_t index[largest_fused_network + spare_places];
         for (Index s = first; s < end; ++s) pack_row(call.u + s * N, N, theta, call.bits + s * words);
         for (Index t = 0; t < call.steps; ++t)
             for (Index s = first; s < end; ++s) {

@@ -11,27 +11,8 @@
 namespace spikefloss {
 namespace {
 
-// Calls work(first column, their values, byte) for every eight columns of a row; a bit is set where the entry is not 0.
-// Spikes have no values.
-template <class Work>
-void for_bytes(const Activity& x, Index row, Index columns, Work&& work) {
-    if (x.bits) {
-        const std::uint32_t* const words = x.bits + x.before(row);
-        for (Index first = 0; first < columns; first += lane_size)
-            work(first, zero_lane(), words[first / 32] >> (first % 32) & 0xffu);
-        return;
-    }
-    const float* const values = x.values + x.before(row);
-    const Index whole = columns / lane_size * lane_size;
-    for (Index first = 0; first < whole; first += lane_size) {
-        const Lane entries = load(values + first);
-        work(first, entries, nonzero(entries));
-    }
-    if (whole == columns) return;
-    float rest[lane_size] = {};
-    std::copy_n(values + whole, columns - whole, rest);
-    work(whole, load(rest), nonzero(load(rest)));
-}
+// Inputs of this many columns are packed as bits.
+constexpr Index least_packed = 32;
 
 // Rows that are listed together, so that their entries and sums stay in cache.
 constexpr Index group = 32;
@@ -39,23 +20,40 @@ constexpr Index group = 32;
 // Room of a thread for the entries of a group. Eight are written at a time.
 Index group_capacity(Index columns) { return group * columns + lane_size; }
 
-// Lists rows [first, first + list.rows) of x as one block. Eight entries are written for a byte, so that no branch
+// Lists rows [first, first + list.rows) of x as one block. Eight values are written for a byte, so that no branch
 // depends on their number.
 void list_group(const Activity& x, Index first, const SparseRows& list) {
+    if (x.bits) return list_spikes(list, 0, x, first);
     Index count = 0;
-    std::uint16_t* const index = list.index;
-    float* const value = list.value;
     list.ends[0] = 0;
     for (Index r = 0; r < list.rows; ++r) {
-        for_bytes(x, first + r, list.columns, [&](Index begin, Lane entries, unsigned byte) {
+        for_bytes(x.values + x.before(first + r), list.columns, [&](Index begin, Lane entries, unsigned byte) {
             if (byte == 0) return;
             const std::uint8_t* const places = places_of_bytes[byte].data();
-            store_sums(static_cast<std::uint16_t>(begin), places, index + count);
-            if (value) store(value + count, picked(entries, places));
+            store_sums(static_cast<std::uint16_t>(begin), places, list.index + count);
+            store(list.value + count, picked(entries, places));
             count += std::popcount(byte);
         });
         list.ends[r + 1] = static_cast<std::uint32_t>(count);
     }
+}
+
+// The bits of up to 32 inputs. Returns whether all are 0 or 1.
+bool pack_word(const float* x, Index size, std::uint32_t& word) {
+    if (size < 32) {
+        float padded_x[32] = {};
+        std::copy_n(x, size, padded_x);
+        return pack_word(padded_x, 32, word);
+    }
+    const Lane minus_one = repeat(-1.0f);
+    std::uint32_t not_zero = 0, not_one = 0;
+    for (Index j = 0; j < 32; j += lane_size) {
+        const Lane x_j = load(x + j);
+        not_zero |= nonzero(x_j) << j;
+        not_one |= nonzero(add(x_j, minus_one)) << j;
+    }
+    word = not_zero;
+    return (not_zero ^ not_one) == ~std::uint32_t{0};
 }
 
 // out [rows of x, n] = X W'. X is listed as one block; W' [m, n] in panels.
@@ -140,6 +138,35 @@ bool project_listed(int threads, const Activity& x, const Weights& w, Arena aren
         gather_rows(list, panels, n, {out.data + first * out.stride, list.rows, n, out.stride});
     }
     return entries <= few;
+}
+
+bool CpuBackend::packs_inputs(Index rows, Index m, Index n) const {
+    return sums_ == Sums::float32 && rows >= least_rows && m >= least_packed && m <= 65536 && n >= least_columns;
+}
+
+bool CpuBackend::pack_inputs(const float* x, Index rows, Index m, Index n, std::uint32_t* bits) {
+    if (!packs_inputs(rows, m, n)) return false;
+    constexpr Index ahead = 1024;  // floats that are fetched into the cache early
+    std::atomic<Index> entries = 0;
+    std::atomic<bool> others = false;
+#pragma omp parallel for num_threads(threads_for(rows* m)) schedule(static)
+    for (Index top = 0; top < rows; top += group) {
+        if (others) continue;
+        Index count = 0;
+        bool binary = true;
+        std::uint32_t* word = bits + top * spike_words(m);
+        for (Index r = top; r < std::min(rows, top + group); ++r)
+            for (Index j = 0; j < m; j += 32, ++word) {
+                const float* const x_j = x + r * m + j;
+                __builtin_prefetch(x_j + ahead);
+                __builtin_prefetch(x_j + ahead + tile);
+                binary &= pack_word(x_j, std::min<Index>(32, m - j), *word);
+                count += std::popcount(*word);
+            }
+        entries += count;
+        if (!binary) others = true;
+    }
+    return !others && entries <= few_entries(rows, m);
 }
 
 Index project_bytes(int threads, const Activity& x, const Weights& w) {

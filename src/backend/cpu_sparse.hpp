@@ -53,7 +53,7 @@ void with_tiles(Index tiles, Work&& work) {
 struct SparseRows {
     Index rows = 0, columns = 0;
     Index block = 0;                 // columns that are listed together, <= 65536
-    Index capacity = 0;              // entries that a block has room for
+    Index capacity = 0;              // entries that a block has room for, and spare_places
     std::uint32_t* ends = nullptr;   // [blocks, rows + 1], the first of each 0
     std::uint16_t* index = nullptr;  // [blocks, capacity] columns within their block
     float* value = nullptr;          // [blocks, capacity]; null: all entries are 1
@@ -65,21 +65,32 @@ struct SparseRows {
     const float* values(Index c) const { return value + c * capacity; }
 };
 
+// Writes the places of the bits that are set in a word to `to`, the first of the word being `first`; returns their
+// number. They are written in fours, so that few branches depend on it. Up to spare_places are written after the last.
+inline constexpr Index spare_places = 3;
+template <class Word, class Place>
+Index list_bits(Word word, Index first, Place* to) {
+    const Index count = std::popcount(word);
+    do {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i, word &= word - 1) *to++ = static_cast<Place>(first + std::countr_zero(word));
+    } while (word);
+    return count;
+}
+
 // Columns of spikes that are listed together. A block of a panel then has 32 KiB, or 64 KiB with AVX-512.
 inline constexpr Index spike_block = 128;
 
-// Lists block c of the spikes in rows of bits.
-inline void list_spikes(const SparseRows& list, Index c, const Activity& spikes) {
+// Lists block c of the spikes in rows of bits, from row `top` on.
+inline void list_spikes(const SparseRows& list, Index c, const Activity& spikes, Index top = 0) {
     std::uint32_t* ends = list.ends + c * (list.rows + 1);
     std::uint16_t* index = list.index + c * list.capacity;
     const Index first = c * list.block / 32, last = std::min(spike_words(list.columns), first + list.block / 32);
     Index count = 0;
     ends[0] = 0;
     for (Index r = 0; r < list.rows; ++r) {
-        const std::uint32_t* const words = spikes.bits + spikes.before(r);
-        for (Index w = first; w < last; ++w)
-            for (std::uint32_t word = words[w]; word; word &= word - 1)
-                index[count++] = static_cast<std::uint16_t>((w - first) * 32 + std::countr_zero(word));
+        const std::uint32_t* const words = spikes.bits + spikes.before(top + r);
+        for (Index w = first; w < last; ++w) count += list_bits(words[w], (w - first) * 32, index + count);
         ends[r + 1] = static_cast<std::uint32_t>(count);
     }
 }
@@ -121,6 +132,21 @@ void pack_transposed(int threads, Matrix<const float> w, Index parts, float* pan
 
 // sum += panel', 8 x 8 at a time. panel [m, size], of which the first `columns` are used.
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride);
+
+// Calls work(first column, their values, byte) for every eight columns of a row of values; a bit is set where the entry
+// is not 0.
+template <class Work>
+void for_bytes(const float* values, Index columns, Work&& work) {
+    const Index whole = columns / lane_size * lane_size;
+    for (Index first = 0; first < whole; first += lane_size) {
+        const Lane entries = load(values + first);
+        work(first, entries, nonzero(entries));
+    }
+    if (whole == columns) return;
+    float rest[lane_size] = {};
+    std::copy_n(values + whole, columns - whole, rest);
+    work(whole, load(rest), nonzero(load(rest)));
+}
 
 // The places of the bits that are set in a byte, in order; then zeros.
 using Places = std::array<std::uint8_t, lane_size>;

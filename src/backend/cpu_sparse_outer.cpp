@@ -7,7 +7,6 @@
 #include <omp.h>
 
 #include <atomic>
-#include <cstring>
 
 namespace spikefloss {
 namespace {
@@ -26,60 +25,66 @@ struct ListedColumns {
     std::uint8_t* place;  // [entries and room] rows within their slab
     float* value;         // [entries and room]; null: all entries are 1
 
-    // Eight entries are written at a time, so a slab needs room for seven more than it has.
-    static Index room(Index entries, Index slabs) { return entries + slabs * lane_size; }
+    static constexpr Index spare = spare_places + 1;
+    static Index room(Index entries, Index slabs) { return entries + slabs * spare; }
     std::uint32_t* ends_of(Index k) const { return ends + k * (columns + 1); }
 };
 
-// Where a slab has entries. Bit r of a column: row r.
-using ColumnBits = std::array<std::uint64_t, slab / 64>;
+// Where a slab has entries. Bit r % 32 of word r / 32 of a column: row r.
+using ColumnBits = std::array<std::uint32_t, slab / 32>;
 
-// Bit 8 r + c becomes bit 8 c + r.
-std::uint64_t transposed(std::uint64_t bits) {
-    const auto swap = [&](int distance, std::uint64_t mask) {
-        const std::uint64_t changed = (bits ^ (bits >> distance)) & mask;
-        bits ^= changed ^ (changed << distance);
-    };
-    swap(7, 0x00aa00aa00aa00aaull);
-    swap(14, 0x0000cccc0000ccccull);
-    swap(28, 0x00000000f0f0f0f0ull);
-    return bits;
+// 32 rows of 32 columns each, of a few words. Bit c of row r becomes bit r of row c.
+constexpr Index words_at_once = 8;
+using BitBlock = std::array<std::array<std::uint32_t, words_at_once>, 32>;
+void transpose(BitBlock& a) {
+    std::uint32_t mask = 0x0000ffff;
+    for (std::size_t distance = 16; distance > 0; distance /= 2, mask ^= mask << distance)
+        for (std::size_t r = 0; r < 32; r = (r + distance + 1) & ~distance)
+            for (std::size_t w = 0; w < words_at_once; ++w) {
+                const std::uint32_t changed = ((a[r][w] >> distance) ^ a[r + distance][w]) & mask;
+                a[r][w] ^= changed << distance;
+                a[r + distance][w] ^= changed;
+            }
+}
+
+// Word w of a row of x, of which `columns` remain from there on.
+template <bool valued>
+std::uint32_t word_of(const Activity& x, Index row, Index w, Index columns) {
+    if constexpr (!valued) {
+        return x.bits[x.before(row) + w];
+    } else {
+        std::uint32_t word = 0;
+        for_bytes(x.values + x.before(row) + 32 * w, std::min<Index>(32, columns),
+                  [&](Index begin, Lane, unsigned byte) { word |= byte << begin; });
+        return word;
+    }
 }
 
 // The bits of `columns` columns of rows [first, first + size). Returns the number of entries.
 template <bool valued>
 Index find_entries(const Activity& x, Index first, Index size, Index columns, ColumnBits* bits) {
-    std::fill_n(bits, columns, ColumnBits{});
+    const Index words = spike_words(columns);
     Index count = 0;
-    for (Index top = 0; top < size; top += lane_size) {
-        const Index rows = std::min(lane_size, size - top);
-        for (Index j = 0; j < columns; j += lane_size) {
-            const Index width = std::min(lane_size, columns - j);
-            std::uint64_t eight = 0;  // bit 8 l + c: row top + l, column j + c
-            for (Index l = 0; l < rows; ++l) {
-                const Index row = x.before(first + top + l);
-                unsigned byte;
-                if constexpr (!valued) {
-                    byte = x.bits[row + j / 32] >> (j % 32) & 0xffu;
-                } else if (width == lane_size) {
-                    byte = nonzero(load(x.values + row + j));
-                } else {
-                    float rest[lane_size] = {};
-                    std::copy_n(x.values + row + j, width, rest);
-                    byte = nonzero(load(rest));
+    for (Index top = 0; top < slab; top += 32)
+        for (Index begin = 0; begin < words; begin += words_at_once) {
+            const Index some = std::min(words_at_once, words - begin);
+            BitBlock block{};
+            for (Index r = 0; r < std::min<Index>(32, size - top); ++r)
+                for (Index w = 0; w < some; ++w) {
+                    std::uint32_t& word = block[r][w];
+                    word = word_of<valued>(x, first + top + r, begin + w, columns - 32 * (begin + w));
+                    count += std::popcount(word);
                 }
-                eight |= static_cast<std::uint64_t>(byte) << (8 * l);
+            transpose(block);
+            for (Index w = 0; w < some; ++w) {
+                const Index from = 32 * (begin + w);
+                for (Index c = 0; c < std::min<Index>(32, columns - from); ++c) bits[from + c][top / 32] = block[c][w];
             }
-            if (eight == 0) continue;
-            count += std::popcount(eight);
-            eight = transposed(eight);
-            for (Index c = 0; c < width; ++c) bits[j + c][top / 64] |= (eight >> (8 * c) & 0xffu) << (top % 64);
         }
-    }
     return count;
 }
 
-// Lists slab k, whose rows begin at `first`. Eight entries are written for a byte of bits.
+// Lists slab k, whose rows begin at `first`.
 template <bool valued>
 void list_slab(const Activity& x, Index first, const ColumnBits* bits, const ListedColumns& list, Index k) {
     std::uint32_t* const ends = list.ends_of(k);
@@ -87,17 +92,10 @@ void list_slab(const Activity& x, Index first, const ColumnBits* bits, const Lis
     Index count = 0;
     ends[0] = 0;
     for (Index j = 0; j < list.columns; ++j) {
-        for (Index w = 0; w < slab / 64; ++w)
-            for (std::uint64_t word = bits[j][w]; word;) {
-                const int shift = std::countr_zero(word) / 8 * 8;
-                const auto byte = static_cast<std::uint8_t>(word >> shift);
-                std::uint64_t rows;
-                std::memcpy(&rows, places_of_bytes[byte].data(), sizeof rows);
-                rows += static_cast<std::uint64_t>(w * 64 + shift) * 0x0101010101010101ull;
-                std::memcpy(place + count, &rows, sizeof rows);
-                count += std::popcount(byte);
-                word &= ~(std::uint64_t{0xff} << shift);
-            }
+        for (Index w = 0; w < slab / 32; w += 2) {
+            const std::uint64_t two = bits[j][w] | static_cast<std::uint64_t>(bits[j][w + 1]) << 32;
+            count += list_bits(two, 32 * w, place + count);
+        }
         if constexpr (valued)
             for (Index e = ends[j]; e < count; ++e)
                 list.value[list.first[k] + e] = x.values[x.before(first + place[e]) + j];
@@ -134,8 +132,8 @@ bool list_slabs(int threads, const Activity& x, Index rows, ColumnBits* bits, co
             ColumnBits* const own = bits + omp_get_thread_num() * list.columns;
             const Index first = k * slab;
             const Index count = find_entries<valued>(x, first, std::min(slab, rows - first), list.columns, own);
-            list.first[k] = taken.fetch_add(count + lane_size);
-            if (list.first[k] + count + lane_size <= room) list_slab<valued>(x, first, own, list, k);
+            list.first[k] = taken.fetch_add(count + ListedColumns::spare);
+            if (list.first[k] + count + ListedColumns::spare <= room) list_slab<valued>(x, first, own, list, k);
         };
         x.bits ? list_with(std::false_type{}) : list_with(std::true_type{});
     }

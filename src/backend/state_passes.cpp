@@ -12,7 +12,7 @@ Activity readout_input(const StatePlan& plan, Readout readout, const float* u, c
 }  // namespace
 
 void project_inputs(Backend& backend, const StatePlan& plan, const StateForwardCall& call, float* chunk) {
-    backend.project({plan.N, plan.M, call.w_in, plan.M}, {.values = call.x, .stride = plan.M, .sparse = true},
+    backend.project({plan.N, plan.M, call.w_in, plan.M}, inputs_of(plan.M, call.x, call.x_bits),
                     Matrix<float>(chunk, call.steps * plan.b, plan.N), false);
 }
 
@@ -32,7 +32,7 @@ void readout_backward(Backend& backend, const StatePlan& plan, const StateBackwa
 
 void inputs_backward(Backend& backend, const StatePlan& plan, const StateBackwardCall& call, const float* chunk) {
     const Matrix<const float> g(chunk, call.steps * plan.b, plan.N);
-    backend.add_outer(g, {.values = call.x, .stride = plan.M, .sparse = true}, call.d_w_in);
+    backend.add_outer(g, inputs_of(plan.M, call.x, call.x_bits), call.d_w_in);
     backend.add_column_sums(g, call.d_bias);
 }
 

@@ -24,9 +24,10 @@ struct StateForwardCall {
     NeuronModel model;
     NeuronVectors neurons;
     Readout readout;
-    const float *w_in, *w_rec, *w_out;  // [N, M]; this rank's rows [N, all neurons]; [O, N]
-    const float* x;                     // [steps, b, M]
-    float* i;                           // [steps+1, b, N], the steps i_stride apart, i[0] is given; 0: in place
+    const float *w_in, *w_rec, *w_out;      // [N, M]; this rank's rows [N, all neurons]; [O, N]
+    const float* x;                         // [steps, b, M]
+    const std::uint32_t* x_bits = nullptr;  // the same, or null: see Backend::pack_inputs
+    float* i;                               // [steps+1, b, N], the steps i_stride apart, i[0] is given; 0: in place
     Index i_stride;
     float* u;             // [steps+1, b, N], u[0] is given
     float* w = nullptr;   // likewise, with adaptation
@@ -45,6 +46,7 @@ struct StateBackwardCall {
     Readout readout;
     const float *w_rec, *w_out;
     const float *x, *u;  // as in the forward call
+    const std::uint32_t* x_bits = nullptr;
     const std::uint32_t* bits;
     const float* dz;                             // [steps, b, O]; null: no readout part
     const float* extra;                          // e [steps+1, b, N], added to du[t], t >= 1; null: none
@@ -92,6 +94,12 @@ Chosen<StateBackward> choose_backward(const Candidate<StateBackward, StatePlan, 
 inline Activity spikes_from(const StatePlan& plan, const std::uint32_t* bits, Index step) {
     const Index words = spike_words(plan.N);
     return {.bits = bits + step * plan.b * words, .stride = words};
+}
+
+// x [rows, M] of a call.
+inline Activity inputs_of(Index M, const float* x, const std::uint32_t* bits) {
+    if (bits) return {.bits = bits, .stride = spike_words(M)};
+    return {.values = x, .stride = M, .sparse = true};
 }
 
 // ---- the products of a call that do not depend on the order of its steps, for passes that do not fuse them ----------

@@ -1,5 +1,7 @@
 #include "network/recurrence.hpp"
 
+#include "backend/state_passes.hpp"
+
 #include <algorithm>
 
 namespace spikefloss {
@@ -111,6 +113,9 @@ void Recurrence::add_outer(const Term& term, Index rows, const float* y, std::sp
 
 namespace {
 
+// One product that begins with the first step of a chunk.
+bool single(const std::vector<Term>& terms) { return terms.size() == 1 && terms[0].delay == 1; }
+
 // Calls work(term, weights, steps skipped, x of the first step that is not). A term of delay d adds W x[t+1-d] in step
 // t, and nothing where t+1-d < 0.
 template <class Work>
@@ -121,7 +126,8 @@ void each_input_term(const std::vector<Term>& terms, const InputSteps& in, const
         const Weights weights = term.synapses ? term.synapses->weights(0, w + term.offset)
                                               : Weights{term.rows, in.M, w + term.offset, in.M};
         work(term, weights, skipped,
-             Activity{.values = in.x + (skipped + 1 - term.delay) * in.b * in.M, .stride = in.M, .sparse = true});
+             inputs_of(in.M, in.x + (skipped + 1 - term.delay) * in.b * in.M,
+                       single(terms) && !term.synapses ? in.bits : nullptr));
     }
 }
 
@@ -129,11 +135,11 @@ void each_input_term(const std::vector<Term>& terms, const InputSteps& in, const
 
 void project_inputs(Backend& backend, const std::vector<Term>& terms, const InputSteps& in, const float* w, Index n,
                     float* out) {
-    const bool single = terms.size() == 1 && terms[0].delay == 1;
-    if (!single) backend.zero(out, static_cast<std::size_t>(in.steps * in.b * n) * sizeof(float));
+    const bool accumulate = !single(terms);
+    if (accumulate) backend.zero(out, static_cast<std::size_t>(in.steps * in.b * n) * sizeof(float));
     each_input_term(terms, in, w, [&](const Term&, const Weights& weights, Index skipped, const Activity& x) {
         const Matrix<float> to(out + skipped * in.b * n, (in.steps - skipped) * in.b, n);
-        backend.project(weights, x, to, !single);
+        backend.project(weights, x, to, accumulate);
     });
 }
 

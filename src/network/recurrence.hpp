@@ -69,6 +69,7 @@ private:
 struct InputSteps {
     Index b, M, first, steps;
     const float* x;
+    const std::uint32_t* bits;  // of the same inputs, or null
 };
 // The same for the terms of the inputs: out [steps b, n] = sum over terms of W x[t+1-d], w: the w_in part of a
 // parameter buffer; and its gradient, dw += the sum over terms and steps of g' x[t+1-d], g [steps b, n].

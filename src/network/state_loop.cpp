@@ -31,8 +31,8 @@ StateLoop::StateLoop(Backend& backend, const ProcessGrid& grid, const StatePlan&
       backward_calls_(backend) {}
 
 void StateLoop::forward(const StateForwardCall& call, SpikeTape& spikes, Index first) {
-    project_inputs(backend_, terms_.input, {plan_.b, plan_.M, first, call.steps, call.x}, call.w_in, plan_.N,
-                   chunk_.data());
+    project_inputs(backend_, terms_.input, {plan_.b, plan_.M, first, call.steps, call.x, call.x_bits}, call.w_in,
+                   plan_.N, chunk_.data());
     if (recordable())
         forward_calls_.run(call, [&] { run_forward(call, spikes, first); });
     else
@@ -71,8 +71,8 @@ void StateLoop::backward(const StateBackwardCall& call, const SpikeTape& spikes,
     if (recurrent_done) recurrent_done();
     if (call.g)
         backend_.copy(call.g, chunk_.data(), static_cast<std::size_t>(call.steps * plan_.b * plan_.N) * sizeof(float));
-    add_inputs(backend_, terms_.input, {plan_.b, plan_.M, first, call.steps, call.x}, chunk_.data(), plan_.N,
-               call.d_w_in);
+    add_inputs(backend_, terms_.input, {plan_.b, plan_.M, first, call.steps, call.x, call.x_bits}, chunk_.data(),
+               plan_.N, call.d_w_in);
     backend_.add_column_sums({chunk_.data(), call.steps * plan_.b, plan_.N}, call.d_bias);
 }
 

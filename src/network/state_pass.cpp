@@ -55,6 +55,9 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, const Network& n
             Buffer<float>(backend, adapts_ ? (std::min(segment_, T) + 1) * b * n_ : 0),
             SpikeTape(backend, grid, shape_.neurons, T, b, network.model.refractory),
             Buffer<float>(backend, readouts())},
+      packed_(static_cast<std::size_t>(backend.packs_inputs(chunk_ * b, shape_.inputs, n_) ? (T + chunk_ - 1) / chunk_
+                                                                                           : 0)),
+      x_bits_(backend, packed_.empty() ? 0 : T * b * spike_words(shape_.inputs), Unset()),
       starts_(backend, segments_ > 1 ? segments_ * state_arrays() * b * n_ : 0),
       end_(backend, segments_ > 1 ? b * n_ : 0),
       readout_sums_(backend, readouts()),
@@ -73,7 +76,7 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, const Network& n
 
 std::size_t StatePass::bytes() const {
     return tape_.membrane.bytes() + tape_.current.bytes() + tape_.adaptation.bytes() + tape_.spikes.bytes() +
-           tape_.readout.bytes() + starts_.bytes() + end_.bytes() +
+           tape_.readout.bytes() + x_bits_.bytes() + starts_.bytes() + end_.bytes() +
            static_cast<std::size_t>(readout_sums_.size()) * size_of(readout_sums_.type()) + dz_.bytes() +
            squares_.bytes() + spread_.bytes() + extra_.bytes();
 }
@@ -136,12 +139,20 @@ void StatePass::forward(const Network& network, const float* x) {
 void StatePass::forward_segment(const Network& network, const float* x, bool again) {
     for (Index t = first_of(held_); t < end_of(held_); t += chunk_) {
         backend_.may_stop();
+        if (!again) pack_inputs(x, t, std::min(chunk_, end_of(held_) - t));
         const StateForwardCall call = forward_call(network, x, t, std::min(chunk_, end_of(held_) - t), again);
         if (passes_.forward.pass)
             passes_.forward.pass->run(call);
         else
             loop_->forward(call, tape_.spikes, t);
     }
+}
+
+void StatePass::pack_inputs(const float* x, Index first, Index steps) {
+    if (packed_.empty()) return;
+    const Index M = shape_.inputs;
+    packed_[static_cast<std::size_t>(first / chunk_)] =
+        backend_.pack_inputs(x + first * b_ * M, steps * b_, M, n_, x_bits_.data() + first * b_ * spike_words(M));
 }
 
 StateForwardCall StatePass::forward_call(const Network& network, const float* x, Index first, Index steps, bool again) {
@@ -154,6 +165,7 @@ StateForwardCall StatePass::forward_call(const Network& network, const float* x,
             .w_rec = network[Parameter::w_rec],
             .w_out = network[Parameter::w_out],
             .x = x + first * b_ * M,
+            .x_bits = input_bits(first),
             .i = current_at(first),
             .i_stride = i_stride_,
             .u = membrane_at(first),
@@ -263,6 +275,7 @@ StateBackwardCall StatePass::backward_call(const Network& network, const float* 
             .w_out = network[Parameter::w_out],
             .x = x + first * b_ * M,
             .u = membrane(first),
+            .x_bits = input_bits(first),
             .bits = tape_.spikes.bits(first),
             .dz = options.dy ? dz_.data() + first * b_ * O : nullptr,
             .extra = extra_of(network, options, first, steps),

@@ -107,6 +107,13 @@ private:
     void hold(const Network& network, const float* x, Index k);
     void forward_segment(const Network& network, const float* x, bool again);
     StateForwardCall forward_call(const Network& network, const float* x, Index first, Index steps, bool again);
+    void pack_inputs(const float* x, Index first, Index steps);
+    // The bits of x [steps, b, M] of the chunk that begins at `first`, or null.
+    const std::uint32_t* input_bits(Index first) const {
+        return packed_.empty() || !packed_[static_cast<std::size_t>(first / chunk_)]
+                   ? nullptr
+                   : x_bits_.data() + first * b_ * spike_words(shape_.inputs);
+    }
     void finish_readout(const Network& network);
     void filter_backward(const Network& network, const float* dy, SumBuffer& gradient);
     void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
@@ -140,15 +147,17 @@ private:
     StatePasses passes_;
     std::optional<StateLoop> loop_;  // unless there are passes for both directions
     Tape tape_;
-    Buffer<float> starts_;        // [segments][i, u, w][b, n], if there are several
-    Buffer<float> end_;           // u[T] [b, n], if there are several segments
-    SumBuffer readout_sums_;      // [T, b, O]
-    Buffer<float> dz_;            // [T, b, O]
-    Buffer<float> di_, du_, dw_;  // [b, n]; dw if neurons adapt
-    Buffer<float> spread_;        // [chunk b, n] the spike adjoint, if there is one
-    Buffer<float> extra_;         // [chunk + 1, b, n] its part of dL/du
-    Buffer<float> limit_;         // [1] of the adjoint cap
-    Buffer<double> squares_;      // [T+1, b], over this rank's neurons, or over all after an adjoint cap
+    std::vector<char> packed_;      // of each chunk: whether its inputs are in x_bits_; empty: never
+    Buffer<std::uint32_t> x_bits_;  // [T, b, spike_words(M)]
+    Buffer<float> starts_;          // [segments][i, u, w][b, n], if there are several
+    Buffer<float> end_;             // u[T] [b, n], if there are several segments
+    SumBuffer readout_sums_;        // [T, b, O]
+    Buffer<float> dz_;              // [T, b, O]
+    Buffer<float> di_, du_, dw_;    // [b, n]; dw if neurons adapt
+    Buffer<float> spread_;          // [chunk b, n] the spike adjoint, if there is one
+    Buffer<float> extra_;           // [chunk + 1, b, n] its part of dL/du
+    Buffer<float> limit_;           // [1] of the adjoint cap
+    Buffer<double> squares_;        // [T+1, b], over this rank's neurons, or over all after an adjoint cap
     bool squares_complete_ = false;
     mutable Buffer<double> sum_;  // [1] of squares
 };
