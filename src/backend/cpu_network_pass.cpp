@@ -201,7 +201,8 @@ private:
         const Index b = shape_.b, N = shape_.N, width = shape_.width, O = shape_.O;
         for (Index s = first; s < end; ++s) {
             if (call_.dz) combine_rows(O, call_.dz + ((t - 1) * b + s) * O, w_out_, width, scratch_.from);
-            take_step_back<S>(backend_, shape_, call_, t, s, call_.dz ? scratch_.from : nullptr, g_of(slot, s - first));
+            take_step_back<S>(backend_, shape_, call_, t, s, call_.dz ? scratch_.from : nullptr, g_of(slot, s - first),
+                              0, N);
         }
         multiply(end - first, width, N, {g_of(slot, 0), width, 1}, {panels_, tile, N * tile}, scratch_.back, width,
                  false);
@@ -352,7 +353,7 @@ private:
                     });
                 combine_rows(M, call.x + here * M, w_in_.data(), width, input);
                 const float *i = call.i + t * call.i_stride + s * N, *u = call.u + here * N;
-                take_step(call.model, call.neurons, PlainBlock(theta, u, N), input, sum, {i, u},
+                take_step(call.model, call.neurons, PlainBlock(theta, u, 0, N), input, sum, {i, u},
                           {call.i + (t + 1) * call.i_stride + s * N, call.u + next * N});
                 pack_row(call.u + next * N, N, theta, call.bits + next * words);
                 if (y && !call.again) read_out(shape_, call, call.u + next * N, y + here * shape_.O);

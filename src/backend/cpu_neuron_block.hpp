@@ -26,10 +26,9 @@ struct NeuronBlock {
           thresholds(neurons.threshold),
           u(state.u + row * n),
           w(kind == Adaptation::threshold ? state.w + row * n : nullptr) {}
-    // A whole row.
-    NeuronBlock(float threshold_, const float* u_, Index n)
+    NeuronBlock(float threshold_, const float* u_, Index begin_, Index end_)
         requires(kind == Adaptation::none && !own)
-        : begin(0), end(n), threshold(threshold_), thresholds(nullptr), u(u_), w(nullptr) {}
+        : begin(begin_), end(end_), threshold(threshold_), thresholds(nullptr), u(u_), w(nullptr) {}
     Firing operator[](Index j) const {
         return firing(kind, own ? thresholds[j] : threshold, u[j], kind == Adaptation::threshold ? w[j] : 0.0f, false);
     }

@@ -1,13 +1,16 @@
 // Whole passes over time on the CPU. A thread takes its own sequences through all steps of a chunk, without a barrier.
+// If W fits no cache of a core and there are few sequences, a team of threads shares a group of sequences: each member
+// has its own neurons, and they wait for each other in every step. W is then read once for the whole group.
 //   forwards   recurrent sums by spikes: every spike of neuron j adds row j of W' (stored as [pre, post])
-//   backwards  W' g as a product of the thread's sequences with W; then dW' += s g' by spikes, where each thread takes
+//   backwards  W' g as a product of the group's sequences with W; then dW' += s g' by spikes, where each thread takes
 //              its own post-synaptic neurons
-// W is stored in panels of columns, so that a panel is loaded once for all sequences of a thread. No sum depends on the
+// W is stored in panels of columns, so that a panel is loaded once for all sequences of a group. No sum depends on the
 // number of threads. StateLoop of src/network is the reference. Tests check that both give the same result. Neurons
 // that adapt or have thresholds of their own (plan.adapted) take the backend's operations of a step, one row at a time.
 #include "backend/buffer.hpp"
 #include "backend/cpu_passes.hpp"
 #include "backend/cpu_state_pass.hpp"
+#include "backend/cpu_team.hpp"
 
 #include <algorithm>
 
@@ -20,6 +23,24 @@ T* row_of(T* array, Index offset) {
     return array ? array + offset : nullptr;
 }
 
+// From this many neurons on, teams share groups of sequences.
+constexpr Index least_shared_network = 768;
+
+Index groups_of(Index sequences) { return (sequences + largest_group - 1) / largest_group; }
+
+// Calls work(member, first, size) for groups of sequences. share: a group can have several threads.
+template <class Work>
+void for_every_group(int threads, const StatePlan& plan, bool share, Work&& work) {
+    const Index b = plan.b;
+    const bool shared = share && plan.N >= least_shared_network && threads >= 2 * groups_of(b);
+    const Index teams = shared ? groups_of(b) : std::min<Index>(threads, b);
+    for_every_team(shared ? threads : static_cast<int>(teams), teams, [&](Index team, const Member& member) {
+        const Index end = b * (team + 1) / teams;
+        for (Index first = b * team / teams; first < end; first += largest_group)
+            work(member, first, std::min(largest_group, end - first));
+    });
+}
+
 class RowForward final : public StateForward {
 public:
     RowForward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
@@ -28,13 +49,13 @@ public:
           width_(padded(plan.N)),
           list_{largest_group, plan.N,  spike_block, largest_group * spike_block + spare_places,
                 nullptr,       nullptr, nullptr},
-          entries_of_thread_(list_.blocks() * list_.capacity),
-          ends_of_thread_(list_.blocks() * (largest_group + 1)),
+          entries_of_group_(list_.blocks() * list_.capacity),
+          ends_of_group_(list_.blocks() * (largest_group + 1)),
           input_(memory, plan.steps * plan.b * plan.N, Unset()),
           rows_(memory, panels_size(plan.N, plan.N), Unset()),
           sums_(memory, backend.threads() * largest_group * width_),
-          entries_(memory, backend.threads() * entries_of_thread_),
-          ends_(memory, backend.threads() * ends_of_thread_) {}
+          entries_(memory, backend.threads() * entries_of_group_),
+          ends_(memory, backend.threads() * ends_of_group_) {}
 
     void run(const StateForwardCall& call) override {
         project_inputs(backend_, plan_, call, input_.data());
@@ -45,22 +66,20 @@ public:
 private:
     void take_steps(const StateForwardCall& call) {
         pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, rows_.data());
-        const Index b = plan_.b, parts = std::min<Index>(backend_.threads(), b);
-#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
-        for (Index part = 0; part < parts; ++part) {
-            const Index end = b * (part + 1) / parts;
-            for (Index first = b * part / parts; first < end; first += largest_group)
-                run_group(call, part, first, std::min(largest_group, end - first));
-        }
+        for_every_group(backend_.threads(), plan_, !plan_.adapted,
+                        [&](const Member& member, Index first, Index size) { run_group(call, member, first, size); });
     }
-    // Sequences [first, first + group) through all steps, by thread `part`.
-    void run_group(const StateForwardCall& call, Index part, Index first, Index group) {
+    // Sequences [first, first + group) through all steps, the neurons of the panels of `member`.
+    void run_group(const StateForwardCall& call, const Member& member, Index first, Index group) {
         const Index b = plan_.b, N = plan_.N, words = spike_words(N), panels = panels_of(width_);
+        const Member::Range mine = member.share(panels);
+        const auto first_of = [&](Index panel) { return std::min(N, Columns(width_, panel, panels).begin); };
+        const Index begin = first_of(mine.begin), end = first_of(mine.end);
         const float theta = call.model.threshold;
-        float* sums = sums_.data() + part * largest_group * width_;
+        float* sums = sums_.data() + member.workspace * largest_group * width_;
         SparseRows spikes = list_;
-        spikes.index = entries_.data() + part * entries_of_thread_;
-        spikes.ends = ends_.data() + part * ends_of_thread_;
+        spikes.index = entries_.data() + member.workspace * entries_of_group_;
+        spikes.ends = ends_.data() + member.workspace * ends_of_group_;
         spikes.rows = group;
         const auto pack = [&](Index t, Index s) {
             const Index at = (t * b + s) * N;
@@ -68,13 +87,16 @@ private:
             if (plan_.adapted)
                 backend_.pack_spikes(call.model, call.neurons, 1, N, {nullptr, call.u + at, row_of(call.w, at)}, bits);
             else
-                pack_row(call.u + at, N, theta, bits);
+                pack_row(call.u + at + begin, end - begin, theta, bits + begin / 32);
         };
         for (Index r = first; r < first + group; ++r) pack(0, r);
         for (Index t = 0; t < call.steps; ++t) {
-            for (Index c = 0; c < spikes.blocks(); ++c)
+            member.meet();
+            const Member::Range blocks = member.share(spikes.blocks());
+            for (Index c = blocks.begin; c < blocks.end; ++c)
                 list_spikes(spikes, c, {.bits = call.bits + (t * b + first) * words, .stride = words});
-            for (Index p = 0; p < panels; ++p)
+            member.meet();
+            for (Index p = mine.begin; p < mine.end; ++p)
                 add_spikes(spikes, Columns(width_, p, panels), rows_.data(), sums, width_);
             for (Index r = 0; r < group; ++r) {
                 const Index s = first + r, here = (t * b + s) * N, next = here + b * N;
@@ -84,22 +106,23 @@ private:
                     backend_.neuron_step(call.model, call.neurons, 1, N, input_.data() + here, sums + r * width_, now,
                                          then);
                 else
-                    take_step(call.model, call.neurons, PlainBlock(theta, now.u, N), input_.data() + here,
+                    take_step(call.model, call.neurons, PlainBlock(theta, now.u, begin, end), input_.data() + here,
                               sums + r * width_, now, then);
                 pack(t + 1, s);
             }
         }
+        member.meet();
     }
 
     CpuBackend& backend_;
     StatePlan plan_;
     Index width_;
-    SparseRows list_;  // the shape of a thread's list of spikes
-    Index entries_of_thread_, ends_of_thread_;
+    SparseRows list_;  // the shape of a group's list of spikes
+    Index entries_of_group_, ends_of_group_;
     Buffer<float> input_;            // [steps, b, N]
     Buffer<float> rows_;             // W' in panels
     Buffer<float> sums_;             // [threads, largest_group, width]
-    Buffer<std::uint16_t> entries_;  // of the lists of the threads
+    Buffer<std::uint16_t> entries_;  // of the lists of the groups
     Buffer<std::uint32_t> ends_;
 };
 
@@ -126,36 +149,38 @@ public:
 
 private:
     void take_steps(const StateBackwardCall& call) {
-        const Index b = plan_.b, N = plan_.N, parts = std::min<Index>(backend_.threads(), b);
+        const Index N = plan_.N;
         pack_panels(backend_.threads(), call.w_rec, N, panels_.data());
+        // Norms and the cap need all neurons of a sequence.
+        const bool share = !plan_.adapted && !call.squares && !call.adjoint_limit;
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
-#pragma omp parallel for num_threads(static_cast<int>(std::max<Index>(1, parts))) schedule(static)
-            for (Index part = 0; part < parts; ++part) {
-                float* back = backs_.data() + part * largest_group * width_;
-                const Index end = b * (part + 1) / parts;
-                for (Index first = b * part / parts; first < end; first += largest_group) {
-                    const Index group = std::min(largest_group, end - first);
-                    if (plan_.adapted)
-                        run_adapted(call, back, own_.data() + part * largest_group * N, first, group);
-                    else
-                        run_group<decltype(surrogate)>(call, back, first, group);
-                }
-            }
+            for_every_group(backend_.threads(), plan_, share, [&](const Member& member, Index first, Index group) {
+                float* const back = backs_.data() + member.workspace * largest_group * width_;
+                if (plan_.adapted)
+                    run_adapted(call, back, own_.data() + member.workspace * largest_group * N, first, group);
+                else
+                    run_group<decltype(surrogate)>(call, member, back, first, group);
+            });
         });
     }
-    // Sequences [first, first + group) through all steps.
+    // Sequences [first, first + group) through all steps, the neurons of `member`.
     template <class S>
-    void run_group(const StateBackwardCall& call, float* back, Index first, Index group) {
+    void run_group(const StateBackwardCall& call, const Member& member, float* back, Index first, Index group) {
         const Index N = plan_.N;
+        const auto [begin, padded_end] = member.share(width_, 32);
+        const Index end = std::min(N, padded_end);
         for (Index t = call.steps; t >= 1; --t) {
             const Index before = ((t - 1) * plan_.b + first) * N;
             float* g = adjoint_.data() + before;
             for (Index r = 0; r < group; ++r)
-                take_step_back<S>(backend_, plan_, call, t, first + r, call.dz ? g + r * N : nullptr, g + r * N);
-            multiply(group, width_, N, {g, N, 1}, {panels_.data(), tile, N * tile}, back, width_, false);
+                take_step_back<S>(backend_, plan_, call, t, first + r, call.dz ? g + r * N : nullptr, g + r * N, begin,
+                                  end);
+            member.meet();
+            multiply(group, padded_end - begin, N, {g, N, 1}, {panels_.data() + begin * N, tile, N * tile},
+                     back + begin, width_, false);
             for (Index r = 0; r < group; ++r)
-                add_through_psi<S>(call.model, N, call.u + before + r * N, back + r * width_,
-                                   call.du + (first + r) * N);
+                add_through_psi<S>(call.model, end - begin, call.u + before + r * N + begin, back + r * width_ + begin,
+                                   call.du + (first + r) * N + begin);
         }
     }
 

@@ -29,11 +29,12 @@ inline constexpr Index least_spike_rows = 64;
 // The most columns of a panel.
 inline constexpr Index panel_columns = panel_tiles * tile;
 
-// The columns of one of `parts` nearly equal parts of width, in whole tiles.
+// The columns of one of `parts` nearly equal parts of width, in whole words of spikes.
 struct Columns {
     Index begin, size;
     Columns(Index width, Index part, Index parts)
-        : begin(width / tile * part / parts * tile), size(width / tile * (part + 1) / parts * tile - begin) {}
+        : begin(spike_words(width) * part / parts * 32),
+          size(std::min(width, spike_words(width) * (part + 1) / parts * 32) - begin) {}
 };
 // The number of panels of `width` columns: at least `wanted`, if they can be two tiles wide.
 inline Index panels_of(Index width, Index wanted = 1) {

@@ -97,11 +97,12 @@ inline void limit_adjoint(CpuBackend& backend, const StatePlan& plan, const Stat
     if (call.adjoint_limit) backend.cap_rows(1, plan.N, &square, call.adjoint_limit, d.di, d.du, d.dw);
 }
 
-// Adjoints of sequence s at step t of the call: adds the gradients from the readout and the tangents, then computes the
-// step backwards without the recurrence. from_readout may be null, or g. g is written.
+// Adjoints of neurons [begin, end) of sequence s at step t of the call: adds the gradients from the readout and the
+// tangents, then computes the step backwards without the recurrence. from_readout may be null, or g. g is written. The
+// call must not want norms or the cap unless these are all neurons.
 template <class S>
 void take_step_back(CpuBackend& backend, const StatePlan& plan, const StateBackwardCall& call, Index t, Index s,
-                    const float* from_readout, float* g) {
+                    const float* from_readout, float* g, Index begin, Index end) {
     const float theta = call.model.threshold, sharpness = call.model.sharpness;
     const NeuronVectors& neurons = call.neurons;
     const Reset reset = call.model.reset;
@@ -110,16 +111,17 @@ void take_step_back(CpuBackend& backend, const StatePlan& plan, const StateBackw
     float *di = call.di + s * N, *du = call.du + s * N;
     if (from_readout && call.readout == Readout::membrane)
 #pragma omp simd
-        for (Index j = 0; j < N; ++j) du[j] += from_readout[j];
+        for (Index j = begin; j < end; ++j) du[j] += from_readout[j];
     if (from_readout && call.readout == Readout::spikes)
 #pragma omp simd
-        for (Index j = 0; j < N; ++j) du[j] = fmaf(S::psi(call.u[now + j] - theta, sharpness), from_readout[j], du[j]);
+        for (Index j = begin; j < end; ++j)
+            du[j] = fmaf(S::psi(call.u[now + j] - theta, sharpness), from_readout[j], du[j]);
     if (call.extra)
 #pragma omp simd
-        for (Index j = 0; j < N; ++j) du[j] += call.extra[now + j];
+        for (Index j = begin; j < end; ++j) du[j] += call.extra[now + j];
     limit_adjoint(backend, plan, call, t, s, {di, du});
 #pragma omp simd
-    for (Index j = 0; j < N; ++j) {
+    for (Index j = begin; j < end; ++j) {
         const float c = reset_factor(reset, spike(call.u[before + j], theta)), dv = du[j] * factor_after(delay, c);
         const float current = fmaf(1.0f - neurons.beta[j], dv, di[j]);
         g[j] = current;
