@@ -72,7 +72,7 @@ struct Arrays {
         taken = passes->forward.pass != nullptr;
         if (taken)
             passes->forward.pass->run({steps, model, neurons(), Readout::membrane, w_in.data(), w.data(), w_out.data(),
-                                       x_steps.data(), i_steps.data(), b * n, u_steps.data(), nullptr,
+                                       x_steps.data(), nullptr, i_steps.data(), b * n, u_steps.data(), nullptr,
                                        bits_steps.data(), Matrix<float>(y_steps.data(), steps * b, O), false});
     }
     void state_backward() {
@@ -87,6 +87,7 @@ struct Arrays {
                                         w_out.data(),
                                         x_steps.data(),
                                         u_steps.data(),
+                                        nullptr,
                                         bits_steps.data(),
                                         y_steps.data(),
                                         nullptr,

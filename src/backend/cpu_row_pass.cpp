@@ -23,8 +23,11 @@ T* row_of(T* array, Index offset) {
     return array ? array + offset : nullptr;
 }
 
-// From this many neurons on, teams share groups of sequences.
-constexpr Index least_shared_network = 768;
+// Whether teams share groups of sequences: if W is larger than a cache of 2 MiB, or if each thread would have at most
+// two sequences. Both were measured with two threads; with 512 neurons and more sequences sharing took longer.
+bool shares_groups(const StatePlan& plan, int threads) {
+    return plan.N >= 768 || (plan.N >= 512 && plan.b <= 2 * threads);
+}
 
 Index groups_of(Index sequences) { return (sequences + largest_group - 1) / largest_group; }
 
@@ -32,7 +35,7 @@ Index groups_of(Index sequences) { return (sequences + largest_group - 1) / larg
 template <class Work>
 void for_every_group(int threads, const StatePlan& plan, bool share, Work&& work) {
     const Index b = plan.b;
-    const bool shared = share && plan.N >= least_shared_network && threads >= 2 * groups_of(b);
+    const bool shared = share && shares_groups(plan, threads) && threads >= 2 * groups_of(b);
     const Index teams = shared ? groups_of(b) : std::min<Index>(threads, b);
     for_every_team(shared ? threads : static_cast<int>(teams), teams, [&](Index team, const Member& member) {
         const Index end = b * (team + 1) / teams;

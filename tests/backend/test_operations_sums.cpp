@@ -3,6 +3,8 @@
 #include "backend/product_test.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace spikefloss::testing_support {
 namespace {
@@ -58,6 +60,38 @@ TEST_P(ProductOperations, OuterProductsAreAdded) {
             return sum;
         });
     });
+}
+
+// Only inputs of 0 and 1 that are rarely 1 are packed, on a backend that packs any.
+TEST_P(SumOperations, PacksInputs) {
+    const Index rows = 300, m = 71, n = 16, words = spike_words(m);
+    if (!backend.packs_inputs(rows, m, n)) return;
+    const auto pack = [&](const Floats& x, Index count) {
+        const Buffer<float> x_(backend, x);
+        Buffer<std::uint32_t> bits(backend, rows * words);
+        const bool packed = backend.pack_inputs(x_.data(), count, m, n, bits.data());
+        return packed ? bits.to_host() : std::vector<std::uint32_t>();
+    };
+    Floats x(static_cast<std::size_t>(rows * m), 0.0f);
+    for (std::size_t i = 0; i < x.size(); i += 7) x[i] = 1.0f;
+    x[1] = -0.0f;
+    const std::vector<std::uint32_t> bits = pack(x, rows);
+    ASSERT_EQ(bits.size(), static_cast<std::size_t>(rows * words));
+    for (Index r = 0; r < rows; ++r)
+        for (Index j = 0; j < 32 * words; ++j)
+            ASSERT_EQ(bits[static_cast<std::size_t>(r * words + j / 32)] >> (j % 32) & 1u,
+                      j < m && (r * m + j) % 7 == 0)
+                << r << ", " << j;
+    EXPECT_TRUE(pack(x, 100).empty()) << "few rows take less time as floats";
+    const float close_to_one = std::nextafter(1.0f, 2.0f);
+    for (float other : {0.5f, 2.0f, -1.0f, 1e-20f, close_to_one, std::numeric_limits<float>::quiet_NaN()})
+        for (std::size_t at : {std::size_t{2}, std::size_t{70}, x.size() - 1}) {
+            Floats changed = x;
+            changed[at] = other;
+            EXPECT_TRUE(pack(changed, rows).empty()) << other << " at " << at;
+        }
+    for (std::size_t i = 0; i < x.size(); i += 2) x[i] = 1.0f;
+    EXPECT_TRUE(pack(x, rows).empty()) << "spikes in more than half of the entries";
 }
 
 TEST_P(SumOperations, ColumnSumsAreAdded) {

@@ -198,17 +198,20 @@ TEST_P(StatePassesTest, OfTheGpuAreChosenBySharedMemory) {
     EXPECT_EQ(backward.name, back) << backward.why;
 }
 
-// No sum depends on the threads.
+// No sum depends on the threads: they take sequences or, in the last three plans and without norms, neurons.
 TEST(CpuStatePasses, GiveTheSameBitsOnAnyThreads) {
-    for (const Index M : {2, 9}) {  // "network" and "rows"
-        StateCase c({40, 37, 70, M, 2}, {.threshold = 0.8f, .sharpness = 2.0f});
-        c.w_rec = random_floats(70 * 70, 1, 0.3f), c.w_in = random_floats(70 * M, 2);
+    for (const StatePlan& plan : {StatePlan{40, 37, 70, 2, 2}, StatePlan{40, 37, 70, 9, 2}, StatePlan{3, 40, 801, 9, 2},
+                                  StatePlan{4, 3, 530, 2, 33}, StatePlan{2, 2, 1024, 33, 1}}) {
+        StateCase c(plan, {.threshold = 0.8f, .sharpness = 2.0f});
+        c.squares = plan.N < 500;
+        c.w_rec = random_floats(plan.N * plan.N, 1, 2.5f / std::sqrt(static_cast<float>(plan.N)));
+        c.w_in = random_floats(plan.N * plan.M, 2);
         std::optional<StateResults> first;
         for (int threads : {1, 2, 3, 8}) {
             const auto backend = make_backend(BackendKind::cpu, threads, Sums::float32);
             const StateResults results = run_state(*backend, c, How::whole_passes);
             if (!first) first = results;
-            SCOPED_TRACE(testing::Message() << threads << " threads, M " << M);
+            SCOPED_TRACE(testing::Message() << threads << " threads, N " << plan.N << ", M " << plan.M);
             expect_same_states(results, *first);
             EXPECT_EQ(results.y, first->y);
             EXPECT_EQ(results.du, first->du);
@@ -217,6 +220,22 @@ TEST(CpuStatePasses, GiveTheSameBitsOnAnyThreads) {
             EXPECT_EQ(results.d_bias, first->d_bias);
             EXPECT_EQ(results.d_w_out, first->d_w_out);
         }
+    }
+}
+
+// Neurons in teams of threads, also those that several words of spikes and panels of W end in.
+TEST(CpuStatePasses, OfTeamsAreTheLoop) {
+    for (const StatePlan& plan :
+         {StatePlan{3, 40, 801, 9, 2}, StatePlan{4, 3, 530, 2, 3}, StatePlan{5, 1, 1030, 9, 1}}) {
+        StateCase c(plan, {.threshold = 0.5f, .sharpness = 2.0f});
+        for (float& w : c.w_rec) w *= 0x1p-2f;
+        c.squares = false;
+        SCOPED_TRACE(testing::Message() << "N " << plan.N);
+        const auto backend = make_backend(BackendKind::cpu, 4, Sums::float32);
+        const StateResults results = run_state(*backend, c, How::whole_passes),
+                           expected = run_state(*backend, c, How::loop);
+        expect_same_states(results, expected);
+        expect_near_adjoints(results, expected, 4e-6);
     }
 }
 
