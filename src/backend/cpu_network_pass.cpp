@@ -323,7 +323,7 @@ public:
         const Index parts = shape_.parts, threads = std::max<Index>(1, std::min<Index>(backend_.threads(), parts));
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
         for (Index thread = 0; thread < threads; ++thread) {
-            pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()),
+            pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), tile,
                             rows_of(thread));
             for_every_group(shape_, parts * thread / threads, parts * (thread + 1) / threads,
                             [&](Index, Index, Index first, Index end) { run_group(call, thread, first, end); });

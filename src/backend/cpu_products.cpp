@@ -22,8 +22,9 @@ constexpr Index most_parts = 8, least_part = 32;
 // copies both, or writes its result several times.
 constexpr Index narrow = 32;
 
-// Rows of the wide factor of y' x that are taken at a time, so that they stay in the first-level cache.
-constexpr Index outer_block = 32;
+// Rows of the wide factor of y' x that are taken at a time, so that they stay in the first-level cache; and rows whose
+// sum is then added, so that long sums lose few digits.
+constexpr Index outer_block = 32, outer_slab = 256;
 
 // From this many elements all threads expand bits.
 constexpr Index parallel_elements = 1 << 15;
@@ -124,27 +125,30 @@ void project_narrow(int threads, Matrix<const float> x, const Weights& w, float*
     }
 }
 
-// sum [y.cols, columns of x] += y' x for a narrow y. The rows are added in their order.
-void add_outer_narrow(int threads, Matrix<const float> y, Matrix<const float> x, Matrix<float> sum) {
-    const Index tiles = (x.cols + tile - 1) / tile;
+// sum += y' x for a narrow y; turned: sum += x' y. part: room for [y.cols, padded(x.cols)].
+void add_outer_narrow(int threads, Matrix<const float> y, Matrix<const float> x, float* part, bool turned,
+                      Matrix<float> sum) {
+    const Index width = padded(x.cols), tiles = width / tile;
     const int team = threads_for_product(threads, x.rows, x.cols, y.cols);
 #pragma omp parallel for num_threads(team) schedule(static)
-    for (int part = 0; part < team; ++part) {
-        const Index begin = tiles * part / team * tile, end = std::min(x.cols, tiles * (part + 1) / team * tile);
+    for (int member = 0; member < team; ++member) {
+        const Index begin = tiles * member / team * tile, end = std::min(x.cols, tiles * (member + 1) / team * tile);
         const Index whole = (end - begin) / tile * tile, rest = end - begin - whole;
-        float last[outer_block * tile] = {}, sums[narrow * tile] = {};  // the columns after the whole tiles
-        float* const to = sum.data + begin;
-        for (Index i = 0; i < y.cols; ++i) std::copy_n(to + i * sum.stride + whole, rest, sums + i * tile);
+        float last[outer_block * tile] = {};  // the columns after the whole tiles
         for (Index top = 0; top < x.rows; top += outer_block) {
             const Index rows = std::min(outer_block, x.rows - top);
             const LeftFactor left{y.data + top * y.stride, 1, y.stride};
             const float* const from = x.data + top * x.stride + begin;
-            multiply(y.cols, whole, rows, left, {from, x.stride}, to, sum.stride, true);
-            if (rest == 0) continue;
-            for (Index r = 0; r < rows; ++r) std::copy_n(from + r * x.stride + whole, rest, last + r * tile);
-            multiply(y.cols, tile, rows, left, {last, tile}, sums, tile, true);
+            const bool add = top % outer_slab > 0;
+            multiply(y.cols, whole, rows, left, {from, x.stride}, part + begin, width, add);
+            for (Index r = 0; rest > 0 && r < rows; ++r)
+                std::copy_n(from + r * x.stride + whole, rest, last + r * tile);
+            if (rest > 0) multiply(y.cols, tile, rows, left, {last, tile}, part + begin + whole, width, add);
+            if (top + rows < x.rows && (top + rows) % outer_slab > 0) continue;
+            for (Index i = 0; i < y.cols; ++i)
+                for (Index j = begin; j < end; ++j)
+                    sum.data[turned ? j * sum.stride + i : i * sum.stride + j] += part[i * width + j];
         }
-        for (Index i = 0; i < y.cols; ++i) std::copy_n(sums + i * tile, rest, to + i * sum.stride + whole);
     }
 }
 
@@ -258,22 +262,17 @@ void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix g
     const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, true}, b{x, y.rows, gradient.cols, false};
     const bool listed = lists && sums_ == Sums::float32 && (x.bits || x.sparse);
     const bool few = sums_ == Sums::float32 && x.values && std::min(y.cols, gradient.cols) <= narrow;
-    const Index turned = few && y.cols > narrow ? gradient.cols * padded(y.cols) : 0;
+    const bool turned = y.cols > narrow;  // x is the narrow factor
+    const Index part = few ? (turned ? gradient.cols * padded(y.cols) : y.cols * padded(gradient.cols)) : 0;
     Arena arena = product_scratch(
         a, b, gradient,
-        std::max(listed ? outer_bytes(threads_, x, y.rows, gradient.cols) : 0, Arena::bytes<float>(turned)));
+        std::max(listed ? outer_bytes(threads_, x, y.rows, gradient.cols) : 0, Arena::bytes<float>(part)));
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
-    const Matrix<const float> values(x.values, y.rows, gradient.cols, x.stride);
     if (listed && add_outer_listed(threads_, y, x, arena, to)) return;
     if (!few) return product(arena, a, b, gradient, true);
-    if (turned == 0) return add_outer_narrow(threads_, y, values, to);
-    // x is the narrow one: the transpose of y' x.
-    const Matrix<float> sum(arena.take<float>(turned), to.cols, to.rows, padded(to.rows));
-    std::fill_n(sum.data, turned, 0.0f);
-    add_outer_narrow(threads_, values, y, sum);
-    for (Index i = 0; i < to.rows; ++i)
-        for (Index j = 0; j < to.cols; ++j) to.data[i * to.stride + j] += sum.data[j * sum.stride + i];
+    const Matrix<const float> values(x.values, y.rows, gradient.cols, x.stride);
+    add_outer_narrow(threads_, turned ? values : y, turned ? y : values, arena.take<float>(part), turned, to);
 }
 
 }  // namespace spikefloss

@@ -23,6 +23,9 @@ T* row_of(T* array, Index offset) {
     return array ? array + offset : nullptr;
 }
 
+// Threads do not share words of spikes.
+constexpr Index word = 32;
+
 // Whether teams share groups of sequences: if W is larger than a cache of 2 MiB, or if each thread would have at most
 // two sequences. Both were measured with two threads; with 512 neurons and more sequences sharing took longer.
 bool shares_groups(const StatePlan& plan, int threads) {
@@ -68,7 +71,7 @@ public:
 
 private:
     void take_steps(const StateForwardCall& call) {
-        pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, rows_.data());
+        pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, panels_of(width_), word, rows_.data());
         for_every_group(backend_.threads(), plan_, !plan_.adapted,
                         [&](const Member& member, Index first, Index size) { run_group(call, member, first, size); });
     }
@@ -76,8 +79,8 @@ private:
     void run_group(const StateForwardCall& call, const Member& member, Index first, Index group) {
         const Index b = plan_.b, N = plan_.N, words = spike_words(N), panels = panels_of(width_);
         const Member::Range mine = member.share(panels);
-        const auto first_of = [&](Index panel) { return std::min(N, Columns(width_, panel, panels).begin); };
-        const Index begin = first_of(mine.begin), end = first_of(mine.end);
+        const auto columns_of = [&](Index panel) { return Columns(width_, panel, panels, word); };
+        const Index begin = std::min(N, columns_of(mine.begin).begin), end = std::min(N, columns_of(mine.end).begin);
         const float theta = call.model.threshold;
         float* sums = sums_.data() + member.workspace * largest_group * width_;
         SparseRows spikes = list_;
@@ -90,7 +93,7 @@ private:
             if (plan_.adapted)
                 backend_.pack_spikes(call.model, call.neurons, 1, N, {nullptr, call.u + at, row_of(call.w, at)}, bits);
             else
-                pack_row(call.u + at + begin, end - begin, theta, bits + begin / 32);
+                pack_row(call.u + at + begin, end - begin, theta, bits + begin / word);
         };
         for (Index r = first; r < first + group; ++r) pack(0, r);
         for (Index t = 0; t < call.steps; ++t) {
@@ -99,8 +102,7 @@ private:
             for (Index c = blocks.begin; c < blocks.end; ++c)
                 list_spikes(spikes, c, {.bits = call.bits + (t * b + first) * words, .stride = words});
             member.meet();
-            for (Index p = mine.begin; p < mine.end; ++p)
-                add_spikes(spikes, Columns(width_, p, panels), rows_.data(), sums, width_);
+            for (Index p = mine.begin; p < mine.end; ++p) add_spikes(spikes, columns_of(p), rows_.data(), sums, width_);
             for (Index r = 0; r < group; ++r) {
                 const Index s = first + r, here = (t * b + s) * N, next = here + b * N;
                 const NeuronState now{call.i + t * call.i_stride + s * N, call.u + here, row_of(call.w, here)};
@@ -170,7 +172,7 @@ private:
     template <class S>
     void run_group(const StateBackwardCall& call, const Member& member, float* back, Index first, Index group) {
         const Index N = plan_.N;
-        const auto [begin, padded_end] = member.share(width_, 32);
+        const auto [begin, padded_end] = member.share(width_, word);
         const Index end = std::min(N, padded_end);
         for (Index t = call.steps; t >= 1; --t) {
             const Index before = ((t - 1) * plan_.b + first) * N;

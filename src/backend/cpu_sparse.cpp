@@ -100,14 +100,14 @@ void add_transposed(const float* panel, Index m, Index size, Index columns, floa
 }
 
 void pack_transposed(int threads, Matrix<const float> w, float* panels) {
-    pack_transposed(threads, w, panels_of(padded(w.rows)), panels);
+    pack_transposed(threads, w, panels_of(padded(w.rows)), tile, panels);
 }
 
-void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels) {
+void pack_transposed(int threads, Matrix<const float> w, Index parts, Index unit, float* panels) {
     const Index n = w.rows, m = w.cols, width = padded(n);
 #pragma omp parallel for num_threads(threads) if (threads > 1 && n * m >= 65536)
     for (Index part = 0; part < parts; ++part) {
-        const Columns columns(width, part, parts);
+        const Columns columns(width, part, parts, unit);
         float* const to = panels + columns.begin * m;
         const Index whole = std::min(columns.size, n - columns.begin);
         if (whole < columns.size) std::fill_n(to, m * columns.size, 0.0f);

@@ -29,12 +29,14 @@ inline constexpr Index least_spike_rows = 64;
 // The most columns of a panel.
 inline constexpr Index panel_columns = panel_tiles * tile;
 
-// The columns of one of `parts` nearly equal parts of width, in whole words of spikes.
+// The columns of one of `parts` nearly equal parts of width, in whole units of one or two tiles.
 struct Columns {
     Index begin, size;
-    Columns(Index width, Index part, Index parts)
-        : begin(spike_words(width) * part / parts * 32),
-          size(std::min(width, spike_words(width) * (part + 1) / parts * 32) - begin) {}
+    Columns(Index width, Index part, Index parts, Index unit = tile) {
+        const Index units = (width + unit - 1) / unit;
+        begin = std::min(width, units * part / parts * unit);
+        size = std::min(width, units * (part + 1) / parts * unit) - begin;
+    }
 };
 // The number of panels of `width` columns: at least `wanted`, if they can be two tiles wide.
 inline Index panels_of(Index width, Index wanted = 1) {
@@ -129,7 +131,7 @@ inline Index panels_size(Index m, Index n) { return m * padded(n); }
 
 // W' of W [n, m] in panels of its n columns, each [m, its size], padded with zeros.
 void pack_transposed(int threads, Matrix<const float> w, float* panels);
-void pack_transposed(int threads, Matrix<const float> w, Index parts, float* panels);  // `parts` panels
+void pack_transposed(int threads, Matrix<const float> w, Index parts, Index unit, float* panels);
 
 // sum += panel', 8 x 8 at a time. panel [m, size], of which the first `columns` are used.
 void add_transposed(const float* panel, Index m, Index size, Index columns, float* sum, Index stride);

@@ -191,7 +191,7 @@ void CpuTangentForward::run(const TangentForwardCall& call) {
     if (backend_.counting()) return;
     Arena arena(scratch_.data());
     float* panels = arena.take<float>(shape_.N * shape_.width);
-    pack_transposed(backend_.threads(), {call.w_rec, shape_.N, shape_.N}, shape_.width / tile, panels);
+    pack_transposed(backend_.threads(), {call.w_rec, shape_.N, shape_.N}, shape_.width / tile, tile, panels);
     std::vector<Shared> shared;
     std::vector<Private> own;
     for (int thread = 0; thread < backend_.threads(); ++thread) {
