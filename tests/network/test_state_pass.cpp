@@ -163,23 +163,25 @@ TEST(StatePassReference, SeveralChunksOfSteps) {
 // Inputs of 0 and 1 are packed as bits. Those of 0 and 2 are not, and give the same with half the weights. The second
 // chunk has 192 rows, which are not packed.
 TEST(StatePassReference, PackedInputsChangeNothing) {
-    const reference::Example example{.neurons = 520, .inputs = 45, .steps = 70, .batch = 32, .seed = 3};
-    reference::Network net = reference::random_network(example);
-    reference::Sequences seq = reference::random_sequences(example);
-    for (double& x : seq.x) x = x > 1.0 ? 1.0 : 0.0;
-    reference::Network half = net;
-    for (double& w : half.w_in) w *= 0.5;
-    reference::Sequences twice = seq;
-    for (double& x : twice.x) x *= 2.0;
-    for (const Execution& execution : {Execution{.time_constants = false}, Execution{.whole_passes = false},
-                                       Execution{.time_constants = false, .threads = 3}}) {
-        const TaskRun packed = run_task(alone(), execution, net, seq),
-                      floats = run_task(alone(), execution, half, twice);
-        EXPECT_EQ(packed.spikes, floats.spikes);
-        EXPECT_EQ(packed.membrane, floats.membrane);
-        reference::Parameters expected = floats.gradient;
-        for (double& g : expected.w_in) g *= 0.5;
-        expect_gradients_equal(packed.gradient, expected);
+    for (const Index neurons : {520, 801}) {  // of the second, several threads take the same sequences
+        const reference::Example example{.neurons = neurons, .inputs = 45, .steps = 70, .batch = 32, .seed = 3};
+        const reference::Network net = reference::random_network(example);
+        reference::Network half = net;
+        for (double& w : half.w_in) w *= 0.5;
+        reference::Sequences seq = reference::random_sequences(example);
+        for (double& x : seq.x) x = x > 1.0 ? 1.0 : 0.0;
+        reference::Sequences twice = seq;
+        for (double& x : twice.x) x *= 2.0;
+        for (const Execution& execution : {Execution{.time_constants = false}, Execution{.whole_passes = false},
+                                           Execution{.time_constants = false, .threads = 3}}) {
+            const TaskRun packed = run_task(alone(), execution, net, seq),
+                          floats = run_task(alone(), execution, half, twice);
+            EXPECT_EQ(packed.spikes, floats.spikes);
+            EXPECT_EQ(packed.membrane, floats.membrane);
+            reference::Parameters expected = floats.gradient;
+            for (double& g : expected.w_in) g *= 0.5;
+            expect_gradients_equal(packed.gradient, expected);
+        }
     }
 }
 
