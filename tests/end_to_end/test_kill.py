@@ -108,6 +108,9 @@ class KillTest(program.ProgramTest):
                 result = program.wait(process, killed, 10)
                 self.assertNotIn(result.code, (program.SUCCESS, program.STOPPED), str(result))
                 self.assertEqual(result.code, 128 + signal.SIGKILL, str(result))
+                # mpirun ends the other ranks and does not wait until the kernel has removed them.
+                while processes_of(program.PROGRAM, directory) and time.monotonic() < killed + 10:
+                    time.sleep(0.01)
                 self.assertEqual(processes_of(program.PROGRAM, directory), [])
                 step = self.newest_step(directory)
                 again = self.succeed(*arguments, "--resume", "--set", f"train.steps={step + 5}", ranks=4)
