@@ -52,8 +52,8 @@ void multiply_tiles(Index rows, Index inner, LeftFactor a, const float* w, Index
         for (int c = 0; c < C; ++c) store(out + r * out_stride + c * tile, sum[r][c]);
 }
 
-// Calls work(tiles, column) for the tiles of columns [begin, end): tile_columns at a time, and the rest one by one. tiles
-// is an integral constant.
+// Calls work(tiles, column) for the tiles of columns [begin, end), tile_columns at a time and the rest one by one.
+// tiles is an integral constant.
 template <class Work>
 void for_tiles(Index begin, Index end, Work&& work) {
     Index at = begin;
