@@ -62,6 +62,29 @@ private:
     Index count_ = 0;
 };
 
+// An array of the host, for operations of a backend: the array itself where its memory is the host's, otherwise a copy.
+template <class T>
+class HostArray {
+public:
+    HostArray() = default;
+    HostArray(Memory& memory, Index count) : in_place_(memory.is_host()), copy_(memory, in_place_ ? 0 : count) {}
+    HostArray(Memory& memory, const std::vector<T>& host) : HostArray(memory, static_cast<Index>(host.size())) {
+        show(host.data());
+    }
+    HostArray(Memory&, std::vector<T>&&) = delete;  // it would be gone
+    // Shows the elements of `host`, which must stay as they are until the last operation on data() has been called.
+    void show(const T* host) {
+        if (!in_place_) copy_.copy_in(host);
+        data_ = in_place_ ? host : copy_.data();
+    }
+    const T* data() const { return data_; }
+
+private:
+    bool in_place_ = false;
+    Buffer<T> copy_;
+    const T* data_ = nullptr;
+};
+
 // Results that the host takes later, so that work can be queued behind them. On a GPU only get() waits.
 template <class T>
 class Readback {

@@ -24,6 +24,7 @@ public:
 
     void* allocate(std::size_t bytes) override;
     void deallocate(void* data) noexcept override;
+    bool is_host() const override { return true; }
     void copy_in(void* destination, const void* host, std::size_t bytes) override;
     void copy_out(void* host, const void* source, std::size_t bytes) override { copy(host, source, bytes); }
     void copy(void* destination, const void* source, std::size_t bytes) override;

@@ -22,6 +22,8 @@ public:
     virtual ~Memory() = default;
     virtual void* allocate(std::size_t bytes) = 0;
     virtual void deallocate(void* data) noexcept = 0;
+    // Whether operations can use arrays of the host as they are.
+    virtual bool is_host() const { return false; }
     virtual void copy_in(void* destination, const void* host, std::size_t bytes) = 0;
     virtual void copy_out(void* host, const void* source, std::size_t bytes) = 0;
     // Of copies of at most `most` bytes.

@@ -81,12 +81,12 @@ int evaluate_file(const ProcessGrid& everyone, const FileCommand& command) {
     const Index T = batch.steps, b = in.mine.size(), B = in.sequences.total;
 
     StatePass state(*session.backend, grid, in.network, T, b);
-    const Buffer<float> x(*session.backend, batch.x);
+    const HostArray<float> x(*session.backend, batch.x);
     state.forward(in.network, x.data());
     require_finite_states(*session.backend, grid, state, in.mine, in.network.layout.neurons());
     std::optional<Outcome> outcome;
     if (in.sequences.has_targets) {
-        LossPass task(*session.backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
+        LossPass task(*session.backend, grid, T, b, 0, shape.outputs, batch.loss);
         task.load(batch);
         outcome = task.evaluate(state.tape().readout.data());
         if (batch.loss == LossKind::mean_squared_error) {

@@ -119,7 +119,7 @@ int spectrum(const ProcessGrid& everyone, const FileCommand& command) {
     const Inputs in = read_inputs(command, session);
     TangentOptions options;
     grid.agree([&] { options = tangent_options(command, in); });
-    const Buffer<float> x(*session.backend, in.sequences.batch.x);
+    const HostArray<float> x(*session.backend, in.sequences.batch.x);
     const api::Spectrum result = api::spectrum(*session.backend, grid, in.network,
                                                {x.data(), in.sequences.batch.steps, in.mine, in.sequences.total},
                                                options, starting_bases(command, session, in, options.exponents));
@@ -145,7 +145,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
     const Batch& batch = in.sequences.batch;
     const NetworkShape shape = in.network.layout.shape();
     const Index T = batch.steps, b = in.mine.size(), B = in.sequences.total;
-    const Buffer<float> x(backend, batch.x);
+    const HostArray<float> x(backend, batch.x);
     Gradient gradient(backend, grid, in.network.layout);
 
     double loss = 0.0;
@@ -158,7 +158,7 @@ int gradients(const ProcessGrid& everyone, const FileCommand& command) {
                     "--penalty floss, which needs neither");
         });
         StatePass state(backend, grid, in.network, T, b, {.time_constants = true});
-        LossPass task(backend, grid, T, b, shape.inputs, shape.outputs, batch.loss);
+        LossPass task(backend, grid, T, b, 0, shape.outputs, batch.loss);
         task.load(batch);
         state.forward(in.network, x.data());
         require_finite_states(*session.backend, grid, state, in.mine, in.network.layout.neurons());

@@ -191,9 +191,10 @@ public:
     }
 
 private:
-    Batch spare() const {
+    // The recycled batch if its x has as many numbers, otherwise an empty one.
+    Batch spare(std::size_t numbers) const {
         const std::lock_guard lock(spare_mutex_);
-        return std::exchange(spare_, {});
+        return spare_.x.size() == numbers ? std::exchange(spare_, {}) : Batch();
     }
     const Part& part(Purpose purpose) const {
         if (purpose == Purpose::validation) return validation_;
@@ -296,9 +297,10 @@ private:
     Batch made(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const {
         const Part& from = part(purpose);
         const Index T = steps_, b = sequences.size(), M = inputs_, O = outputs_;
-        Batch result = spare();  // all of it is written
+        const auto numbers = static_cast<std::size_t>(T * b * M);
+        Batch result = spare(numbers);  // all of it is written
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = O, result.loss = loss();
-        result.x.resize(static_cast<std::size_t>(T * b * M));
+        result.x.resize(numbers);
         result.mask.resize(static_cast<std::size_t>(T * b));
         if (from.file->has_labels())
             result.label.resize(static_cast<std::size_t>(b));

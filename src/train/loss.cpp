@@ -30,7 +30,7 @@ void LossPass::load(const Batch& batch, Index counted) {
     counted_ = counted;
     terms_ = batch.terms(counted);
     unfit_ = count_unfit(batch);
-    x_.copy_in(batch.x.data());
+    x_.show(batch.x.data());
     mask_.copy_in(counted == b_ ? batch.mask.data() : counted_of(batch.mask, 1).data());
     if (takes_labels(kind_)) return label_.copy_in(batch.label.data());
     target_.copy_in(counted == b_ ? batch.target.data() : counted_of(batch.target, O_).data());

@@ -42,10 +42,12 @@ public:
     // T steps, b sequences of this rank, M inputs, O outputs.
     LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, Index M, Index O, LossKind kind);
 
-    // Copies a batch of this shape to backend memory.
+    // Takes the inputs and targets of a batch of this shape. x() may be batch.x itself, so the batch must stay as it is
+    // until the last operation on x() has been called.
     void load(const Batch& batch) { load(batch, batch.sequences); }
     // The same, but only the first `counted` sequences of this rank count. The others only fill the batch.
     void load(const Batch& batch, Index counted);
+    void load(Batch&&) = delete;  // it would be gone
     // Loss of y [T, b, O] over the sequences that count, on all ranks together. If all of this rank's sequences count,
     // dy() is dL/dy. Collective. begin() queues it and returns the number of loss terms, end() waits for it.
     Outcome evaluate(const float* y) {
@@ -76,7 +78,8 @@ private:
     double all_terms_ = 0.0;   // of all ranks
     Index unfit_ = 0;          // of these: sequences without a step that counts, or targets outside 0 to 1
     Buffer<float> counted_y_;  // [T, counted, O], if not all count
-    Buffer<float> x_, mask_, target_, dy_;
+    HostArray<float> x_;
+    Buffer<float> mask_, target_, dy_;
     Buffer<std::int32_t> label_, named_;
     Buffer<double> result_;  // [2]
     Readback<double> read_result_;

@@ -65,7 +65,7 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
         flossing_ = std::make_unique<FlossingPass>(
             backend, grid, network_, options_.flossing, options_.floss_horizon, options_.floss_batch,
             bases(options_.seed, options_.flossing.tangent.exponents, network_, sequences));
-        floss_x_ = Buffer<float>(backend, options_.floss_horizon * sequences.size() * task.inputs());
+        floss_x_ = HostArray<float>(backend, options_.floss_horizon * sequences.size() * task.inputs());
     }
 }
 
@@ -114,7 +114,7 @@ PenaltyValue Trainer::add_penalty(const Penalty& penalty, SumBuffer& gradient) {
     const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
     const Batch batch = taken(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
     // The first `horizon` steps of every sequence: time is the slowest index.
-    if (floss_x_.size()) backend_.copy_in(floss_x_.data(), batch.x.data(), floss_x_.bytes());
+    floss_x_.show(batch.x.data());
     PenaltyValue value = flossing_->run(network_, floss_x_.data(), penalty, gradient,
                                         {.complete = [this](auto parameters) { gradient_.complete(parameters); }});
     ++progress_.floss_steps;
@@ -167,7 +167,6 @@ StepReport Trainer::train_step() {
     begin_adjoint_limit();
     Batch batch = taken(Purpose::train, progress_.step, options_.batch, mine_);
     loss_.load(batch);
-    task_.recycle(std::move(batch));
     pass_.forward(network_, loss_.x());
     const double terms = loss_.begin(pass_.tape().readout.data());
     const SpikeTape& spikes = pass_.tape().spikes;
@@ -179,6 +178,7 @@ StepReport Trainer::train_step() {
     if (!joint) options.complete = [this](auto parameters) { gradient_.complete(parameters); };
     SumBuffer& gradient = gradient_.start();
     pass_.backward(network_, loss_.x(), options, gradient);
+    task_.recycle(std::move(batch));  // no pass uses x() again
     if (joint) {
         const Clock::time_point began = Clock::now();
         Penalty joint_penalty = options_.penalty;
@@ -248,10 +248,11 @@ Outcome Trainer::evaluate(Purpose purpose, Answers* answers) {
         // Sequences of the last batch beyond `all` only fill it and do not count.
         const Index counted = std::min(batch, all - first);
         const Index of_mine = std::clamp<Index>(counted - mine_.begin, 0, mine_.size());
-        const Batch sequences = task_.sample(purpose, first / batch, batch, mine_);
+        Batch sequences = task_.sample(purpose, first / batch, batch, mine_);
         loss_.load(sequences, of_mine);
         if (kind() == LossKind::mean_squared_error) variance.add(sequences, of_mine);
         pass_.forward(network_, loss_.x());
+        task_.recycle(std::move(sequences));
         parts.push_back(loss_.evaluate(pass_.tape().readout.data()));
         if (answers && labels) loss_.add_answers(first + mine_.begin, *answers);
         sum.right += parts.back().right;
@@ -281,10 +282,12 @@ Trainer::Measurement& Trainer::measurement() {
         const Index T = task_.steps(), b = grid_.sequences_of(d.batch).size();
         const TangentOptions tangent{d.exponents, d.warmup, d.qr_interval, options_.flossing.tangent.reset,
                                      options_.whole_passes};
-        measurement_ = std::unique_ptr<Measurement>(new Measurement{
-            StatePass(backend_, grid_, network_, T, b, {.whole_passes = options_.whole_passes}),
-            LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), kind()),
-            TangentPass(backend_, grid_, network_, tangent, T, b, false), SumBuffer(backend_, network_.layout.size())});
+        measurement_ = std::unique_ptr<Measurement>(
+            new Measurement{{},
+                            StatePass(backend_, grid_, network_, T, b, {.whole_passes = options_.whole_passes}),
+                            LossPass(backend_, grid_, T, b, task_.inputs(), task_.outputs(), kind()),
+                            TangentPass(backend_, grid_, network_, tangent, T, b, false),
+                            SumBuffer(backend_, network_.layout.size())});
     }
     return *measurement_;
 }
@@ -301,7 +304,8 @@ Diagnosis Trainer::diagnose() {
 void Trainer::measure_states(Diagnosis& diagnosis) {
     const Index batch = options_.diagnostics.batch;
     Measurement& m = measurement();
-    m.loss.load(task_.sample(Purpose::diagnose, progress_.step, batch, grid_.sequences_of(batch)));
+    m.batch = task_.sample(Purpose::diagnose, progress_.step, batch, grid_.sequences_of(batch));
+    m.loss.load(m.batch);
     m.state.forward(network_, m.loss.x());
     diagnosis.rate = m.state.tape().spikes.rate();
     diagnosis.outcome = m.loss.evaluate(m.state.tape().readout.data());

@@ -148,9 +148,10 @@ private:
     Buffer<double> square_;  // [1]
     Readback<double> read_square_;
     std::unique_ptr<FlossingPass> flossing_;  // only when flossing is on
-    Buffer<float> floss_x_;
+    HostArray<float> floss_x_;
     // Measurement of the spectrum and of the gradient by lag, made at its first use.
     struct Measurement {
+        Batch batch;
         StatePass state;
         LossPass loss;
         TangentPass tangents;

@@ -87,7 +87,8 @@ TEST(Evaluation, OfWholeBatchesIsTheMeanOfTheirLosses) {
     const Network network(backend, alone(), host);
     StatePass pass(backend, alone(), network, task->steps(), 6, {.keep_current = true});
     LossPass loss(backend, alone(), task->steps(), 6, 1, 1, task->loss());
-    loss.load(task->sample(Purpose::test, 1, 6, {0, 6}));
+    const Batch batch = task->sample(Purpose::test, 1, 6, {0, 6});
+    loss.load(batch);
     pass.forward(network, loss.x());
     const Outcome second = loss.evaluate(pass.tape().readout.data());
     EXPECT_EQ(both.loss, first.loss / 2.0 + second.loss / 2.0);
