@@ -234,7 +234,7 @@ public:
     }
 
     // ---- inputs as bits ---------------------------------------------------------------------------------------------
-    // Whether inputs [rows, m] of n neurons can be worth packing on this backend.
+    // Whether inputs [rows, m] of n neurons can be worth packing on this backend. Only if its memory is the host's.
     virtual bool packs_inputs(Index /*rows*/, Index /*m*/, Index /*n*/) const { return false; }
     // Writes the bits [rows, spike_words(m)] of x [rows, m] if all entries are 0 or 1 and products with the bits take
     // less time than with x. Returns whether it did.

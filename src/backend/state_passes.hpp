@@ -25,8 +25,8 @@ struct StateForwardCall {
     NeuronVectors neurons;
     Readout readout;
     const float *w_in, *w_rec, *w_out;      // [N, M]; this rank's rows [N, all neurons]; [O, N]
-    const float* x;                         // [steps, b, M]
-    const std::uint32_t* x_bits = nullptr;  // the same, or null: see Backend::pack_inputs
+    const float* x;                         // [steps, b, M], or null if there are bits
+    const std::uint32_t* x_bits = nullptr;  // the same as bits, or null: see Backend::packs_inputs
     float* i;                               // [steps+1, b, N], the steps i_stride apart, i[0] is given; 0: in place
     Index i_stride;
     float* u;             // [steps+1, b, N], u[0] is given

@@ -48,7 +48,7 @@ public:
     LossKind loss() const override { return like_.loss(); }
     Index dataset_size(Purpose purpose) const override { return like_.dataset_size(purpose); }
     Batch sample(Purpose, std::int64_t, Index, BlockRange sequences) const override {
-        Batch batch{steps(), sequences.size(), inputs(), outputs(), loss(), {}, {}, {}, {}};
+        Batch batch{steps(), sequences.size(), inputs(), outputs(), loss(), {}, {}, {}, {}, {}};
         const auto rows = static_cast<std::size_t>(batch.steps * batch.sequences);
         batch.mask.assign(rows, 1.0f);
         if (!takes_labels(batch.loss)) batch.target.resize(rows * static_cast<std::size_t>(batch.outputs));

@@ -27,18 +27,27 @@ public:
     LossKind loss() const override { return whole_.loss(); }
     Index dataset_size(Purpose purpose) const override { return whole_.dataset_size(purpose); }
     Batch sample(Purpose purpose, std::int64_t step, Index count, BlockRange sequences) const override {
-        Batch batch = whole_.sample(purpose, step, count, sequences);
-        if (steps_ == whole_.steps()) return batch;
-        batch.steps = steps_;
-        const auto rows = static_cast<std::size_t>(steps_ * batch.sequences);
-        batch.x.resize(rows * static_cast<std::size_t>(batch.inputs));
-        batch.mask.assign(rows, 1.0f);
-        if (!batch.target.empty()) batch.target.resize(rows * static_cast<std::size_t>(batch.outputs));
-        return batch;
+        return shortened(whole_.sample(purpose, step, count, sequences));
+    }
+    Batch sample_bits(Purpose purpose, std::int64_t step, Index count, BlockRange sequences) const override {
+        return shortened(whole_.sample_bits(purpose, step, count, sequences));
     }
     void recycle(Batch&& batch) const override { whole_.recycle(std::move(batch)); }
 
 private:
+    Batch shortened(Batch batch) const {
+        if (steps_ == whole_.steps()) return batch;
+        batch.steps = steps_;
+        const auto rows = static_cast<std::size_t>(steps_ * batch.sequences);
+        if (batch.x_bits.empty())
+            batch.x.resize(rows * static_cast<std::size_t>(batch.inputs));
+        else
+            batch.x_bits.resize(rows * static_cast<std::size_t>(spike_words(batch.inputs)));
+        batch.mask.assign(rows, 1.0f);
+        if (!batch.target.empty()) batch.target.resize(rows * static_cast<std::size_t>(batch.outputs));
+        return batch;
+    }
+
     const Task& whole_;
     Index steps_;
 };

@@ -55,7 +55,7 @@ double FlossingPass::log_decay(const Network& network) const {
     return sums[1] > 0.0 ? sums[0] / sums[1] : 0.0;
 }
 
-PenaltyValue FlossingPass::run(const Network& network, const float* x, const Penalty& penalty, SumBuffer& gradient,
+PenaltyValue FlossingPass::run(const Network& network, InputView x, const Penalty& penalty, SumBuffer& gradient,
                                BackwardOptions through) {
     check(penalty, options_.tangent.exponents - penalty.skipped);
     state_.forward(network, x);

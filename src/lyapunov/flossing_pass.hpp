@@ -41,7 +41,7 @@ public:
     // Runs the network on x [T, b, M] and adds the penalty's gradient for this rank's sequences to `gradient`. The
     // caller then sums over `batch`. through: state_norms and complete of the last pass, which is the one through the
     // trajectory. Collective.
-    PenaltyValue run(const Network& network, const float* x, const Penalty& penalty, SumBuffer& gradient,
+    PenaltyValue run(const Network& network, InputView x, const Penalty& penalty, SumBuffer& gradient,
                      BackwardOptions through = {});
 
     StatePass& state() { return state_; }

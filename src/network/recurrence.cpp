@@ -125,13 +125,13 @@ void each_input_term(const std::vector<Term>& terms, const InputSteps& in, const
         if (skipped == in.steps) continue;
         const Weights weights = term.synapses ? term.synapses->weights(0, w + term.offset)
                                               : Weights{term.rows, in.M, w + term.offset, in.M};
-        work(term, weights, skipped,
-             inputs_of(in.M, in.x + (skipped + 1 - term.delay) * in.b * in.M,
-                       single(terms) && !term.synapses ? in.bits : nullptr));
+        work(term, weights, skipped, inputs_of(in.M, in.x + (skipped + 1 - term.delay) * in.b * in.M, in.bits));
     }
 }
 
 }  // namespace
+
+bool one_dense_product(const std::vector<Term>& terms) { return single(terms) && !terms[0].synapses; }
 
 void project_inputs(Backend& backend, const std::vector<Term>& terms, const InputSteps& in, const float* w, Index n,
                     float* out) {

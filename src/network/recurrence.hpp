@@ -65,10 +65,13 @@ private:
     SumBuffer partial_;  // [max_rows N], sums for all shards
 };
 
+// Whether W x of all steps is one product with a dense W. Only then inputs can be bits.
+bool one_dense_product(const std::vector<Term>& terms);
+
 // Steps [first, first + steps) of b sequences and their inputs x [steps, b, M], which follow those of the steps before.
 struct InputSteps {
     Index b, M, first, steps;
-    const float* x;
+    const float* x;             // or null, if there are bits
     const std::uint32_t* bits;  // of the same inputs, or null
 };
 // The same for the terms of the inputs: out [steps b, n] = sum over terms of W x[t+1-d], w: the w_in part of a

@@ -55,8 +55,10 @@ StatePass::StatePass(Backend& backend, const ProcessGrid& grid, const Network& n
             Buffer<float>(backend, adapts_ ? (std::min(segment_, T) + 1) * b * n_ : 0),
             SpikeTape(backend, grid, shape_.neurons, T, b, network.model.refractory),
             Buffer<float>(backend, readouts())},
-      packed_(static_cast<std::size_t>(backend.packs_inputs(chunk_ * b, shape_.inputs, n_) ? (T + chunk_ - 1) / chunk_
-                                                                                           : 0)),
+      packed_(static_cast<std::size_t>(one_dense_product(network.terms().input) &&
+                                               backend.packs_inputs(chunk_ * b, shape_.inputs, n_)
+                                           ? (T + chunk_ - 1) / chunk_
+                                           : 0)),
       x_bits_(backend, packed_.empty() ? 0 : T * b * spike_words(shape_.inputs), Unset()),
       starts_(backend, segments_ > 1 ? segments_ * state_arrays() * b * n_ : 0),
       end_(backend, segments_ > 1 ? b * n_ : 0),
@@ -105,7 +107,7 @@ void StatePass::load_start(Index k) {
 }
 
 // Runs segment k again unless its states are in the tape. No data is sent between ranks.
-void StatePass::hold(const Network& network, const float* x, Index k) {
+void StatePass::hold(const Network& network, InputView x, Index k) {
     if (held_ == k) return;
     load_start(k);
     forward_segment(network, x, true);
@@ -119,7 +121,7 @@ bool StatePass::finite() const {
 
 // ---- forwards -------------------------------------------------------------------------------------------------------
 
-void StatePass::forward(const Network& network, const float* x) {
+void StatePass::forward(const Network& network, InputView x) {
     held_ = 0;
     network.sort_synapses();
     backend_.repeat_row(b_, n_, network[Parameter::initial_current], current_at(0));
@@ -136,7 +138,7 @@ void StatePass::forward(const Network& network, const float* x) {
 }
 
 // Runs the held segment. Its first state is already in the tape. again: spikes and readout are known.
-void StatePass::forward_segment(const Network& network, const float* x, bool again) {
+void StatePass::forward_segment(const Network& network, InputView x, bool again) {
     for (Index t = first_of(held_); t < end_of(held_); t += chunk_) {
         backend_.may_stop();
         if (!again) pack_inputs(x, t, std::min(chunk_, end_of(held_) - t));
@@ -148,15 +150,15 @@ void StatePass::forward_segment(const Network& network, const float* x, bool aga
     }
 }
 
-void StatePass::pack_inputs(const float* x, Index first, Index steps) {
-    if (packed_.empty()) return;
+void StatePass::pack_inputs(InputView x, Index first, Index steps) {
+    if (packed_.empty() || x.bits) return;
     const Index M = shape_.inputs;
     packed_[static_cast<std::size_t>(first / chunk_)] =
-        backend_.pack_inputs(x + first * b_ * M, steps * b_, M, n_, x_bits_.data() + first * b_ * spike_words(M));
+        backend_.pack_inputs(input_values(x, first), steps * b_, M, n_, x_bits_.data() + first * b_ * spike_words(M));
 }
 
-StateForwardCall StatePass::forward_call(const Network& network, const float* x, Index first, Index steps, bool again) {
-    const Index M = shape_.inputs, O = shape_.outputs;
+StateForwardCall StatePass::forward_call(const Network& network, InputView x, Index first, Index steps, bool again) {
+    const Index O = shape_.outputs;
     return {.steps = steps,
             .model = network.model.neuron,
             .neurons = network.neurons(),
@@ -164,8 +166,8 @@ StateForwardCall StatePass::forward_call(const Network& network, const float* x,
             .w_in = network[Parameter::w_in],
             .w_rec = network[Parameter::w_rec],
             .w_out = network[Parameter::w_out],
-            .x = x + first * b_ * M,
-            .x_bits = input_bits(first),
+            .x = input_values(x, first),
+            .x_bits = input_bits(x, first),
             .i = current_at(first),
             .i_stride = i_stride_,
             .u = membrane_at(first),
@@ -186,7 +188,7 @@ void StatePass::finish_readout(const Network& network) {
 
 // ---- backwards ------------------------------------------------------------------------------------------------------
 
-void StatePass::backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient) {
+void StatePass::backward(const Network& network, InputView x, const BackwardOptions& options, SumBuffer& gradient) {
     const auto row_sums = [&](Parameter p) { return gradient.matrix(1, n_, network.layout.extent(p).offset); };
     if (options.dy) filter_backward(network, options.dy, gradient);
     squares_complete_ = options.adjoint_limit > 0.0f;  // except at t = 0, which has no readout and no cap
@@ -223,7 +225,7 @@ void StatePass::filter_backward(const Network& network, const float* dy, SumBuff
 }
 
 // The held segment, chunk by chunk. (di_, du_) go from its last step to the step before its first.
-void StatePass::backward_segment(const Network& network, const float* x, const BackwardOptions& options,
+void StatePass::backward_segment(const Network& network, InputView x, const BackwardOptions& options,
                                  SumBuffer& gradient) {
     const Index begin = first_of(held_), end = end_of(held_);
     for (Index first = begin + (end - begin - 1) / chunk_ * chunk_; first >= begin; first -= chunk_) {
@@ -261,7 +263,7 @@ const float* StatePass::extra_of(const Network& network, const BackwardOptions& 
     return extra_.data();
 }
 
-StateBackwardCall StatePass::backward_call(const Network& network, const float* x, const BackwardOptions& options,
+StateBackwardCall StatePass::backward_call(const Network& network, InputView x, const BackwardOptions& options,
                                            Index first, Index steps, SumBuffer& gradient) {
     const Index M = shape_.inputs, O = shape_.outputs;
     const auto sums = [&](Parameter p, Index rows, Index cols) {
@@ -273,9 +275,9 @@ StateBackwardCall StatePass::backward_call(const Network& network, const float* 
             .readout = network.model.readout,
             .w_rec = network[Parameter::w_rec],
             .w_out = network[Parameter::w_out],
-            .x = x + first * b_ * M,
+            .x = input_values(x, first),
             .u = membrane(first),
-            .x_bits = input_bits(first),
+            .x_bits = input_bits(x, first),
             .bits = tape_.spikes.bits(first),
             .dz = options.dy ? dz_.data() + first * b_ * O : nullptr,
             .extra = extra_of(network, options, first, steps),

@@ -42,6 +42,14 @@ struct Tape {
     Buffer<float> readout;     // y [T, b, O]
 };
 
+// Inputs x of consecutive steps: numbers [T, b, M], or bits [T, b, spike_words(M)] if all are 0 or 1.
+struct InputView {
+    const float* values = nullptr;
+    const std::uint32_t* bits = nullptr;
+    InputView(const float* x) : values(x) {}  // NOLINT(google-explicit-constructor): most inputs are numbers
+    explicit InputView(const std::uint32_t* x) : bits(x) {}
+};
+
 struct BackwardOptions {
     const float* dy = nullptr;     // dL/dy [T, b, O]; null: no task loss
     const float* extra = nullptr;  // e [T+1, b, n], added to dL/du[t]; null: none
@@ -63,12 +71,14 @@ public:
     StatePass(Backend& backend, const ProcessGrid& grid, const Network& network, Index T, Index b,
               StateOptions options = {});
 
-    // Runs the network on x [T, b, M] from its initial state; fills the tape.
-    void forward(const Network& network, const float* x);
+    // Whether x can be bits.
+    bool takes_bits() const { return !packed_.empty(); }
+    // Runs the network on x from its initial state; fills the tape.
+    void forward(const Network& network, InputView x);
     // Adds the gradients of this rank's sequences to `gradient`, which has the layout of the parameters; bias_out and
     // kappa are whole on every neuron shard. The caller then sums over `batch`. network and x are those of the forward
     // pass before it.
-    void backward(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
+    void backward(const Network& network, InputView x, const BackwardOptions& options, SumBuffer& gradient);
 
     // e[t] = psi(u[t] - theta) dL/ds[t] + dL/du[t] of steps t = first + 1..first + steps, which are held: spikes and
     // membranes [steps, b, n] may be null. Adds to extra [steps+1, b, n], which begins at step `first`.
@@ -104,23 +114,26 @@ private:
     Index end_of(Index k) const { return k + 1 < segments_ ? (k + 1) * segment_ : T_; }
     void save_start(Index k);
     void load_start(Index k);
-    void hold(const Network& network, const float* x, Index k);
-    void forward_segment(const Network& network, const float* x, bool again);
-    StateForwardCall forward_call(const Network& network, const float* x, Index first, Index steps, bool again);
-    void pack_inputs(const float* x, Index first, Index steps);
-    // The bits of x [steps, b, M] of the chunk that begins at `first`, or null.
-    const std::uint32_t* input_bits(Index first) const {
-        return packed_.empty() || !packed_[static_cast<std::size_t>(first / chunk_)]
-                   ? nullptr
-                   : x_bits_.data() + first * b_ * spike_words(shape_.inputs);
+    void hold(const Network& network, InputView x, Index k);
+    void forward_segment(const Network& network, InputView x, bool again);
+    StateForwardCall forward_call(const Network& network, InputView x, Index first, Index steps, bool again);
+    void pack_inputs(InputView x, Index first, Index steps);
+    // The inputs of the chunk that begins at `first`: numbers, or null if they were given as bits; bits, or null.
+    const float* input_values(InputView x, Index first) const {
+        return x.values ? x.values + first * b_ * shape_.inputs : nullptr;
+    }
+    const std::uint32_t* input_bits(InputView x, Index first) const {
+        const bool packed = !packed_.empty() && packed_[static_cast<std::size_t>(first / chunk_)];
+        const std::uint32_t* const bits = x.bits ? x.bits : packed ? x_bits_.data() : nullptr;
+        return bits ? bits + first * b_ * spike_words(shape_.inputs) : nullptr;
     }
     void finish_readout(const Network& network);
     void filter_backward(const Network& network, const float* dy, SumBuffer& gradient);
-    void backward_segment(const Network& network, const float* x, const BackwardOptions& options, SumBuffer& gradient);
+    void backward_segment(const Network& network, InputView x, const BackwardOptions& options, SumBuffer& gradient);
     StateAdjoint adjoint() { return {di_.data(), du_.data(), adapts_ ? dw_.data() : nullptr}; }
     ConstantSums constant_sums(const Network& network, SumBuffer& gradient) const;
     const float* extra_of(const Network& network, const BackwardOptions& options, Index first, Index steps);
-    StateBackwardCall backward_call(const Network& network, const float* x, const BackwardOptions& options, Index first,
+    StateBackwardCall backward_call(const Network& network, InputView x, const BackwardOptions& options, Index first,
                                     Index steps, SumBuffer& gradient);
     // Where step t is in the tape of the segment held.
     Index row(Index t) const {

@@ -14,7 +14,7 @@ namespace spikefloss {
 class NextBatch {
 public:
     // step, and what else the batch depends on
-    using Key = std::tuple<std::int64_t, Index, Index, Index>;
+    using Key = std::tuple<std::int64_t, Index, Index, Index, bool>;
 
     // make(step) of this key, from the thread if it has made that. Starts the next step. An error of the thread is
     // thrown when its batch is taken.

@@ -5,6 +5,7 @@
 //   train, floss, diagnose   of the n training sequences, element p % n of permutation (seed, purpose, p / n)
 //   validation, test         sequence p % n in the order of the file
 // A training batch is augmented by random numbers of (seed, p).
+#include "backend/backend.hpp"
 #include "core/digest.hpp"
 #include "core/error.hpp"
 #include "sequences/next_batch.hpp"
@@ -15,7 +16,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <mutex>
@@ -176,13 +177,11 @@ public:
     }
 
     Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const override {
-        const auto make = [this, purpose, batch, sequences](std::int64_t at) {
-            return made(purpose, at, batch, sequences);
-        };
-        const bool waits_for_file = !(train_.file->has_events() && s_.threads > 0);
-        return purpose == Purpose::train && waits_for_file
-                   ? next_.take({step, batch, sequences.begin, sequences.end}, make)
-                   : make(step);
+        return sample(purpose, step, batch, sequences, false);
+    }
+    // Bits of events, if no batch of them counts to 2.
+    Batch sample_bits(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const override {
+        return sample(purpose, step, batch, sequences, true);
     }
 
     void recycle(Batch&& batch) const override {
@@ -191,10 +190,20 @@ public:
     }
 
 private:
-    // The recycled batch if its x has as many numbers, otherwise an empty one.
-    Batch spare(std::size_t numbers) const {
+    Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences, bool bits) const {
+        const auto make = [this, purpose, batch, sequences, bits](std::int64_t at) {
+            return made(purpose, at, batch, sequences, bits);
+        };
+        const bool waits_for_file = !(train_.file->has_events() && s_.threads > 0);
+        return purpose == Purpose::train && waits_for_file
+                   ? next_.take({step, batch, sequences.begin, sequences.end, bits}, make)
+                   : make(step);
+    }
+
+    // The recycled batch if it has as many sequences, otherwise an empty one.
+    Batch spare(Index sequences) const {
         const std::lock_guard lock(spare_mutex_);
-        return spare_.x.size() == numbers ? std::exchange(spare_, {}) : Batch();
+        return spare_.sequences == sequences ? std::exchange(spare_, {}) : Batch();
     }
     const Part& part(Purpose purpose) const {
         if (purpose == Purpose::validation) return validation_;
@@ -294,43 +303,91 @@ private:
         return a;
     }
 
-    Batch made(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const {
+    Batch made(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences, bool bits) const {
         const Part& from = part(purpose);
         const Index T = steps_, b = sequences.size(), M = inputs_, O = outputs_;
-        const auto numbers = static_cast<std::size_t>(T * b * M);
-        Batch result = spare(numbers);  // all of it is written
+        Batch result = spare(b);  // all of it is written
         result.steps = T, result.sequences = b, result.inputs = M, result.outputs = O, result.loss = loss();
-        result.x.resize(numbers);
         result.mask.resize(static_cast<std::size_t>(T * b));
         if (from.file->has_labels())
             result.label.resize(static_cast<std::size_t>(b));
         else
             result.target.resize(static_cast<std::size_t>(T * b * O));
         const int threads = from.file->in_memory() ? std::max(1, s_.threads) : 1;  // a file has one reader
+        const auto each = [&](const auto& make) {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-        for (Index j = 0; j < b; ++j) make_one(purpose, step * batch + sequences.begin + j, j, result);
+            for (Index j = 0; j < b; ++j) make(j, drawn(purpose, step * batch + sequences.begin + j));
+        };
+        std::atomic<bool> counts = !(bits && from.file->has_events());  // whether an input can be 2 or more
+        if (!counts) {
+            result.x.clear();
+            result.x_bits.resize(static_cast<std::size_t>(T * b * spike_words(M)));
+            each([&](Index j, const Drawn& one) {
+                if (!counts && !make_bits(one, j, result)) counts = true;
+            });
+        }
+        if (counts) {
+            result.x_bits.clear();
+            result.x.resize(static_cast<std::size_t>(T * b * M));
+            each([&](Index j, const Drawn& one) { make_numbers(one, j, result); });
+        }
         return result;
     }
 
-    // Sequence j of a batch, the one at `position` of all that are taken.
-    void make_one(Purpose purpose, std::int64_t position, Index j, Batch& result) const {
-        std::vector<float> rows;
+    // A sequence that was drawn for a batch.
+    struct Drawn {
+        const SequenceFile& file;
+        Index number;  // in the file
+        Augmentation change;
+    };
+    // The one at `position` of all that are taken.
+    Drawn drawn(Purpose purpose, std::int64_t position) const {
         const Part& from = part(purpose);
-        const Index T = steps_, b = result.sequences, M = inputs_, O = outputs_, n = from.size();
+        const Index n = from.size();
         const bool in_order = purpose == Purpose::test || purpose == Purpose::validation;
         const Index member =
             in_order ? position % n
                      : permuted(s_.seed, purpose, static_cast<std::uint32_t>(position / n), n, position % n);
-        const Index i = from.members[static_cast<std::size_t>(member)];
-        const Augmentation a = augmentation(purpose, position);
+        return {*from.file, from.members[static_cast<std::size_t>(member)], augmentation(purpose, position)};
+    }
+
+    // Writes bits of inputs of one sequence. `twice`: whether an input was added to that had its bit.
+    struct Bit {
+        std::uint32_t& word;
+        std::uint32_t bit;
+        bool& twice;
+        void operator++() {
+            twice |= (word & bit) != 0;
+            word |= bit;
+        }
+    };
+
+    // Makes sequence j of a batch, with x as bits. Returns whether all inputs are 0 or 1; if not, they are unset.
+    bool make_bits(const Drawn& from, Index j, Batch& result) const {
+        const Index words = spike_words(inputs_);
+        std::vector<std::uint32_t> one(static_cast<std::size_t>(steps_ * words));  // it stays in cache
+        bool twice = false;
+        const Index length = add_events(from, [&](Index t, Index m) {
+            return Bit{one[static_cast<std::size_t>(t * words + m / 32)], std::uint32_t{1} << m % 32, twice};
+        });
+        if (twice && !s_.binary) return false;
+        for (Index t = 0; t < steps_; ++t)
+            std::copy_n(one.data() + t * words, words, result.x_bits.data() + (t * result.sequences + j) * words);
+        make_targets(from, length, j, result);
+        return true;
+    }
+
+    // Makes sequence j of a batch, with x as numbers.
+    void make_numbers(const Drawn& from, Index j, Batch& result) const {
         // One sequence is made in a place that stays in cache, with `number` for each input.
         const auto made_with = [&](const auto& add, auto number) {
             using Number = decltype(number);
-            std::vector<Number> one(static_cast<std::size_t>(T * M));
-            const Index length = add([M, to = one.data()](Index t, Index m) -> Number& { return to[t * M + m]; });
-            for (Index t = 0; t < T; ++t) {
+            const Index M = inputs_;
+            std::vector<Number> one(static_cast<std::size_t>(steps_ * M));
+            const Index length = add(from, [M, to = one.data()](Index t, Index m) -> Number& { return to[t * M + m]; });
+            for (Index t = 0; t < steps_; ++t) {
                 const Number* const row = one.data() + t * M;
-                float* const to = result.x.data() + (t * b + j) * M;
+                float* const to = result.x.data() + (t * result.sequences + j) * M;
                 if (s_.binary)
                     for (Index m = 0; m < M; ++m) to[m] = row[m] > Number{} ? 1.0f : 0.0f;
                 else
@@ -338,23 +395,30 @@ private:
             }
             return length;
         };
-        const auto events = [&](const auto& place) { return add_events(*from.file, i, a, place); };
-        const auto dense = [&](const auto& place) { return add_rows(*from.file, i, a, rows, place); };
+        const auto events = [&](const auto&... of) { return add_events(of...); };
+        const auto dense = [&](const auto&... of) { return add_rows(of...); };
         Index length = 0;
-        if (!from.file->has_events())
+        if (!from.file.has_events())
             length = made_with(dense, float{});
-        else if (from.file->events(i).count <= std::numeric_limits<std::uint16_t>::max())
+        else if (from.file.events(from.number).count <= std::numeric_limits<std::uint16_t>::max())
             length = made_with(events, std::uint16_t{});
         else
             length = made_with(events, float{});
+        make_targets(from, length, j, result);
+    }
+
+    // Of sequence j of a batch, whose inputs have `length` steps.
+    void make_targets(const Drawn& from, Index length, Index j, Batch& result) const {
+        const Index T = steps_, b = result.sequences, O = outputs_;
         for (Index t = 0; t < T; ++t)
-            result.mask[t * b + j] = (s_.mask == LossSteps::all || t < length) && from.file->counts(i, t);
-        if (from.file->has_labels()) {
-            result.label[j] = from.file->label(i);
+            result.mask[t * b + j] = (s_.mask == LossSteps::all || t < length) && from.file.counts(from.number, t);
+        if (from.file.has_labels()) {
+            result.label[j] = from.file.label(from.number);
             return;
         }
-        const Index steps = std::min(T, from.file->length(i));
-        from.file->read_target(i, steps, rows);
+        std::vector<float> rows;
+        const Index steps = std::min(T, from.file.length(from.number));
+        from.file.read_target(from.number, steps, rows);
         for (Index t = 0; t < T; ++t) {
             float* const to = result.target.data() + (t * b + j) * O;
             if (t < steps)
@@ -364,15 +428,16 @@ private:
         }
     }
 
-    // Adds the events of sequence i to its inputs. Returns its length in steps.
+    // Adds the events of a sequence to its inputs. Returns its length in steps.
     template <class Place>
-    Index add_events(const SequenceFile& file, Index i, const Augmentation& a, const Place& place) const {
-        const SequenceFile::Events e = file.events(i);
+    Index add_events(const Drawn& from, const Place& place) const {
+        const SequenceFile::Events e = from.file.events(from.number);
+        const Augmentation& a = from.change;
         if (a.changes_nothing()) {
             for (Index k = 0; k < e.count; ++k)
                 if (e.time[k] < static_cast<float>(steps_) && e.channel[k] < channels_)
                     ++place(static_cast<Index>(e.time[k]), input_of_[e.channel[k]]);
-            return std::min(file.length(i), steps_);
+            return std::min(from.file.length(from.number), steps_);
         }
         Index length = 1;
         for (Index k = 0; k < e.count; ++k) {
@@ -387,10 +452,11 @@ private:
 
     // The same for the rows of a dense x.
     template <class Place>
-    Index add_rows(const SequenceFile& file, Index i, const Augmentation& a, std::vector<float>& rows,
-                   const Place& place) const {
-        const Index steps = std::min(steps_, file.length(i)), C = channels_;
-        file.read_x(i, steps, rows);
+    Index add_rows(const Drawn& from, const Place& place) const {
+        const Index steps = std::min(steps_, from.file.length(from.number)), C = channels_;
+        const Augmentation& a = from.change;
+        std::vector<float> rows;
+        from.file.read_x(from.number, steps, rows);
         for (Index t = 0; t < steps; ++t)
             for (Index c = std::max<Index>(0, -a.shift); c < std::min(C, C - a.shift); ++c)
                 if (!a.drops(t * C + c))

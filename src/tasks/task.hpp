@@ -17,7 +17,9 @@ namespace spikefloss {
 struct Batch {
     Index steps = 0, sequences = 0, inputs = 0, outputs = 0;  // T, b, M, O
     LossKind loss = LossKind::binary_cross_entropy;
-    std::vector<float> x;             // [T, b, M]
+    std::vector<float> x;  // [T, b, M]
+    // [T, b, spike_words(M)]: x as bits. Then x is empty, and all its numbers are 0 or 1.
+    std::vector<std::uint32_t> x_bits;
     std::vector<float> mask;          // [T, b], 1 where the loss counts, else 0
     std::vector<float> target;        // [T, b, O], of 0 or 1 for binary cross-entropy
     std::vector<std::int32_t> label;  // [b], for a loss that takes labels
@@ -59,6 +61,10 @@ public:
     virtual std::vector<std::string> remarks() const { return {}; }
     // Sequences `sequences` of global batch number `step`, which has `batch` sequences on all ranks together.
     virtual Batch sample(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const = 0;
+    // The same, but x may be bits (Batch::x_bits).
+    virtual Batch sample_bits(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) const {
+        return sample(purpose, step, batch, sequences);
+    }
     // A batch that is no longer needed. Its memory may serve the next one.
     virtual void recycle(Batch&&) const {}
 };

@@ -15,7 +15,7 @@ LossPass::LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, 
       b_(b),
       O_(O),
       kind_(kind),
-      x_(backend, T * b * M),
+      inputs_(backend, T * b * M),
       mask_(backend, T * b),
       target_(backend, takes_labels(kind) ? 0 : T * b * O),
       dy_(backend, T * b * O),
@@ -30,7 +30,7 @@ void LossPass::load(const Batch& batch, Index counted) {
     counted_ = counted;
     terms_ = batch.terms(counted);
     unfit_ = count_unfit(batch);
-    x_.show(batch.x.data());
+    x_ = inputs_.of(batch);
     mask_.copy_in(counted == b_ ? batch.mask.data() : counted_of(batch.mask, 1).data());
     if (takes_labels(kind_)) return label_.copy_in(batch.label.data());
     target_.copy_in(counted == b_ ? batch.target.data() : counted_of(batch.target, O_).data());

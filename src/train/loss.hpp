@@ -4,6 +4,7 @@
 #include "backend/buffer.hpp"
 #include "parallel/process_grid.hpp"
 #include "tasks/task.hpp"
+#include "train/batch_inputs.hpp"
 
 #include <limits>
 #include <vector>
@@ -42,8 +43,8 @@ public:
     // T steps, b sequences of this rank, M inputs, O outputs.
     LossPass(Backend& backend, const ProcessGrid& grid, Index T, Index b, Index M, Index O, LossKind kind);
 
-    // Takes the inputs and targets of a batch of this shape. x() may be batch.x itself, so the batch must stay as it is
-    // until the last operation on x() has been called.
+    // Takes the inputs and targets of a batch of this shape, which must stay as it is until the last operation on x()
+    // has been called.
     void load(const Batch& batch) { load(batch, batch.sequences); }
     // The same, but only the first `counted` sequences of this rank count. The others only fill the batch.
     void load(const Batch& batch, Index counted);
@@ -60,7 +61,7 @@ public:
     // neuron shards only the first adds something. For a loss that takes labels.
     void add_answers(Index first, Answers& answers) const;
 
-    const float* x() const { return x_.data(); }
+    InputView x() const { return x_; }
     const float* dy() const { return dy_.data(); }
 
 private:
@@ -78,7 +79,8 @@ private:
     double all_terms_ = 0.0;   // of all ranks
     Index unfit_ = 0;          // of these: sequences without a step that counts, or targets outside 0 to 1
     Buffer<float> counted_y_;  // [T, counted, O], if not all count
-    HostArray<float> x_;
+    BatchInputs inputs_;
+    InputView x_ = nullptr;
     Buffer<float> mask_, target_, dy_;
     Buffer<std::int32_t> label_, named_;
     Buffer<double> result_;  // [2]

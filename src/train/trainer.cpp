@@ -65,7 +65,7 @@ Trainer::Trainer(Backend& backend, const ProcessGrid& grid, const Task& task, Tr
         flossing_ = std::make_unique<FlossingPass>(
             backend, grid, network_, options_.flossing, options_.floss_horizon, options_.floss_batch,
             bases(options_.seed, options_.flossing.tangent.exponents, network_, sequences));
-        floss_x_ = HostArray<float>(backend, options_.floss_horizon * sequences.size() * task.inputs());
+        floss_inputs_ = BatchInputs(backend, options_.floss_horizon * sequences.size() * task.inputs());
     }
 }
 
@@ -101,21 +101,26 @@ StepReport Trainer::work() {
     return report;
 }
 
-// The batch, and the time until it is there.
-Batch Trainer::taken(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences) {
+// This rank's part of batch number `step`, for a pass.
+Batch Trainer::sample(const StatePass& pass, Purpose purpose, std::int64_t step, Index batch) const {
+    const BlockRange sequences = grid_.sequences_of(batch);
+    return pass.takes_bits() ? task_.sample_bits(purpose, step, batch, sequences)
+                             : task_.sample(purpose, step, batch, sequences);
+}
+
+// The same, and the time until it is there.
+Batch Trainer::taken(const StatePass& pass, Purpose purpose, std::int64_t step, Index batch) {
     const Clock::time_point began = Clock::now();
-    Batch result = task_.sample(purpose, step, batch, sequences);
+    Batch result = sample(pass, purpose, step, batch);
     waited_ += seconds_since(began);
     return result;
 }
 
 // Runs the flossing pass on the next flossing batch. No other pass adds to the gradient after it.
 PenaltyValue Trainer::add_penalty(const Penalty& penalty, SumBuffer& gradient) {
-    const BlockRange sequences = grid_.sequences_of(options_.floss_batch);
-    const Batch batch = taken(Purpose::floss, progress_.floss_steps, options_.floss_batch, sequences);
+    const Batch batch = taken(flossing_->state(), Purpose::floss, progress_.floss_steps, options_.floss_batch);
     // The first `horizon` steps of every sequence: time is the slowest index.
-    floss_x_.show(batch.x.data());
-    PenaltyValue value = flossing_->run(network_, floss_x_.data(), penalty, gradient,
+    PenaltyValue value = flossing_->run(network_, floss_inputs_.of(batch), penalty, gradient,
                                         {.complete = [this](auto parameters) { gradient_.complete(parameters); }});
     ++progress_.floss_steps;
     if (schedule_.over(flossed_exponent(value))) {
@@ -165,7 +170,7 @@ float Trainer::adjoint_limit(double terms) {
 StepReport Trainer::train_step() {
     StepReport report;
     begin_adjoint_limit();
-    Batch batch = taken(Purpose::train, progress_.step, options_.batch, mine_);
+    Batch batch = taken(pass_, Purpose::train, progress_.step, options_.batch);
     loss_.load(batch);
     pass_.forward(network_, loss_.x());
     const double terms = loss_.begin(pass_.tape().readout.data());
@@ -248,7 +253,7 @@ Outcome Trainer::evaluate(Purpose purpose, Answers* answers) {
         // Sequences of the last batch beyond `all` only fill it and do not count.
         const Index counted = std::min(batch, all - first);
         const Index of_mine = std::clamp<Index>(counted - mine_.begin, 0, mine_.size());
-        Batch sequences = task_.sample(purpose, first / batch, batch, mine_);
+        Batch sequences = sample(pass_, purpose, first / batch, batch);
         loss_.load(sequences, of_mine);
         if (kind() == LossKind::mean_squared_error) variance.add(sequences, of_mine);
         pass_.forward(network_, loss_.x());
@@ -304,7 +309,7 @@ Diagnosis Trainer::diagnose() {
 void Trainer::measure_states(Diagnosis& diagnosis) {
     const Index batch = options_.diagnostics.batch;
     Measurement& m = measurement();
-    m.batch = task_.sample(Purpose::diagnose, progress_.step, batch, grid_.sequences_of(batch));
+    m.batch = sample(m.state, Purpose::diagnose, progress_.step, batch);
     m.loss.load(m.batch);
     m.state.forward(network_, m.loss.x());
     diagnosis.rate = m.state.tape().spikes.rate();

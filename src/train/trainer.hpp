@@ -111,7 +111,8 @@ public:
 
 private:
     StepReport work();
-    Batch taken(Purpose purpose, std::int64_t step, Index batch, BlockRange sequences);
+    Batch sample(const StatePass& pass, Purpose purpose, std::int64_t step, Index batch) const;
+    Batch taken(const StatePass& pass, Purpose purpose, std::int64_t step, Index batch);
     StepReport floss_step(const Penalty& penalty);
     StepReport train_step();
     PenaltyValue add_penalty(const Penalty& penalty, SumBuffer& gradient);
@@ -148,7 +149,7 @@ private:
     Buffer<double> square_;  // [1]
     Readback<double> read_square_;
     std::unique_ptr<FlossingPass> flossing_;  // only when flossing is on
-    HostArray<float> floss_x_;
+    BatchInputs floss_inputs_;
     // Measurement of the spectrum and of the gradient by lag, made at its first use.
     struct Measurement {
         Batch batch;
