@@ -1,6 +1,6 @@
 // A Backend that holds no memory and computes nothing; it only counts bytes. If the objects of a run are made on it,
 // they give the memory that a real backend needs. If they run one step, it gives the scratch of the operations, and the
-// data that is sent.
+// data that is sent. Its memory is not the host's, so it counts the inputs of a batch, which a CPU uses where they are.
 #pragma once
 
 #include "backend/state_passes.hpp"

@@ -25,6 +25,8 @@ public:
         most = std::max(most, held_);
         return data;
     }
+    // So that inputs of batches are copied to arrays, which the plan counts.
+    bool is_host() const override { return false; }
     void deallocate(void* data) noexcept override {
         held_ -= sizes_[data];
         CpuBackend::deallocate(data);

@@ -1,4 +1,5 @@
 // The state forwards and backwards on one rank: the golden cases, and the reference on random networks of every kind.
+#include "backend/backends.hpp"
 #include "backend/instruction_sets.hpp"
 #include "support/golden.hpp"
 #include "support/near.hpp"
@@ -161,7 +162,7 @@ TEST(StatePassReference, SeveralChunksOfSteps) {
 }
 
 // Inputs of 0 and 1 are packed as bits. Those of 0 and 2 are not, and give the same with half the weights. The second
-// chunk has 192 rows, which are not packed.
+// chunk has 192 rows, which are not packed. Inputs that are given as bits give the same, too.
 TEST(StatePassReference, PackedInputsChangeNothing) {
     for (const Index neurons : {520, 801}) {  // of the second, several threads take the same sequences
         const reference::Example example{.neurons = neurons, .inputs = 45, .steps = 70, .batch = 32, .seed = 3};
@@ -181,6 +182,13 @@ TEST(StatePassReference, PackedInputsChangeNothing) {
             reference::Parameters expected = floats.gradient;
             for (double& g : expected.w_in) g *= 0.5;
             expect_gradients_equal(packed.gradient, expected);
+            if (!make_test_backend(1, Sums::float32)->is_host()) continue;
+            Execution with_bits = execution;
+            with_bits.bits = true;
+            const TaskRun given = run_task(alone(), with_bits, net, seq);
+            EXPECT_EQ(given.spikes, packed.spikes);
+            EXPECT_EQ(given.membrane, packed.membrane);
+            expect_gradients_equal(given.gradient, packed.gradient);
         }
     }
 }

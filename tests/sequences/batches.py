@@ -10,8 +10,8 @@ PRINT_BATCH = os.environ["SPIKEFLOSS_PRINT_BATCH"]
 
 class Batch:
     def __init__(self, data, remarks):
-        T, b, M, O, self.size = np.frombuffer(data, np.int64, 5)
-        rest = data[40:]
+        T, b, M, O, self.size, self.bits = np.frombuffer(data, np.int64, 6)
+        rest = data[48:]
 
         def take(kind, *shape):
             nonlocal rest

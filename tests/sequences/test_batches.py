@@ -72,8 +72,29 @@ class EventsTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             write_events(path := f"{folder}/many.h5", [np.zeros(70000), np.zeros(3)], [np.ones(70000), [0, 1, 1]],
                          [0, 1], "<f4")
-            x = batch_of("test", 0, 2, f"task.file={path}", f"task.test_file={path}").x
-            self.assertEqual(x.tolist(), [[[0, 70000], [1, 2]]])
+            files = f"task.file={path}", f"task.test_file={path}"
+            batch = batch_of("test", 0, 2, *files)
+            self.assertEqual(batch.x.tolist(), [[[0, 70000], [1, 2]]])
+            self.assertFalse(batch.bits)
+            batch = batch_of("test", 0, 2, *files, "task.binary=true")
+            self.assertEqual(batch.x.tolist(), [[[0, 1], [1, 1]]])
+            self.assertTrue(batch.bits)
+
+    def test_events_that_are_never_together(self):
+        """They are held as bits, if no step of an input has two of a sequence. One sequence with two is enough."""
+        with tempfile.TemporaryDirectory() as folder:
+            times, units = [[0, 0, 2], [1, 1, 1], [0, 1, 2]], [[0, 69, 0], [3, 4, 64], [5, 5, 5]]
+            for name, last in (("apart", 2), ("together", 1)):
+                times[2][2] = last
+                write_events(path := f"{folder}/{name}.h5", np.array(times, float), units, [0, 1, 1])
+                files = f"task.file={path}", f"task.test_file={path}", "task.time_unit=ms"
+                batch = batch_of("test", 0, 3, *files)
+                self.assertEqual(batch.bits, name == "apart")
+                x = np.zeros(batch.x.shape, np.float32)
+                for i in range(3):
+                    np.add.at(x, (times[i], i, units[i]), 1)
+                self.assertTrue(np.array_equal(batch.x, x))
+                self.assertEqual(batch_of("train", 0, 3, *files).bits, name == "apart")
 
     def test_cut_grouped_and_binary(self):
         with words_file() as file:
@@ -89,6 +110,7 @@ class EventsTest(unittest.TestCase):
             for i in range(24):
                 x = counted(times[i], units[i], 30, 10, 50, 14)
                 self.assertTrue(np.array_equal(batch.x[:, i], x > 0 if binary else x), i)
+            self.assertEqual(batch.bits, binary)
 
     def test_epochs_span_batches(self):
         with words_file() as file:

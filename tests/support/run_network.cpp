@@ -181,6 +181,15 @@ reference::Parameters gathered_parameters(const ProcessGrid& grid, const Paramet
     return all;
 }
 
+void use_bits(Batch& batch) {
+    const Index M = batch.inputs, words = spike_words(M), rows = batch.steps * batch.sequences;
+    batch.x_bits.assign(static_cast<std::size_t>(rows * words), 0);
+    for (Index i = 0; i < rows * M; ++i)
+        if (batch.x[static_cast<std::size_t>(i)] != 0.0f)
+            batch.x_bits[static_cast<std::size_t>(i / M * words + i % M / 32)] |= std::uint32_t{1} << i % M % 32;
+    batch.x.clear();
+}
+
 TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::Network& net,
                  const reference::Sequences& seq, double adjoint_limit) {
     const std::unique_ptr<Backend> owner = make_test_backend(execution.threads, execution.sums);
@@ -188,12 +197,16 @@ TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::
     const Network network(backend, grid, host_network(net, grid));
     const Index T = seq.steps, B = seq.batch, N = net.neurons;
     const BlockRange mine = grid.sequences_of(B);
-    const Batch batch = host_batch(net, seq, mine);
+    Batch batch = host_batch(net, seq, mine);
     StatePass state(
         backend, grid, network, T, mine.size(),
         {.keep_current = true, .time_constants = execution.time_constants, .whole_passes = execution.whole_passes});
     LossPass loss(backend, grid, T, mine.size(), net.inputs, net.outputs, batch.loss);
     Gradient gradient(backend, grid, network.layout);
+    if (execution.bits) {
+        EXPECT_TRUE(state.takes_bits());
+        use_bits(batch);
+    }
     loss.load(batch);
     state.forward(network, loss.x());
 

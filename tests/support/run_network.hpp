@@ -52,7 +52,10 @@ struct Execution {
     bool whole_passes = true;    // false: always the loop over step operations
     bool time_constants = true;  // also the gradients of alpha and beta; a whole backward pass runs only without them
     int threads = 1;
+    bool bits = false;  // x, of 0 and 1, is given as bits, to a pass that takes them
 };
+// Turns the inputs of a batch, all 0 or 1, into bits.
+void use_bits(Batch& batch);
 TaskRun run_task(const ProcessGrid& grid, Execution execution, const reference::Network& net,
                  const reference::Sequences& seq, double adjoint_limit = 0.0);
 inline TaskRun run_task(const ProcessGrid& grid, Sums sums, const reference::Network& net,

@@ -1,5 +1,6 @@
 spikefloss_test(train/test_flossing_schedule LINK spikefloss_train)
 spikefloss_test(train/test_loss RANKS 1 2 4 LINK spikefloss_run_network)
+spikefloss_test(train/test_batch_inputs LINK spikefloss_run_network)
 spikefloss_test(train/test_evaluation RANKS 1 4 LINK spikefloss_run_network)
 spikefloss_test(train/test_optimiser RANKS 1 2 4 LINK spikefloss_run_network)
 spikefloss_test(train/test_rate_penalty RANKS 1 2 4 LINK spikefloss_run_network EMULATED)
