@@ -37,15 +37,15 @@ public:
 private:
     Batch shortened(Batch batch) const {
         if (steps_ == whole_.steps()) return batch;
+        cut(batch.x), cut(batch.x_bits), cut(batch.target);
         batch.steps = steps_;
-        const auto rows = static_cast<std::size_t>(steps_ * batch.sequences);
-        if (batch.x_bits.empty())
-            batch.x.resize(rows * static_cast<std::size_t>(batch.inputs));
-        else
-            batch.x_bits.resize(rows * static_cast<std::size_t>(spike_words(batch.inputs)));
-        batch.mask.assign(rows, 1.0f);
-        if (!batch.target.empty()) batch.target.resize(rows * static_cast<std::size_t>(batch.outputs));
+        batch.mask.assign(static_cast<std::size_t>(steps_ * batch.sequences), 1.0f);
         return batch;
+    }
+    // An array [whole steps, ...], or an empty one.
+    template <class T>
+    void cut(std::vector<T>& array) const {
+        array.resize(array.size() / static_cast<std::size_t>(whole_.steps()) * static_cast<std::size_t>(steps_));
     }
 
     const Task& whole_;
@@ -82,8 +82,11 @@ double measured(Backend& backend, const ProcessGrid& grid, const Workload& workl
     return *middle;
 }
 
-// Whole units if three of them fit into the budget. Otherwise the time is linear in the steps: some work is of the
-// step, such as passes over the neurons, and some of the unit, such as the update of the weights.
+// Three whole units may take this many budgets, because a network that starts at rest first has few spikes, then many.
+constexpr double patience = 12.0;
+
+// Whole units, or their first steps. Then the time is linear in the steps: some work is of the step, such as passes
+// over the neurons, and some of the unit, such as the update of the weights.
 TimeNeed predicted(Backend& backend, const ProcessGrid& grid, const Workload& workload, const std::string& name,
                    Unit unit, double budget) {
     const Index whole =
@@ -91,7 +94,7 @@ TimeNeed predicted(Backend& backend, const ProcessGrid& grid, const Workload& wo
     Index taken = std::min<Index>(whole, 32);
     double seconds = measured(backend, grid, workload, unit, taken, 0.0),
            per_step = seconds / static_cast<double>(taken);
-    while (taken < whole && 3.0 * per_step * static_cast<double>(2 * taken) < budget) {
+    while (taken < whole && 3.0 * per_step * static_cast<double>(std::min(whole, 2 * taken)) < patience * budget) {
         taken = std::min(whole, 2 * taken);
         const double longer = measured(backend, grid, workload, unit, taken, taken == whole ? budget : 0.0);
         per_step = longer / static_cast<double>(taken);

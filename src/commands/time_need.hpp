@@ -14,8 +14,8 @@ struct TimeNeed {
 };
 
 // Takes the work of rank `rank` of a grid that need not exist, on `backend`. The other ranks of its neuron shards have
-// the spikes of this one. workload.network has its values. Each kind of work takes about `budget` seconds, or two units
-// if they take longer. Uses the memory of memory_need.
+// the spikes of this one. workload.network has its values. Each kind of work takes about `budget` seconds, or three
+// units if they take longer, with the first steps of long sequences. Uses the memory of memory_need.
 std::vector<TimeNeed> time_need(Backend& backend, GridShape grid, int rank, const Workload& workload, double budget);
 
 // One line for each, and one for the whole run. device: what took them.

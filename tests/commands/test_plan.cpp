@@ -264,7 +264,7 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
     const std::string limits = "taken up to 160 neurons, 8 inputs and 8 readouts, with float32 sums",
                       network = "network (one rank holds all neurons; " + limits + ")",
                       rows = "rows (one rank holds all neurons; network is " + limits +
-                             "; taken up to 8192 neurons, with float32 sums)",
+                             "; taken up to 32768 neurons, with float32 sums)",
                       tangents =
                           "whole recurrence (one rank holds all neurons; taken up to 512 neurons, with float32 sums)";
     EXPECT_EQ(told({}), "states forwards and states backwards: " + network + "; diagnostics, tangents: " + tangents);
@@ -276,7 +276,7 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
         "states forwards: " + network + "; states backwards: loop over steps (constants of the neurons are trained)");
     EXPECT_EQ(told({"diagnostics.every=0"}, Sums::float64),
               "states forwards and states backwards: loop over steps (network is " + limits +
-                  "; rows is taken up to 8192 neurons, with float32 sums)");
+                  "; rows is taken up to 32768 neurons, with float32 sums)");
     EXPECT_EQ(
         told({"diagnostics.every=0", "flossing.schedule=every", "flossing.exponents=2", "flossing.warmup=1",
               "network.neurons=600"}),
