@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -111,6 +112,30 @@ void add_nir_options(CLI::App& command, NirRules& nir) {
         ->check(whole_number(1));
 }
 
+// Options for the place of the results, in this program and in others.
+constexpr std::array places = {"run_dir", "output", "out", "out_dir", "output_dir", "dir", "directory"};
+
+// What to write instead of an option that `command` does not have, but that is the name of its file, of the place of
+// its results, or of config keys; otherwise "".
+std::string instead_of(const std::string& option, const CLI::App& command) {
+    std::string name = option.substr(2);
+    std::replace(name.begin(), name.end(), '-', '_');
+    const bool place = std::find(places.begin(), places.end(), name) != places.end();
+    bool sets_keys = false;
+    for (const CLI::Option* known : command.get_options()) {
+        if (known->get_positional() && known->get_name(true) == name)
+            return fmt::format("give the {} without {};", name, option);
+        if (place && (known->check_lname("run-dir") || known->check_lname("output")))
+            return fmt::format("did you mean {}?", known->get_name());
+        sets_keys |= known->check_lname("set");
+    }
+    Config config;
+    std::vector<std::string> settings;
+    for (const Key& key : keys_of(config))
+        if (sets_keys && key.name == name) settings.push_back(fmt::format("--set {}=VALUE", key.path()));
+    return settings.empty() ? "" : fmt::format("did you mean {}?", fmt::join(settings, " or "));
+}
+
 // The error for arguments that no option of the command takes. A mistyped option gets the nearest one.
 Error unexpected(const CLI::App& app, const CLI::ExtrasError& fault) {
     const std::vector<CLI::App*> commands = app.get_subcommands();
@@ -125,9 +150,10 @@ Error unexpected(const CLI::App& app, const CLI::ExtrasError& fault) {
     for (const std::string& argument : app.remaining(true))
         if (argument.starts_with("--")) {
             const std::string option = argument.substr(0, argument.find('='));
+            std::string remedy = commands.empty() ? "" : instead_of(option, *commands.front());
+            if (remedy.empty()) remedy = fmt::format("did you mean {}?", nearest_name(option, known));
             return {Exit::usage, fmt::format("spikefloss{} has no option {}", name, option),
-                    fmt::format("did you mean {}? spikefloss{} --help lists all options", nearest_name(option, known),
-                                name)};
+                    fmt::format("{} spikefloss{} --help lists all options", remedy, name)};
         }
     return {Exit::usage, fault.what(), fmt::format("see spikefloss{} --help", name)};
 }
