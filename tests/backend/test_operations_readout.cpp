@@ -168,5 +168,50 @@ TEST_P(ReadoutOperations, LossOfNonFiniteLogitsIsNotFinite) {
     }
 }
 
+#ifndef SPIKEFLOSS_TEST_EMULATED  // for the CPU
+// Enough elements that threads share the work; not a multiple of their number.
+TEST(CpuReadout, AnyNumberOfThreadsGivesTheSameBits) {
+    for (const Index O : {1, 3}) {
+        const Index T = 101, b = 400, count = T * b * O;
+        const Floats z = random_floats(count, 71), target = uniform_floats(count, 72, 0.0, 1.0), kappa = kappas(O),
+                     bias = random_floats(O, 73), mask = uniform_floats(T * b, 74, 0.0, 1.0);
+        std::vector<std::int32_t> label(b);
+        for (Index s = 0; s < b; ++s) label[s] = static_cast<std::int32_t>(s % O);
+        const auto results = [&](int threads) {
+            const std::unique_ptr<Backend> owner = make_cpu_backend(threads, Sums::float32);
+            Backend& backend = *owner;
+            Floats y(count), dz(count), dy(count), all;
+            Doubles values;
+            std::vector<std::int32_t> named(b);
+            backend.readout_filter(T, b, O, kappa.data(), bias.data(), z.data(), y.data());
+            SumBuffer d_kappa(backend, O);
+            backend.readout_filter_backward(T, b, O, kappa.data(), y.data(), z.data(), dz.data(), d_kappa.matrix(1, O));
+            for (const Floats& part : {y, dz}) all.insert(all.end(), part.begin(), part.end());
+            const auto* const sums = static_cast<const float*>(d_kappa.data());
+            all.insert(all.end(), sums, sums + O);
+            for (const reference::LossKind kind : reference::all_losses) {
+                const auto own = find_choice<LossKind>(reference::name_of(kind)).value();
+                double result[2];
+                if (reference::takes_labels(kind))
+                    backend.softmax_cross_entropy(own, T, b, O, y.data(), label.data(), mask.data(), weight, dy.data(),
+                                                  named.data(), result);
+                else
+                    backend.element_loss(own, T, b, O, y.data(), target.data(), mask.data(), weight, dy.data(), result);
+                all.insert(all.end(), dy.begin(), dy.end());
+                values.insert(values.end(), result, result + 2);
+                values.insert(values.end(), named.begin(), named.end());
+            }
+            return std::pair(all, values);
+        };
+        const auto one = results(1);
+        for (const int threads : {2, 3}) {
+            const auto several = results(threads);
+            EXPECT_TRUE(all_equal(several.first, one.first)) << threads;
+            EXPECT_TRUE(all_equal(several.second, one.second)) << threads;
+        }
+    }
+}
+#endif
+
 }  // namespace
 }  // namespace spikefloss::testing_support
