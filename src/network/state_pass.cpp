@@ -153,8 +153,9 @@ void StatePass::forward_segment(const Network& network, InputView x, bool again)
 void StatePass::pack_inputs(InputView x, Index first, Index steps) {
     if (packed_.empty() || x.bits) return;
     const Index M = shape_.inputs;
-    packed_[static_cast<std::size_t>(first / chunk_)] =
+    const bool packed =
         backend_.pack_inputs(input_values(x, first), steps * b_, M, n_, x_bits_.data() + first * b_ * spike_words(M));
+    packed_[static_cast<std::size_t>(first / chunk_)] = static_cast<char>(packed);
 }
 
 StateForwardCall StatePass::forward_call(const Network& network, InputView x, Index first, Index steps, bool again) {

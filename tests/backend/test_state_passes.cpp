@@ -179,7 +179,8 @@ TEST(CpuStatePasses, AreChosenByShapeAndSums) {
     EXPECT_EQ(chosen({1, 2, 3, 9, 8}, Sums::float32), "rows, rows");
     EXPECT_EQ(chosen({1, 2, 3, 8, 9}, Sums::float32), "rows, rows");
     EXPECT_EQ(chosen({1, 2, 3, 1, 1}, Sums::float64), "loop over steps, loop over steps");
-    EXPECT_EQ(chosen({1, 1, 8193, 1, 1}, Sums::float32), "loop over steps, loop over steps");
+    EXPECT_EQ(chosen({1, 1, 8193, 1, 1}, Sums::float32), "rows, rows");
+    EXPECT_EQ(chosen({1, 1, 32769, 1, 1}, Sums::float32), "loop over steps, loop over steps");
     EXPECT_EQ(chosen({1, 2, 3, 1, 1, true}, Sums::float32), "network, loop over steps");
     EXPECT_EQ(chosen({1, 2, 3, 1, 1, false, true}, Sums::float32), "rows, rows");
     EXPECT_EQ(chosen({1, 2, 3, 1, 1, true, true}, Sums::float32), "rows, loop over steps");
