@@ -31,6 +31,10 @@ std::vector<Columns> panels_in_registers(Index width) {
     return columns;
 }
 
+// Steps of one neuron that are worth a thread of their own. On a busy machine two threads that share less work wait for
+// each other for most of the time.
+constexpr Index least_work = 8192;
+
 struct BatchShape : StatePlan {
     Index width, parts;
     std::vector<Columns> panels;  // of the columns of W'
@@ -38,6 +42,10 @@ struct BatchShape : StatePlan {
     explicit BatchShape(const StatePlan& plan)
         : StatePlan(plan), width(padded(N)), parts(std::min(b, most_parts)), panels(panels_in_registers(width)) {}
     Index first_of(Index part) const { return b * part / parts; }
+    // The threads, of at most `most`, that take this number of steps.
+    Index threads(Index most, Index count) const {
+        return std::max<Index>(1, std::min({most, parts, count * b * N / least_work}));
+    }
 };
 
 // Calls work(first part, end of parts, first sequence, end) for groups of at most largest_group of a thread's
@@ -320,7 +328,7 @@ public:
     void run(const StateForwardCall& call) override {
         if (backend_.counting()) return;
         pack_transposed_rows(call.w_in, shape_.N, shape_.M, shape_.width, w_in_.data());
-        const Index parts = shape_.parts, threads = std::max<Index>(1, std::min<Index>(backend_.threads(), parts));
+        const Index parts = shape_.parts, threads = shape_.threads(backend_.threads(), call.steps);
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
         for (Index thread = 0; thread < threads; ++thread) {
             pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), tile,
@@ -380,7 +388,7 @@ public:
         if (shape_.b == 0 || backend_.counting()) return;
         Arena arena(scratch_.data());
         pack_rows_padded(call.w_out, shape_.O, shape_.N, shape_.width, w_out_.data());
-        const Index parts = shape_.parts, threads = std::min<Index>(backend_.threads(), parts);
+        const Index parts = shape_.parts, threads = shape_.threads(backend_.threads(), call.steps);
         std::vector<PartGradient> gradients;
         for (Index part = 0; part < parts; ++part) gradients.emplace_back(arena, shape_);
         std::vector<BackwardScratch> own;

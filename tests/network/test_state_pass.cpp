@@ -193,6 +193,22 @@ TEST(StatePassReference, PackedInputsChangeNothing) {
     }
 }
 
+// A pass of a small network takes a thread for each 8192 steps of a neuron, here up to 5.
+TEST(StatePassReference, AnyNumberOfThreadsGivesTheSameBits) {
+    for (const Index inputs : {3, 9}) {
+        const reference::Example example{.neurons = 80, .inputs = inputs, .steps = 40, .batch = 13, .seed = 4};
+        const reference::Network net = reference::random_network(example);
+        const reference::Sequences seq = reference::random_sequences(example);
+        const TaskRun one = run_task(alone(), {.time_constants = false}, net, seq);
+        for (const int threads : {2, 3, 7}) {
+            const TaskRun several = run_task(alone(), {.time_constants = false, .threads = threads}, net, seq);
+            EXPECT_EQ(several.spikes, one.spikes) << threads;
+            EXPECT_EQ(several.membrane, one.membrane) << threads;
+            expect_gradients_equal(several.gradient, one.gradient);
+        }
+    }
+}
+
 // Without the currents of all steps, two buffers alternate. The result must be the same.
 TEST(StatePassReference, DroppedCurrentsChangeNothing) {
     const Case c = clear_case({.steps = 9, .seed = 31});
