@@ -31,10 +31,6 @@ std::vector<Columns> panels_in_registers(Index width) {
     return columns;
 }
 
-// Steps of one neuron that are worth a thread of their own. On a busy machine two threads that share less work wait for
-// each other for most of the time.
-constexpr Index least_work = 8192;
-
 struct BatchShape : StatePlan {
     Index width, parts;
     std::vector<Columns> panels;  // of the columns of W'
@@ -44,7 +40,7 @@ struct BatchShape : StatePlan {
     Index first_of(Index part) const { return b * part / parts; }
     // The threads, of at most `most`, that take this number of steps.
     Index threads(Index most, Index count) const {
-        return std::max<Index>(1, std::min({most, parts, count * b * N / least_work}));
+        return threads_for_steps(std::max<Index>(1, std::min(most, parts)), *this, count);
     }
 };
 

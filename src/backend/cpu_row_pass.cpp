@@ -34,10 +34,12 @@ bool shares_groups(const StatePlan& plan, int threads) {
 
 Index groups_of(Index sequences) { return (sequences + largest_group - 1) / largest_group; }
 
-// Calls work(member, first, size) for groups of sequences. share: a group can have several threads.
+// Calls work(member, first, size) for groups of sequences that take `steps` steps. share: a group can have several
+// threads.
 template <class Work>
-void for_every_group(int threads, const StatePlan& plan, bool share, Work&& work) {
+void for_every_group(int most, const StatePlan& plan, Index steps, bool share, Work&& work) {
     const Index b = plan.b;
+    const int threads = static_cast<int>(threads_for_steps(most, plan, steps));
     const bool shared = share && shares_groups(plan, threads) && threads >= 2 * groups_of(b);
     const Index teams = shared ? groups_of(b) : std::min<Index>(threads, b);
     for_every_team(shared ? threads : static_cast<int>(teams), teams, [&](Index team, const Member& member) {
@@ -72,7 +74,7 @@ public:
 private:
     void take_steps(const StateForwardCall& call) {
         pack_transposed(backend_.threads(), {call.w_rec, plan_.N, plan_.N}, panels_of(width_), word, rows_.data());
-        for_every_group(backend_.threads(), plan_, !plan_.adapted,
+        for_every_group(backend_.threads(), plan_, call.steps, !plan_.adapted,
                         [&](const Member& member, Index first, Index size) { run_group(call, member, first, size); });
     }
     // Sequences [first, first + group) through all steps, the neurons of the panels of `member`.
@@ -159,13 +161,14 @@ private:
         // Norms and the cap need all neurons of a sequence.
         const bool share = !plan_.adapted && !call.squares && !call.adjoint_limit;
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
-            for_every_group(backend_.threads(), plan_, share, [&](const Member& member, Index first, Index group) {
-                float* const back = backs_.data() + member.workspace * largest_group * width_;
-                if (plan_.adapted)
-                    run_adapted(call, back, own_.data() + member.workspace * largest_group * N, first, group);
-                else
-                    run_group<decltype(surrogate)>(call, member, back, first, group);
-            });
+            for_every_group(
+                backend_.threads(), plan_, call.steps, share, [&](const Member& member, Index first, Index group) {
+                    float* const back = backs_.data() + member.workspace * largest_group * width_;
+                    if (plan_.adapted)
+                        run_adapted(call, back, own_.data() + member.workspace * largest_group * N, first, group);
+                    else
+                        run_group<decltype(surrogate)>(call, member, back, first, group);
+                });
         });
     }
     // Sequences [first, first + group) through all steps, the neurons of `member`.

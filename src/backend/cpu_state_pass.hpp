@@ -14,6 +14,14 @@ namespace spikefloss {
 // The most sequences that a thread takes through the steps together, so that their states stay in cache.
 inline constexpr Index largest_group = 32;
 
+// The threads, of at most `most`, that take `steps` steps of a pass. On a busy machine threads that share less work
+// wait for each other for most of the time.
+inline Index threads_for_steps(Index most, const StatePlan& plan, Index steps) {
+    constexpr Index least_work = 8192;  // steps of a neuron in a network of less than 128
+    const Index work = steps * plan.b * plan.N * (1 + plan.N / 128);
+    return std::clamp<Index>(work / least_work, 1, most);
+}
+
 inline void pack_row(const float* u, Index n, float theta, std::uint32_t* bits) {
     const Lane threshold = repeat(theta);
     std::fill_n(bits, spike_words(n), 0u);

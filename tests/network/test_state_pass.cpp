@@ -193,7 +193,8 @@ TEST(StatePassReference, PackedInputsChangeNothing) {
     }
 }
 
-// A pass of a small network takes a thread for each 8192 steps of a neuron, here up to 5.
+// A pass of a small network takes a thread for each 8192 steps of a neuron, here up to 5, as the network pass and as
+// the row pass.
 TEST(StatePassReference, AnyNumberOfThreadsGivesTheSameBits) {
     for (const Index inputs : {3, 9}) {
         const reference::Example example{.neurons = 80, .inputs = inputs, .steps = 40, .batch = 13, .seed = 4};
