@@ -233,7 +233,8 @@ void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, boo
         a, b, out, std::max(listed ? project_bytes(threads_, x, w) : 0, few ? Arena::bytes<float>(turned) : 0));
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(out.data), out.rows, out.cols, out.stride);
-    if (listed && project_listed(threads_, x, w, arena, to)) return;
+    const int team = threads_for_product(threads_, out.rows, w.rows, w.cols);
+    if (listed && project_listed(team, x, w, arena, to)) return;
     if (few)
         project_narrow(threads_, {x.values, out.rows, w.cols, x.stride}, w, arena.take<float>(turned), to, accumulate);
     else
@@ -269,7 +270,8 @@ void CpuBackend::add_outer(Matrix<const float> y, const Activity& x, SumMatrix g
         std::max(listed ? outer_bytes(threads_, x, y.rows, gradient.cols) : 0, Arena::bytes<float>(part)));
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(gradient.data), gradient.rows, gradient.cols, gradient.stride);
-    if (listed && add_outer_listed(threads_, y, x, arena, to)) return;
+    const int team = threads_for_product(threads_, y.rows, y.cols, gradient.cols);
+    if (listed && add_outer_listed(team, y, x, arena, to)) return;
     if (!few) return product(arena, a, b, gradient, true);
     const Matrix<const float> values(x.values, y.rows, gradient.cols, x.stride);
     add_outer_narrow(threads_, turned ? values : y, turned ? y : values, arena.take<float>(part), turned, to);
