@@ -98,15 +98,20 @@ void check_choices(const Key& key, const toml::node& node, const std::string& wh
 }  // namespace
 
 void assign(const Key& key, const toml::node& node, const std::string& where) {
-    const bool taken = std::visit([&](auto* target) { return take(node, *target); }, key.value);
-    if (!taken) {
-        if (!key.choices.empty() && node.is_array() == type_text(key).starts_with("a list"))
-            check_choices(key, node, where);
+    const auto takes = [&](const toml::node& value) {
+        return std::visit([&](auto* target) { return take(value, *target); }, key.value);
+    };
+    if (!takes(node)) {
+        const bool wants_list = type_text(key).starts_with("a list");
+        if (!key.choices.empty() && (wants_list || !node.is_array())) check_choices(key, node, where);
+        // An element in place of a list: the example is the list of it.
+        node.visit([&](const auto& element) {
+            if (wants_list && !node.is_array()) takes(toml::array{element});
+        });
         throw Error(
             Exit::usage,
-            fmt::format(
-                "{}{} must be {}, not {}", where, key.path(), type_text(key),
-                node.is_array() && type_text(key).starts_with("a list") ? "a list of something else" : type_name(node)),
+            fmt::format("{}{} must be {}, not {}", where, key.path(), type_text(key),
+                        node.is_array() && wants_list ? "a list of something else" : type_name(node)),
             fmt::format("write it like {} = {}. {}: {}", key.name, value_text(key), key.path(), key.description));
     }
     check_value(key, where);

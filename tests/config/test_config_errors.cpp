@@ -97,7 +97,10 @@ TEST(ConfigErrors, WrongTypesSayWhatIsExpected) {
         {"[flossing]\ntarget = [0.0, 'x']\n",
          {"flossing.target must be a list of floats, not a list of something else"}},
         {"[flossing]\nat = [1, 2.0]\n", {"flossing.at must be a list of integers, not a list of something else"}},
-        {"[flossing]\nschedule = 'before'\n", {"flossing.schedule must be a list of strings, not a string"}},
+        {"[flossing]\nschedule = 'before'\n",
+         {"flossing.schedule must be a list of strings, not a string", "write it like schedule = [\"before\"]"}},
+        {"[flossing]\nschedule = 'bfore'\n", {"flossing.schedule", "has no choice \"bfore\"", "choose from before"}},
+        {"[flossing]\ntarget = -0.25\n", {"not a float", "write it like target = [-0.25]"}},
     };
     for (const Case& c : cases)
         for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
