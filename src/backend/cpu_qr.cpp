@@ -31,10 +31,10 @@ ColumnRange part_of(Index columns, Index block, Index blocks) {
     return {columns * block / blocks, columns * (block + 1) / blocks};
 }
 
-// Calls work(s, block, thread) for every block of columns of every sequence.
+// Calls work(s, block, thread) for every block of columns of every sequence. products: multiply-adds of all.
 template <class Work>
-void for_blocks_of(int threads, Index b, Index blocks, Work&& work) {
-#pragma omp parallel for num_threads(threads) collapse(2) if (b * blocks > 1)
+void for_blocks_of(int threads, Index b, Index blocks, Index products, Work&& work) {
+#pragma omp parallel for num_threads(threads) collapse(2) if (b * blocks > 1 && products > parallel_elements)
     for (Index s = 0; s < b; ++s)
         for (Index block = 0; block < blocks; ++block) work(s, block, Index{omp_get_thread_num()});
 }
@@ -62,7 +62,7 @@ void CpuBackend::gram(const BasisShape& shape, const float* x, const float* y, d
     const Index wide = k * ((D + blocks - 1) / blocks + 1), sums = blocks > 1 ? shape.b * blocks * k * k : 0;
     double* const memory = scratch<double>(sums + 2 * threads_ * wide);
     if (counting()) return;
-    for_blocks_of(threads_, shape.b, blocks, [&](Index s, Index block, Index thread) {
+    for_blocks_of(threads_, shape.b, blocks, shape.b * k * k * D, [&](Index s, Index block, Index thread) {
         double* const sum = (blocks > 1 ? memory : g) + (s * blocks + block) * k * k;
         double* const own = memory + sums + 2 * thread * wide;
         const auto add = [&](Index from, Index count, double keep) {
@@ -118,7 +118,7 @@ void CpuBackend::cholesky(Index b, Index k, const QrRound& round, double* g, dou
                           const QrFindings& findings) {
     if (counting()) return;
     const int k_ = static_cast<int>(k);
-#pragma omp parallel for num_threads(threads_) if (b > 1)
+#pragma omp parallel for num_threads(threads_) if (b > 1 && b * k * k * k > parallel_elements)
     for (Index s = 0; s < b; ++s) {
         double *g_s = g + s * k * k, *r_s = r + s * k * k;
         // The column-major lower L with G = L L' is the row-major upper R with G = R' R.
@@ -153,7 +153,7 @@ void CpuBackend::divide_by_r(Index b, Index k, Index D, const double* r, float* 
     const Index blocks = blocks_of(D), wide = k * (D / blocks + 1);
     double* const memory = scratch<double>(threads_ * wide);
     if (counting()) return;
-    for_blocks_of(threads_, b, blocks, [&](Index s, Index block, Index thread) {
+    for_blocks_of(threads_, b, blocks, b * k * k * D, [&](Index s, Index block, Index thread) {
         const ColumnRange columns = part_of(D, block, blocks);
         double* const own = widened(memory + thread * wide, x + s * k * D, k, D, columns);
         const int k_ = static_cast<int>(k), size = static_cast<int>(columns.size());
@@ -199,7 +199,7 @@ void CpuBackend::qr_backward(Index b, Index k, Index D, const float* q, const do
     const Index blocks = blocks_of(D), wide = k * (D / blocks + 1);
     double* const memory = scratch<double>(2 * threads_ * wide);
     if (counting()) return;
-#pragma omp parallel for num_threads(threads_) if (b > 1)
+#pragma omp parallel for num_threads(threads_) if (b > 1 && b * k * k > parallel_elements)
     for (Index s = 0; s < b; ++s) {
         const double *r_s = r + s * k * k, *w_s = weight + s * k;
         double* c = qbq + s * k * k;
@@ -208,7 +208,7 @@ void CpuBackend::qr_backward(Index b, Index k, Index D, const float* q, const do
                 c[j * k + i] = c[i * k + j] = r_s[i * k + j] * (w_s[j] / r_s[j * k + j]) - c[i * k + j];
     }
     if (D == 0) return;  // BLAS rejects it
-    for_blocks_of(threads_, b, blocks, [&](Index s, Index block, Index thread) {
+    for_blocks_of(threads_, b, blocks, b * k * k * D, [&](Index s, Index block, Index thread) {
         const ColumnRange columns = part_of(D, block, blocks);
         const double* q_s = widened(memory + 2 * thread * wide, q + s * k * D, k, D, columns);
         double* x = widened(memory + (2 * thread + 1) * wide, qb + s * k * D, k, D, columns);

@@ -198,11 +198,12 @@ void CpuTangentForward::run(const TangentForwardCall& call) {
         shared.emplace_back(arena, shape_);
         own.emplace_back(arena, shape_, call.neurons);
     }
-    for_every_team(tangent_threads(shape_, backend_.threads(), b_), b_, [&](Index s, const Member& member) {
-        ForwardPass(shape_, panels, call, b_, s, member, shared[static_cast<std::size_t>(member.workspace)],
-                    own[static_cast<std::size_t>(member.thread)])
-            .run();
-    });
+    for_every_team(
+        tangent_threads(shape_, backend_.threads(), b_, b_ * call.steps), b_, [&](Index s, const Member& member) {
+            ForwardPass(shape_, panels, call, b_, s, member, shared[static_cast<std::size_t>(member.workspace)],
+                        own[static_cast<std::size_t>(member.thread)])
+                .run();
+        });
 }
 
 }  // namespace spikefloss

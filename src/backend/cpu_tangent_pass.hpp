@@ -25,13 +25,17 @@ struct PaddedBasis {
     Index floats() const { return current() ? 2 * N : N; }  // of a row in backend memory
 };
 
-// Threads for b sequences. Several threads share a sequence only if its products are long enough. A thread then reads
-// lines of the basis that others wrote; per float this costs about as much as 100 multiply-adds.
-inline int tangent_threads(const PaddedBasis& shape, int threads, Index b) {
+// Threads for b sequences, or parts of them, that take `steps` steps together. Several threads share a sequence only if
+// its products are long enough. A thread then reads lines of the basis that others wrote; per float this costs about as
+// much as 100 multiply-adds. On a busy machine threads that share little work wait for each other for most of the time.
+inline int tangent_threads(const PaddedBasis& shape, int threads, Index b, Index steps) {
     constexpr Index least_products =
         600;  // multiply-adds with an element of the basis in a step, half of them by another thread
+    constexpr Index least_work = 1 << 18;  // multiply-adds of a thread
     const bool shared = shape.N + 2 * shape.k > least_products;
-    return shared ? threads : static_cast<int>(std::clamp<Index>(b, 1, threads));
+    const Index work = steps * shape.k * shape.N * (shape.N + shape.k);
+    const Index most = std::min<Index>(work / least_work, threads);
+    return static_cast<int>(std::max<Index>(1, shared ? most : std::min(b, most)));
 }
 
 // The factors of the tangent map at one step, for the neurons of one sequence, padded with zeros.

@@ -212,12 +212,14 @@ void CpuTangentBackward::run(const TangentBackwardCall& call) {
         shared.emplace_back(arena, shape_);
         own.emplace_back(arena, shape_, call.neurons);
     }
-    for_every_team(tangent_threads(shape_, backend_.threads(), parts), parts, [&](Index part, const Member& member) {
-        for (Index s = b_ * part / parts; s < b_ * (part + 1) / parts; ++s)
-            BackwardPass(shape_, panels, call, b_, s, member, shared[static_cast<std::size_t>(member.workspace)],
-                         own[static_cast<std::size_t>(member.thread)], gradients + part * size)
-                .run();
-    });
+    for_every_team(tangent_threads(shape_, backend_.threads(), parts, b_ * call.steps), parts,
+                   [&](Index part, const Member& member) {
+                       for (Index s = b_ * part / parts; s < b_ * (part + 1) / parts; ++s)
+                           BackwardPass(shape_, panels, call, b_, s, member,
+                                        shared[static_cast<std::size_t>(member.workspace)],
+                                        own[static_cast<std::size_t>(member.thread)], gradients + part * size)
+                               .run();
+                   });
     auto* total = static_cast<float*>(call.d_w_rec.data);
     for (Index part = 0; part < parts; ++part)
         for (Index post = 0; post < N; ++post)

@@ -1,5 +1,6 @@
 // The spectrum and the flossing penalty with both of its gradients on one rank: the golden cases, and the reference on
 // random networks of every kind.
+#include "backend/backends.hpp"
 #include "core/error.hpp"
 #include "support/golden.hpp"
 #include "support/near.hpp"
@@ -96,6 +97,30 @@ TEST_P(FlossingGolden, ChosenIntervals) {
     const GoldenCase golden = load_golden(std::string(SPIKEFLOSS_TEST_DATA) + "/" + GetParam() + ".h5");
     for (const Execution& execution : {Execution{.time_constants = false}, Execution{.sums = Sums::float64}})
         expect_as_every_step(golden.network, golden.sequences, golden.expect->spectrum, execution);
+}
+
+// Passes over the tangents and QRs take a thread for each 262 144 multiply-adds: here up to 2 threads of the first
+// network, up to 16 of the second, and all of the third, whose threads share a sequence.
+TEST(Flossing, AnyNumberOfThreadsGivesTheSameBits) {
+    if (!make_test_backend(1, Sums::float32)->is_host()) GTEST_SKIP() << "a device has no threads of this kind";
+    const std::vector<reference::Example> examples = {
+        {.neurons = 20, .steps = 40, .batch = 3, .exponents = 8, .reset = reference::Reset::subtract, .seed = 5},
+        {.neurons = 64, .steps = 40, .batch = 3, .exponents = 8, .reset = reference::Reset::subtract, .seed = 5},
+        {.neurons = 620, .steps = 5, .batch = 1, .exponents = 4, .reset = reference::Reset::subtract, .seed = 5}};
+    for (const reference::Example& example : examples)
+        for (const bool whole_passes : {true, false}) {
+            SCOPED_TRACE(testing::Message() << example.neurons << " neurons, whole passes " << whole_passes);
+            const reference::Network net = reference::random_network(example);
+            const reference::Sequences seq = reference::random_sequences(example);
+            Execution execution{.whole_passes = whole_passes, .time_constants = false};
+            const FlossRun one = run_floss(alone(), execution, net, seq, {});
+            for (const int threads : {2, 3, 7}) {
+                execution.threads = threads;
+                const FlossRun several = run_floss(alone(), execution, net, seq, {});
+                EXPECT_EQ(several.log_r, one.log_r) << threads;
+                expect_gradients_equal(several.gradient, one.gradient);
+            }
+        }
 }
 
 // Networks that contract fast, that explode, and that have nearly parallel vectors; where a QR after every step
