@@ -18,8 +18,12 @@ namespace {
 
 constexpr Index most_parts = 8;
 
-// Steps whose adjoints are kept and then summed together.
+// Steps that are taken together: forwards their spikes and readouts are then stored, backwards their adjoints summed.
 constexpr Index slab = 32;
+
+// Rows between the adjoints of two sequences of a group: one more than steps, so that a step of all sequences is not in
+// a few sets of the cache.
+constexpr Index rows_of_sequence = slab + 1;
 
 // The sums of a panel of W' fill at most three quarters of the registers.
 constexpr int most_tiles = panel_tiles * 3 / 2;
@@ -67,32 +71,19 @@ Index list_row(const std::uint32_t* bits, Index words, std::uint16_t* index) {
     return count;
 }
 
-// sum = the sum of rows index[0], index[1], ... of a panel.
+// sum (+)= rows index[0], index[1], ..., in order. The rows begin `stride` floats apart.
 template <int tiles>
-void add_rows(const std::uint16_t* index, Index count, const float* panel, float* sum) {
+void add_rows(const std::uint16_t* index, Index count, const float* rows, Index stride, bool accumulate, float* sum) {
     Tile a[tiles];
 #pragma GCC unroll 12
-    for (int l = 0; l < tiles; ++l) a[l] = zero_tile();
+    for (int l = 0; l < tiles; ++l) a[l] = accumulate ? load_tile(sum + l * tile) : zero_tile();
     for (Index e = 0; e < count; ++e) {
-        const float* row = panel + index[e] * tiles * tile;
+        const float* row = rows + index[e] * stride;
 #pragma GCC unroll 12
         for (int l = 0; l < tiles; ++l) a[l] = add(a[l], load_tile(row + l * tile));
     }
 #pragma GCC unroll 12
     for (int l = 0; l < tiles; ++l) store(sum + l * tile, a[l]);
-}
-
-// Adds g to rows index[0], index[1], ... of a panel.
-template <int tiles>
-void add_to_rows(const std::uint16_t* index, Index count, const float* g, float* panel) {
-    Tile a[tiles];
-#pragma GCC unroll 12
-    for (int l = 0; l < tiles; ++l) a[l] = load_tile(g + l * tile);
-    for (Index e = 0; e < count; ++e) {
-        float* row = panel + index[e] * tiles * tile;
-#pragma GCC unroll 12
-        for (int l = 0; l < tiles; ++l) store(row + l * tile, add(load_tile(row + l * tile), a[l]));
-    }
 }
 
 // out[j] = sum over m of x[m] w[m, j], m in order. w [count, width] has at least one row.
@@ -152,22 +143,22 @@ struct PartGradient {
 
 // Scratch of one thread.
 struct BackwardScratch {
-    float* g;            // [slab, largest_group, width], the columns beyond N zero
+    float* g;            // [largest_group, rows_of_sequence, width], the columns beyond N zero
     float *back, *from;  // [largest_group, width]; [width], zero beyond N
     float* sum;          // [1 + M + O, width] over a slab
 
     BackwardScratch(Arena& arena, const BatchShape& shape)
-        : g(arena.take<float>(slab * largest_group * shape.width)),
+        : g(arena.take<float>(largest_group * rows_of_sequence * shape.width)),
           back(arena.take<float>(largest_group * shape.width)),
           from(arena.take<float>(shape.width)),
           sum(arena.take<float>((1 + shape.M + shape.O) * shape.width)) {}
     // By its own thread.
     void clear(const BatchShape& shape) const {
-        for (Index row = 0; row < slab * largest_group && shape.width > shape.N; ++row)
+        for (Index row = 0; row < largest_group * rows_of_sequence && shape.width > shape.N; ++row)
             std::fill(g + row * shape.width + shape.N, g + (row + 1) * shape.width, 0.0f);
     }
     static Index bytes(const BatchShape& shape) {
-        return 4 * ((slab + 1) * largest_group + 2 + shape.M + shape.O) * shape.width + 4 * 64;
+        return 4 * ((rows_of_sequence + 1) * largest_group + 2 + shape.M + shape.O) * shape.width + 4 * 64;
     }
 };
 
@@ -197,7 +188,7 @@ public:
     }
 
 private:
-    float* g_of(Index slot, Index r) const { return scratch_.g + (slot * largest_group + r) * shape_.width; }
+    float* g_of(Index slot, Index r) const { return scratch_.g + (r * rows_of_sequence + slot) * shape_.width; }
     const float* u_of(Index t, Index s) const { return call_.u + (t * shape_.b + s) * shape_.N; }
 
     template <class S>
@@ -208,27 +199,17 @@ private:
             take_step_back<S>(backend_, shape_, call_, t, s, call_.dz ? scratch_.from : nullptr, g_of(slot, s - first),
                               0, N);
         }
-        multiply(end - first, width, N, {g_of(slot, 0), width, 1}, {panels_, tile, N * tile}, scratch_.back, width,
-                 false);
+        multiply(end - first, width, N, {g_of(slot, 0), rows_of_sequence * width, 1}, {panels_, tile, N * tile},
+                 scratch_.back, width, false);
         for (Index s = first; s < end; ++s)
             add_through_psi<S>(call_.model, N, u_of(t - 1, s), scratch_.back + (s - first) * width, call_.du + s * N);
     }
 
     // Adds steps begin..last of sequences [s, end), all of one part. `first` is the group's first sequence.
     void add_gradients(const PartGradient& gradient, Index begin, Index last, Index s, Index end, Index first) {
-        const Index b = shape_.b, N = shape_.N, width = shape_.width, M = shape_.M, O = shape_.O,
-                    words = spike_words(N);
+        const Index width = shape_.width, M = shape_.M, O = shape_.O;
         std::fill_n(scratch_.sum, (1 + M + O) * width, 0.0f);
-        std::uint16_t index[largest_fused_network + spare_places];
-        for (const Columns& columns : shape_.panels)
-            with_tiles<most_tiles>(columns.size / tile, [&](auto tiles) {
-                for (Index t = last; t >= begin; --t)
-                    for (Index r = s; r < end; ++r) {
-                        const Index count = list_row(call_.bits + ((t - 1) * b + r) * words, words, index);
-                        add_to_rows<tiles>(index, count, g_of(t - begin, r - first) + columns.begin,
-                                           gradient.w_rec + columns.begin * N);
-                    }
-            });
+        add_recurrent(gradient.w_rec, begin, last, s, end, first);
         for (Index t = last; t >= begin; --t)
             for (Index r = s; r < end; ++r) add_sides(t, r, g_of(t - begin, r - first));
         const auto add_sum = [&](double* to, const float* from, Index count) {
@@ -238,6 +219,32 @@ private:
         add_sum(gradient.bias, scratch_.sum, width);
         add_sum(gradient.w_in, scratch_.sum + width, M * width);
         add_sum(gradient.w_out, scratch_.sum + (1 + M) * width, O * width);
+    }
+
+    // dW_rec' of the same steps: a neuron adds the g of the steps before which it fired, of two sequences at a time.
+    void add_recurrent(float* dw, Index begin, Index last, Index s, Index end, Index first) {
+        const Index b = shape_.b, N = shape_.N, words = spike_words(N);
+        for (Index r = s; r < end; r += 2) {
+            const float* const g = g_of(0, r - first);
+            BitBlock fired[2] = {};  // of a sequence: before each step; then of each neuron
+            for (Index q = 0; q < std::min<Index>(2, end - r); ++q) {
+                for (Index t = begin; t <= last; ++t)
+                    for (Index w = 0; w < words; ++w)
+                        fired[q][t - begin][w] = call_.bits[((t - 1) * b + r + q) * words + w];
+                transpose(fired[q]);
+            }
+            for (Index j = 0; j < N; ++j) {
+                std::uint16_t row[2 * slab + spare_places];
+                Index count = list_bits(fired[0][j % 32][j / 32], 0, row);
+                count += list_bits(fired[1][j % 32][j / 32], rows_of_sequence, row + count);
+                if (count == 0) continue;
+                for (const Columns& columns : shape_.panels)
+                    with_tiles<most_tiles>(columns.size / tile, [&](auto tiles) {
+                        add_rows<tiles>(row, count, g + columns.begin, shape_.width, true,
+                                        dw + columns.begin * N + j * columns.size);
+                    });
+            }
+        }
     }
 
     // db, dW_in' and dW_out of one step of sequence s.
@@ -278,25 +285,35 @@ private:
     std::vector<PartGradient>& gradients_;
 };
 
-// Adds the gradients of the parts, in order, to those of the call: of the synapses from neurons [begin, end), and of
-// the inputs and outputs of these neurons.
-void add_parts(const BatchShape& shape, const std::vector<PartGradient>& gradients, const StateBackwardCall& call,
-               Index begin, Index end) {
-    const Index N = shape.N, width = shape.width, M = shape.M, O = shape.O;
-    const PartGradient& total = gradients.front();
-    const auto add = [](auto* to, const auto* from, Index first, Index last) {
+// to += from: the synapses from neurons [begin, end), and the inputs and outputs of these neurons.
+void add_part(const BatchShape& shape, const PartGradient& to, const PartGradient& from, Index begin, Index end) {
+    const auto add = [](auto* sum, const auto* part, Index first, Index last) {
 #pragma omp simd
-        for (Index j = first; j < last; ++j) to[j] += from[j];
+        for (Index j = first; j < last; ++j) sum[j] += part[j];
     };
-    for (std::size_t q = 1; q < gradients.size(); ++q) {
-        for (const Columns& columns : shape.panels) {
-            const Index panel = columns.begin * N;
-            add(total.w_rec + panel, gradients[q].w_rec + panel, begin * columns.size, end * columns.size);
-        }
-        add(total.bias, gradients[q].bias, begin, end);
-        for (Index m = 0; m < M; ++m) add(total.w_in, gradients[q].w_in, m * width + begin, m * width + end);
-        for (Index o = 0; o < O; ++o) add(total.w_out, gradients[q].w_out, o * width + begin, o * width + end);
+    const Index width = shape.width;
+    for (const Columns& columns : shape.panels) {
+        const Index panel = columns.begin * shape.N;
+        add(to.w_rec + panel, from.w_rec + panel, begin * columns.size, end * columns.size);
     }
+    add(to.bias, from.bias, begin, end);
+    for (Index m = 0; m < shape.M; ++m) add(to.w_in, from.w_in, m * width + begin, m * width + end);
+    for (Index o = 0; o < shape.O; ++o) add(to.w_out, from.w_out, o * width + begin, o * width + end);
+}
+
+// The parts are summed as a binary tree: part 1 to part 0, 3 to 2, ...; 2 to 0, 6 to 4, ...; and so on. Calls
+// add(to, from, end) for each sum, in order: it is over parts [to, end), and the second half begins with part `from`.
+template <class Add>
+void sum_as_tree(Index parts, Add&& add) {
+    for (Index half = 1; half < parts; half *= 2)
+        for (Index to = 0; to + half < parts; to += 2 * half) add(to, to + half, std::min(to + 2 * half, parts));
+}
+
+// Adds the sum of all parts to the gradients of the call: of the synapses from neurons [begin, end), and of the inputs
+// and outputs of these neurons.
+void add_total(const BatchShape& shape, const PartGradient& total, const StateBackwardCall& call, Index begin,
+               Index end) {
+    const Index N = shape.N, width = shape.width, M = shape.M, O = shape.O;
     const SumMatrix &dw = call.d_w_rec, &db = call.d_bias, &dw_in = call.d_w_in, &dw_out = call.d_w_out;
     for (const Columns& columns : shape.panels)
         add_transposed(total.w_rec + columns.begin * N + begin * columns.size, end - begin, columns.size,
@@ -312,6 +329,23 @@ void add_parts(const BatchShape& shape, const std::vector<PartGradient>& gradien
     }
 }
 
+// Scratch of one thread. Spikes and readouts of a slab are here first: in the call's arrays, a line of cache has those
+// of several threads.
+struct ForwardScratch {
+    float *input, *sum;   // [width] of a neuron
+    float* y;             // [slab, largest_group, O]
+    std::uint32_t* bits;  // [slab + 1, largest_group, words], from before the first step on
+
+    ForwardScratch(Arena& arena, const BatchShape& shape)
+        : input(arena.take<float>(shape.width)),
+          sum(arena.take<float>(shape.width)),
+          y(arena.take<float>(slab * largest_group * shape.O)),
+          bits(arena.take<std::uint32_t>((slab + 1) * largest_group * spike_words(shape.N))) {}
+    static Index bytes(const BatchShape& shape) {
+        return 4 * (2 * shape.width + largest_group * (slab * shape.O + (slab + 1) * spike_words(shape.N))) + 5 * 64;
+    }
+};
+
 class NetworkForward final : public StateForward {
 public:
     NetworkForward(CpuBackend& backend, const StatePlan& plan, Memory& memory)
@@ -319,55 +353,68 @@ public:
           shape_(plan),
           rows_(memory, backend.threads() * plan.N * shape_.width),
           w_in_(memory, (plan.M + 1) * shape_.width),
-          of_threads_(memory, backend.threads() * own()) {}
+          scratch_(memory, backend.threads() * ForwardScratch::bytes(shape_) + 64) {}
 
     void run(const StateForwardCall& call) override {
         if (backend_.counting()) return;
+        Arena arena(scratch_.data());
         pack_transposed_rows(call.w_in, shape_.N, shape_.M, shape_.width, w_in_.data());
         const Index parts = shape_.parts, threads = shape_.threads(backend_.threads(), call.steps);
+        std::vector<ForwardScratch> own;
+        for (Index thread = 0; thread < threads; ++thread) own.emplace_back(arena, shape_);
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
         for (Index thread = 0; thread < threads; ++thread) {
-            pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), tile,
-                            rows_of(thread));
+            float* const rows = rows_.data() + thread * shape_.N * shape_.width;
+            pack_transposed(1, {call.w_rec, shape_.N, shape_.N}, static_cast<Index>(shape_.panels.size()), tile, rows);
             for_every_group(shape_, parts * thread / threads, parts * (thread + 1) / threads,
-                            [&](Index, Index, Index first, Index end) { run_group(call, thread, first, end); });
+                            [&](Index, Index, Index first, Index end) {
+                                run_group(call, rows, own[static_cast<std::size_t>(thread)], first, end);
+                            });
         }
     }
 
 private:
-    // Floats of a thread: the input and the recurrent sum of a neuron, each with a line of cache to its neighbours.
-    Index own() const { return 2 * (shape_.width + 16); }
-    float* rows_of(Index thread) { return rows_.data() + thread * shape_.N * shape_.width; }
-
     // Sequences [first, end) through all steps.
-    void run_group(const StateForwardCall& call, Index thread, Index first, Index end) {
-        const Index b = shape_.b, N = shape_.N, M = shape_.M, width = shape_.width, words = spike_words(N);
+    void run_group(const StateForwardCall& call, const float* rows, const ForwardScratch& own, Index first,
+                   Index end) const {
+        const Index b = shape_.b, N = shape_.N, M = shape_.M, O = shape_.O, width = shape_.width,
+                    words = spike_words(N), group = end - first;
         const float theta = call.model.threshold;
-        float *input = of_threads_.data() + thread * own(), *sum = input + own() / 2;
-        float* y = static_cast<float*>(call.y.data);
+        float* const y = call.again ? nullptr : static_cast<float*>(call.y.data);
         std::uint16_t index[largest_fused_network + spare_places];
-        for (Index s = first; s < end; ++s) pack_row(call.u + s * N, N, theta, call.bits + s * words);
-        for (Index t = 0; t < call.steps; ++t)
-            for (Index s = first; s < end; ++s) {
-                const Index here = t * b + s, next = here + b;
-                const Index count = list_row(call.bits + here * words, words, index);
+        for (Index r = 0; r < group; ++r) pack_row(call.u + (first + r) * N, N, theta, own.bits + r * words);
+        std::copy_n(own.bits, group * words, call.bits + first * words);
+        for (Index top = 0; top < call.steps; top += slab) {
+            const Index count = std::min(slab, call.steps - top);
+            for (Index row = 0; row < count * group; ++row) {  // of own.bits and own.y
+                const Index t = top + row / group, s = first + row % group, here = t * b + s;
+                const Index spikes = list_row(own.bits + row * words, words, index);
                 for (const Columns& columns : shape_.panels)
                     with_tiles<most_tiles>(columns.size / tile, [&](auto tiles) {
-                        add_rows<tiles>(index, count, rows_of(thread) + columns.begin * N, sum + columns.begin);
+                        add_rows<tiles>(index, spikes, rows + columns.begin * N, tiles * tile, false,
+                                        own.sum + columns.begin);
                     });
-                combine_rows(M, call.x + here * M, w_in_.data(), width, input);
+                combine_rows(M, call.x + here * M, w_in_.data(), width, own.input);
                 const float *i = call.i + t * call.i_stride + s * N, *u = call.u + here * N;
-                take_step(call.model, call.neurons, PlainBlock(theta, u, 0, N), input, sum, {i, u},
-                          {call.i + (t + 1) * call.i_stride + s * N, call.u + next * N});
-                pack_row(call.u + next * N, N, theta, call.bits + next * words);
-                if (y && !call.again) read_out(shape_, call, call.u + next * N, y + here * shape_.O);
+                float* const u_next = call.u + (here + b) * N;
+                take_step(call.model, call.neurons, PlainBlock(theta, u, 0, N), own.input, own.sum, {i, u},
+                          {call.i + (t + 1) * call.i_stride + s * N, u_next});
+                pack_row(u_next, N, theta, own.bits + (row + group) * words);
+                if (y) read_out(shape_, call, u_next, own.y + row * O);
             }
+            for (Index slot = 0; slot < count; ++slot) {
+                const Index now = (top + slot) * b + first;
+                std::copy_n(own.bits + (slot + 1) * group * words, group * words, call.bits + (now + b) * words);
+                if (y) std::copy_n(own.y + slot * group * O, group * O, y + now * O);
+            }
+            std::copy_n(own.bits + count * group * words, group * words, own.bits);
+        }
     }
 
     CpuBackend& backend_;
     BatchShape shape_;
-    Buffer<float> rows_, w_in_;  // W' in panels, of each thread; W_in' [M + 1, width]
-    Buffer<float> of_threads_;
+    Buffer<float> rows_, w_in_;      // W' in panels, of each thread; W_in' [M + 1, width]
+    Buffer<unsigned char> scratch_;  // of the threads
 };
 
 class NetworkBackward final : public StateBackward {
@@ -389,27 +436,46 @@ public:
         for (Index part = 0; part < parts; ++part) gradients.emplace_back(arena, shape_);
         std::vector<BackwardScratch> own;
         for (Index thread = 0; thread < threads; ++thread) own.emplace_back(arena, shape_);
-        with_surrogate(call.model.surrogate, [&](auto surrogate) {
-            using S = decltype(surrogate);
-#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
+        const auto part_of = [&](Index part) -> PartGradient& { return gradients[static_cast<std::size_t>(part)]; };
+        const auto first_of = [&](Index thread) { return parts * thread / threads; };
+        // Whether one thread has all parts [begin, end).
+        const auto are_of_one = [&](Index begin, Index end) {
+            Index thread = 0;
+            while (first_of(thread + 1) <= begin) ++thread;
+            return end <= first_of(thread + 1);
+        };
+        const Index tiles = shape_.width / tile;
+#pragma omp parallel num_threads(static_cast<int>(threads)) if (threads > 1)
+        {
+#pragma omp for schedule(static)
             for (Index thread = 0; thread < threads; ++thread) {
-                const Index begin = parts * thread / threads, last = parts * (thread + 1) / threads;
+                const Index begin = first_of(thread), last = first_of(thread + 1);
                 BackwardScratch& scratch = own[static_cast<std::size_t>(thread)];
                 float* const panels = panels_.data() + thread * shape_.N * shape_.width;
                 pack_panels(1, call.w_rec, shape_.N, panels);
                 scratch.clear(shape_);
-                for (Index part = begin; part < last; ++part) gradients[static_cast<std::size_t>(part)].clear(shape_);
+                for (Index part = begin; part < last; ++part) part_of(part).clear(shape_);
                 BackwardSteps steps(backend_, shape_, call, panels, w_out_.data(), scratch, gradients);
-                for_every_group(shape_, begin, last, [&](Index part, Index next, Index first, Index end) {
-                    steps.run<S>(part, next, first, end);
+                with_surrogate(call.model.surrogate, [&](auto surrogate) {
+                    for_every_group(shape_, begin, last, [&](Index part, Index next, Index first, Index end) {
+                        steps.run<decltype(surrogate)>(part, next, first, end);
+                    });
+                });
+                sum_as_tree(parts, [&](Index to, Index from, Index end) {
+                    if (begin <= to && end <= last) add_part(shape_, part_of(to), part_of(from), 0, shape_.N);
                 });
             }
-        });
-        const Index tiles = shape_.width / tile;
-#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
-        for (Index thread = 0; thread < threads; ++thread)
-            add_parts(shape_, gradients, call, tiles * thread / threads * tile,
-                      std::min(shape_.N, tiles * (thread + 1) / threads * tile));
+            // The parts of several threads: each thread adds the synapses from its share of the neurons.
+#pragma omp for schedule(static)
+            for (Index thread = 0; thread < threads; ++thread) {
+                const Index begin = tiles * thread / threads * tile,
+                            end = std::min(shape_.N, tiles * (thread + 1) / threads * tile);
+                sum_as_tree(parts, [&](Index to, Index from, Index last) {
+                    if (!are_of_one(to, last)) add_part(shape_, part_of(to), part_of(from), begin, end);
+                });
+                add_total(shape_, part_of(0), call, begin, end);
+            }
+        }
     }
 
 private:

@@ -81,6 +81,21 @@ Index list_bits(Word word, Index first, Place* to) {
     return count;
 }
 
+// 32 rows of 32 columns each, of a few words. Bit c of row r becomes bit r of row c.
+inline constexpr Index words_at_once = 8;
+using BitBlock = std::array<std::array<std::uint32_t, words_at_once>, 32>;
+inline void transpose(BitBlock& a) {
+    std::uint32_t mask = 0x0000ffff;
+    for (std::size_t distance = 16; distance > 0; distance /= 2, mask ^= mask << distance)
+        for (std::size_t r = 0; r < 32; r = (r + distance + 1) & ~distance)
+#pragma omp simd
+            for (std::size_t w = 0; w < words_at_once; ++w) {
+                const std::uint32_t changed = ((a[r][w] >> distance) ^ a[r + distance][w]) & mask;
+                a[r][w] ^= changed << distance;
+                a[r + distance][w] ^= changed;
+            }
+}
+
 // Columns of spikes that are listed together. A block of a panel then has 32 KiB, or 64 KiB with AVX-512.
 inline constexpr Index spike_block = 128;
 

@@ -33,20 +33,6 @@ struct ListedColumns {
 // Where a slab has entries. Bit r % 32 of word r / 32 of a column: row r.
 using ColumnBits = std::array<std::uint32_t, slab / 32>;
 
-// 32 rows of 32 columns each, of a few words. Bit c of row r becomes bit r of row c.
-constexpr Index words_at_once = 8;
-using BitBlock = std::array<std::array<std::uint32_t, words_at_once>, 32>;
-void transpose(BitBlock& a) {
-    std::uint32_t mask = 0x0000ffff;
-    for (std::size_t distance = 16; distance > 0; distance /= 2, mask ^= mask << distance)
-        for (std::size_t r = 0; r < 32; r = (r + distance + 1) & ~distance)
-            for (std::size_t w = 0; w < words_at_once; ++w) {
-                const std::uint32_t changed = ((a[r][w] >> distance) ^ a[r + distance][w]) & mask;
-                a[r][w] ^= changed << distance;
-                a[r + distance][w] ^= changed;
-            }
-}
-
 // Word w of a row of x, of which `columns` remain from there on.
 template <bool valued>
 std::uint32_t word_of(const Activity& x, Index row, Index w, Index columns) {
