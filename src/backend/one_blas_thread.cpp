@@ -45,12 +45,12 @@ OneBlasThread::OneBlasThread() {
     const std::lock_guard lock(mutex);
     if (objects++ > 0) return;
     threads_before = openblas_get_num_threads();
-    openblas_set_num_threads(1);
+    if (threads_before > 1) openblas_set_num_threads(1);  // the call would start threads that were ended
 }
 
 OneBlasThread::~OneBlasThread() {
     const std::lock_guard lock(mutex);
-    if (--objects == 0) openblas_set_num_threads(threads_before);
+    if (--objects == 0 && threads_before > 1) openblas_set_num_threads(threads_before);
 }
 
 }  // namespace spikefloss
