@@ -22,12 +22,17 @@ inline Index threads_for_steps(Index most, const StatePlan& plan, Index steps) {
     return std::clamp<Index>(work / least_work, 1, most);
 }
 
+// The bits of u > theta. A word is complete before it is stored.
 inline void pack_row(const float* u, Index n, float theta, std::uint32_t* bits) {
     const Lane threshold = repeat(theta);
-    std::fill_n(bits, spike_words(n), 0u);
-    Index j = 0;
-    for (; j + lane_size <= n; j += lane_size) bits[j / 32] |= greater(load(u + j), threshold) << (j % 32);
-    for (; j < n; ++j) bits[j / 32] |= static_cast<std::uint32_t>(u[j] > theta) << (j % 32);
+    for (Index first = 0; first < n; first += 32, u += 32) {
+        const Index count = std::min<Index>(32, n - first);
+        std::uint32_t word = 0;
+        Index j = 0;
+        for (; j + lane_size <= count; j += lane_size) word |= greater(load(u + j), threshold) << j;
+        for (; j < count; ++j) word |= static_cast<std::uint32_t>(u[j] > theta) << j;
+        *bits++ = word;
+    }
 }
 
 // sums [rows, width] of one panel: for every row the sum over its spikes j of the panel's w[j].
