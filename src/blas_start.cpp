@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 // Ends its threads; it starts them again when a product needs them. Not all builds of OpenBLAS have this function.
-extern "C" __attribute__((weak)) int blas_thread_shutdown_();
+extern "C" __attribute__((weak)) int blas_thread_shutdown_();  // NOLINT(readability-identifier-naming)
 
 namespace spikefloss {
 namespace {

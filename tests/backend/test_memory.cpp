@@ -9,7 +9,7 @@
 #include <iterator>
 #include <limits>
 
-extern "C" __attribute__((weak)) int blas_thread_shutdown_();
+extern "C" __attribute__((weak)) int blas_thread_shutdown_();  // NOLINT(readability-identifier-naming)
 
 namespace spikefloss::testing_support {
 namespace {
