@@ -15,7 +15,9 @@ bool fits_network(CpuBackend& backend, const StatePlan& plan) {
 
 // W and its panels are in memory at the same time: 8 GiB for the largest.
 constexpr std::string_view row_limits = "up to 32768 neurons, with float32 sums";
-bool fits_rows(CpuBackend& backend, const StatePlan& plan) { return backend.sums() == Sums::float32 && plan.N <= 32768; }
+bool fits_rows(CpuBackend& backend, const StatePlan& plan) {
+    return backend.sums() == Sums::float32 && plan.N <= 32768;
+}
 
 template <class Pass>
 using StateCandidate = Candidate<Pass, StatePlan, CpuBackend>;
