@@ -151,9 +151,11 @@ Error unexpected(const CLI::App& app, const CLI::ExtrasError& fault) {
         if (argument.starts_with("--")) {
             const std::string option = argument.substr(0, argument.find('='));
             std::string remedy = commands.empty() ? "" : instead_of(option, *commands.front());
-            if (remedy.empty()) remedy = fmt::format("did you mean {}?", nearest_name(option, known));
+            const std::string nearest = nearest_name(option, known);
+            if (remedy.empty() && is_near(option.substr(2), nearest.substr(2)))
+                remedy = fmt::format("did you mean {}?", nearest);
             return {Exit::usage, fmt::format("spikefloss{} has no option {}", name, option),
-                    fmt::format("{} spikefloss{} --help lists all options", remedy, name)};
+                    fmt::format("{}{}spikefloss{} --help lists all options", remedy, remedy.empty() ? "" : " ", name)};
         }
     return {Exit::usage, fault.what(), fmt::format("see spikefloss{} --help", name)};
 }

@@ -1,4 +1,4 @@
-// The known name nearest to an unknown one: Levenshtein's edit distance, over all keys of all sections, so that a key
+// The known name nearest to an unknown one: by edit distance with swaps, over all keys of all sections, so that a key
 // in the wrong section is found as well. Two kinds of names count as near although many letters differ: initials (lr
 // for learning_rate) and a known name with something added (batch_size for batch).
 #include "config/nearest.hpp"
@@ -6,24 +6,27 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <numeric>
 
 namespace spikefloss {
 namespace {
 
+constexpr const char* all_keys = "docs/config.md lists all keys";
+
+// Letters that are added, left out, replaced, or swapped with the next.
 std::size_t edit_distance(const std::string& a, const std::string& b) {
-    std::vector<std::size_t> row(b.size() + 1);
-    std::iota(row.begin(), row.end(), 0);
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        std::size_t diagonal = row[0];
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-            diagonal = row[j];
-            row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    std::vector<std::vector<std::size_t>> of(a.size() + 1, std::vector<std::size_t>(b.size() + 1));  // first letters
+    for (std::size_t i = 0; i <= a.size(); ++i)
+        for (std::size_t j = 0; j <= b.size(); ++j) {
+            if (i == 0 || j == 0) {
+                of[i][j] = i + j;
+                continue;
+            }
+            const std::size_t replaced = of[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+            of[i][j] = std::min({of[i - 1][j] + 1, of[i][j - 1] + 1, replaced});
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                of[i][j] = std::min(of[i][j], of[i - 2][j - 2] + 1);
         }
-    }
-    return row.back();
+    return of[a.size()][b.size()];
 }
 
 std::string initials(const std::string& name) {
@@ -41,15 +44,16 @@ std::size_t name_distance(const std::string& unknown, const std::string& known) 
     return edits;
 }
 
-// A wrong section costs one edit; among equals the section with the most similar name wins.
-std::string nearest_key(const std::vector<Key>& keys, const std::string& section, const std::string& name) {
+// The remedy for an unknown key. A wrong section costs one edit; among equals the section with the most similar name
+// wins.
+std::string suggested_key(const std::vector<Key>& keys, const std::string& section, const std::string& name) {
     const auto distance = [&](const Key& key) {
         const std::size_t section_edits = edit_distance(section, key.section);
         return std::pair(name_distance(name, key.name) + (section_edits > 0 ? 1 : 0), section_edits);
     };
-    return std::min_element(keys.begin(), keys.end(),
-                            [&](const Key& a, const Key& b) { return distance(a) < distance(b); })
-        ->path();
+    const Key& nearest = *std::min_element(keys.begin(), keys.end(),
+                                           [&](const Key& a, const Key& b) { return distance(a) < distance(b); });
+    return is_near(name, nearest.name) ? fmt::format("did you mean {}? {}", nearest.path(), all_keys) : all_keys;
 }
 
 std::vector<std::string> sections_of(const std::vector<Key>& keys) {
@@ -74,8 +78,6 @@ std::string list_kind(const std::string& section) {
     return is_list_section(kind) ? kind : "";
 }
 
-constexpr const char* all_keys = "docs/config.md lists all keys";
-
 // Keys of earlier versions. Their new names cannot be found by spelling.
 constexpr std::pair<const char*, const char*> renamed[] = {{"parallel.timeout", "watchdog.seconds"}};
 
@@ -85,6 +87,11 @@ std::string nearest_name(const std::string& unknown, const std::vector<std::stri
     return *std::min_element(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
         return name_distance(unknown, a) < name_distance(unknown, b);
     });
+}
+
+bool is_near(const std::string& unknown, const std::string& known) {
+    const std::size_t distance = name_distance(unknown, known);
+    return distance <= 1 || 2 * distance < unknown.size();
 }
 
 void check_section(const std::vector<Key>& keys, const std::string& section, const std::string& where) {
@@ -116,7 +123,7 @@ const Key& find_key(const std::vector<Key>& keys, const std::string& section, co
             throw Error(Exit::usage, fmt::format("{}unknown key {}", where, before),
                         fmt::format("it is now called {}; {}", now, all_keys));
     throw Error(Exit::usage, fmt::format("{}unknown key {}.{}", where, section, name),
-                fmt::format("did you mean {}? {}", nearest_key(keys, section, name), all_keys));
+                suggested_key(keys, section, name));
 }
 
 Error not_in_section(const std::vector<Key>& keys, const std::string& name, const std::string& where) {
@@ -129,8 +136,7 @@ Error not_in_section(const std::vector<Key>& keys, const std::string& name, cons
         if (edit_distance(name, kind) < 3)
             return Error(Exit::usage, fmt::format("{}unknown section [[{}]]", where, name),
                          fmt::format("did you mean [[{}]]?", kind));
-    return Error(Exit::usage, fmt::format("{}the key {} is in no section", where, name),
-                 fmt::format("did you mean {}? {}", nearest_key(keys, "", name), all_keys));
+    return Error(Exit::usage, fmt::format("{}the key {} is in no section", where, name), suggested_key(keys, "", name));
 }
 
 }  // namespace spikefloss

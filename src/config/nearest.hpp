@@ -1,4 +1,4 @@
-// Looks names up in the schema. An unknown name is an error that suggests the nearest known name.
+// Looks names up in the schema. An unknown name is an error that suggests the nearest known name, if it is near.
 #pragma once
 
 #include "config/schema.hpp"
@@ -6,8 +6,11 @@
 
 namespace spikefloss {
 
-// The one of `names` (at least one) that was probably meant.
+// The nearest of `names`, of which there is at least one.
 std::string nearest_name(const std::string& unknown, const std::vector<std::string>& names);
+
+// Whether only one letter, or fewer than half, differ, so that `known` was probably meant.
+bool is_near(const std::string& unknown, const std::string& known);
 
 // The others take `where`, the beginning of the message ("file:line: "), and raise Error(Exit::usage).
 

@@ -200,6 +200,13 @@ TEST(ConfigErrors, BadTomlNamesTheLine) {
         for (const char* part : c.parts) EXPECT_HAS(file_error(c.text), part);
 }
 
+TEST(ConfigErrors, OnlyANearNameIsSuggested) {
+    EXPECT_HAS(set_error("train.epochs=3"), "unknown key train.epochs\n  what to do: docs/config.md lists all keys");
+    EXPECT_HAS(set_error("network.hidden=3"),
+               "unknown key network.hidden\n  what to do: docs/config.md lists all keys");
+    EXPECT_HAS(set_error("network.neuron=3"), "did you mean network.neurons?");
+}
+
 TEST(ConfigErrors, SetNamesTheArgument) {
     const Case cases[] = {
         {"train.lr=3", {"--set train.lr=3: unknown key train.lr", "did you mean train.learning_rate?"}},

@@ -23,6 +23,7 @@ class CommandLineTest(program.ProgramTest):
                 (["train", self.config(), "--sed=3"], ["train has no option --sed", "did you mean --set?"]),
                 (["train", "--config", self.config()],
                  ["train has no option --config", "give the config without --config; spikefloss train --help"]),
+                (["train", self.config(), "--overwrite"], ["no option --overwrite", "do: spikefloss train --help lists"]),
                 (["train", self.config(), "--out", "x"], ["train has no option --out", "did you mean --run-dir?"]),
                 (["train", self.config(), "--steps", "3"], ["no option --steps", "did you mean --set train.steps=VALUE?"]),
                 (["train", self.config(), "--learning-rate=3"],
