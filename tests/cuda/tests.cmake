@@ -17,6 +17,7 @@ foreach(test test_cuda_backend test_digits)
 endforeach()
 add_test(NAME test_register_table COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/registers.py
   --check ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation/registers.txt)
+add_test(NAME test_kernel_counts COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_kernel_counts.py)
 if(SPIKEFLOSS_WITH_CUDA)
   add_test(NAME test_kernel_images COMMAND ${SPIKEFLOSS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_kernel_images.py
     $<TARGET_FILE:spikefloss> "${CMAKE_CUDA_ARCHITECTURES}")
