@@ -223,6 +223,7 @@ private:
 
     // dW_rec' of the same steps: a neuron adds the g of the steps before which it fired, of two sequences at a time.
     void add_recurrent(float* dw, Index begin, Index last, Index s, Index end, Index first) {
+        static_assert(slab == 32 && largest_fused_network <= 32 * words_at_once);
         const Index b = shape_.b, N = shape_.N, words = spike_words(N);
         for (Index r = s; r < end; r += 2) {
             const float* const g = g_of(0, r - first);
