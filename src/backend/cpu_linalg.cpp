@@ -77,10 +77,10 @@ void CpuBackend::cap_rows(Index rows, Index n, const double* squares, const floa
         const double norm = std::sqrt(squares[r]);
         if (norm <= *limit) continue;
         const float factor = static_cast<float>(*limit / norm);
-        for (Index j = 0; j < n; ++j) {
-            a[r * n + j] *= factor;
-            if (b) b[r * n + j] *= factor;
-            if (c) c[r * n + j] *= factor;
+        for (float* const x : {a, b, c}) {
+            if (!x) continue;
+#pragma omp simd
+            for (Index j = r * n; j < (r + 1) * n; ++j) x[j] *= factor;
         }
     }
 }

@@ -106,16 +106,28 @@ void pack_rows_padded(const float* w, Index rows, Index cols, Index width, float
         for (Index c = 0; c < width; ++c) to[r * width + c] = c < cols ? w[r * cols + c] : 0.0f;
 }
 
+// sum over j of w[j] u[j], as sum_in_lanes adds.
+float weighted_sum(const float* w, const float* u, Index n) {
+    Lane lanes = zero_lane();
+    Index j = 0;
+    for (; j + lane_size <= n; j += lane_size) lanes = multiply_add(load(w + j), load(u + j), lanes);
+    float sums[lane_size], total = 0.0f;
+    store(sums, lanes);
+    for (; j < n; ++j) sums[0] = multiply_add(w[j], u[j], sums[0]);
+    for (const float sum : sums) total += sum;
+    return total;
+}
+
 // y = W_out z of one sequence and step.
 void read_out(const StatePlan& plan, const StateForwardCall& call, const float* u, float* y) {
     const float theta = call.model.threshold;
     const Index N = plan.N;
     for (Index o = 0; o < plan.O; ++o) {
         const float* w = call.w_out + o * N;
-        y[o] = call.readout == Readout::membrane
-                   ? sum_in_lanes<lane_size, float>(N, [&](float sum, Index j) { return fmaf(w[j], u[j], sum); })
-                   : sum_in_lanes<lane_size, float>(
-                         N, [&](float sum, Index j) { return fmaf(w[j], spike(u[j], theta), sum); });
+        y[o] = call.readout == Readout::membrane ? weighted_sum(w, u, N)
+                                                 : sum_in_lanes<lane_size, float>(N, [&](float sum, Index j) {
+                                                       return fmaf(w[j], spike(u[j], theta), sum);
+                                                   });
     }
 }
 
