@@ -105,9 +105,7 @@ void assign(const Key& key, const toml::node& node, const std::string& where) {
         const bool wants_list = type_text(key).starts_with("a list");
         if (!key.choices.empty() && (wants_list || !node.is_array())) check_choices(key, node, where);
         // An element in place of a list: the example is the list of it.
-        node.visit([&](const auto& element) {
-            if (wants_list && !node.is_array()) takes(toml::array{element});
-        });
+        if (wants_list && !node.is_array()) node.visit([&](const auto& element) { takes(toml::array{element}); });
         throw Error(
             Exit::usage,
             fmt::format("{}{} must be {}, not {}", where, key.path(), type_text(key),

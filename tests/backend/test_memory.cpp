@@ -166,6 +166,7 @@ TEST(CpuThreads, AreThoseOfTheProcessAgainAfterwards) {
     EXPECT_EQ(openblas_get_num_threads(), 2);
     EXPECT_EQ(omp_get_max_threads(), openmp);
     openblas_set_num_threads(openblas);
+    if (blas_thread_shutdown_) blas_thread_shutdown_();
 }
 
 TEST(Factory, RefusesWhatTheBuildDoesNotHave) {

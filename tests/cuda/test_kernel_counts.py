@@ -49,6 +49,10 @@ class KernelCounts(unittest.TestCase):
         self.assertEqual(kernels.counted(loop), kernels.Loop(fma=2, dfma=0, mma=0, shared=2, shared_bytes=20, global_=0, global_bytes=0,
                                                              local=1, issue=7, passes=20))
 
+    def test_bytes_of_a_thread(self):
+        for name, size in {"LDS": 4, "STS.64": 8, "LDG.E.128": 16, "LDS.U8": 1, "LDSM.16.M88.4": 16, "LDSM.16.MT88.2": 8}.items():
+            self.assertEqual(kernels.bytes_of(name), size, name)
+
     def test_names_lose_namespaces_and_arguments(self):
         self.assertEqual(kernels.readable(["_ZN10spikefloss6kernelIiLi8EEEvi"]), ["kernel<int, 8>"])
 

@@ -102,7 +102,7 @@ TEST_P(FlossingGolden, ChosenIntervals) {
 // Passes over the tangents and QRs take a thread for each 262 144 multiply-adds: here up to 2 threads of the first
 // network, up to 16 of the second, and all of the third, whose threads share a sequence.
 TEST(Flossing, AnyNumberOfThreadsGivesTheSameBits) {
-    if (!make_test_backend(1, Sums::float32)->is_host()) GTEST_SKIP() << "a device has no threads of this kind";
+    if (!make_test_backend(1, Sums::float32)->is_host()) GTEST_SKIP() << "only the CPU backend has a number of threads";
     const std::vector<reference::Example> examples = {
         {.neurons = 20, .steps = 40, .batch = 3, .exponents = 8, .reset = reference::Reset::subtract, .seed = 5},
         {.neurons = 64, .steps = 40, .batch = 3, .exponents = 8, .reset = reference::Reset::subtract, .seed = 5},
