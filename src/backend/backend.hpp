@@ -53,6 +53,9 @@ struct SparsePattern {
     const std::uint32_t* place;          // [entries] the entry that this is
 };
 
+// A kind of product with weights: project with spikes as bits, project with floats, or project_transposed.
+enum class Product { spikes, values, adjoints };
+
 // The weights of a product [rows, cols], the rows `stride` floats apart; or sparse, with a pattern.
 struct Weights {
     Index rows, cols;
@@ -60,6 +63,7 @@ struct Weights {
     Index stride;                            // dense only
     const SparsePattern* pattern = nullptr;  // host memory
     const float* by_column = nullptr;        // values[place[i]] as entry i, which saves time; or null
+    const float* packed = nullptr;           // dense only: the copy by Backend::pack for this product; or null
 };
 
 // What weights are multiplied with: rows of spikes as bits, or rows of floats. The other pointer is null.
@@ -241,6 +245,13 @@ public:
     virtual bool pack_inputs(const float* /*x*/, Index /*rows*/, Index /*m*/, Index /*n*/, std::uint32_t* /*bits*/) {
         return false;
     }
+
+    // ---- dense weights in another order -----------------------------------------------------------------------------
+    // Floats of a copy of dense weights [rows, cols] for many products of one kind, which take less time with it; 0:
+    // none.
+    virtual Index packed_size(Product /*of*/, Index /*rows*/, Index /*cols*/) const { return 0; }
+    // Writes this copy.
+    virtual void pack(Product /*of*/, const Weights& /*w*/, float* /*to*/) {}
 
     // A new recording; null where replaying saves nothing (CPU).
     virtual std::unique_ptr<Recording> recording() { return nullptr; }

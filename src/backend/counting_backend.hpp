@@ -45,6 +45,7 @@ public:
         if (bytes) std::memset(host, static_cast<int>(results_), bytes);
     }
     bool packs_inputs(Index rows, Index m, Index n) const override { return like_.packs_inputs(rows, m, n); }
+    Index packed_size(Product of, Index rows, Index cols) const override { return like_.packed_size(of, rows, cols); }
     // All operations: nothing is computed, scratch is counted.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"

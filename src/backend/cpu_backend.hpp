@@ -39,6 +39,9 @@ public:
     bool packs_inputs(Index rows, Index m, Index n) const override;
     bool pack_inputs(const float* x, Index rows, Index m, Index n, std::uint32_t* bits) override;
 
+    Index packed_size(Product of, Index rows, Index cols) const override;
+    void pack(Product of, const Weights& w, float* to) override;
+
     StatePasses state_passes(const StatePlan& plan, Memory& memory) override;
     TangentPasses tangent_passes(const TangentPlan& plan, Memory& memory) override;
 

@@ -268,7 +268,7 @@ public:
                 const Index begin = first_of(thread), last = first_of(thread + 1);
                 BackwardScratch& scratch = own[static_cast<std::size_t>(thread)];
                 float* const panels = panels_.data() + thread * shape_.N * shape_.width;
-                pack_panels(1, call.w_rec, shape_.N, panels);
+                pack_panels(1, {call.w_rec, shape_.N, shape_.N}, panels);
                 scratch.clear(shape_);
                 for (Index part = begin; part < last; ++part) part_of(part).clear(shape_);
                 BackwardSteps steps(backend_, shape_, call, panels, w_out_.data(), scratch, gradients);

@@ -30,11 +30,12 @@ constexpr StateCandidate<StateBackward> state_backward[] = {{"network", network_
 constexpr StateCandidate<StateForward> adapted_forward[] = {{"rows", row_limits, fits_rows, row_forward}};
 constexpr StateCandidate<StateBackward> adapted_backward[] = {{"rows", row_limits, fits_rows, row_backward}};
 
-// W fits the second-level cache of a core. Above this, one product for the vectors of all sequences is better.
+// Each sequence reads W in every step. If W is large, or the product short for its size, the loop is better: it has one
+// product for the vectors of all sequences.
 bool fits_cache(CpuBackend& backend, const TangentPlan& plan) {
-    return backend.sums() == Sums::float32 && plan.basis.n <= 512;
+    return backend.sums() == Sums::float32 && plan.basis.n <= (plan.basis.k < 16 ? 256 : 512);
 }
-constexpr std::string_view cache_limits = "up to 512 neurons, with float32 sums";
+constexpr std::string_view cache_limits = "up to 256 neurons, or 512 with 16 exponents or more, with float32 sums";
 
 constexpr Candidate<TangentForward, TangentPlan, CpuBackend> tangent_forward[] = {
     {"whole recurrence", cache_limits, fits_cache, make_pass<TangentForward, CpuTangentForward>}};

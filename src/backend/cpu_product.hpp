@@ -40,7 +40,7 @@ void multiply_tiles(Index rows, Index inner, LeftFactor a, const float* w, Index
     for (Index j = 0; j < inner; ++j) {
         Tile w_j[C];
 #pragma GCC unroll 2
-        for (int c = 0; c < C; ++c) w_j[c] = load_tile(w + c * panel + j * w_stride);
+        for (int c = 0; c < C; ++c) keep(w_j[c] = load_tile(w + c * panel + j * w_stride));
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
@@ -107,7 +107,17 @@ inline void multiply(Index rows, Index columns, Index inner, LeftFactor a, Right
     }
 }
 
-// W [n, n] as panels [padded(n) / 16][n][16], padded with zeros. pack_transposed of cpu_sparse.hpp does so with W'.
-void pack_panels(int threads, const float* w, Index n, float* panels);
+// Below this many multiply-adds one thread computes a product.
+inline constexpr double parallel_products = 1e6;
+inline int threads_for_product(int threads, Index rows, Index columns, Index inner) {
+    return static_cast<double>(rows * columns) * static_cast<double>(inner) >= parallel_products ? threads : 1;
+}
+
+// A product with a factor of up to this many rows or columns takes as long as reading or writing the other one. BLAS
+// copies both, or writes its result several times.
+inline constexpr Index narrow = 32;
+
+// W [m, n] as panels [padded(n) / 16][m][16], padded with zeros. pack_transposed of cpu_sparse.hpp does so with W'.
+void pack_panels(int threads, Matrix<const float> w, float* panels);
 
 }  // namespace spikefloss

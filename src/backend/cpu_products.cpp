@@ -4,6 +4,7 @@
 // floats are then exact, and the rounded sum does not depend on the order of its terms, except for ties in about 1e-9
 // of the cases. For this reason runs agree on all grids.
 #include "backend/cpu_backend.hpp"
+#include "backend/cpu_packed.hpp"
 
 #include <cblas.h>
 
@@ -12,15 +13,8 @@
 namespace spikefloss {
 namespace {
 
-// Below this many multiply-adds one thread computes a product.
-constexpr double parallel_work = 1e6;
-
 // Otherwise it is split: the largest number of parts, and the smallest number of rows or columns of a part.
 constexpr Index most_parts = 8, least_part = 32;
-
-// A product with a factor of up to this many rows or columns takes as long as reading or writing the other one. BLAS
-// copies both, or writes its result several times.
-constexpr Index narrow = 32;
 
 // Rows of the wide factor of y' x that are taken at a time, so that they stay in the first-level cache; and rows whose
 // sum is then added, so that long sums lose few digits.
@@ -57,7 +51,7 @@ void split_product(int threads, Matrix<const T> a, bool turned_a, Matrix<const T
     const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
     const bool by_rows = m >= n;
     const Index side = by_rows ? m : n;
-    const Index parts = work < parallel_work ? 1 : std::clamp<Index>(side / least_part, 1, most_parts);
+    const Index parts = work < parallel_products ? 1 : std::clamp<Index>(side / least_part, 1, most_parts);
     const auto flag = [](bool turned) { return turned ? CblasTrans : CblasNoTrans; };
 #pragma omp parallel for num_threads(threads) if (parts > 1) schedule(static)
     for (Index part = 0; part < parts; ++part) {
@@ -73,11 +67,6 @@ void split_product(int threads, Matrix<const T> a, bool turned_a, Matrix<const T
 template <class T>
 Index dense_bytes(const Activity& x, Index rows, Index cols) {
     return std::is_same_v<T, float> && !x.bits ? 0 : Arena::bytes<T>(rows * cols);
-}
-
-// Threads for a product of so many multiply-adds.
-int threads_for_product(int threads, Index rows, Index columns, Index inner) {
-    return static_cast<double>(rows * columns) * static_cast<double>(inner) >= parallel_work ? threads : 1;
 }
 
 // out (+)= a W, with a [out.rows, inner] and W [inner, out.cols]. last: the columns of W after its whole tiles, as a
@@ -154,13 +143,14 @@ void add_outer_narrow(int threads, Matrix<const float> y, Matrix<const float> x,
 
 }  // namespace
 
-void pack_panels(int threads, const float* w, Index n, float* panels) {
-#pragma omp parallel for num_threads(threads) if (threads > 1 && n * n >= 65536)
+void pack_panels(int threads, Matrix<const float> w, float* panels) {
+    const Index m = w.rows, n = w.cols;
+#pragma omp parallel for num_threads(threads) if (threads > 1 && m * n >= 65536)
     for (Index begin = 0; begin < n; begin += tile) {
         const Index width = std::min(tile, n - begin);
-        float* to = panels + begin * n;
-        for (Index j = 0; j < n; ++j, to += tile) {
-            const float* const row = w + j * n + begin;
+        float* to = panels + begin * m;
+        for (Index j = 0; j < m; ++j, to += tile) {
+            const float* const row = w.data + j * w.stride + begin;
             for (Index c = 0; c < tile; c += lane_size) {
                 if (c + lane_size <= width) {
                     store(to + c, load(row + c));
@@ -229,11 +219,16 @@ void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, boo
     const bool listed = sums_ == Sums::float32 && !accumulate && (x.bits || x.sparse) && w.rows >= least_columns;
     const bool few = sums_ == Sums::float32 && x.values && std::min(w.rows, w.cols) <= narrow;
     const Index turned = w.cols * padded(w.rows);
-    Arena arena = product_scratch(
-        a, b, out, std::max(listed ? project_bytes(threads_, x, w) : 0, few ? Arena::bytes<float>(turned) : 0));
+    Arena arena =
+        product_scratch(a, b, out,
+                        std::max({w.packed && x.bits ? gather_packed_bytes(out.rows, w.cols) : 0,
+                                  listed ? project_bytes(threads_, x, w) : 0, few ? Arena::bytes<float>(turned) : 0}));
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(out.data), out.rows, out.cols, out.stride);
     const int team = threads_for_product(threads_, out.rows, w.rows, w.cols);
+    if (w.packed && x.values)
+        return multiply_packed(team, {x.values, out.rows, w.cols, x.stride}, w.packed, to, accumulate);
+    if (w.packed && gather_packed(team, panels_of(padded(w.rows), threads_), x, w, arena, to, accumulate)) return;
     if (listed && project_listed(team, x, w, arena, to)) return;
     if (few)
         project_narrow(threads_, {x.values, out.rows, w.cols, x.stride}, w, arena.take<float>(turned), to, accumulate);
@@ -247,7 +242,10 @@ void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, Sum
         b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, false};
     const Arena arena = product_scratch(a, b, out, 0);
     if (counting()) return;
-    if (sums_ == Sums::float32 && w.rows <= narrow)
+    if (w.packed)
+        multiply_packed(threads_for_product(threads_, y.rows, w.rows, w.cols), y, w.packed,
+                        {static_cast<float*>(out.data), out.rows, out.cols, out.stride}, accumulate);
+    else if (sums_ == Sums::float32 && w.rows <= narrow)
         multiply_few(threads_, y, w, {static_cast<float*>(out.data), out.rows, out.cols, out.stride}, accumulate);
     else
         product(arena, a, b, out, accumulate);

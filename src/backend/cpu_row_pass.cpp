@@ -157,7 +157,7 @@ public:
 private:
     void take_steps(const StateBackwardCall& call) {
         const Index N = plan_.N;
-        pack_panels(backend_.threads(), call.w_rec, N, panels_.data());
+        pack_panels(backend_.threads(), {call.w_rec, N, N}, panels_.data());
         // Norms and the cap need all neurons of a sequence.
         const bool share = !plan_.adapted && !call.squares && !call.adjoint_limit;
         with_surrogate(call.model.surrogate, [&](auto surrogate) {

@@ -15,21 +15,28 @@ namespace {
 // Parts that each have their own sum of dW. They do not depend on the number of threads, so results do not either.
 constexpr Index most_parts = 16;
 
+// Steps whose x and g are kept, so that dW is read and written once for their rows.
+Index kept_steps(Index k) { return std::max<Index>(1, 32 / k); }
+
 struct Shared {
-    float *q, *a;                  // [k, stride]
-    float *x[2], *g[2], *back[2];  // [k, width], of even and odd steps: one member may be a step ahead
-    double* gram;                  // [padded k, padded k]
+    float *q, *a;  // [k, stride]
+    // Twice, because one member may be a step ahead: of kept steps [kept, k, width]; of a step [k, width]
+    float *x[2], *g[2], *back[2];
+    double* gram;  // [padded k, padded k]
 
     Shared(Arena& arena, const PaddedBasis& shape)
         : q(arena.take<float>(shape.size())), a(arena.take<float>(shape.size())) {
-        for (float** array : {x, g, back})
-            for (int slot = 0; slot < 2; ++slot) array[slot] = arena.take<float>(shape.k * shape.width);
+        for (int half = 0; half < 2; ++half) {
+            for (float** array : {x, g}) array[half] = arena.take<float>(kept_steps(shape.k) * shape.k * shape.width);
+            back[half] = arena.take<float>(shape.k * shape.width);
+        }
         gram = arena.take<double>(padded_k(shape.k) * padded_k(shape.k));
         std::fill_n(q, shape.size(), 0.0f);
         std::fill_n(a, shape.size(), 0.0f);
     }
     static Index bytes(const PaddedBasis& shape) {
-        return 4 * (2 * shape.size() + 6 * shape.k * shape.width) + 8 * padded_k(shape.k) * padded_k(shape.k) + 10 * 64;
+        return 4 * (2 * shape.size() + (4 * kept_steps(shape.k) + 2) * shape.k * shape.width) +
+               8 * padded_k(shape.k) * padded_k(shape.k) + 10 * 64;
     }
 };
 
@@ -109,8 +116,11 @@ private:
     }
 
     void step(Index t) {
-        const Index slot = member_.members > 1 ? t % 2 : 0;
-        float *x = shared_.x[slot], *g = shared_.g[slot], *back = shared_.back[slot];
+        const Index size = shape_.k * shape_.width, most = kept_steps(shape_.k), number = pass_.steps - 1 - t;
+        const bool two = member_.members > 1;
+        float *const xs = shared_.x[two ? number / most % 2 : 0], *const gs = shared_.g[two ? number / most % 2 : 0];
+        float *const x = xs + number % most * size, *const g = gs + number % most * size;
+        float* const back = shared_.back[two ? number % 2 : 0];
         const float *u = pass_.u + (t * b_ + s_) * shape_.N, *membranes = q(t) + shape_.floats() - shape_.N;
         own_.factors.set(pass_.model, pass_.reset, shape_.N, u);
         if (t > 0) prefetch_rows(t - 1);
@@ -118,8 +128,10 @@ private:
         member_.meet();
         const auto columns = member_.share(shape_.N, tile);
         add_through_psi(u, membranes, back, columns, pass_.e + (t * b_ + s_) * shape_.N);
-        multiply(columns.end - columns.begin, shape_.width, shape_.k, {g + columns.begin, 1, shape_.width},
-                 {x, shape_.width}, dw_ + columns.begin * shape_.width, shape_.width, true);
+        const Index kept = number % most + 1;
+        if (kept < most && t > 0) return;
+        multiply(columns.end - columns.begin, shape_.width, kept * shape_.k, {gs + columns.begin, 1, shape_.width},
+                 {xs, shape_.width}, dw_ + columns.begin * shape_.width, shape_.width, true);
     }
 
     // The bases are no longer in a cache, so they are prefetched one step early.
@@ -204,7 +216,7 @@ void CpuTangentBackward::run(const TangentBackwardCall& call) {
     Arena arena(scratch_.data());
     float* panels = arena.take<float>(size);
     float* gradients = arena.take<float>(parts * size);
-    pack_panels(backend_.threads(), call.w_rec, N, panels);
+    pack_panels(backend_.threads(), {call.w_rec, N, N}, panels);
     std::fill_n(gradients, parts * size, 0.0f);
     std::vector<Shared> shared;
     std::vector<Private> own;

@@ -245,6 +245,15 @@ inline Lane sums(const Lane* a) {
 
 #endif
 
+// Keeps v, which was loaded, in a register. Otherwise GCC reads it again from memory for each of its few products.
+#if defined(__AVX2__) && defined(__FMA__)
+inline void keep(Lane& v) { asm("" : "+x"(v)); }
+#elif defined(__aarch64__)
+inline void keep(Lane& v) { asm("" : "+w"(v.low), "+w"(v.high)); }
+#else
+inline void keep(Lane&) {}
+#endif
+
 // The sums of an inner loop stay in registers: tile_rows x tile_columns tiles of a product, or panel_tiles tiles of a
 // row.
 #if defined(__AVX512F__)
@@ -255,6 +264,7 @@ inline void store(float* p, Tile v) { _mm512_storeu_ps(p, v); }
 inline Tile zero_tile() { return _mm512_setzero_ps(); }
 inline Tile add(Tile a, Tile b) { return _mm512_add_ps(a, b); }
 inline Tile multiply_add(float a, Tile b, Tile c) { return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c); }
+inline void keep(Tile& v) { asm("" : "+v"(v)); }
 inline constexpr int tile_rows = 12, tile_columns = 2, panel_tiles = 8;
 
 #else
@@ -270,6 +280,7 @@ inline Tile multiply_add(float a, Tile b, Tile c) {
     const Lane x = repeat(a);
     return {multiply_add(x, b.low, c.low), multiply_add(x, b.high, c.high)};
 }
+inline void keep(Tile& v) { keep(v.low), keep(v.high); }
 inline constexpr int tile_rows = 6, tile_columns = 1, panel_tiles = 4;
 
 #endif

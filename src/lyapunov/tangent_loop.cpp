@@ -14,13 +14,15 @@ std::vector<Index> delays_above_1(const std::vector<Term>& terms) {
     return delays;
 }
 
-// Rows that a product of kept steps has at most. More of them would not stay in a cache.
-constexpr Index kept_rows = 48;
+// Rows that a product of kept steps has at most. With sparse weights more of them would not stay in a cache. With dense
+// ones, reading and writing the gradient then takes less time than the product.
+constexpr Index kept_rows_sparse = 48, kept_rows_dense = 256;
 
-Index steps_kept(const ProcessGrid& grid, const Recurrence& recurrence, const DelayLines& lines, Index rows) {
+Index steps_kept(const Recurrence& recurrence, const DelayLines& lines, Index rows) {
+    if (lines.depth() > 0) return 1;
     const bool sparse = std::any_of(recurrence.terms().begin(), recurrence.terms().end(),
                                     [](const Term& term) { return term.synapses; });
-    return sparse && grid.shape().neuron_shards == 1 && lines.depth() == 0 ? std::max<Index>(1, kept_rows / rows) : 1;
+    return std::max<Index>(1, (sparse ? kept_rows_sparse : kept_rows_dense) / std::max<Index>(1, rows));
 }
 
 }  // namespace
@@ -34,9 +36,11 @@ TangentLoop::TangentLoop(Backend& backend, const ProcessGrid& grid, const Parame
       lines_(backend, layout, basis, basis.rows() * layout.shape().neurons, keeps_adjoint),
       delays_(delays_above_1(recurrence_.terms())),
       qr_(backend, grid, basis, &lines_),
-      most_kept_(keeps_adjoint ? steps_kept(grid, recurrence_, lines_, basis.rows()) : 1),
+      most_kept_(keeps_adjoint ? steps_kept(recurrence_, lines_, basis.rows()) : 1),
       x_(backend, most_kept_ * basis.rows() * basis.n),
       g_(backend, keeps_adjoint ? most_kept_ * basis.rows() * basis.n : 0),
+      gathered_(backend,
+                most_kept_ > 1 && recurrence_.shards() > 1 ? most_kept_ * basis.rows() * recurrence_.neurons() : 0),
       product_(backend, basis.rows() * basis.n),
       delayed_(backend, delays_.empty() ? 0 : basis.rows() * basis.n),
       back_(backend, delays_.empty() || !keeps_adjoint ? 0 : basis.rows() * basis.n),
@@ -88,6 +92,16 @@ void TangentLoop::add_outer(const TangentBackwardCall& call, Index delay, Index 
     const Index rows = steps * shape_.rows();
     for (const Term& term : recurrence_.terms())
         if (term.delay == delay) recurrence_.add_outer(term, rows, y, recurrence_.blocks_of(rows, x), call.d_w_rec);
+}
+
+void TangentLoop::add_kept(const TangentBackwardCall& call) {
+    const float* x = x_.data();
+    if (recurrence_.shards() > 1) {
+        recurrence_.gather(kept_ * shape_.rows(), x, gathered_.data());
+        x = gathered_.data();
+    }
+    add_outer(call, 1, kept_, g_.data(), x);
+    kept_ = 0;
 }
 
 void TangentLoop::drive_backward(const TangentBackwardCall& call, Index t) {
@@ -142,6 +156,7 @@ void TangentLoop::forward(const TangentForwardCall& call) {
 std::vector<double> TangentLoop::forward_carefully(const TangentForwardCall& call, Index first_sequence,
                                                    std::vector<Index>* independent, double least) {
     std::vector<double> logs(static_cast<std::size_t>(call.steps / call.qr_interval * shape_.rows()));
+    recurrence_.begin();  // a whole pass may have taken the steps before
     steps_forward(call, [&](Index step, float* a, double* r, Index qr) {
         qr_.factorise_carefully(step, first_sequence, a, r, logs.data() + qr * shape_.rows(), call.findings,
                                 independent, least);
@@ -151,6 +166,8 @@ std::vector<double> TangentLoop::forward_carefully(const TangentForwardCall& cal
 
 void TangentLoop::begin_backward(std::vector<const double*> r_after) {
     r_after_ = std::move(r_after);
+    recurrence_.begin();
+    kept_ = 0;
     lines_.clear();
 }
 
@@ -198,8 +215,7 @@ void TangentLoop::steps_backward(const TangentBackwardCall& call) {
         backend_.tangent_input_backward(call.model, call.reset, call.neurons, shape_, state(call, t), q,
                                         product_.data(), g(), call.a, call.e + step * bn);
         if (most_kept_ == 1 || (++kept_ < most_kept_ && step > 0)) continue;
-        add_outer(call, 1, kept_, g_.data(), x_.data());
-        kept_ = 0;
+        add_kept(call);
     }
 }
 

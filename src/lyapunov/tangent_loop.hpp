@@ -26,6 +26,7 @@ public:
     // Before the first call of a forward pass.
     void begin_forward(const SpikeTape& spikes) {
         spikes_ = &spikes;
+        recurrence_.begin();
         lines_.clear();
     }
     // Before `steps` steps that can be taken again after rewind().
@@ -59,6 +60,8 @@ private:
     void drive_backward(const TangentBackwardCall& call, Index t);
     // d_w_rec += y' x of the terms of one delay; y, x: of `steps` steps.
     void add_outer(const TangentBackwardCall& call, Index delay, Index steps, const float* y, const float* x);
+    // The same for the steps that were kept.
+    void add_kept(const TangentBackwardCall& call);
     // Backwards: adds step t to the delay lines, after t + 1.
     void enter_backwards(const TangentBackwardCall& call, Index t);
     // This rank's part of the sigma of step t in the delay lines.
@@ -82,9 +85,10 @@ private:
     DelayLines lines_;
     std::vector<Index> delays_;  // those above 1
     TangentQr qr_;
-    // Steps whose x and g are kept, so that the gradient of sparse weights is read and written once for all of them.
+    // Steps whose x and g are kept, so that the gradient of the weights is read and written once for all of them.
     Index most_kept_, kept_ = 0;
     Buffer<float> x_, g_;           // [most_kept, b, k, n]: psi * Q.membrane; g
+    Buffer<float> gathered_;        // [P][most_kept, b, k, n_p]: x of all shards, if there are several
     Buffer<float> product_;         // [b, k, n]: W x, and W' g
     Buffer<float> delayed_, back_;  // [b, k, n], with delays: a part of the drive, and of an adjoint
     Buffer<double> no_weight_;      // [b, k] of QRs that do not count

@@ -14,7 +14,7 @@ char* sums_at(const SumMatrix& sums, Index offset) {
 }  // namespace
 
 Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, std::vector<Term> terms,
-                       Index max_rows)
+                       Index max_rows, Product operand)
     : backend_(backend),
       comm_(grid.neurons()),
       blocks_(block_ranges(neurons, grid.shape().neuron_shards)),
@@ -23,7 +23,34 @@ Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons,
       n_(grid.neurons_of(neurons).size()),
       gathered_(backend, shards() > 1 ? max_rows * neurons : 0),
       sums_(backend, single() ? 0 : max_rows * n_),
-      partial_(backend, single() ? 0 : max_rows * neurons) {}
+      partial_(backend, single() ? 0 : max_rows * neurons) {
+    backend.pass_memory().begin_pass();
+    operands_ = packed_for(operand);
+    adjoints_ = packed_for(Product::adjoints);
+}
+
+Recurrence::Packed Recurrence::packed_for(Product product) {
+    Packed packed{.product = product};
+    Index size = 0;
+    for (const Term& term : terms_)
+        for (const BlockRange& block : blocks_) {
+            const Index of_block = term.synapses ? 0 : backend_.packed_size(product, n_, block.size());
+            packed.offset.push_back(of_block ? size : -1);
+            size += of_block;
+        }
+    packed.panels = Buffer<float>(backend_.pass_memory(), size, Unset());
+    return packed;
+}
+
+void Recurrence::pack(Packed& packed, const float* w) {
+    if (packed.of == w) return;
+    packed.of = w;
+    const Index* offset = packed.offset.data();
+    for (const Term& term : terms_)
+        for (Index p = 0; p < shards(); ++p, ++offset)
+            if (*offset >= 0)
+                backend_.pack(packed.product, weights(term, w, p, nullptr), packed.panels.data() + *offset);
+}
 
 const float* Recurrence::gather(Index rows, const float* x) {
     if (shards() == 1) return x;
@@ -44,16 +71,26 @@ std::vector<Activity> Recurrence::blocks_of(Index rows, const float* gathered) c
     return blocks;
 }
 
-Weights Recurrence::weights(const Term& term, const float* w, Index p) const {
+Weights Recurrence::weights(const Term& term, const float* w, Index p, const Packed* packed) const {
     if (term.synapses) return term.synapses->weights(p, w + term.offset);
-    return {n_, block(p).size(), w + term.offset + block(p).begin, neurons()};
+    Weights of_block{n_, block(p).size(), w + term.offset + block(p).begin, neurons()};
+    const Index offset = packed ? packed->offset[static_cast<std::size_t>((&term - terms_.data()) * shards() + p)] : -1;
+    if (offset >= 0) of_block.packed = packed->panels.data() + offset;
+    return of_block;
+}
+
+// Products of both kinds of operands are right; one of them takes less time.
+const Recurrence::Packed* Recurrence::packed_of(const Activity& x) const {
+    return (operands_.product == Product::spikes) == (x.bits != nullptr) ? &operands_ : nullptr;
 }
 
 void Recurrence::apply(const float* w, Index rows, const Operand& x, float* out) {
+    pack(operands_, w);
     if (single()) {
         const std::vector<Activity> operand = x(terms()[0].delay);
         if (operand.empty()) return backend_.zero(out, static_cast<std::size_t>(rows * n_) * sizeof(float));
-        return backend_.project(weights(terms()[0], w, 0), operand[0], Matrix<float>(out, rows, n_), false);
+        return backend_.project(weights(terms()[0], w, 0, packed_of(operand[0])), operand[0],
+                                Matrix<float>(out, rows, n_), false);
     }
     const SumMatrix sums = sums_.matrix(rows, n_);
     bool begun = false;
@@ -61,7 +98,8 @@ void Recurrence::apply(const float* w, Index rows, const Operand& x, float* out)
         const std::vector<Activity> operand = x(term.delay);
         if (operand.empty()) continue;
         for (Index p = 0; p < shards(); ++p) {
-            backend_.project(weights(term, w, p), operand[static_cast<std::size_t>(p)], sums, begun);
+            const Activity& x_p = operand[static_cast<std::size_t>(p)];
+            backend_.project(weights(term, w, p, packed_of(x_p)), x_p, sums, begun);
             begun = true;
         }
     }
@@ -70,11 +108,12 @@ void Recurrence::apply(const float* w, Index rows, const Operand& x, float* out)
 }
 
 void Recurrence::apply_transposed(const float* w, Index rows, const Adjoint& y, float* out) {
+    pack(adjoints_, w);
     if (single()) {
         const float* const factor = y(terms()[0].delay);
         if (!factor) return backend_.zero(out, static_cast<std::size_t>(rows * n_) * sizeof(float));
-        return backend_.project_transposed(weights(terms()[0], w, 0), {factor, rows, n_}, Matrix<float>(out, rows, n_),
-                                           false);
+        return backend_.project_transposed(weights(terms()[0], w, 0, &adjoints_), {factor, rows, n_},
+                                           Matrix<float>(out, rows, n_), false);
     }
     for (Index p = 0; p < shards(); ++p) {
         const Index n_p = block(p).size();
@@ -84,7 +123,7 @@ void Recurrence::apply_transposed(const float* w, Index rows, const Adjoint& y, 
         for (const Term& term : terms()) {
             const float* const factor = y(term.delay);
             if (!factor) continue;
-            backend_.project_transposed(weights(term, w, p), {factor, rows, n_}, sums, begun);
+            backend_.project_transposed(weights(term, w, p, &adjoints_), {factor, rows, n_}, sums, begun);
             begun = true;
         }
         if (!begun) backend_.zero(sums.data, static_cast<std::size_t>(rows * n_p) * size_of(sums.type));

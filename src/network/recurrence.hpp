@@ -7,6 +7,9 @@
 // the adjoints of d - 1 steps later. All ranks hold a gathered array as P blocks [rows, n_p], one after another. Block
 // p is multiplied with the columns of shard p of W_local [n, N], so no data is reordered. Spikes are sent as bits
 // (network/spike_tape.hpp).
+//
+// A backend can have copies of dense weights with which products take less time (Backend::pack). They are made when a
+// product first needs them after begin().
 #pragma once
 
 #include "backend/buffer.hpp"
@@ -21,8 +24,13 @@ namespace spikefloss {
 
 class Recurrence {
 public:
-    // For N neurons and arrays of at most max_rows rows.
-    Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, std::vector<Term> terms, Index max_rows);
+    // For N neurons and arrays of at most max_rows rows. operand: what apply() is mostly called with.
+    Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, std::vector<Term> terms, Index max_rows,
+               Product operand = Product::values);
+
+    // Before products after the weights have changed, or after a whole pass of the backend has run: both use the
+    // memory of passes.
+    void begin() { operands_.of = adjoints_.of = nullptr; }
 
     // x [rows, n] of this rank -> all P blocks [rows, n_p]. The second form: in memory of the caller [rows, N].
     const float* gather(Index rows, const float* x);
@@ -48,8 +56,18 @@ public:
     Index n() const { return n_; }
 
 private:
-    // The weights of a term from the neurons of shard p.
-    Weights weights(const Term& term, const float* w, Index p) const;
+    // Copies of the dense weights of all terms and shards, for one kind of product.
+    struct Packed {
+        Product product;
+        std::vector<Index> offset = {};  // [terms, shards]; -1: there is none
+        Buffer<float> panels = {};
+        const float* of = nullptr;  // the weights that were copied
+    };
+    Packed packed_for(Product product);
+    void pack(Packed& packed, const float* w);
+    // The weights of a term from the neurons of shard p, with their copy in `packed`, if it is not null.
+    Weights weights(const Term& term, const float* w, Index p, const Packed* packed) const;
+    const Packed* packed_of(const Activity& x) const;
     // Whether one product is the whole sum.
     bool single() const { return shards() == 1 && terms_.size() == 1; }
 
@@ -63,6 +81,7 @@ private:
     // Unless one product is the whole sum:
     SumBuffer sums_;     // [max_rows n], this rank's finished sums
     SumBuffer partial_;  // [max_rows N], sums for all shards
+    Packed operands_, adjoints_;
 };
 
 // Whether W x of all steps is one product with a dense W. Only then inputs can be bits.

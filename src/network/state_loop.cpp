@@ -21,7 +21,7 @@ StateLoop::StateLoop(Backend& backend, const ProcessGrid& grid, const StatePlan&
       plan_(plan),
       terms_(std::move(terms)),
       longest_(longest_delay(terms_.recurrent)),
-      recurrence_(backend, grid, N, terms_.recurrent, plan.b),
+      recurrence_(backend, grid, N, terms_.recurrent, plan.b, Product::spikes),
       chunk_(backend, (plan.steps + longest_ - 1) * plan.b * plan.N),
       later_(backend, (longest_ - 1) * plan.b * plan.N),
       step_(backend, plan.b * plan.N),
@@ -31,6 +31,7 @@ StateLoop::StateLoop(Backend& backend, const ProcessGrid& grid, const StatePlan&
       backward_calls_(backend) {}
 
 void StateLoop::forward(const StateForwardCall& call, SpikeTape& spikes, Index first) {
+    recurrence_.begin();
     project_inputs(backend_, terms_.input, {plan_.b, plan_.M, first, call.steps, call.x, call.x_bits}, call.w_in,
                    plan_.N, chunk_.data());
     if (recordable())
@@ -61,6 +62,7 @@ void StateLoop::run_forward(const StateForwardCall& call, SpikeTape& spikes, Ind
 
 void StateLoop::backward(const StateBackwardCall& call, const SpikeTape& spikes, Index first,
                          const std::function<void()>& recurrent_done) {
+    recurrence_.begin();
     readout_backward(backend_, plan_, call, spikes.mine(first + 1), chunk_.data());
     if (recordable())
         backward_calls_.run(call, [&] { run_backward(call, spikes, first); });

@@ -82,6 +82,17 @@ protected:
     Operand operand(const Product& p) const {
         return Operand(backend, Padded(p.rows, p.m, p.pad, 2, p.density, p.early), p.form);
     }
+    // run(weights) with `w`, and with its copy for products of a kind, if the backend has one.
+    template <class Run>
+    void with_copy(spikefloss::Product of, Weights w, Run&& run) {
+        run(w);
+        Buffer<float> copy(backend, backend.packed_size(of, w.rows, w.cols));
+        if (copy.size() == 0) return;
+        SCOPED_TRACE("with a copy of W");
+        backend.pack(of, w, copy.data());
+        w.packed = copy.data();
+        run(w);
+    }
 
     template <class Test>
     void for_every_product(Test&& test) {

@@ -17,13 +17,14 @@ TEST_P(ProductOperations, Projections) {
         const Padded w(p.n, p.m, p.pad, 1);
         const Buffer<float> w_(backend, w.values);
         const Operand x = operand(p);
-        const auto run = [&](SumMatrix out) {
-            backend.project({p.n, p.m, w_.data(), w.stride}, x.activity, out, p.accumulate);
-        };
-        expect_product(p, p.rows, p.n, p.m, p.accumulate, run, [&](Index row, Index i) {
-            double sum = 0.0;
-            for (Index j = 0; j < p.m; ++j) sum += x.at(row, j) * w.at(i, j);
-            return sum;
+        const auto of = x.activity.bits ? spikefloss::Product::spikes : spikefloss::Product::values;
+        with_copy(of, {p.n, p.m, w_.data(), w.stride}, [&](const Weights& weights) {
+            const auto run = [&](SumMatrix out) { backend.project(weights, x.activity, out, p.accumulate); };
+            expect_product(p, p.rows, p.n, p.m, p.accumulate, run, [&](Index row, Index i) {
+                double sum = 0.0;
+                for (Index j = 0; j < p.m; ++j) sum += x.at(row, j) * w.at(i, j);
+                return sum;
+            });
         });
     });
 }
@@ -33,14 +34,15 @@ TEST_P(ProductOperations, TransposedProjections) {
         if (p.form != Form::floats) return;
         const Padded w(p.n, p.m, p.pad, 1), y(p.rows, p.n, p.pad, 2);
         const Buffer<float> w_(backend, w.values), y_(backend, y.values);
-        const auto run = [&](SumMatrix out) {
-            backend.project_transposed({p.n, p.m, w_.data(), w.stride}, {y_.data(), p.rows, p.n, y.stride}, out,
-                                       p.accumulate);
-        };
-        expect_product(p, p.rows, p.m, p.n, p.accumulate, run, [&](Index row, Index j) {
-            double sum = 0.0;
-            for (Index i = 0; i < p.n; ++i) sum += y.at(row, i) * w.at(i, j);
-            return sum;
+        with_copy(spikefloss::Product::adjoints, {p.n, p.m, w_.data(), w.stride}, [&](const Weights& weights) {
+            const auto run = [&](SumMatrix out) {
+                backend.project_transposed(weights, {y_.data(), p.rows, p.n, y.stride}, out, p.accumulate);
+            };
+            expect_product(p, p.rows, p.m, p.n, p.accumulate, run, [&](Index row, Index j) {
+                double sum = 0.0;
+                for (Index i = 0; i < p.n; ++i) sum += y.at(row, i) * w.at(i, j);
+                return sum;
+            });
         });
     });
 }

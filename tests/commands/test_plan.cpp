@@ -265,8 +265,8 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
                       network = "network (one rank holds all neurons; " + limits + ")",
                       rows = "rows (one rank holds all neurons; network is " + limits +
                              "; taken up to 32768 neurons, with float32 sums)",
-                      tangents =
-                          "whole recurrence (one rank holds all neurons; taken up to 512 neurons, with float32 sums)";
+                      recurrence = "taken up to 256 neurons, or 512 with 16 exponents or more, with float32 sums",
+                      tangents = "whole recurrence (one rank holds all neurons; " + recurrence + ")";
     EXPECT_EQ(told({}), "states forwards and states backwards: " + network + "; diagnostics, tangents: " + tangents);
     EXPECT_EQ(told({"diagnostics.every=0", "network.neurons=161"}), "states forwards and states backwards: " + rows);
     EXPECT_EQ(told({"diagnostics.every=0", "parallel.passes=loop"}),
@@ -281,8 +281,8 @@ TEST(Plan, PassesAreToldWithTheirReasons) {
         told({"diagnostics.every=0", "flossing.schedule=every", "flossing.exponents=2", "flossing.warmup=1",
               "network.neurons=600"}),
         "states forwards and states backwards and flossing, states forwards and flossing, states backwards: " + rows +
-            "; flossing, tangents forwards and flossing, tangents backwards: loop over steps (whole "
-            "recurrence is taken up to 512 neurons, with float32 sums)");
+            "; flossing, tangents forwards and flossing, tangents backwards: loop over steps (whole recurrence is " +
+            recurrence + ")");
 }
 
 // Products with lists of spikes, whole passes by rows and without any, and time constants.

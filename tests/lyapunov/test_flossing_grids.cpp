@@ -71,6 +71,23 @@ TEST(FlossingGrids, RanksWithoutASequence) {
     expect_on_every_grid(clear_case({.neurons = 7, .steps = 10, .batch = 1, .seed = 6}, &choice.spectrum), choice);
 }
 
+// Loops copy the weights for faster products. A pass after the weights have changed is as one of new objects.
+TEST(FlossingGrids, WeightsThatChange) {
+    const reference::Example example{.neurons = 150, .steps = 12, .batch = 4, .exponents = 3, .seed = 9};
+    const reference::Network net = reference::random_network(example);
+    const reference::Sequences seq = reference::random_sequences(example);
+    on_every_grid([&](const ProcessGrid& grid) {
+        for (const bool whole_passes : {true, false}) {
+            Execution execution{.whole_passes = whole_passes, .time_constants = false};
+            const FlossRun once = run_floss(grid, execution, net, seq, {});
+            execution.used_before = true;
+            const FlossRun again = run_floss(grid, execution, net, seq, {});
+            EXPECT_EQ(again.log_r, once.log_r);
+            expect_gradients_equal(again.gradient, once.gradient);
+        }
+    });
+}
+
 // Intervals that are chosen during the pass are the same on every grid, with any number of threads, and in both forms
 // of the pass.
 TEST(FlossingGrids, ChosenIntervals) {

@@ -95,6 +95,57 @@ TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
     });
 }
 
+// Copies of W for faster products are of the weights after begin(). Spikes and numbers give the same product.
+TEST(Recurrence, CopiesOfWeightsAreMadeAfterBegin) {
+    on_every_grid([](const ProcessGrid& grid) {
+        const Index N = 171, n = grid.neurons_of(N).size();
+        const std::unique_ptr<Backend> made = make_cpu_backend(2, Sums::float32);
+        Backend& backend = *made;
+        Recurrence spikes(backend, grid, N, plain_terms(n, N, 1).recurrent, rows, Product::spikes);
+        Recurrence values(backend, grid, N, plain_terms(n, N, 1).recurrent, rows, Product::values);
+        std::vector<double> x = numbers(2, rows * N);
+        for (double& one : x) one = one > 1.0 ? 1.0 : 0.0;
+        std::vector<std::vector<std::uint32_t>> bits(static_cast<std::size_t>(spikes.shards()));
+        std::vector<Activity> as_bits;
+        for (Index p = 0; p < spikes.shards(); ++p) {
+            const BlockRange block = spikes.block(p);
+            std::vector<std::uint32_t>& words = bits[static_cast<std::size_t>(p)];
+            words.assign(static_cast<std::size_t>(rows * spike_words(block.size())), 0);
+            for (Index r = 0; r < rows; ++r)
+                for (Index j = 0; j < block.size(); ++j)
+                    if (x[static_cast<std::size_t>(r * N + block.begin + j)] > 0.0)
+                        words[static_cast<std::size_t>(r * spike_words(block.size()) + j / 32)] |= 1u << j % 32;
+            as_bits.push_back({.bits = words.data(), .stride = spike_words(block.size())});
+        }
+        const Buffer<float> x_local(backend, part(x, rows, grid.neurons_of(N)));
+        const auto as_values = values.blocks_of(rows, values.gather(rows, x_local.data()));
+        Buffer<float> w_local(backend, n * N), out(backend, rows * n);
+        for (const std::uint64_t seed : {1u, 5u}) {  // the second weights have the place of the first
+            const std::vector<double> w = numbers(seed, N * N);
+            w_local.copy_in(weights_part(w, N, grid).data());
+            std::vector<double> product(x.size(), 0.0), transposed(x.size(), 0.0);
+            for (Index r = 0; r < rows; ++r)
+                for (Index i = 0; i < N; ++i)
+                    for (Index j = 0; j < N; ++j) {
+                        const auto at = [N](Index row, Index k) { return static_cast<std::size_t>(row * N + k); };
+                        product[at(r, i)] += w[at(i, j)] * x[at(r, j)];
+                        transposed[at(r, j)] += w[at(i, j)] * x[at(r, i)];
+                    }
+            for (Recurrence* const with : {&spikes, &values}) {
+                with->begin();
+                for (const auto& operand : {as_bits, as_values}) {
+                    with->apply(
+                        w_local.data(), rows, [&](Index) { return operand; }, out.data());
+                    EXPECT_TRUE(near_in_norm(whole(grid, out, N), product, 1e-6));
+                }
+                with->apply_transposed(
+                    w_local.data(), rows, [&](Index) { return x_local.data(); }, out.data());
+                EXPECT_TRUE(near_in_norm(whole(grid, out, N), transposed, 1e-6));
+            }
+        }
+    });
+}
+
 // dW += y' x, the derivative of <W x, y>, is added to the existing values.
 TEST(Recurrence, OuterProductIsTheGradientOfTheProduct) {
     on_every_grid([](const ProcessGrid& grid) {

@@ -238,7 +238,7 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
                    const reference::Sequences& seq, const FlossChoice& choice) {
     const std::unique_ptr<Backend> owner = make_test_backend(execution.threads, execution.sums);
     Backend& backend = *owner;
-    const Network network(backend, grid, host_network(net, grid));
+    Network network(backend, grid, host_network(net, grid));
     const Index T = seq.steps, B = seq.batch, k = seq.exponents;
     const BlockRange mine = grid.sequences_of(B);
     const Buffer<float> x(backend, host_batch(net, seq, mine).x);
@@ -253,6 +253,15 @@ FlossRun run_floss(const ProcessGrid& grid, Execution execution, const reference
     Gradient gradient(backend, grid, network.layout);
 
     FlossRun run;
+    if (execution.used_before) {
+        const std::vector<float> weights = network.values.to_host();
+        std::vector<float> others = weights;
+        const auto [offset, count] = network.layout.extent(Parameter::w_rec);
+        for (Index i = 0; i < count; ++i) others[static_cast<std::size_t>(offset + i)] *= -0.7f;
+        network.values.copy_in(others.data());
+        pass.run(network, x.data(), {choice.target, choice.slack, choice.weight}, gradient.start(), {});
+        network.values.copy_in(weights.data());
+    }
     run.penalty = pass.run(network, x.data(), {choice.target, choice.slack, choice.weight}, gradient.start(),
                            {.state_norms = choice.through_state});
     run.lambda_per_sequence = gathered_sequences(grid, run.penalty.spectrum.per_sequence, 1, B, k);

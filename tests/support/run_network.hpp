@@ -52,7 +52,8 @@ struct Execution {
     bool whole_passes = true;    // false: always the loop over step operations
     bool time_constants = true;  // also the gradients of alpha and beta; a whole backward pass runs only without them
     int threads = 1;
-    bool bits = false;  // x, of 0 and 1, is given as bits, to a pass that takes them
+    bool bits = false;         // x, of 0 and 1, is given as bits, to a pass that takes them
+    bool used_before = false;  // run_floss: the same pass has run with other weights
 };
 // Turns the inputs of a batch, all 0 or 1, into bits.
 void use_bits(Batch& batch);
