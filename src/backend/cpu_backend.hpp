@@ -56,8 +56,12 @@ private:
     struct Factor {
         Activity x;
         Index rows, cols;
-        bool turned;  // the transpose of [rows, cols] is multiplied
+        bool turned;                      // the transpose of [rows, cols] is multiplied
+        const double* widened = nullptr;  // x.values [rows, cols] as doubles, if there is such a copy
     };
+    Factor weights_factor(const Weights& w, bool turned) const;
+    template <class T>
+    static Index dense_bytes(const Factor& factor);
     template <class T>
     Matrix<const T> dense(const Factor& factor, Arena& arena);
     // lists: bytes for those that are tried first.

@@ -43,6 +43,12 @@ void gather_panel(const SparseRows& list, const Columns& columns, const float* p
     });
 }
 
+void widen(int threads, Matrix<const float> from, double* to) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (Index r = 0; r < from.rows; ++r)
+        for (Index c = 0; c < from.cols; ++c) to[r * from.cols + c] = from.data[r * from.stride + c];
+}
+
 }  // namespace
 
 void multiply_packed(int threads, Matrix<const float> a, const float* panels, Matrix<float> out, bool accumulate) {
@@ -93,13 +99,15 @@ Index gather_packed_bytes(Index rows, Index m) {
 }
 
 Index CpuBackend::packed_size(Product of, Index rows, Index cols) const {
-    if (sums_ != Sums::float32 || std::min(rows, cols) <= narrow) return 0;
+    if (sums_ == Sums::float64) return rows * cols * static_cast<Index>(sizeof(double) / sizeof(float));
+    if (std::min(rows, cols) <= narrow) return 0;
     return of == Product::adjoints ? rows * padded(cols) : cols * padded(rows);
 }
 
 void CpuBackend::pack(Product of, const Weights& w, float* to) {
     const Matrix<const float> values(w.values, w.rows, w.cols, w.stride);
     const Index width = padded(w.rows);
+    if (sums_ == Sums::float64) return widen(threads_for(w.rows * w.cols), values, reinterpret_cast<double*>(to));
     if (of == Product::adjoints)
         pack_panels(threads_, values, to);
     else if (of == Product::values)

@@ -2,7 +2,8 @@
 //   multiply_packed    out (+)= X W', with the panels of W', or Y W, with those of W
 //   gather_packed      out (+)= S W' for spikes S: sums over lists of the entries
 // BLAS copies W in every product, which takes longer than a product of a few rows. The threads share the columns of
-// out. Every element is one chain of sums in the order of its terms.
+// out. Every element is one chain of sums in the order of its terms. With sums in double the copy is W as doubles, for
+// BLAS.
 #pragma once
 
 #include "backend/arena.hpp"

@@ -63,12 +63,6 @@ void split_product(int threads, Matrix<const T> a, bool turned_a, Matrix<const T
     }
 }
 
-// Scratch for a factor [rows, cols] as a matrix of T: 0 if it is one.
-template <class T>
-Index dense_bytes(const Activity& x, Index rows, Index cols) {
-    return std::is_same_v<T, float> && !x.bits ? 0 : Arena::bytes<T>(rows * cols);
-}
-
 // out (+)= a W, with a [out.rows, inner] and W [inner, out.cols]. last: the columns of W after its whole tiles, as a
 // tile that is padded with zeros.
 void multiply_rows(int threads, Index inner, Matrix<const float> a, RightFactor w, RightFactor last, Matrix<float> out,
@@ -162,14 +156,21 @@ void pack_panels(int threads, Matrix<const float> w, float* panels) {
     }
 }
 
+// Scratch for a factor as a matrix of T: 0 if it is one.
+template <class T>
+Index CpuBackend::dense_bytes(const Factor& factor) {
+    const bool is_one = std::is_same_v<T, float> ? !factor.x.bits : factor.widened != nullptr;
+    return is_one ? 0 : Arena::bytes<T>(factor.rows * factor.cols);
+}
+
 // The factor as a matrix of T; expanded or widened, in `arena`, unless it is one.
 template <class T>
 Matrix<const T> CpuBackend::dense(const Factor& factor, Arena& arena) {
     const Activity& x = factor.x;
     const Index rows = factor.rows, cols = factor.cols;
-    if (dense_bytes<T>(x, rows, cols) == 0) {
+    if (dense_bytes<T>(factor) == 0) {
         if constexpr (std::is_same_v<T, float>) return {x.values, rows, cols, x.stride};
-        return {nullptr, rows, cols};
+        if constexpr (std::is_same_v<T, double>) return {factor.widened, rows, cols};
     }
     T* const to = arena.take<T>(rows * cols);
     const auto expand = [&](Index r) {
@@ -188,9 +189,7 @@ Matrix<const T> CpuBackend::dense(const Factor& factor, Arena& arena) {
 }
 
 Arena CpuBackend::product_scratch(const Factor& a, const Factor& b, SumMatrix out, Index lists) {
-    const auto bytes = [&]<class T>(T) {
-        return dense_bytes<T>(a.x, a.rows, a.cols) + dense_bytes<T>(b.x, b.rows, b.cols);
-    };
+    const auto bytes = [&]<class T>(T) { return dense_bytes<T>(a) + dense_bytes<T>(b); };
     const Index sum = out.type == Scalar::float32 ? Arena::bytes<double>(out.rows * out.cols) : 0;
     return Arena(scratch<char>(std::max(sums_ == Sums::float32 ? bytes(0.0f) : bytes(0.0) + sum, lists)));
 }
@@ -213,22 +212,32 @@ void CpuBackend::product(Arena arena, const Factor& a, const Factor& b, SumMatri
         }
 }
 
+CpuBackend::Factor CpuBackend::weights_factor(const Weights& w, bool turned) const {
+    const bool widened = sums_ == Sums::float64 && w.packed;
+    return {{.values = w.values, .stride = w.stride},
+            w.rows,
+            w.cols,
+            turned,
+            widened ? reinterpret_cast<const double*>(w.packed) : nullptr};
+}
+
 void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, bool accumulate) {
     if (w.pattern) return project_sparse(w, x, out, accumulate);
-    const Factor a{x, out.rows, w.cols, false}, b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, true};
+    const Factor a{x, out.rows, w.cols, false}, b = weights_factor(w, true);
+    const bool packed = sums_ == Sums::float32 && w.packed;
     const bool listed = sums_ == Sums::float32 && !accumulate && (x.bits || x.sparse) && w.rows >= least_columns;
     const bool few = sums_ == Sums::float32 && x.values && std::min(w.rows, w.cols) <= narrow;
     const Index turned = w.cols * padded(w.rows);
     Arena arena =
         product_scratch(a, b, out,
-                        std::max({w.packed && x.bits ? gather_packed_bytes(out.rows, w.cols) : 0,
+                        std::max({packed && x.bits ? gather_packed_bytes(out.rows, w.cols) : 0,
                                   listed ? project_bytes(threads_, x, w) : 0, few ? Arena::bytes<float>(turned) : 0}));
     if (counting()) return;
     const Matrix<float> to(static_cast<float*>(out.data), out.rows, out.cols, out.stride);
     const int team = threads_for_product(threads_, out.rows, w.rows, w.cols);
-    if (w.packed && x.values)
+    if (packed && x.values)
         return multiply_packed(team, {x.values, out.rows, w.cols, x.stride}, w.packed, to, accumulate);
-    if (w.packed && gather_packed(team, panels_of(padded(w.rows), threads_), x, w, arena, to, accumulate)) return;
+    if (packed && gather_packed(team, panels_of(padded(w.rows), threads_), x, w, arena, to, accumulate)) return;
     if (listed && project_listed(team, x, w, arena, to)) return;
     if (few)
         project_narrow(threads_, {x.values, out.rows, w.cols, x.stride}, w, arena.take<float>(turned), to, accumulate);
@@ -238,11 +247,10 @@ void CpuBackend::project(const Weights& w, const Activity& x, SumMatrix out, boo
 
 void CpuBackend::project_transposed(const Weights& w, Matrix<const float> y, SumMatrix out, bool accumulate) {
     if (w.pattern) return project_sparse_transposed(w, y, out, accumulate);
-    const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, false},
-        b{{.values = w.values, .stride = w.stride}, w.rows, w.cols, false};
+    const Factor a{{.values = y.data, .stride = y.stride}, y.rows, y.cols, false}, b = weights_factor(w, false);
     const Arena arena = product_scratch(a, b, out, 0);
     if (counting()) return;
-    if (w.packed)
+    if (sums_ == Sums::float32 && w.packed)
         multiply_packed(threads_for_product(threads_, y.rows, w.rows, w.cols), y, w.packed,
                         {static_cast<float*>(out.data), out.rows, out.cols, out.stride}, accumulate);
     else if (sums_ == Sums::float32 && w.rows <= narrow)

@@ -97,10 +97,8 @@ TEST(Recurrence, IsTheDenseProductAndItsTransposeOnEveryGrid) {
 
 // Copies of W for faster products are of the weights after begin(). Spikes and numbers give the same product.
 TEST(Recurrence, CopiesOfWeightsAreMadeAfterBegin) {
-    on_every_grid([](const ProcessGrid& grid) {
+    const auto test = [](const ProcessGrid& grid, Backend& backend) {
         const Index N = 171, n = grid.neurons_of(N).size();
-        const std::unique_ptr<Backend> made = make_cpu_backend(2, Sums::float32);
-        Backend& backend = *made;
         Recurrence spikes(backend, grid, N, plain_terms(n, N, 1).recurrent, rows, Product::spikes);
         Recurrence values(backend, grid, N, plain_terms(n, N, 1).recurrent, rows, Product::values);
         std::vector<double> x = numbers(2, rows * N);
@@ -143,6 +141,9 @@ TEST(Recurrence, CopiesOfWeightsAreMadeAfterBegin) {
                 EXPECT_TRUE(near_in_norm(whole(grid, out, N), transposed, 1e-6));
             }
         }
+    };
+    on_every_grid([&](const ProcessGrid& grid) {
+        for (const Sums sums : {Sums::float32, Sums::float64}) test(grid, *make_cpu_backend(2, sums));
     });
 }
 
