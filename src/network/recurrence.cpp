@@ -24,26 +24,29 @@ Recurrence::Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons,
       gathered_(backend, shards() > 1 ? max_rows * neurons : 0),
       sums_(backend, single() ? 0 : max_rows * n_),
       partial_(backend, single() ? 0 : max_rows * neurons) {
-    backend.pass_memory().begin_pass();
     operands_ = packed_for(operand);
     adjoints_ = packed_for(Product::adjoints);
+    const Index both = std::max(operands_.size, adjoints_.size);
+    for (Packed* const packed : {&operands_, &adjoints_}) {
+        if (packed == &operands_ || same_memory()) backend.pass_memory().begin_pass();
+        packed->panels = Buffer<float>(backend.pass_memory(), same_memory() ? both : packed->size, Unset());
+    }
 }
 
-Recurrence::Packed Recurrence::packed_for(Product product) {
+Recurrence::Packed Recurrence::packed_for(Product product) const {
     Packed packed{.product = product};
-    Index size = 0;
     for (const Term& term : terms_)
         for (const BlockRange& block : blocks_) {
-            const Index of_block = term.synapses ? 0 : backend_.packed_size(product, n_, block.size());
-            packed.offset.push_back(of_block ? size : -1);
-            size += of_block;
+            const Index size = term.synapses ? 0 : backend_.packed_size(product, n_, block.size());
+            packed.offset.push_back(size ? packed.size : -1);
+            packed.size += size;
         }
-    packed.panels = Buffer<float>(backend_.pass_memory(), size, Unset());
     return packed;
 }
 
 void Recurrence::pack(Packed& packed, const float* w) {
     if (packed.of == w) return;
+    if (same_memory()) begin();
     packed.of = w;
     const Index* offset = packed.offset.data();
     for (const Term& term : terms_)

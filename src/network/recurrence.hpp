@@ -24,7 +24,8 @@ namespace spikefloss {
 
 class Recurrence {
 public:
-    // For N neurons and arrays of at most max_rows rows. operand: what apply() is mostly called with.
+    // For N neurons and arrays of at most max_rows rows. operand: what apply() is mostly called with. With spikes,
+    // apply() and apply_transposed() should not alternate: their copies of the weights have the same memory.
     Recurrence(Backend& backend, const ProcessGrid& grid, Index neurons, std::vector<Term> terms, Index max_rows,
                Product operand = Product::values);
 
@@ -60,10 +61,12 @@ private:
     struct Packed {
         Product product;
         std::vector<Index> offset = {};  // [terms, shards]; -1: there is none
+        Index size = 0;
         Buffer<float> panels = {};
         const float* of = nullptr;  // the weights that were copied
     };
-    Packed packed_for(Product product);
+    Packed packed_for(Product product) const;
+    bool same_memory() const { return operands_.product == Product::spikes; }
     void pack(Packed& packed, const float* w);
     // The weights of a term from the neurons of shard p, with their copy in `packed`, if it is not null.
     Weights weights(const Term& term, const float* w, Index p, const Packed* packed) const;
