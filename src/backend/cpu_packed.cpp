@@ -1,3 +1,4 @@
+// How dense weights are copied for the products of a loop, and these products.
 #include "backend/cpu_packed.hpp"
 
 #include "backend/cpu_backend.hpp"

@@ -13,7 +13,8 @@
 namespace spikefloss {
 namespace {
 
-// Otherwise it is split: the largest number of parts, and the smallest number of rows or columns of a part.
+// A product of more than parallel_products is split: the largest number of parts, and the smallest number of rows or
+// columns of a part.
 constexpr Index most_parts = 8, least_part = 32;
 
 // Rows of the wide factor of y' x that are taken at a time, so that they stay in the first-level cache; and rows whose

@@ -145,8 +145,10 @@ void copy_value(const Key& to, const Key& from) {
 
 void refuse_choice(const Key& key, const std::string& name, const std::string& where) {
     check_utf8(key, name, where);
+    const bool is_list = std::visit(
+        Overload{[](auto*) { return false; }, []<HasNames Choice>(std::vector<Choice>*) { return true; }}, key.value);
     throw Error(Exit::usage, fmt::format("{}{} has no choice {}", where, key.path(), to_text(name)),
-                fmt::format("choose from {}", fmt::join(key.choices, ", ")));
+                fmt::format("choose from {}{}", fmt::join(key.choices, ", "), is_list ? "; [] is none of them" : ""));
 }
 
 void check_value(const Key& key, const std::string& where) {

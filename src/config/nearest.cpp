@@ -78,8 +78,17 @@ std::string list_kind(const std::string& section) {
     return is_list_section(kind) ? kind : "";
 }
 
-// Keys of earlier versions. Their new names cannot be found by spelling.
-constexpr std::pair<const char*, const char*> renamed[] = {{"parallel.timeout", "watchdog.seconds"}};
+// Keys of earlier versions, and options that are looked for among the keys. Neither can be found by spelling.
+constexpr const char* of_grid =
+    "the grid of ranks is an option of the command line: --grid 2x4 is 2 neuron shards and 4 "
+    "batch shards";
+constexpr std::pair<const char*, const char*> elsewhere[] = {
+    {"parallel.timeout", "it is now called watchdog.seconds; docs/config.md lists all keys"},
+    {"parallel.grid", of_grid},
+    {"parallel.ranks", of_grid},
+    {"parallel.shards", of_grid},
+    {"parallel.neuron_shards", of_grid},
+    {"parallel.batch_shards", of_grid}};
 
 }  // namespace
 
@@ -118,10 +127,8 @@ const Key& find_key(const std::vector<Key>& keys, const std::string& section, co
                                     [&](const Key& key) { return key.section == section && key.name == name; });
     if (found != keys.end()) return *found;
     const std::string path = section + "." + name;
-    for (const auto& [before, now] : renamed)
-        if (path == before)
-            throw Error(Exit::usage, fmt::format("{}unknown key {}", where, before),
-                        fmt::format("it is now called {}; {}", now, all_keys));
+    for (const auto& [unknown, remedy] : elsewhere)
+        if (path == unknown) throw Error(Exit::usage, fmt::format("{}unknown key {}", where, unknown), remedy);
     throw Error(Exit::usage, fmt::format("{}unknown key {}.{}", where, section, name),
                 suggested_key(keys, section, name));
 }

@@ -42,6 +42,8 @@ TEST(ConfigErrors, UnknownNamesFindTheNearest) {
         {"[train]\noptimizer = 'adam'\n", {"unknown key train.optimizer", "did you mean train.optimiser?"}},
         {"[train]\nexponents = 3\n", {"unknown key train.exponents", ".exponents?"}},
         {"[parallel]\ntimeout = 60\n", {"my.toml:2: unknown key parallel.timeout", "now called watchdog.seconds"}},
+        {"[parallel]\nneuron_shards = 2\n",
+         {"my.toml:2: unknown key parallel.neuron_shards", "--grid 2x4 is 2 neuron"}},
         {"[run]\nseed = 1\n[run.more]\nx = 1\n", {"my.toml:3: unknown key run.more"}},
         {"[trian]\nsteps = 1\n", {"my.toml:1: unknown section [trian]", "did you mean [train]?", "diagnostics"}},
         {"seed = 3\n", {"my.toml:1: the key seed is in no section", "did you mean run.seed?"}},
@@ -181,7 +183,7 @@ TEST(ConfigErrors, RangesAndChoicesAreNamed) {
         {"[network]\nreset = 'soft'\n",
          {"my.toml:2: network.reset has no choice \"soft\"", "choose from zero, subtract, none"}},
         {"[flossing]\nschedule = ['before', 'after']\n",
-         {"flossing.schedule has no choice \"after\"", "choose from before, at, every, adaptive"}},
+         {"flossing.schedule has no choice \"after\"", "choose from before, at, every, adaptive; [] is none of them"}},
         {"[train]\nparameters = ['w_rec', 'w_hidden']\n", {"no choice \"w_hidden\"", "w_in, w_rec, bias, w_out,"}},
     };
     for (const Case& c : cases)
