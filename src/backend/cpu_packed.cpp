@@ -54,13 +54,16 @@ void widen(int threads, Matrix<const float> from, double* to) {
 
 void multiply_packed(int threads, Matrix<const float> a, const float* panels, Matrix<float> out, bool accumulate) {
     const Index m = a.cols, tiles = padded(out.cols) / tile, whole = out.cols / tile * tile, rest = out.cols - whole;
+    const auto* const blocks = reinterpret_cast<const std::uint8_t*>(panels + tiles * tile * m);
+    const std::uint8_t* const filled = blocks[0] ? blocks + 1 : nullptr;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         const Index member = omp_get_thread_num(), members = omp_get_num_threads();
         const Index begin = tiles * member / members * tile, end = tiles * (member + 1) / members * tile;
         if (begin < whole)
             multiply(out.rows, std::min(end, whole) - begin, m, {a.data, a.stride, 1},
-                     {panels + begin * m, tile, m * tile}, out.data + begin, out.stride, accumulate);
+                     {panels + begin * m, tile, m * tile, filled ? filled + begin / tile * filled_blocks(m) : nullptr},
+                     out.data + begin, out.stride, accumulate);
         for (Index top = 0; end > whole && top < out.rows; top += row_block) {
             const Index rows = std::min(row_block, out.rows - top);
             float sums[row_block * tile];
@@ -102,19 +105,24 @@ Index gather_packed_bytes(Index rows, Index m) {
 Index CpuBackend::packed_size(Product of, Index rows, Index cols) const {
     if (sums_ == Sums::float64) return rows * cols * static_cast<Index>(sizeof(double) / sizeof(float));
     if (std::min(rows, cols) <= narrow) return 0;
-    return of == Product::adjoints ? rows * padded(cols) : cols * padded(rows);
+    if (of == Product::spikes) return cols * padded(rows);
+    const Index inner = of == Product::adjoints ? rows : cols, width = padded(of == Product::adjoints ? cols : rows);
+    return inner * width + (width / tile * filled_blocks(inner) + 1 + 3) / 4;
 }
 
 void CpuBackend::pack(Product of, const Weights& w, float* to) {
     const Matrix<const float> values(w.values, w.rows, w.cols, w.stride);
     const Index width = padded(w.rows);
     if (sums_ == Sums::float64) return widen(threads_for(w.rows * w.cols), values, reinterpret_cast<double*>(to));
+    if (of == Product::spikes) return pack_transposed(threads_, values, panels_of(width, threads_), tile, to);
+    const Index inner = of == Product::adjoints ? w.rows : w.cols;
+    const Index count = padded(of == Product::adjoints ? w.cols : w.rows) / tile;
     if (of == Product::adjoints)
         pack_panels(threads_, values, to);
-    else if (of == Product::values)
-        pack_transposed(threads_, values, width / tile, tile, to);
     else
-        pack_transposed(threads_, values, panels_of(width, threads_), tile, to);
+        pack_transposed(threads_, values, count, tile, to);
+    auto* const blocks = reinterpret_cast<std::uint8_t*>(to + count * tile * inner);
+    blocks[0] = find_filled(threads_, to, count, inner, blocks + 1);
 }
 
 }  // namespace spikefloss

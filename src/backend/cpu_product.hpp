@@ -7,6 +7,7 @@
 #include "core/view.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 namespace spikefloss {
@@ -24,7 +25,14 @@ struct LeftFactor {
 struct RightFactor {
     const float* data;
     Index stride, panel = tile;
+    // [panels, filled_blocks(inner)] whether a block of weights has one that is not 0, as of find_filled; null: all
+    // have. The others are left out: in networks of layers most weights can be 0.
+    const std::uint8_t* filled = nullptr;
 };
+
+// Rows of W of such a block.
+inline constexpr Index filled_block = 64;
+inline Index filled_blocks(Index inner) { return (inner + filled_block - 1) / filled_block; }
 
 // `rows` rows, at most R, of C tiles of columns. Those of w are `panel` floats apart, those of out side by side.
 template <int C, int R = tile_rows>
@@ -77,6 +85,27 @@ inline void pack_rows(LeftFactor a, Index first, Index count, Index begin, Index
         for (Index j = 0; j < size; ++j) to[j * count + r] = from[r * a.row + j * a.inner];
 }
 
+// Calls work(from, length, whether there was one before) for the parts of rows [begin, begin + size) of w in which
+// tiles [panel, panel + tiles) have weights; once with length 0 if there are none. begin: a multiple of filled_block.
+template <class Work>
+void for_filled(const RightFactor& w, Index panel, Index tiles, Index inner, Index begin, Index size, Work&& work) {
+    if (!w.filled) return work(0, size, false);
+    const Index blocks = filled_blocks(inner);
+    const auto is_filled = [&](Index from) {
+        const Index block = panel * blocks + (begin + from) / filled_block;
+        return w.filled[block] || (tiles > 1 && w.filled[block + blocks]);
+    };
+    bool later = false;
+    for (Index from = 0; from < size; from += filled_block) {
+        if (!is_filled(from)) continue;
+        Index end = from + filled_block;
+        while (end < size && is_filled(end)) end += filled_block;
+        work(from, std::min(end, size) - from, later);
+        later = true, from = end;
+    }
+    if (!later) work(0, 0, false);
+}
+
 // columns: a multiple of 16.
 inline void multiply(Index rows, Index columns, Index inner, LeftFactor a, RightFactor w, float* out, Index out_stride,
                      bool accumulate) {
@@ -99,9 +128,15 @@ inline void multiply(Index rows, Index columns, Index inner, LeftFactor a, Right
             }
             for_tiles(0, columns, [&](auto tiles, Index at) {
                 const float* panel = w.data + at / tile * w.panel + begin * w.stride;
-                for (Index group = 0; group < groups; ++group)
-                    multiply_tiles<tiles>(first(group + 1) - first(group), size, parts[group], panel, w.stride, w.panel,
-                                          out + (top + first(group)) * out_stride + at, out_stride, add);
+                for_filled(w, at / tile, tiles, inner, begin, size, [&](Index from, Index length, bool later) {
+                    for (Index group = 0; group < groups; ++group) {
+                        LeftFactor part = parts[group];
+                        part.data += from * part.inner;
+                        multiply_tiles<tiles>(first(group + 1) - first(group), length, part, panel + from * w.stride,
+                                              w.stride, w.panel, out + (top + first(group)) * out_stride + at,
+                                              out_stride, add || later);
+                    }
+                });
             });
         }
     }
@@ -119,5 +154,8 @@ inline constexpr Index narrow = 32;
 
 // W [m, n] as panels [padded(n) / 16][m][16], padded with zeros. pack_transposed of cpu_sparse.hpp does so with W'.
 void pack_panels(int threads, Matrix<const float> w, float* panels);
+
+// Of panels [count][m][16]. filled: [count, filled_blocks(m)]. Returns whether some blocks are not filled.
+bool find_filled(int threads, const float* panels, Index count, Index m, std::uint8_t* filled);
 
 }  // namespace spikefloss

@@ -157,6 +157,22 @@ void pack_panels(int threads, Matrix<const float> w, float* panels) {
     }
 }
 
+bool find_filled(int threads, const float* panels, Index count, Index m, std::uint8_t* filled) {
+    const Index blocks = filled_blocks(m);
+    bool some_empty = false;
+#pragma omp parallel for num_threads(threads) reduction(|| : some_empty) if (threads > 1 && count * m >= 4096)
+    for (Index panel = 0; panel < count; ++panel)
+        for (Index block = 0; block < blocks; ++block) {
+            const float* const from = panels + (panel * m + block * filled_block) * tile;
+            const Index size = std::min(filled_block, m - block * filled_block) * tile;
+            bool any = false;
+            for (Index i = 0; i < size && !any; ++i) any = from[i] != 0.0f;
+            filled[panel * blocks + block] = any;
+            some_empty = some_empty || !any;
+        }
+    return some_empty;
+}
+
 // Scratch for a factor as a matrix of T: 0 if it is one.
 template <class T>
 Index CpuBackend::dense_bytes(const Factor& factor) {

@@ -140,6 +140,7 @@ public:
           plan_(plan),
           width_(padded(plan.N)),
           panels_(memory, plan.N * width_, Unset()),
+          filled_(memory, width_ / tile * filled_blocks(plan.N), Unset()),
           backs_(memory, backend.threads() * largest_group * width_),
           own_(memory, plan.adapted ? backend.threads() * largest_group * plan.N : 0),
           adjoint_(memory, plan.steps * plan.b * plan.N, Unset()) {}
@@ -158,6 +159,7 @@ private:
     void take_steps(const StateBackwardCall& call) {
         const Index N = plan_.N;
         pack_panels(backend_.threads(), {call.w_rec, N, N}, panels_.data());
+        some_empty_ = find_filled(backend_.threads(), panels_.data(), width_ / tile, N, filled_.data());
         // Norms and the cap need all neurons of a sequence.
         const bool share = !plan_.adapted && !call.squares && !call.adjoint_limit;
         with_surrogate(call.model.surrogate, [&](auto surrogate) {
@@ -184,12 +186,16 @@ private:
                 take_step_back<S>(backend_, plan_, call, t, first + r, call.dz ? g + r * N : nullptr, g + r * N, begin,
                                   end);
             member.meet();
-            multiply(group, padded_end - begin, N, {g, N, 1}, {panels_.data() + begin * N, tile, N * tile},
-                     back + begin, width_, false);
+            multiply(group, padded_end - begin, N, {g, N, 1}, panels_from(begin), back + begin, width_, false);
             for (Index r = 0; r < group; ++r)
                 add_through_psi<S>(call.model, end - begin, call.u + before + r * N + begin, back + r * width_ + begin,
                                    call.du + (first + r) * N + begin);
         }
+    }
+
+    RightFactor panels_from(Index column) const {
+        const std::uint8_t* const filled = filled_.data() + column / tile * filled_blocks(plan_.N);
+        return {panels_.data() + column * plan_.N, tile, plan_.N * tile, some_empty_ ? filled : nullptr};
     }
 
     // The same for adapted neurons, as in StateLoop. own: a_s gw of the group.
@@ -218,7 +224,7 @@ private:
                 backend_.neuron_step_backward(call.model, call.neurons, 1, N, state(t - 1, s), state(t, s), d,
                                               g + r * N, own + r * N, {});
             }
-            multiply(group, width_, N, {g, N, 1}, {panels_.data(), tile, N * tile}, back, width_, false);
+            multiply(group, width_, N, {g, N, 1}, panels_from(0), back, width_, false);
         }
         for (Index r = 0; r < group; ++r) add(0, r, nullptr, nullptr);
     }
@@ -226,7 +232,9 @@ private:
     CpuBackend& backend_;
     StatePlan plan_;
     Index width_;
-    Buffer<float> panels_;   // of W
+    Buffer<float> panels_;         // of W
+    Buffer<std::uint8_t> filled_;  // its blocks that are not 0
+    bool some_empty_ = false;
     Buffer<float> backs_;    // [threads, largest_group, width]
     Buffer<float> own_;      // [threads, largest_group, N], of adapted neurons
     Buffer<float> adjoint_;  // [steps, b, N]: from the readout, then g

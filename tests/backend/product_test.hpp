@@ -78,7 +78,15 @@ protected:
         bool accumulate;
         Form form;
         double density, early = 1.0;
+        bool layers = false;  // W has weights only in the blocks of 80 x 80 of its diagonal
     };
+    Padded weights(const Product& p) const {
+        Padded w(p.n, p.m, p.pad, 1);
+        for (Index i = 0; p.layers && i < p.n; ++i)
+            for (Index j = 0; j < p.m; ++j)
+                if (i / 80 != j / 80) w.values[i * w.stride + j] = 0.0f;
+        return w;
+    }
     Operand operand(const Product& p) const {
         return Operand(backend, Padded(p.rows, p.m, p.pad, 2, p.density, p.early), p.form);
     }
@@ -105,6 +113,10 @@ protected:
                             for (Index pad : {0, 3}) products.push_back({rows, n, m, pad, accumulate, form, 0.5});
                 // Large enough to be split over threads, and for spikes in parts.
                 products.push_back({67, 131, 257, 5, accumulate, form, 0.5});
+                for (Index rows : {3, 67}) {
+                    products.push_back({rows, 131, 390, 5, accumulate, form, 0.2, 1.0, true});
+                    products.push_back({rows, 390, 131, 5, accumulate, form, 0.2, 1.0, true});
+                }
                 if (backend.name() == "cuda" && form >= Form::bits)
                     products.push_back({37, 513, 515, 1, accumulate, form, 0.5});
                 // Densities below and above the limits of algorithms.

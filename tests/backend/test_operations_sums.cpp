@@ -14,7 +14,7 @@ SPIKEFLOSS_ON_EVERY_BACKEND(ProductOperations);
 
 TEST_P(ProductOperations, Projections) {
     for_every_product([&](const Product& p) {
-        const Padded w(p.n, p.m, p.pad, 1);
+        const Padded w = weights(p);
         const Buffer<float> w_(backend, w.values);
         const Operand x = operand(p);
         const auto of = x.activity.bits ? spikefloss::Product::spikes : spikefloss::Product::values;
@@ -32,7 +32,7 @@ TEST_P(ProductOperations, Projections) {
 TEST_P(ProductOperations, TransposedProjections) {
     for_every_product([&](const Product& p) {
         if (p.form != Form::floats) return;
-        const Padded w(p.n, p.m, p.pad, 1), y(p.rows, p.n, p.pad, 2);
+        const Padded w = weights(p), y(p.rows, p.n, p.pad, 2);
         const Buffer<float> w_(backend, w.values), y_(backend, y.values);
         with_copy(spikefloss::Product::adjoints, {p.n, p.m, w_.data(), w.stride}, [&](const Weights& weights) {
             const auto run = [&](SumMatrix out) {

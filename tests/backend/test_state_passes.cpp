@@ -136,6 +136,15 @@ TEST_P(StatePassesTest, LargeNetwork) {
     expect_as_the_loop(c, 4e-6);
 }
 
+// Six layers of 64 neurons, each before the next: blocks without weights can be left out.
+TEST_P(StatePassesTest, Layers) {
+    StateCase c({4, 3, 384, 2, 1}, {.threshold = 0.5f, .sharpness = 2.0f});
+    for (Index i = 0; i < 384; ++i)
+        for (Index j = 0; j < 384; ++j)
+            if (i / 64 != j / 64 && i / 64 != j / 64 + 1) c.w_rec[static_cast<std::size_t>(i * 384 + j)] = 0.0f;
+    expect_as_the_loop(c, 4e-6);
+}
+
 // The same arrays in every call, as in training: a pass that has recorded its calls must use the new contents of the
 // arrays.
 TEST_P(StatePassesTest, RepeatedWithOtherValues) {
