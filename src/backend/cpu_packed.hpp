@@ -12,7 +12,8 @@
 
 namespace spikefloss {
 
-// panels: [padded(out.cols) / 16][a.cols][16].
+// panels: [padded(out.cols) / 16][a.cols][16], then a byte that tells whether some blocks have only zeros, and the
+// bytes of find_filled.
 void multiply_packed(int threads, Matrix<const float> a, const float* panels, Matrix<float> out, bool accumulate);
 
 // w.packed: panels [m, its size] of `parts` parts of the columns of out. Returns false if the spikes are so many that a
