@@ -30,8 +30,8 @@ constexpr StateCandidate<StateBackward> state_backward[] = {{"network", network_
 constexpr StateCandidate<StateForward> adapted_forward[] = {{"rows", row_limits, fits_rows, row_forward}};
 constexpr StateCandidate<StateBackward> adapted_backward[] = {{"rows", row_limits, fits_rows, row_backward}};
 
-// Each sequence reads W in every step. If W is large, or the product short for its size, the loop is better: it has one
-// product for the vectors of all sequences.
+// Each sequence reads W in every step. The loop has one product for the vectors of all sequences. It is better if W is
+// large, and before that if a sequence has few vectors.
 bool fits_cache(CpuBackend& backend, const TangentPlan& plan) {
     return backend.sums() == Sums::float32 && plan.basis.n <= (plan.basis.k < 16 ? 256 : 512);
 }
